@@ -1,0 +1,85 @@
+# Every target prepares what it needs in .venv; nothing has to be installed by hand but a C compiler and Python.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
+
+CORE    := csrc/sandpool.cdef $(sort $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h))
+BUILD   := build_ffi.py setup.py pyproject.toml
+C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] bench/*.[ch]))
+PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
+
+# Stamps: tools = the build's own requirements; installed = the package, editable, with the extras that the target
+# needs; built = the compiled parts follow their sources; strict = the same, with warnings as errors.
+TOOLS     := $(VENV)/.stamp-tools
+INSTALLED := $(VENV)/.stamp-installed
+LINTERS   := $(VENV)/.stamp-linters
+BUILT     := $(VENV)/.stamp-built
+STRICT    := $(VENV)/.stamp-strict
+
+REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
+
+.PHONY: help demo test test-c lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: $(BUILT) ## judge a folder of good and hostile submissions, then time the pool
+	$(PY) examples/judge.py
+	$(PY) -m pysandpool bench
+
+test test-c: export SANDPOOL_WERROR = 1
+test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
+	$(PY) -m pytest tests/test_c.py $(PYTEST_ARGS)
+
+lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy $(PY_FILES)
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
+	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c 2>&1' tidy \
+	    | { ! grep -v 'warnings\? generated\|^Suppressed \|^Use -header-filter'; }
+
+format: $(LINTERS) ## rewrite the sources as `lint` wants them
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(C_FILES)
+
+bench: $(BUILT) ## the table of budgets, with a verdict for each row
+	$(PY) bench/table.py $(BENCH_ARGS)
+
+clean: ## remove all that was built, .venv too
+	rm -rf $(VENV) build dist *.egg-info pysandpool/_bin pysandpool/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(TOOLS): setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3 python3-venv | dnf install python3 | apk add python3 (or: make PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { echo "Python 3.9 or newer is needed: make PYTHON=..."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	$(PIP) --upgrade 'pip>=23' 'setuptools>=77' 'cffi>=1.16'
+	@$(PY) setup.py -q check_toolchain
+	@touch $@
+
+$(INSTALLED): $(BUILD) $(TOOLS)
+	$(PIP) --no-build-isolation --editable '.[bench,test]'
+	@touch $@ $(BUILT) $(if $(SANDPOOL_WERROR),$(STRICT))
+
+$(LINTERS): pyproject.toml $(TOOLS)
+	$(PIP) --no-build-isolation --editable '.[lint]'
+	@touch $@
+
+# Skipped when the installation has just built these sources.
+$(BUILT): $(CORE) $(INSTALLED)
+	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then rm -f $(STRICT); $(call REBUILD); fi
+	@touch $@
+
+$(STRICT): $(CORE) $(INSTALLED)
+	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then $(call REBUILD,--force); fi
+	@touch $(BUILT) $@

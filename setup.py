@@ -1,0 +1,212 @@
+"""Builds the two cffi modules and the static program that holds zygote and init.
+
+What the project is stands in pyproject.toml; here is only what needs a compiler.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+from setuptools import Command, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+
+sys.path.insert(0, os.fspath(Path(__file__).parent))
+
+from build_ffi import FREE_THREADED, headers, sources
+
+LINUX = sys.platform.startswith("linux")
+PROGRAM = Path("pysandpool", "_bin", "sandpool-zygote")
+PROGRAM_FLAGS = ("-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-plt")
+LINK_FLAGS = ("-s", "-Wl,-z,relro,-z,now,-z,noexecstack")
+# What static linking is called, best first: not every libc has both.
+STATIC_MODES = (("-static", "-fno-pie"), ("-static-pie", "-fPIE"))
+
+# From 5.12 on the headers know mount_setattr.
+KERNEL_PROBE = """
+#include <linux/openat2.h>
+#include <linux/mount.h>
+struct mount_attr attributes;
+int main(void) { return 0; }
+"""
+
+# What installs a missing part, by package manager.
+INSTALL = {
+    "compiler": {"apt-get": "gcc libc6-dev", "dnf": "gcc glibc-devel", "apk": "gcc musl-dev"},
+    "Python.h": {"apt-get": "python3-dev", "dnf": "python3-devel", "apk": "python3-dev"},
+    "libc.a": {"apt-get": "libc6-dev", "dnf": "glibc-static", "apk": "musl-dev"},
+    "kernel headers": {"apt-get": "linux-libc-dev", "dnf": "kernel-headers", "apk": "linux-headers"},
+}
+VERB = {"apt-get": "install", "dnf": "install", "apk": "add"}
+
+
+def compiler() -> list[str]:
+    """The C compiler as setuptools chooses it: $CC, else the one that built this Python."""
+    return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+
+
+def environment_flags(name: str) -> list[str]:
+    return shlex.split(os.environ.get(name, ""))
+
+
+def install_command(part: str) -> str:
+    """The command that brings `part` here; for an unknown system, that of each package manager."""
+    known = [f"{manager} {VERB[manager]} {packages}" for manager, packages in INSTALL[part].items()]
+    here = [command for command in known if shutil.which(command.split()[0])]
+    return " | ".join(here or known)
+
+
+def missing(part: str, what: str) -> SystemExit:
+    return SystemExit(f"pysandpool cannot be built, missing: {what}.\nInstall it with: {install_command(part)}")
+
+
+class Toolchain:
+    """What this machine can compile and link, found out by trial."""
+
+    def __init__(self) -> None:
+        self.cc = compiler()
+
+    def tries(self, program: str, *flags: str) -> bool:
+        with tempfile.TemporaryDirectory(prefix="sandpool-try-") as folder:
+            source = Path(folder, "try.c")
+            source.write_text(program, encoding="utf-8")
+            command = [*self.cc, *flags, os.fspath(source), "-o", os.fspath(source.with_suffix(".out"))]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    def static_mode(self) -> tuple[str, ...]:
+        program = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n'
+        for mode in STATIC_MODES:
+            if self.tries(program, *mode):
+                return mode
+        raise missing("libc.a", "a static C library (libc.a) to link the zygote with")
+
+    def check(self) -> None:
+        """Raises SystemExit with one message that names the first missing part."""
+        if shutil.which(self.cc[0]) is None:
+            raise missing("compiler", f"a C compiler ({self.cc[0]!r} is not there; $CC names another)")
+        if not self.tries("#include <stdint.h>\n#include <pthread.h>\nint main(void) { return 0; }\n"):
+            raise missing("compiler", f"the C library's headers for {shlex.join(self.cc)}")
+        include = sysconfig.get_paths()["include"]
+        if not self.tries("#include <Python.h>\nint main(void) { return 0; }\n", f"-I{include}"):
+            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            raise missing("Python.h", f"the headers of Python {version} (Python.h)")
+        if LINUX:
+            if not self.tries(KERNEL_PROBE):
+                raise missing("kernel headers", "the kernel's headers (linux/openat2.h, linux/mount.h), 5.12 or newer")
+            self.static_mode()
+
+
+class CheckToolchain(Command):
+    """Names a missing compiler, header or library before anything is built."""
+
+    description = "check that everything a build needs is installed"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = []
+
+    def initialize_options(self) -> None:
+        pass
+
+    def finalize_options(self) -> None:
+        pass
+
+    def run(self) -> None:
+        Toolchain().check()
+
+
+class BuildZygote(Command):
+    """A sub-command of `build`: compiles zygote and init into one static program beside the package."""
+
+    description = "build the static zygote program"
+    user_options: ClassVar[list[tuple[str, str | None, str]]] = [
+        ("build-lib=", None, "directory that takes the package"),
+        ("inplace", "i", "build into the source tree"),
+    ]
+    boolean_options: ClassVar[list[str]] = ["inplace"]
+
+    def initialize_options(self) -> None:
+        self.build_lib: str | None = None
+        self.inplace = False
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def target(self) -> Path:
+        if self.inplace or self.editable_mode:
+            return PROGRAM
+        assert self.build_lib is not None
+        return Path(self.build_lib) / PROGRAM
+
+    def run(self) -> None:
+        if not LINUX:
+            self.announce(f"sandpool-zygote is not built: {sys.platform} is not supported yet", level=4)
+            return
+        toolchain = Toolchain()
+        toolchain.check()
+        target = self.target()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.compile(toolchain, target)
+
+    def compile(self, toolchain: Toolchain, target: Path) -> None:
+        # Linked under another name and renamed: a running zygote keeps its file.
+        fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
+        strict = ["-Werror"] if os.environ.get("SANDPOOL_WERROR") == "1" else []
+        command = [
+            *toolchain.cc,
+            *environment_flags("CPPFLAGS"),
+            *environment_flags("CFLAGS"),
+            *PROGRAM_FLAGS,
+            *strict,
+            *toolchain.static_mode(),
+            *sources("zygote", "init", "common"),
+            *environment_flags("LDFLAGS"),
+            *LINK_FLAGS,
+            "-o",
+            os.fspath(fresh),
+        ]
+        self.announce(shlex.join(command), level=2)
+        try:
+            if subprocess.run(command, check=False).returncode != 0:
+                raise SystemExit("pysandpool cannot be built: the zygote does not compile (see above)")
+            fresh.chmod(0o755)
+            fresh.replace(target)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def get_source_files(self) -> list[str]:
+        return [*sources("zygote", "init", "common"), *headers()]
+
+    def get_outputs(self) -> list[str]:
+        return [os.fspath(self.target())] if LINUX else []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class BuildExt(build_ext):
+    def run(self) -> None:
+        Toolchain().check()
+        super().run()
+
+
+class Build(build):
+    sub_commands: ClassVar = [*build.sub_commands, ("build_zygote", None)]
+
+
+setup(
+    cffi_modules=["build_ffi.py:core", "build_ffi.py:core_hot"],
+    cmdclass={
+        "build": Build,
+        "build_ext": BuildExt,
+        "build_zygote": BuildZygote,
+        "check_toolchain": CheckToolchain,
+    },
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp39"}},
+)
