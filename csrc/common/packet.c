@@ -1,0 +1,168 @@
+#include "common/packet.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "common/fd.h"
+
+#ifndef MSG_CMSG_CLOEXEC /* systems without it set the flag afterwards, in sp_packet_recv */
+#define MSG_CMSG_CLOEXEC 0
+#endif
+
+int64_t sp_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int sp_wait_fd(int fd, short events, int64_t deadline) {
+    struct pollfd p = {.fd = fd, .events = events};
+    for (;;) {
+        int n = sp_poll_until(&p, 1, deadline);
+        if (n != 0) {
+            return n < 0 ? n : 0;
+        }
+        if (deadline != SP_NEVER && sp_now() >= deadline) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+union fd_control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int) * SP_PACKET_FDS)];
+};
+
+static void attach_fds(struct msghdr *msg, union fd_control *control, const int *fds, unsigned n_fds) {
+    memset(control, 0, sizeof *control);
+    msg->msg_control = control->bytes;
+    msg->msg_controllen = (size_t)CMSG_SPACE(sizeof(int) * n_fds);
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+    memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+}
+
+static int send_one(int sock, const struct msghdr *msg, int64_t deadline) {
+    for (;;) {
+        if (sendmsg(sock, msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+            return 0;
+        }
+        if (errno != EAGAIN && errno != ENOBUFS) {
+            return errno == ECONNRESET ? -EPIPE : -errno;
+        }
+        int rc = sp_wait_fd(sock, POLLOUT, deadline);
+        /* A packet sequence cannot be resumed by a caller: a signal does not interrupt it. */
+        if (rc != 0 && rc != -EINTR) {
+            return rc;
+        }
+    }
+}
+
+int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+    uint8_t bytes[SP_RECORD_SIZE];
+    sp_wire_pack(out->record, bytes);
+    size_t chunk = out->payload_len < SP_PACKET_MAX ? out->payload_len : SP_PACKET_MAX;
+    struct iovec iov[2] = {{bytes, sizeof bytes}, {(void *)(uintptr_t)out->payload, chunk}};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = chunk != 0 ? 2 : 1};
+    union fd_control control;
+    if (out->n_fds != 0) {
+        attach_fds(&msg, &control, out->fds, out->n_fds);
+    }
+    int rc = send_one(sock, &msg, deadline);
+    for (size_t sent = chunk; rc == 0 && sent < out->payload_len; sent += chunk) {
+        chunk = out->payload_len - sent < SP_PACKET_MAX ? out->payload_len - sent : SP_PACKET_MAX;
+        struct iovec rest = {(char *)(uintptr_t)out->payload + sent, chunk};
+        rc = send_one(sock, &(struct msghdr){.msg_iov = &rest, .msg_iovlen = 1}, deadline);
+    }
+    return rc;
+}
+
+/* Credentials come with every message once SO_PASSCRED is set; other control messages than these two are not asked for.
+ */
+static void take_control(struct msghdr *msg, struct sp_packet *packet) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            for (size_t i = 0; i < n; i++) {
+                int fd = -1;
+                memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
+                sp_fd_set_cloexec(fd, MSG_CMSG_CLOEXEC != 0);
+                if (packet->n_fds < SP_PACKET_FDS) {
+                    packet->fds[packet->n_fds++] = fd;
+                } else {
+                    sp_fd_close(&fd);
+                }
+            }
+        }
+        packet->sender = packet->sender != 0 ? packet->sender : sp_control_sender(c);
+    }
+}
+
+int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
+    uint8_t bytes[SP_RECORD_SIZE];
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * SP_PACKET_FDS) + CMSG_SPACE(SP_CREDENTIALS_SIZE)];
+    } control;
+    struct iovec iov[2] = {{bytes, sizeof bytes}, {buf, cap}};
+    struct msghdr msg = {.msg_iov = iov,
+                         .msg_iovlen = cap != 0 ? 2 : 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
+    memset(packet, 0, sizeof *packet);
+    memset(packet->fds, -1, sizeof packet->fds);
+    ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n <= 0) {
+        int err = n == 0 ? ECONNRESET : errno;
+        return err == EWOULDBLOCK ? -EAGAIN : -err;
+    }
+    take_control(&msg, packet);
+    size_t head = (size_t)n < sizeof bytes ? (size_t)n : sizeof bytes;
+    int rc = (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? -EBADMSG : sp_wire_unpack(bytes, head, &packet->record);
+    if (rc != 0) {
+        sp_packet_close(packet);
+        return rc;
+    }
+    packet->payload_len = (size_t)n - head;
+    return 0;
+}
+
+int sp_payload_recv(int sock, char *buf, size_t have, size_t len, int64_t deadline) {
+    if (have > len) {
+        return -EBADMSG;
+    }
+    while (have < len) {
+        ssize_t n = recv(sock, buf + have, len - have, MSG_DONTWAIT | MSG_TRUNC);
+        if (n > 0 && (size_t)n <= len - have) {
+            have += (size_t)n;
+            continue;
+        }
+        if (n >= 0) { /* a packet larger than what is left, or end of file */
+            return n == 0 ? -ECONNRESET : -EBADMSG;
+        }
+        int rc = errno == EAGAIN || errno == EWOULDBLOCK ? sp_wait_fd(sock, POLLIN, deadline) : -errno;
+        if (rc != 0 && rc != -EINTR) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+void sp_packet_close(struct sp_packet *packet) {
+    for (unsigned i = 0; i < SP_PACKET_FDS; i++) {
+        sp_fd_close(&packet->fds[i]);
+    }
+    packet->n_fds = 0;
+}
+
+void sp_packet_fail(int sock, uint32_t id, const struct sp_rec_failed *why) {
+    struct sp_record record = {.type = SP_REC_FAILED, .u.failed = *why};
+    record.u.failed.id = id;
+    (void)sp_packet_send(sock, &(struct sp_outgoing){.record = &record}, sp_now() + 1000000000);
+}

@@ -1,0 +1,56 @@
+/*
+ * Records, payloads and descriptors over a SOCK_SEQPACKET socket: one record is one packet. A payload starts in its
+ * record's packet and goes on in packets of up to SP_PACKET_MAX bytes.
+ *
+ * Nothing here sleeps in recvmsg or sendmsg: waiting is done in poll with an absolute deadline (CLOCK_MONOTONIC, ns;
+ * SP_NEVER: none). -EINTR is passed on to a caller that has signal handlers to run.
+ */
+#ifndef SANDPOOL_COMMON_PACKET_H
+#define SANDPOOL_COMMON_PACKET_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/wire.h"
+
+#define SP_PACKET_MAX (32 * 1024)
+#define SP_PACKET_FDS 3
+#define SP_NEVER INT64_MAX
+
+/* What one packet brought. Descriptors are close-on-exec and owned by the packet until they are stolen (set to -1). */
+struct sp_packet {
+    struct sp_record record;
+    int fds[SP_PACKET_FDS];
+    unsigned n_fds;
+    size_t payload_len; /* payload bytes that came in this packet, in the caller's buffer */
+    pid_t sender;       /* the sender's pid as the receiver sees it; 0 unless SO_PASSCRED is set */
+};
+
+int64_t sp_now(void);
+/* 0 when `events` came, -ETIMEDOUT, -EINTR or -errno. A hang-up counts as an event: the next call tells. */
+int sp_wait_fd(int fd, short events, int64_t deadline);
+
+struct sp_outgoing {
+    const struct sp_record *record;
+    const void *payload;
+    size_t payload_len;
+    const int *fds;
+    unsigned n_fds;
+};
+
+/* Sends the record with its fds and the whole payload. 0 or -errno; -EPIPE when the peer is gone. */
+int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline);
+
+/*
+ * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), -ECONNRESET when the peer
+ * is gone. Payload bytes beyond the record go to buf (at most cap, more is malformed).
+ */
+int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap);
+/* The rest of a payload of which `have` bytes are in buf. */
+int sp_payload_recv(int sock, char *buf, size_t have, size_t len, int64_t deadline);
+void sp_packet_close(struct sp_packet *packet);
+
+/* Sends {FAILED, id, stage, err, detail}; nothing more can be done when that fails too. */
+void sp_packet_fail(int sock, uint32_t id, const struct sp_rec_failed *why);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * The records that cross the two walls: host <-> zygote and host <-> init.
+ *
+ * Every record is SP_RECORD_SIZE bytes: a header {magic, version, type} and fixed fields, little-endian, packed and
+ * unpacked only here. Unpacking checks length, magic, version, type and the range of every field; whatever fails is
+ * -EBADMSG. EXEC and CONFIG announce a payload that follows the record as a byte string (see packet.h); what is inside
+ * a payload is checked by sp_strings_next().
+ */
+#ifndef SANDPOOL_COMMON_WIRE_H
+#define SANDPOOL_COMMON_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
+#define SP_WIRE_VERSION 1
+#define SP_RECORD_SIZE 128
+#define SP_DETAIL_SIZE 104
+
+/* A payload's bound: the kernel's own bound of argv + env is below 6 MiB + 128 KiB (3/4 of _STK_LIM, one string). */
+#define SP_PAYLOAD_MAX (8u * 1024 * 1024)
+
+enum sp_record_type {
+    SP_REC_CONFIG = 1, /* host -> zygote, payload: binds and filters */
+    SP_REC_HELLO,      /* zygote -> host, fd: pidfd of the zygote */
+    SP_REC_CREATE,     /* host -> zygote, fd: the sandbox's end of its control socket */
+    SP_REC_CREATED,    /* zygote -> host over the new sandbox's socket, fd: pidfd of its init */
+    SP_REC_READY,      /* init -> host */
+    SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr; payload: cwd, argv, env */
+    SP_REC_ACK,        /* init -> host: the request is whole, the command may start from here on */
+    SP_REC_KILL,       /* host -> init: end the command with this number */
+    SP_REC_EXITED,     /* init -> host */
+    SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
+    SP_REC_TYPE_END
+};
+
+#define SP_CONFIG_NET_HOST 1u    /* stay in the host's network namespace */
+#define SP_CONFIG_NETNS_REUSE 2u /* no inet socket can exist: a netns may serve again */
+#define SP_CONFIG_DENY_TCP 4u    /* Landlock refuses TCP bind and connect where its ABI can */
+#define SP_CONFIG_FLAGS 7u
+
+struct sp_rec_config {
+    uint32_t flags;
+    uint32_t payload_len;
+    uint32_t n_binds;
+    uint32_t template_filter_len; /* instructions of 8 bytes; the three filters end the payload, in this order */
+    uint32_t init_filter_len;
+    uint32_t exec_filter_len;
+    uint32_t landlock_abi_max;
+    uint64_t memory_bytes; /* 0: unlimited, like the next three */
+    uint64_t max_processes;
+    uint64_t scratch_bytes;
+    uint64_t scratch_inodes;
+};
+
+struct sp_rec_ready {
+    uint32_t landlock_abi;
+};
+
+#define SP_EXEC_HAS_STDIN 1u
+#define SP_EXEC_FLAGS 1u
+
+struct sp_rec_exec {
+    uint32_t id;
+    uint32_t flags;
+    uint32_t argc;
+    uint32_t envc;
+    uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
+};
+
+struct sp_rec_id { /* ACK, KILL */
+    uint32_t id;
+};
+
+struct sp_rec_exited {
+    uint32_t id;
+    uint32_t status; /* as wait(2) gives it: WIFEXITED or WIFSIGNALED */
+    uint64_t user_us;
+    uint64_t system_us;
+    uint64_t max_rss_bytes;
+};
+
+struct sp_rec_failed {
+    uint32_t id; /* of the EXEC it answers, else 0 */
+    uint32_t stage;
+    uint32_t err;
+    char detail[SP_DETAIL_SIZE]; /* always NUL-terminated after unpacking */
+};
+
+struct sp_record {
+    enum sp_record_type type;
+    union {
+        struct sp_rec_config config;
+        struct sp_rec_ready ready;
+        struct sp_rec_exec exec;
+        struct sp_rec_id id;
+        struct sp_rec_exited exited;
+        struct sp_rec_failed failed;
+    } u;
+};
+
+void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]);
+/* 0 or -EBADMSG; on failure nothing in *record may be used. */
+int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record);
+
+/* Walks a payload of NUL-terminated strings: the next string, or NULL when none is whole before `end`. */
+const char *sp_strings_next(const char **cursor, const char *end);
+
+#endif

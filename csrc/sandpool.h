@@ -1,0 +1,13 @@
+/* The only public header: opaque handles, option structs, status codes, stages. */
+#ifndef SANDPOOL_H
+#define SANDPOOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/stage.h"
+
+/* One declaration list serves C and cffi; it has no #include or #ifdef of its own. */
+#include "sandpool.cdef" /* NOLINT(bugprone-suspicious-include) */
+
+#endif
