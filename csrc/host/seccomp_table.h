@@ -1,0 +1,308 @@
+/*
+ * The policy by name: one rule per syscall. A name that is in no group gets ENOSYS, so that a call newer than this
+ * table looks to libc like an older kernel. Names that an architecture does not have are skipped there.
+ *
+ * Left out, and so ENOSYS, on purpose:
+ *   io_uring_*                  every operation of it passes by seccomp
+ *   io_setup and its family     fs.aio-max-nr is one budget for the whole host; databases fall back
+ *   mbind, *_mempolicy, move_pages, migrate_pages
+ *                               libnuma reads ENOSYS as "no NUMA" and is silent; EPERM makes programs complain
+ *   modify_ldt, remap_file_pages, uselib, ustat, sysfs, ...
+ *                               legacy surface; kernels may be built without them
+ *   memfd_secret                memory that init's accounting cannot see
+ *   futex_wake and its family, *xattrat, statmount, ...
+ *                               new; nothing depends on them yet
+ */
+#ifndef SANDPOOL_HOST_SECCOMP_TABLE_H
+#define SANDPOOL_HOST_SECCOMP_TABLE_H
+
+enum sp_rule {
+    SP_RULE_UNKNOWN, /* ENOSYS */
+    SP_RULE_ALLOW,
+    SP_RULE_DENY,        /* EPERM, in zygote and init too */
+    SP_RULE_SETUP,       /* EPERM once init has installed its layer */
+    SP_RULE_CLONE3,      /* the same with ENOSYS: its flags are behind a pointer, and libc falls back to clone */
+    SP_RULE_CLONE,       /* no namespaces; with allow_fork = false, threads only */
+    SP_RULE_FORK,        /* not with allow_fork = false */
+    SP_RULE_UNSHARE,     /* what is not a namespace */
+    SP_RULE_PRLIMIT,     /* not the limits of init */
+    SP_RULE_IOCTL,       /* no terminal injection */
+    SP_RULE_PERSONALITY, /* Docker's values */
+    SP_RULE_PRCTL,
+    SP_RULE_SOCKET,     /* families, types and protocols of the profile */
+    SP_RULE_SOCKETPAIR, /* AF_UNIX, and nothing that can name an address */
+    SP_RULE_NAMED,      /* only where the policy lets some socket be made that can have an address */
+    SP_RULE_COUNT
+};
+
+struct sp_rule_group {
+    enum sp_rule rule;
+    const char *names[96]; /* NULL ends it */
+};
+
+static const struct sp_rule_group sp_rules[] = {
+    /* files and directories */
+    {SP_RULE_ALLOW,
+     {"access",
+      "chdir",
+      "chmod",
+      "chown",
+      "close",
+      "close_range",
+      "copy_file_range",
+      "creat",
+      "dup",
+      "dup2",
+      "dup3",
+      "faccessat",
+      "faccessat2",
+      "fadvise64",
+      "fallocate",
+      "fchdir",
+      "fchmod",
+      "fchmodat",
+      "fchmodat2",
+      "fchown",
+      "fchownat",
+      "fcntl",
+      "fdatasync",
+      "fgetxattr",
+      "flistxattr",
+      "flock",
+      "fremovexattr",
+      "fsetxattr",
+      "fstat",
+      "fstatfs",
+      "fsync",
+      "ftruncate",
+      "futimesat",
+      "getcwd",
+      "getdents",
+      "getdents64",
+      "getxattr",
+      "lchown",
+      "lgetxattr",
+      "link",
+      "linkat",
+      "listxattr",
+      "llistxattr",
+      "lremovexattr",
+      "lseek",
+      "lsetxattr",
+      "lstat",
+      "mkdir",
+      "mkdirat",
+      "mknod",
+      "mknodat",
+      "newfstatat",
+      "open",
+      "openat",
+      "openat2",
+      "pread64",
+      "preadv",
+      "preadv2",
+      "pwrite64",
+      "pwritev",
+      "pwritev2",
+      "read",
+      "readahead",
+      "readlink",
+      "readlinkat",
+      "readv",
+      "removexattr",
+      "rename",
+      "renameat",
+      "renameat2",
+      "rmdir",
+      "sendfile",
+      "setxattr",
+      "splice",
+      "stat",
+      "statfs",
+      "statx",
+      "symlink",
+      "symlinkat",
+      "sync",
+      "sync_file_range",
+      "syncfs",
+      "tee",
+      "truncate",
+      "umask",
+      "unlink",
+      "unlinkat",
+      "utime",
+      "utimensat",
+      "utimes",
+      "vmsplice",
+      "write",
+      "writev"}},
+    /* waiting */
+    {SP_RULE_ALLOW,
+     {"epoll_create",
+      "epoll_create1",
+      "epoll_ctl",
+      "epoll_pwait",
+      "epoll_pwait2",
+      "epoll_wait",
+      "eventfd",
+      "eventfd2",
+      "inotify_add_watch",
+      "inotify_init",
+      "inotify_init1",
+      "inotify_rm_watch",
+      "pipe",
+      "pipe2",
+      "poll",
+      "ppoll",
+      "pselect6",
+      "select",
+      "signalfd",
+      "signalfd4",
+      "timerfd_create",
+      "timerfd_gettime",
+      "timerfd_settime"}},
+    /* memory; map_shadow_stack because a libc built for shadow stacks aborts without it */
+    {SP_RULE_ALLOW,
+     {"brk",      "madvise",    "map_shadow_stack", "membarrier",   "memfd_create", "mincore", "mlock",   "mlock2",
+      "mlockall", "mmap",       "mprotect",         "mremap",       "mseal",        "msync",   "munlock", "munlockall",
+      "munmap",   "pkey_alloc", "pkey_free",        "pkey_mprotect"}},
+    /* processes and signals */
+    {SP_RULE_ALLOW,
+     {"alarm",
+      "arch_prctl",
+      "execve",
+      "execveat",
+      "exit",
+      "exit_group",
+      "futex",
+      "futex_waitv",
+      "get_robust_list",
+      "getcpu",
+      "getpgid",
+      "getpgrp",
+      "getpid",
+      "getppid",
+      "getpriority",
+      "getrlimit",
+      "getrusage",
+      "getsid",
+      "gettid",
+      "ioprio_get",
+      "ioprio_set",
+      "kill",
+      "pause",
+      "pidfd_open",
+      "pidfd_send_signal",
+      "restart_syscall",
+      "rseq",
+      "rt_sigaction",
+      "rt_sigpending",
+      "rt_sigprocmask",
+      "rt_sigqueueinfo",
+      "rt_sigreturn",
+      "rt_sigsuspend",
+      "rt_sigtimedwait",
+      "rt_tgsigqueueinfo",
+      "sched_get_priority_max",
+      "sched_get_priority_min",
+      "sched_getaffinity",
+      "sched_getattr",
+      "sched_getparam",
+      "sched_getscheduler",
+      "sched_rr_get_interval",
+      "sched_setaffinity",
+      "sched_setattr",
+      "sched_setparam",
+      "sched_setscheduler",
+      "sched_yield",
+      "set_robust_list",
+      "set_tid_address",
+      "setpgid",
+      "setpriority",
+      "setrlimit",
+      "setsid",
+      "sigaltstack",
+      "tgkill",
+      "tkill",
+      "wait4",
+      "waitid"}},
+    /* identity: without capabilities there is nothing to gain, and programs that drop privileges check the result */
+    {SP_RULE_ALLOW,
+     {"capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid", "getuid", "setfsgid",
+      "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid", "setreuid", "setuid"}},
+    /* programs may confine themselves further */
+    {SP_RULE_ALLOW, {"landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp"}},
+    /*
+     * One's own processes only (init is undumpable). LeakSanitizer, gdb and strace need it; since Linux 4.8 a tracer
+     * cannot change a call behind the filter's back.
+     */
+    {SP_RULE_ALLOW, {"ptrace"}},
+    /* the kernel's own trampolines, when someone on the host probes a library; by hand they only raise SIGILL */
+    {SP_RULE_ALLOW, {"uprobe", "uretprobe"}},
+    /* time and the machine; adjtimex and clock_adjtime only read without CAP_SYS_TIME */
+    {SP_RULE_ALLOW,
+     {"adjtimex", "clock_adjtime", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "getrandom",
+      "gettimeofday", "nanosleep", "setitimer", "sysinfo", "time", "timer_create", "timer_delete", "timer_getoverrun",
+      "timer_gettime", "timer_settime", "times", "uname"}},
+    /* System V and POSIX IPC, in an ipc namespace of its own */
+    {SP_RULE_ALLOW,
+     {"mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "msgctl", "msgget",
+      "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmdt", "shmget"}},
+    /* on sockets that exist */
+    {SP_RULE_ALLOW,
+     {"getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto",
+      "setsockopt", "shutdown"}},
+
+    {SP_RULE_DENY,
+     {"acct",
+      "add_key",
+      "bpf",
+      "clock_settime",
+      "delete_module",
+      "fanotify_init",
+      "fanotify_mark",
+      "finit_module",
+      "init_module",
+      "ioperm",
+      "iopl",
+      "kcmp",
+      "kexec_file_load",
+      "kexec_load",
+      "keyctl",
+      "lookup_dcookie",
+      "name_to_handle_at",
+      "open_by_handle_at",
+      "perf_event_open",
+      "pidfd_getfd",
+      "process_madvise",
+      "process_vm_readv",
+      "process_vm_writev",
+      "quotactl",
+      "quotactl_fd",
+      "reboot",
+      "request_key",
+      "settimeofday",
+      "swapoff",
+      "swapon",
+      "syslog",
+      "userfaultfd",
+      "vhangup"}},
+
+    {SP_RULE_SETUP,
+     {"chroot", "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr", "move_mount", "open_tree",
+      "open_tree_attr", "pivot_root", "setdomainname", "sethostname", "setns", "umount2"}},
+
+    {SP_RULE_CLONE3, {"clone3"}},
+    {SP_RULE_CLONE, {"clone"}},
+    {SP_RULE_FORK, {"fork", "vfork"}},
+    {SP_RULE_UNSHARE, {"unshare"}},
+    {SP_RULE_PRLIMIT, {"prlimit64"}},
+    {SP_RULE_IOCTL, {"ioctl"}},
+    {SP_RULE_PERSONALITY, {"personality"}},
+    {SP_RULE_PRCTL, {"prctl"}},
+    {SP_RULE_SOCKET, {"socket"}},
+    {SP_RULE_SOCKETPAIR, {"socketpair"}},
+    {SP_RULE_NAMED, {"accept", "accept4", "bind", "connect", "listen"}},
+};
+
+#endif

@@ -1,0 +1,132 @@
+#include "init/landlock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+/* The header of the machine that builds may be older than the kernel that runs: all constants are our own. */
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule 445
+#define SYS_landlock_restrict_self 446
+#endif
+
+#define CREATE_RULESET_VERSION 1u
+#define RULE_PATH_BENEATH 1
+
+#define FS_EXECUTE (UINT64_C(1) << 0)
+#define FS_WRITE_FILE (UINT64_C(1) << 1)
+#define FS_READ_FILE (UINT64_C(1) << 2)
+#define FS_READ_DIR (UINT64_C(1) << 3)
+#define FS_REMOVE_DIR (UINT64_C(1) << 4)
+#define FS_REMOVE_FILE (UINT64_C(1) << 5)
+#define FS_MAKE_CHAR (UINT64_C(1) << 6)
+#define FS_MAKE_BLOCK (UINT64_C(1) << 11)
+#define FS_MAKE_SYM (UINT64_C(1) << 12)
+#define FS_REFER (UINT64_C(1) << 13)
+#define FS_TRUNCATE (UINT64_C(1) << 14)
+#define FS_IOCTL_DEV (UINT64_C(1) << 15)
+
+#define FS_ALL_1 (2 * FS_MAKE_SYM - 1)
+#define FS_ALL_2 (FS_ALL_1 | FS_REFER)
+#define FS_ALL_3 (FS_ALL_2 | FS_TRUNCATE)
+#define FS_ALL_5 (FS_ALL_3 | FS_IOCTL_DEV)
+
+#define FS_READING (FS_EXECUTE | FS_READ_FILE | FS_READ_DIR)
+/* Nobody inside may make device nodes. */
+#define FS_NEVER (FS_MAKE_CHAR | FS_MAKE_BLOCK)
+/* The only rights that a rule for a file may name. */
+#define FS_OF_FILES (FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
+
+#define NET_TCP_BOTH UINT64_C(3)
+#define SCOPE_BOTH UINT64_C(3) /* abstract unix sockets, signals */
+
+/* A tenant that makes denials, or domains of its own, shall not fill the host's audit log. */
+#define LOG_SAME_EXEC_OFF (1u << 0)
+#define LOG_SUBDOMAINS_OFF (1u << 2)
+
+/* The kernel refuses a longer structure, with anything in it, than the one it knows. */
+struct ruleset {
+    uint64_t fs;
+    uint64_t net;
+    uint64_t scoped;
+};
+
+static const struct level {
+    uint64_t fs;
+    uint64_t net; /* only with deny_tcp */
+    uint64_t scoped;
+    uint32_t restrict_flags;
+    size_t size;
+} levels[] = {
+    [1] = {FS_ALL_1, 0, 0, 0, offsetof(struct ruleset, net)},
+    [2] = {FS_ALL_2, 0, 0, 0, offsetof(struct ruleset, net)},
+    [3] = {FS_ALL_3, 0, 0, 0, offsetof(struct ruleset, net)},
+    [4] = {FS_ALL_3, NET_TCP_BOTH, 0, 0, offsetof(struct ruleset, scoped)},
+    [5] = {FS_ALL_5, NET_TCP_BOTH, 0, 0, offsetof(struct ruleset, scoped)},
+    [6] = {FS_ALL_5, NET_TCP_BOTH, SCOPE_BOTH, 0, sizeof(struct ruleset)},
+    [7] = {FS_ALL_5, NET_TCP_BOTH, SCOPE_BOTH, LOG_SAME_EXEC_OFF | LOG_SUBDOMAINS_OFF, sizeof(struct ruleset)},
+};
+
+#define ABI_KNOWN (sizeof levels / sizeof levels[0] - 1)
+
+/* The level to enforce; 0 when there is no Landlock, built in or switched on. */
+static int choose_abi(uint32_t abi_max) {
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, CREATE_RULESET_VERSION);
+    if (abi < 0) {
+        return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
+    }
+    uint32_t most = abi_max < ABI_KNOWN ? abi_max : (uint32_t)ABI_KNOWN;
+    return abi < (long)most ? (int)abi : (int)most;
+}
+
+static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t handled) {
+    struct stat st;
+    struct {
+        uint64_t allowed;
+        int32_t parent;
+    } __attribute__((packed)) beneath = {.allowed = rule->writable ? handled & ~FS_NEVER : handled & FS_READING};
+    sp_auto_fd int path = open(rule->path, O_PATH | O_CLOEXEC);
+    if (path == -1 || fstat(path, &st) != 0) {
+        return -errno;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        beneath.allowed &= FS_OF_FILES;
+    }
+    beneath.parent = path;
+    return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
+}
+
+int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
+                         const char **failed) {
+    *failed = "landlock_create_ruleset";
+    int abi = choose_abi(abi_max);
+    if (abi <= 0) {
+        return abi;
+    }
+    const struct level *level = &levels[abi];
+    struct ruleset handled = {.fs = level->fs, .net = deny_tcp ? level->net : 0, .scoped = level->scoped};
+    sp_auto_fd int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, level->size, 0);
+    if (ruleset == -1) {
+        return -errno;
+    }
+    for (unsigned i = 0; i < n_rules; i++) {
+        int rc = add_rule(ruleset, &rules[i], level->fs);
+        if (rc != 0) {
+            *failed = rules[i].path;
+            return rc;
+        }
+    }
+    *failed = "landlock_restrict_self";
+    return syscall(SYS_landlock_restrict_self, ruleset, level->restrict_flags) == 0 ? abi : -errno;
+}
+
+int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp) {
+    const char *failed;
+    return sp_landlock_restrict(rules, n_rules, abi_max, deny_tcp, &failed);
+}

@@ -1,0 +1,354 @@
+/* sources: csrc/host/seccomp.c */
+/*
+ * A simulator gives the combined verdict of every syscall number for every profile and architecture; it is compared
+ * with tests/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "check.h"
+#include "seccomp_sim.h"
+
+static bool update;
+
+/* ---- every number, against the golden tables ---- */
+
+static const char *word(uint32_t verdict) {
+    switch (verdict) {
+    case SECCOMP_RET_ALLOW:
+        return "allow";
+    case SECCOMP_RET_KILL_PROCESS:
+        return "kill";
+    case ERRNO(EPERM):
+        return "EPERM";
+    case ERRNO(ENOSYS):
+        return "ENOSYS";
+    case ERRNO(EAFNOSUPPORT):
+        return "EAFNOSUPPORT";
+    default:
+        return "?";
+    }
+}
+
+static void print_table(FILE *out, const struct layers *l) {
+    size_t n;
+    const struct sp_syscall *calls = sp_seccomp_syscalls(l->arch, &n);
+    for (size_t i = 0; i < n; i++) {
+        struct trace trace = {0};
+        struct seccomp_data data = {.arch = arch_audit[l->arch], .nr = calls[i].nr};
+        uint32_t verdict = combined(l, &data, &trace);
+        fprintf(out, "%-24s %s%s\n", calls[i].name, word(verdict), trace.arguments ? " (all arguments 0)" : "");
+    }
+}
+
+/* What the table of names does not say: it is the same for all, so it is no part of the golden file. */
+static void check_unnamed(const struct layers *l) {
+    bool named[NR_END] = {false};
+    size_t n;
+    const struct sp_syscall *calls = sp_seccomp_syscalls(l->arch, &n);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(i == 0 || strcmp(calls[i - 1].name, calls[i].name) < 0);
+        CHECK(calls[i].nr < NR_END && !named[calls[i].nr]);
+        named[calls[i].nr] = true;
+    }
+    uint32_t with_bit = l->arch == SP_ARCH_X86_64 ? SECCOMP_RET_KILL_PROCESS : ERRNO(ENOSYS);
+    for (uint32_t nr = 0; nr < NR_END; nr++) {
+        uint32_t verdict = verdict_of(l, arch_audit[l->arch], nr);
+        CHECK(named[nr] || verdict == ERRNO(ENOSYS));
+        CHECK(strcmp(word(verdict), "kill") != 0);
+        CHECK(verdict_of(l, arch_audit[l->arch], nr | 0x40000000) == with_bit);
+        CHECK(verdict_of(l, arch_foreign[l->arch], nr) == SECCOMP_RET_KILL_PROCESS);
+    }
+    CHECK(verdict_of(l, arch_audit[l->arch], 0x3fffffff) == ERRNO(ENOSYS));
+    CHECK(verdict_of(l, arch_audit[l->arch], UINT32_MAX) == ERRNO(ENOSYS)); /* a call that a tracer skips */
+    CHECK(verdict_of(l, arch_audit[l->arch], UINT32_MAX - 1) == with_bit);
+}
+
+static void compare_golden(const struct layers *l, const char *profile) {
+    char path[512];
+    char *text = NULL;
+    size_t len = 0;
+    int dir = (int)(strrchr(__FILE__, '/') != NULL ? strrchr(__FILE__, '/') - __FILE__ : 0);
+    snprintf(path, sizeof path, "%.*s/../golden/seccomp_%s_%s.txt", dir, __FILE__, arch_words[l->arch], profile);
+    FILE *now = open_memstream(&text, &len);
+    print_table(now, l);
+    fclose(now);
+    FILE *golden = fopen(path, update ? "w" : "r");
+    if (golden == NULL) {
+        printf("%s: %s\n", path, strerror(errno));
+        CHECK(golden != NULL);
+    } else if (update) {
+        fwrite(text, 1, len, golden);
+    } else {
+        char line[128];
+        const char *at = text;
+        while (fgets(line, sizeof line, golden) != NULL && strncmp(at, line, strlen(line)) == 0) {
+            at += strlen(line);
+        }
+        if (*at != '\0' || !feof(golden)) {
+            printf("%s differs at: %.*s\n", path, (int)strcspn(at, "\n"), at);
+        }
+        CHECK(*at == '\0' && feof(golden));
+    }
+    if (golden != NULL) {
+        fclose(golden);
+    }
+    free(text);
+}
+
+/* The kernel runs the program once per number when it is installed: the search has to stay a search. */
+static void check_size(const struct layers *l, const char *profile) {
+    unsigned deepest = 0;
+    for (uint32_t nr = 0; nr < NR_END; nr++) {
+        struct trace trace = {0};
+        run(&l->filter[SP_LAYER_TEMPLATE], &(struct seccomp_data){.arch = arch_audit[l->arch], .nr = (int)nr}, &trace);
+        deepest = trace.steps > deepest ? trace.steps : deepest;
+    }
+    printf("%s %s: template %u, init %u, exec %u instructions; deepest path of the template %u\n", arch_words[l->arch],
+           profile, l->filter[0].len, l->filter[1].len, l->filter[2].len, deepest);
+    CHECK(deepest <= 24);
+    CHECK(l->filter[SP_LAYER_INIT].len <= 96 && l->filter[SP_LAYER_EXEC].len <= 32);
+}
+
+/* The switches change these verdicts and no others. */
+static void check_difference(enum sp_arch arch, const policy_t *policy, const char *const *names) {
+    struct layers base = build(arch, &essential), other = build(arch, policy);
+    size_t n, differing = 0, found = 0, expected = 0;
+    const struct sp_syscall *calls = sp_seccomp_syscalls(arch, &n);
+    for (size_t i = 0; i < n; i++) {
+        differing += call(&base, calls[i].name, 0, 0, 0) != call(&other, calls[i].name, 0, 0, 0);
+    }
+    for (; *names != NULL; names++) {
+        if (number(arch, *names) != UINT32_MAX) {
+            expected++;
+            found += call(&base, *names, 0, 0, 0) != call(&other, *names, 0, 0, 0);
+        }
+    }
+    CHECK(differing == expected && found == expected);
+    drop(&base);
+    drop(&other);
+}
+
+static void check_name(const char *name, void *seen) {
+    bool *marks = seen;
+    bool known = false;
+    for (int arch = 0; arch < SP_ARCH_COUNT; arch++) {
+        uint32_t nr = number((enum sp_arch)arch, name);
+        known |= nr != UINT32_MAX;
+        if (nr < NR_END) {
+            CHECK(!marks[arch * NR_END + (int)nr]); /* one rule per name */
+            marks[arch * NR_END + (int)nr] = true;
+        }
+    }
+    if (!known) {
+        printf("no architecture has %s\n", name);
+    }
+    CHECK(known);
+}
+
+/* ---- arguments ---- */
+
+static void check_processes(enum sp_arch arch) {
+    static const uint64_t namespaces[] = {CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+                                          CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET};
+    struct layers l = build(arch, &essential), single = build(arch, &no_fork);
+    for (size_t i = 0; i < LENGTH(namespaces); i++) {
+        CHECK(call(&l, "clone", namespaces[i] | SIGCHLD, 0, 0) == ERRNO(EPERM));
+        CHECK(call(&l, "clone", namespaces[i] | SIGCHLD | GARBAGE, 0, 0) == ERRNO(EPERM));
+        CHECK(call(&l, "clone", namespaces[i] | CLONE_THREAD, 0, 0) == ERRNO(EPERM));
+        CHECK(call(&single, "clone", namespaces[i] | CLONE_THREAD, 0, 0) == ERRNO(EPERM));
+        CHECK(call(&l, "unshare", namespaces[i], 0, 0) == ERRNO(EPERM));
+    }
+    CHECK(call(&l, "clone", SIGCHLD, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "clone", CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "unshare", CLONE_FILES | CLONE_FS, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "unshare", 0x80 /* CLONE_NEWTIME */, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "unshare", CLONE_FS | GARBAGE, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&single, "clone", 0x3d0f00 /* pthread_create */, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&single, "clone", SIGCHLD, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&single, "clone", CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&single, "clone", SIGCHLD | (uint64_t)CLONE_THREAD << 32, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "clone3", 0, 0, 0) == ERRNO(ENOSYS) && call(&single, "clone3", 0, 0, 0) == ERRNO(ENOSYS));
+    CHECK(call(&l, "prlimit64", 1, RLIMIT_NOFILE, 0x1000) == ERRNO(EPERM));
+    CHECK(call(&l, "prlimit64", 1 | GARBAGE, RLIMIT_NOFILE, UINT64_C(1) << 32) == ERRNO(EPERM));
+    CHECK(call(&l, "prlimit64", 1, RLIMIT_NOFILE, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "prlimit64", 0, RLIMIT_NOFILE, 0x1000) == SECCOMP_RET_ALLOW);
+    drop(&l);
+    drop(&single);
+}
+
+static void check_values(enum sp_arch arch) {
+    static const uint64_t personalities[] = {0, 8, 0x20000, 0x20008, 0xffffffff};
+    static const uint64_t refused[] = {0x0040000, 0x0400000, 0x20040, 9, UINT64_C(8) | 0x8000000};
+    static const uint64_t requests[] = {TIOCSTI, TIOCLINUX, TIOCSETD};
+    struct layers l = build(arch, &network);
+    for (size_t i = 0; i < LENGTH(personalities); i++) {
+        CHECK(call(&l, "personality", personalities[i], 0, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, "personality", refused[i], 0, 0) == ERRNO(EPERM));
+        CHECK(call(&l, "personality", refused[i] | GARBAGE, 0, 0) == ERRNO(EPERM));
+    }
+    for (size_t i = 0; i < LENGTH(requests); i++) {
+        CHECK(call(&l, "ioctl", 0, requests[i], 0) == ERRNO(EPERM));
+        CHECK(call(&l, "ioctl", 0, requests[i] | GARBAGE, 0) == ERRNO(EPERM));
+    }
+    CHECK(call(&l, "ioctl", 0, TCGETS, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "ioctl", TIOCSTI, FIONREAD, TIOCSTI) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "prctl", PR_SET_MM | GARBAGE, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "prctl", 62 /* PR_SCHED_CORE */, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "prctl", PR_SET_NAME, 0, 0) == SECCOMP_RET_ALLOW);
+    drop(&l);
+}
+
+static void check_sockets(enum sp_arch arch) {
+    static const uint64_t families[] = {AF_UNSPEC, AF_AX25,  AF_NETLINK, AF_PACKET, AF_TIPC,
+                                        AF_ALG,    AF_VSOCK, 43,         44,        45};
+    static const uint64_t inet[] = {AF_INET, AF_INET6};
+    const uint64_t flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+    struct layers e = build(arch, &essential), n = build(arch, &network), u = build(arch, &with_unix);
+    for (size_t i = 0; i < LENGTH(families); i++) {
+        CHECK(call(&e, "socket", families[i], SOCK_RAW, 0) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&n, "socket", families[i] | GARBAGE, SOCK_DGRAM, 0) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&u, "socket", families[i], SOCK_DGRAM, 0) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&u, "socketpair", families[i], SOCK_STREAM, 0) == ERRNO(EAFNOSUPPORT));
+    }
+    for (size_t i = 0; i < LENGTH(inet); i++) {
+        CHECK(call(&e, "socket", inet[i], SOCK_STREAM, 0) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&u, "socket", inet[i], SOCK_STREAM, 0) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&n, "socket", inet[i], SOCK_STREAM | flags, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&n, "socket", inet[i], SOCK_STREAM, IPPROTO_TCP) == SECCOMP_RET_ALLOW);
+        CHECK(call(&n, "socket", inet[i] | GARBAGE, SOCK_DGRAM | GARBAGE, IPPROTO_UDP | GARBAGE) == SECCOMP_RET_ALLOW);
+        CHECK(call(&n, "socket", inet[i], SOCK_RAW | flags, IPPROTO_TCP) == ERRNO(EPERM));
+        CHECK(call(&n, "socket", inet[i], SOCK_RAW | GARBAGE, 0) == ERRNO(EPERM));
+        CHECK(call(&n, "socket", inet[i], 10 /* SOCK_PACKET */, 0) == ERRNO(EPERM));
+        CHECK(call(&n, "socket", inet[i], SOCK_STREAM, 132 /* SCTP */) == ERRNO(EPROTONOSUPPORT));
+        CHECK(call(&n, "socket", inet[i], SOCK_STREAM, 262 /* MPTCP */) == ERRNO(EPROTONOSUPPORT));
+    }
+    CHECK(call(&e, "socket", AF_UNIX, SOCK_STREAM, 0) == ERRNO(EAFNOSUPPORT));
+    CHECK(call(&n, "socket", AF_UNIX, SOCK_STREAM, 0) == ERRNO(EAFNOSUPPORT));
+    CHECK(call(&u, "socket", AF_UNIX, SOCK_DGRAM | flags, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&e, "socketpair", AF_UNIX, SOCK_STREAM | flags, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&n, "socketpair", AF_UNIX, SOCK_SEQPACKET, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&e, "socketpair", AF_UNIX, SOCK_DGRAM | GARBAGE, 0) == ERRNO(ESOCKTNOSUPPORT));
+    CHECK(call(&n, "socketpair", AF_UNIX, SOCK_RAW | flags, 0) == ERRNO(ESOCKTNOSUPPORT));
+    CHECK(call(&u, "socketpair", AF_UNIX, SOCK_DGRAM, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&e, "connect", 0, 0, 0) == ERRNO(EPERM) && call(&n, "connect", 0, 0, 0) == SECCOMP_RET_ALLOW);
+    drop(&e);
+    drop(&n);
+    drop(&u);
+}
+
+/* What zygote and init do after the template is in must not be refused by it. */
+static void check_setup(enum sp_arch arch) {
+    static const char *const needed[] = {
+        "clone",
+        "clone3",
+        "unshare",
+        "setns",
+        "mount",
+        "umount2",
+        "mount_setattr",
+        "open_tree",
+        "chdir",
+        "fsopen",
+        "fsconfig",
+        "fsmount",
+        "mkdirat",
+        "symlinkat",
+        "move_mount",
+        "pivot_root",
+        "openat",
+        "sendmsg",
+        "recvmsg",
+        "ppoll",
+        "wait4",
+        "pidfd_open",
+        "close_range",
+        "sethostname",
+        "prctl",
+        "capset",
+        "prlimit64",
+        "setresuid",
+        "seccomp",
+        "setresgid",
+        "setgroups",
+        "execve",
+        "setsid",
+        "dup3",
+        "kill",
+        "rt_sigaction",
+        "exit_group",
+        "landlock_restrict_self",
+        "pidfd_send_signal",
+    };
+    struct layers l = build(arch, &essential);
+    for (size_t i = 0; i < LENGTH(needed); i++) {
+        struct trace trace = {0};
+        struct seccomp_data data = {
+            .arch = arch_audit[arch], .nr = (int)number(arch, needed[i]), .args = {~UINT64_C(0)}};
+        bool open = strcmp(needed[i], "prctl") == 0 || run(&l.filter[0], &data, &trace) == SECCOMP_RET_ALLOW;
+        if (!open) {
+            printf("template refuses %s\n", needed[i]);
+        }
+        CHECK(open);
+    }
+    drop(&l);
+}
+
+static void test_every_number(void) {
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers e = build((enum sp_arch)i, &essential), n = build((enum sp_arch)i, &network),
+                      f = build((enum sp_arch)i, &no_fork);
+        compare_golden(&e, "essential");
+        compare_golden(&n, "network");
+        check_unnamed(&e);
+        check_unnamed(&n);
+        check_unnamed(&f);
+        check_size(&f, "essential");
+        check_size(&n, "network");
+        drop(&e);
+        drop(&n);
+        drop(&f);
+    }
+}
+
+static void test_names(void) {
+    static bool seen[SP_ARCH_COUNT * NR_END];
+    memset(seen, 0, sizeof seen);
+    sp_seccomp_each_name(check_name, seen);
+}
+
+static void test_switches(void) {
+    static const char *const fork_names[] = {"clone", "fork", "vfork", NULL};
+    static const char *const unix_names[] = {"accept", "accept4", "bind", "connect", "listen", NULL};
+    struct sp_filter none;
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        check_difference((enum sp_arch)i, &no_fork, fork_names);
+        check_difference((enum sp_arch)i, &with_unix, unix_names);
+    }
+    CHECK(sp_seccomp_exec(&essential, &none) == 0 && none.len == 0 && none.insns == NULL);
+    CHECK(sp_seccomp_template(&(policy_t){.profile = 7}, &none) == -EINVAL);
+}
+
+static void test_arguments(void) {
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        check_processes((enum sp_arch)i);
+        check_values((enum sp_arch)i);
+        check_sockets((enum sp_arch)i);
+        check_setup((enum sp_arch)i);
+    }
+}
+
+int main(int argc, char **argv) {
+    update = argc > 1 && strcmp(argv[1], "--update") == 0;
+    RUN(test_names);
+    RUN(test_every_number);
+    RUN(test_switches);
+    RUN(test_arguments);
+    return check_report();
+}
