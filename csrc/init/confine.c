@@ -1,0 +1,120 @@
+#include "init/confine.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/stage.h"
+#include "init/landlock.h"
+
+/* A limit never rises above what init has: without privilege the kernel would refuse it. */
+static int set_limit(int resource, uint64_t soft, uint64_t hard) {
+    struct rlimit now;
+    if (getrlimit((__rlimit_resource_t)resource, &now) != 0) {
+        return -errno;
+    }
+    rlim_t cap = now.rlim_max;
+    struct rlimit wanted = {.rlim_cur = soft < cap ? soft : cap, .rlim_max = hard < cap ? hard : cap};
+    return setrlimit((__rlimit_resource_t)resource, &wanted) == 0 ? 0 : -errno;
+}
+
+static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
+    /* 0 in the configuration: unlimited, so the host's own limit stays. NPROC counts init too. */
+    const struct {
+        int resource;
+        const char *name;
+        uint64_t soft, hard;
+    } limits[] = {
+        {RLIMIT_NOFILE, "RLIMIT_NOFILE", 1024, 4096},
+        {RLIMIT_CORE, "RLIMIT_CORE", 0, 0},
+        {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
+        {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
+        {RLIMIT_DATA, "RLIMIT_DATA", c->memory_bytes, c->memory_bytes},
+        {RLIMIT_NPROC, "RLIMIT_NPROC", c->max_processes + 1, c->max_processes + 1},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        bool unlimited = limits[i].resource == RLIMIT_NPROC ? c->max_processes == 0
+                                                            : limits[i].hard == 0 && limits[i].resource != RLIMIT_CORE;
+        int rc = unlimited ? 0 : set_limit(limits[i].resource, limits[i].soft, limits[i].hard);
+        if (rc != 0) {
+            return sp_failed(why, SP_STAGE_LIMITS, -rc, limits[i].name);
+        }
+    }
+    return 0;
+}
+
+/* The bounding set first: dropping from it needs CAP_SETPCAP, which the last step gives up. */
+static int drop_capabilities(struct sp_rec_failed *why) {
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
+            return sp_failed(why, SP_STAGE_CAPS, errno, "bounding set");
+        }
+    }
+    unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+                         SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
+    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_CAPS, errno, "securebits");
+    }
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (syscall(SYS_capset, &header, none) != 0) {
+        return sp_failed(why, SP_STAGE_CAPS, errno, "capset");
+    }
+    return 0;
+}
+
+int sp_install_filter(const struct sp_plan_filter *filter) {
+    if (filter->len == 0) {
+        return 0;
+    }
+    struct sock_fprog program = {.len = filter->len, .filter = (struct sock_filter *)(uintptr_t)filter->insns};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0 ? 0 : -errno;
+}
+
+/* The mounts decide what exists; Landlock repeats which of it may be written, for whatever a mount flag would miss. */
+static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
+    struct sp_landlock_rule rules[64] = {{"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
+    unsigned n = 4;
+    const char *cursor = plan->binds;
+    struct sp_plan_bind bind = {0};
+    while (sp_plan_next_bind(plan, &cursor, &bind)) {
+        if (bind.writable && !bind.staged) {
+            if (n == sizeof rules / sizeof rules[0]) {
+                return sp_failed(why, SP_STAGE_LANDLOCK, E2BIG, "more than 60 writable paths");
+            }
+            rules[n++] = (struct sp_landlock_rule){bind.path, true};
+        }
+    }
+    bool deny_tcp = (plan->config.flags & SP_CONFIG_DENY_TCP) != 0;
+    const char *failed = NULL;
+    int rc = sp_landlock_restrict(rules, n, plan->config.landlock_abi_max, deny_tcp, &failed);
+    *abi = rc > 0 ? (uint32_t)rc : 0;
+    return rc >= 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, failed);
+}
+
+int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why) {
+    int rc = set_limits(&plan->config, why);
+    rc = rc != 0 ? rc : drop_capabilities(why);
+    if (rc != 0) {
+        return rc;
+    }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
+    }
+    rc = enter_landlock(plan, landlock_abi, why);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sp_install_filter(&plan->init_filter);
+    if (rc != 0) {
+        return sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of init");
+    }
+    /* Last: an undumpable process may not open its own /proc/self files, which the steps before may need. */
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_CAPS, errno, "undumpable");
+}

@@ -1,0 +1,105 @@
+#include "init/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "init/plan.h"
+
+int sp_write_file(const char *path, const char *text) {
+    sp_auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd == -1) {
+        return -errno;
+    }
+    size_t len = strlen(text);
+    ssize_t n = write(fd, text, len);
+    return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
+}
+
+static int write_map(const char *path, uint64_t outside) {
+    char text[64];
+    const char *end = text + sizeof text;
+    char *at = sp_append_number(text, end, SP_INSIDE_ID);
+    at = sp_append(at, end, " ");
+    at = sp_append_number(at, end, outside);
+    at = sp_append(at, end, " 1\n");
+    return at != NULL ? sp_write_file(path, text) : -EOVERFLOW;
+}
+
+int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid) {
+    /* The kernel accepts an unprivileged gid map only after setgroups has been given up. */
+    int rc = sp_write_file("/proc/self/setgroups", "deny");
+    rc = rc != 0 ? rc : write_map("/proc/self/uid_map", outside_uid);
+    return rc != 0 ? rc : write_map("/proc/self/gid_map", outside_gid);
+}
+
+int sp_make_dirs(char *path, mode_t mode) {
+    for (char *slash = path + 1; *slash != '\0'; slash++) {
+        if (*slash == '/') {
+            *slash = '\0';
+            int rc = mkdir(path, mode);
+            *slash = '/';
+            if (rc != 0 && errno != EEXIST && errno != EROFS) {
+                return -errno;
+            }
+        }
+    }
+    /* EROFS comes before EEXIST on a read-only mount: what matters is whether the mount on top then finds it. */
+    return mkdir(path, mode) == 0 || errno == EEXIST || errno == EROFS ? 0 : -errno;
+}
+
+int sp_make_mount_point(char *path, int is_dir) {
+    if (is_dir) {
+        return sp_make_dirs(path, 0755);
+    }
+    char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return -EINVAL;
+    }
+    if (slash != path) {
+        *slash = '\0';
+        int rc = sp_make_dirs(path, 0755);
+        *slash = '/';
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    sp_auto_fd int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
+    return fd != -1 || access(path, F_OK) == 0 ? 0 : -errno;
+}
+
+int sp_bind(const char *source, const char *target, uint64_t attrs) {
+    if (mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
+        return -errno;
+    }
+    /* mount_setattr changes only what it names, so that flags locked by the parent namespace stay as they are. */
+    struct mount_attr attr = {.attr_set = attrs};
+    long rc = syscall(SYS_mount_setattr, AT_FDCWD, target, 0x8000 /* AT_RECURSIVE */, &attr, sizeof attr);
+    return rc == 0 ? 0 : -errno;
+}
+
+char *sp_append(char *at, const char *end, const char *text) {
+    size_t len = strlen(text);
+    if (at == NULL || (size_t)(end - at) <= len) {
+        return NULL;
+    }
+    memcpy(at, text, len + 1);
+    return at + len;
+}
+
+char *sp_append_number(char *at, const char *end, uint64_t value) {
+    char digits[24];
+    char *d = digits + sizeof digits - 1;
+    *d = '\0';
+    do {
+        *--d = (char)('0' + value % 10);
+        value /= 10;
+    } while (value != 0);
+    return sp_append(at, end, d);
+}

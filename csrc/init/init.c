@@ -1,0 +1,70 @@
+#define SP_CONTROL_FD 3
+
+#include "init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/packet.h"
+#include "common/stage.h"
+#include "init/confine.h"
+#include "init/files.h"
+#include "init/mounts.h"
+
+/* Of what the zygote had open, only 0-2 (/dev/null) and the control socket stay, at a known number. */
+static int keep_only_control(int control, struct sp_rec_failed *why) {
+    if (control != SP_CONTROL_FD && dup3(control, SP_CONTROL_FD, O_CLOEXEC) == -1) {
+        return sp_failed(why, SP_STAGE_NAMESPACES, errno, "control socket");
+    }
+    if (syscall(SYS_close_range, SP_CONTROL_FD + 1, ~0u, 0) != 0) {
+        return sp_failed(why, SP_STAGE_NAMESPACES, errno, "close_range");
+    }
+    return 0;
+}
+
+/* In the zygote's user namespace this process is SP_INSIDE_ID too: the map is an identity of one id. */
+static int enter_identity(struct sp_rec_failed *why) {
+    /* The zygote is undumpable, and a process may write its own id maps only while it is not. */
+    (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    int rc = sp_write_id_maps(SP_INSIDE_ID, SP_INSIDE_ID);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_IDMAP, -rc, "id maps of the sandbox");
+}
+
+static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    static const char hostname[] = "sandbox";
+    int rc = enter_identity(why);
+    umask(0);
+    rc = rc != 0 ? rc : sp_init_mounts(plan, why);
+    umask(022);
+    if (rc == 0 && sethostname(hostname, sizeof hostname - 1) != 0) {
+        rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
+    }
+    if (rc == 0 && (chdir("/tmp") != 0 || setsid() == -1)) {
+        rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "/tmp");
+    }
+    return rc;
+}
+
+void sp_init_main(const struct sp_plan *plan, int control) {
+    struct sp_record ready = {.type = SP_REC_READY};
+    struct sp_rec_failed why;
+    int rc = keep_only_control(control, &why);
+    if (rc == 0) {
+        control = SP_CONTROL_FD;
+        rc = enter_sandbox(plan, &why);
+    }
+    rc = rc != 0 ? rc : sp_confine(plan, &ready.u.ready.landlock_abi, &why);
+    if (rc != 0) {
+        sp_packet_fail(control, 0, &why);
+        _exit(1);
+    }
+    if (sp_packet_send(control, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
+        sp_init_serve(plan, control);
+    }
+    /* The end of pid 1 ends every process of the sandbox, and with them its namespaces and mounts. */
+    _exit(0);
+}

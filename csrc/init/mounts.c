@@ -1,0 +1,88 @@
+#include "init/mounts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/mount.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "common/stage.h"
+#include "init/files.h"
+
+static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    char options[128];
+    const char *end = options + sizeof options;
+    char *at = sp_append(options, end, "mode=0755");
+    if (plan->config.scratch_bytes != 0) {
+        at = sp_append_number(sp_append(at, end, ",size="), end, plan->config.scratch_bytes);
+    }
+    if (plan->config.scratch_inodes != 0) {
+        at = sp_append_number(sp_append(at, end, ",nr_inodes="), end, plan->config.scratch_inodes);
+    }
+    if (at == NULL) {
+        return sp_failed(why, SP_STAGE_SCRATCH, EOVERFLOW, "tmpfs options");
+    }
+    /* One tmpfs, so that /tmp and /dev/shm share one bound; each shows a directory of it, neither shows the other. */
+    if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) {
+        return sp_failed(why, SP_STAGE_SCRATCH, errno, options);
+    }
+    if (mkdir("/dev/shm/tmp", 01777) != 0 || mkdir("/dev/shm/shm", 01777) != 0) {
+        return sp_failed(why, SP_STAGE_SCRATCH, errno, "directories of the scratch tmpfs");
+    }
+    if (mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) != 0) {
+        return sp_failed(why, SP_STAGE_SCRATCH, errno, "/tmp");
+    }
+    if (mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL) != 0) {
+        return sp_failed(why, SP_STAGE_SCRATCH, errno, "/dev/shm");
+    }
+    return 0;
+}
+
+static int show_staged(const struct sp_plan_bind *bind, struct sp_rec_failed *why) {
+    char source[64];
+    char target[PATH_MAX];
+    const char *end = source + sizeof source;
+    struct stat st;
+    char *at = sp_append_number(sp_append(source, end, SP_STAGED_DIR "/"), end, bind->index);
+    if (at == NULL || sp_append(target, target + sizeof target, bind->path) == NULL) {
+        return sp_failed(why, SP_STAGE_BIND, ENAMETOOLONG, bind->path);
+    }
+    if (stat(source, &st) != 0) {
+        return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
+    }
+    int rc = sp_make_mount_point(target, S_ISDIR(st.st_mode));
+    /* The flags were set in the template and are locked; a recursive bind takes them along. */
+    if (rc == 0 && mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
+        rc = -errno;
+    }
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
+}
+
+static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const char *cursor = plan->binds;
+    struct sp_plan_bind bind = {0};
+    while (sp_plan_next_bind(plan, &cursor, &bind)) {
+        if (bind.staged && show_staged(&bind, why) != 0) {
+            return -1;
+        }
+    }
+    if (mount(SP_STAGED_COVER, SP_STAGED_DIR, NULL, MS_BIND, NULL) != 0) {
+        return sp_failed(why, SP_STAGE_BIND, errno, "cover of the staging directory");
+    }
+    return 0;
+}
+
+int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
+        return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc");
+    }
+    int rc = mount_scratch(plan, why);
+    if (rc != 0) {
+        return rc;
+    }
+    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620") != 0) {
+        return sp_failed(why, SP_STAGE_DEV, errno, "/dev/pts");
+    }
+    return plan->has_staged ? show_all_staged(plan, why) : 0;
+}

@@ -1,0 +1,10 @@
+/* init's own mounts on top of the inherited template: /proc, scratch (/tmp and /dev/shm), /dev/pts, binds below /tmp.
+ */
+#ifndef SANDPOOL_INIT_MOUNTS_H
+#define SANDPOOL_INIT_MOUNTS_H
+
+#include "init/plan.h"
+
+int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why);
+
+#endif

@@ -1,0 +1,64 @@
+/* The program `sandpool-zygote`. It is started by the host with its socket as fd 3 and nothing else. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/packet.h"
+#include "common/stage.h"
+#include "init/confine.h"
+#include "zygote/zygote.h"
+
+/* 0-2 become /dev/null, so that no later descriptor can take their numbers; everything above the socket is closed. */
+static int close_inherited(struct sp_rec_failed *why) {
+    if (syscall(SYS_close_range, SP_ZYGOTE_SOCKET + 1, ~0u, 0) != 0) {
+        return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "close_range");
+    }
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd <= 2; fd++) {
+        if (null == -1 || dup2(null, fd) == -1) {
+            return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "/dev/null");
+        }
+    }
+    if (null > SP_ZYGOTE_SOCKET) {
+        close(null);
+    }
+    (void)fcntl(SP_ZYGOTE_SOCKET, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
+static int confine_self(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
+    }
+    /* A process of the same host uid could otherwise trace the zygote; for root's pools that uid is "nobody". */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "undumpable");
+    }
+    int rc = sp_install_filter(&plan->template_filter);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the zygote");
+}
+
+static struct sp_plan plan;
+
+int main(void) {
+    const int sock = SP_ZYGOTE_SOCKET;
+    struct sp_record hello = {.type = SP_REC_HELLO};
+    struct sp_rec_failed why;
+    int rc = close_inherited(&why);
+    rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
+    rc = rc != 0 ? rc : sp_zygote_enter(sock, &why);
+    rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
+    rc = rc != 0 ? rc : confine_self(&plan, &why);
+    if (rc != 0) {
+        sp_packet_fail(sock, 0, &why);
+        return 1;
+    }
+    rc = sp_packet_send(sock, &(struct sp_outgoing){.record = &hello}, SP_NEVER);
+    if (rc == 0) {
+        sp_zygote_serve(sock, &plan);
+    }
+    return 0;
+}

@@ -1,0 +1,150 @@
+/* The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> one more network namespace for the stash. */
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "common/stage.h"
+#include "init/init.h"
+#include "zygote/zygote.h"
+
+/* Namespaces made ahead. More than that would only be memory; each costs about 0.4 ms when it is missing. */
+#define STASH_TARGET 4
+
+/* Which netns a live sandbox holds. Touched, and so resident, only as far as it was ever used. */
+#define LIVE_MAX 16384
+
+struct live {
+    pid_t pid;
+    int netns;
+};
+
+static struct live live[LIVE_MAX];
+static unsigned live_count;
+static struct sp_netns_stash stash;
+
+static void on_signal(int signal) { (void)signal; }
+
+/* The handler does nothing: SIGCHLD only has to interrupt ppoll, here and in every init, which inherits it. */
+static void watch_children(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NOCLDSTOP};
+    sigset_t blocked;
+    sigaction(SIGCHLD, &action, NULL);
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
+    /* Each live sandbox may keep one fd here. */
+    struct rlimit nofile;
+    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+        nofile.rlim_cur = nofile.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &nofile);
+    }
+}
+
+static void reap(void) {
+    pid_t pid;
+    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+        for (unsigned i = 0; i < live_count; i++) {
+            if (live[i].pid == pid) {
+                sp_netns_return(&stash, live[i].netns);
+                live[i] = live[--live_count];
+                break;
+            }
+        }
+    }
+}
+
+/* Only a netns in which no inet socket could exist is remembered, to be used again once its sandbox is reaped. */
+static void remember(const struct sp_plan *plan, pid_t pid, int *netns) {
+    if (*netns != -1 && (plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0 && live_count < LIVE_MAX) {
+        live[live_count++] = (struct live){.pid = pid, .netns = sp_fd_steal(netns)};
+    }
+}
+
+static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_failed *why) {
+    if ((plan->config.flags & SP_CONFIG_NET_HOST) != 0) {
+        return 0;
+    }
+    int fd = sp_netns_enter(&stash);
+    if (fd < 0) {
+        return sp_failed(why, SP_STAGE_NETNS, -fd, NULL);
+    }
+    *netns = fd;
+    return 0;
+}
+
+/* Clones one sandbox. Its first record to the host is CREATED with the pidfd, from here; init's READY may overtake it.
+ */
+static int spawn(const struct sp_plan *plan, int control, struct sp_rec_failed *why) {
+    sp_auto_fd int netns = -1;
+    sp_auto_fd int pidfd = -1;
+    int rc = choose_netns(plan, &netns, why);
+    if (rc != 0) {
+        return rc;
+    }
+    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
+                          CLONE_PIDFD | SIGCHLD;
+    long pid = syscall(SYS_clone, flags, NULL, &pidfd, NULL, 0L);
+    if (pid == 0) {
+        sp_init_main(plan, control); /* from here on: pid 1 of the new sandbox */
+    }
+    if (pid == -1) {
+        int err = errno;
+        sp_netns_return(&stash, sp_fd_steal(&netns));
+        return sp_failed(why, SP_STAGE_CLONE, err, "clone");
+    }
+    remember(plan, (pid_t)pid, &netns);
+    struct sp_record created = {.type = SP_REC_CREATED};
+    rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
+    if (rc != 0) { /* the host gave it up meanwhile */
+        (void)kill((pid_t)pid, SIGKILL);
+    }
+    return 0;
+}
+
+/* Serves one request. 0, or -errno when the host is gone or not to be understood. */
+static int serve_one(int sock, const struct sp_plan *plan) {
+    struct sp_packet packet;
+    int rc = sp_packet_recv(sock, &packet, NULL, 0);
+    if (rc != 0) {
+        return rc == -EAGAIN ? 0 : rc;
+    }
+    if (packet.record.type != SP_REC_CREATE || packet.n_fds != 1) {
+        sp_packet_close(&packet);
+        return -EBADMSG;
+    }
+    struct sp_rec_failed why;
+    if (spawn(plan, packet.fds[0], &why) != 0) {
+        sp_packet_fail(packet.fds[0], 0, &why);
+    }
+    sp_packet_close(&packet);
+    return 0;
+}
+
+void sp_zygote_serve(int sock, const struct sp_plan *plan) {
+    struct pollfd p = {.fd = sock, .events = POLLIN};
+    const struct timespec now = {0};
+    sigset_t while_waiting;
+    sigemptyset(&while_waiting);
+    watch_children();
+    bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0;
+    for (int rc = 0; rc == 0;) {
+        bool wants_more = stocking && stash.count < STASH_TARGET;
+        int n = ppoll(&p, 1, wants_more ? &now : NULL, &while_waiting);
+        reap();
+        if (n > 0) {
+            rc = serve_one(sock, plan);
+        } else if (n == 0 && wants_more) {
+            stocking = sp_netns_make(&stash) == 0; /* a failure here comes back, with its reason, to a CREATE */
+        }
+    }
+}

@@ -1,0 +1,167 @@
+/* The system as a tenant sees it: the host's programs and libraries, the little of /etc they need, a minimal /dev. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/mount.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/stage.h"
+#include "init/files.h"
+#include "zygote/zygote.h"
+
+#define READ_ONLY (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+#define DEVICE (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
+
+struct text_file {
+    const char *path;
+    const char *text;
+};
+
+static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
+static const char *const etc_dirs[] = {"/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs",
+                                       "/etc/pki/ca-trust/extracted", "/etc/ca-certificates"};
+/* Copied into the template: a mount less for every sandbox to carry. */
+static const char *const etc_files[] = {"/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/localtime",
+                                        "/etc/ssl/openssl.cnf"};
+static const char *const network_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols",
+                                            "/etc/gai.conf"};
+static const struct text_file made_up[] = {
+    {"/etc/passwd", "sandbox:x:1000:1000:sandbox:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
+    {"/etc/group", "sandbox:x:1000:\nnogroup:x:65534:\n"},
+};
+static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
+static const struct text_file dev_links[] = {
+    {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
+    {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/ptmx", "pts/ptmx"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* "/old" + path and "/new" + path. The tables above are short; nothing of a tenant's or a user's comes here. */
+struct pair {
+    char source[128];
+    char target[128];
+};
+
+static struct pair pair_of(const char *path) {
+    struct pair p = {{0}, {0}};
+    (void)sp_append(sp_append(p.source, p.source + sizeof p.source, "/old"), p.source + sizeof p.source, path);
+    (void)sp_append(sp_append(p.target, p.target + sizeof p.target, "/new"), p.target + sizeof p.target, path);
+    return p;
+}
+
+static int show_dir(const char *path, struct sp_rec_failed *why) {
+    struct pair p = pair_of(path);
+    struct stat st;
+    char link[PATH_MAX];
+    if (lstat(p.source, &st) != 0) {
+        return 0; /* not every system has every one */
+    }
+    if (S_ISLNK(st.st_mode)) { /* merged /usr: /bin -> usr/bin */
+        ssize_t n = readlink(p.source, link, sizeof link - 1);
+        link[n > 0 ? n : 0] = '\0';
+        return n > 0 && symlink(link, p.target) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
+    }
+    int rc = sp_make_dirs(p.target, 0755);
+    rc = rc != 0 ? rc : sp_bind(p.source, p.target, READ_ONLY);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, path);
+}
+
+static int show_dirs(const char *const *paths, size_t n, struct sp_rec_failed *why) {
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        rc = show_dir(paths[i], why);
+    }
+    return rc;
+}
+
+static int write_text(const struct text_file *file, struct sp_rec_failed *why) {
+    struct pair p = pair_of(file->path);
+    sp_auto_fd int fd = open(p.target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    size_t len = strlen(file->text);
+    if (fd == -1 || write(fd, file->text, len) != (ssize_t)len) {
+        return sp_failed(why, SP_STAGE_ROOT, errno, file->path);
+    }
+    return 0;
+}
+
+/* A symlink into what is shown anyway (/etc/localtime) is kept as one; a missing or unreadable file is left out. */
+static int copy_file(const char *path, struct sp_rec_failed *why) {
+    struct pair p = pair_of(path);
+    char link[PATH_MAX];
+    struct stat st;
+    ssize_t n = readlink(p.source, link, sizeof link - 1);
+    if (n > 0) {
+        link[n] = '\0';
+        if (strstr(link, "/usr/") != NULL || strncmp(link, "../usr/", 7) == 0) {
+            return symlink(link, p.target) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
+        }
+    }
+    sp_auto_fd int in = open(p.source, O_RDONLY | O_CLOEXEC);
+    if (in == -1 || fstat(in, &st) != 0 || !S_ISREG(st.st_mode)) {
+        return 0;
+    }
+    char *slash = strrchr(p.target, '/');
+    *slash = '\0';
+    int rc = sp_make_dirs(p.target, 0755);
+    *slash = '/';
+    sp_auto_fd int out = open(p.target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+    if (rc != 0 || out == -1) {
+        return sp_failed(why, SP_STAGE_ROOT, rc != 0 ? -rc : errno, path);
+    }
+    while ((n = sendfile(out, in, NULL, 1 << 20)) > 0) {
+    }
+    return n == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
+}
+
+static int make_etc(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    int rc = mkdir("/new/etc", 0755) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, "/etc");
+    rc = rc != 0 ? rc : show_dirs(etc_dirs, COUNT(etc_dirs), why);
+    for (size_t i = 0; i < COUNT(etc_files) && rc == 0; i++) {
+        rc = copy_file(etc_files[i], why);
+    }
+    bool network = (plan->config.flags & SP_CONFIG_NET_HOST) != 0;
+    for (size_t i = 0; i < COUNT(network_files) && rc == 0 && network; i++) {
+        rc = copy_file(network_files[i], why);
+    }
+    for (size_t i = 0; i < COUNT(made_up) && rc == 0; i++) {
+        rc = write_text(&made_up[i], why);
+    }
+    return rc;
+}
+
+/* Device nodes cannot be made in a user namespace: the host's own are bound, one by one. */
+static int show_device(const char *path, struct sp_rec_failed *why) {
+    struct pair p = pair_of(path);
+    if (access(p.source, F_OK) != 0 && strcmp(path, "/dev/tty") == 0) {
+        return 0;
+    }
+    int rc = sp_make_mount_point(p.target, 0);
+    rc = rc != 0 ? rc : sp_bind(p.source, p.target, DEVICE);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_DEV, -rc, path);
+}
+
+static int make_dev(struct sp_rec_failed *why) {
+    if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/dev/shm", 01777) != 0 || mkdir("/new/dev/pts", 0755) != 0) {
+        return sp_failed(why, SP_STAGE_DEV, errno, "/dev");
+    }
+    int rc = 0;
+    for (size_t i = 0; i < COUNT(devices) && rc == 0; i++) {
+        rc = show_device(devices[i], why);
+    }
+    for (size_t i = 0; i < COUNT(dev_links) && rc == 0; i++) {
+        struct pair p = pair_of(dev_links[i].path);
+        rc = symlink(dev_links[i].text, p.target) == 0 ? 0 : sp_failed(why, SP_STAGE_DEV, errno, dev_links[i].path);
+    }
+    return rc;
+}
+
+int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    int rc = show_dirs(system_dirs, COUNT(system_dirs), why);
+    rc = rc != 0 ? rc : make_etc(plan, why);
+    return rc != 0 ? rc : make_dev(why);
+}

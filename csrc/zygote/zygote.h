@@ -1,0 +1,42 @@
+/* The zygote: the static program before the clone. One thread, no heap. */
+#ifndef SANDPOOL_ZYGOTE_ZYGOTE_H
+#define SANDPOOL_ZYGOTE_ZYGOTE_H
+
+#include <sys/types.h>
+
+#include "init/plan.h"
+
+/* The host's socket. launch_linux.c puts it there. */
+#define SP_ZYGOTE_SOCKET 3
+
+/* config.c: receives CONFIG with its payload; the plan points into memory that lives as long as the process. */
+int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
+
+/*
+ * enter.c: gives up root, clones the process that becomes the zygote proper (pid 1 of its own pid namespace, in its own
+ * user namespace) and returns in that child only. The parent reports the child's pidfd and exits. -errno in either.
+ */
+int sp_zygote_enter(int sock, struct sp_rec_failed *why);
+
+/* root.c: builds the read-only root that all sandboxes share, and makes it the root of this process. */
+int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
+/* view.c: the system view below `new_root`: /usr & co., /etc, /dev. Sources are below "/old". */
+int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
+
+/* netns.c: the stash of network namespaces that no tenant has used, or could have marked. */
+struct sp_netns_stash {
+    int fds[8];
+    unsigned count;
+};
+/* Adds one new namespace. 0 or -errno. */
+int sp_netns_make(struct sp_netns_stash *stash);
+/* Makes an unused namespace the current one, so that the next clone inherits it. Its fd (owned by the caller) or
+ * -errno. */
+int sp_netns_enter(struct sp_netns_stash *stash);
+/* Takes back a pristine namespace's fd, or closes it when the stash is full. */
+void sp_netns_return(struct sp_netns_stash *stash, int fd);
+
+/* serve.c: answers CREATE and reaps, until the host's socket closes. */
+void sp_zygote_serve(int sock, const struct sp_plan *plan);
+
+#endif
