@@ -1,0 +1,78 @@
+/*
+ * A birth over a zygote's socket. The host makes the sandbox's control pair itself and sends its far end along with
+ * CREATE; the answers come back over that pair. So births need no lock, no numbering and no reader of shared replies:
+ * any thread may have one under way.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/launch.h"
+
+int sp_control_pair(int pair[2]) {
+    pair[0] = pair[1] = -1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        return -errno;
+    }
+    return sp_fd_show_sender(pair[0]);
+}
+
+int sp_birth_request(int zygote_sock, struct sp_birth *birth, sp_error *error) {
+    int pair[2];
+    int rc = sp_control_pair(pair);
+    birth->session->control = pair[0];
+    sp_auto_fd int far_end = pair[1];
+    if (rc != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair");
+    }
+    struct sp_record create = {.type = SP_REC_CREATE};
+    struct sp_outgoing out = {.record = &create, .fds = &far_end, .n_fds = 1};
+    rc = sp_packet_send(zygote_sock, &out, birth->deadline);
+    return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "the zygote is gone");
+}
+
+/* One record from a sandbox in the making: its pidfd from the zygote, READY or FAILED. */
+static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_error *error) {
+    switch (packet->record.type) {
+    case SP_REC_CREATED:
+        if (packet->n_fds == 1 && birth->session->pidfd == -1) {
+            birth->session->pidfd = sp_fd_steal(&packet->fds[0]);
+            return 0;
+        }
+        break;
+    case SP_REC_READY:
+        if (!birth->ready && packet->sender > 0) {
+            birth->ready = true;
+            birth->session->pid = packet->sender;
+            return 0;
+        }
+        break;
+    case SP_REC_FAILED:
+        return sp_error_from(error, &packet->record.u.failed);
+    default:
+        break;
+    }
+    return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
+}
+
+int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    (void)launcher;
+    while (!birth->ready || birth->session->pidfd == -1) {
+        struct sp_packet packet;
+        int rc = sp_packet_recv(birth->session->control, &packet, NULL, 0);
+        if (rc == -EAGAIN) {
+            return SP_AGAIN;
+        }
+        if (rc != 0) {
+            const char *detail = rc == -ECONNRESET ? "the sandbox died while it was made" : "malformed record";
+            return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, detail);
+        }
+        rc = take_record(birth, &packet, error);
+        sp_packet_close(&packet);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}

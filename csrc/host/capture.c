@@ -1,0 +1,85 @@
+#include "host/capture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+/* Most outputs are smaller than this. */
+#define FIRST_CAPACITY 4096
+/* A stream that fills its pipe gets a larger one, once: fewer wake-ups for the same bytes. */
+#define LARGE_PIPE (1024 * 1024)
+
+int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
+    int pair[2];
+    *capture = (struct sp_capture){.fd = -1, .max = max};
+    if (pipe2(pair, O_CLOEXEC) != 0) {
+        return -errno;
+    }
+    capture->fd = pair[0];
+    *far_end = pair[1];
+    /* Only this end: O_NONBLOCK belongs to the open file, and the tenant's end is another one. */
+    return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
+/* Room for at least one more byte, never beyond max. False when the bound is reached. -ENOMEM through *rc. */
+static bool make_room(struct sp_capture *c, int *rc) {
+    if (c->len < c->cap) {
+        return true;
+    }
+    if (c->len >= c->max) {
+        return false;
+    }
+    size_t wanted = c->cap == 0 ? FIRST_CAPACITY : c->cap * 2;
+    wanted = wanted > c->max ? (size_t)c->max : wanted;
+    char *grown = realloc(c->bytes, wanted);
+    if (grown == NULL) {
+        *rc = -ENOMEM;
+        return false;
+    }
+    c->bytes = grown;
+    c->cap = wanted;
+    return true;
+}
+
+/* What goes beyond the bound is read and dropped, so that the command is not held up by it. */
+static ssize_t drop(struct sp_capture *c) {
+    char waste[16384];
+    ssize_t n = read(c->fd, waste, sizeof waste);
+    c->truncated = c->truncated || n > 0;
+    return n;
+}
+
+int sp_capture_read(struct sp_capture *c) {
+    while (c->fd != -1) {
+        int rc = 0;
+        bool room = make_room(c, &rc);
+        if (rc != 0) {
+            return rc;
+        }
+        size_t before = c->cap;
+        ssize_t n = room ? read(c->fd, c->bytes + c->len, c->cap - c->len) : drop(c);
+        if (n > 0 && room) {
+            c->len += (size_t)n;
+            if (before == 16 * FIRST_CAPACITY && c->len == c->cap) {
+                (void)fcntl(c->fd, F_SETPIPE_SZ, LARGE_PIPE); /* refused when the user's pipe budget is spent: fine */
+            }
+        } else if (n == 0) {
+            sp_fd_close(&c->fd);
+        } else if (n < 0) {
+            if (errno == EAGAIN || errno == EINTR) {
+                return 0;
+            }
+            sp_fd_close(&c->fd);
+        }
+    }
+    return 0;
+}
+
+void sp_capture_close(struct sp_capture *c) {
+    sp_fd_close(&c->fd);
+    free(c->bytes);
+    c->bytes = NULL;
+}

@@ -1,0 +1,23 @@
+/* One output stream of a command: read to its end, kept up to a bound, the rest dropped. */
+#ifndef SANDPOOL_HOST_CAPTURE_H
+#define SANDPOOL_HOST_CAPTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sp_capture {
+    int fd; /* the host's end of the pipe, non-blocking; -1 at end of file */
+    char *bytes;
+    size_t len, cap;
+    uint64_t max;
+    bool truncated;
+};
+
+/* Makes the pipe: `*far_end` is the tenant's, owned by the caller. 0 or -errno. */
+int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end);
+/* Reads what is there without waiting; closes at end of file. 0 or -ENOMEM. */
+int sp_capture_read(struct sp_capture *capture);
+void sp_capture_close(struct sp_capture *capture);
+
+#endif

@@ -1,0 +1,343 @@
+/*
+ * The janitor: one thread per pool, all signals blocked, no Python. It ends what was buried, recycles by replacement,
+ * refills to min_size, checks health, expires, and evicts idle entries that died. It sleeps only in its watch, and
+ * waits for no single creation: births and checks are attended to as their sockets speak.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "common/packet.h"
+#include "host/pool.h"
+
+/* Births under way at once: enough to keep the zygote busy, few enough that a miss does not wait behind a queue. */
+#define MAX_BIRTHS 4
+#define CHECK_TIMEOUT_NS (5 * INT64_C(1000000000))
+#define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
+#define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
+/* Watch keys of births; those of slots are smaller. */
+#define BIRTH_KEY (UINT64_C(1) << 32)
+
+enum birth_phase { UNUSED, BORN, CHECKED };
+
+struct tended {
+    enum birth_phase phase;
+    bool recycles; /* else it refills */
+    bool check;
+    uint32_t slot; /* of a recycling entry */
+    struct sp_birth birth;
+    int64_t check_deadline;
+};
+
+struct janitor {
+    sp_pool *pool;
+    struct tended births[MAX_BIRTHS];
+    int64_t back_off;     /* 0: the last creation went well */
+    int64_t refill_after; /* refills wait until then; recycling does not, somebody may wait for it */
+    uint64_t noise;
+};
+
+/* ---- outcomes; under the lock ---- */
+
+/* The place of a released sandbox stays empty: evicted, and whoever had taken it over creates one. */
+static void recycle_failed(sp_pool *pool, uint32_t slot) {
+    pool->evicted++;
+    if (!sp_tickets_hand_failure(pool)) {
+        sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
+    }
+    sp_pool_free_slot(pool, slot);
+}
+
+static void recycled(sp_pool *pool, uint32_t slot, struct sp_session *session) {
+    pool->recycled++;
+    if (pool->takeovers.head != NULL) {
+        pool->slots[slot].session = session;
+        (void)sp_watch_add(&pool->watch, session->pidfd, slot);
+        (void)sp_tickets_hand_over(pool, slot);
+    } else {
+        sp_pool_ready(pool, slot, session);
+        sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
+    }
+}
+
+/* What becomes of a birth: `session` is NULL when it failed. The session to end, if it was not wanted. */
+static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_session *session) {
+    sp_pool *pool = j->pool;
+    struct sp_session *unwanted = NULL;
+    pthread_mutex_lock(&pool->lock);
+    if (t->recycles) {
+        if (session != NULL) {
+            recycled(pool, t->slot, session);
+        } else {
+            recycle_failed(pool, t->slot);
+        }
+    } else {
+        pool->starting--;
+        uint32_t slot = session != NULL ? sp_pool_take_slot(pool) : SP_NO_SLOT;
+        if (session != NULL && (slot == SP_NO_SLOT || !sp_pool_insert(pool, slot, session))) {
+            unwanted = session;
+            if (slot != SP_NO_SLOT) {
+                sp_pool_free_slot(pool, slot);
+            }
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    t->phase = UNUSED;
+    return unwanted;
+}
+
+/* Doubling, with jitter, so that many pools on one starved machine do not retry in step. */
+static void back_off(struct janitor *j) {
+    j->back_off = j->back_off == 0 ? BACK_OFF_MIN_NS : j->back_off * 2;
+    j->back_off = j->back_off > BACK_OFF_MAX_NS ? BACK_OFF_MAX_NS : j->back_off;
+    j->noise = j->noise * 6364136223846793005u + 1442695040888963407u;
+    j->refill_after = sp_now() + j->back_off / 2 + (int64_t)((j->noise >> 33) % (uint64_t)j->back_off);
+}
+
+static void birth_failed(struct janitor *j, struct tended *t) {
+    pthread_mutex_lock(&j->pool->lock);
+    j->pool->create_errors++;
+    pthread_mutex_unlock(&j->pool->lock);
+    back_off(j);
+    (void)settle(j, t, NULL);
+}
+
+/* ---- births and checks ---- */
+
+static uint64_t key_of(struct janitor *j, const struct tended *t) { return BIRTH_KEY + (uint64_t)(t - j->births); }
+
+static void attend_again(struct janitor *j, struct tended *t) {
+    (void)sp_watch_again(&j->pool->watch, t->birth.session->control, key_of(j, t));
+}
+
+static void begin_check(struct janitor *j, struct tended *t) {
+    const sp_pool_options *o = &j->pool->options;
+    struct sp_check check = {.argc = o->health_argc,
+                             .envc = o->health_envc,
+                             .argv = o->health_argv,
+                             .env = o->health_env,
+                             .argv_len = o->health_argv_len,
+                             .env_len = o->health_env_len};
+    struct sp_session *session = t->birth.session;
+    t->phase = CHECKED;
+    t->check_deadline = sp_now() + CHECK_TIMEOUT_NS;
+    pthread_mutex_lock(&j->pool->lock);
+    j->pool->checks++;
+    pthread_mutex_unlock(&j->pool->lock);
+    if (session->launcher->ops->check_begin(session, &check) != 0) {
+        sp_session_end(session);
+        (void)settle(j, t, NULL);
+    }
+}
+
+static void attend_check(struct janitor *j, struct tended *t) {
+    struct sp_session *session = t->birth.session;
+    int status = 0;
+    int rc = session->launcher->ops->check_step(session, &status);
+    if (rc == SP_AGAIN && sp_now() < t->check_deadline) {
+        attend_again(j, t);
+    } else if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        sp_session_end(settle(j, t, session));
+    } else {
+        sp_session_end(session);
+        (void)settle(j, t, NULL);
+    }
+}
+
+static void attend_birth(struct janitor *j, struct tended *t) {
+    sp_error error;
+    int rc = sp_birth_step(&t->birth, &error);
+    if (rc == SP_AGAIN) {
+        attend_again(j, t);
+    } else if (rc != 0) {
+        birth_failed(j, t);
+    } else {
+        j->back_off = 0;
+        if (t->check) {
+            begin_check(j, t);
+        } else {
+            sp_session_end(settle(j, t, t->birth.session));
+        }
+    }
+    if (t->phase == CHECKED) {
+        attend_check(j, t);
+    }
+}
+
+static void begin_birth(struct janitor *j, struct tended *t) {
+    sp_error error;
+    t->phase = BORN;
+    if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
+        birth_failed(j, t);
+    } else if (sp_watch_add(&j->pool->watch, t->birth.session->control, key_of(j, t)) != 0) {
+        sp_birth_abandon(&t->birth);
+        birth_failed(j, t);
+    }
+}
+
+/* ---- work to be done ---- */
+
+static bool wants_refill(sp_pool *pool) {
+    uint64_t ledger = atomic_load(&pool->ledger);
+    return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < pool->options.min_size;
+}
+
+/* Decides under the lock what the birth `t` is for. False when there is nothing to do. */
+static bool next_task(struct janitor *j, struct tended *t) {
+    sp_pool *pool = j->pool;
+    bool found = true;
+    memset(t, 0, sizeof *t);
+    pthread_mutex_lock(&pool->lock);
+    if (pool->recycle_head != SP_NO_SLOT) {
+        t->recycles = true;
+        t->slot = pool->recycle_head;
+        pool->recycle_head = pool->slots[t->slot].next;
+        pool->recycle_tail = pool->recycle_head == SP_NO_SLOT ? SP_NO_SLOT : pool->recycle_tail;
+        uint32_t interval = pool->options.health_check_interval;
+        t->check = interval != 0 && ++pool->recycle_attempts % interval == 0;
+    } else if (wants_refill(pool) && sp_now() >= j->refill_after) {
+        pool->starting++;
+    } else {
+        found = false;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return found;
+}
+
+static void begin_births(struct janitor *j) {
+    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+        while (j->births[i].phase == UNUSED) {
+            if (!next_task(j, &j->births[i])) {
+                return;
+            }
+            begin_birth(j, &j->births[i]); /* UNUSED again when it failed at once */
+        }
+    }
+}
+
+static void end_buried(sp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    struct sp_session *session = pool->morgue;
+    pool->morgue = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    while (session != NULL) {
+        struct sp_session *next = session->next;
+        sp_session_end(session);
+        session = next;
+    }
+}
+
+static void expire(sp_pool *pool) {
+    if (pool->options.max_idle_ns != 0) {
+        pthread_mutex_lock(&pool->lock);
+        int64_t before = sp_coarse_now() - pool->options.max_idle_ns;
+        while (sp_pool_evict_older(pool, before)) {
+        }
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
+/* A sandbox has died by itself. Idle: evicted. Leased and unused: marked, so that its return does not make it idle. */
+static void note_death(sp_pool *pool, uint32_t index) {
+    pthread_mutex_lock(&pool->lock);
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load(&slot->word);
+    bool dead = false;
+    if (slot->session != NULL) {
+        struct pollfd p = {.fd = slot->session->pidfd, .events = POLLIN};
+        dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
+    }
+    if (dead && !sp_pool_evict_one(pool, index)) {
+        while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
+               !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_USED)) {
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- the loop ---- */
+
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t next_wake(struct janitor *j) {
+    sp_pool *pool = j->pool;
+    int64_t wake = SP_NEVER;
+    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+        const struct tended *t = &j->births[i];
+        wake = t->phase == BORN ? earlier(wake, t->birth.deadline) : wake;
+        wake = t->phase == CHECKED ? earlier(wake, t->check_deadline) : wake;
+    }
+    uint32_t oldest = pool->options.max_idle_ns != 0 ? sp_ring_oldest(&pool->ring) : SP_RING_EMPTY;
+    if (oldest != SP_RING_EMPTY) {
+        /* The coarse clock lags by one tick: a wake-up at the very moment would come to nothing. */
+        wake = earlier(wake, atomic_load(&pool->slots[oldest].ready_at) + pool->options.max_idle_ns + 10000000);
+    } else if (pool->options.max_idle_ns != 0) {
+        wake = earlier(wake, sp_now() + 250000000); /* the peek is a hint: look again in time */
+    }
+    pthread_mutex_lock(&pool->lock);
+    wake = wants_refill(pool) ? earlier(wake, j->refill_after) : wake;
+    pthread_mutex_unlock(&pool->lock);
+    return wake;
+}
+
+static void attend(struct janitor *j, uint64_t key) {
+    if (key == SP_WATCH_KICK) {
+        return;
+    }
+    if (key < BIRTH_KEY) {
+        note_death(j->pool, (uint32_t)key);
+        return;
+    }
+    struct tended *t = &j->births[key - BIRTH_KEY];
+    if (t->phase == BORN) {
+        attend_birth(j, t);
+    } else if (t->phase == CHECKED) {
+        attend_check(j, t);
+    }
+}
+
+static void attend_overdue(struct janitor *j) {
+    int64_t now = sp_now();
+    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+        struct tended *t = &j->births[i];
+        if (t->phase == BORN && now >= t->birth.deadline) {
+            attend_birth(j, t);
+        } else if (t->phase == CHECKED && now >= t->check_deadline) {
+            attend_check(j, t);
+        }
+    }
+}
+
+static bool must_stop(sp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool stop = pool->stopping;
+    pthread_mutex_unlock(&pool->lock);
+    return stop;
+}
+
+static void end_births(struct janitor *j) {
+    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+        if (j->births[i].phase != UNUSED) {
+            sp_birth_abandon(&j->births[i].birth);
+        }
+    }
+}
+
+void *sp_janitor_main(void *arg) {
+    struct janitor j = {.pool = arg, .noise = (uint64_t)sp_now()};
+    while (!must_stop(j.pool)) {
+        end_buried(j.pool);
+        expire(j.pool);
+        end_buried(j.pool);
+        begin_births(&j);
+        uint64_t keys[32];
+        unsigned n = sp_watch_wait(&j.pool->watch, keys, sizeof keys / sizeof keys[0], next_wake(&j));
+        for (unsigned i = 0; i < n; i++) {
+            attend(&j, keys[i]);
+        }
+        attend_overdue(&j);
+    }
+    end_births(&j);
+    return NULL;
+}

@@ -1,0 +1,339 @@
+/*
+ * execute: start -> poll -> finish. A job claims its lease's slot (BUSY) from start to finish, so that two threads on
+ * one lease take turns. release() and close() may end the lease meanwhile: the job is then an orphan, which owns the
+ * session, and whose only task left is to end it.
+ */
+#include "host/job.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "common/packet.h"
+#include "host/session.h"
+
+/* A caller that waits for another's job comes back this often to handle signals. */
+#define SLICE_NS (50 * INT64_C(1000000))
+/* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
+#define KILL_GRACE_NS (2 * INT64_C(1000000000))
+/* How many dead sandboxes in a row an unused lease passes over silently. */
+#define MAX_ATTEMPTS 3
+
+/* ---- the slot ---- */
+
+/* Under the lock. SP_AGAIN while another job has it. */
+static int try_claim(struct sp_job *job) {
+    uint64_t word;
+    struct sp_slot *slot = sp_lease_slot(job->pool, job->handle, &word);
+    if (sp_ledger_closed(atomic_load(&job->pool->ledger))) {
+        return SP_E_CLOSED;
+    }
+    if (slot == NULL) {
+        return SP_E_RELEASED;
+    }
+    if ((word & SP_SLOT_LOST) != 0) {
+        return SP_E_LOST;
+    }
+    if ((word & SP_SLOT_BUSY) != 0) {
+        return SP_AGAIN;
+    }
+    /* A release of the unused lease does not take the lock: one of the two changes the word, the other looks again. */
+    if (!atomic_compare_exchange_strong(&slot->word, &word, word | SP_SLOT_BUSY | SP_SLOT_USED)) {
+        return try_claim(job);
+    }
+    job->first_use = (word & SP_SLOT_USED) == 0;
+    job->session = slot->session;
+    job->claimed = true;
+    slot->job = job;
+    return SP_OK;
+}
+
+static int claim_slot(struct sp_job *job) {
+    sp_pool *pool = job->pool;
+    int64_t until = sp_now() + SLICE_NS;
+    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
+    pthread_mutex_lock(&pool->lock);
+    int rc = try_claim(job);
+    while (rc == SP_AGAIN && pthread_cond_timedwait(&pool->slot_free, &pool->lock, &at) == 0) {
+        rc = try_claim(job);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return rc;
+}
+
+/* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
+static struct sp_session *leave_slot(struct sp_job *job, uint64_t drop, uint64_t add) {
+    sp_pool *pool = job->pool;
+    struct sp_session *own = NULL;
+    pthread_mutex_lock(&pool->lock);
+    struct sp_slot *slot = &pool->slots[job->slot];
+    if (atomic_load(&job->orphan) != 0) {
+        own = job->session;
+    } else if (job->claimed) {
+        slot->job = NULL;
+        if ((add & SP_SLOT_LOST) != 0) {
+            own = job->session;
+            slot->session = NULL;
+        }
+        atomic_fetch_or(&slot->word, add);
+        atomic_fetch_and(&slot->word, ~(SP_SLOT_BUSY | drop));
+    }
+    job->claimed = false;
+    job->session = NULL;
+    pthread_cond_broadcast(&pool->slot_free);
+    pthread_mutex_unlock(&pool->lock);
+    return own;
+}
+
+void sp_job_orphan(struct sp_job *job, int code) {
+    atomic_store(&job->orphan, code);
+    if (job->session != NULL) {
+        job->session->launcher->ops->kill(job->session); /* its end wakes the job's poll */
+    }
+}
+
+/* ---- start ---- */
+
+/*
+ * The sandbox died before init had the whole request: nothing of it can have started, so a fresh one takes its place.
+ * created and evicted both rise: one entry went, one came.
+ */
+static int replace_sandbox(struct sp_job *job, sp_error *error) {
+    sp_pool *pool = job->pool;
+    struct sp_birth birth;
+    int rc = sp_birth_begin(pool->launcher, &birth, error);
+    while (rc == 0 && (rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
+        rc = 0;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    struct sp_session *dead = birth.session;
+    pthread_mutex_lock(&pool->lock);
+    if (atomic_load(&job->orphan) == 0) {
+        dead = job->session;
+        job->session = birth.session;
+        pool->slots[job->slot].session = birth.session;
+        (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
+        pool->created++;
+        pool->evicted++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    sp_session_end(dead);
+    return 0;
+}
+
+static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
+
+/* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
+static int send_until_taken(struct sp_job *job, sp_error *error) {
+    for (int attempt = 1;; attempt++) {
+        int rc = sp_job_open_streams(job);
+        if (rc == 0) {
+            return 0;
+        }
+        if (!died(rc)) {
+            return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
+        }
+        if (!job->first_use || attempt == MAX_ATTEMPTS) {
+            return SP_E_LOST;
+        }
+        rc = replace_sandbox(job, error);
+        if (rc != 0 || atomic_load(&job->orphan) != 0) {
+            return rc != 0 ? rc : SP_E_LOST; /* an orphan's code wins in the end */
+        }
+    }
+}
+
+int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **out, sp_error *error) {
+    *out = NULL;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    struct sp_job *job = calloc(1, sizeof *job);
+    if (job == NULL || request->size != sizeof *request) {
+        free(job);
+        return job == NULL ? SP_E_NOMEM : SP_E_INVAL;
+    }
+    job->pool = pool;
+    job->handle = handle;
+    job->slot = (uint32_t)handle & SP_COUNT_MAX;
+    job->request = *request;
+    job->input_fd = job->out.fd = job->err.fd = -1;
+    int rc = claim_slot(job);
+    if (rc != SP_OK) {
+        free(job);
+        return rc;
+    }
+    job->started = sp_now();
+    job->deadline = request->timeout_ns < 0 ? SP_NEVER : job->started + request->timeout_ns;
+    rc = send_until_taken(job, error);
+    if (rc != 0) {
+        int orphan = atomic_load(&job->orphan);
+        bool lost = rc == SP_E_LOST || rc == SP_E_CREATE;
+        /* A request that could not be sent leaves an unused sandbox unused. */
+        uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
+        sp_session_end(leave_slot(job, drop, lost ? SP_SLOT_LOST : 0));
+        free(job);
+        return orphan != 0 ? orphan : rc;
+    }
+    *out = job;
+    return SP_OK;
+}
+
+/* ---- poll ---- */
+
+static void end_job(struct sp_job *job, int code) {
+    job->over = true;
+    job->code = code;
+    job->ended = sp_now();
+}
+
+/* Reads what init says. The ACK only tells that from now on the outcome is init's to report. */
+static void hear_init(struct sp_job *job) {
+    while (!job->over) {
+        struct sp_record record;
+        int rc = sp_session_recv(job->session, &record);
+        if (rc == -EAGAIN) {
+            return;
+        }
+        if (rc != 0) {
+            end_job(job, SP_E_LOST);
+        } else if (record.type != SP_REC_ACK) {
+            job->last = record;
+            end_job(job, SP_OK);
+        }
+    }
+}
+
+/* The first time: KILL, and a grace. The second: init itself does not answer, so the sandbox goes. */
+static void pass_deadline(struct sp_job *job) {
+    if (!job->timed_out) {
+        job->timed_out = true;
+        job->deadline = sp_now() + KILL_GRACE_NS;
+        sp_session_send_kill(job->session);
+    } else {
+        end_job(job, SP_E_LOST);
+    }
+}
+
+static bool restart(struct sp_job *job) {
+    sp_error ignored;
+    if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
+        return false;
+    }
+    sp_job_close_streams(job);
+    job->over = false;
+    return replace_sandbox(job, &ignored) == 0 && atomic_load(&job->orphan) == 0 &&
+           send_until_taken(job, &ignored) == 0;
+}
+
+int sp_job_poll(sp_job *job) {
+    while (!job->over) {
+        int n = sp_job_wait(job, job->deadline);
+        if (n == -EINTR) {
+            return SP_AGAIN;
+        }
+        if (sp_job_pump(job) != 0) {
+            end_job(job, SP_E_NOMEM);
+            break;
+        }
+        hear_init(job);
+        if (!job->over && job->deadline != SP_NEVER && sp_now() >= job->deadline) {
+            pass_deadline(job);
+        }
+        if (job->over && job->code == SP_E_LOST && !restart(job)) {
+            end_job(job, SP_E_LOST);
+        }
+    }
+    return SP_OK;
+}
+
+/* ---- finish ---- */
+
+static bool is_not_found(const struct sp_rec_failed *why) {
+    switch (why->err) {
+    case ENOENT:
+    case EACCES:
+    case ENOEXEC:
+    case ENOTDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+        return why->stage == SP_STAGE_EXEC;
+    default:
+        return false;
+    }
+}
+
+static void fill_result(struct sp_job *job, sp_exec_result *result) {
+    const struct sp_rec_exited *e = &job->last.u.exited;
+    int status = job->code == SP_OK ? (int)e->status : SIGKILL;
+    *result = (sp_exec_result){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                               .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                               /* It may have ended by itself while the KILL was on its way. */
+                               .timed_out = job->timed_out && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+                               .stdout_truncated = job->out.truncated,
+                               .stderr_truncated = job->err.truncated,
+                               .elapsed_ns = job->ended - job->started,
+                               .user_us = (int64_t)e->user_us,
+                               .system_us = (int64_t)e->system_us,
+                               .max_rss_bytes = (int64_t)e->max_rss_bytes,
+                               .out = job->out.bytes,
+                               .out_len = job->out.len,
+                               .err = job->err.bytes,
+                               .err_len = job->err.len};
+}
+
+int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
+    /* Every writer is dead by now, so that this reads the streams to their ends. */
+    if (sp_job_pump(job) != 0 && job->code == SP_OK) {
+        job->code = SP_E_NOMEM;
+    }
+    int code = job->code;
+    if (code == SP_OK && job->last.type == SP_REC_FAILED) {
+        const struct sp_rec_failed *why = &job->last.u.failed;
+        code =
+            sp_error_set(error, is_not_found(why) ? SP_E_NOT_FOUND : SP_E_EXEC, why->stage, (int)why->err, why->detail);
+    } else if (code == SP_OK || (code == SP_E_LOST && job->timed_out)) {
+        /* A timeout that only the end of the sandbox could enforce is still a timeout; the lease is lost by it. */
+        fill_result(job, result);
+    }
+    sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+    int orphan = atomic_load(&job->orphan);
+    if (orphan != 0) {
+        return orphan;
+    }
+    return code == SP_E_LOST && job->timed_out ? SP_OK : code;
+}
+
+int sp_job_run(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **job, sp_exec_result *result,
+               sp_error *error) {
+    int rc = *job != NULL ? SP_OK : sp_job_start(pool, handle, request, job, error);
+    rc = rc != SP_OK ? rc : sp_job_poll(*job);
+    return rc != SP_OK ? rc : sp_job_finish(*job, result, error);
+}
+
+/* A job given up in the middle (an exception in the caller): its command is killed, the lease stays usable if it can.
+ */
+static void cancel(struct sp_job *job) {
+    job->timed_out = true;
+    job->first_use = false;
+    job->deadline = sp_now() + KILL_GRACE_NS;
+    sp_session_send_kill(job->session);
+    while (sp_job_poll(job) == SP_AGAIN) {
+    }
+    sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+}
+
+void sp_job_free(sp_job *job) {
+    if (job == NULL) {
+        return;
+    }
+    if (job->claimed && sp_pool_is_mine(job->pool)) {
+        cancel(job);
+    }
+    sp_job_close_streams(job);
+    free(job);
+}

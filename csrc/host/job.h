@@ -1,0 +1,39 @@
+/* One running command, from its pipes to its result. job.c (start, poll, finish) and job_io.c (the streams) share it.
+ */
+#ifndef SANDPOOL_HOST_JOB_H
+#define SANDPOOL_HOST_JOB_H
+
+#include <stdatomic.h>
+
+#include "common/wire.h"
+#include "host/capture.h"
+#include "host/pool.h"
+
+struct sp_job {
+    sp_pool *pool;
+    int64_t handle;
+    uint32_t slot;
+    struct sp_session *session; /* the slot's, borrowed; the job's own once it is an orphan. Changed under the lock */
+    atomic_int orphan;          /* 0, or the code with which release() or close() ended it */
+    sp_exec_request request;    /* its buffers are the caller's, until the job is freed */
+    bool claimed;               /* the slot is BUSY for this job */
+    bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
+    bool over;
+    bool timed_out;
+    int input_fd;
+    uint64_t input_sent;
+    struct sp_capture out, err;
+    int64_t started, ended, deadline;
+    struct sp_record last; /* EXITED or FAILED */
+    int code;              /* how it ended: SP_OK or SP_E_* */
+};
+
+/* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
+int sp_job_open_streams(struct sp_job *job);
+void sp_job_close_streams(struct sp_job *job);
+/* Moves what can be moved without waiting. 0 or -ENOMEM. */
+int sp_job_pump(struct sp_job *job);
+/* Waits for the sandbox or a stream until `until`: > 0, 0 at the time, or -errno (-EINTR). */
+int sp_job_wait(struct sp_job *job, int64_t until);
+
+#endif

@@ -1,0 +1,119 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/job.h"
+#include "host/session.h"
+
+/* A send that takes longer than this has an init on the other side that does not read. */
+#define SEND_TIMEOUT_NS (10 * INT64_C(1000000000))
+
+static int open_input(struct sp_job *job, int *far_end) {
+    int pair[2];
+    if (pipe2(pair, O_CLOEXEC) != 0) {
+        return -errno;
+    }
+    *far_end = pair[0];
+    job->input_fd = pair[1];
+    return fcntl(pair[1], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
+static int send_request(struct sp_job *job, const int far_ends[3]) {
+    const sp_exec_request *r = &job->request;
+    struct sp_session_exec exec = {.argc = r->argc,
+                                   .envc = r->envc,
+                                   .cwd = r->cwd != NULL ? r->cwd : "/tmp",
+                                   .argv = r->argv,
+                                   .env = r->env,
+                                   .argv_len = r->argv_len,
+                                   .env_len = r->env_len,
+                                   .fds = r->has_input != 0 ? far_ends : far_ends + 1,
+                                   .has_stdin = r->has_input != 0};
+    return sp_session_send_exec(job->session, &exec, sp_now() + SEND_TIMEOUT_NS);
+}
+
+int sp_job_open_streams(struct sp_job *job) {
+    int far_ends[3] = {-1, -1, -1};
+    int rc = sp_capture_open(&job->out, job->request.max_output_bytes, &far_ends[1]);
+    rc = rc != 0 ? rc : sp_capture_open(&job->err, job->request.max_output_bytes, &far_ends[2]);
+    rc = rc != 0 || job->request.has_input == 0 ? rc : open_input(job, &far_ends[0]);
+    rc = rc != 0 ? rc : send_request(job, far_ends);
+    for (int i = 0; i < 3; i++) {
+        sp_fd_close(&far_ends[i]); /* so that the command's processes are the only ones at that end */
+    }
+    if (rc != 0) {
+        sp_job_close_streams(job);
+    }
+    return rc;
+}
+
+void sp_job_close_streams(struct sp_job *job) {
+    sp_fd_close(&job->input_fd);
+    sp_capture_close(&job->out);
+    sp_capture_close(&job->err);
+    job->input_sent = 0;
+}
+
+/*
+ * write(2) without SIGPIPE reaching the host. Python ignores it; for a host that does not, it is held back around the
+ * call and the one that the call made is consumed.
+ */
+static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN) {
+        return write(fd, bytes, len);
+    }
+    sigset_t pipe_only;
+    sigset_t before;
+    sigset_t pending;
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    sigpending(&pending);
+    ssize_t n = write(fd, bytes, len);
+    int err = errno;
+    if (n < 0 && err == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
+        int signal;
+        sigwait(&pipe_only, &signal); /* it is pending now, so this does not wait */
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = err;
+    return n;
+}
+
+/* A command that does not read its input is no error: the rest is dropped. */
+static void pump_input(struct sp_job *job) {
+    while (job->input_fd != -1) {
+        uint64_t left = job->request.input_len - job->input_sent;
+        ssize_t n = left == 0 ? 0 : write_quietly(job->input_fd, job->request.input + job->input_sent, left);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            return;
+        }
+        if (n <= 0) {
+            sp_fd_close(&job->input_fd);
+        } else {
+            job->input_sent += (uint64_t)n;
+        }
+    }
+}
+
+int sp_job_pump(struct sp_job *job) {
+    pump_input(job);
+    int rc = sp_capture_read(&job->out);
+    return rc != 0 ? rc : sp_capture_read(&job->err);
+}
+
+int sp_job_wait(struct sp_job *job, int64_t until) {
+    /* poll passes over -1: a stream that has ended */
+    struct pollfd fds[4] = {{.fd = job->session->control, .events = POLLIN},
+                            {.fd = job->out.fd, .events = POLLIN},
+                            {.fd = job->err.fd, .events = POLLIN},
+                            {.fd = job->input_fd, .events = POLLOUT}};
+    return sp_poll_until(fds, 4, until);
+}

@@ -1,0 +1,124 @@
+#include "host/launch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+
+int sp_error_set(sp_error *error, int code, uint32_t stage, int err, const char *detail) {
+    memset(error, 0, sizeof *error);
+    error->code = code;
+    error->stage = (int32_t)stage;
+    error->err = err;
+    if (detail != NULL) {
+        (void)snprintf(error->detail, sizeof error->detail, "%s", detail);
+    }
+    return code;
+}
+
+int sp_error_from(sp_error *error, const struct sp_rec_failed *why) {
+    return sp_error_set(error, SP_E_CREATE, why->stage, (int)why->err, why->detail);
+}
+
+const char *sp_stage_name(int stage) {
+    static const char *const names[] = {
+#define X(name, word) word,
+        SP_STAGES(X)
+#undef X
+    };
+    return stage >= 0 && stage < SP_STAGE_COUNT ? names[stage] : "unknown";
+}
+
+void sp_launcher_ref(sp_launcher *launcher) {
+    /* relaxed: whoever gives us a launcher holds a reference already */
+    atomic_fetch_add_explicit(&launcher->refs, 1, memory_order_relaxed);
+}
+
+void sp_launcher_unref(sp_launcher *launcher) {
+    /* acq_rel: what other owners did with it comes before its end, which is by the last of them */
+    if (launcher != NULL && atomic_fetch_sub_explicit(&launcher->refs, 1, memory_order_acq_rel) == 1) {
+        launcher->ops->free(launcher);
+    }
+}
+
+void sp_launcher_enter(sp_launcher *launcher) {
+    sp_launcher_ref(launcher);
+    atomic_fetch_add_explicit(&launcher->pools, 1, memory_order_relaxed);
+}
+
+void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
+    /* acq_rel: as in unref, for the process instead of the memory */
+    if (atomic_fetch_sub_explicit(&launcher->pools, 1, memory_order_acq_rel) == 1) {
+        launcher->ops->shutdown(launcher, deadline);
+    }
+    sp_launcher_unref(launcher);
+}
+
+struct sp_session *sp_session_new(sp_launcher *launcher) {
+    struct sp_session *session = calloc(1, sizeof *session);
+    if (session != NULL) {
+        sp_launcher_ref(launcher);
+        session->launcher = launcher;
+        session->control = -1;
+        session->pidfd = -1;
+    }
+    return session;
+}
+
+void sp_session_end(struct sp_session *session) {
+    if (session != NULL) {
+        session->launcher->ops->kill(session);
+        sp_fd_close(&session->control);
+        sp_fd_close(&session->pidfd);
+        sp_launcher_unref(session->launcher);
+        free(session);
+    }
+}
+
+int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    memset(birth, 0, sizeof *birth);
+    birth->deadline = sp_now() + SP_CREATE_TIMEOUT_NS;
+    birth->session = sp_session_new(launcher);
+    if (birth->session == NULL) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "memory");
+    }
+    int rc = launcher->ops->begin(launcher, birth, error);
+    if (rc != 0) {
+        sp_birth_abandon(birth);
+    }
+    return rc;
+}
+
+int sp_birth_step(struct sp_birth *birth, sp_error *error) {
+    int rc = birth->session->launcher->ops->step(birth->session->launcher, birth, error);
+    if (rc == SP_AGAIN && sp_now() >= birth->deadline) {
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_TIMEOUT, ETIMEDOUT, "no answer from the zygote or init");
+    }
+    if (rc < 0) {
+        sp_birth_abandon(birth);
+    }
+    return rc;
+}
+
+int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error) {
+    for (;;) {
+        int rc = sp_birth_step(birth, error);
+        if (rc != SP_AGAIN) {
+            return rc;
+        }
+        int64_t until = birth->deadline < slice_end ? birth->deadline : slice_end;
+        rc = sp_wait_fd(birth->session->control, POLLIN, until);
+        if (rc == -EINTR || (rc == -ETIMEDOUT && until == slice_end)) {
+            return SP_AGAIN;
+        }
+    }
+}
+
+void sp_birth_abandon(struct sp_birth *birth) {
+    sp_session_end(birth->session);
+    birth->session = NULL;
+}

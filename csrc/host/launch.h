@@ -1,0 +1,100 @@
+/*
+ * How sandboxes come to be: one launcher makes sandboxes of one configuration. The implementation is chosen by file:
+ * launch_linux.c (zygote), launch_fake.c (tests; no kernel feature, scripted failures).
+ *
+ * A creation is a *birth*: begin() asks for it, then step() is called whenever birth->session->control is readable,
+ * until it yields a live session or an error. Neither waits, so one thread can attend to many. Any thread may use a
+ * launcher.
+ */
+#ifndef SANDPOOL_HOST_LAUNCH_H
+#define SANDPOOL_HOST_LAUNCH_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/wire.h"
+#include "sandpool.h"
+
+/* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */
+#define SP_CREATE_TIMEOUT_NS (10 * INT64_C(1000000000))
+
+/* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). */
+struct sp_session {
+    sp_launcher *launcher;   /* holds a reference */
+    struct sp_session *next; /* in a list of sessions to end */
+    int control;             /* socket to init, or to what stands for it */
+    int pidfd;               /* readable once the sandbox is dead */
+    pid_t pid;               /* init's pid as the host sees it */
+    uint32_t last_id;        /* of the last EXEC sent */
+    bool acked;              /* init has confirmed it */
+};
+
+struct sp_birth {
+    struct sp_session *session; /* half-made; its control socket is what to poll */
+    int64_t deadline;
+    bool ready; /* READY has come; it may overtake the pidfd */
+};
+
+/* A command without output, run to see whether a fresh sandbox works. */
+struct sp_check {
+    uint32_t argc, envc;
+    const char *argv, *env;
+    size_t argv_len, env_len;
+};
+
+struct sp_launch_ops {
+    /* 0, or SP_E_CREATE with *error filled and nothing to clean up. */
+    int (*begin)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+    /* 0: alive, *birth->session is the caller's; SP_AGAIN: not yet; SP_E_CREATE: failed and cleaned up. */
+    int (*step)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+    /* Starts the check. 0 or -errno. */
+    int (*check_begin)(struct sp_session *session, const struct sp_check *check);
+    /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
+    int (*check_step)(struct sp_session *session, int *status);
+    /* Kills what runs there, if anything; does not wait. The session's fds are closed by the caller. */
+    void (*kill)(struct sp_session *session);
+    /* Ends the launcher's own process, and waits for its death up to the deadline. Later calls of begin() fail. */
+    void (*shutdown)(sp_launcher *launcher, int64_t deadline);
+    void (*free)(sp_launcher *launcher);
+};
+
+/* Two counts: `refs` keeps the memory (sessions hold one, too), `pools` keeps the process. */
+struct sp_launcher {
+    const struct sp_launch_ops *ops;
+    atomic_int refs;
+    atomic_int pools;
+};
+
+void sp_launcher_ref(sp_launcher *launcher);
+/* A pool uses the launcher from here on; the last one that leaves shuts it down. */
+void sp_launcher_enter(sp_launcher *launcher);
+void sp_launcher_leave(sp_launcher *launcher, int64_t deadline);
+
+/* begin() with a fresh session; fills the deadline. */
+int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+/* step(), with the deadline observed. */
+int sp_birth_step(struct sp_birth *birth, sp_error *error);
+/* step() and wait; SP_AGAIN when a signal came or `slice_end` passed. */
+int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error);
+void sp_birth_abandon(struct sp_birth *birth);
+
+/* ---- birth.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
+int sp_birth_request(int zygote_sock, struct sp_birth *birth, sp_error *error);
+int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+/* A SEQPACKET pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
+ */
+int sp_control_pair(int pair[2]);
+
+/* NULL on ENOMEM. */
+struct sp_session *sp_session_new(sp_launcher *launcher);
+/* Kills the sandbox, closes the fds and frees. Safe on NULL. Never waits. */
+void sp_session_end(struct sp_session *session);
+
+/* Fills *error and returns `code`. detail may be NULL. */
+int sp_error_set(sp_error *error, int code, uint32_t stage, int err, const char *detail);
+/* SP_E_CREATE, as the zygote or init told it. */
+int sp_error_from(sp_error *error, const struct sp_rec_failed *why);
+
+#endif

@@ -1,0 +1,336 @@
+/*
+ * A launcher for tests: a thread stands for the zygote and for every init, and speaks the real protocol over real
+ * sockets. So the pool, its janitor and its sessions run as they are, without a kernel feature, and failures come when
+ * a test asks for them. A fake sandbox's "pidfd" is an eventfd that becomes readable when it is killed; its pid is a
+ * number of ours.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/launch.h"
+#include "host/session.h"
+
+#define MAX_NODES 4096
+
+/* The thread's side of one fake sandbox. */
+struct node {
+    int control;
+    int death;   /* eventfd; readable once it was killed */
+    int64_t due; /* when its birth is answered; 0: answered */
+    bool failing;
+};
+
+/* The host's side, from READY to its end. */
+struct alive {
+    struct sp_session *session;
+    int64_t pid;
+};
+
+struct fake {
+    struct sp_launcher base;
+    int sock;     /* the host's end */
+    int far_sock; /* the thread's */
+    int wake;     /* eventfd: settings have changed */
+    pthread_t thread;
+    bool running;
+    struct node nodes[MAX_NODES]; /* the thread's alone */
+    unsigned n_nodes;
+
+    pthread_mutex_t lock;
+    struct alive alive[MAX_NODES];
+    unsigned n_alive;
+    int64_t next_pid;
+    uint64_t created;
+    uint32_t skip, fail;
+    int fail_stage, fail_errno;
+    int64_t delay;
+    bool hold;
+    int exit_code;
+};
+
+/* ---- the thread ---- */
+
+static void drop_node(struct fake *f, unsigned i) {
+    sp_fd_close(&f->nodes[i].control);
+    sp_fd_close(&f->nodes[i].death);
+    f->nodes[i] = f->nodes[--f->n_nodes];
+}
+
+/* CREATE: decides now whether this birth fails, and when it is answered. */
+static bool take_create(struct fake *f) {
+    struct sp_packet packet;
+    int rc = sp_packet_recv(f->far_sock, &packet, NULL, 0);
+    if (rc != 0) {
+        return rc == -EAGAIN;
+    }
+    if (packet.record.type == SP_REC_CREATE && packet.n_fds == 1 && f->n_nodes < MAX_NODES) {
+        struct node *node = &f->nodes[f->n_nodes++];
+        *node = (struct node){.control = sp_fd_steal(&packet.fds[0]), .death = -1};
+        pthread_mutex_lock(&f->lock);
+        node->failing = f->skip == 0 && f->fail != 0;
+        f->fail -= node->failing;
+        f->skip -= f->skip != 0;
+        node->due = sp_now() + f->delay;
+        pthread_mutex_unlock(&f->lock);
+    }
+    sp_packet_close(&packet);
+    return true;
+}
+
+static void say(int sock, const struct sp_record *record, const int *fd) {
+    (void)sp_packet_send(sock, &(struct sp_outgoing){.record = record, .fds = fd, .n_fds = fd != NULL}, sp_now());
+}
+
+static void answer_birth(struct fake *f, unsigned i) {
+    struct node *node = &f->nodes[i];
+    node->due = 0;
+    if (node->failing) {
+        struct sp_rec_failed why = {
+            .stage = (uint32_t)f->fail_stage, .err = (uint32_t)f->fail_errno, .detail = "injected"};
+        sp_packet_fail(node->control, 0, &why);
+        drop_node(f, i);
+        return;
+    }
+    node->death = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (node->death == -1) {
+        drop_node(f, i);
+        return;
+    }
+    say(node->control, &(struct sp_record){.type = SP_REC_CREATED}, &node->death);
+    say(node->control, &(struct sp_record){.type = SP_REC_READY}, NULL);
+}
+
+/* EXEC ends at once with the scripted exit code and no output. False when the host has closed its end. */
+static bool answer_exec(struct fake *f, int control) {
+    char payload[SP_PACKET_MAX];
+    struct sp_packet packet;
+    int rc = sp_packet_recv(control, &packet, payload, sizeof payload);
+    if (rc != 0 || packet.record.type != SP_REC_EXEC) {
+        sp_packet_close(&packet);
+        return rc == -EAGAIN || (rc == 0 && packet.record.type == SP_REC_KILL);
+    }
+    uint32_t id = packet.record.u.exec.id;
+    pthread_mutex_lock(&f->lock);
+    uint32_t status = (uint32_t)f->exit_code << 8;
+    pthread_mutex_unlock(&f->lock);
+    sp_packet_close(&packet);
+    say(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
+    say(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
+    return true;
+}
+
+/* Serves node i once. False when it was dropped, so that another one has its place. */
+static bool serve_node(struct fake *f, unsigned i, bool spoken, bool killed, bool held) {
+    struct node *node = &f->nodes[i];
+    unsigned before = f->n_nodes;
+    if (killed) {
+        drop_node(f, i);
+    } else if (node->due != 0) {
+        if (!held && sp_now() >= node->due) {
+            answer_birth(f, i);
+        }
+    } else if (spoken && !answer_exec(f, node->control)) {
+        drop_node(f, i);
+    }
+    return f->n_nodes == before;
+}
+
+static int64_t next_due(struct fake *f, bool held) {
+    int64_t due = SP_NEVER;
+    for (unsigned i = 0; i < f->n_nodes; i++) {
+        due = !held && f->nodes[i].due != 0 && f->nodes[i].due < due ? f->nodes[i].due : due;
+    }
+    return due;
+}
+
+static void *serve(void *arg) {
+    struct fake *f = arg;
+    static const size_t per_node = 2;
+    struct pollfd *fds = calloc(per_node * MAX_NODES + 2, sizeof *fds);
+    bool open = fds != NULL;
+    while (open) {
+        pthread_mutex_lock(&f->lock);
+        bool held = f->hold;
+        pthread_mutex_unlock(&f->lock);
+        fds[0] = (struct pollfd){.fd = f->far_sock, .events = POLLIN};
+        fds[1] = (struct pollfd){.fd = f->wake, .events = POLLIN};
+        unsigned n = f->n_nodes;
+        for (unsigned i = 0; i < n; i++) {
+            /* A birth that was given up is noticed when its turn comes. */
+            fds[2 + 2 * i] = (struct pollfd){.fd = f->nodes[i].due == 0 ? f->nodes[i].control : -1, .events = POLLIN};
+            fds[3 + 2 * i] = (struct pollfd){.fd = f->nodes[i].death, .events = POLLIN};
+        }
+        (void)sp_poll_until(fds, 2 + 2 * n, next_due(f, held));
+        for (unsigned i = n; i-- > 0;) { /* downwards: a dropped node's place is taken by one that was served */
+            (void)serve_node(f, i, fds[2 + 2 * i].revents != 0, fds[3 + 2 * i].revents != 0, held);
+        }
+        eventfd_t ignored;
+        (void)eventfd_read(f->wake, &ignored);
+        open = fds[0].revents == 0 || take_create(f);
+    }
+    while (f->n_nodes != 0) {
+        drop_node(f, 0);
+    }
+    free(fds);
+    return NULL;
+}
+
+/* ---- the launcher ---- */
+
+static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    return sp_birth_request(((struct fake *)launcher)->sock, birth, error);
+}
+
+static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    struct fake *f = (struct fake *)launcher;
+    int rc = sp_birth_hear(launcher, birth, error);
+    if (rc != 0) {
+        return rc;
+    }
+    pthread_mutex_lock(&f->lock);
+    f->created++;
+    birth->session->pid = (pid_t)++f->next_pid;
+    f->alive[f->n_alive++] = (struct alive){birth->session, f->next_pid};
+    pthread_mutex_unlock(&f->lock);
+    return 0;
+}
+
+/* By session, or by pid when session is NULL. Under the lock. */
+static bool forget(struct fake *f, const struct sp_session *session, int64_t pid) {
+    for (unsigned i = 0; i < f->n_alive; i++) {
+        if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
+            (void)eventfd_write(f->alive[i].session->pidfd, 1);
+            f->alive[i] = f->alive[--f->n_alive];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void kill_fake(struct sp_session *session) {
+    struct fake *f = (struct fake *)session->launcher;
+    pthread_mutex_lock(&f->lock);
+    (void)forget(f, session, 0);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void shut_down(sp_launcher *launcher, int64_t deadline) {
+    struct fake *f = (struct fake *)launcher;
+    (void)deadline;
+    (void)shutdown(f->sock, SHUT_RDWR);
+    if (f->running) {
+        pthread_join(f->thread, NULL);
+        f->running = false;
+    }
+}
+
+static void free_fake(sp_launcher *launcher) {
+    struct fake *f = (struct fake *)launcher;
+    shut_down(launcher, 0);
+    sp_fd_close(&f->sock);
+    sp_fd_close(&f->far_sock);
+    sp_fd_close(&f->wake);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}
+
+static const struct sp_launch_ops fake_ops = {
+    .begin = begin,
+    .step = step,
+    .check_begin = sp_session_check_begin,
+    .check_step = sp_session_check_step,
+    .kill = kill_fake,
+    .shutdown = shut_down,
+    .free = free_fake,
+};
+
+sp_launcher *sp_launcher_fake(void) {
+    struct fake *f = calloc(1, sizeof *f);
+    int pair[2];
+    sigset_t all;
+    sigset_t before;
+    if (f == NULL || sp_control_pair(pair) != 0) {
+        free(f);
+        return NULL;
+    }
+    f->base = (struct sp_launcher){.ops = &fake_ops, .refs = 1};
+    f->sock = pair[0];
+    f->far_sock = pair[1];
+    f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_init(&f->lock, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    f->running = pthread_create(&f->thread, NULL, serve, f) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return &f->base;
+}
+
+/* ---- what a test can ask for ---- */
+
+static struct fake *lock_fake(sp_launcher *launcher) {
+    struct fake *f = (struct fake *)launcher;
+    pthread_mutex_lock(&f->lock);
+    return f;
+}
+
+static void unlock_fake(struct fake *f) {
+    pthread_mutex_unlock(&f->lock);
+    (void)eventfd_write(f->wake, 1);
+}
+
+void sp_fake_fail(sp_launcher *launcher, uint32_t skip, uint32_t count, int stage, int err) {
+    struct fake *f = lock_fake(launcher);
+    f->skip = skip;
+    f->fail = count;
+    f->fail_stage = stage;
+    f->fail_errno = err;
+    unlock_fake(f);
+}
+
+void sp_fake_delay(sp_launcher *launcher, int64_t create_ns) {
+    struct fake *f = lock_fake(launcher);
+    f->delay = create_ns;
+    unlock_fake(f);
+}
+
+void sp_fake_hold(sp_launcher *launcher, int hold) {
+    struct fake *f = lock_fake(launcher);
+    f->hold = hold != 0;
+    unlock_fake(f);
+}
+
+void sp_fake_health(sp_launcher *launcher, int exit_code) {
+    struct fake *f = lock_fake(launcher);
+    f->exit_code = exit_code;
+    unlock_fake(f);
+}
+
+int sp_fake_kill(sp_launcher *launcher, int64_t pid) {
+    struct fake *f = lock_fake(launcher);
+    bool found = forget(f, NULL, pid);
+    unlock_fake(f);
+    return found ? SP_OK : SP_E_INVAL;
+}
+
+uint64_t sp_fake_live(sp_launcher *launcher) {
+    struct fake *f = lock_fake(launcher);
+    uint64_t live = f->n_alive;
+    unlock_fake(f);
+    return live;
+}
+
+uint64_t sp_fake_created(sp_launcher *launcher) {
+    struct fake *f = lock_fake(launcher);
+    uint64_t created = f->created;
+    unlock_fake(f);
+    return created;
+}

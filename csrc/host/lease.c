@@ -1,0 +1,206 @@
+/*
+ * acquire and release: the hot path. A hit is one CAS on the ledger, a take from the ring and one store; the return of
+ * an unused lease is the reverse. No lock, no syscall, no allocation.
+ */
+#include <time.h>
+
+#include "host/pool.h"
+
+int sp_abi(void) { return SP_ABI; }
+
+/* vDSO, no syscall; its few ms of coarseness do not matter to an expiry in seconds. */
+int64_t sp_coarse_now(void) {
+    struct timespec ts;
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+#endif
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int64_t handle_of(uint64_t word, uint32_t index) {
+    return (int64_t)((word >> SP_SLOT_GENERATION_SHIFT) << SP_HANDLE_SHIFT | index);
+}
+
+struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word) {
+    uint32_t index = (uint32_t)handle & SP_COUNT_MAX;
+    if (handle < (INT64_C(1) << SP_HANDLE_SHIFT) || index >= SP_COUNT_MAX) {
+        return NULL;
+    }
+    struct sp_slot *slot = &pool->slots[index];
+    /* acquire: pairs with the release in sp_lease_begin(), so that the lease's session is seen */
+    *word = atomic_load_explicit(&slot->word, memory_order_acquire);
+    bool on = handle_of(*word, index) == handle && (*word & SP_SLOT_STATE) == SP_SLOT_LEASED;
+    return on ? slot : NULL;
+}
+
+int64_t sp_lease_begin(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    /* relaxed: the caller took the slot out of the ring or made it, and is its only owner */
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    word = ((word >> SP_SLOT_GENERATION_SHIFT) + 1) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_LEASED;
+    /* release: pairs with sp_lease_slot() on whatever thread the handle is used */
+    atomic_store_explicit(&slot->word, word, memory_order_release);
+    return handle_of(word, index);
+}
+
+int64_t sp_lease_newest(sp_pool *pool) {
+    uint32_t index = SP_RING_EMPTY;
+    while (index == SP_RING_EMPTY) { /* a permit is an entry: see ledger.h */
+        index = sp_ring_take(&pool->ring);
+    }
+    return sp_lease_begin(pool, index);
+}
+
+int64_t sp_acquire(sp_pool *pool) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    const uint32_t bound = pool->options.max_in_use;
+    do {
+        if (sp_ledger_closed(ledger)) {
+            return SP_E_CLOSED;
+        }
+        /* seq_cst: pairs with ticket.c, which raises `waiting` and then reads the ledger: one of the two sees the
+         * other. */
+        if (sp_ledger_idle(ledger) == 0 || sp_ledger_must_fold(ledger) ||
+            (bound != 0 && (sp_ledger_in_use(ledger) >= bound || atomic_load(&pool->waiting) != 0))) {
+            return SP_SLOW;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger,
+                                           ledger - SP_LEDGER_IDLE + SP_LEDGER_IN_USE + SP_LEDGER_HIT));
+    return sp_lease_newest(pool);
+}
+
+/* The entry just pushed has no permit yet: at capacity the oldest entry goes instead of it, and the permits stay. */
+static void give_back_full(sp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
+    pool->evicted++;
+    uint32_t oldest = sp_ring_claim_oldest(&pool->ring);
+    if (oldest != SP_RING_EMPTY) { /* close() may have drained the ring */
+        sp_pool_bury(pool, pool->slots[oldest].session);
+        sp_pool_free_slot(pool, oldest);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    sp_watch_kick(&pool->watch);
+}
+
+/* Puts an unused sandbox back where the next acquire finds it. */
+static void give_back(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    atomic_store_explicit(&slot->ready_at, sp_coarse_now(), memory_order_relaxed); /* released by the push */
+    sp_ring_push(&pool->ring, index);
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    do {
+        if (sp_ledger_closed(ledger) ||
+            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            give_back_full(pool);
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE + SP_LEDGER_IDLE));
+}
+
+/* Under the lock: what becomes of a used sandbox's place, by what the counts allow. */
+static void retire(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    if ((atomic_load_explicit(&slot->word, memory_order_relaxed) & SP_SLOT_BUSY) != 0) {
+        sp_job_orphan(slot->job, SP_E_RELEASED);
+    } else {
+        sp_pool_bury(pool, slot->session);
+    }
+    slot->session = NULL;
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    uint32_t kept = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger);
+    if (kept >= pool->options.max_size && !sp_pool_evict_oldest(pool)) {
+        sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
+        pool->evicted++;
+        sp_pool_free_slot(pool, index);
+        return;
+    }
+    sp_ledger_add(pool, SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE);
+    slot->next = SP_NO_SLOT;
+    if (pool->recycle_tail != SP_NO_SLOT) {
+        pool->slots[pool->recycle_tail].next = index;
+    } else {
+        pool->recycle_head = index;
+    }
+    pool->recycle_tail = index;
+}
+
+static int release_used(sp_pool *pool, int64_t handle) {
+    uint64_t word;
+    pthread_mutex_lock(&pool->lock);
+    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    if (slot != NULL && !closed) {
+        uint64_t recycling = (word & ~SP_SLOT_STATE & ~SP_SLOT_USED & ~SP_SLOT_LOST) | SP_SLOT_RECYCLING;
+        /* The lease is on, used or busy, so only holders of the lock change its word. */
+        atomic_store_explicit(&slot->word, recycling, memory_order_release);
+        retire(pool, (uint32_t)handle & SP_COUNT_MAX);
+        atomic_fetch_and(&slot->word, ~SP_SLOT_BUSY);
+        sp_tickets_grant(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (slot == NULL || closed) {
+        return SP_E_RELEASED;
+    }
+    sp_watch_kick(&pool->watch);
+    return SP_OK;
+}
+
+int sp_release(sp_pool *pool, int64_t handle) {
+    uint64_t word;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
+    if (slot == NULL) {
+        return SP_E_RELEASED;
+    }
+    if ((word & (SP_SLOT_USED | SP_SLOT_BUSY)) != 0) {
+        return release_used(pool, handle);
+    }
+    /* acq_rel: of two releases one wins; a job that sets BUSY at the same time loses or wins as a whole */
+    uint64_t idle = (word & ~SP_SLOT_STATE) | SP_SLOT_IDLE;
+    if (!atomic_compare_exchange_strong_explicit(&slot->word, &word, idle, memory_order_acq_rel,
+                                                 memory_order_relaxed)) {
+        return sp_release(pool, handle); /* it became used, or was released: look again */
+    }
+    give_back(pool, (uint32_t)handle & SP_COUNT_MAX);
+    if (atomic_load(&pool->waiting) != 0) { /* seq_cst, after the ledger: see sp_acquire() */
+        pthread_mutex_lock(&pool->lock);
+        sp_tickets_grant(pool);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return SP_OK;
+}
+
+int sp_idle_len(sp_pool *pool) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    if (sp_ledger_closed(ledger)) {
+        return SP_E_CLOSED;
+    }
+    return (int)(sp_ledger_idle(ledger) + sp_ledger_recycling(ledger));
+}
+
+int64_t sp_lease_pid(sp_pool *pool, int64_t handle) {
+    uint64_t word;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    pthread_mutex_lock(&pool->lock);
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
+    int64_t pid = closed ? SP_E_CLOSED : slot == NULL ? SP_E_RELEASED : SP_E_LOST;
+    if (slot != NULL && !closed && slot->session != NULL) {
+        pid = slot->session->pid;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return pid;
+}

@@ -1,0 +1,455 @@
+/* The pool from open to close, and the moves of entries that several of its files need. */
+#include "host/pool.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/fork_mark.h"
+
+/* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
+ */
+#define WARM_WINDOW 16
+
+/* ---- entries; all under the lock ---- */
+
+void sp_ledger_add(sp_pool *pool, uint64_t delta) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + delta)) {
+    }
+}
+
+uint32_t sp_pool_take_slot(sp_pool *pool) {
+    uint32_t index = pool->free_head;
+    if (index != SP_NO_SLOT) {
+        pool->free_head = pool->slots[index].next;
+    } else if (pool->fresh < SP_COUNT_MAX) {
+        index = pool->fresh++;
+    } else {
+        return SP_NO_SLOT;
+    }
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_STARTING);
+    return index;
+}
+
+void sp_pool_free_slot(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_EMPTY);
+    slot->session = NULL;
+    slot->next = pool->free_head;
+    pool->free_head = index;
+}
+
+void sp_pool_bury(sp_pool *pool, struct sp_session *session) {
+    if (session != NULL) {
+        session->next = pool->morgue;
+        pool->morgue = session;
+    }
+}
+
+void sp_pool_fold_hits(sp_pool *pool) {
+    uint64_t hits = sp_ledger_hits(atomic_load_explicit(&pool->ledger, memory_order_relaxed));
+    sp_ledger_add(pool, 0 - hits * SP_LEDGER_HIT);
+    pool->hits += hits;
+}
+
+void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session) {
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    slot->session = session;
+    atomic_store_explicit(&slot->ready_at, sp_coarse_now(), memory_order_relaxed); /* released by the push */
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_IDLE);
+    /* Before the push: an entry that dies from here on is noticed. */
+    (void)sp_watch_add(&pool->watch, session->pidfd, index);
+    sp_ring_push(&pool->ring, index);
+}
+
+bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    /* RECYCLING and IDLE are only ever raised together with a lease's end, so a free place seen here may be lost to
+     * one: the permit is taken first, as RECYCLING, and becomes IDLE once the entry is in the ring. */
+    do {
+        if (sp_ledger_closed(ledger) ||
+            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING));
+    pool->created++;
+    sp_pool_ready(pool, index, session);
+    sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
+    return true;
+}
+
+/* Takes one permit away from the idle ones, for an entry that will be evicted. */
+static bool take_permit(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    do {
+        if (sp_ledger_idle(ledger) == 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IDLE));
+    return true;
+}
+
+static void bury_evicted(sp_pool *pool, uint32_t index) {
+    pool->evicted++;
+    sp_pool_bury(pool, pool->slots[index].session);
+    sp_pool_free_slot(pool, index);
+}
+
+bool sp_pool_evict_oldest(sp_pool *pool) {
+    if (!take_permit(pool)) {
+        return false;
+    }
+    uint32_t index = SP_RING_EMPTY;
+    while (index == SP_RING_EMPTY) { /* a permit is an entry */
+        index = sp_ring_claim_oldest(&pool->ring);
+    }
+    bury_evicted(pool, index);
+    return true;
+}
+
+bool sp_pool_evict_one(sp_pool *pool, uint32_t index) {
+    if (!take_permit(pool)) {
+        return false;
+    }
+    if (!sp_ring_remove(&pool->ring, index)) {
+        sp_ledger_add(pool, SP_LEDGER_IDLE);
+        return false;
+    }
+    bury_evicted(pool, index);
+    return true;
+}
+
+bool sp_pool_evict_older(sp_pool *pool, int64_t before) {
+    uint32_t index = sp_ring_oldest(&pool->ring);
+    return index != SP_RING_EMPTY &&
+           atomic_load_explicit(&pool->slots[index].ready_at, memory_order_relaxed) < before &&
+           sp_pool_evict_one(pool, index);
+}
+
+/* ---- warm ---- */
+
+struct warm_window {
+    struct sp_birth births[WARM_WINDOW];
+    uint32_t begun, done; /* births done .. begun - 1 are under way, modulo the window */
+};
+
+/* Waits for the oldest birth of the window and inserts it. 1 inserted, 0 not wanted any more, or SP_E_CREATE. */
+static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
+    struct sp_birth *birth = &w->births[w->done % WARM_WINDOW];
+    int rc;
+    do {
+        rc = sp_birth_wait(birth, SP_NEVER, error);
+    } while (rc == SP_AGAIN);
+    w->done++;
+    pthread_mutex_lock(&pool->lock);
+    pool->starting--;
+    pool->create_errors += rc != 0;
+    int inserted = 0;
+    if (rc == 0) {
+        uint32_t index = sp_pool_take_slot(pool);
+        inserted = index != SP_NO_SLOT && sp_pool_insert(pool, index, birth->session);
+        if (index != SP_NO_SLOT && !inserted) {
+            sp_pool_free_slot(pool, index);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (rc == 0 && !inserted) {
+        sp_session_end(birth->session);
+    }
+    return rc != 0 ? rc : inserted;
+}
+
+static uint32_t missing(sp_pool *pool, uint32_t target) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    uint32_t have = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting;
+    return sp_ledger_closed(ledger) || have >= target ? 0 : target - have;
+}
+
+static int begin_birth(sp_pool *pool, struct warm_window *w, sp_error *error) {
+    int rc = sp_birth_begin(pool->launcher, &w->births[w->begun % WARM_WINDOW], error);
+    if (rc == 0) {
+        w->begun++;
+    } else {
+        pthread_mutex_lock(&pool->lock);
+        pool->starting--;
+        pool->create_errors++;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return rc;
+}
+
+/* Creates what is missing up to target, several at a time. The number inserted, or the first error. */
+static int64_t create_missing(sp_pool *pool, uint32_t target, sp_error *error) {
+    struct warm_window w = {.begun = 0};
+    sp_error later;
+    int64_t inserted = 0;
+    int rc = 0;
+    pthread_mutex_lock(&pool->lock);
+    uint32_t wanted = missing(pool, target);
+    pool->starting += wanted;
+    pthread_mutex_unlock(&pool->lock);
+    while (w.done < w.begun || (w.begun < wanted && rc == 0)) {
+        if (w.begun < wanted && w.begun - w.done < WARM_WINDOW && rc == 0) {
+            rc = begin_birth(pool, &w, error);
+            wanted -= rc != 0; /* that one is accounted for */
+            continue;
+        }
+        int step = warm_step(pool, &w, rc == 0 ? error : &later);
+        inserted += step > 0;
+        rc = rc == 0 && step < 0 ? step : rc;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->starting -= wanted - w.begun;
+    pthread_mutex_unlock(&pool->lock);
+    return rc != 0 ? rc : inserted;
+}
+
+int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    pthread_mutex_lock(&pool->lock);
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    if (pool->options.max_idle_ns != 0 && !closed) {
+        int64_t before = sp_coarse_now() - pool->options.max_idle_ns;
+        while (sp_pool_evict_older(pool, before)) {
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (closed) {
+        return SP_E_CLOSED;
+    }
+    sp_watch_kick(&pool->watch);
+    int64_t n = create_missing(pool, target < pool->options.max_size ? target : pool->options.max_size, error);
+    return n >= 0 && sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
+}
+
+/* ---- open ---- */
+
+static int copy_strings(sp_pool *pool) {
+    sp_pool_options *o = &pool->options;
+    pool->strings = malloc(o->health_argv_len + o->health_env_len + 1);
+    if (pool->strings == NULL) {
+        return -ENOMEM;
+    }
+    if (o->health_argv_len != 0) {
+        memcpy(pool->strings, o->health_argv, o->health_argv_len);
+    }
+    if (o->health_env_len != 0) {
+        memcpy(pool->strings + o->health_argv_len, o->health_env, o->health_env_len);
+    }
+    o->health_argv = pool->strings;
+    o->health_env = pool->strings + o->health_argv_len;
+    return 0;
+}
+
+/* A thread of ours must not take the host's signals: it starts with all of them blocked, and keeps them so. */
+static int start_janitor(sp_pool *pool) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&pool->janitor, NULL, sp_janitor_main, pool);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pool->janitor_runs = rc == 0;
+    return -rc;
+}
+
+static int init_locks(sp_pool *pool) {
+    pthread_condattr_t attr;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->slot_free, &attr);
+    pthread_cond_init(&pool->ended, &attr);
+    pthread_condattr_destroy(&attr);
+    return 0;
+}
+
+static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *options) {
+    pool->options = *options;
+    pool->owner_pid = getpid();
+    pool->free_head = pool->recycle_head = pool->recycle_tail = SP_NO_SLOT;
+    pool->watch = (struct sp_watch){-1, -1};
+    init_locks(pool);
+    sp_launcher_enter(launcher);
+    pool->launcher = launcher;
+    pool->mine = sp_fork_mark_new();
+    pool->slots = calloc(SP_COUNT_MAX, sizeof *pool->slots); /* untouched pages cost nothing */
+    pool->links = calloc(SP_COUNT_MAX, sizeof *pool->links);
+    if (pool->mine == NULL || pool->slots == NULL || pool->links == NULL || copy_strings(pool) != 0) {
+        return -ENOMEM;
+    }
+    sp_ring_init(&pool->ring, pool->links, SP_COUNT_MAX);
+    int rc = sp_watch_open(&pool->watch);
+    return rc != 0 ? rc : start_janitor(pool);
+}
+
+sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error) {
+    if (options->size != sizeof *options || options->min_size > options->max_size || options->max_size > SP_COUNT_MAX ||
+        options->max_in_use > SP_COUNT_MAX) {
+        (void)sp_error_set(error, SP_E_INVAL, SP_STAGE_NONE, EINVAL, "pool options");
+        return NULL;
+    }
+    sp_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL) {
+        (void)sp_error_set(error, SP_E_NOMEM, SP_STAGE_NONE, ENOMEM, NULL);
+        return NULL;
+    }
+    int rc = build(pool, launcher, options);
+    if (rc != 0) {
+        (void)sp_error_set(error, rc == -ENOMEM ? SP_E_NOMEM : SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "pool");
+    } else {
+        rc = create_missing(pool, options->min_size, error) < 0 ? -1 : 0;
+    }
+    if (rc != 0) {
+        sp_pool_free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+/* ---- close ---- */
+
+/* The lease at this slot, if any, ends now. True when there was one. */
+static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
+    uint64_t word = atomic_load(&slot->word);
+    if ((word & SP_SLOT_STATE) != SP_SLOT_LEASED) {
+        return false;
+    }
+    /* A concurrent return of the unused lease may win; then the entry is in the ring, and the next pass drains it. */
+    if (!atomic_compare_exchange_strong(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
+        return false;
+    }
+    if ((word & SP_SLOT_BUSY) != 0) {
+        sp_job_orphan(slot->job, SP_E_CLOSED);
+    } else {
+        sp_pool_bury(pool, slot->session);
+    }
+    slot->session = NULL;
+    return true;
+}
+
+/* Under the lock, with the ledger closed and the janitor stopped: all entries into the morgue. */
+static void bury_all(sp_pool *pool) {
+    for (uint32_t index; (index = sp_ring_claim_oldest(&pool->ring)) != SP_RING_EMPTY;) {
+        sp_pool_bury(pool, pool->slots[index].session);
+        sp_pool_free_slot(pool, index);
+    }
+    for (uint32_t i = 0; i < pool->fresh; i++) {
+        (void)end_lease(pool, &pool->slots[i]);
+    }
+}
+
+static void end_sessions(struct sp_session *session) {
+    while (session != NULL) {
+        struct sp_session *next = session->next;
+        sp_session_end(session);
+        session = next;
+    }
+}
+
+/* True for the one caller that has to do it; the others wait until it is done, or the deadline. */
+static bool begin_close(sp_pool *pool, int64_t deadline) {
+    bool first = false;
+    pthread_mutex_lock(&pool->lock);
+    if (!sp_ledger_closed(atomic_load(&pool->ledger))) {
+        sp_ledger_add(pool, SP_LEDGER_CLOSED);
+        pool->stopping = true;
+        first = true;
+    }
+    const struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    for (int rc = 0; !first && !pool->closed && rc == 0;) {
+        rc = pthread_cond_timedwait(&pool->ended, &pool->lock, &until);
+    }
+    sp_tickets_close(pool);
+    pthread_cond_broadcast(&pool->slot_free);
+    pthread_mutex_unlock(&pool->lock);
+    return first;
+}
+
+int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    int64_t deadline = sp_now() + timeout_ns;
+    if (!begin_close(pool, deadline)) {
+        return SP_OK;
+    }
+    if (pool->janitor_runs) {
+        sp_watch_kick(&pool->watch);
+        pthread_join(pool->janitor, NULL); /* it never sleeps but in its watch */
+    }
+    pthread_mutex_lock(&pool->lock);
+    bury_all(pool);
+    struct sp_session *dead = pool->morgue;
+    pool->morgue = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    end_sessions(dead);
+    sp_launcher_leave(pool->launcher, deadline);
+    pthread_mutex_lock(&pool->lock);
+    pool->closed = true;
+    pthread_cond_broadcast(&pool->ended);
+    pthread_mutex_unlock(&pool->lock);
+    return SP_OK;
+}
+
+void sp_pool_free(sp_pool *pool) {
+    if (pool == NULL || (pool->mine != NULL && !sp_pool_is_mine(pool))) {
+        return; /* a forked child: its parent's pool is not its to end */
+    }
+    if (pool->mine != NULL) {
+        (void)sp_pool_close(pool, SP_CREATE_TIMEOUT_NS);
+    } else {
+        sp_launcher_leave(pool->launcher, sp_now());
+    }
+    end_sessions(pool->morgue); /* of an unused lease given back between bury_all() and now */
+    sp_watch_close(&pool->watch);
+    sp_fork_mark_free(pool->mine);
+    pthread_cond_destroy(&pool->slot_free);
+    pthread_cond_destroy(&pool->ended);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->strings);
+    free(pool->links);
+    free(pool->slots);
+    free(pool);
+}
+
+/* ---- seeing it ---- */
+
+int sp_snapshot(sp_pool *pool, sp_stats *stats) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    /* Whatever changes idle + in_use + recycling, or a counter but the hits, holds the lock: with it, one load of the
+     * ledger is a consistent picture. */
+    pthread_mutex_lock(&pool->lock);
+    uint64_t ledger = atomic_load(&pool->ledger);
+    *stats = (sp_stats){.hit_count = pool->hits + sp_ledger_hits(ledger),
+                        .miss_count = pool->misses,
+                        .evict_count = pool->evicted,
+                        .created_count = pool->created,
+                        .recycle_count = pool->recycled,
+                        .create_error_count = pool->create_errors,
+                        .health_check_count = pool->checks,
+                        .idle_count = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger),
+                        .recycling_count = sp_ledger_recycling(ledger),
+                        .in_use_count = sp_ledger_in_use(ledger),
+                        .starting_count = pool->starting,
+                        .waiting_count = atomic_load(&pool->waiting),
+                        .closed = sp_ledger_closed(ledger)};
+    pthread_mutex_unlock(&pool->lock);
+    return SP_OK;
+}
+
+int64_t sp_pool_owner_pid(sp_pool *pool) { return pool->owner_pid; }

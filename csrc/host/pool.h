@@ -1,0 +1,123 @@
+/*
+ * The pool's state, shared by pool.c (open, close, warm), lease.c (acquire and release), ticket.c (acquires that wait),
+ * job.c (execute) and janitor.c (the thread). Nobody else includes it.
+ *
+ * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
+ * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
+ */
+#ifndef SANDPOOL_HOST_POOL_H
+#define SANDPOOL_HOST_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "host/launch.h"
+#include "host/ledger.h"
+#include "host/ring.h"
+#include "host/watch.h"
+
+enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEASED, SP_SLOT_RECYCLING };
+
+/* A slot's word: {generation:48, flags:12, state:4}. The generation rises with every lease, so old handles fail. */
+#define SP_SLOT_STATE UINT64_C(0xf)
+#define SP_SLOT_USED UINT64_C(0x10) /* a command may have run: never lease it to another */
+#define SP_SLOT_BUSY UINT64_C(0x20) /* a job runs on it */
+#define SP_SLOT_LOST UINT64_C(0x40) /* its sandbox died */
+#define SP_SLOT_GENERATION_SHIFT 16
+
+/* A handle: {generation, slot index}, always >= 1 << SP_HANDLE_SHIFT. */
+#define SP_HANDLE_SHIFT 14
+
+struct sp_slot {
+    _Atomic uint64_t word;
+    struct sp_session *session; /* owned by the slot's current owner; NULL when LOST or taken over by a job */
+    struct sp_job *job;         /* while BUSY; under the lock */
+    _Atomic int64_t ready_at;   /* when it became idle; written before the push, also peeked at by the janitor */
+    uint32_t next;              /* in the free list or the recycle queue; under the lock */
+};
+
+#define SP_NO_SLOT UINT32_MAX
+
+struct sp_ticket_queue {
+    struct sp_ticket *head, *tail;
+};
+
+struct sp_pool {
+    struct sp_ring ring;
+    _Atomic uint64_t ledger;
+    volatile const uint8_t *mine; /* 0 in a forked child */
+    struct sp_slot *slots;
+    sp_pool_options options;
+    atomic_uint waiting; /* tickets queued for max_in_use */
+
+    pthread_mutex_t lock;
+    pthread_cond_t slot_free; /* a job left its slot */
+    pthread_cond_t ended;     /* close() is through */
+    sp_launcher *launcher;
+    pid_t owner_pid;
+    _Atomic uint64_t *links;
+    struct sp_watch watch;
+    pthread_t janitor;
+    bool janitor_runs;
+    bool stopping; /* the janitor shall end */
+    bool closed;   /* close() is through */
+    char *strings; /* the health check's argv and env, copied */
+
+    /* under the lock */
+    uint32_t free_head; /* slots used before */
+    uint32_t fresh;     /* slots never used: fresh .. SP_COUNT_MAX - 1 */
+    uint32_t recycle_head, recycle_tail;
+    struct sp_session *morgue;        /* to be ended by the janitor */
+    struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
+    struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
+    uint64_t hits, misses, evicted, created, recycled, create_errors, checks;
+    uint32_t starting;
+    uint64_t recycle_attempts;
+};
+
+/* ---- pool.c ---- */
+static inline bool sp_pool_is_mine(const sp_pool *pool) { return *pool->mine != 0; }
+/* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these. */
+uint32_t sp_pool_take_slot(sp_pool *pool);
+void sp_pool_free_slot(sp_pool *pool, uint32_t index);
+void sp_pool_bury(sp_pool *pool, struct sp_session *session);
+void sp_pool_fold_hits(sp_pool *pool);
+/* Adds a fresh sandbox to the idle ones, counted as created. False at capacity: then it is the caller's again. */
+bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
+/* Puts it into the slot as idle and in the ring; the permit is the caller's to add. */
+void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session);
+/* Takes the oldest idle entry out, for eviction. False when there is none. */
+bool sp_pool_evict_oldest(sp_pool *pool);
+/* The same, when it became idle before `before`. */
+bool sp_pool_evict_older(sp_pool *pool, int64_t before);
+/* This idle entry, if it still is one. */
+bool sp_pool_evict_one(sp_pool *pool, uint32_t index);
+int64_t sp_coarse_now(void);
+/* Adds `delta` (mod 2^64) to the ledger. */
+void sp_ledger_add(sp_pool *pool, uint64_t delta);
+
+/* ---- lease.c ---- */
+/* The slot of a handle whose lease is on, with its word; NULL when it is over. */
+struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word);
+/* Makes slot `index`, owned by the caller, a lease. Its handle. */
+int64_t sp_lease_begin(sp_pool *pool, uint32_t index);
+/* Pops the newest entry for somebody who holds a permit, and leases it. */
+int64_t sp_lease_newest(sp_pool *pool);
+
+/* ---- ticket.c ---- */
+/* Serves waiters while max_in_use allows. Under the lock. */
+void sp_tickets_grant(sp_pool *pool);
+/* Gives a recycled slot to the first take-over; false when nobody waits. Under the lock. */
+bool sp_tickets_hand_over(sp_pool *pool, uint32_t index);
+/* Recycling failed: the first take-over has to create one itself. False when nobody waits. */
+bool sp_tickets_hand_failure(sp_pool *pool);
+void sp_tickets_close(sp_pool *pool);
+
+/* ---- job.c ---- */
+/* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. */
+void sp_job_orphan(struct sp_job *job, int code);
+
+/* ---- janitor.c ---- */
+void *sp_janitor_main(void *pool);
+
+#endif

@@ -1,0 +1,104 @@
+#include "host/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+
+int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
+    size_t cwd_len = strlen(exec->cwd) + 1;
+    size_t len = cwd_len + exec->argv_len + exec->env_len;
+    if (len > SP_PAYLOAD_MAX) {
+        return -E2BIG;
+    }
+    char *payload = malloc(len);
+    if (payload == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(payload, exec->cwd, cwd_len);
+    memcpy(payload + cwd_len, exec->argv, exec->argv_len);
+    if (exec->env_len != 0) {
+        memcpy(payload + cwd_len + exec->argv_len, exec->env, exec->env_len);
+    }
+    struct sp_record record = {.type = SP_REC_EXEC,
+                               .u.exec = {.id = ++session->last_id,
+                                          .flags = exec->has_stdin ? SP_EXEC_HAS_STDIN : 0,
+                                          .argc = exec->argc,
+                                          .envc = exec->envc,
+                                          .payload_len = (uint32_t)len}};
+    struct sp_outgoing out = {
+        .record = &record, .payload = payload, .payload_len = len, .fds = exec->fds, .n_fds = exec->has_stdin ? 3 : 2};
+    session->acked = false;
+    int rc = sp_packet_send(session->control, &out, deadline);
+    free(payload);
+    return rc;
+}
+
+void sp_session_send_kill(struct sp_session *session) {
+    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
+    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, 0);
+}
+
+/* Which records may come, and when: anything else from a sandbox is an attack or a broken init. */
+static bool is_expected(const struct sp_session *session, const struct sp_record *record) {
+    switch (record->type) {
+    case SP_REC_ACK:
+        return !session->acked && record->u.id.id == session->last_id;
+    case SP_REC_FAILED:
+        return session->acked && record->u.failed.id == session->last_id;
+    case SP_REC_EXITED:
+        return session->acked && record->u.exited.id == session->last_id;
+    default:
+        return false;
+    }
+}
+
+int sp_session_recv(struct sp_session *session, struct sp_record *record) {
+    struct sp_packet packet;
+    int rc = sp_packet_recv(session->control, &packet, NULL, 0);
+    if (rc != 0) {
+        return rc;
+    }
+    *record = packet.record;
+    bool sound = packet.n_fds == 0 && is_expected(session, record);
+    sp_packet_close(&packet);
+    session->acked = session->acked || (sound && record->type == SP_REC_ACK);
+    return sound ? 0 : -EBADMSG;
+}
+
+int sp_session_check_begin(struct sp_session *session, const struct sp_check *check) {
+    sp_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null == -1) {
+        return -errno;
+    }
+    const int fds[2] = {null, null};
+    struct sp_session_exec exec = {.argc = check->argc,
+                                   .envc = check->envc,
+                                   .cwd = "/tmp",
+                                   .argv = check->argv,
+                                   .env = check->env,
+                                   .argv_len = check->argv_len,
+                                   .env_len = check->env_len,
+                                   .fds = fds};
+    return sp_session_send_exec(session, &exec, 0);
+}
+
+int sp_session_check_step(struct sp_session *session, int *status) {
+    for (;;) {
+        struct sp_record record;
+        int rc = sp_session_recv(session, &record);
+        if (rc != 0) {
+            return rc == -EAGAIN ? SP_AGAIN : rc;
+        }
+        if (record.type == SP_REC_FAILED) {
+            return -(int)record.u.failed.err;
+        }
+        if (record.type == SP_REC_EXITED) {
+            *status = (int)record.u.exited.status;
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+/* Talking to the init of one sandbox. Everything received here is hostile once a tenant has run. */
+#ifndef SANDPOOL_HOST_SESSION_H
+#define SANDPOOL_HOST_SESSION_H
+
+#include "common/wire.h"
+#include "host/launch.h"
+
+struct sp_session_exec {
+    uint32_t argc, envc;
+    const char *cwd;
+    const char *argv, *env;
+    size_t argv_len, env_len;
+    const int *fds; /* [stdin,] stdout, stderr: the tenant's ends, borrowed */
+    bool has_stdin;
+};
+
+/* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -E2BIG, -ENOMEM. */
+int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline);
+/* Asks init to kill the running command. Never waits. */
+void sp_session_send_kill(struct sp_session *session);
+
+/*
+ * One record about the running command. 0 with *record filled: ACK, then FAILED or EXITED, with the right id.
+ * -EAGAIN, -ECONNRESET at its death, -EBADMSG for all else.
+ */
+int sp_session_recv(struct sp_session *session, struct sp_record *record);
+
+/* The health check of launch_ops, for sandboxes that have an init. */
+int sp_session_check_begin(struct sp_session *session, const struct sp_check *check);
+int sp_session_check_step(struct sp_session *session, int *status);
+
+#endif

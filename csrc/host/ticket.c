@@ -1,0 +1,303 @@
+/*
+ * acquire off the hot path: waiting for max_in_use, taking over a recycling entry, creating one. What is to be done is
+ * decided under the lock, and done outside it.
+ *
+ *   QUEUED --grant--> DONE | TAKEOVER | CREATING      TAKEOVER --recycled--> DONE, --failed--> CREATING
+ *
+ * A hand-over is a state change under the lock: a ticket that has timed out is out of the queue, and cannot be given
+ * anything any more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/packet.h"
+#include "host/pool.h"
+
+/* A waiting caller comes back this often to let its runtime handle signals; a hand-over wakes it at once. */
+#define SLICE_NS (50 * INT64_C(1000000))
+
+enum ticket_state { QUEUED, TAKEOVER, CREATING, DONE, OVER };
+
+struct sp_ticket {
+    sp_pool *pool;
+    struct sp_ticket *next;
+    enum ticket_state state;
+    int64_t deadline; /* of QUEUED */
+    int64_t handle;   /* of DONE */
+    uint32_t slot;    /* of CREATING */
+    struct sp_birth birth;
+    pthread_cond_t changed;
+};
+
+/* ---- queues; under the lock ---- */
+
+static void enqueue(struct sp_ticket_queue *queue, struct sp_ticket *ticket) {
+    ticket->next = NULL;
+    if (queue->tail != NULL) {
+        queue->tail->next = ticket;
+    } else {
+        queue->head = ticket;
+    }
+    queue->tail = ticket;
+}
+
+static struct sp_ticket *dequeue(struct sp_ticket_queue *queue) {
+    struct sp_ticket *ticket = queue->head;
+    if (ticket != NULL) {
+        queue->head = ticket->next;
+        queue->tail = queue->head != NULL ? queue->tail : NULL;
+    }
+    return ticket;
+}
+
+static void leave(struct sp_ticket_queue *queue, struct sp_ticket *ticket) {
+    struct sp_ticket *before = NULL;
+    for (struct sp_ticket *t = queue->head; t != NULL; before = t, t = t->next) {
+        if (t == ticket) {
+            *(before != NULL ? &before->next : &queue->head) = t->next;
+            queue->tail = queue->tail == t ? before : queue->tail;
+            return;
+        }
+    }
+}
+
+static void move_to(struct sp_ticket *ticket, enum ticket_state state) {
+    ticket->state = state;
+    pthread_cond_signal(&ticket->changed);
+}
+
+/* ---- decisions; under the lock ---- */
+
+static void start_creating(sp_pool *pool, struct sp_ticket *ticket) {
+    ticket->slot = sp_pool_take_slot(pool);
+    pool->created++; /* rolled back if it fails, so that created - evicted = idle + in use all the time */
+    move_to(ticket, CREATING);
+}
+
+/* The ticket may have a lease: which way. The counts are settled here; only a creation can still fail. */
+static void decide(sp_pool *pool, struct sp_ticket *ticket) {
+    sp_pool_fold_hits(pool);
+    uint64_t ledger = atomic_load(&pool->ledger);
+    for (;;) {
+        bool idle = sp_ledger_idle(ledger) != 0;
+        bool recycling = !idle && sp_ledger_recycling(ledger) != 0;
+        uint64_t step = SP_LEDGER_IN_USE;
+        if (idle || recycling) {
+            step += SP_LEDGER_HIT - (idle ? SP_LEDGER_IDLE : SP_LEDGER_RECYCLING);
+        }
+        if (!atomic_compare_exchange_strong(&pool->ledger, &ledger, ledger + step)) {
+            continue;
+        }
+        if (idle) {
+            ticket->handle = sp_lease_newest(pool);
+            move_to(ticket, DONE);
+        } else if (recycling) {
+            enqueue(&pool->takeovers, ticket);
+            move_to(ticket, TAKEOVER);
+        } else {
+            pool->misses++;
+            start_creating(pool, ticket);
+        }
+        return;
+    }
+}
+
+static bool may_lease(sp_pool *pool) {
+    uint32_t bound = pool->options.max_in_use;
+    uint32_t in_use = sp_ledger_in_use(atomic_load(&pool->ledger));
+    return bound == 0 || in_use < bound;
+}
+
+void sp_tickets_grant(sp_pool *pool) {
+    while (pool->waiters.head != NULL && may_lease(pool)) {
+        struct sp_ticket *ticket = dequeue(&pool->waiters);
+        atomic_fetch_sub(&pool->waiting, 1);
+        decide(pool, ticket);
+    }
+}
+
+bool sp_tickets_hand_over(sp_pool *pool, uint32_t index) {
+    struct sp_ticket *ticket = dequeue(&pool->takeovers);
+    if (ticket == NULL) {
+        return false;
+    }
+    ticket->handle = sp_lease_begin(pool, index);
+    move_to(ticket, DONE);
+    return true;
+}
+
+bool sp_tickets_hand_failure(sp_pool *pool) {
+    struct sp_ticket *ticket = dequeue(&pool->takeovers);
+    if (ticket == NULL) {
+        return false;
+    }
+    start_creating(pool, ticket);
+    return true;
+}
+
+static void end_queue(struct sp_ticket_queue *queue) {
+    for (struct sp_ticket *ticket; (ticket = dequeue(queue)) != NULL;) {
+        move_to(ticket, OVER);
+    }
+}
+
+void sp_tickets_close(sp_pool *pool) {
+    atomic_store(&pool->waiting, 0);
+    end_queue(&pool->waiters);
+    end_queue(&pool->takeovers);
+}
+
+/* ---- the caller's side ---- */
+
+int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    struct sp_ticket *ticket = calloc(1, sizeof *ticket);
+    if (ticket == NULL) {
+        return SP_E_NOMEM;
+    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&ticket->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    ticket->pool = pool;
+    ticket->slot = SP_NO_SLOT;
+    ticket->deadline = timeout_ns < 0 ? SP_NEVER : sp_now() + timeout_ns;
+    pthread_mutex_lock(&pool->lock);
+    int rc = sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : SP_OK;
+    if (rc == SP_OK) {
+        enqueue(&pool->waiters, ticket);
+        /* seq_cst, before may_lease() reads the ledger: pairs with sp_acquire() and sp_release() */
+        atomic_fetch_add(&pool->waiting, 1);
+        sp_tickets_grant(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (rc != SP_OK) {
+        ticket->state = OVER;
+    }
+    *out = ticket;
+    return SP_OK;
+}
+
+/* Sleeps until the ticket moves on, its deadline or the slice's end. */
+static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
+    const enum ticket_state before = ticket->state;
+    int64_t until = sp_now() + SLICE_NS;
+    if (before == QUEUED && ticket->deadline < until) {
+        until = ticket->deadline;
+    }
+    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
+    while (ticket->state == before) {
+        if (pthread_cond_timedwait(&ticket->changed, &pool->lock, &at) != 0) {
+            break;
+        }
+    }
+    if (ticket->state == QUEUED && sp_now() >= ticket->deadline) {
+        leave(&pool->waiters, ticket);
+        atomic_fetch_sub(&pool->waiting, 1);
+        ticket->state = OVER;
+        return SP_E_TIMEOUT;
+    }
+    return SP_AGAIN;
+}
+
+/* What a failed or given up creation leaves behind. Under the lock. */
+static void roll_back(sp_pool *pool, struct sp_ticket *ticket) {
+    ticket->state = OVER;
+    if (ticket->slot != SP_NO_SLOT) {
+        sp_pool_free_slot(pool, ticket->slot);
+    }
+    pool->created--;
+    sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
+    sp_tickets_grant(pool);
+}
+
+/* The new sandbox becomes the ticket's lease, unless the pool was closed meanwhile. */
+static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
+    int64_t result = SP_E_CLOSED;
+    pthread_mutex_lock(&pool->lock);
+    if (sp_ledger_closed(atomic_load(&pool->ledger))) {
+        roll_back(pool, ticket);
+    } else {
+        struct sp_slot *slot = &pool->slots[ticket->slot];
+        slot->session = ticket->birth.session;
+        (void)sp_watch_add(&pool->watch, slot->session->pidfd, ticket->slot);
+        ticket->birth.session = NULL;
+        ticket->state = OVER;
+        result = sp_lease_begin(pool, ticket->slot);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return result;
+}
+
+static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) {
+    int rc = 0;
+    if (ticket->slot == SP_NO_SLOT) {
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOSPC, "16383 sandboxes are alive");
+    } else if (ticket->birth.session == NULL) {
+        rc = sp_birth_begin(pool->launcher, &ticket->birth, error);
+    }
+    rc = rc != 0 ? rc : sp_birth_wait(&ticket->birth, sp_now() + SLICE_NS, error);
+    if (rc == SP_AGAIN) {
+        return SP_AGAIN;
+    }
+    if (rc == 0) {
+        return adopt(pool, ticket);
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->create_errors++;
+    roll_back(pool, ticket);
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    pthread_mutex_unlock(&pool->lock);
+    return closed ? SP_E_CLOSED : rc;
+}
+
+int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
+    sp_pool *pool = ticket->pool;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    int64_t result = SP_AGAIN;
+    pthread_mutex_lock(&pool->lock);
+    if (ticket->state == QUEUED || ticket->state == TAKEOVER) {
+        result = await_change(pool, ticket);
+    }
+    enum ticket_state state = ticket->state;
+    if (result == SP_AGAIN && state == DONE) {
+        ticket->state = OVER;
+        result = ticket->handle;
+    } else if (result == SP_AGAIN && state == OVER) {
+        result = SP_E_CLOSED;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return result == SP_AGAIN && state == CREATING ? create(pool, ticket, error) : result;
+}
+
+void sp_ticket_free(sp_ticket *ticket) {
+    if (ticket == NULL || !sp_pool_is_mine(ticket->pool)) {
+        return;
+    }
+    sp_pool *pool = ticket->pool;
+    pthread_mutex_lock(&pool->lock);
+    enum ticket_state state = ticket->state;
+    if (state == QUEUED) {
+        leave(&pool->waiters, ticket);
+        atomic_fetch_sub(&pool->waiting, 1);
+    } else if (state == TAKEOVER) {
+        leave(&pool->takeovers, ticket);
+        sp_ledger_add(pool, SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE);
+        sp_tickets_grant(pool);
+    } else if (state == CREATING) {
+        roll_back(pool, ticket);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (state == DONE) {
+        (void)sp_release(pool, ticket->handle);
+    }
+    sp_session_end(ticket->birth.session);
+    pthread_cond_destroy(&ticket->changed);
+    free(ticket);
+}
