@@ -1,0 +1,64 @@
+"""Live OS-level sandboxes for untrusted commands, from a pool, at the latency of a plain subprocess.
+
+Example::
+
+    from pysandpool import PoolConfig, SandboxConfig, SandboxPool
+
+    with SandboxPool(SandboxConfig(memory_limit_mb=256, timeout_secs=5), PoolConfig(min_size=4)) as pool:
+        with pool.acquire() as sandbox:
+            result = sandbox.execute(["/bin/echo", "hello"])
+            assert result.stdout == b"hello\\n" and result.exit_code == 0
+"""
+
+__version__ = "0.1.0"
+
+from pysandpool._bench import PoolBenchmarkResult, run_pool_benchmark
+from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._errors import (
+    AcquireTimeoutError,
+    CommandFailedError,
+    CommandNotFoundError,
+    InvalidPoolConfigError,
+    InvalidSandboxConfigError,
+    PoolError,
+    PoolStateError,
+    SandboxCreateError,
+    SandboxError,
+    SandboxLostError,
+    SandboxReleasedError,
+    SandpoolError,
+    UnsupportedPlatformError,
+)
+from pysandpool._lease import PooledSandbox
+from pysandpool._pool import SandboxPool
+from pysandpool._result import SandboxResult
+from pysandpool._sandbox import Sandbox
+from pysandpool._stats import PoolStats
+
+__all__ = [
+    "AcquireTimeoutError",
+    "CommandFailedError",
+    "CommandNotFoundError",
+    "InvalidPoolConfigError",
+    "InvalidSandboxConfigError",
+    "NamespaceDegradation",
+    "PoolBenchmarkResult",
+    "PoolConfig",
+    "PoolError",
+    "PoolStateError",
+    "PoolStats",
+    "PooledSandbox",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxCreateError",
+    "SandboxError",
+    "SandboxLostError",
+    "SandboxPool",
+    "SandboxReleasedError",
+    "SandboxResult",
+    "SandpoolError",
+    "SeccompProfile",
+    "UnsupportedPlatformError",
+    "__version__",
+    "run_pool_benchmark",
+]

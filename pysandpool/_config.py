@@ -1,0 +1,336 @@
+"""The two configurations: immutable, comparable, hashable values that check themselves when they are made."""
+
+from __future__ import annotations
+
+import enum
+import math
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, Union
+
+from pysandpool._errors import (
+    InvalidPoolConfigError,
+    InvalidPoolConfigTypeError,
+    InvalidSandboxConfigError,
+    InvalidSandboxConfigTypeError,
+)
+
+StrPath = Union[str, "os.PathLike[str]"]
+Duration = Union[int, float, timedelta]
+# Makes the exception for {field, value, what is allowed, whether the type is what is wrong}.
+_Refuse = Callable[[str, object, str, bool], Exception]
+_E = TypeVar("_E", bound=enum.Enum)
+
+MAX_POOL_SIZE = 16_000
+"""Largest `max_size` and `max_in_use`: the ring of the pool holds 16,383 entries."""
+MAX_MIB = 1 << 24
+MAX_PROCESSES = 1 << 22
+MAX_OUTPUT_BYTES = 1 << 40
+MAX_UINT32 = 2**32 - 1
+MAX_SECONDS = 1e9
+_PATH_MAX = 4096
+# What is mounted there is the sandbox's own; a bind over it would take that away.
+_OWN_MOUNTS = ("/", "/dev", "/proc", "/tmp")
+DEFAULT_OUTPUT_BYTES = 4 * 1024 * 1024
+
+
+class SeccompProfile(enum.Enum):
+    """Which system calls a command may make."""
+
+    ESSENTIAL = "essential"
+    """no sockets but `socketpair()`"""
+    NETWORK = "network"
+    """inet sockets too"""
+
+
+class NamespaceDegradation(enum.Enum):
+    """What happens when the kernel cannot give a part of the isolation that was asked for."""
+
+    FAIL_CLOSED = "fail_closed"
+    """no sandbox: `SandboxCreateError`"""
+    ALLOW_DEGRADATION = "allow_degradation"
+    """a sandbox without it"""
+
+
+class FrozenEnv(Mapping[str, Union[str, None]]):
+    """An environment that cannot change: equal to any mapping with the same items, and hashable."""
+
+    __slots__ = ("_items",)
+    _items: dict[str, str | None]
+
+    def __init__(self, items: Mapping[str, str | None]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> str | None:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenEnv, (self._items,)
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+@dataclass(frozen=True, init=False)
+class SandboxConfig:
+    """What a sandbox is allowed. Every limit may be None: unlimited.
+
+    Raises `InvalidSandboxConfigError` (a ValueError), naming the field, the value and what is allowed; for a
+    value of the wrong type it is a TypeError as well. Whether the `fs_*` paths exist is found out when a
+    sandbox is created.
+    """
+
+    fs_readonly: tuple[str, ...]
+    """host paths seen at the same place, read-only"""
+    fs_readwrite: tuple[str, ...]
+    """host paths seen at the same place, writable"""
+    deny_network: bool
+    """True: an empty network namespace. False: the host's, which needs `SeccompProfile.NETWORK`"""
+    memory_limit_mb: int | None
+    """MiB of data, per process"""
+    max_processes: int | None
+    """processes and threads at a time"""
+    cpu_quota_us: int | None
+    """microseconds of cpu per `cpu_period_us`. This version cannot enforce it: creation fails, or with
+    `ALLOW_DEGRADATION` the quota is ignored"""
+    cpu_period_us: int
+    timeout_secs: float | None
+    """wall clock seconds of one execute, when the call names no `timeout`"""
+    seccomp_profile: SeccompProfile
+    allow_fork: bool
+    """False: a command may start threads, but no processes"""
+    allow_unix_sockets: bool
+    """True: AF_UNIX sockets, which reach any socket file in a bound directory"""
+    namespace_degradation: NamespaceDegradation
+    env_vars: Mapping[str, str | None]
+    """added to PATH, HOME, LANG, LC_CTYPE and TMPDIR; None takes a variable away"""
+    scratch_size_mb: int | None
+    """MiB of /tmp and /dev/shm; also the largest size of one file"""
+    max_output_bytes: int | None
+    """bytes kept of stdout, and as many of stderr"""
+
+    def __init__(  # noqa: PLR0913 - one keyword per field
+        self,
+        *,
+        fs_readonly: Iterable[StrPath] = (),
+        fs_readwrite: Iterable[StrPath] = (),
+        deny_network: bool = True,
+        memory_limit_mb: int | None = 512,
+        max_processes: int | None = 64,
+        cpu_quota_us: int | None = None,
+        cpu_period_us: int = 100_000,
+        timeout_secs: Duration | None = 30.0,
+        seccomp_profile: SeccompProfile = SeccompProfile.ESSENTIAL,
+        allow_fork: bool = True,
+        allow_unix_sockets: bool = False,
+        namespace_degradation: NamespaceDegradation = NamespaceDegradation.FAIL_CLOSED,
+        env_vars: Mapping[str, str | None] | None = None,
+        scratch_size_mb: int | None = 64,
+        max_output_bytes: int | None = DEFAULT_OUTPUT_BYTES,
+    ) -> None:
+        no = _refuse_sandbox
+        self._set(
+            fs_readonly=_paths(no, "fs_readonly", fs_readonly),
+            fs_readwrite=_paths(no, "fs_readwrite", fs_readwrite),
+            deny_network=_flag(no, "deny_network", deny_network),
+            memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
+            max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
+            cpu_quota_us=_optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
+            cpu_period_us=_integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),
+            timeout_secs=_optional_seconds(no, "timeout_secs", timeout_secs),
+            seccomp_profile=_member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
+            allow_fork=_flag(no, "allow_fork", allow_fork),
+            allow_unix_sockets=_flag(no, "allow_unix_sockets", allow_unix_sockets),
+            namespace_degradation=_member(no, "namespace_degradation", namespace_degradation, NamespaceDegradation),
+            env_vars=_env_vars(env_vars),
+            scratch_size_mb=_optional_integer(no, "scratch_size_mb", scratch_size_mb, 1, MAX_MIB),
+            max_output_bytes=_optional_integer(no, "max_output_bytes", max_output_bytes, 0, MAX_OUTPUT_BYTES),
+        )
+        self._check_together()
+
+    def _set(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check_together(self) -> None:
+        if not self.deny_network and self.seccomp_profile is not SeccompProfile.NETWORK:
+            raise InvalidSandboxConfigError(
+                "deny_network", False, "False only together with seccomp_profile=SeccompProfile.NETWORK"
+            )
+        both = set(self.fs_readonly) & set(self.fs_readwrite)
+        if both:
+            raise InvalidSandboxConfigError("fs_readwrite", min(both), "a path is in one of fs_readonly, fs_readwrite")
+
+
+@dataclass(frozen=True, init=False)
+class PoolConfig:
+    """How many sandboxes a pool keeps, and how long.
+
+    Raises `InvalidPoolConfigError` (a ValueError) with `min_size` and `max_size` in message and attributes;
+    for a value of the wrong type it is a TypeError as well.
+    """
+
+    min_size: int
+    """idle sandboxes that are kept ready, 0 ... `max_size`"""
+    max_size: int
+    """most idle sandboxes, 1 ... 16,000; leases are not counted"""
+    max_idle_duration: float | None
+    """seconds that a sandbox may stay idle; None: for ever"""
+    health_check_interval: int | None
+    """every n-th recycle is checked by running /bin/true; None or 0: never"""
+    max_in_use: int | None
+    """most leases at a time, 1 ... 16,000, further acquires wait; None: no bound"""
+
+    def __init__(
+        self,
+        min_size: int = 1,
+        max_size: int = 16,
+        max_idle_duration: Duration | None = 30.0,
+        health_check_interval: int | None = None,
+        max_in_use: int | None = None,
+    ) -> None:
+        def no(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
+            kind = InvalidPoolConfigTypeError if wrong_type else InvalidPoolConfigError
+            return kind(field, value, allowed, min_size, max_size)
+
+        biggest = _integer(no, "max_size", max_size, 1, MAX_POOL_SIZE)
+        values = {
+            "max_size": biggest,
+            "min_size": _integer(no, "min_size", min_size, 0, biggest),
+            "max_idle_duration": _optional_seconds(no, "max_idle_duration", max_idle_duration),
+            "health_check_interval": _optional_integer(
+                no, "health_check_interval", health_check_interval, 0, MAX_UINT32
+            ),
+            "max_in_use": _optional_integer(no, "max_in_use", max_in_use, 1, MAX_POOL_SIZE),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def _refuse_sandbox(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
+    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
+
+
+def _env_vars(value: Any) -> FrozenEnv:
+    if value is None:
+        return FrozenEnv({})
+    if not isinstance(value, Mapping):
+        raise InvalidSandboxConfigTypeError("env_vars", value, "a mapping of str to str or None")
+    for key, text in value.items():
+        if not isinstance(key, str) or not (text is None or isinstance(text, str)):
+            raise InvalidSandboxConfigTypeError("env_vars", {key: text}, "a mapping of str to str or None")
+        if not key or "=" in key or "\0" in key or "\0" in (text or ""):
+            raise InvalidSandboxConfigError("env_vars", {key: text}, "keys without '=', not empty, no NUL anywhere")
+        _check_encodable(key, text)
+    return FrozenEnv(value)
+
+
+def _check_encodable(key: str, text: str | None) -> None:
+    try:
+        os.fsencode(key + (text or ""))
+    except UnicodeEncodeError:
+        raise InvalidSandboxConfigError("env_vars", {key: text}, "text of the file system's encoding") from None
+
+
+# The checks of single fields: each returns the normalised value, or raises what `refuse` makes.
+
+
+def _integer(refuse: _Refuse, name: str, value: Any, low: int, high: int) -> int:
+    """An int within low ... high. bool is refused."""
+    allowed = f"an int, {low} ... {high}"
+    if isinstance(value, bool):
+        raise refuse(name, value, allowed, True)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        # A float that is no number at all is a bad value of a good kind.
+        raise refuse(name, value, allowed, not isinstance(value, float)) from None
+    if not low <= number <= high:
+        raise refuse(name, value, allowed, False)
+    return number
+
+
+def _optional_integer(refuse: _Refuse, name: str, value: Any, low: int, high: int) -> int | None:
+    """The same, or None."""
+    return None if value is None else _integer(refuse, name, value, low, high)
+
+
+def _optional_seconds(refuse: _Refuse, name: str, value: Any) -> float | None:
+    """Seconds > 0 as a float, from a number or a timedelta; or None."""
+    if value is None:
+        return None
+    allowed = f"seconds or a timedelta, > 0 and <= {MAX_SECONDS:.0f}, or None"
+    try:
+        seconds = to_seconds(value)
+    except TypeError:
+        raise refuse(name, value, allowed, True) from None
+    except (ValueError, OverflowError):
+        raise refuse(name, value, allowed, False) from None
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise refuse(name, value, allowed, False)
+    return seconds
+
+
+def _flag(refuse: _Refuse, name: str, value: Any) -> bool:
+    """True or False, nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise refuse(name, value, "True or False", True)
+    return value
+
+
+def _member(refuse: _Refuse, name: str, value: Any, kind: type[_E]) -> _E:
+    """A member of the enumeration `kind`."""
+    if not isinstance(value, kind):
+        raise refuse(name, value, "one of " + ", ".join(str(one) for one in kind), True)
+    return value
+
+
+def _paths(refuse: _Refuse, name: str, value: Any) -> tuple[str, ...]:
+    """Absolute host paths, normalised by their letters ("." , ".." and "//"; links are not read), without repeats."""
+    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+        raise refuse(name, value, "a sequence of absolute paths", True)
+    return tuple(dict.fromkeys(_path(refuse, name, one) for one in value))
+
+
+def _path(refuse: _Refuse, name: str, value: Any) -> str:
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise refuse(name, value, "absolute paths as str or PathLike", True)
+    if not path.startswith("/") or "\0" in path or _encoded_length(path) >= _PATH_MAX:
+        raise refuse(name, value, f"absolute paths without NUL, shorter than {_PATH_MAX} bytes", False)
+    path = "/" + os.path.normpath(path).lstrip("/")
+    if path in _OWN_MOUNTS or path.startswith("/proc/"):
+        raise refuse(name, value, f"any path but {', '.join(_OWN_MOUNTS)} and what is below /proc", False)
+    return path
+
+
+def _encoded_length(path: str) -> int:
+    try:
+        return len(os.fsencode(path))
+    except UnicodeEncodeError:
+        return _PATH_MAX
+
+
+def to_seconds(value: Duration) -> float:
+    """`value` as float seconds; TypeError for anything but a real number or a `timedelta`."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    # bool is an int, but True is no duration.
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"a duration is a number of seconds or a timedelta, not {type(value).__name__}")
+    return float(value)

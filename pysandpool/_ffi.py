@@ -1,0 +1,123 @@
+"""The boundary to C: the only importer of the compiled modules, and the only place that knows their status codes.
+
+Two modules are built from the same sources. `hot` keeps the GIL and holds what never waits (acquire, release,
+counters); `lib` releases it and holds everything else. A pool is one C object; each module has its own type
+for it, so `as_hot` turns the one pointer into the other.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from pathlib import Path
+from typing import Any
+
+from pysandpool._errors import (
+    AcquireTimeoutError,
+    CommandNotFoundError,
+    PoolStateError,
+    SandboxCreateError,
+    SandboxError,
+    SandboxLostError,
+    SandboxReleasedError,
+    SandpoolError,
+)
+from pysandpool._hints import hint_for
+
+try:
+    from pysandpool import _core, _core_hot
+except ImportError as error:
+    raise ImportError(f"the compiled modules of pysandpool are missing: run `pip install .` ({error})") from error
+
+EXPECTED_ABI = 1
+
+
+def check_abi(found: int, expected: int, module: str) -> None:
+    """Refuses, with ImportError, a compiled module of another build than these Python files."""
+    if found != expected:
+        raise ImportError(f"{module} has ABI {found}, but this pysandpool needs ABI {expected}: reinstall pysandpool")
+
+
+check_abi(_core.lib.sp_abi(), EXPECTED_ABI, "pysandpool._core")
+check_abi(_core_hot.lib.sp_abi(), EXPECTED_ABI, "pysandpool._core_hot")
+
+ffi = _core.ffi
+lib = _core.lib
+hot_ffi = _core_hot.ffi
+hot = _core_hot.lib
+
+UNLIMITED_BYTES = 2**64 - 1
+UINT32_MAX = 2**32 - 1
+
+
+def as_hot(pool: Any) -> Any:
+    """The `sp_pool *` of `lib` as the `sp_pool *` of `hot`."""
+    return hot_ffi.cast("sp_pool *", int(ffi.cast("uintptr_t", pool)))
+
+
+def zygote_path() -> str:
+    """The static program beside this package; SandboxCreateError when it is not there or cannot be executed."""
+    path = Path(__file__).absolute().parent / "_bin" / "sandpool-zygote"
+    if not os.access(path, os.X_OK):
+        err = _errno.EACCES if path.exists() else _errno.ENOENT
+        raise SandboxCreateError("spawn_zygote", err, hint_for("spawn_zygote", err), str(path))
+    return str(path)
+
+
+def new_error() -> Any:
+    """An empty `sp_error *` for a call to fill."""
+    return ffi.new("sp_error *")
+
+
+def check(code: int, pool: Any = None, error: Any = None, command: str = "") -> int:
+    """`code` when it is a success (>= 0); otherwise raises the exception that it stands for.
+
+    `pool` names the owner of a pool that was inherited over a fork, `error` is the `sp_error *` that the call
+    filled, `command` what was to be executed.
+    """
+    if code >= 0:
+        return code
+    raise _exception(code, pool, error, command)
+
+
+def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
+    if code == lib.SP_E_CREATE:
+        return _create_error(error)
+    if code == lib.SP_E_NOT_FOUND:
+        return CommandNotFoundError(error.err, command or _detail(error))
+    if code == lib.SP_E_EXEC:
+        return _exec_error(error, command)
+    if code == lib.SP_E_FORKED:
+        return _forked_error(pool)
+    plain: dict[int, Exception] = {
+        lib.SP_E_CLOSED: PoolStateError(),
+        lib.SP_E_RELEASED: SandboxReleasedError(),
+        lib.SP_E_TIMEOUT: AcquireTimeoutError(),
+        lib.SP_E_LOST: SandboxLostError(),
+        lib.SP_E_NOMEM: MemoryError("the host process is out of memory"),
+    }
+    return plain.get(code) or SandpoolError(f"internal error {code}: the C core refused an argument; please report it")
+
+
+def _create_error(error: Any) -> SandboxCreateError:
+    stage = _stage(error)
+    return SandboxCreateError(stage, error.err, hint_for(stage, error.err), _detail(error))
+
+
+def _exec_error(error: Any, command: str) -> SandboxError:
+    stage, detail = _stage(error), _detail(error)
+    what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
+    return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage)
+
+
+def _forked_error(pool: Any) -> PoolStateError:
+    owner = lib.sp_pool_owner_pid(pool) if pool is not None else None
+    return PoolStateError(f"the pool belongs to process {owner}, this is its child {os.getpid()}", owner)
+
+
+def _stage(error: Any) -> str:
+    return bytes(ffi.string(lib.sp_stage_name(error.stage))).decode("ascii")
+
+
+def _detail(error: Any) -> str:
+    return bytes(ffi.string(error.detail)).decode("utf-8", "replace")

@@ -1,0 +1,170 @@
+"""Opens the C pool of a configuration, and owns it.
+
+`PoolCore` is what a pool and its leases share: the C object lives as long as any of them refers to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import sys
+import weakref
+from typing import Any, NamedTuple
+
+from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._duration import to_nanoseconds
+from pysandpool._encode import Environment
+from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
+from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
+from pysandpool._hints import hint_for
+
+_MIB = 1024 * 1024
+_SCRATCH_INODES = 16_384
+_HEALTH_COMMAND = b"/bin/true\0"
+_EXIT_CLOSE_NS = 5_000_000_000
+
+
+class PoolLimits(NamedTuple):
+    """The numbers of `sp_pool_options`; all zero: a pool that keeps nothing and creates every lease anew."""
+
+    min_size: int = 0
+    max_size: int = 0
+    max_in_use: int = 0
+    max_idle_ns: int = 0
+    health_check_interval: int = 0
+
+    @classmethod
+    def of(cls, config: PoolConfig) -> PoolLimits:
+        """The limits that `config` stands for."""
+        idle = config.max_idle_duration
+        return cls(
+            config.min_size,
+            config.max_size,
+            config.max_in_use or 0,
+            0 if idle is None else to_nanoseconds(idle),
+            config.health_check_interval or 0,
+        )
+
+
+class PoolCore:
+    """One open C pool, freed when neither a pool nor a lease refers to this object any more."""
+
+    __slots__ = ("__weakref__", "closed", "environment", "freed", "hot", "max_output_bytes", "ptr", "timeout_ns")
+
+    def __init__(self, ptr: Any, config: SandboxConfig, environment: Environment) -> None:
+        self.ptr = ptr
+        self.hot = as_hot(ptr)
+        self.closed = False
+        # For leases that are finalized after this object: in a cycle of garbage any order is possible.
+        self.freed = False
+        self.environment = environment
+        self.timeout_ns = to_nanoseconds(config.timeout_secs)
+        self.max_output_bytes = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
+        _open_cores.add(self)
+
+    def __del__(self, _free: Any = lib.sp_pool_free) -> None:
+        # Not at exit: a daemon thread may still be inside a C call on this pool, so that exit closes and never frees.
+        if not sys.is_finalizing():
+            self.freed = True
+            _free(self.ptr)
+
+    def close(self, timeout_ns: int) -> None:
+        """Ends leases and entries. A second call, or one in a forked child, changes nothing."""
+        self.closed = True
+        lib.sp_pool_close(self.ptr, timeout_ns)
+
+
+_open_cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for core in list(_open_cores):
+        core.close(_EXIT_CLOSE_NS)
+
+
+def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -> PoolCore:
+    """Starts a zygote for `config` and a pool over it, warmed to `limits.min_size`.
+
+    `launcher` (tests) is used instead of a zygote, and stays the caller's. Raises `SandboxCreateError`, or
+    `UnsupportedPlatformError`; nothing is left behind then.
+    """
+    if launcher is not None:
+        return _open_pool(launcher, config, limits)
+    own = _open_launcher(config)
+    try:
+        return _open_pool(own, config, limits)
+    finally:
+        lib.sp_launcher_unref(own)
+
+
+def _open_launcher(config: SandboxConfig) -> Any:
+    if not sys.platform.startswith("linux"):
+        raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
+    if config.cpu_quota_us is not None and config.namespace_degradation is NamespaceDegradation.FAIL_CLOSED:
+        raise SandboxCreateError("limits", errno.ENOTSUP, hint_for("limits", errno.ENOTSUP), "cpu_quota_us")
+    options, _keep = _sandbox_options(config)
+    error = new_error()
+    launcher = lib.sp_launcher_open(options, error)
+    if launcher == ffi.NULL:
+        check(error.code or lib.SP_E_INVAL, error=error)
+    return launcher
+
+
+def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
+    """The struct, and what must stay alive as long as it is used."""
+    keep: list[Any] = []
+
+    def text(value: str) -> Any:
+        keep.append(ffi.new("char[]", os.fsencode(value)))
+        return keep[-1]
+
+    binds = [(text(path), 0) for path in config.fs_readonly]
+    binds += [(text(path), lib.SP_BIND_WRITABLE) for path in config.fs_readwrite]
+    bind_array = ffi.new("sp_bind[]", binds)
+    keep.append(bind_array)
+    network = config.seccomp_profile is SeccompProfile.NETWORK
+    options = ffi.new(
+        "sp_sandbox_options *",
+        {
+            "size": ffi.sizeof("sp_sandbox_options"),
+            "network": lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST,
+            "zygote_path": text(zygote_path()),
+            "binds": bind_array,
+            "n_binds": len(binds),
+            "seccomp_profile": lib.SP_SECCOMP_NETWORK if network else lib.SP_SECCOMP_ESSENTIAL,
+            "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
+            "max_processes": config.max_processes or 0,
+            "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
+            "scratch_inodes": _SCRATCH_INODES,
+            "allow_fork": config.allow_fork,
+            "allow_unix_sockets": config.allow_unix_sockets,
+            "landlock_abi_max": UINT32_MAX,
+        },
+    )
+    return options, keep
+
+
+def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
+    environment = Environment(config.env_vars)
+    env, envc = environment.encode()
+    health_argv, health_env = ffi.from_buffer("char[]", _HEALTH_COMMAND), ffi.from_buffer("char[]", env)
+    options = ffi.new(
+        "sp_pool_options *",
+        {
+            "size": ffi.sizeof("sp_pool_options"),
+            **limits._asdict(),
+            "health_argc": 1,
+            "health_argv": health_argv,
+            "health_argv_len": len(_HEALTH_COMMAND),
+            "health_env": health_env,
+            "health_env_len": len(env),
+            "health_envc": envc,
+        },
+    )
+    error = new_error()
+    ptr = lib.sp_pool_open(launcher, options, error)
+    if ptr == ffi.NULL:
+        check(error.code or lib.SP_E_INVAL, error=error)
+    return PoolCore(ptr, config, environment)

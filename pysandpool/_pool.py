@@ -1,0 +1,177 @@
+"""`SandboxPool`: live, isolated, never used sandboxes that wait to be leased."""
+
+from __future__ import annotations
+
+import operator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pysandpool._config import Duration, PoolConfig, SandboxConfig
+from pysandpool._duration import to_nanoseconds
+from pysandpool._errors import AcquireTimeoutError, PoolStateError
+from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
+from pysandpool._lease import PooledSandbox
+from pysandpool._open import PoolCore, PoolLimits, open_core
+from pysandpool._stats import PoolStats
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_sp_acquire = hot.sp_acquire
+_MAX_NS = 2**63 - 1
+
+_T = TypeVar("_T")
+
+
+class SandboxPool:
+    """A pool of sandboxes of one configuration.
+
+    Opening it warms `pool_config.min_size` sandboxes, in parallel. It is thread-safe. It ends by `close()`,
+    by leaving its `with` block, by garbage collection once neither it nor a lease is referred to, or with the
+    process.
+
+    Raises:
+        SandboxCreateError: a sandbox could not be created; nothing is left behind.
+        TypeError: an argument is no configuration.
+    """
+
+    __slots__ = ("__weakref__", "_config", "_core", "_hot", "_pool_config")
+
+    def __init__(
+        self,
+        config: SandboxConfig | None = None,
+        pool_config: PoolConfig | None = None,
+        *,
+        _launcher: Any = None,
+    ) -> None:
+        self._config = _typed(config, SandboxConfig, "config")
+        self._pool_config = _typed(pool_config, PoolConfig, "pool_config")
+        # `_launcher`: tests put a scripted one in place of the zygote.
+        self._core = open_core(self._config, PoolLimits.of(self._pool_config), _launcher)
+        self._hot = self._core.hot
+
+    @property
+    def config(self) -> SandboxConfig:
+        """What each sandbox is allowed."""
+        return self._config
+
+    @property
+    def pool_config(self) -> PoolConfig:
+        """How many sandboxes are kept, and how long."""
+        return self._pool_config
+
+    def acquire(self, timeout: Duration | None = None) -> PooledSandbox:
+        """Leases a sandbox that nobody has used: the most recently readied one, or a new one when none is idle.
+
+        `timeout` (seconds or timedelta; None: no limit; 0: do not wait) bounds only the wait for one of
+        `max_in_use` leases to come back.
+
+        Raises:
+            AcquireTimeoutError: `max_in_use` leases are out and none came back in time.
+            SandboxCreateError: a new one could not be created.
+            PoolStateError: the pool is closed, or belongs to the parent process.
+            ValueError: a negative timeout.
+        """
+        timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
+        pool = self._hot
+        # A signal whose handler raises between this call's return and the lease's __init__ leaks the lease
+        # until the pool is closed: CPython may run handlers there, and nothing of ours. The window is these
+        # two lines.
+        handle = _sp_acquire(pool)
+        if handle > 0:
+            return PooledSandbox(self._core, pool, handle)
+        check(handle, self._core.ptr)
+        return lease_slowly(self._core, timeout_ns)
+
+    def warm(self, target: int) -> int:
+        """Brings the idle sandboxes up to `target`, capped at `max_size`, after evicting what is too old.
+
+        Returns the number of sandboxes that were created. Raises `SandboxCreateError`, `PoolStateError`,
+        TypeError, and ValueError for a negative `target`.
+        """
+        wanted = operator.index(target)
+        if wanted < 0:
+            raise ValueError(f"target = {target!r} is not allowed: an int >= 0")
+        self._require_open()
+        error = new_error()
+        made = lib.sp_warm(self._core.ptr, min(wanted, self._pool_config.max_size), error)
+        return check(made, self._core.ptr, error)
+
+    def stats(self) -> PoolStats:
+        """The counters, all of one moment. Raises `PoolStateError`."""
+        self._require_open()
+        return self._snapshot()
+
+    def idle_len(self) -> int:
+        """How many sandboxes the next acquires can have as a hit. Raises `PoolStateError`."""
+        self._require_open()
+        return check(hot.sp_idle_len(self._hot), self._core.ptr)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._core.closed
+
+    def close(self, timeout: Duration = 5.0) -> None:
+        """Ends the pool; leases that are still out are killed. A second call changes nothing.
+
+        `timeout` (seconds or timedelta) bounds the wait for what ends by itself; what is left then is killed.
+        """
+        timeout_ns = to_nanoseconds(timeout)
+        self._core.close(_MAX_NS if timeout_ns < 0 else timeout_ns)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._core.closed:
+            return "<SandboxPool closed>"
+        try:
+            stats = self._snapshot()
+        except PoolStateError as error:
+            return f"<SandboxPool unusable: {error}>"
+        sizes = f"min_size={self._pool_config.min_size} max_size={self._pool_config.max_size}"
+        return f"<SandboxPool open idle={stats.idle_count} in_use={stats.in_use_count} {sizes}>"
+
+    def _snapshot(self) -> PoolStats:
+        found = hot_ffi.new("sp_stats *")
+        check(hot.sp_snapshot(self._hot, found), self._core.ptr)
+        return PoolStats(**{name: getattr(found, name) for name in PoolStats.__dataclass_fields__})
+
+    def _require_open(self) -> None:
+        if self._core.closed:
+            raise PoolStateError
+
+
+def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
+    """A lease by ticket: creates a sandbox, takes over one that is being recycled, or waits for `max_in_use`."""
+    ticket, error = ffi.new("sp_ticket **"), new_error()
+    check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
+    try:
+        # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the
+        # loop.
+        handle = lib.SP_AGAIN
+        while handle == lib.SP_AGAIN:
+            handle = lib.sp_ticket_poll(ticket[0], error)
+        if handle > 0:
+            return PooledSandbox(core, core.hot, handle)
+    finally:
+        lib.sp_ticket_free(ticket[0])
+    if handle == lib.SP_E_TIMEOUT:
+        seconds = timeout_ns / 1e9
+        raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
+    check(handle, core.ptr, error)
+    raise AssertionError("a ticket ends with a handle or an error")
+
+
+def _typed(value: _T | None, kind: type[_T], name: str) -> _T:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+    return value

@@ -1,0 +1,44 @@
+"""`PoolStats`: the counters of a pool, all taken at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """One consistent snapshot: `created_count - evict_count == idle_count + in_use_count` holds in each.
+
+    Attributes named `*_count` without a state in their name only grow; the others are numbers of now.
+    """
+
+    hit_count: int
+    """acquires that took an idle or a recycling entry"""
+    miss_count: int
+    """acquires that had to create one"""
+    evict_count: int
+    """entries that left: by age, capacity, failed health check or death"""
+    idle_count: int
+    """entries that the next acquire can have as a hit: idle and recycling"""
+    in_use_count: int
+    """leases that are out"""
+    created_count: int = 0
+    """entries made"""
+    recycle_count: int = 0
+    """released sandboxes that a fresh one replaced"""
+    create_error_count: int = 0
+    """creations that failed"""
+    health_check_count: int = 0
+    """health checks that were run"""
+    recycling_count: int = 0
+    """those of `idle_count` that are being replaced right now"""
+    starting_count: int = 0
+    """entries that are being created right now, replacements not counted"""
+    waiting_count: int = 0
+    """acquires that wait because of `max_in_use`"""
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits per acquire, 0.0 ... 1.0; 0.0 before the first one."""
+        total = self.hit_count + self.miss_count
+        return self.hit_count / total if total else 0.0
