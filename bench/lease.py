@@ -1,0 +1,85 @@
+"""Our side of the comparison: acquire loops, and jobs that each take a fresh sandbox from a pool."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter_ns
+
+from measure import Contender, expect, rest
+from peers import result_is
+
+from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult
+
+OURS = "pysandpool"
+SETTLE_POLL = 0.0002
+SETTLE_LIMIT = 10.0
+
+
+def open_pool(size: int, config: SandboxConfig | None = None) -> SandboxPool:
+    """A pool that keeps exactly `size` sandboxes and never expires them."""
+    return SandboxPool(
+        config or SandboxConfig(), PoolConfig(min_size=size, max_size=size, max_idle_duration=None)
+    )
+
+
+def settle(pool: SandboxPool) -> None:
+    """Rests, and waits until nothing is being recycled or started on the other core."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    rest()
+    while True:
+        stats = pool.stats()
+        if not stats.recycling_count and not stats.starting_count:
+            return
+        expect(time.monotonic() < deadline, f"the pool does not settle: {stats}")
+        time.sleep(SETTLE_POLL)
+
+
+def job(pool: SandboxPool, cmd: Sequence[str], stdout: bytes, timeout: float | None = None) -> Contender:
+    """acquire + execute + release."""
+
+    def run() -> SandboxResult:
+        with pool.acquire() as sandbox:
+            return sandbox.execute(cmd, timeout=timeout)
+
+    return Contender(OURS, run, result_is(stdout))
+
+
+def acquire_batch(pool: SandboxPool, count: int) -> float:
+    """Seconds per `with pool.acquire(): pass`, of `count` in a row: one is too short for the clock."""
+    before = pool.stats()
+    start = perf_counter_ns()
+    for _ in range(count):
+        with pool.acquire():
+            pass
+    elapsed = perf_counter_ns() - start
+    after = pool.stats()
+    expect(after.hit_count - before.hit_count == count and after.miss_count == before.miss_count, after)
+    return elapsed / count / 1e9
+
+
+def acquire_singles(pool: SandboxPool, count: int) -> list[float]:
+    """Seconds of each `with pool.acquire(): pass`, the clock's own ~50 ns included: for the tail."""
+    before = pool.stats()
+    times = _singles(pool.acquire, count)
+    after = pool.stats()
+    expect(after.hit_count - before.hit_count == count and after.miss_count == before.miss_count, after)
+    return times
+
+
+def empty_singles(count: int) -> list[float]:
+    """The same loop around a context manager that does nothing: what clock and `with` cost alone."""
+    nothing: AbstractContextManager[None] = nullcontext()
+    return _singles(lambda: nothing, count)
+
+
+def _singles(enter: Callable[[], AbstractContextManager[object]], count: int) -> list[float]:
+    times = array("q", bytes(8 * count))
+    for index in range(count):
+        start = perf_counter_ns()
+        with enter():
+            pass
+        times[index] = perf_counter_ns() - start
+    return [elapsed / 1e9 for elapsed in times]

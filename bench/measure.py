@@ -1,0 +1,82 @@
+"""The clock: contenders take turns sample by sample, and every sample is checked outside its timing."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+ORDER_SEED = 2
+
+
+class WrongSampleError(AssertionError):
+    """A sample's exit code, output or counters are not what they have to be: its time means nothing."""
+
+
+def expect(ok: bool, what: object) -> None:
+    """Unlike `assert`, also under `python -O`."""
+    if not ok:
+        raise WrongSampleError(f"{what}")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Percentiles of `n` samples, in the unit of the samples."""
+
+    n: int
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Distribution:
+        expect(len(samples) > 0, "no samples")
+        p50, p95, p99, top = np.percentile(np.asarray(samples, dtype=np.float64), [50, 95, 99, 100])
+        return cls(len(samples), float(p50), float(p95), float(p99), float(top))
+
+
+def rest() -> None:
+    """Long enough for what a sample left behind (a dying sandbox) to be gone."""
+    time.sleep(0.002)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the job. Only `run` is timed; `check` raises when its result is wrong."""
+
+    name: str
+    run: Callable[[], Any]
+    check: Callable[[Any], None]
+
+
+def _sample(contender: Contender) -> int:
+    start = perf_counter_ns()
+    result = contender.run()
+    elapsed = perf_counter_ns() - start
+    contender.check(result)
+    return elapsed
+
+
+def interleave(
+    contenders: Sequence[Contender], rounds: int, settle: Callable[[], None], warmup: int = 3
+) -> dict[str, list[float]]:
+    """Seconds per sample by contender name; each round runs every contender once, in a shuffled order.
+
+    `settle` follows every sample of every contender, so that nobody's start pays for what another one left
+    behind and all start from the same state of the machine.
+    """
+    order = random.Random(ORDER_SEED)
+    times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for index in range(-warmup, rounds):
+        for contender in order.sample(contenders, len(contenders)):
+            elapsed = _sample(contender)
+            settle()
+            if index >= 0:
+                times[contender.name].append(elapsed / 1e9)
+    return times

@@ -1,0 +1,123 @@
+"""One command, start to output in hand: in a warm sandbox, in a cold one, and with a deadline."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from lease import OURS, job, open_pool, settle
+from measure import Contender, Distribution, interleave, rest
+from peers import BWRAP, ECHO, ECHO_OUT, SUBPROCESS, TRUE, Completed, bwrap, completed_is, result_is, spawn
+from row import Bench, Budget, Effort, Row
+
+from pysandpool import Sandbox, SandboxConfig, SandboxResult
+
+POOL_SIZE = 4
+TIMEOUT = 10.0
+UNCAPTURED = "subprocess.run(stdout=DEVNULL, timeout=10)"
+
+
+def _beside_bwrap(times: Mapping[str, Sequence[float]]) -> str:
+    if BWRAP not in times:
+        return "bwrap does not run here"
+    peer, bare = (Distribution.of(times[name]).p50 for name in (BWRAP, SUBPROCESS))
+    return f"{BWRAP} in the same rounds: {peer * 1e3:.2f} ms, {peer / bare:.1f} x {SUBPROCESS}"
+
+
+def echo(effort: Effort) -> list[Row]:
+    with open_pool(POOL_SIZE) as pool:
+        times = interleave(
+            [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT), *bwrap(ECHO, ECHO_OUT)],
+            effort.samples(1000, 100),
+            settle=lambda: settle(pool),
+        )
+    samples = Distribution.of(times[OURS])
+    return [
+        Row(
+            name="echo",
+            figure='acquire + execute(["/bin/echo", "hello"]) + release, p50',
+            unit="s",
+            value=samples.p50,
+            budget=Budget("ratio", "<=", 0.80),
+            samples=samples,
+            baseline=Distribution.of(times[SUBPROCESS]).p50,
+            against=SUBPROCESS,
+            note=_beside_bwrap(times),
+        )
+    ]
+
+
+def _uncaptured() -> Completed:
+    return subprocess.run(ECHO, stdout=subprocess.DEVNULL, timeout=TIMEOUT, check=False)
+
+
+def deadline(effort: Effort) -> list[Row]:
+    """`subprocess.run` waits in sleeps of 0.5 ms and more; when it captures, only after end-of-file."""
+    with open_pool(POOL_SIZE) as pool:
+        times = interleave(
+            [
+                job(pool, ECHO, ECHO_OUT, TIMEOUT),
+                spawn(ECHO, ECHO_OUT, TIMEOUT),
+                Contender(UNCAPTURED, _uncaptured, completed_is(None)),
+            ],
+            effort.samples(1000, 100),
+            settle=lambda: settle(pool),
+        )
+    samples = Distribution.of(times[OURS])
+    return [
+        Row(
+            name="timeout",
+            figure="acquire + execute(echo, timeout=10) + release, p50",
+            unit="s",
+            value=samples.p50,
+            budget=Budget("ratio", "<=", 0.50),
+            samples=samples,
+            baseline=Distribution.of(times[SUBPROCESS]).p50,
+            against=f"{SUBPROCESS}(timeout=10)",
+            note=f"against `{UNCAPTURED}` {samples.p50 / Distribution.of(times[UNCAPTURED]).p50:.2f} x",
+        )
+    ]
+
+
+def one_off(config: SandboxConfig) -> Contender:
+    def run() -> SandboxResult:
+        sandbox = Sandbox(config)
+        result = sandbox.execute(TRUE)
+        sandbox.destroy()
+        return result
+
+    return Contender(OURS, run, result_is(b""))
+
+
+def cold(effort: Effort) -> list[Row]:
+    """Nothing is warm but the zygote, which the warm-up rounds start."""
+    times = interleave(
+        [one_off(SandboxConfig()), spawn(TRUE, b""), *bwrap(TRUE, b"")],
+        effort.samples(1000, 100),
+        settle=rest,
+    )
+    samples = Distribution.of(times[OURS])
+
+    def row(name: str, peer: str, limit: float) -> Row:
+        return Row(
+            name=name,
+            figure='Sandbox(config) + execute(["/bin/true"]) + destroy, p50',
+            unit="s",
+            value=samples.p50,
+            budget=Budget("ratio", "<=", limit),
+            samples=samples,
+            baseline=Distribution.of(times[peer]).p50,
+            against=peer,
+        )
+
+    rows = [row("cold", SUBPROCESS, 1.5)]
+    if BWRAP in times:
+        rows.append(row("cold_bwrap", BWRAP, 0.3))
+    return rows
+
+
+BENCHES = (
+    Bench(("echo",), echo),
+    Bench(("timeout",), deadline),
+    Bench(("cold", "cold_bwrap"), cold),
+)
