@@ -22,11 +22,17 @@ struct text_file {
 };
 
 static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
-static const char *const etc_dirs[] = {"/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs",
-                                       "/etc/pki/ca-trust/extracted", "/etc/ca-certificates"};
+/* Directories that programs below /usr link into and cannot start without: certificates, a JDK's conf. */
+static const char *const etc_dirs[] = {
+    "/etc/alternatives",    "/etc/ssl/certs",       "/etc/pki/tls/certs",   "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates", "/etc/java-8-openjdk",  "/etc/java-11-openjdk", "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk", "/etc/java-25-openjdk",
+};
 /* Copied into the template: a mount less for every sandbox to carry. */
-static const char *const etc_files[] = {"/etc/ld.so.cache", "/etc/nsswitch.conf", "/etc/localtime",
-                                        "/etc/ssl/openssl.cnf"};
+static const char *const etc_files[] = {
+    "/etc/ld.so.cache",   "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
+    "/etc/nsswitch.conf", "/etc/localtime",           "/etc/ssl/openssl.cnf",
+};
 static const char *const network_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols",
                                             "/etc/gai.conf"};
 static const struct text_file made_up[] = {
