@@ -20,6 +20,9 @@
 /* A payload's bound: the kernel's own bound of argv + env is below 6 MiB + 128 KiB (3/4 of _STK_LIM, one string). */
 #define SP_PAYLOAD_MAX (8u * 1024 * 1024)
 
+/* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
+#define SP_UNPRIVILEGED_ID 65534
+
 enum sp_record_type {
     SP_REC_CONFIG = 1, /* host -> zygote, payload: binds and filters */
     SP_REC_HELLO,      /* zygote -> host, fd: pidfd of the zygote */

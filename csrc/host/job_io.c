@@ -38,12 +38,25 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
     return sp_session_send_exec(job->session, &exec, sp_now() + SEND_TIMEOUT_NS);
 }
 
+/* A pipe belongs to who made it; for the tenant to open /dev/stdout by name, it has to be the tenant's. */
+static void give_streams(const struct sp_job *job, const int far_ends[3]) {
+    for (int i = 0; i < 3 && job->pool->as_root; i++) {
+        if (far_ends[i] != -1) {
+            /* Refused where the host is root of a small user namespace: then only opening by name is lost. */
+            (void)!fchown(far_ends[i], SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID);
+        }
+    }
+}
+
 int sp_job_open_streams(struct sp_job *job) {
     int far_ends[3] = {-1, -1, -1};
     int rc = sp_capture_open(&job->out, job->request.max_output_bytes, &far_ends[1]);
     rc = rc != 0 ? rc : sp_capture_open(&job->err, job->request.max_output_bytes, &far_ends[2]);
     rc = rc != 0 || job->request.has_input == 0 ? rc : open_input(job, &far_ends[0]);
-    rc = rc != 0 ? rc : send_request(job, far_ends);
+    if (rc == 0) {
+        give_streams(job, far_ends);
+        rc = send_request(job, far_ends);
+    }
     for (int i = 0; i < 3; i++) {
         sp_fd_close(&far_ends[i]); /* so that the command's processes are the only ones at that end */
     }

@@ -231,7 +231,8 @@ int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error) {
     }
     sp_watch_kick(&pool->watch);
     int64_t n = create_missing(pool, target < pool->options.max_size ? target : pool->options.max_size, error);
-    return n >= 0 && sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
+    /* Births that were under way when the pool was closed fail; the reason is not theirs. */
+    return sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
 }
 
 /* ---- open ---- */
@@ -279,6 +280,7 @@ static int init_locks(sp_pool *pool) {
 static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *options) {
     pool->options = *options;
     pool->owner_pid = getpid();
+    pool->as_root = geteuid() == 0;
     pool->free_head = pool->recycle_head = pool->recycle_tail = SP_NO_SLOT;
     pool->watch = (struct sp_watch){-1, -1};
     init_locks(pool);

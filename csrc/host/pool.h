@@ -55,6 +55,7 @@ struct sp_pool {
     pthread_cond_t ended;     /* close() is through */
     sp_launcher *launcher;
     pid_t owner_pid;
+    bool as_root; /* the sandboxes' uid is not the host's */
     _Atomic uint64_t *links;
     struct sp_watch watch;
     pthread_t janitor;

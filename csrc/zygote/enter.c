@@ -18,17 +18,14 @@
 #include "init/files.h"
 #include "zygote/zygote.h"
 
-/* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
-#define UNPRIVILEGED_ID 65534
-
 static int drop_root(struct sp_rec_failed *why) {
     if (geteuid() != 0 && getuid() != 0) {
         return 0;
     }
     /* setgroups is forbidden in a user namespace that gave it up; then there are no groups to lose that could be. */
     if ((setgroups(0, NULL) != 0 && errno != EPERM) ||
-        setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0 ||
-        setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0) {
+        setresgid(SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) != 0 ||
+        setresuid(SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) != 0) {
         return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "uid and gid 65534");
     }
     return 0;
