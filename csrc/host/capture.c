@@ -10,7 +10,7 @@
 /* Most outputs are smaller than this. */
 #define FIRST_CAPACITY 4096
 /* A stream that fills its pipe gets a larger one, once: fewer wake-ups for the same bytes. */
-#define LARGE_PIPE (1024 * 1024)
+#define LARGE_PIPE SP_CAPTURE_TURN
 
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
     int pair[2];
@@ -53,7 +53,7 @@ static ssize_t drop(struct sp_capture *c) {
 }
 
 int sp_capture_read(struct sp_capture *c) {
-    while (c->fd != -1) {
+    for (size_t taken = 0; c->fd != -1 && taken < SP_CAPTURE_TURN;) {
         int rc = 0;
         bool room = make_room(c, &rc);
         if (rc != 0) {
@@ -61,6 +61,7 @@ int sp_capture_read(struct sp_capture *c) {
         }
         size_t before = c->cap;
         ssize_t n = room ? read(c->fd, c->bytes + c->len, c->cap - c->len) : drop(c);
+        taken += n > 0 ? (size_t)n : 0;
         if (n > 0 && room) {
             c->len += (size_t)n;
             if (before == 16 * FIRST_CAPACITY && c->len == c->cap) {

@@ -287,7 +287,7 @@ static void fill_result(struct sp_job *job, sp_exec_result *result) {
 }
 
 int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
-    /* Every writer is dead by now, so that this reads the streams to their ends. */
+    /* Every writer is dead by now, and a pipe holds at most a turn: this reads the streams to their ends. */
     if (sp_job_pump(job) != 0 && job->code == SP_OK) {
         job->code = SP_E_NOMEM;
     }

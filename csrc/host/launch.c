@@ -55,7 +55,6 @@ void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
     if (atomic_fetch_sub_explicit(&launcher->pools, 1, memory_order_acq_rel) == 1) {
         launcher->ops->shutdown(launcher, deadline);
     }
-    sp_launcher_unref(launcher);
 }
 
 struct sp_session *sp_session_new(sp_launcher *launcher) {

@@ -68,7 +68,8 @@ struct sp_launcher {
 };
 
 void sp_launcher_ref(sp_launcher *launcher);
-/* A pool uses the launcher from here on; the last one that leaves shuts it down. */
+/* A pool uses the launcher from here on, with a reference of its own; the last one that leaves shuts it down. The
+ * reference stays until sp_launcher_unref(). */
 void sp_launcher_enter(sp_launcher *launcher);
 void sp_launcher_leave(sp_launcher *launcher, int64_t deadline);
 

@@ -99,6 +99,15 @@ static bool take_permit(sp_pool *pool) {
     return true;
 }
 
+/* The oldest entry, for somebody who holds a permit: then there is one. */
+static uint32_t claim_permitted(sp_pool *pool) {
+    uint32_t index = SP_RING_EMPTY;
+    while (index == SP_RING_EMPTY) {
+        index = sp_ring_claim_oldest(&pool->ring);
+    }
+    return index;
+}
+
 static void bury_evicted(sp_pool *pool, uint32_t index) {
     pool->evicted++;
     sp_pool_bury(pool, pool->slots[index].session);
@@ -109,11 +118,7 @@ bool sp_pool_evict_oldest(sp_pool *pool) {
     if (!take_permit(pool)) {
         return false;
     }
-    uint32_t index = SP_RING_EMPTY;
-    while (index == SP_RING_EMPTY) { /* a permit is an entry */
-        index = sp_ring_claim_oldest(&pool->ring);
-    }
-    bury_evicted(pool, index);
+    bury_evicted(pool, claim_permitted(pool));
     return true;
 }
 
@@ -266,7 +271,7 @@ static int start_janitor(sp_pool *pool) {
     return -rc;
 }
 
-static int init_locks(sp_pool *pool) {
+static void init_locks(sp_pool *pool) {
     pthread_condattr_t attr;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_condattr_init(&attr);
@@ -274,7 +279,6 @@ static int init_locks(sp_pool *pool) {
     pthread_cond_init(&pool->slot_free, &attr);
     pthread_cond_init(&pool->ended, &attr);
     pthread_condattr_destroy(&attr);
-    return 0;
 }
 
 static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *options) {
@@ -323,33 +327,30 @@ sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_
 
 /* ---- close ---- */
 
-/* The lease at this slot, if any, ends now. True when there was one. */
-static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
+/*
+ * The lease at this slot, if any, ends now. A concurrent return of the unused lease may win: it sees the closed ledger,
+ * and buries the entry itself.
+ */
+static void end_lease(sp_pool *pool, struct sp_slot *slot) {
     uint64_t word = atomic_load(&slot->word);
-    if ((word & SP_SLOT_STATE) != SP_SLOT_LEASED) {
-        return false;
+    while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED) {
+        if (atomic_compare_exchange_weak(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
+            if ((word & SP_SLOT_BUSY) != 0) {
+                sp_job_orphan(slot->job, SP_E_CLOSED);
+            } else {
+                sp_pool_bury(pool, slot->session);
+            }
+            slot->session = NULL;
+        }
     }
-    /* A concurrent return of the unused lease may win; then the entry is in the ring, and the next pass drains it. */
-    if (!atomic_compare_exchange_strong(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
-        return false;
-    }
-    if ((word & SP_SLOT_BUSY) != 0) {
-        sp_job_orphan(slot->job, SP_E_CLOSED);
-    } else {
-        sp_pool_bury(pool, slot->session);
-    }
-    slot->session = NULL;
-    return true;
 }
 
-/* Under the lock, with the ledger closed and the janitor stopped: all entries into the morgue. */
-static void bury_all(sp_pool *pool) {
-    for (uint32_t index; (index = sp_ring_claim_oldest(&pool->ring)) != SP_RING_EMPTY;) {
+/* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */
+static void bury_idle(sp_pool *pool) {
+    while (take_permit(pool)) {
+        uint32_t index = claim_permitted(pool);
         sp_pool_bury(pool, pool->slots[index].session);
         sp_pool_free_slot(pool, index);
-    }
-    for (uint32_t i = 0; i < pool->fresh; i++) {
-        (void)end_lease(pool, &pool->slots[i]);
     }
 }
 
@@ -361,7 +362,7 @@ static void end_sessions(struct sp_session *session) {
     }
 }
 
-/* True for the one caller that has to do it; the others wait until it is done, or the deadline. */
+/* From here on every other call is refused. True for the one caller that has to do the rest; others wait for it. */
 static bool begin_close(sp_pool *pool, int64_t deadline) {
     bool first = false;
     pthread_mutex_lock(&pool->lock);
@@ -369,13 +370,16 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
         sp_ledger_add(pool, SP_LEDGER_CLOSED);
         pool->stopping = true;
         first = true;
+        sp_tickets_close(pool);
+        for (uint32_t i = 0; i < pool->fresh; i++) {
+            end_lease(pool, &pool->slots[i]);
+        }
+        pthread_cond_broadcast(&pool->slot_free);
     }
     const struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
     for (int rc = 0; !first && !pool->closed && rc == 0;) {
         rc = pthread_cond_timedwait(&pool->ended, &pool->lock, &until);
     }
-    sp_tickets_close(pool);
-    pthread_cond_broadcast(&pool->slot_free);
     pthread_mutex_unlock(&pool->lock);
     return first;
 }
@@ -384,26 +388,36 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
     }
-    int64_t deadline = sp_now() + timeout_ns;
+    int64_t now = sp_now();
+    int64_t deadline = timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
     if (!begin_close(pool, deadline)) {
         return SP_OK;
     }
+    /* Before the janitor is joined: whatever it is waiting for then fails at once. */
+    sp_launcher_leave(pool->launcher, deadline);
     if (pool->janitor_runs) {
         sp_watch_kick(&pool->watch);
-        pthread_join(pool->janitor, NULL); /* it never sleeps but in its watch */
+        pthread_join(pool->janitor, NULL);
     }
     pthread_mutex_lock(&pool->lock);
-    bury_all(pool);
+    bury_idle(pool);
     struct sp_session *dead = pool->morgue;
     pool->morgue = NULL;
     pthread_mutex_unlock(&pool->lock);
     end_sessions(dead);
-    sp_launcher_leave(pool->launcher, deadline);
     pthread_mutex_lock(&pool->lock);
     pool->closed = true;
     pthread_cond_broadcast(&pool->ended);
     pthread_mutex_unlock(&pool->lock);
     return SP_OK;
+}
+
+/* What threads that were inside a call during close() left: leases handed out, and unused ones given back. */
+static void end_stragglers(sp_pool *pool) {
+    end_sessions(pool->morgue);
+    for (uint32_t i = 0; i < pool->fresh; i++) {
+        sp_session_end(pool->slots[i].session);
+    }
 }
 
 void sp_pool_free(sp_pool *pool) {
@@ -415,7 +429,8 @@ void sp_pool_free(sp_pool *pool) {
     } else {
         sp_launcher_leave(pool->launcher, sp_now());
     }
-    end_sessions(pool->morgue); /* of an unused lease given back between bury_all() and now */
+    end_stragglers(pool);
+    sp_launcher_unref(pool->launcher);
     sp_watch_close(&pool->watch);
     sp_fork_mark_free(pool->mine);
     pthread_cond_destroy(&pool->slot_free);
