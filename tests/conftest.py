@@ -124,15 +124,23 @@ def status_field(pid: int | str, name: str) -> str:
 
 
 def children(pid: int | None = None) -> set[int]:
-    """Direct children of a process, zombies too."""
+    """Direct children of a process, zombies too; below a sandbox's init, its commands without the standby."""
     parent = os.getpid() if pid is None else pid
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = stat_fields(int(name))
-            if fields is not None and int(fields[1]) == parent:
+            if fields is not None and int(fields[1]) == parent and (pid is None or not is_standby(int(name))):
                 found.add(int(name))
     return found
+
+
+def is_standby(pid: int) -> bool:
+    """Whether this is still our program, waiting to become a sandbox's next command."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "sandpool-zygote\n"
+    except OSError:
+        return False
 
 
 def zygote_of(lease: PooledSandbox) -> int:

@@ -138,7 +138,6 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         put_exec(&w, &record->u.exec);
         break;
     case SP_REC_ACK:
-    case SP_REC_KILL:
         put(&w, record->u.id.id, 4);
         break;
     case SP_REC_EXITED:
@@ -178,7 +177,6 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         get_exec(&r, &record->u.exec);
         break;
     case SP_REC_ACK:
-    case SP_REC_KILL:
         record->u.id.id = get32(&r, UINT32_MAX);
         break;
     case SP_REC_EXITED:

@@ -20,6 +20,12 @@
 /* A payload's bound: the kernel's own bound of argv + env is below 6 MiB + 128 KiB (3/4 of _STK_LIM, one string). */
 #define SP_PAYLOAD_MAX (8u * 1024 * 1024)
 
+/*
+ * The host asks init to kill the running command by this signal, queued through init's pidfd with the EXEC's id as its
+ * value. So init needs no look at the socket while a command runs, which is the next command's alone.
+ */
+#define SP_KILL_SIGNAL SIGUSR1
+
 /* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534
 
@@ -31,7 +37,6 @@ enum sp_record_type {
     SP_REC_READY,      /* init -> host */
     SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr; payload: cwd, argv, env */
     SP_REC_ACK,        /* init -> host: the request is whole, the command may start from here on */
-    SP_REC_KILL,       /* host -> init: end the command with this number */
     SP_REC_EXITED,     /* init -> host */
     SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
     SP_REC_TYPE_END
@@ -71,7 +76,7 @@ struct sp_rec_exec {
     uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
 };
 
-struct sp_rec_id { /* ACK, KILL */
+struct sp_rec_id { /* ACK */
     uint32_t id;
 };
 

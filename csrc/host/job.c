@@ -213,7 +213,7 @@ static void pass_deadline(struct sp_job *job) {
     if (!job->timed_out) {
         job->timed_out = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
-        sp_session_send_kill(job->session);
+        job->session->launcher->ops->interrupt(job->session);
     } else {
         end_job(job, SP_E_LOST);
     }
@@ -308,11 +308,13 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     return code == SP_E_LOST && job->timed_out ? SP_OK : code;
 }
 
-int sp_job_run(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **job, sp_exec_result *result,
-               sp_error *error) {
-    int rc = *job != NULL ? SP_OK : sp_job_start(pool, handle, request, job, error);
-    rc = rc != SP_OK ? rc : sp_job_poll(*job);
-    return rc != SP_OK ? rc : sp_job_finish(*job, result, error);
+int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
+    int rc = SP_OK;
+    if (call->job == NULL) {
+        rc = sp_job_start(pool, handle, &call->request, &call->job, &call->error);
+    }
+    rc = rc != SP_OK ? rc : sp_job_poll(call->job);
+    return rc != SP_OK ? rc : sp_job_finish(call->job, &call->result, &call->error);
 }
 
 /* A job given up in the middle (an exception in the caller): its command is killed, the lease stays usable if it can.
@@ -321,10 +323,15 @@ static void cancel(struct sp_job *job) {
     job->timed_out = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
-    sp_session_send_kill(job->session);
+    job->session->launcher->ops->interrupt(job->session);
     while (sp_job_poll(job) == SP_AGAIN) {
     }
     sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+}
+
+static void free_job(struct sp_job *job) {
+    sp_job_close_streams(job);
+    free(job);
 }
 
 void sp_job_free(sp_job *job) {
@@ -334,6 +341,7 @@ void sp_job_free(sp_job *job) {
     if (job->claimed && sp_pool_is_mine(job->pool)) {
         cancel(job);
     }
-    sp_job_close_streams(job);
-    free(job);
+    free_job(job);
 }
+
+void sp_job_discard(uintptr_t job) { free_job((struct sp_job *)job); }

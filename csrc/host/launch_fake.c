@@ -116,7 +116,7 @@ static bool answer_exec(struct fake *f, int control) {
     int rc = sp_packet_recv(control, &packet, payload, sizeof payload);
     if (rc != 0 || packet.record.type != SP_REC_EXEC) {
         sp_packet_close(&packet);
-        return rc == -EAGAIN || (rc == 0 && packet.record.type == SP_REC_KILL);
+        return rc == -EAGAIN;
     }
     uint32_t id = packet.record.u.exec.id;
     pthread_mutex_lock(&f->lock);
@@ -223,6 +223,9 @@ static void kill_fake(struct sp_session *session) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* Its commands are over at once. */
+static void interrupt(struct sp_session *session) { (void)session; }
+
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct fake *f = (struct fake *)launcher;
     (void)deadline;
@@ -248,6 +251,7 @@ static const struct sp_launch_ops fake_ops = {
     .step = step,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
+    .interrupt = interrupt,
     .kill = kill_fake,
     .shutdown = shut_down,
     .free = free_fake,

@@ -34,6 +34,15 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     return sp_birth_request(((struct zygote *)launcher)->sock, birth, error);
 }
 
+static void interrupt(struct sp_session *session) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = SP_KILL_SIGNAL;
+    info.si_code = SI_QUEUE;
+    info.si_value.sival_int = (int)session->last_id;
+    (void)syscall(SYS_pidfd_send_signal, session->pidfd, SP_KILL_SIGNAL, &info, 0);
+}
+
 static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
         (void)kill_pidfd(session->pidfd);
@@ -69,6 +78,7 @@ static const struct sp_launch_ops zygote_ops = {
     .step = sp_birth_hear,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
+    .interrupt = interrupt,
     .kill = kill_sandbox,
     .shutdown = shut_down,
     .free = free_zygote,

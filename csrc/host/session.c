@@ -37,11 +37,6 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     return rc;
 }
 
-void sp_session_send_kill(struct sp_session *session) {
-    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
-    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, 0);
-}
-
 /* Which records may come, and when: anything else from a sandbox is an attack or a broken init. */
 static bool is_expected(const struct sp_session *session, const struct sp_record *record) {
     switch (record->type) {

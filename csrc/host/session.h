@@ -16,9 +16,6 @@ struct sp_session_exec {
 
 /* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -E2BIG, -ENOMEM. */
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline);
-/* Asks init to kill the running command. Never waits. */
-void sp_session_send_kill(struct sp_session *session);
-
 /*
  * One record about the running command. 0 with *record filled: ACK, then FAILED or EXITED, with the right id.
  * -EAGAIN, -ECONNRESET at its death, -EBADMSG for all else.

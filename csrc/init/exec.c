@@ -2,16 +2,13 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/stage.h"
 #include "init/confine.h"
-#include "init/files.h"
 
 int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vector, struct sp_command *command) {
     const char *cursor = payload;
@@ -34,14 +31,6 @@ int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vecto
     vector[(uint64_t)exec->argc + exec->envc + 1] = NULL;
     return cursor == end ? 0 : -EBADMSG;
 }
-
-/* What the child needs and what it leaves behind when exec fails: it shares init's memory until then. */
-struct child {
-    const struct sp_plan *plan;
-    const struct sp_command *command;
-    uint32_t stage;
-    int err;
-};
 
 static const char *find_env(char **env, const char *key, size_t key_len) {
     for (; *env != NULL; env++) {
@@ -79,51 +68,24 @@ static int exec_searched(const struct sp_command *command) {
     return err;
 }
 
-/*
- * From here on this is the tenant-to-be: a process of its own on init's memory (vfork). Only async-signal-safe calls,
- * and nothing is written but `child`.
- */
-static int child_main(void *arg) {
-    struct child *child = arg;
-    const struct sp_command *command = child->command;
+void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
-    child->stage = SP_STAGE_SPAWN;
     if (setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
         dup2(command->fds[2], 2) == -1) {
-        child->err = errno;
-        return 127;
+        (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
+        return;
     }
-    child->stage = SP_STAGE_CWD;
     if (chdir(command->cwd) != 0) {
-        child->err = errno;
-        return 127;
+        (void)sp_failed(why, SP_STAGE_CWD, errno, command->cwd);
+        return;
     }
-    child->stage = SP_STAGE_SECCOMP;
-    child->err = -sp_install_filter(&child->plan->exec_filter);
-    if (child->err != 0) {
-        return 127;
+    int rc = sp_install_filter(&plan->exec_filter);
+    if (rc != 0) {
+        (void)sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the command");
+        return;
     }
-    child->stage = SP_STAGE_EXEC;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    child->err = exec_searched(command);
-    return 127;
-}
-
-pid_t sp_command_spawn(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
-    static char stack[32 * 1024] __attribute__((aligned(16)));
-    struct child child = {.plan = plan, .command = command};
-    /* CLONE_VFORK: init sleeps until exec or exit, so the shared stack and `child` have one user at a time. */
-    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
-    if (pid == -1) {
-        return sp_failed(why, SP_STAGE_SPAWN, errno, "clone");
-    }
-    /* The compiler may not know that the child wrote here. */
-    int err = *(volatile int *)&child.err;
-    if (err != 0) {
-        while (waitpid(pid, NULL, 0) == -1 && errno == EINTR) {
-        }
-        return sp_failed(why, child.stage, err, child.stage == SP_STAGE_CWD ? command->cwd : command->argv[0]);
-    }
-    return pid;
+    int err = exec_searched(command);
+    (void)sp_failed(why, SP_STAGE_EXEC, err, command->argv[0]);
 }

@@ -1,8 +1,6 @@
-/* One command: from the request's payload to a running child. */
+/* One command: from the request's payload to its exec. */
 #ifndef SANDPOOL_INIT_EXEC_H
 #define SANDPOOL_INIT_EXEC_H
-
-#include <sys/types.h>
 
 #include "init/plan.h"
 
@@ -18,7 +16,7 @@ struct sp_command {
  */
 int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vector, struct sp_command *command);
 
-/* Starts it as a child. Its pid, or -errno with `why` filled: then nothing of it runs. */
-pid_t sp_command_spawn(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why);
+/* Makes the calling process the command. Returns only on failure, with `why` filled; async-signal-safe. */
+void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -49,7 +50,17 @@ static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) 
     return rc;
 }
 
-void sp_init_main(const struct sp_plan *plan, int control) {
+/* Blocked, so that they queue for sigwait; a command starts with an empty mask. Before READY: the host may kill then.
+ */
+static void await_signals(void) {
+    sigset_t awaited;
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGCHLD);
+    sigaddset(&awaited, SP_KILL_SIGNAL);
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
+}
+
+_Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     struct sp_record ready = {.type = SP_REC_READY};
     struct sp_rec_failed why;
     int rc = keep_only_control(control, &why);
@@ -62,6 +73,7 @@ void sp_init_main(const struct sp_plan *plan, int control) {
         sp_packet_fail(control, 0, &why);
         _exit(1);
     }
+    await_signals();
     if (sp_packet_send(control, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
         sp_init_serve(plan, control);
     }
