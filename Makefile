@@ -44,7 +44,7 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
 	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c 2>&1' tidy \
-	    | { ! grep -v 'warnings\? generated\|^Suppressed \|^Use -header-filter'; }
+	    | { ! grep -v 'warnings\? generated\|^Suppressed \|^Use -header-filter\|^\[[0-9/]*\] Processing '; }
 
 format: $(LINTERS) ## rewrite the sources as `lint` wants them
 	$(PY) -m ruff check --fix .

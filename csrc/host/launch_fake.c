@@ -128,20 +128,20 @@ static bool answer_exec(struct fake *f, int control) {
     return true;
 }
 
-/* Serves node i once. False when it was dropped, so that another one has its place. */
-static bool serve_node(struct fake *f, unsigned i, bool spoken, bool killed, bool held) {
+/* Serves node i once; it may be dropped, and another one have its place. */
+static void serve_node(struct fake *f, unsigned i, bool spoken, bool killed, bool held) {
     struct node *node = &f->nodes[i];
-    unsigned before = f->n_nodes;
-    if (killed) {
-        drop_node(f, i);
-    } else if (node->due != 0) {
+    bool gone = killed;
+    if (!gone && node->due != 0) {
         if (!held && sp_now() >= node->due) {
             answer_birth(f, i);
         }
-    } else if (spoken && !answer_exec(f, node->control)) {
+    } else if (!gone && spoken) {
+        gone = !answer_exec(f, node->control);
+    }
+    if (gone) {
         drop_node(f, i);
     }
-    return f->n_nodes == before;
 }
 
 static int64_t next_due(struct fake *f, bool held) {
@@ -171,7 +171,7 @@ static void *serve(void *arg) {
         }
         (void)sp_poll_until(fds, 2 + 2 * n, next_due(f, held));
         for (unsigned i = n; i-- > 0;) { /* downwards: a dropped node's place is taken by one that was served */
-            (void)serve_node(f, i, fds[2 + 2 * i].revents != 0, fds[3 + 2 * i].revents != 0, held);
+            serve_node(f, i, fds[2 + 2 * i].revents != 0, fds[3 + 2 * i].revents != 0, held);
         }
         eventfd_t ignored;
         (void)eventfd_read(f->wake, &ignored);
