@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from fake import FakeLauncher, warmed
 
-from pysandpool import PooledSandbox, PoolConfig, PoolStats, SandboxConfig, SandboxPool
+from pysandpool import PoolConfig, PooledSandbox, PoolStats, SandboxConfig, SandboxPool
 
 OpenPool = Callable[..., SandboxPool]
 PR_SET_CHILD_SUBREAPER = 36

@@ -113,7 +113,7 @@ def test_failures_of_many_threads_are_each_ones_own(launcher: FakeLauncher) -> N
         for call in calls:
             try:
                 leases.append(call.result())
-            except SandboxCreateError as error:  # noqa: PERF203
+            except SandboxCreateError as error:
                 errors.append(error.errno)
         assert errors == [errno.EAGAIN] * 7
         assert counts(pool) == (0, 20, 13, 0)

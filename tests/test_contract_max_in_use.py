@@ -13,7 +13,7 @@ import pytest
 from conftest import Call, OpenPool, assert_balanced, use, wait_until
 from fake import FakeLauncher
 
-from pysandpool import AcquireTimeoutError, PoolError, PooledSandbox, SandboxCreateError, SandboxPool
+from pysandpool import AcquireTimeoutError, PooledSandbox, PoolError, SandboxCreateError, SandboxPool
 
 
 def wait_waiting(pool: SandboxPool, count: int) -> None:

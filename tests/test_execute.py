@@ -39,6 +39,13 @@ def sh(sandbox: PooledSandbox, script: str, **options: Any) -> SandboxResult:
     return sandbox.execute(["/bin/sh", "-c", script], **options)
 
 
+def cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
 def inside(sandbox: PooledSandbox) -> set[int]:
     """The pids inside that are neither init nor the process that looks."""
     script = "import os; print(*(p for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()))"
@@ -164,7 +171,7 @@ def test_what_cannot_be_executed(sandbox: PooledSandbox, prepare: str, command: 
 
 def test_two_megabytes_of_arguments(sandbox: PooledSandbox) -> None:
     words = [f"{number:05d}" + "x" * 99_994 for number in range(20)]
-    result = sandbox.execute(["/bin/sh", "-c", "echo $#; printf %s \"$@\" | cksum", "sh", *words]).check()
+    result = sandbox.execute(["/bin/sh", "-c", 'echo $#; printf %s "$@" | cksum', "sh", *words]).check()
     reference = sandbox.execute(["/usr/bin/cksum"], input="".join(words).encode()).check()
     assert result.stdout == b"20\n" + reference.stdout
 
@@ -417,7 +424,7 @@ def test_daemon_is_seen_by_the_control_and_gone_afterwards(sandbox: PooledSandbo
     init = sandbox.pid
 
     def orphans() -> set[int]:
-        return {pid for pid in children(init) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"/usr/bin/python3")}
+        return {pid for pid in children(init) if cmdline(pid).startswith(PYTHON.encode())}
 
     wait_until(orphans, "the daemon became a child of init")
     seen = orphans()

@@ -85,7 +85,8 @@ int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
 
 /* Credentials come with every message once SO_PASSCRED is set; other control messages than these two are not asked for.
  */
-static void take_control(struct msghdr *msg, struct sp_packet *packet) {
+static bool take_control(struct msghdr *msg, struct sp_packet *packet) {
+    bool sound = true;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
             size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -97,11 +98,13 @@ static void take_control(struct msghdr *msg, struct sp_packet *packet) {
                     packet->fds[packet->n_fds++] = fd;
                 } else {
                     sp_fd_close(&fd);
+                    sound = false;
                 }
             }
         }
         packet->sender = packet->sender != 0 ? packet->sender : sp_control_sender(c);
     }
+    return sound;
 }
 
 int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
@@ -118,13 +121,17 @@ int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
     memset(packet, 0, sizeof *packet);
     memset(packet->fds, -1, sizeof packet->fds);
     ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n <= 0) {
-        int err = n == 0 ? ECONNRESET : errno;
-        return err == EWOULDBLOCK ? -EAGAIN : -err;
+    if (n < 0) {
+        return errno == EWOULDBLOCK ? -EAGAIN : -errno;
     }
-    take_control(&msg, packet);
+    bool sound = take_control(&msg, packet);
+    if (n == 0) { /* end of file, or an empty packet, which may carry fds */
+        sp_packet_close(packet);
+        return -ECONNRESET;
+    }
     size_t head = (size_t)n < sizeof bytes ? (size_t)n : sizeof bytes;
-    int rc = (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? -EBADMSG : sp_wire_unpack(bytes, head, &packet->record);
+    int rc = !sound || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? -EBADMSG
+                                                                       : sp_wire_unpack(bytes, head, &packet->record);
     if (rc != 0) {
         sp_packet_close(packet);
         return rc;

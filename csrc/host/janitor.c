@@ -42,14 +42,24 @@ struct janitor {
 
 /* The place of a released sandbox stays empty: evicted, and whoever had taken it over creates one. */
 static void recycle_failed(sp_pool *pool, uint32_t slot) {
-    pool->evicted++;
-    if (!sp_tickets_hand_failure(pool)) {
-        sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
+    if (pool->surplus != 0) {
+        pool->surplus--; /* counted as evicted already */
+    } else {
+        pool->evicted++;
+        if (!sp_tickets_hand_failure(pool)) {
+            sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
+        }
     }
     sp_pool_free_slot(pool, slot);
 }
 
 static void recycled(sp_pool *pool, uint32_t slot, struct sp_session *session) {
+    if (pool->surplus != 0 && pool->takeovers.head == NULL) {
+        pool->surplus--;
+        sp_pool_bury(pool, session);
+        sp_pool_free_slot(pool, slot);
+        return;
+    }
     pool->recycled++;
     if (pool->takeovers.head != NULL) {
         pool->slots[slot].session = session;
@@ -249,8 +259,13 @@ static void note_death(sp_pool *pool, uint32_t index) {
         dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
     }
     if (dead && !sp_pool_evict_one(pool, index)) {
+        word = atomic_load(&slot->word);
         while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
                !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_USED)) {
+        }
+        if ((word & SP_SLOT_STATE) == SP_SLOT_IDLE && slot->session != NULL) {
+            /* On its way in or out of the ring: look again. */
+            (void)sp_watch_again(&pool->watch, slot->session->pidfd, index);
         }
     }
     pthread_mutex_unlock(&pool->lock);

@@ -129,7 +129,7 @@ static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ET
 
 /* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
 static int send_until_taken(struct sp_job *job, sp_error *error) {
-    for (int attempt = 1;; attempt++) {
+    for (;;) {
         int rc = sp_job_open_streams(job);
         if (rc == 0) {
             return 0;
@@ -137,7 +137,7 @@ static int send_until_taken(struct sp_job *job, sp_error *error) {
         if (!died(rc)) {
             return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
         }
-        if (!job->first_use || attempt == MAX_ATTEMPTS) {
+        if (!job->first_use || ++job->replaced == MAX_ATTEMPTS) {
             return SP_E_LOST;
         }
         rc = replace_sandbox(job, error);
@@ -168,7 +168,9 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         return rc;
     }
     job->started = sp_now();
-    job->deadline = request->timeout_ns < 0 ? SP_NEVER : job->started + request->timeout_ns;
+    job->deadline = request->timeout_ns < 0 || request->timeout_ns > SP_NEVER - job->started
+                        ? SP_NEVER
+                        : job->started + request->timeout_ns;
     rc = send_until_taken(job, error);
     if (rc != 0) {
         int orphan = atomic_load(&job->orphan);
@@ -191,6 +193,13 @@ static void end_job(struct sp_job *job, int code) {
     job->ended = sp_now();
 }
 
+/* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
+static void interrupt(struct sp_job *job) {
+    if (job->session->acked) {
+        job->session->launcher->ops->interrupt(job->session);
+    }
+}
+
 /* Reads what init says. The ACK only tells that from now on the outcome is init's to report. */
 static void hear_init(struct sp_job *job) {
     while (!job->over) {
@@ -201,6 +210,8 @@ static void hear_init(struct sp_job *job) {
         }
         if (rc != 0) {
             end_job(job, SP_E_LOST);
+        } else if (record.type == SP_REC_ACK && job->timed_out) {
+            interrupt(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
             job->last = record;
             end_job(job, SP_OK);
@@ -213,7 +224,7 @@ static void pass_deadline(struct sp_job *job) {
     if (!job->timed_out) {
         job->timed_out = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
-        job->session->launcher->ops->interrupt(job->session);
+        interrupt(job);
     } else {
         end_job(job, SP_E_LOST);
     }
@@ -224,6 +235,9 @@ static bool restart(struct sp_job *job) {
     if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
         return false;
     }
+    if (++job->replaced >= MAX_ATTEMPTS) {
+        return false;
+    }
     sp_job_close_streams(job);
     job->over = false;
     return replace_sandbox(job, &ignored) == 0 && atomic_load(&job->orphan) == 0 &&
@@ -231,6 +245,9 @@ static bool restart(struct sp_job *job) {
 }
 
 int sp_job_poll(sp_job *job) {
+    if (!sp_pool_is_mine(job->pool)) {
+        return SP_E_FORKED;
+    }
     while (!job->over) {
         int n = sp_job_wait(job, job->deadline);
         if (n == -EINTR) {
@@ -287,6 +304,9 @@ static void fill_result(struct sp_job *job, sp_exec_result *result) {
 }
 
 int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
+    if (!sp_pool_is_mine(job->pool)) {
+        return SP_E_FORKED;
+    }
     /* Every writer is dead by now, and a pipe holds at most a turn: this reads the streams to their ends. */
     if (sp_job_pump(job) != 0 && job->code == SP_OK) {
         job->code = SP_E_NOMEM;
@@ -323,7 +343,7 @@ static void cancel(struct sp_job *job) {
     job->timed_out = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
-    job->session->launcher->ops->interrupt(job->session);
+    interrupt(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }
     sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));

@@ -19,6 +19,7 @@ struct sp_job {
     bool claimed;               /* the slot is BUSY for this job */
     bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
     bool over;
+    int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
     int input_fd;
     uint64_t input_sent;

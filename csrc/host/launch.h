@@ -28,6 +28,7 @@ struct sp_session {
     int pidfd;               /* readable once the sandbox is dead */
     pid_t pid;               /* init's pid as the host sees it */
     uint32_t last_id;        /* of the last EXEC sent */
+    bool open;               /* it has not been answered by FAILED or EXITED yet */
     bool acked;              /* init has confirmed it */
 };
 

@@ -94,8 +94,10 @@ static void answer_birth(struct fake *f, unsigned i) {
     struct node *node = &f->nodes[i];
     node->due = 0;
     if (node->failing) {
+        pthread_mutex_lock(&f->lock);
         struct sp_rec_failed why = {
             .stage = (uint32_t)f->fail_stage, .err = (uint32_t)f->fail_errno, .detail = "injected"};
+        pthread_mutex_unlock(&f->lock);
         sp_packet_fail(node->control, 0, &why);
         drop_node(f, i);
         return;

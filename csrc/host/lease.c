@@ -113,14 +113,20 @@ static void retire(sp_pool *pool, uint32_t index) {
     }
     slot->session = NULL;
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
-    uint32_t kept = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger);
-    if (kept >= pool->options.max_size && !sp_pool_evict_oldest(pool)) {
-        sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
-        pool->evicted++;
-        sp_pool_free_slot(pool, index);
-        return;
+    /* One step from the check to the place taken: unused leases come back without the lock. */
+    for (;;) {
+        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) < pool->options.max_size) {
+            if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE)) {
+                break;
+            }
+        } else if (sp_pool_evict_oldest(pool)) {
+            ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+        } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE)) {
+            pool->evicted++;
+            sp_pool_free_slot(pool, index);
+            return;
+        }
     }
-    sp_ledger_add(pool, SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE);
     slot->next = SP_NO_SLOT;
     if (pool->recycle_tail != SP_NO_SLOT) {
         pool->slots[pool->recycle_tail].next = index;

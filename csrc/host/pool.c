@@ -108,6 +108,19 @@ static uint32_t claim_permitted(sp_pool *pool) {
     return index;
 }
 
+void sp_pool_give_recycling_back(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    for (;;) {
+        uint64_t full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size;
+        uint64_t step = (full ? 0 : SP_LEDGER_RECYCLING) - SP_LEDGER_IN_USE;
+        if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
+            pool->surplus += (uint32_t)full;
+            pool->evicted += full;
+            return;
+        }
+    }
+}
+
 static void bury_evicted(sp_pool *pool, uint32_t index) {
     pool->evicted++;
     sp_pool_bury(pool, pool->slots[index].session);
@@ -122,12 +135,23 @@ bool sp_pool_evict_oldest(sp_pool *pool) {
     return true;
 }
 
+/* While it was out, a release may have filled its place: then the oldest goes. */
+static void give_permit_back(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    do {
+        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            bury_evicted(pool, claim_permitted(pool));
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_IDLE));
+}
+
 bool sp_pool_evict_one(sp_pool *pool, uint32_t index) {
     if (!take_permit(pool)) {
         return false;
     }
     if (!sp_ring_remove(&pool->ring, index)) {
-        sp_ledger_add(pool, SP_LEDGER_IDLE);
+        give_permit_back(pool);
         return false;
     }
     bury_evicted(pool, index);
@@ -297,8 +321,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
         return -ENOMEM;
     }
     sp_ring_init(&pool->ring, pool->links, SP_COUNT_MAX);
-    int rc = sp_watch_open(&pool->watch);
-    return rc != 0 ? rc : start_janitor(pool);
+    return sp_watch_open(&pool->watch);
 }
 
 sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error) {
@@ -317,6 +340,9 @@ sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_
         (void)sp_error_set(error, rc == -ENOMEM ? SP_E_NOMEM : SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "pool");
     } else {
         rc = create_missing(pool, options->min_size, error) < 0 ? -1 : 0;
+        if (rc == 0 && (rc = start_janitor(pool)) != 0) { /* after it: a refill must not take its births */
+            (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "pool");
+        }
     }
     if (rc != 0) {
         sp_pool_free(pool);

@@ -73,6 +73,7 @@ struct sp_pool {
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, evicted, created, recycled, create_errors, checks;
     uint32_t starting;
+    uint32_t surplus; /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;
 };
 
@@ -83,6 +84,8 @@ uint32_t sp_pool_take_slot(sp_pool *pool);
 void sp_pool_free_slot(sp_pool *pool, uint32_t index);
 void sp_pool_bury(sp_pool *pool, struct sp_session *session);
 void sp_pool_fold_hits(sp_pool *pool);
+/* Nobody waits for one of the recycling entries any more: it is idle again, or surplus. */
+void sp_pool_give_recycling_back(sp_pool *pool);
 /* Adds a fresh sandbox to the idle ones, counted as created. False at capacity: then it is the caller's again. */
 bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* Puts it into the slot as idle and in the ring; the permit is the caller's to add. */

@@ -1,6 +1,7 @@
 #include "host/seccomp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "host/seccomp_program.h"
@@ -57,6 +59,8 @@ enum leaf {
     CHECK_PRLIMIT,
     CHECK_IOCTL,
     CHECK_PERSONALITY,
+    CHECK_SETRLIMIT,
+    CHECK_FCNTL,
     CHECK_PRCTL,
     CHECK_SOCKET,
     CHECK_SOCKETPAIR,
@@ -74,6 +78,8 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_FORK] = {ALLOW, ALLOW, DENY},
     [SP_RULE_UNSHARE] = {ALLOW, CHECK_UNSHARE, ALLOW},
     [SP_RULE_PRLIMIT] = {ALLOW, CHECK_PRLIMIT, ALLOW},
+    [SP_RULE_SETRLIMIT] = {ALLOW, CHECK_SETRLIMIT, ALLOW},
+    [SP_RULE_FCNTL] = {CHECK_FCNTL, ALLOW, ALLOW},
     [SP_RULE_IOCTL] = {CHECK_IOCTL, ALLOW, ALLOW},
     [SP_RULE_PERSONALITY] = {CHECK_PERSONALITY, ALLOW, ALLOW},
     [SP_RULE_PRCTL] = {CHECK_PRCTL, ALLOW, ALLOW},
@@ -125,18 +131,41 @@ static void check_unshare(struct block *b, const struct sp_seccomp_policy *polic
     give(b, SECCOMP_RET_ALLOW);
 }
 
+/*
+ * init sets RLIMIT_CORE to 1: only that keeps the kernel from starting the host's core_pattern helper (core(5)); 0
+ * would not. Whoever wants to set it, mostly to 0, is told that it is done.
+ */
+static void pretend_core(struct block *b, unsigned argument) {
+    load_low(b, argument);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_CORE, 0, 1);
+    refuse(b, 0);
+}
+
+static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    pretend_core(b, 0);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* A lease on a file of the host's holds up whoever opens it there. */
+static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_equal(b, F_SETLEASE, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
 /* The kernel lets equal uids set each other's limits, so a tenant could choke init (pid 1). Reading is free. */
 static void check_prlimit(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    load_low(b, 0);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 1, 1, 0);
-    give(b, SECCOMP_RET_ALLOW);
     load_low(b, 2);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
-    refuse(b, EPERM);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
     load_high(b, 2);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
-    refuse(b, EPERM);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+    give(b, SECCOMP_RET_ALLOW);
+    load_low(b, 0);
+    refuse_if_equal(b, 1, EPERM);
+    pretend_core(b, 1);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -235,6 +264,8 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_PRLIMIT] = check_prlimit,
     [CHECK_IOCTL] = check_ioctl,
     [CHECK_PERSONALITY] = check_personality,
+    [CHECK_SETRLIMIT] = check_setrlimit,
+    [CHECK_FCNTL] = check_fcntl,
     [CHECK_PRCTL] = check_prctl,
     [CHECK_SOCKET] = check_socket,
     [CHECK_SOCKETPAIR] = check_socketpair,

@@ -26,6 +26,8 @@ enum sp_rule {
     SP_RULE_FORK,        /* not with allow_fork = false */
     SP_RULE_UNSHARE,     /* what is not a namespace */
     SP_RULE_PRLIMIT,     /* not the limits of init */
+    SP_RULE_SETRLIMIT,   /* RLIMIT_CORE stays as it is */
+    SP_RULE_FCNTL,       /* no leases on files */
     SP_RULE_IOCTL,       /* no terminal injection */
     SP_RULE_PERSONALITY, /* Docker's values */
     SP_RULE_PRCTL,
@@ -64,7 +66,6 @@ static const struct sp_rule_group sp_rules[] = {
       "fchmodat2",
       "fchown",
       "fchownat",
-      "fcntl",
       "fdatasync",
       "fgetxattr",
       "flistxattr",
@@ -138,29 +139,9 @@ static const struct sp_rule_group sp_rules[] = {
       "writev"}},
     /* waiting */
     {SP_RULE_ALLOW,
-     {"epoll_create",
-      "epoll_create1",
-      "epoll_ctl",
-      "epoll_pwait",
-      "epoll_pwait2",
-      "epoll_wait",
-      "eventfd",
-      "eventfd2",
-      "inotify_add_watch",
-      "inotify_init",
-      "inotify_init1",
-      "inotify_rm_watch",
-      "pipe",
-      "pipe2",
-      "poll",
-      "ppoll",
-      "pselect6",
-      "select",
-      "signalfd",
-      "signalfd4",
-      "timerfd_create",
-      "timerfd_gettime",
-      "timerfd_settime"}},
+     {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
+      "pipe", "pipe2", "poll", "ppoll", "pselect6", "select", "signalfd", "signalfd4", "timerfd_create",
+      "timerfd_gettime", "timerfd_settime"}},
     /* memory; map_shadow_stack because a libc built for shadow stacks aborts without it */
     {SP_RULE_ALLOW,
      {"brk",      "madvise",    "map_shadow_stack", "membarrier",   "memfd_create", "mincore", "mlock",   "mlock2",
@@ -219,7 +200,6 @@ static const struct sp_rule_group sp_rules[] = {
       "set_tid_address",
       "setpgid",
       "setpriority",
-      "setrlimit",
       "setsid",
       "sigaltstack",
       "tgkill",
@@ -297,6 +277,8 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_FORK, {"fork", "vfork"}},
     {SP_RULE_UNSHARE, {"unshare"}},
     {SP_RULE_PRLIMIT, {"prlimit64"}},
+    {SP_RULE_SETRLIMIT, {"setrlimit"}},
+    {SP_RULE_FCNTL, {"fcntl"}},
     {SP_RULE_IOCTL, {"ioctl"}},
     {SP_RULE_PERSONALITY, {"personality"}},
     {SP_RULE_PRCTL, {"prctl"}},

@@ -31,6 +31,7 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
                                           .payload_len = (uint32_t)len}};
     struct sp_outgoing out = {
         .record = &record, .payload = payload, .payload_len = len, .fds = exec->fds, .n_fds = exec->has_stdin ? 3 : 2};
+    session->open = true;
     session->acked = false;
     int rc = sp_packet_send(session->control, &out, deadline);
     free(payload);
@@ -39,6 +40,9 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
 
 /* Which records may come, and when: anything else from a sandbox is an attack or a broken init. */
 static bool is_expected(const struct sp_session *session, const struct sp_record *record) {
+    if (!session->open) {
+        return false;
+    }
     switch (record->type) {
     case SP_REC_ACK:
         return !session->acked && record->u.id.id == session->last_id;
@@ -61,6 +65,7 @@ int sp_session_recv(struct sp_session *session, struct sp_record *record) {
     bool sound = packet.n_fds == 0 && is_expected(session, record);
     sp_packet_close(&packet);
     session->acked = session->acked || (sound && record->type == SP_REC_ACK);
+    session->open = sound && record->type == SP_REC_ACK;
     return sound ? 0 : -EBADMSG;
 }
 

@@ -76,10 +76,14 @@ static void start_creating(sp_pool *pool, struct sp_ticket *ticket) {
 }
 
 /* The ticket may have a lease: which way. The counts are settled here; only a creation can still fail. */
-static void decide(sp_pool *pool, struct sp_ticket *ticket) {
+static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
+    const uint32_t bound = pool->options.max_in_use;
     sp_pool_fold_hits(pool);
     uint64_t ledger = atomic_load(&pool->ledger);
     for (;;) {
+        if (bound != 0 && sp_ledger_in_use(ledger) >= bound) {
+            return false;
+        }
         bool idle = sp_ledger_idle(ledger) != 0;
         bool recycling = !idle && sp_ledger_recycling(ledger) != 0;
         uint64_t step = SP_LEDGER_IN_USE;
@@ -89,6 +93,8 @@ static void decide(sp_pool *pool, struct sp_ticket *ticket) {
         if (!atomic_compare_exchange_strong(&pool->ledger, &ledger, ledger + step)) {
             continue;
         }
+        (void)dequeue(&pool->waiters); /* it is the first */
+        atomic_fetch_sub(&pool->waiting, 1);
         if (idle) {
             ticket->handle = sp_lease_newest(pool);
             move_to(ticket, DONE);
@@ -99,21 +105,12 @@ static void decide(sp_pool *pool, struct sp_ticket *ticket) {
             pool->misses++;
             start_creating(pool, ticket);
         }
-        return;
+        return true;
     }
 }
 
-static bool may_lease(sp_pool *pool) {
-    uint32_t bound = pool->options.max_in_use;
-    uint32_t in_use = sp_ledger_in_use(atomic_load(&pool->ledger));
-    return bound == 0 || in_use < bound;
-}
-
 void sp_tickets_grant(sp_pool *pool) {
-    while (pool->waiters.head != NULL && may_lease(pool)) {
-        struct sp_ticket *ticket = dequeue(&pool->waiters);
-        atomic_fetch_sub(&pool->waiting, 1);
-        decide(pool, ticket);
+    while (pool->waiters.head != NULL && decide(pool, pool->waiters.head)) {
     }
 }
 
@@ -165,7 +162,8 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     pthread_condattr_destroy(&attr);
     ticket->pool = pool;
     ticket->slot = SP_NO_SLOT;
-    ticket->deadline = timeout_ns < 0 ? SP_NEVER : sp_now() + timeout_ns;
+    const int64_t now = sp_now();
+    ticket->deadline = timeout_ns < 0 || timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
     pthread_mutex_lock(&pool->lock);
     int rc = sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : SP_OK;
     if (rc == SP_OK) {
@@ -288,7 +286,7 @@ void sp_ticket_free(sp_ticket *ticket) {
         atomic_fetch_sub(&pool->waiting, 1);
     } else if (state == TAKEOVER) {
         leave(&pool->takeovers, ticket);
-        sp_ledger_add(pool, SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE);
+        sp_pool_give_recycling_back(pool);
         sp_tickets_grant(pool);
     } else if (state == CREATING) {
         roll_back(pool, ticket);

@@ -32,15 +32,15 @@ static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) 
         uint64_t soft, hard;
     } limits[] = {
         {RLIMIT_NOFILE, "RLIMIT_NOFILE", 1024, 4096},
-        {RLIMIT_CORE, "RLIMIT_CORE", 0, 0},
+        {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), a core_pattern helper of the host is started at 0 */
+        {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
         {RLIMIT_DATA, "RLIMIT_DATA", c->memory_bytes, c->memory_bytes},
         {RLIMIT_NPROC, "RLIMIT_NPROC", c->max_processes + 1, c->max_processes + 1},
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        bool unlimited = limits[i].resource == RLIMIT_NPROC ? c->max_processes == 0
-                                                            : limits[i].hard == 0 && limits[i].resource != RLIMIT_CORE;
+        bool unlimited = limits[i].resource == RLIMIT_NPROC ? c->max_processes == 0 : limits[i].hard == 0;
         int rc = unlimited ? 0 : set_limit(limits[i].resource, limits[i].soft, limits[i].hard);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_LIMITS, -rc, limits[i].name);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/stage.h"
@@ -68,9 +69,18 @@ static int exec_searched(const struct sp_command *command) {
     return err;
 }
 
+/*
+ * Fewer queued signals than init may have: they are counted together, and a tenant that fills the queue must not take
+ * the place of the host's KILL.
+ */
+static int limit_signals(void) {
+    const struct rlimit queued = {.rlim_cur = 256, .rlim_max = 256};
+    return setrlimit(RLIMIT_SIGPENDING, &queued);
+}
+
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
-    if (setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
+    if (limit_signals() != 0 || setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
         dup2(command->fds[2], 2) == -1) {
         (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
         return;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/confine.h"
@@ -35,12 +36,26 @@ static int enter_identity(struct sp_rec_failed *why) {
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_IDMAP, -rc, "id maps of the sandbox");
 }
 
+/*
+ * The zygote's 0-2 are one open file for every sandbox: its flags, owner and locks would be a channel between tenants.
+ */
+static int open_own_null(struct sp_rec_failed *why) {
+    sp_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd <= 2; fd++) {
+        if (null == -1 || dup2(null, fd) == -1) {
+            return sp_failed(why, SP_STAGE_DEV, errno, "/dev/null");
+        }
+    }
+    return 0;
+}
+
 static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
     static const char hostname[] = "sandbox";
     int rc = enter_identity(why);
     umask(0);
     rc = rc != 0 ? rc : sp_init_mounts(plan, why);
     umask(022);
+    rc = rc != 0 ? rc : open_own_null(why);
     if (rc == 0 && sethostname(hostname, sizeof hostname - 1) != 0) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
     }

@@ -10,6 +10,9 @@
 #include "common/stage.h"
 #include "init/files.h"
 
+/* A bound on terminals: they are counted for the whole machine, and one tenant could take what is left. */
+#define DEVPTS_OPTIONS "newinstance,ptmxmode=0666,mode=0620,max=16"
+
 static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) {
     char options[128];
     const char *end = options + sizeof options;
@@ -81,7 +84,7 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (rc != 0) {
         return rc;
     }
-    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620") != 0) {
+    if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev/pts");
     }
     return plan->has_staged ? show_all_staged(plan, why) : 0;

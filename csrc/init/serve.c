@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,6 +30,15 @@ static void kill_leftovers(void) {
     }
 }
 
+/*
+ * A command that asks to be traced (PTRACE_TRACEME) makes init its tracer; its stops are none of init's business, and
+ * are not to be taken for its end.
+ */
+static void let_go(pid_t pid, int status) {
+    int signal = WSTOPSIG(status) != SIGTRAP ? WSTOPSIG(status) : 0;
+    (void)ptrace(PTRACE_DETACH, pid, NULL, (void *)(uintptr_t)signal);
+}
+
 /* Reaps what has ended. True when `pid` was among it. */
 static bool reap(pid_t pid, struct outcome *outcome) {
     int status = 0;
@@ -38,7 +48,9 @@ static bool reap(pid_t pid, struct outcome *outcome) {
         if (ended <= 0) {
             return false;
         }
-        if (ended == pid) {
+        if (WIFSTOPPED(status)) {
+            let_go(ended, status);
+        } else if (ended == pid) {
             outcome->status = status;
             outcome->usage = usage;
             return true;
@@ -47,9 +59,14 @@ static bool reap(pid_t pid, struct outcome *outcome) {
 }
 
 /*
- * Sleeps until the standby, or the command that it has become, ends. The host's KILL is a signal with the command's
- * number: one that comes late names a command that is over. A tenant that forges it kills itself.
+ * The host's KILL carries the command's number: one that comes late names a command that is over. It comes without a
+ * number when the sandbox's signal queue is full, and then means whatever runs. A tenant that forges it kills itself.
  */
+static bool is_kill(const siginfo_t *info, uint32_t id) {
+    return id != 0 && (info->si_code != SI_QUEUE || (uint32_t)info->si_value.sival_int == id);
+}
+
+/* Sleeps until the standby, or the command that it has become, ends. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
     sigset_t awaited;
     siginfo_t info;
@@ -59,8 +76,7 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
     while (!reap(standby->pid, outcome)) {
         int signal = sigwaitinfo(&awaited, &info);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        if (signal == SP_KILL_SIGNAL && info.si_code == SI_QUEUE && id != 0 &&
-            (uint32_t)info.si_value.sival_int == id) {
+        if (signal == SP_KILL_SIGNAL && is_kill(&info, id)) {
             (void)kill(-1, SIGKILL);
         }
     }

@@ -1,7 +1,7 @@
 /* The program `sandpool-zygote`. It is started by the host with its socket as fd 3 and nothing else. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
+#include <linux/keyctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,6 +29,12 @@ static int close_inherited(struct sp_rec_failed *why) {
     return 0;
 }
 
+/* The host's session keyring would come along over the clones, its keys' names for every tenant to read. */
+static void leave_keyring(void) {
+    /* Without keyrings in the kernel, or with a filter over them, there is nothing to leave. */
+    (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+}
+
 static int confine_self(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
@@ -50,6 +56,7 @@ int main(void) {
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &why);
+    leave_keyring();
     rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
     rc = rc != 0 ? rc : confine_self(&plan, &why);
     if (rc != 0) {

@@ -1,0 +1,210 @@
+/* Limits: takes as much as was asked for, and no more, and tells whether it got it. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <mqueue.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "probe.h"
+
+#define MIB (1024l * 1024)
+
+static void count(const char *what, long got, long wanted) {
+    int err = errno;
+    if (got >= wanted) {
+        reached("%ld %s", got, what);
+    }
+    held("%ld of %ld %s: %s", got, wanted, what, strerror(err));
+}
+
+static void processes(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    pid_t pid = 0;
+    setpgid(0, 0);
+    while (n < wanted && (pid = fork()) > 0) {
+        n++;
+    }
+    if (pid == 0 && n < wanted) {
+        pause();
+    }
+    int err = errno;
+    signal(SIGTERM, SIG_IGN);
+    kill(0, SIGTERM);
+    errno = err;
+    count("processes", n, wanted);
+}
+
+static void memory(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    for (; n < wanted; n++) {
+        char *page = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) {
+            break;
+        }
+        memset(page, 1, MIB);
+    }
+    count("MiB of private memory", n, wanted);
+}
+
+static void shared_memory(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    for (; n < wanted; n += 4) {
+        int fd = memfd_create("hoard", 0);
+        char *page = fd == -1 || ftruncate(fd, 4 * MIB) != 0
+                         ? MAP_FAILED
+                         : mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (page == MAP_FAILED) {
+            break;
+        }
+        memset(page, 1, 4 * MIB);
+    }
+    count("MiB of memfds", n, wanted);
+}
+
+static void socket_buffers(char **args) {
+    long wanted = atol(args[0]) * MIB;
+    long n = 0;
+    static char bytes[4096];
+    int pair[2];
+    while (n < wanted && socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0) {
+        ssize_t put;
+        while ((put = send(pair[0], bytes, sizeof bytes, MSG_DONTWAIT)) > 0) {
+            n += put;
+        }
+    }
+    count("MiB in socket buffers", n / MIB, wanted / MIB);
+}
+
+static void disk(char **args) {
+    char name[4096];
+    long wanted = atol(args[1]);
+    long n = 0;
+    static char bytes[MIB];
+    for (; n < wanted; n++) {
+        snprintf(name, sizeof name, "%s/hoard-%ld", args[0], n);
+        int fd = open(name, O_CREAT | O_WRONLY, 0600);
+        if (fd == -1 || write(fd, bytes, MIB) != MIB) {
+            break;
+        }
+        close(fd);
+    }
+    int err = errno;
+    for (long i = 0; i <= n; i++) {
+        snprintf(name, sizeof name, "%s/hoard-%ld", args[0], i);
+        unlink(name);
+    }
+    errno = err;
+    count("MiB of files", n, wanted);
+}
+
+static void inodes(char **args) {
+    char name[4096];
+    long wanted = atol(args[1]);
+    long n = 0;
+    for (; n < wanted; n++) {
+        snprintf(name, sizeof name, "%s/inode-%ld", args[0], n);
+        if (mknod(name, S_IFREG | 0600, 0) != 0) {
+            break;
+        }
+    }
+    int err = errno;
+    for (long i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "%s/inode-%ld", args[0], i);
+        unlink(name);
+    }
+    errno = err;
+    count("inodes", n, wanted);
+}
+
+static void descriptors(char **args) {
+    long wanted = atol(args[0]);
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    long n = 0;
+    while (n < wanted && dup(0) != -1) {
+        n++;
+    }
+    count("descriptors", n, wanted);
+}
+
+static void locked(char **args) {
+    long wanted = atol(args[0]);
+    char *page = mmap(NULL, (size_t)wanted * 1024, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    JUDGE("locked memory", page == MAP_FAILED ? -1 : mlock(page, (size_t)wanted * 1024));
+}
+
+static void signals(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    while (n < wanted && sigqueue(getpid(), SIGRTMIN, (union sigval){0}) == 0) {
+        n++;
+    }
+    count("queued signals", n, wanted);
+}
+
+/* Takes the whole queue, says so, and keeps it. */
+static void fill_signals(char **args) {
+    (void)args;
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    while (sigqueue(getpid(), SIGRTMIN, (union sigval){0}) == 0) {
+    }
+    printf("full\n");
+    fflush(stdout);
+    sleep(3);
+}
+
+static void watchers(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    while (n < wanted && inotify_init() != -1) {
+        n++;
+    }
+    count("inotify instances", n, wanted);
+}
+
+static void terminals(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    while (n < wanted && posix_openpt(O_RDWR | O_NOCTTY) != -1) {
+        n++;
+    }
+    count("ptys", n, wanted);
+}
+
+/* Writers that map their pages into the pipe: faster than any reader that copies. Ends by itself. */
+static void flood(char **args) {
+    char *bytes = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(bytes, 'x', MIB);
+    (void)fcntl(1, F_SETPIPE_SZ, MIB);
+    for (int i = 1; i < atoi(args[0]); i++) {
+        if (fork() == 0) {
+            break;
+        }
+    }
+    alarm((unsigned)atoi(args[1]));
+    for (;;) {
+        struct iovec all = {bytes, MIB};
+        (void)vmsplice(1, &all, 1, 0);
+    }
+}
+
+PROBES({"processes", processes}, {"memory", memory}, {"memfd", shared_memory}, {"socket-buffers", socket_buffers},
+       {"disk", disk}, {"inodes", inodes}, {"descriptors", descriptors}, {"locked", locked}, {"signals", signals},
+       {"fill-signals", fill_signals}, {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})

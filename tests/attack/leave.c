@@ -1,0 +1,69 @@
+/* What one tenant leaves for the next: `leave CHANNEL` marks, `find CHANNEL` looks for the mark. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/resource.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+
+#include "probe.h"
+
+#define KEY 0x53504f4c
+#define MARK 42
+
+struct channel {
+    const char *name;
+    long (*leave)(void);
+    int (*find)(void);
+};
+
+static long leave_tmp(void) { return open("/tmp/left", O_CREAT | O_WRONLY, 0666); }
+static int find_tmp(void) { return access("/tmp/left", F_OK) == 0; }
+static long leave_dev_shm(void) { return open("/dev/shm/left", O_CREAT | O_WRONLY, 0666); }
+static int find_dev_shm(void) { return access("/dev/shm/left", F_OK) == 0; }
+static long leave_sysv_shm(void) { return shmget(KEY, 4096, IPC_CREAT | 0666); }
+static int find_sysv_shm(void) { return shmget(KEY, 0, 0) != -1; }
+static long leave_sysv_sem(void) { return semget(KEY, 1, IPC_CREAT | 0666); }
+static int find_sysv_sem(void) { return semget(KEY, 0, 0) != -1; }
+static long leave_sysv_msg(void) { return msgget(KEY, IPC_CREAT | 0666); }
+static int find_sysv_msg(void) { return msgget(KEY, 0) != -1; }
+
+/* fd 0 is /dev/null when there is no input: are the flags of its open file anybody else's? */
+static long leave_stdin_signal(void) { return fcntl(0, F_SETSIG, MARK); }
+static int find_stdin_signal(void) { return fcntl(0, F_GETSIG) == MARK; }
+static long leave_stdin_flags(void) { return fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK | O_APPEND); }
+static int find_stdin_flags(void) { return (fcntl(0, F_GETFL) & O_APPEND) != 0; }
+
+/* init starts the next command: what was done to it, the next one inherits. */
+static long leave_nice(void) { return setpriority(PRIO_PROCESS, 1, 7); }
+static int find_nice(void) { return getpriority(PRIO_PROCESS, 0) == 7; }
+
+static const struct channel channels[] = {
+    {"tmp", leave_tmp, find_tmp},
+    {"dev-shm", leave_dev_shm, find_dev_shm},
+    {"sysv-shm", leave_sysv_shm, find_sysv_shm},
+    {"sysv-sem", leave_sysv_sem, find_sysv_sem},
+    {"sysv-msg", leave_sysv_msg, find_sysv_msg},
+    {"stdin-signal", leave_stdin_signal, find_stdin_signal},
+    {"stdin-flags", leave_stdin_flags, find_stdin_flags},
+    {"nice", leave_nice, find_nice},
+};
+
+int main(int argc, char **argv) {
+    for (size_t i = 0; argc == 3 && i < sizeof channels / sizeof channels[0]; i++) {
+        if (strcmp(argv[2], channels[i].name) == 0) {
+            if (strcmp(argv[1], "leave") == 0) {
+                JUDGE("left", channels[i].leave());
+            }
+            if (channels[i].find()) {
+                reached("found");
+            }
+            held("nothing there");
+        }
+    }
+    return 2;
+}

@@ -1,0 +1,57 @@
+/* Sockets: the host's loopback, its abstract and pathname sockets, and families that have no place in a sandbox. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "probe.h"
+
+static void make(char **args) { JUDGE("socket", socket(atoi(args[0]), atoi(args[1]), atoi(args[2]))); }
+
+static void tcp(char **args) {
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(args[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    JUDGE("tcp to the host's loopback", fd == -1 ? -1 : connect(fd, (struct sockaddr *)&to, sizeof to));
+}
+
+static socklen_t unix_address(struct sockaddr_un *to, const char *name) {
+    memset(to, 0, sizeof *to);
+    to->sun_family = AF_UNIX;
+    strncpy(to->sun_path, name, sizeof to->sun_path - 1);
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+    if (name[0] == '@') {
+        to->sun_path[0] = '\0';
+    }
+    return len;
+}
+
+static void unix_stream(char **args) {
+    struct sockaddr_un to;
+    socklen_t len = unix_address(&to, args[0]);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    JUDGE(args[0], fd == -1 ? -1 : connect(fd, (struct sockaddr *)&to, len));
+}
+
+/* Half of a datagram pair can be sent to any address, with no socket() and no connect(). */
+static void half_pair(char **args) {
+    struct sockaddr_un to;
+    socklen_t len = unix_address(&to, args[0]);
+    static const int types[] = {SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM | SOCK_CLOEXEC};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        int pair[2];
+        if (socketpair(AF_UNIX, types[i], 0, pair) != 0) {
+            continue;
+        }
+        /* Sent to its own other half it proves nothing: that half has to stay empty. */
+        char byte;
+        if (sendto(pair[0], "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&to, len) == 1 &&
+            recv(pair[1], &byte, 1, MSG_DONTWAIT) != 1) {
+            reached("socketpair type %d", types[i]);
+        }
+    }
+    held("no kind of pair can");
+}
+
+PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair})

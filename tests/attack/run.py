@@ -1,0 +1,44 @@
+"""Runs every attack as the user that starts it: one line of JSON each, {name, control, inside, seconds}.
+
+`python run.py BASE USER [NAME ...]`; test_attack.py prepares BASE.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from scenarios import SCENARIOS, Verdicts, left
+from stage import Stage
+from table import ATTACKS, Attack
+
+
+def run(stage: Stage, attack: Attack) -> Verdicts:
+    if attack.program == "scenario":
+        return left(stage, *attack.args) if attack.kind == "remains" else SCENARIOS[attack.name](stage)
+    return (
+        stage.run_control(attack.control, attack.program, attack.args),
+        stage.run_inside(attack.program, attack.args, **attack.config),
+    )
+
+
+def main(base: str, user: str, names: list[str]) -> None:
+    with Stage(Path(base)) as stage:
+        for attack in ATTACKS:
+            if user not in attack.users or (names and attack.name not in names):
+                continue
+            started = time.monotonic()
+            try:
+                control, inside = run(stage, attack)
+            except Exception as error:  # noqa: BLE001  # one broken probe leaves the others their say
+                control = inside = f"ERROR {error!r}"
+            seconds = round(time.monotonic() - started, 2)
+            print(
+                json.dumps({"name": attack.name, "control": control, "inside": inside, "seconds": seconds}), flush=True
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,0 +1,167 @@
+"""Attacks that take more than one process: each gives the verdict of its control and that of the sandbox."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from stage import MARK, Stage, verdict_of
+
+from pysandpool import PoolConfig, Sandbox, SandboxCreateError, SandboxLostError, SandboxPool
+
+Verdicts = tuple[str, str]
+# x86_64, elsewhere the generic numbers
+_ADD_KEY, _KEYCTL = (248, 250) if platform.machine() == "x86_64" else (217, 219)
+_KEYCTL_JOIN_SESSION_KEYRING, _SESSION_KEYRING = 1, -3
+
+
+def _judge(reached: bool, what: str) -> str:
+    return f"{'REACHED' if reached else 'HELD'} {what}"
+
+
+def other_sandbox(stage: Stage) -> Verdicts:
+    control = stage.run_control("bare", "process", ("exists", "{target}"))
+    with stage.pool().acquire() as mine, stage.pool().acquire() as other:
+        result = mine.execute([stage.programs / "process", "exists", str(other.pid)])
+    return control, verdict_of(result.stdout, result.exit_code or 0)
+
+
+def _grows(path: Path) -> str:
+    before = path.stat().st_size if path.exists() else 0
+    time.sleep(0.15)
+    return _judge(path.exists() and path.stat().st_size > before, "a daemon writes on")
+
+
+def daemon_outlives(stage: Stage) -> Verdicts:
+    outside, inside = stage.rw / "daemon-outside", stage.rw / "daemon-inside"
+    subprocess.run([stage.programs / "process", "daemon", outside], check=True)
+    control = _grows(outside)
+    with stage.pool().acquire() as sandbox:
+        sandbox.execute([stage.programs / "process", "daemon", inside]).check()
+        return control, _grows(inside) if inside.exists() else "ERROR it never started"
+
+
+def trace_me(stage: Stage) -> Verdicts:
+    command = str(stage.programs / "process")
+    pid = os.posix_spawn(command, [command, "trace-me"], {})
+    _, status = os.waitpid(pid, 0)
+    control = _judge(os.WIFSTOPPED(status), "a wait() for its end hears of a stop")
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with stage.pool().acquire() as sandbox:
+        try:
+            result = sandbox.execute([command, "trace-me"], timeout=1)
+        except SandboxLostError as error:
+            return control, _judge(True, str(error))
+        return control, _judge(False, repr(result))
+
+
+def output_flood(stage: Stage) -> Verdicts:
+    """40 writers that end by themselves after 2 s, against a reader that goes on as long as there is something."""
+    command = [str(stage.programs / "hoard"), "flood", "40", "2"]
+    started = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        while time.monotonic() < started + 1 and process.stdout.read(1 << 16):
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+    control = _judge(time.monotonic() - started >= 1, "the reader never came to an end")
+    with stage.pool().acquire() as sandbox:
+        result = sandbox.execute(command, timeout=0.3)
+    return control, _judge(result.elapsed > 1.2, f"a timeout of 0.3 s came after {result.elapsed:.1f} s")
+
+
+def queued_signals_of_others(stage: Stage) -> Verdicts:
+    """Two tenants of one pool: the first fills the queue, the second shall be killed at its timeout."""
+    control = stage.run_control("bare", "hoard", ("signals", "8192"))
+    with stage.pool().acquire() as first, stage.pool().acquire() as second:
+        command = [stage.programs / "hoard", "fill-signals"]
+        thread = threading.Thread(target=first.execute, args=(command,), kwargs={"timeout": 1.5})
+        thread.start()
+        time.sleep(0.3)
+        result = second.execute(["sleep", "20"], timeout=0.3)
+        thread.join()
+    return control, _judge(result.elapsed > 1, f"a timeout of 0.3 s came after {result.elapsed:.1f} s")
+
+
+def host_keys(stage: Stage) -> Verdicts:
+    """Of a zygote that is started by a process with a key in its session keyring."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None)
+    libc.syscall(_ADD_KEY, b"user", MARK.encode(), b"secret", 6, _SESSION_KEYRING)
+    control = _judge(MARK in Path("/proc/keys").read_text(), "named in /proc/keys")
+    with Sandbox(stage.config(env_vars={"FOR": "keys"})) as sandbox:
+        result = sandbox.execute(["cat", "/proc/keys"])
+    return control, _judge(MARK.encode() in result.stdout, "named in /proc/keys")
+
+
+def _written(path: Path, text: str) -> str:
+    return _judge(path.read_text() == text, f"{path.name} changed")
+
+
+def readonly_below_readwrite(stage: Stage) -> Verdicts:
+    part = stage.rw / "part"
+    part.mkdir(mode=0o777)
+    part.chmod(0o777)
+    file = part / "kept"
+    file.write_text("control")
+    file.chmod(0o666)
+    control = _written(file, "control")
+    config = stage.config(fs_readwrite=(stage.rw,), fs_readonly=(part,))
+    try:
+        with Sandbox(config) as sandbox:
+            sandbox.execute(["sh", "-c", f"printf tenant > {file}"])
+    except SandboxCreateError as error:
+        return control, _judge(False, str(error))
+    return control, _written(file, "tenant")
+
+
+def bind_swapped_for_symlink(stage: Stage) -> Verdicts:
+    """A tenant replaces what a later configuration binds; /etc/hosts is a file that no sandbox without network has."""
+    hosts = Path("/etc/hosts").read_bytes()
+    part = stage.rw / "swapped"
+    part.mkdir(mode=0o777)
+    part.chmod(0o777)
+    up = "../" * len(stage.rw.parts[1:])
+    with stage.pool().acquire() as sandbox:
+        sandbox.execute(["sh", "-c", f"cd {stage.rw} && mv swapped moved && ln -s {up}etc swapped"]).check()
+    control = _judge((part / "hosts").read_bytes() == hosts, "the host follows the link")
+    try:
+        with Sandbox(stage.config(fs_readwrite=(stage.rw, part))) as sandbox:
+            result = sandbox.execute(["cat", "/etc/hosts", part / "hosts"])
+    except SandboxCreateError as error:
+        return control, _judge(False, str(error))
+    finally:
+        part.unlink()
+    return control, _judge(hosts in result.stdout, "the host's /etc")
+
+
+def left(stage: Stage, channel: str) -> Verdicts:
+    """The control is the same lease: there it may stay, so that the next lease's silence means something."""
+    program = stage.programs / "leave"
+
+    with SandboxPool(stage.config(), PoolConfig(min_size=1, max_size=1)) as pool:
+        with pool.acquire() as sandbox:
+            sandbox.execute([program, "leave", channel]).check()
+            control = verdict_of(sandbox.execute([program, "find", channel]).stdout, 0)
+        with pool.acquire() as sandbox:
+            return control, verdict_of(sandbox.execute([program, "find", channel]).stdout, 0)
+
+
+SCENARIOS: dict[str, Callable[..., Verdicts]] = {
+    "other-sandbox": other_sandbox,
+    "daemon-outlives": daemon_outlives,
+    "trace-me": trace_me,
+    "output-flood": output_flood,
+    "queued-signals-of-others": queued_signals_of_others,
+    "host-keys": host_keys,
+    "readonly-below-readwrite": readonly_below_readwrite,
+    "bind-swapped-for-symlink": bind_swapped_for_symlink,
+}

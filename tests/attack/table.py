@@ -1,0 +1,274 @@
+"""The attacks: what each is called, what it stands for, and how its control is run.
+
+A control is the same program without the defence. "bare" is a plain process of the same user; "ns" has new namespaces
+and is root in them, so that it may do there what would need root outside, and do no harm. Braces are filled in by
+stage.py: {target} is another process of the user on the control and init inside, {scratch} a directory of /dev/shm on
+the control and /tmp inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ROOT, USER = "root", "unprivileged"
+BOTH = (ROOT, USER)
+
+
+@dataclass(frozen=True)
+class Attack:
+    name: str
+    kind: str
+    source: str
+    """a CVE, a man page, a CWE"""
+    program: str
+    """of this directory; "scenario" is a function of scenarios.py"""
+    args: tuple[str, ...] = ()
+    control: str = "bare"
+    users: tuple[str, ...] = BOTH
+    """for whom the control can succeed at all"""
+    config: dict[str, Any] = field(default_factory=dict)
+    hole: str = ""
+    """not closed yet, and what would close it: the probe is expected to be REACHED inside"""
+    hole_for: tuple[str, ...] = BOTH
+
+
+def _files() -> list[Attack]:
+    def files(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "files", source, "files", args, **more)
+
+    return [
+        files("secret-by-path", "CWE-22", "path", "{secret}"),
+        files("secret-by-dotdot", "chroot(2)", "parent-path", "{secret}"),
+        files("secret-by-process-root", "proc_pid_root(5), CVE-2024-21626", "process-root", "{secret}"),
+        files("secret-in-environ", "proc_pid_environ(5)", "process-environ", "{mark}"),
+        files("secret-by-process-fd", "proc_pid_fd(5)", "process-fds", "{secret}"),
+        files("secret-by-inherited-fd", "CVE-2024-21626, CVE-2016-9962", "inherited-fds", "{secret}"),
+        files("secret-by-handle", "open_by_handle_at(2), shocker.c", "handle", "{secret}", users=(ROOT,)),
+        files("device-node", "mknod(2), CVE-2020-13401", "make-device", "{rw}", users=(ROOT,)),
+        files("device-open", "mem(4), fuse(4)", "open-device", users=(ROOT,)),
+        files("system-file-write", "CWE-732", "write", "/usr/lib/os-release", users=(ROOT,)),
+        files("readonly-write", "mount_setattr(2)", "write", "{ro}/data"),
+        files("readonly-create", "mount_setattr(2)", "create", "{ro}"),
+        files("readonly-chmod", "mount_setattr(2)", "chmod", "{ro}/data"),
+        files("hardlink-out", "link(2), CVE-2017-1002101", "link", "{ro}/data", "{rw}"),
+        files("rename-out", "rename(2), CVE-2015-1328", "rename", "{ro}/data", "{rw}"),
+        files("symlink-out", "symlink(7), CVE-2017-1002101", "symlink", "{secret}", "{rw}"),
+        files("readonly-fifo", "fifo(7): a read-only mount does not stop writers", "fifo", "{ro}/fifo"),
+        files("setuid-program", "execve(2), CVE-2021-4034", "exec-gaining", "{gaining}/setuid", users=(USER,)),
+        files("file-capability", "capabilities(7)", "exec-gaining", "{gaining}/filecap", users=(USER,)),
+        files(
+            "setuid-planted",
+            "chmod(2), systemd.exec(5) RestrictSUIDSGID",
+            "plant-setuid",
+            "{rw}",
+            hole="seccomp: EPERM for S_ISUID and S_ISGID in chmod, fchmod, fchmodat, open, openat, creat, mkdir, mknod",
+        ),
+        files(
+            "lease-on-readonly",
+            "fcntl(2) F_SETLEASE: the host's open() waits lease-break-time",
+            "lease",
+            "{ro}/data",
+            users=(USER,),
+        ),
+        files(
+            "watch-the-host",
+            "inotify(7): names and times of what the host and other tenants open",
+            "watch",
+            "/usr/bin",
+        ),
+        files(
+            "host-command-line",
+            "proc_cmdline(5)",
+            "path",
+            "/proc/cmdline",
+            hole="mask it: bind /dev/null over the host-wide entries of /proc",
+        ),
+    ]
+
+
+def _processes() -> list[Attack]:
+    def process(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "processes", source, "process", args, **more)
+
+    renice = "seccomp: pid 1, PRIO_PGRP and PRIO_USER refused in setpriority, sched_set*, ioprio_set"
+    return [
+        process("init-ptrace", "ptrace(2)", "attach", "{target}"),
+        process("init-process-vm", "process_vm_readv(2)", "read-memory", "{target}"),
+        process("init-mem", "proc_pid_mem(5), CVE-2012-0056", "mem", "{target}"),
+        process("init-exe", "CVE-2019-5736", "exe", "{target}"),
+        process("init-control-fd", "proc_pid_fd(5)", "fd", "{target}"),
+        process("init-maps", "proc_pid_maps(5)", "maps", "{target}"),
+        process("init-steal-fd", "pidfd_getfd(2)", "steal-fd", "{target}"),
+        process("init-signals", "pid_namespaces(7)", "signals", "{target}"),
+        process("init-limits", "prlimit(2)", "prlimit", "{target}"),
+        process("init-oom-score", "proc_pid_oom_score_adj(5)", "oom-score", "{target}"),
+        process("init-nice", "setpriority(2)", "renice", "{target}", hole=renice),
+        process("init-idle-class", "sched_setscheduler(2)", "idle-class", "{target}", hole=renice),
+        Attack("other-sandbox", "processes", "pid_namespaces(7)", "scenario"),
+        Attack("daemon-outlives", "processes", "setsid(2), daemon(7)", "scenario"),
+        Attack(
+            "trace-me",
+            "processes",
+            "ptrace(2) PTRACE_TRACEME makes the parent the tracer",
+            "scenario",
+        ),
+    ]
+
+
+def _kernel() -> list[Attack]:
+    def kernel(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "kernel", source, "kernel", args, **more)
+
+    return [
+        kernel("nested-userns", "user_namespaces(7), CVE-2022-0185", "userns"),
+        kernel("nested-userns-clone3", "clone(2), CVE-2022-0185", "userns-clone3"),
+        kernel("nested-userns-garbage", "clone(2), upper half of the flags", "userns-garbage"),
+        kernel("mount", "mount(2)", "mount", control="ns"),
+        kernel("bind-mount", "mount(2)", "bind", control="ns"),
+        kernel("uncover-proc", "umount(2): the zygote's /proc lies below", "umount-proc", control="ns"),
+        kernel("mount-api", "fsopen(2), CVE-2022-0185", "mount-api", control="ns"),
+        kernel("chroot", "chroot(2)", "chroot", control="ns"),
+        kernel("pivot-root", "pivot_root(2)", "pivot", control="ns"),
+        kernel("setns", "setns(2)", "setns", control="ns"),
+        kernel("hostname", "uts_namespaces(7)", "hostname", control="ns"),
+        kernel("sysctl", "proc_sys(5), CVE-2022-0811", "knobs", control="ns"),
+        kernel("sysctl-as-root", "proc_sys(5), sysrq", "knobs", users=(ROOT,)),
+        kernel("bpf", "bpf(2), CVE-2021-3490", "bpf", users=(ROOT,)),
+        kernel("perf", "perf_event_open(2), CVE-2013-2094", "perf"),
+        kernel("userfaultfd", "userfaultfd(2), CVE-2021-22555", "userfaultfd"),
+        kernel("io-uring", "io_uring_setup(2), CVE-2022-29582", "io-uring"),
+        kernel("keyring", "add_key(2), CVE-2016-0728", "add-key"),
+        kernel("kernel-log", "syslog(2)", "syslog", users=(ROOT,)),
+        kernel("read-implies-exec", "personality(2)", "personality"),
+        kernel("i386", "int 0x80, CVE-2009-0835", "i386"),
+        kernel("traced-call", "seccomp(2): a tracer changes the call", "traced-call"),
+        kernel("tiocsti", "ioctl_tty(2), CVE-2017-5226", "tiocsti", "0x5412"),
+        kernel("tiocsti-garbage", "CVE-2019-10063: garbage in the upper half", "tiocsti", "0xdeadbeef00005412"),
+        Attack(
+            "host-keys",
+            "kernel",
+            "keyrings(7), proc_keys(5)",
+            "scenario",
+            hole="zygote: keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL) before the clone, and /proc/keys masked",
+            hole_for=(USER,),
+        ),
+    ]
+
+
+def _network() -> list[Attack]:
+    def network(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "network", source, "network", args, **more)
+
+    inet = {"seccomp_profile": "network"}
+    unix = {"allow_unix_sockets": True}
+    return [
+        network("inet-socket", "ip(7)", "make", "2", "1", "0"),
+        network("inet6-socket", "ipv6(7)", "make", "10", "2", "0"),
+        network("unix-socket", "unix(7)", "make", "1", "1", "0"),
+        network("netlink-socket", "netlink(7), CVE-2023-32233", "make", "16", "3", "0"),
+        network("netlink-socket-network", "netlink(7)", "make", "16", "3", "0", config=inet),
+        network("vsock-socket", "vsock(7), CVE-2021-26708", "make", "40", "1", "0"),
+        network("vsock-socket-network", "vsock(7)", "make", "40", "1", "0", config=inet),
+        network("packet-socket", "packet(7), CVE-2020-14386", "make", "17", "3", "0", control="ns"),
+        network("raw-socket-network", "raw(7)", "make", "2", "3", "1", control="ns", config=inet),
+        network("host-loopback", "ip(7)", "tcp", "{port}"),
+        network("host-loopback-network", "network_namespaces(7)", "tcp", "{port}", config=inet),
+        network("abstract-socket", "unix(7), CVE-2020-15257", "unix", "{abstract}"),
+        network("abstract-socket-unix", "network_namespaces(7)", "unix", "{abstract}", config=unix),
+        network("pathname-socket", "unix(7), docker.sock", "unix", "{ro}/stream"),
+        network("pathname-datagram", "unix(7): half of a pair", "half-pair", "{ro}/datagram"),
+    ]
+
+
+def _limits() -> list[Attack]:
+    def hoard(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "limits", source, "hoard", args, **more)
+
+    small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
+    cgroup = "memory without a cgroup is partial: only memory.max counts it"
+    return [
+        hoard("processes", "fork bomb, CWE-400", "processes", "100"),
+        hoard("memory", "CWE-400", "memory", "100", config=small),
+        hoard("memory-shared", "memfd_create(2)", "memfd", "100", config=small, hole=cgroup),
+        hoard("memory-sockets", "unix(7)", "socket-buffers", "70", config=small, hole=cgroup),
+        hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
+        hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
+        hoard("descriptors", "getrlimit(2)", "descriptors", "5000"),
+        hoard("locked-memory", "mlock(2)", "locked", "1024"),
+        hoard(
+            "queued-signals",
+            "getrlimit(2) RLIMIT_SIGPENDING, counted for the host's uid too",
+            "signals",
+            "8192",
+        ),
+        Attack(
+            "queued-signals-of-others",
+            "limits",
+            "sigqueue(3): with a full queue the KILL of another's timeout loses its value",
+            "scenario",
+        ),
+        hoard(
+            "inotify-instances",
+            "inotify(7) max_user_instances, counted for the host's uid too",
+            "watchers",
+            "64",
+        ),
+        hoard(
+            "terminals",
+            "pts(4): kernel.pty.max is one budget for all but the host",
+            "terminals",
+            "64",
+        ),
+        Attack(
+            "output-flood",
+            "limits",
+            "CWE-400: a reader that stops only when the pipe is empty",
+            "scenario",
+        ),
+    ]
+
+
+def _binds() -> list[Attack]:
+    return [
+        Attack(
+            "readonly-below-readwrite",
+            "files",
+            "mount_namespaces(7): the later bind hides the earlier",
+            "scenario",
+            hole="zygote/root.c: show binds in the order of their paths, parents first",
+        ),
+        Attack(
+            "bind-swapped-for-symlink",
+            "files",
+            "CVE-2021-30465, CVE-2017-1002101",
+            "scenario",
+            hole="refuse fs_* paths below an fs_readwrite one, or resolve what lies below it without symlinks",
+        ),
+    ]
+
+
+def _remains() -> list[Attack]:
+    channels = {
+        "tmp": "tmpfs(5)",
+        "dev-shm": "shm_overview(7)",
+        "sysv-shm": "sysvipc(7)",
+        "sysv-sem": "sysvipc(7)",
+        "sysv-msg": "sysvipc(7)",
+        "nice": "setpriority(2)",
+        "stdin-signal": "fcntl(2) F_SETSIG: kept in the open file",
+        "stdin-flags": "fcntl(2) F_SETFL: kept in the open file",
+    }
+    return [
+        Attack(
+            f"left-{channel}",
+            "remains",
+            source,
+            "scenario",
+            (channel,),
+        )
+        for channel, source in channels.items()
+    ]
+
+
+ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_binds(), *_remains()]

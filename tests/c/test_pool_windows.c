@@ -1,0 +1,284 @@
+/*
+ * The pool's races, one chosen window at a time: what another thread would do between two steps is done there, by the
+ * thread that came to it. The files with the windows are part of this program, under other names: the janitor and the
+ * jobs go on using the library's.
+ */
+#include <signal.h>
+#include <stddef.h>
+
+#include "check.h"
+
+static _Thread_local void (*intrude)(void); /* cleared when it is run */
+static _Thread_local unsigned windows_to_go;
+
+static inline void window(void) {
+    if (intrude != NULL && windows_to_go-- == 0) {
+        void (*what)(void) = intrude;
+
+        intrude = NULL;
+        what();
+    }
+}
+
+static void at_window(unsigned number, void (*what)(void)) {
+    windows_to_go = number;
+    intrude = what;
+}
+
+#define SP_RING_WINDOW() window()
+#include "host/pool.h"
+
+#define sp_ledger_add windowed_ledger_add
+#define sp_pool_take_slot windowed_pool_take_slot
+#define sp_pool_free_slot windowed_pool_free_slot
+#define sp_pool_bury windowed_pool_bury
+#define sp_pool_fold_hits windowed_pool_fold_hits
+#define sp_pool_give_recycling_back windowed_pool_give_recycling_back
+#define sp_pool_ready windowed_pool_ready
+#define sp_pool_insert windowed_pool_insert
+#define sp_pool_evict_oldest windowed_pool_evict_oldest
+#define sp_pool_evict_one windowed_pool_evict_one
+#define sp_pool_evict_older windowed_pool_evict_older
+#define sp_warm windowed_warm
+#define sp_pool_open windowed_pool_open
+#define sp_pool_close windowed_pool_close
+#define sp_pool_free windowed_pool_free
+#define sp_snapshot windowed_snapshot
+#define sp_pool_owner_pid windowed_pool_owner_pid
+void sp_pool_free(sp_pool *pool);
+#include "host/pool.c"
+
+/* The windows of the files below are these, not the ring's. */
+static _Thread_local void (*in_retire)(void);
+static _Thread_local void (*in_decide)(void);
+
+static inline void pass(void (**what)(void)) {
+    void (*run)(void) = *what;
+
+    *what = NULL;
+    if (run != NULL) {
+        run();
+    }
+}
+
+static inline bool evict_oldest(sp_pool *pool) {
+    const bool evicted = sp_pool_evict_oldest(pool);
+
+    pass(&in_retire);
+    return evicted;
+}
+
+static inline void fold_hits(sp_pool *pool) {
+    sp_pool_fold_hits(pool);
+    pass(&in_decide);
+}
+
+#undef sp_pool_evict_oldest
+#undef sp_pool_fold_hits
+#define sp_pool_evict_oldest evict_oldest
+#define sp_pool_fold_hits fold_hits
+
+#define sp_abi windowed_abi
+#define sp_coarse_now windowed_coarse_now
+#define sp_lease_slot windowed_lease_slot
+#define sp_lease_begin windowed_lease_begin
+#define sp_lease_newest windowed_lease_newest
+#define sp_acquire windowed_acquire
+#define sp_release windowed_release
+#define sp_idle_len windowed_idle_len
+#define sp_lease_pid windowed_lease_pid
+#include "host/lease.c"
+
+#define sp_tickets_grant windowed_tickets_grant
+#define sp_tickets_hand_over windowed_tickets_hand_over
+#define sp_tickets_hand_failure windowed_tickets_hand_failure
+#define sp_tickets_close windowed_tickets_close
+#define sp_ticket_open windowed_ticket_open
+#define sp_ticket_poll windowed_ticket_poll
+#define sp_ticket_free windowed_ticket_free
+#include "host/ticket.c"
+
+#include "fake_pool.h"
+
+static struct fake_pool f;
+static int64_t spare;
+
+/* ---- close ---- */
+
+static void close_it(void) { CHECK(sp_pool_close(f.pool, 5000 * MS) == SP_OK); }
+
+/* Whatever an acquire that is overtaken by close() yields, it ends, and its sandbox does not outlive the pool. */
+static void close_at(unsigned number) {
+    int64_t handle = 0;
+
+    open_pool(&f, 0, 2, 0);
+    CHECK(sp_warm(f.pool, 2, &(sp_error){0}) == 2);
+    at_window(number, close_it);
+    handle = sp_acquire(f.pool);
+    CHECK(intrude == NULL);
+    CHECK(handle == SP_E_CLOSED || handle > 0);
+    CHECK(handle < 0 || use(f.pool, handle) == SP_E_CLOSED);
+    shut_pool(&f);
+}
+
+static unsigned close_window;
+
+static void close_in_the_window(void) { close_at(close_window); }
+
+/* In a child: should the acquire spin, it is ended there. */
+static void close_may_come_at_any_time_of_an_acquire(void) {
+    for (close_window = 0; close_window < 4; close_window++) { /* the last: claimed, not yet a lease */
+        CHECK(in_child(close_in_the_window, 5) == 0);
+    }
+}
+
+static int64_t released;
+
+static void release_under_close(void) {
+    open_pool(&f, 0, 2, 0);
+    CHECK(sp_warm(f.pool, 2, &(sp_error){0}) == 2);
+    released = sp_acquire(f.pool);
+    at_window(close_window, close_it);
+    CHECK(sp_release(f.pool, released) == SP_OK);
+    CHECK(intrude == NULL);
+    shut_pool(&f);
+}
+
+static void close_may_come_at_any_time_of_a_release(void) {
+    for (close_window = 0; close_window < 2; close_window++) { /* before its push, in it */
+        CHECK(in_child(release_under_close, 5) == 0);
+    }
+}
+
+/* ---- max_size ---- */
+
+static void release_the_spare(void) { CHECK(sp_release(f.pool, spare) == SP_OK); }
+
+static void check_bounds(void) {
+    const sp_stats s = stats_of(f.pool);
+
+    CHECK(s.idle_count <= f.pool->options.max_size);
+    CHECK(s.created_count - s.evict_count == (uint64_t)s.idle_count + s.in_use_count);
+}
+
+/* A used lease ends at capacity and evicts the oldest; its place is taken by an unused one that comes back. */
+static void a_used_and_an_unused_release_do_not_overfill(void) {
+    int64_t used = 0;
+
+    open_pool(&f, 1, 1, 0);
+    sp_fake_hold(f.launcher, 0);
+    used = acquire(f.pool, -1);
+    spare = acquire(f.pool, -1);
+    CHECK(use(f.pool, used) == 0);
+    CHECK(REACHED(stats_of(f.pool).idle_count == 1, 5000)); /* the refill to min_size */
+    sp_fake_hold(f.launcher, 1);
+    in_retire = release_the_spare;
+    CHECK(sp_release(f.pool, used) == SP_OK);
+    CHECK(in_retire == NULL);
+    check_bounds();
+    sp_fake_hold(f.launcher, 0);
+    CHECK(REACHED(stats_of(f.pool).recycling_count == 0, 5000));
+    check_bounds();
+    shut_pool(&f);
+}
+
+/* The janitor looks for a dead entry that is not in the ring, and holds a permit while it looks. */
+static void a_vain_eviction_does_not_overfill(void) {
+    int64_t other = 0;
+
+    open_pool(&f, 0, 1, 0);
+    other = acquire(f.pool, -1); /* never was in the ring, so that it is looked for */
+    spare = acquire(f.pool, -1);
+    CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
+    at_window(0, release_the_spare);
+    pthread_mutex_lock(&f.pool->lock);
+    CHECK(!sp_pool_evict_one(f.pool, slot_of(other)));
+    pthread_mutex_unlock(&f.pool->lock);
+    CHECK(intrude == NULL);
+    check_bounds();
+    CHECK(sp_release(f.pool, other) == SP_OK);
+    check_bounds();
+    shut_pool(&f);
+}
+
+/* ---- max_in_use ---- */
+
+static void acquire_the_spare(void) { spare = sp_acquire(f.pool); }
+
+/* The ticket may have the last place, and is about to take it. */
+static void a_ticket_and_an_acquire_do_not_share_the_last_place(void) {
+    sp_ticket *ticket = NULL;
+    int64_t handle = 0;
+
+    open_pool(&f, 2, 2, 1);
+    in_decide = acquire_the_spare;
+    ticket = open_ticket(f.pool, 0);
+    CHECK(in_decide == NULL);
+    CHECK(stats_of(f.pool).in_use_count <= 1);
+    handle = poll_ticket(ticket);
+    sp_ticket_free(ticket);
+    CHECK((handle > 0) != (spare > 0));
+    CHECK(sp_release(f.pool, handle > 0 ? handle : spare) == SP_OK);
+    CHECK(stats_of(f.pool).waiting_count == 0 && stats_of(f.pool).in_use_count == 0);
+    shut_pool(&f);
+}
+
+/* ---- deaths ---- */
+
+static void die_and_be_noticed(void) {
+    CHECK(sp_fake_kill(f.launcher, 1) == SP_OK);
+    sleep_ns(100 * MS); /* the janitor hears of it meanwhile, and finds neither an idle entry nor a lease */
+}
+
+/* No dead one is left among the idle, and the next lease is alive. */
+static void check_next_is_alive(void) {
+    int64_t handle = 0;
+
+    CHECK(REACHED(stats_of(f.pool).recycling_count == 0 && sp_fake_live(f.launcher) == stats_of(f.pool).idle_count,
+                  1000));
+    handle = acquire(f.pool, -1);
+    CHECK(handle > 0 && sp_lease_pid(f.pool, handle) == 2);
+}
+
+static void a_death_during_an_acquire_is_not_forgotten(void) {
+    for (unsigned number = 0; number < 4; number++) {
+        int64_t handle = 0;
+
+        open_pool(&f, 0, 1, 0); /* none to refill, so that the janitor has no other reason to look */
+        CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
+        at_window(number, die_and_be_noticed);
+        handle = sp_acquire(f.pool);
+        CHECK(intrude == NULL);
+        sleep_ns(20 * MS);
+        CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
+        check_next_is_alive();
+        shut_pool(&f);
+    }
+}
+
+static void a_death_during_a_release_is_not_forgotten(void) {
+    for (unsigned number = 0; number < 2; number++) {
+        int64_t handle = 0;
+
+        open_pool(&f, 0, 1, 0);
+        CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
+        handle = sp_acquire(f.pool);
+        at_window(number, die_and_be_noticed); /* not a lease any more, not yet in the ring */
+        CHECK(sp_release(f.pool, handle) == SP_OK);
+        CHECK(intrude == NULL);
+        check_next_is_alive();
+        shut_pool(&f);
+    }
+}
+
+int main(void) {
+    check_deadline(90);
+    RUN(close_may_come_at_any_time_of_an_acquire);
+    RUN(close_may_come_at_any_time_of_a_release);
+    RUN(a_used_and_an_unused_release_do_not_overfill);
+    RUN(a_vain_eviction_does_not_overfill);
+    RUN(a_ticket_and_an_acquire_do_not_share_the_last_place);
+    RUN(a_death_during_an_acquire_is_not_forgotten);
+    RUN(a_death_during_a_release_is_not_forgotten);
+    return check_report();
+}

@@ -1,0 +1,514 @@
+/* A hostile init at the far end of a control socket: refused, nothing leaks, and the pool goes on. */
+#include "host/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "common/stage.h"
+#include "fake_pool.h"
+
+/* ---- what it can say ---- */
+
+static void say(int sock, const struct sp_record *record) {
+    (void)sp_packet_send(sock, &(struct sp_outgoing){.record = record}, 0);
+}
+
+static void say_ack(int sock, uint32_t id) { say(sock, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}); }
+
+static void say_exited(int sock, uint32_t id) {
+    say(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited.id = id});
+}
+
+static void say_failed(int sock, uint32_t id) {
+    say(sock, &(struct sp_record){.type = SP_REC_FAILED, .u.failed = {.id = id, .stage = 1}});
+}
+
+static void exited_before_ack(int sock, uint32_t id) { say_exited(sock, id); }
+static void failed_before_ack(int sock, uint32_t id) { say_failed(sock, id); }
+static void ack_of_the_next(int sock, uint32_t id) { say_ack(sock, id + 1); }
+static void ack_of_the_last(int sock, uint32_t id) { say_ack(sock, id - 1); }
+
+/* All that the command before this one was answered with. */
+static void replay(int sock, uint32_t id) {
+    say_ack(sock, id - 1);
+    say_exited(sock, id - 1);
+}
+
+static void two_acks(int sock, uint32_t id) {
+    say_ack(sock, id);
+    say_ack(sock, id);
+}
+
+static void exited_of_the_last(int sock, uint32_t id) {
+    say_ack(sock, id);
+    say_exited(sock, id - 1);
+}
+
+static void failed_of_the_next(int sock, uint32_t id) {
+    say_ack(sock, id);
+    say_failed(sock, id + 1);
+}
+
+static void unknown_type(int sock, uint32_t id) {
+    uint8_t bytes[SP_RECORD_SIZE];
+
+    sp_wire_pack(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, bytes);
+    bytes[6] = SP_REC_TYPE_END;
+    send_raw(sock, bytes, sizeof bytes, -1, 0);
+}
+
+static void raw_ack(int sock, uint32_t id, size_t len, unsigned n_fds) {
+    uint8_t bytes[SP_RECORD_SIZE + 1] = {0};
+
+    sp_wire_pack(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, bytes);
+    send_raw(sock, bytes, len, sock, n_fds);
+}
+
+static void short_packet(int sock, uint32_t id) { raw_ack(sock, id, SP_RECORD_SIZE - 1, 0); }
+static void long_packet(int sock, uint32_t id) { raw_ack(sock, id, SP_RECORD_SIZE + 1, 0); }
+static void one_byte(int sock, uint32_t id) { raw_ack(sock, id, 1, 0); }
+static void one_fd(int sock, uint32_t id) { raw_ack(sock, id, SP_RECORD_SIZE, 1); }
+static void three_fds(int sock, uint32_t id) { raw_ack(sock, id, SP_RECORD_SIZE, 3); }
+static void many_fds(int sock, uint32_t id) { raw_ack(sock, id, SP_RECORD_SIZE, RAW_FDS); }
+static void short_with_fds(int sock, uint32_t id) { raw_ack(sock, id, 1, 3); }
+static void empty_packet(int sock, uint32_t id) { raw_ack(sock, id, 0, 0); }
+static void empty_with_fds(int sock, uint32_t id) { raw_ack(sock, id, 0, 3); }
+
+static void exited_with_an_fd(int sock, uint32_t id) {
+    uint8_t bytes[SP_RECORD_SIZE];
+
+    say_ack(sock, id);
+    sp_wire_pack(&(struct sp_record){.type = SP_REC_EXITED, .u.exited.id = id}, bytes);
+    send_raw(sock, bytes, sizeof bytes, sock, 1);
+}
+
+static void stopped_status(int sock, uint32_t id) {
+    say_ack(sock, id);
+    say(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = 0x137f}});
+}
+
+static void the_hosts_own_words(int sock, uint32_t id) {
+    say_ack(sock, id);
+    say(sock, &(struct sp_record){.type = SP_REC_EXEC, .u.exec = {.id = id, .argc = 1, .payload_len = 2}});
+}
+
+static void ready_again(int sock, uint32_t id) {
+    (void)id;
+    say(sock, &(struct sp_record){.type = SP_REC_READY});
+}
+
+static void created_again(int sock, uint32_t id) {
+    (void)id;
+    say(sock, &(struct sp_record){.type = SP_REC_CREATED});
+}
+
+/* As much as the socket takes. */
+static void flood(int sock, uint32_t id) {
+    static const char junk[64 * 1024] = {0};
+
+    say_ack(sock, id);
+    while (send(sock, junk, sizeof junk, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
+    }
+}
+
+static void hang_up(int sock, uint32_t id) {
+    say_ack(sock, id);
+    (void)shutdown(sock, SHUT_RDWR);
+}
+
+static const struct attack {
+    const char *name;
+    void (*run)(int sock, uint32_t id);
+    unsigned sound; /* records that are as they should be before the one that is not */
+    int refusal;
+} attacks[] = {
+#define ATTACK(name, sound, refusal) {#name, name, sound, refusal}
+    ATTACK(exited_before_ack, 0, -EBADMSG),
+    ATTACK(failed_before_ack, 0, -EBADMSG),
+    ATTACK(ack_of_the_next, 0, -EBADMSG),
+    ATTACK(ack_of_the_last, 0, -EBADMSG),
+    ATTACK(replay, 0, -EBADMSG),
+    ATTACK(two_acks, 1, -EBADMSG),
+    ATTACK(exited_of_the_last, 1, -EBADMSG),
+    ATTACK(failed_of_the_next, 1, -EBADMSG),
+    ATTACK(unknown_type, 0, -EBADMSG),
+    ATTACK(short_packet, 0, -EBADMSG),
+    ATTACK(long_packet, 0, -EBADMSG),
+    ATTACK(one_byte, 0, -EBADMSG),
+    ATTACK(one_fd, 0, -EBADMSG),
+    ATTACK(three_fds, 0, -EBADMSG),
+    ATTACK(many_fds, 0, -EBADMSG),
+    ATTACK(short_with_fds, 0, -EBADMSG),
+    ATTACK(empty_packet, 0, -ECONNRESET),
+    ATTACK(empty_with_fds, 0, -ECONNRESET),
+    ATTACK(exited_with_an_fd, 1, -EBADMSG),
+    ATTACK(stopped_status, 1, -EBADMSG),
+    ATTACK(the_hosts_own_words, 1, -EBADMSG),
+    ATTACK(ready_again, 0, -EBADMSG),
+    ATTACK(created_again, 0, -EBADMSG),
+    ATTACK(flood, 1, -EBADMSG),
+    ATTACK(hang_up, 1, -ECONNRESET),
+};
+
+#define ATTACKS (sizeof attacks / sizeof attacks[0])
+
+static void name_if_failed(const char *name, unsigned failures) {
+    if (atomic_load(&check_failures) != failures) {
+        (void)fprintf(stderr, "  under the attack %s\n", name);
+    }
+}
+
+/* ---- against a session ---- */
+
+struct duel {
+    struct sp_session session; /* without a launcher: only its socket is used */
+    int far_end;
+    unsigned fds_before;
+};
+
+static void begin_duel(struct duel *d) {
+    int pair[2];
+
+    d->fds_before = count_fds();
+    make_pair(pair);
+    CHECK(sp_fd_show_sender(pair[0]) == 0); /* as sp_control_pair() does */
+    d->session = (struct sp_session){.control = pair[0], .pidfd = -1};
+    d->far_end = pair[1];
+}
+
+static void end_duel(struct duel *d) {
+    sp_fd_close(&d->session.control);
+    sp_fd_close(&d->far_end);
+    CHECK(count_fds() == d->fds_before);
+}
+
+static void request(struct duel *d) {
+    struct sp_packet packet;
+    char buf[64];
+    const int fds[2] = {d->far_end, d->far_end};
+    const struct sp_session_exec exec = {.argc = 1, .cwd = "/tmp", .argv = "x", .argv_len = 2, .fds = fds};
+
+    CHECK(sp_session_send_exec(&d->session, &exec, 0) == 0);
+    CHECK(sp_packet_recv(d->far_end, &packet, buf, sizeof buf) == 0);
+    CHECK(packet.record.type == SP_REC_EXEC && packet.record.u.exec.id == d->session.last_id && packet.n_fds == 2);
+    sp_packet_close(&packet);
+}
+
+/* Reads to the first refusal. Records before it are counted. */
+static int hear(struct duel *d, unsigned *sound) {
+    struct sp_record record;
+    int rc = 0;
+
+    for (*sound = 0; (rc = sp_session_recv(&d->session, &record)) == 0; ++*sound) {
+    }
+    return rc;
+}
+
+static void answered_well(struct duel *d) {
+    unsigned sound = 0;
+
+    request(d);
+    say_ack(d->far_end, d->session.last_id);
+    say_exited(d->far_end, d->session.last_id);
+    CHECK(hear(d, &sound) == -EAGAIN && sound == 2);
+}
+
+static void sound_answers_are_heard(void) {
+    struct duel d;
+    struct sp_record record;
+
+    begin_duel(&d);
+    CHECK(sp_session_recv(&d.session, &record) == -EAGAIN);
+    answered_well(&d);
+    answered_well(&d);
+    request(&d);
+    say_ack(d.far_end, 3);
+    say(d.far_end,
+        &(struct sp_record){.type = SP_REC_FAILED, .u.failed = {.id = 3, .stage = 4, .err = ENOENT, .detail = "no"}});
+    CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_ACK);
+    CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_FAILED);
+    CHECK(record.u.failed.stage == 4 && record.u.failed.err == ENOENT && record.u.failed.detail[0] == 'n');
+    end_duel(&d);
+}
+
+static void every_attack_is_refused(void) {
+    for (unsigned i = 0; i < ATTACKS; i++) {
+        const unsigned failures = atomic_load(&check_failures);
+        struct duel d;
+        unsigned sound = 0;
+
+        begin_duel(&d);
+        answered_well(&d); /* so that there is an id before this one */
+        request(&d);
+        attacks[i].run(d.far_end, d.session.last_id);
+        CHECK(hear(&d, &sound) == attacks[i].refusal);
+        CHECK(sound == attacks[i].sound);
+        end_duel(&d);
+        name_if_failed(attacks[i].name, failures);
+    }
+}
+
+/* "ACK, then FAILED or EXITED": one of them, once. */
+static void the_end_is_told_once(void) {
+    static void (*const ends[])(int, uint32_t) = {say_exited, say_failed, say_ack};
+
+    for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        struct duel d;
+        unsigned sound = 0;
+
+        begin_duel(&d);
+        answered_well(&d);
+        ends[i](d.far_end, d.session.last_id);
+        CHECK(hear(&d, &sound) == -EBADMSG && sound == 0);
+        end_duel(&d);
+    }
+}
+
+static void nothing_is_expected_before_a_request(void) {
+    static void (*const words[])(int, uint32_t) = {say_ack, say_exited, say_failed};
+
+    for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
+        struct duel d;
+        unsigned sound = 0;
+
+        begin_duel(&d);
+        words[i](d.far_end, 0); /* as the first request's id is 1 */
+        CHECK(hear(&d, &sound) == -EBADMSG && sound == 0);
+        end_duel(&d);
+    }
+}
+
+static void a_check_does_not_believe_it_either(void) {
+    const struct sp_check check = {.argc = 1, .argv = "/bin/true", .argv_len = sizeof "/bin/true"};
+
+    for (unsigned i = 0; i < ATTACKS; i++) {
+        const unsigned failures = atomic_load(&check_failures);
+        struct duel d;
+        int status = -1;
+
+        begin_duel(&d);
+        answered_well(&d);
+        CHECK(sp_session_check_begin(&d.session, &check) == 0);
+        attacks[i].run(d.far_end, d.session.last_id);
+        CHECK(sp_session_check_step(&d.session, &status) < 0 && status == -1);
+        end_duel(&d);
+        name_if_failed(attacks[i].name, failures);
+    }
+}
+
+/* ---- against a pool ---- */
+
+/* From here on the test is the init of this lease; the fake one sees a hang-up. The far end. */
+static int take_over_control(sp_pool *pool, int64_t handle) {
+    int pair[2];
+
+    make_pair(pair);
+    CHECK(dup2(pair[0], pool->slots[slot_of(handle)].session->control) != -1);
+    sp_fd_close(&pair[0]);
+    return pair[1];
+}
+
+/* A job whose init answers with this attack. What finish says. */
+static int run_under(sp_pool *pool, int64_t handle, int far_end, const struct attack *attack, sp_exec_result *result) {
+    const sp_exec_request exec = request_for(10000 * MS);
+    sp_job *job = NULL;
+    sp_error error;
+    int rc = sp_job_start(pool, handle, &exec, &job, &error);
+
+    CHECK(rc == SP_OK);
+    if (rc == SP_OK) {
+        attack->run(far_end, pool->slots[slot_of(handle)].session->last_id);
+        CHECK(sp_job_poll(job) == SP_OK);
+        rc = sp_job_finish(job, result, &error);
+    }
+    sp_job_free(job);
+    return rc;
+}
+
+static void the_pool_works_on(struct fake_pool *f, int64_t handle) {
+    CHECK(use(f->pool, handle) == SP_E_LOST);
+    CHECK(sp_release(f->pool, handle) == SP_OK);
+    CHECK(REACHED(stats_of(f->pool).idle_count == 1 && stats_of(f->pool).recycling_count == 0, 5000));
+    handle = sp_acquire(f->pool);
+    CHECK(handle > 0 && use(f->pool, handle) == 0);
+    CHECK(sp_release(f->pool, handle) == SP_OK);
+}
+
+static void an_attacked_job_is_lost(void) {
+    for (unsigned i = 0; i < ATTACKS; i++) {
+        const unsigned failures = atomic_load(&check_failures);
+        struct fake_pool f;
+        sp_exec_result result;
+        int64_t handle = 0;
+        int far_end = -1;
+
+        open_pool(&f, 0, 2, 0);
+        handle = acquire(f.pool, -1);
+        CHECK(use(f.pool, handle) == 0); /* used: nothing is replaced silently any more */
+        CHECK(sp_fake_live(f.launcher) == 1);
+        far_end = take_over_control(f.pool, handle);
+        CHECK(run_under(f.pool, handle, far_end, &attacks[i], &result) == SP_E_LOST);
+        CHECK(sp_fake_live(f.launcher) == 0); /* killed */
+        sp_fd_close(&far_end);
+        the_pool_works_on(&f, handle);
+        shut_pool(&f);
+        name_if_failed(attacks[i].name, failures);
+    }
+}
+
+/* Not acknowledged, so nothing has started: an unused lease gets another sandbox. Acknowledged: lost. */
+static void an_unused_lease_gets_another_before_the_ack(void) {
+    for (unsigned i = 0; i < ATTACKS; i++) {
+        const unsigned failures = atomic_load(&check_failures);
+        const bool acked = attacks[i].sound != 0;
+        struct fake_pool f;
+        sp_exec_result result = {.exit_code = -2};
+        int64_t handle = 0;
+        int far_end = -1;
+
+        open_pool(&f, 1, 1, 0);
+        handle = acquire(f.pool, -1);
+        far_end = take_over_control(f.pool, handle);
+        CHECK(run_under(f.pool, handle, far_end, &attacks[i], &result) == (acked ? SP_E_LOST : SP_OK));
+        CHECK(acked || result.exit_code == 0);
+        sp_fd_close(&far_end);
+        CHECK(sp_release(f.pool, handle) == SP_OK);
+        CHECK(REACHED(stats_of(f.pool).idle_count == 1, 5000));
+        shut_pool(&f);
+        name_if_failed(attacks[i].name, failures);
+    }
+}
+
+/* The second EXITED lies in the socket when the next command is asked for. */
+static void a_second_end_spoils_the_next_command(void) {
+    const struct attack twice = {"exited twice", say_exited, 0, 0};
+    const sp_exec_request exec = request_for(10000 * MS);
+    struct fake_pool f;
+    sp_exec_result result = {0};
+    sp_job *job = NULL;
+    sp_error error;
+    int far_end = -1;
+
+    open_pool(&f, 1, 1, 0);
+    const int64_t handle = acquire(f.pool, -1);
+    far_end = take_over_control(f.pool, handle);
+    CHECK(sp_job_start(f.pool, handle, &exec, &job, &error) == SP_OK);
+    say_ack(far_end, 1);
+    say(far_end, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = 1, .status = 7 << 8}});
+    say_exited(far_end, 1);
+    CHECK(sp_job_poll(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK && result.exit_code == 7);
+    sp_job_free(job);
+    CHECK(run_under(f.pool, handle, far_end, &twice, &result) == SP_E_LOST);
+    sp_fd_close(&far_end);
+    the_pool_works_on(&f, handle);
+    shut_pool(&f);
+}
+
+/* ---- a launcher whose every init dies of its first request ---- */
+
+#define BIRTHS_MAX 64
+#define BIRTHS_FAIR 8 /* a few attempts are fair; without a bound it comes to BIRTHS_MAX */
+
+static struct dying {
+    struct sp_launcher base;
+    atomic_int births;
+    int far_ends[BIRTHS_MAX];
+    pthread_t inits[BIRTHS_MAX];
+} dying;
+
+static void *die_of_a_request(void *far_end) {
+    struct sp_packet packet;
+    char buf[256];
+
+    CHECK(sp_wait_fd(*(int *)far_end, POLLIN, SP_NEVER) == 0);
+    (void)sp_packet_recv(*(int *)far_end, &packet, buf, sizeof buf);
+    sp_packet_close(&packet);
+    sp_fd_close(far_end);
+    return NULL;
+}
+
+static int dying_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    const int n = atomic_fetch_add(&dying.births, 1);
+    int pair[2];
+
+    (void)launcher;
+    if (n >= BIRTHS_MAX) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_CLONE, EAGAIN, "enough");
+    }
+    make_pair(pair);
+    birth->session->control = pair[0];
+    birth->session->pidfd = eventfd(0, EFD_CLOEXEC);
+    dying.far_ends[n] = pair[1];
+    return pthread_create(&dying.inits[n], NULL, die_of_a_request, &dying.far_ends[n]) == 0 ? 0 : SP_E_CREATE;
+}
+
+static int dying_step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    (void)launcher;
+    (void)birth;
+    (void)error;
+    return 0;
+}
+
+static void dying_kill(struct sp_session *session) { (void)session; }
+
+static void dying_shutdown(sp_launcher *launcher, int64_t deadline) {
+    (void)launcher;
+    (void)deadline;
+}
+
+static void dying_free(sp_launcher *launcher) { (void)launcher; }
+
+static const struct sp_launch_ops dying_ops = {
+    .begin = dying_begin,
+    .step = dying_step,
+    .check_begin = sp_session_check_begin,
+    .check_step = sp_session_check_step,
+    .kill = dying_kill,
+    .shutdown = dying_shutdown,
+    .free = dying_free,
+};
+
+static void replacements_come_to_an_end(void) {
+    const sp_pool_options options = pool_options(0, 1, 0);
+    const unsigned fds_before = count_fds();
+    sp_error error;
+    sp_pool *pool = NULL;
+    int64_t handle = 0;
+    int births = 0;
+
+    dying.base = (struct sp_launcher){.ops = &dying_ops, .refs = 1};
+    pool = sp_pool_open(&dying.base, &options, &error);
+    if (pool == NULL) {
+        abort();
+    }
+    handle = acquire(pool, -1);
+    CHECK(handle > 0 && use(pool, handle) == SP_E_LOST);
+    births = atomic_load(&dying.births);
+    CHECK(births <= BIRTHS_FAIR);
+    sp_pool_free(pool);
+    births = births < BIRTHS_MAX ? births : BIRTHS_MAX;
+    for (int i = 0; i < births; i++) {
+        CHECK(pthread_join(dying.inits[i], NULL) == 0);
+    }
+    CHECK(count_fds() == fds_before);
+}
+
+int main(void) {
+    check_deadline(60);
+    RUN(sound_answers_are_heard);
+    RUN(every_attack_is_refused);
+    RUN(the_end_is_told_once);
+    RUN(nothing_is_expected_before_a_request);
+    RUN(a_check_does_not_believe_it_either);
+    RUN(an_attacked_job_is_lost);
+    RUN(an_unused_lease_gets_another_before_the_ack);
+    RUN(a_second_end_spoils_the_next_command);
+    RUN(replacements_come_to_an_end);
+    return check_report();
+}

@@ -1,0 +1,106 @@
+"""Every attack of attack/table.py succeeds on its control and fails inside, as root and as an ordinary user.
+
+What is known to be open carries its remedy in the table, and is expected to fail, strictly: who closes it has to say so
+there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "attack"
+sys.path.insert(0, str(HERE))
+
+from table import ATTACKS, BOTH, ROOT, Attack  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the attacks are on Linux's mechanisms")
+
+NOBODY = 65534
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+Verdict = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    """The compiled probes; and, when root can make them, programs that gain something when they are started."""
+    path = Path(tempfile.mkdtemp(prefix="sandpool-attack-", dir="/var/tmp"))
+    # Each user makes a directory of its own here.
+    path.chmod(0o1777)
+    for name in ("programs", "gaining"):
+        (path / name).mkdir(mode=0o755)
+    compile_ = ["cc", "-std=gnu11", "-O1", "-static", "-Wall", "-Wextra", "-Werror"]
+    for source in sorted(HERE.glob("*.c")):
+        subprocess.run([*compile_, "-o", path / "programs" / source.stem, source], check=True)
+    if os.geteuid() == 0:
+        for name in ("setuid", "filecap"):
+            shutil.copy(path / "programs" / "gain", path / "gaining" / name)
+        (path / "gaining" / "setuid").chmod(0o4755)
+        # capabilities(7), VFS_CAP_REVISION_2: effective, CAP_NET_RAW
+        capability = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
+        os.setxattr(path / "gaining" / "filecap", "security.capability", capability)
+    yield path
+    shutil.rmtree(path)
+
+
+def run_as(base: Path, user: str) -> dict[str, Verdict]:
+    switch = AS_NOBODY if user != ROOT and os.geteuid() == 0 else []
+    result = subprocess.run(
+        [*switch, sys.executable, HERE / "run.py", base, user],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    return {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}
+
+
+@pytest.fixture(scope="session")
+def verdicts_of(base: Path) -> Callable[[str], dict[str, Verdict]]:
+    """All verdicts of one user, from one run."""
+    return functools.lru_cache(maxsize=None)(functools.partial(run_as, base))
+
+
+def cases() -> Iterator[object]:
+    for user in BOTH:
+        for attack in ATTACKS:
+            if user not in attack.users:
+                continue
+            marks = []
+            if user == ROOT and os.geteuid() != 0:
+                marks.append(pytest.mark.skip(reason="needs root"))
+            if attack.program == "files" and attack.args[-1].startswith("{gaining}") and os.geteuid() != 0:
+                marks.append(pytest.mark.skip(reason="only root can make a file that gains something"))
+            if attack.hole and user in attack.hole_for:
+                marks.append(pytest.mark.xfail(raises=StillOpenError, strict=True, reason=attack.hole))
+            yield pytest.param(user, attack, marks=marks, id=f"{user}-{attack.name}")
+
+
+class StillOpenError(AssertionError):
+    """REACHED inside."""
+
+
+@pytest.mark.parametrize(("user", "attack"), list(cases()))
+def test_attack(verdicts_of: Callable[[str], dict[str, Verdict]], user: str, attack: Attack) -> None:
+    verdict = verdicts_of(user)[attack.name]
+    assert verdict["control"].startswith("REACHED "), f"the control proves nothing: {verdict['control']}"
+    if verdict["inside"].startswith("REACHED "):
+        raise StillOpenError(verdict["inside"])
+    assert verdict["inside"].startswith("HELD "), verdict["inside"]
+
+
+def test_names_are_unique() -> None:
+    names = [attack.name for attack in ATTACKS]
+    assert len(names) == len(set(names))
