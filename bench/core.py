@@ -43,7 +43,8 @@ def _built() -> tuple[Path, tempfile.TemporaryDirectory[str]]:
 def time_core(idle: int, batches: int, batch: int) -> list[float]:
     """Seconds per acquire + release, one figure per batch."""
     program, _ = _built()
-    done = subprocess.run(
-        [program, str(idle), str(batches), str(batch)], capture_output=True, text=True, check=True
-    )
+    command = [str(program), str(idle), str(batches), str(batch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"pool_bench {idle} exits with {done.returncode}: {done.stderr.strip()}")
     return [float(line) / 1e9 for line in done.stdout.split()]

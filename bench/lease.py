@@ -14,15 +14,19 @@ from peers import result_is
 from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult
 
 OURS = "pysandpool"
+SPARE = 8  # more than any row leases at a time
 SETTLE_POLL = 0.0002
 SETTLE_LIMIT = 10.0
 
 
 def open_pool(size: int, config: SandboxConfig | None = None) -> SandboxPool:
-    """A pool that keeps exactly `size` sandboxes and never expires them."""
-    return SandboxPool(
-        config or SandboxConfig(), PoolConfig(min_size=size, max_size=size, max_idle_duration=None)
-    )
+    """A pool with `size` idle sandboxes that never expire.
+
+    It has room for those that are leased: with `max_size == min_size` the janitor would fill a lease's place at once,
+    and the lease's return would evict one, so that every job would cost two sandboxes.
+    """
+    room = PoolConfig(min_size=size, max_size=size + SPARE, max_idle_duration=None)
+    return SandboxPool(config or SandboxConfig(), room)
 
 
 def settle(pool: SandboxPool) -> None:

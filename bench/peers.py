@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ ECHO_OUT = b"hello\n"
 TRUE = ["/bin/true"]
 
 SUBPROCESS = "subprocess.run"
+BARE = "bare posix_spawn"
 BWRAP = "bwrap"
 BWRAP_OPTIONS = (
     "--unshare-all",
@@ -29,6 +31,12 @@ BWRAP_OPTIONS = (
     *("--dev", "/dev"),
     *("--tmpfs", "/tmp"),
 )
+
+
+# Everybody runs the same program: where LANG names another locale than C, glibc opens a dozen files for it at each
+# start, which a sandbox's own environment does not ask for.
+os.environ.update(LANG="C", LC_CTYPE="C.UTF-8")
+os.environ.pop("LC_ALL", None)
 
 
 def result_is(stdout: bytes) -> Callable[[SandboxResult], None]:
@@ -56,6 +64,23 @@ def spawn(cmd: Sequence[str], stdout: bytes, timeout: float | None = None) -> Co
         return subprocess.run(cmd, capture_output=True, timeout=timeout, check=False)
 
     return Contender(SUBPROCESS, run, completed_is(stdout))
+
+
+def _bare_run(cmd: Sequence[str]) -> Completed:
+    """A spawn, two pipes and a wait: what nobody who captures output can be faster than. For short outputs only."""
+    (out, out_far), (err, err_far) = os.pipe(), os.pipe()
+    to = [(os.POSIX_SPAWN_DUP2, out_far, 1), (os.POSIX_SPAWN_DUP2, err_far, 2)]  # the pipes themselves are CLOEXEC
+    pid = os.posix_spawn(cmd[0], list(cmd), os.environ, file_actions=to)
+    os.close(out_far)
+    os.close(err_far)
+    with open(out, "rb", buffering=0) as stdout, open(err, "rb", buffering=0) as stderr:
+        captured = stdout.readall(), stderr.readall()
+    _, status = os.waitpid(pid, 0)
+    return Completed(cmd, os.waitstatus_to_exitcode(status), *captured)
+
+
+def bare(cmd: Sequence[str], stdout: bytes) -> Contender:
+    return Contender(BARE, lambda: _bare_run(cmd), completed_is(stdout))
 
 
 @functools.cache

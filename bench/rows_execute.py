@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from lease import OURS, job, open_pool, settle
 from measure import Contender, Distribution, interleave, rest
-from peers import BWRAP, ECHO, ECHO_OUT, SUBPROCESS, TRUE, Completed, bwrap, completed_is, result_is, spawn
+from peers import BARE, BWRAP, ECHO, ECHO_OUT, SUBPROCESS, TRUE, Completed, bare, bwrap, completed_is, result_is, spawn
 from row import Bench, Budget, Effort, Row
 
 from pysandpool import Sandbox, SandboxConfig, SandboxResult
@@ -17,17 +17,20 @@ TIMEOUT = 10.0
 UNCAPTURED = "subprocess.run(stdout=DEVNULL, timeout=10)"
 
 
-def _beside_bwrap(times: Mapping[str, Sequence[float]]) -> str:
-    if BWRAP not in times:
-        return "bwrap does not run here"
-    peer, bare = (Distribution.of(times[name]).p50 for name in (BWRAP, SUBPROCESS))
-    return f"{BWRAP} in the same rounds: {peer * 1e3:.2f} ms, {peer / bare:.1f} x {SUBPROCESS}"
+def _others(times: Mapping[str, Sequence[float]]) -> str:
+    """The rest of the round: the bare spawn, and bubblewrap where it runs."""
+    p50 = {name: Distribution.of(samples).p50 for name, samples in times.items()}
+    return "in the same rounds: " + ", ".join(
+        f"{name} {p50[name] * 1e3:.2f} ms ({p50[name] / p50[SUBPROCESS]:.2f} x {SUBPROCESS})"
+        for name in (BARE, BWRAP)
+        if name in p50
+    )
 
 
 def echo(effort: Effort) -> list[Row]:
     with open_pool(POOL_SIZE) as pool:
         times = interleave(
-            [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT), *bwrap(ECHO, ECHO_OUT)],
+            [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT), bare(ECHO, ECHO_OUT), *bwrap(ECHO, ECHO_OUT)],
             effort.samples(1000, 100),
             settle=lambda: settle(pool),
         )
@@ -42,7 +45,7 @@ def echo(effort: Effort) -> list[Row]:
             samples=samples,
             baseline=Distribution.of(times[SUBPROCESS]).p50,
             against=SUBPROCESS,
-            note=_beside_bwrap(times),
+            note=_others(times),
         )
     ]
 
@@ -92,7 +95,7 @@ def one_off(config: SandboxConfig) -> Contender:
 def cold(effort: Effort) -> list[Row]:
     """Nothing is warm but the zygote, which the warm-up rounds start."""
     times = interleave(
-        [one_off(SandboxConfig()), spawn(TRUE, b""), *bwrap(TRUE, b"")],
+        [one_off(SandboxConfig()), spawn(TRUE, b""), bare(TRUE, b""), *bwrap(TRUE, b"")],
         effort.samples(1000, 100),
         settle=rest,
     )
@@ -108,6 +111,7 @@ def cold(effort: Effort) -> list[Row]:
             samples=samples,
             baseline=Distribution.of(times[peer]).p50,
             against=peer,
+            note=_others(times) if peer == SUBPROCESS else "",
         )
 
     rows = [row("cold", SUBPROCESS, 1.5)]

@@ -17,13 +17,14 @@ STEADY_LIMIT = 15.0
 
 
 def used_bytes() -> int:
-    """MemTotal - MemAvailable, plus the slab that MemAvailable counts as free because it could be reclaimed:
-    the inodes and dentries of a live sandbox's mounts cannot."""
+    """All memory that is neither free nor file cache. MemAvailable would call a live sandbox's inodes and dentries
+    free, because slab of their kind can be reclaimed, and would move with other programs' files."""
     fields = {}
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         name, value = line.split(":")
         fields[name] = int(value.split()[0]) * 1024
-    return fields["MemTotal"] - fields["MemAvailable"] + fields["KReclaimable"]
+    file_cache = fields["Buffers"] + fields["Cached"] - fields["Shmem"]
+    return fields["MemTotal"] - fields["MemFree"] - file_cache
 
 
 def _steady() -> int:
@@ -60,7 +61,7 @@ def idle_memory(effort: Effort) -> list[Row]:
             value=samples.p50,
             budget=Budget("value", "<=", 150.0),
             samples=samples,
-            note="the whole machine's memory before and after, reclaimable slab, zygote and host counted",
+            note="what is neither free nor file cache on the whole machine, before and after; zygote and host counted",
         )
     ]
 

@@ -17,9 +17,7 @@ def repeat(
     return pedantic(run, setup=setup, rounds=rounds, warmup_rounds=3)
 
 
-def compete(
-    benchmark: BenchmarkFixture, contender: Contender, rounds: int, settle: Callable[[], None]
-) -> None:
+def compete(benchmark: BenchmarkFixture, contender: Contender, rounds: int, settle: Callable[[], None]) -> None:
     """Each round's check and settling are in the set-up of the next one: outside the clock."""
     results: list[object] = []
 

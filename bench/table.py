@@ -6,6 +6,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import machine
@@ -54,9 +55,11 @@ def _measure(wanted: frozenset[str], effort: Effort) -> tuple[list[Row], list[Fa
         names = tuple(name for name in bench.names if name in wanted)
         if not names:
             continue
-        print(f"measuring {', '.join(names)} …", file=sys.stderr, flush=True)
+        busy = "" if machine.comes_to_rest() else "OTHER PROGRAMS WERE USING THE CORES"
+        print(f"measuring {', '.join(names)} … {busy}", file=sys.stderr, flush=True)
         try:
-            rows += [row for row in bench.measure(effort) if row.name in names]
+            measured = [row for row in bench.measure(effort) if row.name in names]
+            rows += [replace(row, note="; ".join(filter(None, (busy, row.note)))) for row in measured]
         except Exception as error:  # noqa: BLE001
             traceback.print_exc()
             failures.append(Failure(names, f"{type(error).__name__}: {error}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from measure import rest
-from peers import BWRAP, TRUE, bwrap, bwrap_works, spawn
+from peers import BWRAP, TRUE, bare, bwrap, bwrap_works, spawn
 from pytest_benchmark.fixture import BenchmarkFixture
 from rows_execute import one_off
 from suite import compete, repeat
@@ -36,6 +36,10 @@ def test_open_pool(benchmark: BenchmarkFixture) -> None:
 
 def test_subprocess(benchmark: BenchmarkFixture) -> None:
     compete(benchmark, spawn(TRUE, b""), ROUNDS, rest)
+
+
+def test_bare_spawn(benchmark: BenchmarkFixture) -> None:
+    compete(benchmark, bare(TRUE, b""), ROUNDS, rest)
 
 
 @pytest.mark.skipif(not bwrap_works(), reason=f"{BWRAP} is not installed or cannot make namespaces here")

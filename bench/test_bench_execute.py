@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from lease import job, open_pool, settle
 from measure import Contender
-from peers import BWRAP, ECHO, ECHO_OUT, bwrap, bwrap_works, result_is, spawn
+from peers import BWRAP, ECHO, ECHO_OUT, bare, bwrap, bwrap_works, result_is, spawn
 from pytest_benchmark.fixture import BenchmarkFixture
 from suite import compete
 
@@ -47,6 +47,10 @@ def test_subprocess(benchmark: BenchmarkFixture, pool: SandboxPool) -> None:
 
 def test_subprocess_timeout(benchmark: BenchmarkFixture, pool: SandboxPool) -> None:
     _measure(benchmark, pool, spawn(ECHO, ECHO_OUT, 10.0))
+
+
+def test_bare_spawn(benchmark: BenchmarkFixture, pool: SandboxPool) -> None:
+    _measure(benchmark, pool, bare(ECHO, ECHO_OUT))
 
 
 @pytest.mark.skipif(not bwrap_works(), reason=f"{BWRAP} is not installed or cannot make namespaces here")
