@@ -231,6 +231,17 @@ static void reap_first(pid_t pid, bool force) {
     }
 }
 
+/* The zygote's FAILED may overtake the first process's CREATED; its pidfd is still needed, to see the zygote's end. */
+static void take_late_pidfd(struct zygote *z) {
+    struct sp_packet packet;
+    while (z->pidfd == -1 && sp_packet_recv(z->sock, &packet, NULL, 0) == 0) {
+        if (packet.record.type == SP_REC_CREATED && packet.n_fds == 1) {
+            z->pidfd = sp_fd_steal(&packet.fds[0]);
+        }
+        sp_packet_close(&packet);
+    }
+}
+
 static int start(struct zygote *z, const sp_sandbox_options *o, sp_error *error) {
     int64_t deadline = sp_now() + START_TIMEOUT_NS;
     int pair[2] = {-1, -1};
@@ -253,7 +264,9 @@ static int start(struct zygote *z, const sp_sandbox_options *o, sp_error *error)
     } else {
         rc = await_hello(z, deadline, error);
     }
-    reap_first(first, rc != 0);
+    /* One that has failed ends by itself, and after its last word; only one that does not answer has to be ended. */
+    reap_first(first, rc != 0 && error->err == ETIMEDOUT);
+    take_late_pidfd(z);
     return rc;
 }
 
