@@ -50,8 +50,8 @@ static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) 
 }
 
 /* The bounding set first: dropping from it needs CAP_SETPCAP, which the last step gives up. */
-static int drop_capabilities(struct sp_rec_failed *why) {
-    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+static int drop_capabilities(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    for (unsigned long cap = 0; cap < plan->n_capabilities; cap++) {
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
             return sp_failed(why, SP_STAGE_CAPS, errno, "bounding set");
         }
@@ -100,7 +100,7 @@ static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_r
 
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why) {
     int rc = set_limits(&plan->config, why);
-    rc = rc != 0 ? rc : drop_capabilities(why);
+    rc = rc != 0 ? rc : drop_capabilities(plan, why);
     if (rc != 0) {
         return rc;
     }

@@ -27,7 +27,8 @@ struct sp_plan {
     struct sp_rec_config config;
     const char *binds; /* config.n_binds strings: 'r' or 'w', then the absolute path */
     const char *binds_end;
-    bool has_staged; /* some bind lies below /tmp */
+    unsigned n_capabilities; /* that this kernel knows */
+    bool has_staged;         /* some bind lies below /tmp */
     struct sp_plan_filter template_filter, init_filter, exec_filter;
 };
 

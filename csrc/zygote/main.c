@@ -35,6 +35,15 @@ static void leave_keyring(void) {
     (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 }
 
+/* Counted once: each init drops them one by one, and needs not ask for each whether it is there. */
+static unsigned count_capabilities(void) {
+    unsigned n = 0;
+    while (prctl(PR_CAPBSET_READ, (unsigned long)n, 0, 0, 0) >= 0) {
+        n++;
+    }
+    return n;
+}
+
 static int confine_self(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
@@ -57,6 +66,7 @@ int main(void) {
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &why);
     leave_keyring();
+    plan.n_capabilities = count_capabilities();
     rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
     rc = rc != 0 ? rc : confine_self(&plan, &why);
     if (rc != 0) {
