@@ -99,7 +99,8 @@ class SandboxConfig:
     deny_network: bool
     """True: an empty network namespace. False: the host's, which needs `SeccompProfile.NETWORK`"""
     memory_limit_mb: int | None
-    """MiB of data, per process"""
+    """MiB of memory of the whole sandbox, its scratch included. One process that asks for more is refused it
+    (RLIMIT_DATA); a sum above it ends the command, with `oom_killed`"""
     max_processes: int | None
     """processes and threads at a time"""
     cpu_quota_us: int | None

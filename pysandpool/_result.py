@@ -28,7 +28,7 @@ class SandboxResult:
     stderr_truncated: bool = False
     """likewise"""
     oom_killed: bool = False
-    """the command was ended for exceeding its memory"""
+    """the memory limit, and nothing else, ended the command"""
     user_time: float = 0.0
     """seconds of cpu in user mode, of the command and its waited children"""
     system_time: float = 0.0

@@ -187,7 +187,7 @@ def test_invalid_sandbox_config(field: str, value: Any) -> None:
 
 def test_sandbox_config_is_keyword_only() -> None:
     with pytest.raises(TypeError):
-        SandboxConfig(("/usr",))  # type: ignore[misc]
+        SandboxConfig(("/usr",))  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("arguments", [(PoolConfig(),), (None, SandboxConfig()), ({},)], ids=str)

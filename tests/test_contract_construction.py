@@ -100,7 +100,7 @@ with SandboxPool(None, PoolConfig(min_size=4)) as pool:
 def test_dead_zygote_fails_creation_with_an_error(real_pool: OpenPool) -> None:
     """Even that is an error of the call, not a hang: {stage, errno} like any other."""
     before = HostState()
-    pool = real_pool(min_size=0)
+    pool = real_pool(warm=0)
     (zygote,) = HostState().children - before.children
 
     os.kill(zygote, signal.SIGKILL)

@@ -707,8 +707,8 @@ def test_unix_sockets_need_to_be_allowed(host_dir: Path, real_pool: OpenPool) ->
         path.chmod(0o777)
         server.listen()
         knock = f"socket.socket(socket.AF_UNIX).connect('{path}')"
-        config = {"fs_readwrite": (str(host_dir),)}
-        with real_pool(SandboxConfig(**config, allow_unix_sockets=True)).acquire() as lease:
+        shown = (str(host_dir),)
+        with real_pool(SandboxConfig(fs_readwrite=shown, allow_unix_sockets=True)).acquire() as lease:
             assert refusal(lease, knock) is None, "control: it can be opened"
-        with real_pool(SandboxConfig(**config)).acquire() as lease:
+        with real_pool(SandboxConfig(fs_readwrite=shown)).acquire() as lease:
             assert refusal(lease, knock) in ("EPERM", "EACCES", "EAFNOSUPPORT")

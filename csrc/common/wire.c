@@ -1,6 +1,7 @@
 #include "common/wire.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -93,6 +94,7 @@ static void put_exited(struct writer *w, const struct sp_rec_exited *e) {
     put(w, e->user_us, 8);
     put(w, e->system_us, 8);
     put(w, e->max_rss_bytes, 8);
+    put(w, e->flags, 4);
 }
 
 static void get_exited(struct reader *r, struct sp_rec_exited *e) {
@@ -101,9 +103,11 @@ static void get_exited(struct reader *r, struct sp_rec_exited *e) {
     e->user_us = get(r, 8, 0, INT64_MAX);
     e->system_us = get(r, 8, 0, INT64_MAX);
     e->max_rss_bytes = get(r, 8, 0, INT64_MAX);
+    e->flags = get32(r, SP_EXITED_FLAGS);
     /* Exited (low 7 bits 0) or ended by a signal 1..64 (bit 7: dumped core, high byte 0); never "stopped" (0x7f). */
     uint32_t signal = e->status & 0x7f;
     r->bad = r->bad || (signal == 0 ? (e->status & 0x80) != 0 : signal > 64 || e->status > 0xff);
+    r->bad = r->bad || ((e->flags & SP_EXITED_OOM) != 0 && signal != SIGKILL);
 }
 
 static void put_failed(struct writer *w, const struct sp_rec_failed *f) {

@@ -26,6 +26,13 @@
  */
 #define SP_KILL_SIGNAL SIGUSR1
 
+/*
+ * By this one the host tells init that the command has run long enough for its memory to be watched: a short command
+ * pays nothing for the watch, not even a timer.
+ */
+#define SP_WATCH_SIGNAL SIGUSR2
+#define SP_WATCH_AFTER_NS (50 * INT64_C(1000000))
+
 /* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534
 
@@ -80,12 +87,16 @@ struct sp_rec_id { /* ACK */
     uint32_t id;
 };
 
+#define SP_EXITED_OOM 1u /* ended for the sandbox's memory limit; only with status SIGKILL */
+#define SP_EXITED_FLAGS 1u
+
 struct sp_rec_exited {
     uint32_t id;
     uint32_t status; /* as wait(2) gives it: WIFEXITED or WIFSIGNALED */
     uint64_t user_us;
     uint64_t system_us;
     uint64_t max_rss_bytes;
+    uint32_t flags;
 };
 
 struct sp_rec_failed {

@@ -171,6 +171,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->deadline = request->timeout_ns < 0 || request->timeout_ns > SP_NEVER - job->started
                         ? SP_NEVER
                         : job->started + request->timeout_ns;
+    job->watch_at = job->started + SP_WATCH_AFTER_NS;
     rc = send_until_taken(job, error);
     if (rc != 0) {
         int orphan = atomic_load(&job->orphan);
@@ -230,6 +231,17 @@ static void pass_deadline(struct sp_job *job) {
     }
 }
 
+static void look_at_clock(struct sp_job *job) {
+    int64_t now = sp_now();
+    if (job->session->acked && now >= job->watch_at) {
+        job->watch_at = SP_NEVER;
+        job->session->launcher->ops->watch(job->session);
+    }
+    if (now >= job->deadline) { /* never, when that is SP_NEVER */
+        pass_deadline(job);
+    }
+}
+
 static bool restart(struct sp_job *job) {
     sp_error ignored;
     if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
@@ -249,7 +261,7 @@ int sp_job_poll(sp_job *job) {
         return SP_E_FORKED;
     }
     while (!job->over) {
-        int n = sp_job_wait(job, job->deadline);
+        int n = sp_job_wait(job, job->deadline < job->watch_at ? job->deadline : job->watch_at);
         if (n == -EINTR) {
             return SP_AGAIN;
         }
@@ -258,8 +270,8 @@ int sp_job_poll(sp_job *job) {
             break;
         }
         hear_init(job);
-        if (!job->over && job->deadline != SP_NEVER && sp_now() >= job->deadline) {
-            pass_deadline(job);
+        if (!job->over) {
+            look_at_clock(job);
         }
         if (job->over && job->code == SP_E_LOST && !restart(job)) {
             end_job(job, SP_E_LOST);
@@ -287,20 +299,23 @@ static bool is_not_found(const struct sp_rec_failed *why) {
 static void fill_result(struct sp_job *job, sp_exec_result *result) {
     const struct sp_rec_exited *e = &job->last.u.exited;
     int status = job->code == SP_OK ? (int)e->status : SIGKILL;
-    *result = (sp_exec_result){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-                               .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-                               /* It may have ended by itself while the KILL was on its way. */
-                               .timed_out = job->timed_out && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
-                               .stdout_truncated = job->out.truncated,
-                               .stderr_truncated = job->err.truncated,
-                               .elapsed_ns = job->ended - job->started,
-                               .user_us = (int64_t)e->user_us,
-                               .system_us = (int64_t)e->system_us,
-                               .max_rss_bytes = (int64_t)e->max_rss_bytes,
-                               .out = job->out.bytes,
-                               .out_len = job->out.len,
-                               .err = job->err.bytes,
-                               .err_len = job->err.len};
+    bool oom = job->code == SP_OK && (e->flags & SP_EXITED_OOM) != 0;
+    *result =
+        (sp_exec_result){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                         .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                         /* It may have ended by itself while the KILL was on its way. */
+                         .timed_out = job->timed_out && !oom && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+                         .oom_killed = oom,
+                         .stdout_truncated = job->out.truncated,
+                         .stderr_truncated = job->err.truncated,
+                         .elapsed_ns = job->ended - job->started,
+                         .user_us = (int64_t)e->user_us,
+                         .system_us = (int64_t)e->system_us,
+                         .max_rss_bytes = (int64_t)e->max_rss_bytes,
+                         .out = job->out.bytes,
+                         .out_len = job->out.len,
+                         .err = job->err.bytes,
+                         .err_len = job->err.len};
 }
 
 int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {

@@ -25,6 +25,7 @@ struct sp_job {
     uint64_t input_sent;
     struct sp_capture out, err;
     int64_t started, ended, deadline;
+    int64_t watch_at;      /* when init is to begin to watch the memory; SP_NEVER: it does */
     struct sp_record last; /* EXITED or FAILED */
     int code;              /* how it ended: SP_OK or SP_E_* */
 };

@@ -54,8 +54,9 @@ struct sp_launch_ops {
     int (*check_begin)(struct sp_session *session, const struct sp_check *check);
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
     int (*check_step)(struct sp_session *session, int *status);
-    /* Asks init to kill the command of the last EXEC; init then reports its end. Does not wait. */
+    /* Asks init to kill the command of the last EXEC, and to report its end; to watch its memory. Do not wait. */
     void (*interrupt)(struct sp_session *session);
+    void (*watch)(struct sp_session *session);
     /* Kills what runs there, if anything; does not wait. The session's fds are closed by the caller. */
     void (*kill)(struct sp_session *session);
     /* Ends the launcher's own process, and waits for its death up to the deadline. Later calls of begin() fail. */

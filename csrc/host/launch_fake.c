@@ -254,6 +254,7 @@ static const struct sp_launch_ops fake_ops = {
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .interrupt = interrupt,
+    .watch = interrupt,
     .kill = kill_fake,
     .shutdown = shut_down,
     .free = free_fake,

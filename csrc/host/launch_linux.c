@@ -34,14 +34,19 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     return sp_birth_request(((struct zygote *)launcher)->sock, birth, error);
 }
 
-static void interrupt(struct sp_session *session) {
+/* With the number of the command it is about. */
+static void signal_init(struct sp_session *session, int signal) {
     siginfo_t info;
     memset(&info, 0, sizeof info);
-    info.si_signo = SP_KILL_SIGNAL;
+    info.si_signo = signal;
     info.si_code = SI_QUEUE;
     info.si_value.sival_int = (int)session->last_id;
-    (void)syscall(SYS_pidfd_send_signal, session->pidfd, SP_KILL_SIGNAL, &info, 0);
+    (void)syscall(SYS_pidfd_send_signal, session->pidfd, signal, &info, 0);
 }
+
+static void interrupt(struct sp_session *session) { signal_init(session, SP_KILL_SIGNAL); }
+
+static void watch(struct sp_session *session) { signal_init(session, SP_WATCH_SIGNAL); }
 
 static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
@@ -79,6 +84,7 @@ static const struct sp_launch_ops zygote_ops = {
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .interrupt = interrupt,
+    .watch = watch,
     .kill = kill_sandbox,
     .shutdown = shut_down,
     .free = free_zygote,

@@ -72,6 +72,7 @@ static void await_signals(void) {
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SP_KILL_SIGNAL);
+    sigaddset(&awaited, SP_WATCH_SIGNAL);
     sigprocmask(SIG_BLOCK, &awaited, NULL);
 }
 

@@ -9,15 +9,18 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/packet.h"
 #include "init/init.h"
+#include "init/memory.h"
 #include "init/standby.h"
 
 /* What one wait for a command yields. */
 struct outcome {
     int status;
+    bool oom; /* killed by the memory watch */
     struct rusage usage;
 };
 
@@ -63,20 +66,45 @@ static bool reap(pid_t pid, struct outcome *outcome) {
  * number when the sandbox's signal queue is full, and then means whatever runs. A tenant that forges it kills itself.
  */
 static bool is_kill(const siginfo_t *info, uint32_t id) {
-    return id != 0 && (info->si_code != SI_QUEUE || (uint32_t)info->si_value.sival_int == id);
+    bool stale = info->si_code == SI_QUEUE && info->si_pid == 0 && (uint32_t)info->si_value.sival_int != id;
+    return info->si_signo == SP_KILL_SIGNAL && id != 0 && !stale;
 }
 
-/* Sleeps until the standby, or the command that it has become, ends. */
-static void await_end(struct sp_standby *standby, struct outcome *outcome) {
+/* Sleeps until a signal or the next look. The signal's number, or -1. */
+static int await_signal(siginfo_t *info, int64_t next_look) {
     sigset_t awaited;
-    siginfo_t info;
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SP_KILL_SIGNAL);
+    sigaddset(&awaited, SP_WATCH_SIGNAL);
+    if (next_look == SP_NEVER) {
+        return sigwaitinfo(&awaited, info);
+    }
+    int64_t left = next_look - sp_now();
+    left = left > 0 ? left : 0;
+    const struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    return sigtimedwait(&awaited, info, &ts);
+}
+
+/* Until the standby, or the command that it has become, ends. */
+static void await_end(struct sp_standby *standby, struct outcome *outcome) {
+    struct sp_memory_watch watch = {.next_look = SP_NEVER};
+    siginfo_t info;
+    outcome->oom = false;
     while (!reap(standby->pid, outcome)) {
-        int signal = sigwaitinfo(&awaited, &info);
+        int signal = await_signal(&info, watch.next_look);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        if (signal == SP_KILL_SIGNAL && is_kill(&info, id)) {
+        if (signal > 0 && is_kill(&info, id)) {
+            (void)kill(-1, SIGKILL);
+        }
+        if (signal == SP_WATCH_SIGNAL && id != 0 && watch.limit == 0) { /* whoever sent it: it does not hurt */
+            sp_memory_watch_begin(&watch, standby->plan->config.memory_bytes);
+        }
+        /* Also when something else woke it: a tenant's dying children must not put the look off. */
+        if (!outcome->oom && watch.next_look != SP_NEVER && sp_now() >= watch.next_look &&
+            sp_memory_watch_look(&watch)) {
+            outcome->oom = true;
+            watch.next_look = SP_NEVER;
             (void)kill(-1, SIGKILL);
         }
     }
@@ -86,12 +114,15 @@ static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 +
 
 static int report(const struct sp_standby *standby, const struct outcome *o) {
     uint32_t id = atomic_load_explicit(&standby->id, memory_order_relaxed); /* its writer is dead */
+    /* It may have ended by itself before the kill reached it. */
+    bool killed = WIFSIGNALED(o->status) && WTERMSIG(o->status) == SIGKILL;
     struct sp_record record = {.type = SP_REC_EXITED,
                                .u.exited = {.id = id,
                                             .status = (uint32_t)o->status,
                                             .user_us = micros(o->usage.ru_utime),
                                             .system_us = micros(o->usage.ru_stime),
-                                            .max_rss_bytes = (uint64_t)o->usage.ru_maxrss * 1024}};
+                                            .max_rss_bytes = (uint64_t)o->usage.ru_maxrss * 1024,
+                                            .flags = o->oom && killed ? SP_EXITED_OOM : 0}};
     if (standby->why.stage != 0) {
         record.type = SP_REC_FAILED;
         record.u.failed = standby->why;

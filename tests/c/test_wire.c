@@ -3,6 +3,7 @@
 #include "common/wire.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -63,6 +64,7 @@ static void random_exited(struct sp_rec_exited *e) {
     e->user_us = between(0, INT64_MAX);
     e->system_us = between(0, INT64_MAX);
     e->max_rss_bytes = between(0, INT64_MAX);
+    e->flags = e->status == SIGKILL ? between32(0, SP_EXITED_FLAGS) : 0;
 }
 
 static void random_failed(struct sp_rec_failed *f) {
@@ -245,6 +247,7 @@ static const struct field fields[] = {
     {SP_REC_EXITED, 16, 8, 0, INT64_MAX},
     {SP_REC_EXITED, 24, 8, 0, INT64_MAX},
     {SP_REC_EXITED, 32, 8, 0, INT64_MAX},
+    {SP_REC_EXITED, 40, 4, 0, SP_EXITED_FLAGS},
     {SP_REC_FAILED, 8, 4, 0, UINT32_MAX},
     {SP_REC_FAILED, 12, 4, 1, SP_STAGE_COUNT - 1},
     {SP_REC_FAILED, 16, 4, 0, 4095},
@@ -258,6 +261,8 @@ static void plainest(const struct field *field, uint8_t *bytes) {
         record.u.exec = (struct sp_rec_exec){.argc = 1, .payload_len = SP_PAYLOAD_MAX};
     } else if (field->type == SP_REC_CONFIG) {
         record.u.config.payload_len = SP_PAYLOAD_MAX;
+    } else if (field->type == SP_REC_EXITED) {
+        record.u.exited.status = SIGKILL; /* else no flag may be set */
     } else if (field->type == SP_REC_FAILED) {
         record.u.failed.stage = 1;
     }
@@ -399,6 +404,17 @@ static void strings_never_go_past_the_end(void) {
     free(exact);
 }
 
+static void only_a_kill_can_be_for_memory(void) {
+    static const uint32_t others[] = {0, SIGKILL << 8, SIGSEGV, SIGKILL | 0x80};
+    uint8_t bytes[SP_RECORD_SIZE];
+
+    for (unsigned i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct sp_record record = {.type = SP_REC_EXITED, .u.exited = {.status = others[i], .flags = SP_EXITED_OOM}};
+        sp_wire_pack(&record, bytes);
+        CHECK(taken(bytes) == (others[i] == (SIGKILL | 0x80)));
+    }
+}
+
 int main(void) {
     check_deadline(30);
     RUN(every_type_survives_a_round_trip);
@@ -413,5 +429,6 @@ int main(void) {
     RUN(detail_always_ends);
     RUN(strings_are_walked_one_by_one);
     RUN(strings_never_go_past_the_end);
+    RUN(only_a_kill_can_be_for_memory);
     return check_report();
 }
