@@ -6,7 +6,7 @@ import enum
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, Union
@@ -17,11 +17,10 @@ from pysandpool._errors import (
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
 )
+from pysandpool._paths import Refuse, readable_paths, writable_paths
 
 StrPath = Union[str, "os.PathLike[str]"]
 Duration = Union[int, float, timedelta]
-# Makes the exception for {field, value, what is allowed, whether the type is what is wrong}.
-_Refuse = Callable[[str, object, str, bool], Exception]
 _E = TypeVar("_E", bound=enum.Enum)
 
 MAX_POOL_SIZE = 16_000
@@ -31,9 +30,6 @@ MAX_PROCESSES = 1 << 22
 MAX_OUTPUT_BYTES = 1 << 40
 MAX_UINT32 = 2**32 - 1
 MAX_SECONDS = 1e9
-_PATH_MAX = 4096
-# What is mounted there is the sandbox's own; a bind over it would take that away.
-_OWN_MOUNTS = ("/", "/dev", "/proc", "/tmp")
 DEFAULT_OUTPUT_BYTES = 4 * 1024 * 1024
 
 
@@ -93,9 +89,9 @@ class SandboxConfig:
     """
 
     fs_readonly: tuple[str, ...]
-    """host paths seen at the same place, read-only"""
+    """host paths seen at the same place, read-only. Of nested paths the longest is in force, also below fs_readwrite"""
     fs_readwrite: tuple[str, ...]
-    """host paths seen at the same place, writable"""
+    """host paths seen at the same place, writable; none of the system's"""
     deny_network: bool
     """True: an empty network namespace. False: the host's, which needs `SeccompProfile.NETWORK`"""
     memory_limit_mb: int | None
@@ -143,8 +139,8 @@ class SandboxConfig:
     ) -> None:
         no = _refuse_sandbox
         self._set(
-            fs_readonly=_paths(no, "fs_readonly", fs_readonly),
-            fs_readwrite=_paths(no, "fs_readwrite", fs_readwrite),
+            fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
+            fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
             deny_network=_flag(no, "deny_network", deny_network),
             memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
             max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
@@ -248,7 +244,7 @@ def _check_encodable(key: str, text: str | None) -> None:
 # The checks of single fields: each returns the normalised value, or raises what `refuse` makes.
 
 
-def _integer(refuse: _Refuse, name: str, value: Any, low: int, high: int) -> int:
+def _integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
     """An int within low ... high. bool is refused."""
     allowed = f"an int, {low} ... {high}"
     if isinstance(value, bool):
@@ -263,12 +259,12 @@ def _integer(refuse: _Refuse, name: str, value: Any, low: int, high: int) -> int
     return number
 
 
-def _optional_integer(refuse: _Refuse, name: str, value: Any, low: int, high: int) -> int | None:
+def _optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int | None:
     """The same, or None."""
     return None if value is None else _integer(refuse, name, value, low, high)
 
 
-def _optional_seconds(refuse: _Refuse, name: str, value: Any) -> float | None:
+def _optional_seconds(refuse: Refuse, name: str, value: Any) -> float | None:
     """Seconds > 0 as a float, from a number or a timedelta; or None."""
     if value is None:
         return None
@@ -284,47 +280,18 @@ def _optional_seconds(refuse: _Refuse, name: str, value: Any) -> float | None:
     return seconds
 
 
-def _flag(refuse: _Refuse, name: str, value: Any) -> bool:
+def _flag(refuse: Refuse, name: str, value: Any) -> bool:
     """True or False, nothing that merely counts as one."""
     if not isinstance(value, bool):
         raise refuse(name, value, "True or False", True)
     return value
 
 
-def _member(refuse: _Refuse, name: str, value: Any, kind: type[_E]) -> _E:
+def _member(refuse: Refuse, name: str, value: Any, kind: type[_E]) -> _E:
     """A member of the enumeration `kind`."""
     if not isinstance(value, kind):
         raise refuse(name, value, "one of " + ", ".join(str(one) for one in kind), True)
     return value
-
-
-def _paths(refuse: _Refuse, name: str, value: Any) -> tuple[str, ...]:
-    """Absolute host paths, normalised by their letters ("." , ".." and "//"; links are not read), without repeats."""
-    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
-        raise refuse(name, value, "a sequence of absolute paths", True)
-    return tuple(dict.fromkeys(_path(refuse, name, one) for one in value))
-
-
-def _path(refuse: _Refuse, name: str, value: Any) -> str:
-    try:
-        path = os.fspath(value)
-    except TypeError:
-        path = None
-    if not isinstance(path, str):
-        raise refuse(name, value, "absolute paths as str or PathLike", True)
-    if not path.startswith("/") or "\0" in path or _encoded_length(path) >= _PATH_MAX:
-        raise refuse(name, value, f"absolute paths without NUL, shorter than {_PATH_MAX} bytes", False)
-    path = "/" + os.path.normpath(path).lstrip("/")
-    if path in _OWN_MOUNTS or path.startswith("/proc/"):
-        raise refuse(name, value, f"any path but {', '.join(_OWN_MOUNTS)} and what is below /proc", False)
-    return path
-
-
-def _encoded_length(path: str) -> int:
-    try:
-        return len(os.fsencode(path))
-    except UnicodeEncodeError:
-        return _PATH_MAX
 
 
 def to_seconds(value: Duration) -> float:

@@ -55,7 +55,16 @@ _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,..
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 _CPU = "this version has no cgroup support: leave cpu_quota_us=None, or choose NamespaceDegradation.ALLOW_DEGRADATION"
 _BIND_MISSING = "create the path, or take it out of fs_readonly / fs_readwrite"
-_BIND_DENIED = "the path must be reachable for the user that runs the pool: check its permissions and its parents'"
+_BIND_DENIED = (
+    "the path must be reachable for the user that runs the pool, and writable for it in fs_readwrite: check its "
+    "permissions and its parents'"
+)
+_BIND_LINK = "below another fs_* path nothing is reached over a symbolic link: name the place that it leads to"
+_BIND_SYSTEM = (
+    "it is, or a symbolic link makes it, a place of the system that is not shown (/proc, /sys, /dev), or not for "
+    "writing (/usr, /etc, ...): name another path"
+)
+_BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
 def read_sysctl(name: str) -> str | None:
@@ -88,7 +97,10 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _CPU),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"health_check"}), frozenset(), _HEALTH),
-    (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP}), _BIND_MISSING),
+    (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR}), _BIND_MISSING),
+    (frozenset({"bind"}), frozenset({errno.ELOOP}), _BIND_LINK),
+    (frozenset({"bind"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
+    (frozenset({"bind"}), frozenset({errno.EROFS}), _BIND_READ_ONLY),
     (frozenset({"bind"}), _DENIED, _BIND_DENIED),
     (frozenset({"mount_proc"}), _DENIED, _PROC),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),

@@ -120,8 +120,10 @@ def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
         keep.append(ffi.new("char[]", os.fsencode(value)))
         return keep[-1]
 
-    binds = [(text(path), 0) for path in config.fs_readonly]
-    binds += [(text(path), lib.SP_BIND_WRITABLE) for path in config.fs_readwrite]
+    flags = dict.fromkeys(config.fs_readonly, 0)
+    flags.update(dict.fromkeys(config.fs_readwrite, lib.SP_BIND_WRITABLE))
+    # A directory comes before what is in it, so that what is in it lies on top.
+    binds = [(text(path), flags[path]) for path in sorted(flags, key=os.fsencode)]
     bind_array = ffi.new("sp_bind[]", binds)
     keep.append(bind_array)
     network = config.seccomp_profile is SeccompProfile.NETWORK

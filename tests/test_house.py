@@ -50,7 +50,8 @@ MAY_INCLUDE = {
 MAY_IMPORT = {
     "_errors": (),
     "_stats": (),
-    "_config": ("_errors",),
+    "_paths": (),
+    "_config": ("_errors", "_paths"),
 }
 
 

@@ -81,14 +81,13 @@ int sp_install_filter(const struct sp_plan_filter *filter) {
 static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
     struct sp_landlock_rule rules[64] = {{"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
     unsigned n = 4;
-    const char *cursor = plan->binds;
-    struct sp_plan_bind bind = {0};
-    while (sp_plan_next_bind(plan, &cursor, &bind)) {
-        if (bind.writable && !bind.staged) {
-            if (n == sizeof rules / sizeof rules[0]) {
-                return sp_failed(why, SP_STAGE_LANDLOCK, E2BIG, "more than 60 writable paths");
-            }
-            rules[n++] = (struct sp_landlock_rule){bind.path, true};
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        if (bind->opens && n == sizeof rules / sizeof rules[0]) {
+            return sp_failed(why, SP_STAGE_LANDLOCK, E2BIG, "more than 60 writable paths");
+        }
+        if (bind->opens) {
+            rules[n++] = (struct sp_landlock_rule){bind->path, true};
         }
     }
     bool deny_tcp = (plan->config.flags & SP_CONFIG_DENY_TCP) != 0;

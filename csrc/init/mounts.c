@@ -42,12 +42,12 @@ static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) 
     return 0;
 }
 
-static int show_staged(const struct sp_plan_bind *bind, struct sp_rec_failed *why) {
+static int show_staged(const struct sp_plan_bind *bind, uint32_t index, struct sp_rec_failed *why) {
     char source[64];
     char target[PATH_MAX];
     const char *end = source + sizeof source;
     struct stat st;
-    char *at = sp_append_number(sp_append(source, end, SP_STAGED_DIR "/"), end, bind->index);
+    char *at = sp_append_number(sp_append(source, end, SP_STAGED_DIR "/"), end, index);
     if (at == NULL || sp_append(target, target + sizeof target, bind->path) == NULL) {
         return sp_failed(why, SP_STAGE_BIND, ENAMETOOLONG, bind->path);
     }
@@ -55,7 +55,7 @@ static int show_staged(const struct sp_plan_bind *bind, struct sp_rec_failed *wh
         return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
     }
     int rc = sp_make_mount_point(target, S_ISDIR(st.st_mode));
-    /* The flags were set in the template and are locked; a recursive bind takes them along. */
+    /* Flags and nested binds were made in the template and are locked; a recursive bind takes them along. */
     if (rc == 0 && mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
         rc = -errno;
     }
@@ -63,10 +63,8 @@ static int show_staged(const struct sp_plan_bind *bind, struct sp_rec_failed *wh
 }
 
 static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    const char *cursor = plan->binds;
-    struct sp_plan_bind bind = {0};
-    while (sp_plan_next_bind(plan, &cursor, &bind)) {
-        if (bind.staged && show_staged(&bind, why) != 0) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        if (plan->binds[i].staged && show_staged(&plan->binds[i], i, why) != 0) {
             return -1;
         }
     }

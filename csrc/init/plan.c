@@ -2,17 +2,9 @@
 
 #include <string.h>
 
-bool sp_plan_next_bind(const struct sp_plan *plan, const char **cursor, struct sp_plan_bind *bind) {
-    bool first = *cursor == plan->binds;
-    const char *text = sp_strings_next(cursor, plan->binds_end);
-    if (text == NULL) {
-        return false;
-    }
-    bind->index = first ? 0 : bind->index + 1;
-    bind->writable = text[0] == 'w';
-    bind->path = text + 1;
-    bind->staged = strncmp(bind->path, "/tmp/", 5) == 0;
-    return true;
+bool sp_path_is_below(const char *path, const char *dir) {
+    size_t len = strlen(dir);
+    return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
 int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail) {

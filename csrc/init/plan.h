@@ -18,29 +18,34 @@
 #define SP_STAGED_DIR "/.staged"
 #define SP_STAGED_COVER "/.cover"
 
+#define SP_BINDS_MAX 4096
+
 struct sp_plan_filter {
     const struct sock_filter *insns;
     uint16_t len;
 };
 
+/*
+ * One path of the host. Of nested ones the longest is in force: it lies on top of its parent, wherever that is shown.
+ */
+struct sp_plan_bind {
+    const char *path;
+    int parent; /* the nearest bind above it, -1 for none; always an earlier one */
+    bool writable;
+    bool staged; /* below /tmp and without a parent: init shows it there */
+    bool opens;  /* writable, and nothing above it is: Landlock needs a rule for it */
+};
+
 struct sp_plan {
     struct sp_rec_config config;
-    const char *binds; /* config.n_binds strings: 'r' or 'w', then the absolute path */
-    const char *binds_end;
-    unsigned n_capabilities; /* that this kernel knows */
-    bool has_staged;         /* some bind lies below /tmp */
+    struct sp_plan_bind *binds; /* config.n_binds, sorted by path */
+    unsigned n_capabilities;    /* that this kernel knows */
+    bool has_staged;
     struct sp_plan_filter template_filter, init_filter, exec_filter;
 };
 
-struct sp_plan_bind {
-    const char *path;
-    bool writable;
-    bool staged;    /* below /tmp */
-    unsigned index; /* its number in the staging directory */
-};
-
-/* Walks the binds: start with cursor = plan->binds and index = 0. False at the end. */
-bool sp_plan_next_bind(const struct sp_plan *plan, const char **cursor, struct sp_plan_bind *bind);
+/* Whether path is dir or lies in it, by their letters. */
+bool sp_path_is_below(const char *path, const char *dir);
 
 /* Fills the failure and returns -err, so that a step can `return sp_failed(...)`. detail may be NULL. */
 int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail);

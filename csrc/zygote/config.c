@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "common/packet.h"
@@ -13,37 +14,60 @@ static struct sp_plan_filter take_filter(const char **at, uint32_t len) {
     return filter;
 }
 
-/* Each bind is 'r' or 'w' and an absolute path; exactly n_binds of them. */
-static int check_binds(struct sp_plan *plan) {
-    const char *cursor = plan->binds;
-    struct sp_plan_bind bind = {0};
-    uint32_t n = 0;
-    while (n < plan->config.n_binds && sp_plan_next_bind(plan, &cursor, &bind)) {
-        char flag = bind.path[-1];
-        if ((flag != 'r' && flag != 'w') || bind.path[0] != '/') {
-            return -EBADMSG;
+static struct sp_plan_bind binds[SP_BINDS_MAX];
+
+/* Sorted by path, so that whatever lies above a bind came before it, and the nearest came last. */
+static int find_parent(const char *path, int n) {
+    for (int above = n - 1; above >= 0; above--) {
+        if (sp_path_is_below(path, binds[above].path)) {
+            return above;
         }
-        plan->has_staged = plan->has_staged || bind.staged;
-        n++;
     }
-    plan->binds_end = cursor; /* without the padding */
-    return n == plan->config.n_binds ? 0 : -EBADMSG;
+    return -1;
+}
+
+/* One bind is 'r' or 'w' and an absolute path. */
+static int take_bind(const char *text, int n) {
+    struct sp_plan_bind *bind = &binds[n];
+    if ((text[0] != 'r' && text[0] != 'w') || text[1] != '/' || (n > 0 && strcmp(binds[n - 1].path, text + 1) >= 0)) {
+        return -EBADMSG;
+    }
+    bind->path = text + 1;
+    bind->writable = text[0] == 'w';
+    bind->parent = find_parent(bind->path, n);
+    bool in_tmp = sp_path_is_below(bind->path, "/tmp");
+    bind->staged = in_tmp && bind->parent == -1;
+    bind->opens = bind->writable && !in_tmp;
+    for (int above = bind->parent; above != -1; above = binds[above].parent) {
+        bind->opens = bind->opens && !binds[above].writable;
+    }
+    return 0;
+}
+
+static int take_binds(struct sp_plan *plan, const char *cursor, const char *end) {
+    int rc = plan->config.n_binds <= SP_BINDS_MAX ? 0 : -EBADMSG;
+    for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
+        const char *text = sp_strings_next(&cursor, end);
+        rc = text != NULL ? take_bind(text, (int)i) : -EBADMSG;
+        plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
+    }
+    plan->binds = binds;
+    return rc;
 }
 
 static int split_payload(struct sp_plan *plan, const char *payload) {
     const struct sp_rec_config *c = &plan->config;
     size_t filters =
         sizeof(struct sock_filter) * ((size_t)c->template_filter_len + c->init_filter_len + c->exec_filter_len);
-    const char *at = payload + (c->payload_len - filters);
-    plan->binds = payload;
-    plan->binds_end = at;
+    const char *strings_end = payload + (c->payload_len - filters);
+    const char *at = strings_end;
     if ((c->payload_len - filters) % sizeof(struct sock_filter) != 0) {
         return -EBADMSG;
     }
     plan->template_filter = take_filter(&at, c->template_filter_len);
     plan->init_filter = take_filter(&at, c->init_filter_len);
     plan->exec_filter = take_filter(&at, c->exec_filter_len);
-    return check_binds(plan);
+    return take_binds(plan, payload, strings_end);
 }
 
 int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
@@ -61,7 +85,7 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *wh
         if (payload == MAP_FAILED) {
             return sp_failed(why, SP_STAGE_PROTOCOL, ENOMEM, "CONFIG");
         }
-        __builtin_memcpy(payload, first, packet.payload_len);
+        memcpy(payload, first, packet.payload_len);
     }
     rc = sp_payload_recv(sock, payload, packet.payload_len, plan->config.payload_len, SP_NEVER);
     rc = rc != 0 ? rc : split_payload(plan, payload);

@@ -23,6 +23,9 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
 /* view.c: the system view below `new_root`: /usr & co., /etc, /dev. Sources are below "/old". */
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
 
+/* binds.c: shows what the configuration adds, below /new or staged for init. Sources are below "/old". */
+int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
+
 /* netns.c: the stash of network namespaces that no tenant has used, or could have marked. */
 struct sp_netns_stash {
     int fds[8];

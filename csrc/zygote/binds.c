@@ -1,0 +1,185 @@
+/*
+ * What the configuration adds to the system view: paths of the host, each cloned as a detached mount tree, given its
+ * attributes, and attached below /new.
+ *
+ * A tenant may have written in a writable bind before: nothing that lies in a bind is ever reached over a symlink, and
+ * from the source to its place everything goes by descriptors.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/stage.h"
+#include "init/files.h"
+#include "zygote/zygote.h"
+
+#define HELD_BACK (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+#define ANYWHERE (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+#define INSIDE_BIND (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+#define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
+#define OLD "/old"
+
+/* Places that the template or init fills itself, and file systems that tell of the host: nobody may see those. */
+static const char *const never_shown[] = {"/proc", "/sys", "/dev", SP_STAGED_DIR, SP_STAGED_COVER};
+/* What must not be written, under whatever name a link gives it. pysandpool/_paths.py refuses the names themselves. */
+static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
+                                             "/lib64", "/libx32", "/etc",  "/boot"};
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+/* An O_PATH descriptor, or -errno. */
+static int open_path(int dir, const char *path, uint64_t resolve) {
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = resolve};
+    long fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
+    return fd != -1 ? (int)fd : -errno;
+}
+
+static const char *rest_of(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    return bind->path + strlen(plan->binds[bind->parent].path) + 1;
+}
+
+static int open_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, int root) {
+    if (bind->parent == -1) {
+        return open_path(root, bind->path, ANYWHERE);
+    }
+    sp_auto_fd int above = open_source(plan, &plan->binds[bind->parent], root);
+    return above < 0 ? above : open_path(above, rest_of(plan, bind), INSIDE_BIND);
+}
+
+static int open_target(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    if (bind->parent != -1) {
+        sp_auto_fd int above = open_target(plan, &plan->binds[bind->parent]);
+        return above < 0 ? above : open_path(above, rest_of(plan, bind), INSIDE_BIND);
+    }
+    char staged[64];
+    const char *end = staged + sizeof staged;
+    (void)sp_append_number(sp_append(staged, end, SP_STAGED_DIR "/"), end, (uint64_t)(bind - plan->binds));
+    sp_auto_fd int root = open_path(AT_FDCWD, "/new", 0);
+    return root < 0 ? root : open_path(root, bind->staged ? staged : bind->path, ANYWHERE);
+}
+
+static bool is_one_of(const char *path, const char *const *dirs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (sp_path_is_below(path, dirs[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Where the descriptor leads, as the host names it; "" when that cannot be told. */
+static void name_of(int fd, const char *base, char *name, size_t size) {
+    char link[64];
+    const char *end = link + sizeof link;
+    (void)sp_append_number(sp_append(sp_append(link, end, base), end, "/proc/self/fd/"), end, (uint64_t)fd);
+    ssize_t n = readlink(link, name, size - 1);
+    name[n > 0 ? n : 0] = '\0';
+    size_t skip = strlen(base);
+    if (sp_path_is_below(name, base)) {
+        memmove(name, name + skip, strlen(name) - skip + 1);
+    }
+}
+
+/* The names and what they lead to: a link must not open what its own name would not. */
+static int check_source(const struct sp_plan_bind *bind, int fd, const char *base) {
+    char name[PATH_MAX];
+    struct statfs fs;
+    name_of(fd, base, name, sizeof name);
+    const char *names[] = {bind->path, name};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        bool whole = names[i][0] == '\0' || strcmp(names[i], "/") == 0 || strcmp(names[i], "/tmp") == 0;
+        if (whole || is_one_of(names[i], never_shown, COUNT(never_shown)) ||
+            (bind->writable && is_one_of(names[i], never_writable, COUNT(never_writable)))) {
+            return -EINVAL;
+        }
+    }
+    if (fstatfs(fd, &fs) != 0) {
+        return -errno;
+    }
+    return fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC ? -EINVAL : 0;
+}
+
+/* A mount tree of its own that nobody else sees, and that no mount of the host's reaches any more. */
+static int clone_tree(const struct sp_plan_bind *bind, int source) {
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | WHOLE_TREE;
+    sp_auto_fd int tree = (int)syscall(SYS_open_tree, source, "", flags);
+    if (tree == -1) {
+        return -errno;
+    }
+    struct mount_attr attr = {.attr_set = HELD_BACK | (bind->writable ? 0u : MOUNT_ATTR_RDONLY),
+                              .propagation = MS_PRIVATE};
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0) {
+        return -errno;
+    }
+    return sp_fd_steal(&tree);
+}
+
+static int take_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
+    sp_auto_fd int root = open_path(AT_FDCWD, base, 0);
+    sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
+    int rc = source < 0 ? source : check_source(bind, source, base);
+    return rc != 0 ? rc : clone_tree(bind, source);
+}
+
+static int make_target(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
+    char target[PATH_MAX];
+    const char *end = target + sizeof target;
+    if (bind->parent != -1) {
+        return 0; /* it is there, for it is there on the host; and nothing is made in a directory of the host's */
+    }
+    char *at = sp_append(target, end, bind->staged ? "/new" SP_STAGED_DIR "/" : "/new");
+    at = bind->staged ? sp_append_number(at, end, (uint64_t)(bind - plan->binds)) : sp_append(at, end, bind->path);
+    return at != NULL ? sp_make_mount_point(target, is_dir) : -ENAMETOOLONG;
+}
+
+/* Asked here, where the answer is the sandbox's: the same ids, and no capability that counts outside. */
+static int check_access(const struct sp_plan_bind *bind, int tree, mode_t type) {
+    int mode = S_ISDIR(type) ? X_OK : R_OK;
+    if (!S_ISDIR(type) && !S_ISREG(type)) {
+        return 0; /* sockets, fifos and devices are shown for what they are */
+    }
+    mode |= bind->writable ? W_OK : 0;
+    return syscall(SYS_faccessat2, tree, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+}
+
+static int attach(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
+    struct stat st;
+    if (fstat(tree, &st) != 0) {
+        return -errno;
+    }
+    int rc = make_target(plan, bind, S_ISDIR(st.st_mode));
+    sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
+    if (target < 0) {
+        return target;
+    }
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    if (syscall(SYS_move_mount, tree, "", target, "", flags) != 0) {
+        return -errno;
+    }
+    return check_access(bind, tree, st.st_mode);
+}
+
+int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (plan->has_staged && (mkdir("/new" SP_STAGED_DIR, 0755) != 0 || mkdir("/new" SP_STAGED_COVER, 0755) != 0)) {
+        return sp_failed(why, SP_STAGE_BIND, errno, "staging directory");
+    }
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        sp_auto_fd int tree = take_tree(plan, bind, OLD);
+        int rc = tree < 0 ? tree : attach(plan, bind, tree);
+        if (rc != 0) {
+            return sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
+        }
+    }
+    return 0;
+}
