@@ -9,6 +9,7 @@
 
 #include "common/stage.h"
 #include "init/files.h"
+#include "init/mask.h"
 
 /* A bound on terminals: they are counted for the whole machine, and one tenant could take what is left. */
 #define DEVPTS_OPTIONS "newinstance,ptmxmode=0666,mode=0620,max=16"
@@ -68,7 +69,7 @@ static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why
             return -1;
         }
     }
-    if (mount(SP_STAGED_COVER, SP_STAGED_DIR, NULL, MS_BIND, NULL) != 0) {
+    if (mount(SP_EMPTY_DIR, SP_STAGED_DIR, NULL, MS_BIND, NULL) != 0) {
         return sp_failed(why, SP_STAGE_BIND, errno, "cover of the staging directory");
     }
     return 0;
@@ -78,7 +79,8 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
         return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc");
     }
-    int rc = mount_scratch(plan, why);
+    int rc = sp_mask_proc(plan, why);
+    rc = rc != 0 ? rc : mount_scratch(plan, why);
     if (rc != 0) {
         return rc;
     }

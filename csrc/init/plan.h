@@ -15,8 +15,9 @@
 #define SP_INSIDE_ID 1000
 
 /* Where the template keeps what has to be shown below the private /tmp, until init binds it there and covers it. */
-#define SP_STAGED_DIR "/.staged"
-#define SP_STAGED_COVER "/.cover"
+#define SP_STAGED_DIR "/dev/.staged"
+/* What covers a directory that is not for the tenant. */
+#define SP_EMPTY_DIR "/dev/.empty"
 
 #define SP_BINDS_MAX 4096
 
@@ -41,6 +42,7 @@ struct sp_plan {
     struct sp_plan_bind *binds; /* config.n_binds, sorted by path */
     unsigned n_capabilities;    /* that this kernel knows */
     bool has_staged;
+    uint32_t masks; /* of mask.h */
     struct sp_plan_filter template_filter, init_filter, exec_filter;
 };
 

@@ -30,7 +30,7 @@
 #define OLD "/old"
 
 /* Places that the template or init fills itself, and file systems that tell of the host: nobody may see those. */
-static const char *const never_shown[] = {"/proc", "/sys", "/dev", SP_STAGED_DIR, SP_STAGED_COVER};
+static const char *const never_shown[] = {"/proc", "/sys", "/dev"};
 /* What must not be written, under whatever name a link gives it. pysandpool/_paths.py refuses the names themselves. */
 static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
                                              "/lib64", "/libx32", "/etc",  "/boot"};
@@ -170,7 +170,7 @@ static int attach(const struct sp_plan *plan, const struct sp_plan_bind *bind, i
 }
 
 int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    if (plan->has_staged && (mkdir("/new" SP_STAGED_DIR, 0755) != 0 || mkdir("/new" SP_STAGED_COVER, 0755) != 0)) {
+    if (plan->has_staged && mkdir("/new" SP_STAGED_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_BIND, errno, "staging directory");
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {

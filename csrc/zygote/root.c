@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/stage.h"
+#include "init/mask.h"
 #include "zygote/zygote.h"
 
 static int pivot_to(const char *new_root, const char *put_old) {
@@ -76,5 +77,6 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     rc = rc != 0 ? rc : sp_zygote_show_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(why);
     umask(022);
+    plan->masks = rc == 0 ? sp_masks_found() : 0;
     return rc;
 }

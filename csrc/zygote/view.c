@@ -152,7 +152,8 @@ static int show_device(const char *path, struct sp_rec_failed *why) {
 }
 
 static int make_dev(struct sp_rec_failed *why) {
-    if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/dev/shm", 01777) != 0 || mkdir("/new/dev/pts", 0755) != 0) {
+    if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/dev/shm", 01777) != 0 || mkdir("/new/dev/pts", 0755) != 0 ||
+        mkdir("/new" SP_EMPTY_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev");
     }
     int rc = 0;
