@@ -57,7 +57,8 @@ _CPU = "this version has no cgroup support: leave cpu_quota_us=None, or choose N
 _BIND_MISSING = "create the path, or take it out of fs_readonly / fs_readwrite"
 _BIND_DENIED = (
     "the path must be reachable for the user that runs the pool, and writable for it in fs_readwrite: check its "
-    "permissions and its parents'"
+    "permissions and its parents'. Root's sandboxes run as uid 65534; a fs_readwrite directory of another's becomes "
+    "theirs where the file system has idmapped mounts (ext4, xfs, btrfs, tmpfs), else: chown -R 65534:65534 it"
 )
 _BIND_LINK = "below another fs_* path nothing is reached over a symbolic link: name the place that it leads to"
 _BIND_SYSTEM = (

@@ -125,10 +125,31 @@ static int clone_tree(const struct sp_plan_bind *bind, int source) {
 }
 
 static int take_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
-    sp_auto_fd int root = open_path(AT_FDCWD, base, 0);
+    sp_auto_fd int root = open_path(AT_FDCWD, base[0] != '\0' ? base : "/", 0);
     sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
     int rc = source < 0 ? source : check_source(bind, source, base);
     return rc != 0 ? rc : clone_tree(bind, source);
+}
+
+/* The taken trees; 0 for none, for this process has given 0 to /dev/null. */
+static int taken[SP_BINDS_MAX];
+
+int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        int tree = take_tree(plan, bind, "");
+        if (tree == -EPERM) {
+            return 0; /* a container's root without CAP_SYS_ADMIN: what it may see is seen as "nobody" */
+        }
+        if (tree < 0) {
+            return sp_failed(why, SP_STAGE_BIND, -tree, bind->path);
+        }
+        taken[i] = tree;
+        if (bind->writable) {
+            (void)sp_zygote_own_tree(tree); /* without it, check_access tells whether the directory can be used */
+        }
+    }
+    return 0;
 }
 
 static int make_target(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
@@ -175,7 +196,7 @@ int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
-        sp_auto_fd int tree = take_tree(plan, bind, OLD);
+        sp_auto_fd int tree = taken[i] != 0 ? taken[i] : take_tree(plan, bind, OLD);
         int rc = tree < 0 ? tree : attach(plan, bind, tree);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_BIND, -rc, bind->path);

@@ -64,6 +64,7 @@ int main(void) {
     struct sp_rec_failed why;
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
+    rc = rc != 0 ? rc : sp_zygote_take_binds(&plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &why);
     leave_keyring();
     plan.n_capabilities = count_capabilities();

@@ -23,8 +23,19 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
 /* view.c: the system view below `new_root`: /usr & co., /etc, /dev. Sources are below "/old". */
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
 
-/* binds.c: shows what the configuration adds, below /new or staged for init. Sources are below "/old". */
+/* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
+#define SP_UNPRIVILEGED_ID 65534
+
+/*
+ * binds.c: what the configuration adds. As root, its sources are opened before root is given up, which reaches what
+ * "nobody" could not, and lets a writable one be idmapped. What could not be taken then is tried again later.
+ */
+int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
+/* Shows them, below /new or staged for init. Sources not yet taken are below "/old". */
 int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
+
+/* idmap.c: makes the owner of the detached tree's root the sandbox's user. 0 or -errno: nothing has changed. */
+int sp_zygote_own_tree(int tree);
 
 /* netns.c: the stash of network namespaces that no tenant has used, or could have marked. */
 struct sp_netns_stash {

@@ -1,0 +1,75 @@
+/*
+ * A directory as if it were the sandbox's own: a mount that maps its owner to the one id that exists inside. Files made
+ * inside belong to the directory's owner outside.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "init/files.h"
+#include "zygote/zygote.h"
+
+/* "/proc/<pid>/" + name */
+static char *proc_file(char text[64], pid_t pid, const char *name) {
+    char *end = text + 64;
+    char *at = sp_append_number(sp_append(text, end, "/proc/"), end, (uint64_t)pid);
+    (void)sp_append(sp_append(at, end, "/"), end, name);
+    return text;
+}
+
+static int write_map(pid_t pid, const char *name, uint64_t owner) {
+    char path[64];
+    char text[64];
+    const char *end = text + sizeof text;
+    char *at = sp_append_number(text, end, owner);
+    at = sp_append_number(sp_append(at, end, " "), end, SP_UNPRIVILEGED_ID);
+    (void)sp_append(at, end, " 1\n");
+    return sp_write_file(proc_file(path, pid, name), text);
+}
+
+/* A user namespace lives as long as its descriptor; it needs a process only to be born and to be written to. */
+static int make_userns(const struct stat *owner) {
+    char path[64];
+    long pid = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0L);
+    if (pid == -1) {
+        return -errno;
+    }
+    if (pid == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    int rc = write_map((pid_t)pid, "uid_map", owner->st_uid);
+    rc = rc != 0 ? rc : write_map((pid_t)pid, "gid_map", owner->st_gid);
+    if (rc == 0) {
+        int fd = open(proc_file(path, (pid_t)pid, "ns/user"), O_RDONLY | O_CLOEXEC);
+        rc = fd != -1 ? fd : -errno;
+    }
+    (void)kill((pid_t)pid, SIGKILL);
+    (void)waitpid((pid_t)pid, NULL, 0);
+    return rc;
+}
+
+int sp_zygote_own_tree(int tree) {
+    struct stat owner;
+    if (fstat(tree, &owner) != 0) {
+        return -errno;
+    }
+    if (owner.st_uid == SP_UNPRIVILEGED_ID && owner.st_gid == SP_UNPRIVILEGED_ID) {
+        return 0;
+    }
+    sp_auto_fd int userns = make_userns(&owner);
+    if (userns < 0) {
+        return userns;
+    }
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)userns};
+    unsigned flags = AT_EMPTY_PATH | 0x8000u /* AT_RECURSIVE */;
+    return syscall(SYS_mount_setattr, tree, "", flags, &attr, sizeof attr) == 0 ? 0 : -errno;
+}
