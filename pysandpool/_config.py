@@ -17,7 +17,7 @@ from pysandpool._errors import (
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
 )
-from pysandpool._paths import Refuse, readable_paths, writable_paths
+from pysandpool._paths import Refuse, check_rootfs, readable_paths, root_path, writable_paths
 
 StrPath = Union[str, "os.PathLike[str]"]
 Duration = Union[int, float, timedelta]
@@ -92,6 +92,9 @@ class SandboxConfig:
     """host paths seen at the same place, read-only. Of nested paths the longest is in force, also below fs_readwrite"""
     fs_readwrite: tuple[str, ...]
     """host paths seen at the same place, writable; none of the system's"""
+    rootfs: str | None
+    """a directory tree as the root, read-only, instead of the host's programs and libraries; it must have the
+    directories /proc, /tmp and /dev, and those that `fs_*` paths are seen at"""
     deny_network: bool
     """True: an empty network namespace. False: the host's, which needs `SeccompProfile.NETWORK`"""
     memory_limit_mb: int | None
@@ -123,6 +126,7 @@ class SandboxConfig:
         *,
         fs_readonly: Iterable[StrPath] = (),
         fs_readwrite: Iterable[StrPath] = (),
+        rootfs: StrPath | None = None,
         deny_network: bool = True,
         memory_limit_mb: int | None = 512,
         max_processes: int | None = 64,
@@ -141,6 +145,7 @@ class SandboxConfig:
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
+            rootfs=root_path(no, "rootfs", rootfs),
             deny_network=_flag(no, "deny_network", deny_network),
             memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
             max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
@@ -166,6 +171,7 @@ class SandboxConfig:
             raise InvalidSandboxConfigError(
                 "deny_network", False, "False only together with seccomp_profile=SeccompProfile.NETWORK"
             )
+        check_rootfs(_refuse_sandbox, self.rootfs, self.fs_readwrite)
         both = set(self.fs_readonly) & set(self.fs_readwrite)
         if both:
             raise InvalidSandboxConfigError("fs_readwrite", min(both), "a path is in one of fs_readonly, fs_readwrite")

@@ -54,7 +54,11 @@ _HEALTH = "the health command /bin/true must exit with 0 inside: run `python -m 
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 _CPU = "this version has no cgroup support: leave cpu_quota_us=None, or choose NamespaceDegradation.ALLOW_DEGRADATION"
-_BIND_MISSING = "create the path, or take it out of fs_readonly / fs_readwrite"
+_BIND_MISSING = "create the path (with rootfs=, in the rootfs too), or take it out of fs_readonly / fs_readwrite"
+_ROOTFS = (
+    "rootfs is a directory that everybody may enter, with the directories /proc, /tmp and /dev in it to mount on: "
+    "mkdir -p ROOTFS/proc ROOTFS/tmp ROOTFS/dev; chmod 755 ROOTFS"
+)
 _BIND_DENIED = (
     "the path must be reachable for the user that runs the pool, and writable for it in fs_readwrite: check its "
     "permissions and its parents'. Root's sandboxes run as uid 65534; a fs_readwrite directory of another's becomes "
@@ -103,6 +107,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"bind"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
     (frozenset({"bind"}), frozenset({errno.EROFS}), _BIND_READ_ONLY),
     (frozenset({"bind"}), _DENIED, _BIND_DENIED),
+    (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
     (frozenset({"mount_proc"}), _DENIED, _PROC),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),
     (frozenset({"seccomp"}), frozenset({errno.ENOSYS, errno.EINVAL}), _SECCOMP),

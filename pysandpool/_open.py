@@ -143,6 +143,7 @@ def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
             "allow_fork": config.allow_fork,
             "allow_unix_sockets": config.allow_unix_sockets,
             "landlock_abi_max": UINT32_MAX,
+            "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
         },
     )
     return options, keep

@@ -32,6 +32,18 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     return paths
 
 
+def root_path(refuse: Refuse, name: str, value: Any) -> str | None:
+    """One absolute path, normalised like the others; or None."""
+    return None if value is None else _path(refuse, name, value)
+
+
+def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) -> None:
+    """A tenant that could write the tree would choose the programs of the next one."""
+    for path in writable:
+        if rootfs is not None and (is_below(path, rootfs) or is_below(rootfs, path)):
+            raise refuse("fs_readwrite", path, f"no path in the rootfs {rootfs} or above it", False)
+
+
 def is_below(path: str, directory: str) -> bool:
     """Whether `path` is `directory` or lies in it."""
     return path == directory or path.startswith(directory + "/")

@@ -38,6 +38,7 @@ def test_sandbox_defaults() -> None:
     assert dataclasses.asdict(SandboxConfig()) == {
         "fs_readonly": (),
         "fs_readwrite": (),
+        "rootfs": None,
         "deny_network": True,
         "memory_limit_mb": 512,
         "max_processes": 64,

@@ -14,6 +14,7 @@
     X(IDMAP, "id_map")              \
     X(NAMESPACES, "namespaces")     \
     X(ROOT, "root_template")        \
+    X(ROOTFS, "rootfs")             \
     X(BIND, "bind")                 \
     X(DEV, "dev")                   \
     X(PIVOT, "pivot_root")          \

@@ -114,7 +114,8 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     if (rc != 0) {
         return rc;
     }
-    size_t strings = 0;
+    size_t root_len = o->rootfs != NULL ? strlen(o->rootfs) + 1 : 0;
+    size_t strings = root_len;
     for (uint32_t i = 0; i < o->n_binds; i++) {
         strings += strlen(o->binds[i].path) + 2;
     }
@@ -128,6 +129,10 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
         return -ENOMEM;
     }
     char *at = p->bytes;
+    if (root_len != 0) {
+        memcpy(at, o->rootfs, root_len);
+        at += root_len;
+    }
     for (uint32_t i = 0; i < o->n_binds; i++) {
         size_t len = strlen(o->binds[i].path) + 1;
         *at++ = (o->binds[i].flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
@@ -147,7 +152,8 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
 static uint32_t config_flags(const sp_sandbox_options *o) {
     bool host = o->network == SP_NET_HOST;
     bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL && o->allow_unix_sockets == 0;
-    return (host ? SP_CONFIG_NET_HOST : SP_CONFIG_DENY_TCP) | (!host && no_inet ? SP_CONFIG_NETNS_REUSE : 0);
+    return (host ? SP_CONFIG_NET_HOST : SP_CONFIG_DENY_TCP) | (!host && no_inet ? SP_CONFIG_NETNS_REUSE : 0) |
+           (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0);
 }
 
 static int send_config(int sock, const sp_sandbox_options *o, int64_t deadline) {

@@ -39,6 +39,7 @@ struct sp_plan_bind {
 
 struct sp_plan {
     struct sp_rec_config config;
+    const char *rootfs;         /* NULL: the host's system view */
     struct sp_plan_bind *binds; /* config.n_binds, sorted by path */
     unsigned n_capabilities;    /* that this kernel knows */
     bool has_staged;

@@ -133,8 +133,21 @@ static int take_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind
 
 /* The taken trees; 0 for none, for this process has given 0 to /dev/null. */
 static int taken[SP_BINDS_MAX];
+static int taken_rootfs;
+
+/* The rootfs is taken like any other read-only path. */
+static int take_rootfs(const struct sp_plan *plan, const char *base) {
+    return take_tree(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
+}
 
 int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (plan->rootfs != NULL && geteuid() == 0) {
+        int tree = take_rootfs(plan, "");
+        if (tree < 0 && tree != -EPERM) {
+            return sp_failed(why, SP_STAGE_ROOTFS, -tree, plan->rootfs);
+        }
+        taken_rootfs = tree > 0 ? tree : 0;
+    }
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
         int tree = take_tree(plan, bind, "");
@@ -152,11 +165,16 @@ int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
     return 0;
 }
 
+static int attach(int tree, int target) {
+    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    return syscall(SYS_move_mount, tree, "", target, "", flags) == 0 ? 0 : -errno;
+}
+
 static int make_target(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
     char target[PATH_MAX];
     const char *end = target + sizeof target;
-    if (bind->parent != -1) {
-        return 0; /* it is there, for it is there on the host; and nothing is made in a directory of the host's */
+    if (bind->parent != -1 || (plan->rootfs != NULL && !bind->staged)) {
+        return 0; /* it is there, or is missed when it is opened: nothing is made in a directory of the host's */
     }
     char *at = sp_append(target, end, bind->staged ? "/new" SP_STAGED_DIR "/" : "/new");
     at = bind->staged ? sp_append_number(at, end, (uint64_t)(bind - plan->binds)) : sp_append(at, end, bind->path);
@@ -173,21 +191,15 @@ static int check_access(const struct sp_plan_bind *bind, int tree, mode_t type) 
     return syscall(SYS_faccessat2, tree, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
 }
 
-static int attach(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
+static int show_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
     struct stat st;
     if (fstat(tree, &st) != 0) {
         return -errno;
     }
     int rc = make_target(plan, bind, S_ISDIR(st.st_mode));
     sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
-    if (target < 0) {
-        return target;
-    }
-    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    if (syscall(SYS_move_mount, tree, "", target, "", flags) != 0) {
-        return -errno;
-    }
-    return check_access(bind, tree, st.st_mode);
+    rc = target < 0 ? target : attach(tree, target);
+    return rc != 0 ? rc : check_access(bind, tree, st.st_mode);
 }
 
 int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
@@ -197,10 +209,40 @@ int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
         sp_auto_fd int tree = taken[i] != 0 ? taken[i] : take_tree(plan, bind, OLD);
-        int rc = tree < 0 ? tree : attach(plan, bind, tree);
+        int rc = tree < 0 ? tree : show_tree(plan, bind, tree);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
         }
     }
     return 0;
+}
+
+/* A link there would lead the template's own mounts astray. */
+static int check_mount_points(struct sp_rec_failed *why) {
+    static const char *const names[] = {"proc", "tmp", "dev"};
+    sp_auto_fd int root = open_path(AT_FDCWD, "/new", 0);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        struct stat st;
+        if (fstatat(root, names[i], &st, AT_SYMLINK_NOFOLLOW) != 0) {
+            return sp_failed(why, SP_STAGE_ROOTFS, errno, names[i]);
+        }
+        if (!S_ISDIR(st.st_mode)) {
+            return sp_failed(why, SP_STAGE_ROOTFS, ENOTDIR, names[i]);
+        }
+    }
+    return 0;
+}
+
+int sp_zygote_show_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    struct stat st;
+    sp_auto_fd int tree = taken_rootfs != 0 ? taken_rootfs : take_rootfs(plan, OLD);
+    sp_auto_fd int target = open_path(AT_FDCWD, "/new", 0);
+    int rc = tree < 0 ? tree : target < 0 ? target : 0;
+    rc = rc == 0 && fstat(tree, &st) != 0 ? -errno : rc;
+    rc = rc == 0 && !S_ISDIR(st.st_mode) ? -ENOTDIR : rc;
+    rc = rc != 0 ? rc : attach(tree, target);
+    if (rc == 0 && syscall(SYS_faccessat2, tree, "", X_OK, AT_EMPTY_PATH) != 0) {
+        rc = -errno;
+    }
+    return rc != 0 ? sp_failed(why, SP_STAGE_ROOTFS, -rc, plan->rootfs) : check_mount_points(why);
 }

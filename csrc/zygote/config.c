@@ -67,7 +67,14 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
     plan->template_filter = take_filter(&at, c->template_filter_len);
     plan->init_filter = take_filter(&at, c->init_filter_len);
     plan->exec_filter = take_filter(&at, c->exec_filter_len);
-    return take_binds(plan, payload, strings_end);
+    const char *cursor = payload;
+    if ((c->flags & SP_CONFIG_ROOTFS) != 0) {
+        plan->rootfs = sp_strings_next(&cursor, strings_end);
+        if (plan->rootfs == NULL || plan->rootfs[0] != '/') {
+            return -EBADMSG;
+        }
+    }
+    return take_binds(plan, cursor, strings_end);
 }
 
 int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {

@@ -6,6 +6,8 @@
  * by the place where we build; the second makes the new root the root, and detaches all the rest.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -35,25 +37,45 @@ static int make_base(struct sp_rec_failed *why) {
     if (rc != 0 || chdir("/") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, base);
     }
+    return 0;
+}
+
+/* Either has /dev, /proc and /tmp, the first of them as a directory that can be filled. */
+static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (plan->rootfs != NULL) {
+        int rc = sp_zygote_show_rootfs(plan, why);
+        if (rc == 0 && mount("tmpfs", "/new/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
+            return sp_failed(why, SP_STAGE_DEV, errno, "tmpfs of /dev");
+        }
+        return rc;
+    }
     if (mount("tmpfs", "/new", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
         return sp_failed(why, SP_STAGE_ROOT, errno, "tmpfs of the new root");
     }
-    return 0;
+    if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/proc", 0755) != 0 || mkdir("/new/tmp", 01777) != 0) {
+        return sp_failed(why, SP_STAGE_ROOT, errno, "/dev, /proc and /tmp");
+    }
+    return sp_zygote_system_view(plan, why);
 }
 
 /* The kernel lets a sandbox mount its own /proc only while a whole one is in sight; this one shows the zygote's pids.
  */
 static int mount_proc(struct sp_rec_failed *why) {
-    if (mkdir("/new/proc", 0755) != 0 || mkdir("/new/tmp", 01777) != 0) {
-        return sp_failed(why, SP_STAGE_ROOT, errno, "/proc and /tmp");
-    }
     if (mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
         return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc of the template");
     }
     return 0;
 }
 
-static int enter_root(struct sp_rec_failed *why) {
+/* mount_setattr changes only what it names: a flag that the host has set and locked stays as it is. */
+static int make_read_only(const char *path, struct sp_rec_failed *why) {
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    return syscall(SYS_mount_setattr, AT_FDCWD, path, 0, &attr, sizeof attr) == 0
+               ? 0
+               : sp_failed(why, SP_STAGE_ROOT, errno, path);
+}
+
+static int enter_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (chdir("/new") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, errno, "new root");
     }
@@ -62,20 +84,18 @@ static int enter_root(struct sp_rec_failed *why) {
     if (rc != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, "new root");
     }
-    unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV;
-    if (mount(NULL, "/", NULL, flags, NULL) != 0) {
-        return sp_failed(why, SP_STAGE_ROOT, errno, "read-only root");
-    }
-    return 0;
+    rc = make_read_only("/", why);
+    return rc != 0 || plan->rootfs == NULL ? rc : make_read_only("/dev", why);
 }
 
 int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     umask(0);
     int rc = make_base(why);
-    rc = rc != 0 ? rc : sp_zygote_system_view(plan, why);
+    rc = rc != 0 ? rc : make_root(plan, why);
+    rc = rc != 0 ? rc : sp_zygote_show_dev(why);
     rc = rc != 0 ? rc : mount_proc(why);
     rc = rc != 0 ? rc : sp_zygote_show_binds(plan, why);
-    rc = rc != 0 ? rc : enter_root(why);
+    rc = rc != 0 ? rc : enter_root(plan, why);
     umask(022);
     plan->masks = rc == 0 ? sp_masks_found() : 0;
     return rc;

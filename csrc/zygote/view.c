@@ -151,8 +151,8 @@ static int show_device(const char *path, struct sp_rec_failed *why) {
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_DEV, -rc, path);
 }
 
-static int make_dev(struct sp_rec_failed *why) {
-    if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/dev/shm", 01777) != 0 || mkdir("/new/dev/pts", 0755) != 0 ||
+int sp_zygote_show_dev(struct sp_rec_failed *why) {
+    if (mkdir("/new/dev/shm", 01777) != 0 || mkdir("/new/dev/pts", 0755) != 0 ||
         mkdir("/new" SP_EMPTY_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev");
     }
@@ -169,6 +169,5 @@ static int make_dev(struct sp_rec_failed *why) {
 
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = show_dirs(system_dirs, COUNT(system_dirs), why);
-    rc = rc != 0 ? rc : make_etc(plan, why);
-    return rc != 0 ? rc : make_dev(why);
+    return rc != 0 ? rc : make_etc(plan, why);
 }

@@ -18,10 +18,16 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *wh
  */
 int sp_zygote_enter(int sock, struct sp_rec_failed *why);
 
+/*
+ * binds.c: attaches the tree that plan->rootfs names at /new, and sees to it that what is mounted in it has a place.
+ */
+int sp_zygote_show_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
+
 /* root.c: builds the read-only root that all sandboxes share, and makes it the root of this process. */
 int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
-/* view.c: the system view below `new_root`: /usr & co., /etc, /dev. Sources are below "/old". */
+/* view.c: the system view below "/new": /usr & co. and /etc; and the devices in its /dev. Sources are below "/old". */
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_show_dev(struct sp_rec_failed *why);
 
 /* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534
