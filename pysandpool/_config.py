@@ -30,6 +30,7 @@ MAX_PROCESSES = 1 << 22
 MAX_OUTPUT_BYTES = 1 << 40
 MAX_UINT32 = 2**32 - 1
 MAX_SECONDS = 1e9
+_NETWORKS = 'None, "none", "loopback" or "host"'
 DEFAULT_OUTPUT_BYTES = 4 * 1024 * 1024
 
 
@@ -97,6 +98,9 @@ class SandboxConfig:
     directories /proc, /tmp and /dev, and those that `fs_*` paths are seen at"""
     deny_network: bool
     """True: an empty network namespace. False: the host's, which needs `SeccompProfile.NETWORK`"""
+    network: str | None
+    """None: what `deny_network` says. "none" and "host": the same in words. "loopback": a network namespace of its own,
+    with nothing but lo, and inet sockets whatever the profile"""
     memory_limit_mb: int | None
     """MiB of memory of the whole sandbox, its scratch included. One process that asks for more is refused it
     (RLIMIT_DATA); a sum above it ends the command, with `oom_killed`"""
@@ -128,6 +132,7 @@ class SandboxConfig:
         fs_readwrite: Iterable[StrPath] = (),
         rootfs: StrPath | None = None,
         deny_network: bool = True,
+        network: str | None = None,
         memory_limit_mb: int | None = 512,
         max_processes: int | None = 64,
         cpu_quota_us: int | None = None,
@@ -147,6 +152,7 @@ class SandboxConfig:
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
             rootfs=root_path(no, "rootfs", rootfs),
             deny_network=_flag(no, "deny_network", deny_network),
+            network=_network(network),
             memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
             max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
             cpu_quota_us=_optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
@@ -167,6 +173,10 @@ class SandboxConfig:
             object.__setattr__(self, name, value)
 
     def _check_together(self) -> None:
+        if self.network is not None and self.deny_network != (self.network != "host"):
+            raise InvalidSandboxConfigError(
+                "network", self.network, '"none" or "loopback" with deny_network=True, "host" with deny_network=False'
+            )
         if not self.deny_network and self.seccomp_profile is not SeccompProfile.NETWORK:
             raise InvalidSandboxConfigError(
                 "deny_network", False, "False only together with seccomp_profile=SeccompProfile.NETWORK"
@@ -224,6 +234,14 @@ class PoolConfig:
 
 def _refuse_sandbox(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
     return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
+
+
+def _network(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidSandboxConfigTypeError("network", value, _NETWORKS)
+    if value not in (None, "none", "loopback", "host"):
+        raise InvalidSandboxConfigError("network", value, _NETWORKS)
+    return value
 
 
 def _env_vars(value: Any) -> FrozenEnv:

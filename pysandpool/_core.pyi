@@ -29,6 +29,7 @@ class _Lib:
     SP_BIND_WRITABLE: int
     SP_NET_NONE: int
     SP_NET_HOST: int
+    SP_NET_LOOPBACK: int
     SP_SECCOMP_ESSENTIAL: int
     SP_SECCOMP_NETWORK: int
     def sp_abi(self) -> int: ...

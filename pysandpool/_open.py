@@ -126,16 +126,18 @@ def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
     binds = [(text(path), flags[path]) for path in sorted(flags, key=os.fsencode)]
     bind_array = ffi.new("sp_bind[]", binds)
     keep.append(bind_array)
-    network = config.seccomp_profile is SeccompProfile.NETWORK
+    loopback = config.network == "loopback"
+    network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
+    inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
     options = ffi.new(
         "sp_sandbox_options *",
         {
             "size": ffi.sizeof("sp_sandbox_options"),
-            "network": lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST,
+            "network": network,
             "zygote_path": text(zygote_path()),
             "binds": bind_array,
             "n_binds": len(binds),
-            "seccomp_profile": lib.SP_SECCOMP_NETWORK if network else lib.SP_SECCOMP_ESSENTIAL,
+            "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
             "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
             "max_processes": config.max_processes or 0,
             "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,

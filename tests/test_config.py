@@ -40,6 +40,7 @@ def test_sandbox_defaults() -> None:
         "fs_readwrite": (),
         "rootfs": None,
         "deny_network": True,
+        "network": None,
         "memory_limit_mb": 512,
         "max_processes": 64,
         "cpu_quota_us": None,

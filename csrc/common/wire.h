@@ -49,11 +49,12 @@ enum sp_record_type {
     SP_REC_TYPE_END
 };
 
-#define SP_CONFIG_NET_HOST 1u    /* stay in the host's network namespace */
-#define SP_CONFIG_NETNS_REUSE 2u /* no inet socket can exist: a netns may serve again */
-#define SP_CONFIG_DENY_TCP 4u    /* Landlock refuses TCP bind and connect where its ABI can */
-#define SP_CONFIG_ROOTFS 8u      /* the payload's first string is the path of a directory tree to be the root */
-#define SP_CONFIG_FLAGS 15u
+#define SP_CONFIG_NET_HOST 1u      /* stay in the host's network namespace */
+#define SP_CONFIG_NETNS_REUSE 2u   /* no inet socket can exist: a netns may serve again */
+#define SP_CONFIG_DENY_TCP 4u      /* Landlock refuses TCP bind and connect where its ABI can */
+#define SP_CONFIG_ROOTFS 8u        /* the payload's first string is the path of a directory tree to be the root */
+#define SP_CONFIG_NET_LOOPBACK 16u /* lo is up in the sandbox's own network namespace */
+#define SP_CONFIG_FLAGS 31u
 
 struct sp_rec_config {
     uint32_t flags;

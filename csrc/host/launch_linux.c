@@ -149,11 +149,21 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     return 0;
 }
 
-static uint32_t config_flags(const sp_sandbox_options *o) {
-    bool host = o->network == SP_NET_HOST;
+static uint32_t network_flags(const sp_sandbox_options *o) {
+    /* A netns in which an inet socket could exist is used once. */
     bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL && o->allow_unix_sockets == 0;
-    return (host ? SP_CONFIG_NET_HOST : SP_CONFIG_DENY_TCP) | (!host && no_inet ? SP_CONFIG_NETNS_REUSE : 0) |
-           (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0);
+    switch (o->network) {
+    case SP_NET_HOST:
+        return SP_CONFIG_NET_HOST;
+    case SP_NET_LOOPBACK:
+        return SP_CONFIG_NET_LOOPBACK;
+    default:
+        return SP_CONFIG_DENY_TCP | (no_inet ? SP_CONFIG_NETNS_REUSE : 0);
+    }
+}
+
+static uint32_t config_flags(const sp_sandbox_options *o) {
+    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0);
 }
 
 static int send_config(int sock, const sp_sandbox_options *o, int64_t deadline) {

@@ -136,6 +136,7 @@ void sp_zygote_serve(int sock, const struct sp_plan *plan) {
     sigset_t while_waiting;
     sigemptyset(&while_waiting);
     watch_children();
+    stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
     bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0;
     for (int rc = 0; rc == 0;) {
         bool wants_more = stocking && stash.count < STASH_TARGET;

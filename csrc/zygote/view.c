@@ -39,6 +39,8 @@ static const struct text_file made_up[] = {
     {"/etc/passwd", "sandbox:x:1000:1000:sandbox:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
     {"/etc/group", "sandbox:x:1000:\nnogroup:x:65534:\n"},
 };
+/* Alone in its network, a sandbox knows but its own name. */
+static const struct text_file loopback_hosts = {"/etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"};
 static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
 static const struct text_file dev_links[] = {
     {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
@@ -133,6 +135,9 @@ static int make_etc(const struct sp_plan *plan, struct sp_rec_failed *why) {
     bool network = (plan->config.flags & SP_CONFIG_NET_HOST) != 0;
     for (size_t i = 0; i < COUNT(network_files) && rc == 0 && network; i++) {
         rc = copy_file(network_files[i], why);
+    }
+    if (rc == 0 && (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0) {
+        rc = write_text(&loopback_hosts, why);
     }
     for (size_t i = 0; i < COUNT(made_up) && rc == 0; i++) {
         rc = write_text(&made_up[i], why);

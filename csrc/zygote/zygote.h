@@ -47,6 +47,7 @@ int sp_zygote_own_tree(int tree);
 struct sp_netns_stash {
     int fds[8];
     unsigned count;
+    bool loopback; /* new ones get lo up; the profile must allow inet sockets, to the zygote too */
 };
 /* Adds one new namespace. 0 or -errno. */
 int sp_netns_make(struct sp_netns_stash *stash);
