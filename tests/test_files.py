@@ -248,3 +248,66 @@ def test_a_device_node_is_inert(host_dir: Path, field: str) -> None:
     assert outside(read, node, user=65534) == "3"
     assert inside(read, node, **{field: [host_dir]}) == "Permission denied"
     assert inside(read, node, **{field: [node]}) == "Permission denied"
+
+
+# Each tries to leave a program that runs as its owner, and prints how it went.
+PLANT = """
+import ctypes, os, sys
+os.chdir(sys.argv[1])
+libc, here, x86 = ctypes.CDLL(None, use_errno=True), -100, os.uname().machine == "x86_64"
+def call(number, *args):
+    if libc.syscall(number, *args) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+def made(path):
+    open(path, "w").close()
+    return path
+class How(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+how = How(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
+ways = {
+    "chmod": lambda: os.chmod(made("chmod"), 0o4755),
+    "setgid": lambda: os.chmod(made("setgid"), 0o2755),
+    "directory": lambda: (os.mkdir("directory"), os.chmod("directory", 0o2777)),
+    "fchmod": lambda: os.fchmod(os.open("fchmod", os.O_CREAT | os.O_RDWR), 0o6755),
+    "fchmodat": lambda: os.chmod(made("fchmodat"), 0o4755, dir_fd=os.open(".", os.O_RDONLY)),
+    "fchmodat2": lambda: call(452, here, made("fchmodat2").encode(), 0o4755, 0),
+    "open": lambda: os.open("open", os.O_CREAT | os.O_WRONLY, 0o4755),
+    "tmpfile": lambda: os.link(f"/proc/self/fd/{os.open('.', os.O_TMPFILE | os.O_RDWR, 0o4755)}", "tmpfile"),
+    "openat2": lambda: call(437, here, b"openat2", ctypes.byref(how), ctypes.sizeof(how)),
+    "mknod": lambda: os.mknod("mknod", 0o4755 | 0o100000),
+    **({"creat": lambda: call(85, b"creat", 0o4755)} if x86 else {}),
+}
+for name, way in ways.items():
+    try:
+        way()
+        print(name)
+    except OSError:
+        pass
+"""
+
+
+def set_id_files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID))
+
+
+def test_no_program_is_left_that_runs_as_its_owner(host_dir: Path) -> None:
+    """Whoever runs it on the host would run what a tenant wrote as the directory's owner: root, in root's pools."""
+    control, inner = open_dir(host_dir / "control"), open_dir(host_dir / "inner")
+    outside(PLANT, control)
+    assert len(set_id_files(control)) >= 8, "the control leaves them"
+    assert inside(PLANT, inner, fs_readwrite=[inner]) == ""
+    assert set_id_files(inner) == []
+    # Another pool's scratch ends with the sandbox: there it may be.
+    assert "chmod" in inside(PLANT, "/tmp").splitlines()
+
+
+def test_modes_that_do_no_harm_are_kept(host_dir: Path) -> None:
+    code = """
+import os, sys, tempfile
+os.chdir(sys.argv[1])
+for mode in (0o600, 0o755, 0o1777, 0o777):
+    os.close(os.open("file", os.O_CREAT | os.O_RDWR, mode)); os.chmod("file", mode)
+    print(oct(os.stat("file").st_mode & 0o7777), end=" ")
+os.mkdir("sub", 0o1777); tempfile.TemporaryFile(dir=".").write(b"x")
+"""
+    assert inside(code, host_dir, fs_readwrite=[host_dir]) == "0o600 0o755 0o1777 0o777"

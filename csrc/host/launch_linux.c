@@ -104,10 +104,20 @@ static void payload_free(struct config_payload *p) {
     }
 }
 
+static bool has_writable_bind(const sp_sandbox_options *o) {
+    for (uint32_t i = 0; i < o->n_binds; i++) {
+        if ((o->binds[i].flags & SP_BIND_WRITABLE) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int payload_build(const sp_sandbox_options *o, struct config_payload *p) {
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
-                                       .allow_unix_sockets = o->allow_unix_sockets != 0};
+                                       .allow_unix_sockets = o->allow_unix_sockets != 0,
+                                       .no_setid = has_writable_bind(o)};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);
     rc = rc != 0 ? rc : sp_seccomp_init(&policy, &p->filters[1]);
     rc = rc != 0 ? rc : sp_seccomp_exec(&policy, &p->filters[2]);

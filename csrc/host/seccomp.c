@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "host/seccomp_program.h"
 #include "host/seccomp_table.h"
@@ -53,6 +54,11 @@ enum leaf {
     ALLOW,
     DENY,
     UNKNOWN,
+    CHECK_MODE_1,
+    CHECK_MODE_2,
+    CHECK_OPEN,
+    CHECK_OPENAT,
+    REFUSE_OPENAT2,
     CHECK_NAMESPACES,
     CHECK_THREAD,
     CHECK_UNSHARE,
@@ -72,6 +78,11 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_ALLOW] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_DENY] = {DENY, ALLOW, ALLOW},
+    [SP_RULE_MODE_1] = {CHECK_MODE_1, ALLOW, ALLOW},
+    [SP_RULE_MODE_2] = {CHECK_MODE_2, ALLOW, ALLOW},
+    [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
+    [SP_RULE_OPENAT] = {CHECK_OPENAT, ALLOW, ALLOW},
+    [SP_RULE_OPENAT2] = {REFUSE_OPENAT2, ALLOW, ALLOW},
     [SP_RULE_SETUP] = {ALLOW, DENY, ALLOW},
     [SP_RULE_CLONE3] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_CLONE] = {ALLOW, CHECK_NAMESPACES, CHECK_THREAD},
@@ -103,6 +114,41 @@ static void deny(struct block *b, const struct sp_seccomp_policy *policy) {
 static void unknown(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     refuse(b, ENOSYS);
+}
+
+/* The kernel takes a mode as 16 bits. */
+static void check_mode(struct block *b, unsigned arg) {
+    load_low(b, arg);
+    refuse_if_set(b, S_ISUID | S_ISGID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_mode_1(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_mode(b, 1);
+}
+
+static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_mode(b, 2);
+}
+
+/* Without these flags the mode is whatever the register held. O_TMPFILE is a bit of its own, and O_DIRECTORY. */
+static void check_made(struct block *b, unsigned flags_arg) {
+    load_low(b, flags_arg);
+    emit(b, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
+    give(b, SECCOMP_RET_ALLOW);
+    check_mode(b, flags_arg + 1);
+}
+
+static void check_open(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_made(b, 1);
+}
+
+static void check_openat(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_made(b, 2);
 }
 
 static void check_namespaces(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -258,6 +304,11 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [ALLOW] = allow,
     [DENY] = deny,
     [UNKNOWN] = unknown,
+    [CHECK_MODE_1] = check_mode_1,
+    [CHECK_MODE_2] = check_mode_2,
+    [CHECK_OPEN] = check_open,
+    [CHECK_OPENAT] = check_openat,
+    [REFUSE_OPENAT2] = unknown,
     [CHECK_NAMESPACES] = check_namespaces,
     [CHECK_THREAD] = check_thread,
     [CHECK_UNSHARE] = check_unshare,
@@ -331,6 +382,8 @@ static void find_ranges(struct search *s, enum sp_arch arch, enum sp_layer layer
     s->n = 0;
     for (uint32_t nr = 0; nr < NR_END; nr++) {
         enum leaf leaf = leaves[rules[nr]][layer];
+        bool of_modes = leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2;
+        leaf = of_modes && !s->policy->no_setid ? ALLOW : leaf;
         if (s->n == 0 || s->ranges[s->n - 1].leaf != leaf) {
             s->ranges[s->n++] = (struct range){nr, leaf};
         }

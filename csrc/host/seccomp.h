@@ -24,6 +24,7 @@ struct sp_seccomp_policy {
     uint32_t profile; /* SP_SECCOMP_ESSENTIAL or SP_SECCOMP_NETWORK */
     bool allow_fork;
     bool allow_unix_sockets;
+    bool no_setid; /* no file gets a setuid or setgid bit: what the host finds in a writable bind stays harmless */
 };
 
 /* The caller frees insns. len 0: nothing to install, insns is NULL. */

@@ -4,6 +4,7 @@
  * with tests/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "check.h"
 #include "seccomp_sim.h"
@@ -243,6 +245,49 @@ static void check_sockets(enum sp_arch arch) {
     drop(&u);
 }
 
+static uint32_t call4(const struct layers *l, const char *name, const uint64_t args[4]) {
+    struct trace trace = {0};
+    struct seccomp_data data = {
+        .arch = arch_audit[l->arch], .nr = (int)number(l->arch, name), .args = {args[0], args[1], args[2], args[3]}};
+    return combined(l, &data, &trace);
+}
+
+static void check_modes(enum sp_arch arch) {
+    static const struct {
+        const char *name;
+        unsigned mode_arg;
+        bool makes; /* the argument before holds the flags */
+    } calls[] = {{"chmod", 1, false},   {"creat", 1, false},    {"fchmod", 1, false},
+                 {"mknod", 1, false},   {"fchmodat", 2, false}, {"fchmodat2", 2, false},
+                 {"mknodat", 2, false}, {"open", 2, true},      {"openat", 3, true}};
+    static const uint64_t harmless[] = {0, 0777, 01777, S_IFREG | 0644, 0644 | GARBAGE};
+    static const uint64_t setid[] = {04755, 02755, 06000, S_IFREG | 04000, 04755 | GARBAGE};
+    static const uint64_t making[] = {O_CREAT, O_CREAT | O_WRONLY | O_EXCL, O_TMPFILE | O_RDWR, O_CREAT | GARBAGE};
+    static const uint64_t not_making[] = {O_RDONLY, O_WRONLY | O_TRUNC, O_DIRECTORY, O_PATH | O_CLOEXEC};
+    struct layers on = build(arch, &no_setid), off = build(arch, &essential);
+    for (size_t i = 0; i < LENGTH(calls); i++) {
+        unsigned at = calls[i].mode_arg;
+        for (size_t k = 0; k < LENGTH(setid) && number(arch, calls[i].name) != UINT32_MAX; k++) {
+            uint64_t args[4] = {0};
+            for (size_t m = 0; m < (calls[i].makes ? LENGTH(making) : 1); m++) {
+                args[at - 1] = calls[i].makes ? making[m] : ~UINT64_C(0);
+                args[at] = setid[k];
+                CHECK(call4(&on, calls[i].name, args) == ERRNO(EPERM));
+                CHECK(call4(&off, calls[i].name, args) == SECCOMP_RET_ALLOW);
+                args[at] = harmless[k];
+                CHECK(call4(&on, calls[i].name, args) == SECCOMP_RET_ALLOW);
+            }
+            for (size_t m = 0; m < LENGTH(not_making) && calls[i].makes; m++) {
+                args[at - 1] = not_making[m];
+                args[at] = setid[k]; /* whatever the register held */
+                CHECK(call4(&on, calls[i].name, args) == SECCOMP_RET_ALLOW);
+            }
+        }
+    }
+    drop(&on);
+    drop(&off);
+}
+
 /* What zygote and init do after the template is in must not be refused by it. */
 static void check_setup(enum sp_arch arch) {
     static const char *const needed[] = {
@@ -326,10 +371,12 @@ static void test_names(void) {
 static void test_switches(void) {
     static const char *const fork_names[] = {"clone", "fork", "vfork", NULL};
     static const char *const unix_names[] = {"accept", "accept4", "bind", "connect", "listen", NULL};
+    static const char *const setid_names[] = {"openat2", NULL};
     struct sp_filter none;
     for (int i = 0; i < SP_ARCH_COUNT; i++) {
         check_difference((enum sp_arch)i, &no_fork, fork_names);
         check_difference((enum sp_arch)i, &with_unix, unix_names);
+        check_difference((enum sp_arch)i, &no_setid, setid_names);
     }
     CHECK(sp_seccomp_exec(&essential, &none) == 0 && none.len == 0 && none.insns == NULL);
     CHECK(sp_seccomp_template(&(policy_t){.profile = 7}, &none) == -EINVAL);
@@ -340,6 +387,7 @@ static void test_arguments(void) {
         check_processes((enum sp_arch)i);
         check_values((enum sp_arch)i);
         check_sockets((enum sp_arch)i);
+        check_modes((enum sp_arch)i);
         check_setup((enum sp_arch)i);
     }
 }
