@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import OpenPool, alive, identity, status_field, wait_idle
+from conftest import OpenPool, alive, identity, status_field, wait_idle, wait_until
 
 from pysandpool import PooledSandbox
 

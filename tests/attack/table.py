@@ -62,7 +62,6 @@ def _files() -> list[Attack]:
             "chmod(2), systemd.exec(5) RestrictSUIDSGID",
             "plant-setuid",
             "{rw}",
-            hole="seccomp: EPERM for S_ISUID and S_ISGID in chmod, fchmod, fchmodat, open, openat, creat, mkdir, mknod",
         ),
         files(
             "lease-on-readonly",
@@ -76,13 +75,6 @@ def _files() -> list[Attack]:
             "inotify(7): names and times of what the host and other tenants open",
             "watch",
             "/usr/bin",
-        ),
-        files(
-            "host-command-line",
-            "proc_cmdline(5)",
-            "path",
-            "/proc/cmdline",
-            hole="mask it: bind /dev/null over the host-wide entries of /proc",
         ),
     ]
 
@@ -150,7 +142,6 @@ def _kernel() -> list[Attack]:
             "kernel",
             "keyrings(7), proc_keys(5)",
             "scenario",
-            hole="zygote: keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL) before the clone, and /proc/keys masked",
             hole_for=(USER,),
         ),
     ]
@@ -236,14 +227,12 @@ def _binds() -> list[Attack]:
             "files",
             "mount_namespaces(7): the later bind hides the earlier",
             "scenario",
-            hole="zygote/root.c: show binds in the order of their paths, parents first",
         ),
         Attack(
             "bind-swapped-for-symlink",
             "files",
             "CVE-2021-30465, CVE-2017-1002101",
             "scenario",
-            hole="refuse fs_* paths below an fs_readwrite one, or resolve what lies below it without symlinks",
         ),
     ]
 
