@@ -37,7 +37,7 @@ uint32_t sp_masks_found(void) {
 
 int sp_mask_proc(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (size_t i = 0; i < COUNT; i++) {
-        const char *cover = masks[i].is_dir ? SP_EMPTY_DIR : "/dev/null";
+        const char *cover = masks[i].is_dir ? SP_EMPTY_DIR : SP_CLOSED_FILE;
         if ((plan->masks & (1u << i)) != 0 && mount(cover, masks[i].path, NULL, MS_BIND, NULL) != 0) {
             return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, masks[i].path);
         }

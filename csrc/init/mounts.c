@@ -69,9 +69,6 @@ static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why
             return -1;
         }
     }
-    if (mount(SP_EMPTY_DIR, SP_STAGED_DIR, NULL, MS_BIND, NULL) != 0) {
-        return sp_failed(why, SP_STAGE_BIND, errno, "cover of the staging directory");
-    }
     return 0;
 }
 
@@ -81,11 +78,13 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     }
     int rc = sp_mask_proc(plan, why);
     rc = rc != 0 ? rc : mount_scratch(plan, why);
+    rc = rc == 0 && plan->has_staged ? show_all_staged(plan, why) : rc;
     if (rc != 0) {
         return rc;
     }
+    /* Last, for it hides what the steps before took from there. */
     if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev/pts");
     }
-    return plan->has_staged ? show_all_staged(plan, why) : 0;
+    return 0;
 }

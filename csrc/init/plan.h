@@ -14,10 +14,10 @@
 /* The one user and group that exist inside: nobody is uid 0, so no namespace's root owns /proc/sys knobs. */
 #define SP_INSIDE_ID 1000
 
-/* Where the template keeps what has to be shown below the private /tmp, until init binds it there and covers it. */
-#define SP_STAGED_DIR "/dev/.staged"
-/* What covers a directory that is not for the tenant. */
-#define SP_EMPTY_DIR "/dev/.empty"
+/* Backstage: what only init needs, until it mounts the sandbox's own devpts there, last of all. */
+#define SP_STAGED_DIR "/dev/pts/staged" /* what it binds below the private /tmp */
+#define SP_EMPTY_DIR "/dev/pts/empty"   /* covers a directory that is not for the tenant */
+#define SP_CLOSED_FILE "/dev/pts/none"  /* covers a file; nobody may open it */
 
 #define SP_BINDS_MAX 4096
 

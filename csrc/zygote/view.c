@@ -161,7 +161,8 @@ int sp_zygote_show_dev(struct sp_rec_failed *why) {
         mkdir("/new" SP_EMPTY_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev");
     }
-    int rc = 0;
+    sp_auto_fd int closed = open("/new" SP_CLOSED_FILE, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0);
+    int rc = closed != -1 ? 0 : sp_failed(why, SP_STAGE_DEV, errno, SP_CLOSED_FILE);
     for (size_t i = 0; i < COUNT(devices) && rc == 0; i++) {
         rc = show_device(devices[i], why);
     }

@@ -76,6 +76,12 @@ def _files() -> list[Attack]:
             "watch",
             "/usr/bin",
         ),
+        files(
+            "host-command-line",
+            "proc_cmdline(5)",
+            "path",
+            "/proc/cmdline",
+        ),
     ]
 
 
@@ -142,7 +148,6 @@ def _kernel() -> list[Attack]:
             "kernel",
             "keyrings(7), proc_keys(5)",
             "scenario",
-            hole_for=(USER,),
         ),
     ]
 
