@@ -149,6 +149,8 @@ class Stage:
             with self.pool(**fields).acquire() as sandbox:
                 filled = self.fill(args, target="1", scratch="/tmp")
                 result = sandbox.execute([self.programs / program, *filled])
+                if result.oom_killed:
+                    return "HELD by the memory limit"
                 return verdict_of(result.stdout + result.stderr, _returncode(result))
         finally:
             victim.kill()

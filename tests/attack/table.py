@@ -186,7 +186,7 @@ def _limits() -> list[Attack]:
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
         hoard("memory", "CWE-400", "memory", "100", config=small),
-        hoard("memory-shared", "memfd_create(2)", "memfd", "100", config=small, hole=cgroup),
+        hoard("memory-shared", "memfd_create(2)", "memfd", "100", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", config=small, hole=cgroup),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
