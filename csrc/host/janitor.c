@@ -16,6 +16,8 @@
 #define CHECK_TIMEOUT_NS (5 * INT64_C(1000000000))
 #define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
 #define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
+/* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
+#define REFILL_LOOK_NS (250 * INT64_C(1000000))
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
 
@@ -288,11 +290,11 @@ static int64_t next_wake(struct janitor *j) {
         /* The coarse clock lags by one tick: a wake-up at the very moment would come to nothing. */
         wake = earlier(wake, atomic_load(&pool->slots[oldest].ready_at) + pool->options.max_idle_ns + 10000000);
     } else if (pool->options.max_idle_ns != 0) {
-        wake = earlier(wake, sp_now() + 250000000); /* the peek is a hint: look again in time */
+        wake = earlier(wake, sp_now() + REFILL_LOOK_NS); /* the peek is a hint: look again in time */
     }
-    pthread_mutex_lock(&pool->lock);
-    wake = wants_refill(pool) ? earlier(wake, j->refill_after) : wake;
-    pthread_mutex_unlock(&pool->lock);
+    if (pool->options.min_size != 0) {
+        wake = earlier(wake, sp_now() + REFILL_LOOK_NS);
+    }
     return wake;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The pool's state, shared by pool.c (open, close, warm), lease.c (acquire and release), ticket.c (acquires that wait),
- * job.c (execute) and janitor.c (the thread). Nobody else includes it.
+ * The pool's state, shared by pool.c (open, close, warm), entries.c (slots, permits, eviction), lease.c (acquire and
+ * release), ticket.c (acquires that wait), job.c (execute) and janitor.c (the thread). Nobody else includes it.
  *
  * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
  * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
@@ -77,8 +77,9 @@ struct sp_pool {
     uint64_t recycle_attempts;
 };
 
-/* ---- pool.c ---- */
 static inline bool sp_pool_is_mine(const sp_pool *pool) { return *pool->mine != 0; }
+
+/* ---- entries.c ---- */
 /* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these. */
 uint32_t sp_pool_take_slot(sp_pool *pool);
 void sp_pool_free_slot(sp_pool *pool, uint32_t index);
@@ -90,6 +91,8 @@ void sp_pool_give_recycling_back(sp_pool *pool);
 bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* Puts it into the slot as idle and in the ring; the permit is the caller's to add. */
 void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session);
+/* The oldest idle entry, out of the ring and of the counts; SP_NO_SLOT when there is none. */
+uint32_t sp_pool_take_oldest(sp_pool *pool);
 /* Takes the oldest idle entry out, for eviction. False when there is none. */
 bool sp_pool_evict_oldest(sp_pool *pool);
 /* The same, when it became idle before `before`. */

@@ -36,6 +36,7 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_give_recycling_back windowed_pool_give_recycling_back
 #define sp_pool_ready windowed_pool_ready
 #define sp_pool_insert windowed_pool_insert
+#define sp_pool_take_oldest windowed_pool_take_oldest
 #define sp_pool_evict_oldest windowed_pool_evict_oldest
 #define sp_pool_evict_one windowed_pool_evict_one
 #define sp_pool_evict_older windowed_pool_evict_older
@@ -46,6 +47,7 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_snapshot windowed_snapshot
 #define sp_pool_owner_pid windowed_pool_owner_pid
 void sp_pool_free(sp_pool *pool);
+#include "host/entries.c"
 #include "host/pool.c"
 
 /* The windows of the files below are these, not the ring's. */

@@ -1,0 +1,154 @@
+/*
+ * The moves of a pool's entries: slots taken and freed, permits and the ring, eviction. Everything here runs under the
+ * pool's lock, beside takers that do not.
+ */
+#include "host/pool.h"
+
+void sp_ledger_add(sp_pool *pool, uint64_t delta) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + delta)) {
+    }
+}
+
+uint32_t sp_pool_take_slot(sp_pool *pool) {
+    uint32_t index = pool->free_head;
+    if (index != SP_NO_SLOT) {
+        pool->free_head = pool->slots[index].next;
+    } else if (pool->fresh < SP_COUNT_MAX) {
+        index = pool->fresh++;
+    } else {
+        return SP_NO_SLOT;
+    }
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_STARTING);
+    return index;
+}
+
+void sp_pool_free_slot(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_EMPTY);
+    slot->session = NULL;
+    slot->next = pool->free_head;
+    pool->free_head = index;
+}
+
+void sp_pool_bury(sp_pool *pool, struct sp_session *session) {
+    if (session != NULL) {
+        session->next = pool->morgue;
+        pool->morgue = session;
+    }
+}
+
+void sp_pool_fold_hits(sp_pool *pool) {
+    uint64_t hits = sp_ledger_hits(atomic_load_explicit(&pool->ledger, memory_order_relaxed));
+    sp_ledger_add(pool, 0 - hits * SP_LEDGER_HIT);
+    pool->hits += hits;
+}
+
+void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session) {
+    struct sp_slot *slot = &pool->slots[index];
+    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
+    slot->session = session;
+    atomic_store_explicit(&slot->ready_at, sp_coarse_now(), memory_order_relaxed); /* released by the push */
+    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_IDLE);
+    /* Before the push: an entry that dies from here on is noticed. */
+    (void)sp_watch_add(&pool->watch, session->pidfd, index);
+    sp_ring_push(&pool->ring, index);
+}
+
+bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    /* RECYCLING and IDLE are only ever raised together with a lease's end, so a free place seen here may be lost to
+     * one: the permit is taken first, as RECYCLING, and becomes IDLE once the entry is in the ring. */
+    do {
+        if (sp_ledger_closed(ledger) ||
+            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING));
+    pool->created++;
+    sp_pool_ready(pool, index, session);
+    sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
+    return true;
+}
+
+/* Takes one permit away from the idle ones, for an entry that will be evicted. */
+static bool take_permit(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    do {
+        if (sp_ledger_idle(ledger) == 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IDLE));
+    return true;
+}
+
+/* The oldest entry, for somebody who holds a permit: then there is one. */
+static uint32_t claim_permitted(sp_pool *pool) {
+    uint32_t index = SP_RING_EMPTY;
+    while (index == SP_RING_EMPTY) {
+        index = sp_ring_claim_oldest(&pool->ring);
+    }
+    return index;
+}
+
+void sp_pool_give_recycling_back(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    for (;;) {
+        uint64_t full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size;
+        uint64_t step = (full ? 0 : SP_LEDGER_RECYCLING) - SP_LEDGER_IN_USE;
+        if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
+            pool->surplus += (uint32_t)full;
+            pool->evicted += full;
+            return;
+        }
+    }
+}
+
+static void bury_evicted(sp_pool *pool, uint32_t index) {
+    pool->evicted++;
+    sp_pool_bury(pool, pool->slots[index].session);
+    sp_pool_free_slot(pool, index);
+}
+
+uint32_t sp_pool_take_oldest(sp_pool *pool) { return take_permit(pool) ? claim_permitted(pool) : SP_NO_SLOT; }
+
+bool sp_pool_evict_oldest(sp_pool *pool) {
+    uint32_t index = sp_pool_take_oldest(pool);
+    if (index != SP_NO_SLOT) {
+        bury_evicted(pool, index);
+    }
+    return index != SP_NO_SLOT;
+}
+
+/* While it was out, a release may have filled its place: then the oldest goes. */
+static void give_permit_back(sp_pool *pool) {
+    uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
+    do {
+        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            bury_evicted(pool, claim_permitted(pool));
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_IDLE));
+}
+
+bool sp_pool_evict_one(sp_pool *pool, uint32_t index) {
+    if (!take_permit(pool)) {
+        return false;
+    }
+    if (!sp_ring_remove(&pool->ring, index)) {
+        give_permit_back(pool);
+        return false;
+    }
+    bury_evicted(pool, index);
+    return true;
+}
+
+bool sp_pool_evict_older(sp_pool *pool, int64_t before) {
+    uint32_t index = sp_ring_oldest(&pool->ring);
+    return index != SP_RING_EMPTY &&
+           atomic_load_explicit(&pool->slots[index].ready_at, memory_order_relaxed) < before &&
+           sp_pool_evict_one(pool, index);
+}
