@@ -107,9 +107,11 @@ class SandboxConfig:
     max_processes: int | None
     """processes and threads at a time"""
     cpu_quota_us: int | None
-    """microseconds of cpu per `cpu_period_us`. This version cannot enforce it: creation fails, or with
+    """microseconds of cpu per `cpu_period_us`. Only a cgroup enforces it: without one creation fails, or with
     `ALLOW_DEGRADATION` the quota is ignored"""
     cpu_period_us: int
+    cgroup_parent: str | None
+    """a directory of cgroup v2 that this process may make cgroups in; None: the delegated one that it is in, if any"""
     timeout_secs: float | None
     """wall clock seconds of one execute, when the call names no `timeout`"""
     seccomp_profile: SeccompProfile
@@ -137,6 +139,7 @@ class SandboxConfig:
         max_processes: int | None = 64,
         cpu_quota_us: int | None = None,
         cpu_period_us: int = 100_000,
+        cgroup_parent: StrPath | None = None,
         timeout_secs: Duration | None = 30.0,
         seccomp_profile: SeccompProfile = SeccompProfile.ESSENTIAL,
         allow_fork: bool = True,
@@ -157,6 +160,7 @@ class SandboxConfig:
             max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
             cpu_quota_us=_optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
             cpu_period_us=_integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),
+            cgroup_parent=None if cgroup_parent is None else _path(no, "cgroup_parent", cgroup_parent),
             timeout_secs=_optional_seconds(no, "timeout_secs", timeout_secs),
             seccomp_profile=_member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
             allow_fork=_flag(no, "allow_fork", allow_fork),

@@ -53,7 +53,15 @@ _REINSTALL = "the installation is not whole: pip install --force-reinstall pysan
 _HEALTH = "the health command /bin/true must exit with 0 inside: run `python -m pysandpool doctor`"
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
-_CPU = "this version has no cgroup support: leave cpu_quota_us=None, or choose NamespaceDegradation.ALLOW_DEGRADATION"
+_DELEGATE = (
+    "run in a delegated cgroup of v2: systemd-run --user --scope -p Delegate=yes COMMAND, or Delegate=yes in the "
+    "service; and name a directory there, without processes, as cgroup_parent"
+)
+_CPU = f"only a cgroup enforces cpu_quota_us: {_DELEGATE}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
+_CONTROLLERS = (
+    "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
+    "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
+)
 _BIND_MISSING = "create the path (with rootfs=, in the rootfs too), or take it out of fs_readonly / fs_readwrite"
 _ROOTFS = (
     "rootfs is a directory that everybody may enter, with the directories /proc, /tmp and /dev in it to mount on: "
@@ -100,6 +108,8 @@ _Hint = Union[str, Callable[[], str]]
 # The first rule that matches wins. No stages: any stage.
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _CPU),
+    (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
+    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _DELEGATE),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"health_check"}), frozenset(), _HEALTH),
     (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR}), _BIND_MISSING),

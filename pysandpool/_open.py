@@ -12,6 +12,7 @@ import sys
 import weakref
 from typing import Any, NamedTuple
 
+from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
 from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._duration import to_nanoseconds
 from pysandpool._encode import Environment
@@ -22,6 +23,7 @@ from pysandpool._hints import hint_for
 _MIB = 1024 * 1024
 _SCRATCH_INODES = 16_384
 _HEALTH_COMMAND = b"/bin/true\0"
+_CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
 _EXIT_CLOSE_NS = 5_000_000_000
 
 
@@ -92,19 +94,44 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
     """
     if launcher is not None:
         return _open_pool(launcher, config, limits)
-    own = _open_launcher(config)
+    if not sys.platform.startswith("linux"):
+        raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
+    may_degrade = _may_degrade(config)
+    parent = config.cgroup_parent or find_parent(_wanted_controllers(config))
+    if parent is None:
+        if config.cpu_quota_us is not None and not may_degrade:
+            raise SandboxCreateError("limits", errno.ENOTSUP, hint_for("limits", errno.ENOTSUP), "cpu_quota_us")
+        return _open_own(config, limits)
+    sweep(parent)
+    try:
+        return _open_own(config, limits, parent)
+    except SandboxCreateError as error:
+        # Found, not asked for: what the limits need can be had without it, all but the quota.
+        dispensable = config.cgroup_parent is None and config.cpu_quota_us is None
+        if error.stage != "cgroup" or not (may_degrade or dispensable):
+            raise
+    return _open_own(config, limits)
+
+
+def _open_own(config: SandboxConfig, limits: PoolLimits, cgroup_parent: str | None = None) -> PoolCore:
+    own = _open_launcher(config, cgroup_parent)
     try:
         return _open_pool(own, config, limits)
     finally:
         lib.sp_launcher_unref(own)
 
 
-def _open_launcher(config: SandboxConfig) -> Any:
-    if not sys.platform.startswith("linux"):
-        raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
-    if config.cpu_quota_us is not None and config.namespace_degradation is NamespaceDegradation.FAIL_CLOSED:
-        raise SandboxCreateError("limits", errno.ENOTSUP, hint_for("limits", errno.ENOTSUP), "cpu_quota_us")
-    options, _keep = _sandbox_options(config)
+def _may_degrade(config: SandboxConfig) -> bool:
+    return config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION
+
+
+def _wanted_controllers(config: SandboxConfig) -> set[str]:
+    limits = (config.memory_limit_mb, config.max_processes, config.cpu_quota_us)
+    return {name for name, limit in zip(CONTROLLERS, limits) if limit is not None}
+
+
+def _open_launcher(config: SandboxConfig, cgroup_parent: str | None) -> Any:
+    options, _keep = _sandbox_options(config, cgroup_parent)
     error = new_error()
     launcher = lib.sp_launcher_open(options, error)
     if launcher == ffi.NULL:
@@ -112,7 +139,7 @@ def _open_launcher(config: SandboxConfig) -> Any:
     return launcher
 
 
-def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
+def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, list[Any]]:
     """The struct, and what must stay alive as long as it is used."""
     keep: list[Any] = []
 
@@ -126,6 +153,7 @@ def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
     binds = [(text(path), flags[path]) for path in sorted(flags, key=os.fsencode)]
     bind_array = ffi.new("sp_bind[]", binds)
     keep.append(bind_array)
+    wanted = _wanted_controllers(config)
     loopback = config.network == "loopback"
     network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
     inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
@@ -146,6 +174,10 @@ def _sandbox_options(config: SandboxConfig) -> tuple[Any, list[Any]]:
             "allow_unix_sockets": config.allow_unix_sockets,
             "landlock_abi_max": UINT32_MAX,
             "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
+            "cgroup_dir": ffi.NULL if cgroup_parent is None else text(new_directory(cgroup_parent)),
+            "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),
+            "cpu_quota_us": config.cpu_quota_us or 0,
+            "cpu_period_us": config.cpu_period_us,
         },
     )
     return options, keep

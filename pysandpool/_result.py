@@ -34,7 +34,7 @@ class SandboxResult:
     system_time: float = 0.0
     """seconds of cpu in the kernel, likewise"""
     max_rss_bytes: int = 0
-    """peak resident memory of the largest of these processes, in bytes"""
+    """peak resident memory of the largest of these processes; in a cgroup, peak memory of the whole sandbox"""
 
     def check(self) -> SandboxResult:
         """This result when the exit code is 0; otherwise raises `CommandFailedError` with the result."""

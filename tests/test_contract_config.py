@@ -45,6 +45,7 @@ def test_sandbox_defaults() -> None:
         "max_processes": 64,
         "cpu_quota_us": None,
         "cpu_period_us": 100_000,
+        "cgroup_parent": None,
         "timeout_secs": 30.0,
         "seccomp_profile": SeccompProfile.ESSENTIAL,
         "allow_fork": True,

@@ -123,6 +123,8 @@ def test_a_command_cannot_send_control_characters_to_the_log() -> None:
         ("bind", errno.ENOENT, "fs_readonly"),
         ("timeout", errno.ETIMEDOUT, "10 s"),
         ("limits", errno.ENOTSUP, "cpu_quota_us"),
+        ("cgroup", errno.EACCES, "cgroup_parent"),
+        ("cgroup", errno.EOPNOTSUPP, "Delegate=cpu memory pids"),
         ("spawn_zygote", errno.ENOENT, "pip install"),
         ("user_namespace", errno.ENOSYS, "CONFIG_USER_NS"),
     ],

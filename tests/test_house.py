@@ -26,7 +26,7 @@ UNDER_POOL = (
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
-    *("host/seccomp*.h", "host/syscalls_*.h"),
+    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h"),
 )
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.

@@ -10,6 +10,7 @@
     X(PROTOCOL, "protocol")         \
     X(TIMEOUT, "timeout")           \
     X(DROP_ROOT, "drop_root")       \
+    X(CGROUP, "cgroup")             \
     X(USERNS, "user_namespace")     \
     X(IDMAP, "id_map")              \
     X(NAMESPACES, "namespaces")     \

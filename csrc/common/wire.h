@@ -39,7 +39,7 @@
 enum sp_record_type {
     SP_REC_CONFIG = 1, /* host -> zygote, payload: binds and filters */
     SP_REC_HELLO,      /* zygote -> host, fd: pidfd of the zygote */
-    SP_REC_CREATE,     /* host -> zygote, fd: the sandbox's end of its control socket */
+    SP_REC_CREATE,     /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
     SP_REC_CREATED,    /* zygote -> host over the new sandbox's socket, fd: pidfd of its init */
     SP_REC_READY,      /* init -> host */
     SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr; payload: cwd, argv, env */
@@ -54,7 +54,8 @@ enum sp_record_type {
 #define SP_CONFIG_DENY_TCP 4u      /* Landlock refuses TCP bind and connect where its ABI can */
 #define SP_CONFIG_ROOTFS 8u        /* the payload's first string is the path of a directory tree to be the root */
 #define SP_CONFIG_NET_LOOPBACK 16u /* lo is up in the sandbox's own network namespace */
-#define SP_CONFIG_FLAGS 31u
+#define SP_CONFIG_CGROUP 32u       /* each CREATE brings the cgroup that the sandbox is born in */
+#define SP_CONFIG_FLAGS 63u
 
 struct sp_rec_config {
     uint32_t flags;
@@ -64,7 +65,7 @@ struct sp_rec_config {
     uint32_t init_filter_len;
     uint32_t exec_filter_len;
     uint32_t landlock_abi_max;
-    uint64_t memory_bytes; /* 0: unlimited, like the next three */
+    uint64_t memory_bytes; /* for init to enforce; 0: not, or unlimited like the next three */
     uint64_t max_processes;
     uint64_t scratch_bytes;
     uint64_t scratch_inodes;

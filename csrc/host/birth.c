@@ -18,7 +18,7 @@ int sp_control_pair(int pair[2]) {
     return sp_fd_show_sender(pair[0]);
 }
 
-int sp_birth_request(int zygote_sock, struct sp_birth *birth, sp_error *error) {
+int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error) {
     int pair[2];
     int rc = sp_control_pair(pair);
     birth->session->control = pair[0];
@@ -27,7 +27,8 @@ int sp_birth_request(int zygote_sock, struct sp_birth *birth, sp_error *error) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair");
     }
     struct sp_record create = {.type = SP_REC_CREATE};
-    struct sp_outgoing out = {.record = &create, .fds = &far_end, .n_fds = 1};
+    const int fds[2] = {far_end, cgroup};
+    struct sp_outgoing out = {.record = &create, .fds = fds, .n_fds = cgroup != -1 ? 2 : 1};
     rc = sp_packet_send(zygote_sock, &out, birth->deadline);
     return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "the zygote is gone");
 }

@@ -18,6 +18,7 @@
 #define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
 /* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
 #define REFILL_LOOK_NS (250 * INT64_C(1000000))
+#define TEND_NS (20 * INT64_C(1000000))
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
 
@@ -38,6 +39,7 @@ struct janitor {
     int64_t back_off;     /* 0: the last creation went well */
     int64_t refill_after; /* refills wait until then; recycling does not, somebody may wait for it */
     uint64_t noise;
+    int64_t tend_after; /* SP_NEVER: only when it wakes for something else */
 };
 
 /* ---- outcomes; under the lock ---- */
@@ -279,7 +281,7 @@ static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
-    int64_t wake = SP_NEVER;
+    int64_t wake = j->tend_after;
     for (unsigned i = 0; i < MAX_BIRTHS; i++) {
         const struct tended *t = &j->births[i];
         wake = t->phase == BORN ? earlier(wake, t->birth.deadline) : wake;
@@ -326,6 +328,13 @@ static void attend_overdue(struct janitor *j) {
     }
 }
 
+/* Soon again while processes that were killed are not gone yet. */
+static void tend(struct janitor *j) {
+    sp_launcher *launcher = j->pool->launcher;
+    bool more = launcher->ops->tend != NULL && launcher->ops->tend(launcher);
+    j->tend_after = more ? sp_now() + TEND_NS : SP_NEVER;
+}
+
 static bool must_stop(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     bool stop = pool->stopping;
@@ -348,6 +357,7 @@ void *sp_janitor_main(void *arg) {
         expire(j.pool);
         end_buried(j.pool);
         begin_births(&j);
+        tend(&j);
         uint64_t keys[32];
         unsigned n = sp_watch_wait(&j.pool->watch, keys, sizeof keys / sizeof keys[0], next_wake(&j));
         for (unsigned i = 0; i < n; i++) {

@@ -296,10 +296,33 @@ static bool is_not_found(const struct sp_rec_failed *why) {
     }
 }
 
+/*
+ * What its cgroup tells about the command, where there is one: it counts processes that nobody waited for, too. The
+ * peak is the sandbox's; one that did not rise is an earlier command's.
+ */
+static void account(struct sp_job *job) {
+    struct sp_session *session = job->session;
+    struct sp_rec_exited *e = &job->last.u.exited;
+    if (job->code != SP_OK) {
+        job->last = (struct sp_record){.type = SP_REC_EXITED, .u.exited = {.status = SIGKILL}};
+    }
+    bool killed = e->status == SIGKILL;
+    struct sp_usage now;
+    job->oom = (e->flags & SP_EXITED_OOM) != 0;
+    if (session->launcher->ops->usage == NULL || session->launcher->ops->usage(session, &now) != 0) {
+        return;
+    }
+    e->user_us = now.user_us - session->usage.user_us;
+    e->system_us = now.system_us - session->usage.system_us;
+    e->max_rss_bytes = now.peak_bytes > session->usage.peak_bytes ? now.peak_bytes : e->max_rss_bytes;
+    job->oom = job->oom || (killed && now.oom_kills > session->usage.oom_kills);
+    session->usage = now;
+}
+
 static void fill_result(struct sp_job *job, sp_exec_result *result) {
     const struct sp_rec_exited *e = &job->last.u.exited;
-    int status = job->code == SP_OK ? (int)e->status : SIGKILL;
-    bool oom = job->code == SP_OK && (e->flags & SP_EXITED_OOM) != 0;
+    int status = (int)e->status;
+    bool oom = job->oom;
     *result =
         (sp_exec_result){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                          .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
@@ -327,12 +350,18 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
         job->code = SP_E_NOMEM;
     }
     int code = job->code;
+    bool ran = code == SP_E_LOST || (code == SP_OK && job->last.type == SP_REC_EXITED);
+    if (ran) {
+        account(job);
+    }
+    /* What only the end of the sandbox could enforce is still a timeout, or the memory limit; the lease is lost by it.
+     */
+    bool ended = code == SP_E_LOST && (job->timed_out || job->oom);
     if (code == SP_OK && job->last.type == SP_REC_FAILED) {
         const struct sp_rec_failed *why = &job->last.u.failed;
         code =
             sp_error_set(error, is_not_found(why) ? SP_E_NOT_FOUND : SP_E_EXEC, why->stage, (int)why->err, why->detail);
-    } else if (code == SP_OK || (code == SP_E_LOST && job->timed_out)) {
-        /* A timeout that only the end of the sandbox could enforce is still a timeout; the lease is lost by it. */
+    } else if (code == SP_OK || ended) {
         fill_result(job, result);
     }
     sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
@@ -340,7 +369,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     if (orphan != 0) {
         return orphan;
     }
-    return code == SP_E_LOST && job->timed_out ? SP_OK : code;
+    return ended ? SP_OK : code;
 }
 
 int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {

@@ -21,6 +21,7 @@ struct sp_job {
     bool over;
     int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
+    bool oom; /* the memory limit ended it */
     int input_fd;
     uint64_t input_sent;
     struct sp_capture out, err;

@@ -71,6 +71,9 @@ struct sp_session *sp_session_new(sp_launcher *launcher) {
 void sp_session_end(struct sp_session *session) {
     if (session != NULL) {
         session->launcher->ops->kill(session);
+        if (session->launcher->ops->forget != NULL) {
+            session->launcher->ops->forget(session);
+        }
         sp_fd_close(&session->control);
         sp_fd_close(&session->pidfd);
         sp_launcher_unref(session->launcher);

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 
 #include "common/wire.h"
+#include "host/cgroup.h"
 #include "sandpool.h"
 
 /* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */
@@ -29,6 +30,8 @@ struct sp_session {
     pid_t pid;               /* init's pid as the host sees it */
     uint32_t last_id;        /* of the last EXEC sent */
     bool open;               /* it has not been answered by FAILED or EXITED yet */
+    uint32_t cgroup;         /* its number there; 0: none */
+    struct sp_usage usage;   /* of its cgroup, up to the last command */
     bool acked;              /* init has confirmed it */
 };
 
@@ -59,6 +62,12 @@ struct sp_launch_ops {
     void (*watch)(struct sp_session *session);
     /* Kills what runs there, if anything; does not wait. The session's fds are closed by the caller. */
     void (*kill)(struct sp_session *session);
+    /* The rest may be NULL, up to `shutdown`. What the sandbox has used so far; 0 or -errno. */
+    int (*usage)(struct sp_session *session, struct sp_usage *usage);
+    /* The session is over: what was kept for it can go. */
+    void (*forget)(struct sp_session *session);
+    /* Housekeeping, by the janitor. True while there is more to do soon. */
+    bool (*tend)(sp_launcher *launcher);
     /* Ends the launcher's own process, and waits for its death up to the deadline. Later calls of begin() fail. */
     void (*shutdown)(sp_launcher *launcher, int64_t deadline);
     void (*free)(sp_launcher *launcher);
@@ -86,7 +95,8 @@ int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error);
 void sp_birth_abandon(struct sp_birth *birth);
 
 /* ---- birth.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
-int sp_birth_request(int zygote_sock, struct sp_birth *birth, sp_error *error);
+/* `cgroup`: the directory that the sandbox is born in, borrowed; -1: none. */
+int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error);
 int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
 /* A SEQPACKET pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
  */

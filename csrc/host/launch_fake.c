@@ -189,7 +189,7 @@ static void *serve(void *arg) {
 /* ---- the launcher ---- */
 
 static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
-    return sp_birth_request(((struct fake *)launcher)->sock, birth, error);
+    return sp_birth_request(((struct fake *)launcher)->sock, -1, birth, error);
 }
 
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {

@@ -26,12 +26,35 @@ struct zygote {
     int sock;
     int pidfd; /* of the zygote proper, which is nobody's child that we know */
     pid_t pid;
+    struct sp_cgroups *cgroups; /* NULL: none */
 };
 
 static int kill_pidfd(int pidfd) { return (int)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); }
 
 static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
-    return sp_birth_request(((struct zygote *)launcher)->sock, birth, error);
+    struct zygote *z = (struct zygote *)launcher;
+    sp_auto_fd int cgroup = -1;
+    if (z->cgroups != NULL) {
+        int64_t number = sp_cgroup_take(z->cgroups, &cgroup);
+        if (number < 0) {
+            return sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, (int)-number, "directory of a sandbox");
+        }
+        birth->session->cgroup = (uint32_t)number;
+    }
+    return sp_birth_request(z->sock, cgroup, birth, error);
+}
+
+static int usage(struct sp_session *session, struct sp_usage *used) {
+    const struct zygote *z = (const struct zygote *)session->launcher;
+    return session->cgroup != 0 ? sp_cgroup_usage(z->cgroups, session->cgroup, used) : -ENOTSUP;
+}
+
+static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    int rc = sp_birth_hear(launcher, birth, error);
+    if (rc == 0) {
+        (void)usage(birth->session, &birth->session->usage); /* what was used before the first command is not its own */
+    }
+    return rc;
 }
 
 /* With the number of the command it is about. */
@@ -52,6 +75,28 @@ static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
         (void)kill_pidfd(session->pidfd);
     }
+    if (session->cgroup != 0) {
+        sp_cgroup_kill(((struct zygote *)session->launcher)->cgroups, session->cgroup);
+    }
+}
+
+static void forget(struct sp_session *session) {
+    if (session->cgroup != 0) {
+        sp_cgroup_leave(((struct zygote *)session->launcher)->cgroups, session->cgroup);
+    }
+}
+
+static bool tend(sp_launcher *launcher) {
+    struct zygote *z = (struct zygote *)launcher;
+    return z->cgroups != NULL && sp_cgroups_tend(z->cgroups);
+}
+
+/* Its processes are dead already, or about to be: what is left after this is swept at the next start. */
+static void end_cgroups(struct zygote *z, int64_t deadline) {
+    int64_t least = sp_now() + START_TIMEOUT_NS / 100;
+    if (z->cgroups != NULL) {
+        sp_cgroups_close(z->cgroups, deadline > least ? deadline : least);
+    }
 }
 
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
@@ -61,6 +106,7 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
         (void)shutdown(z->sock, SHUT_RDWR); /* end of file tells the zygote to end, and its end ends every sandbox */
     }
     if (z->pidfd == -1) {
+        end_cgroups(z, deadline);
         return;
     }
     if (sp_wait_fd(z->pidfd, POLLIN, deadline) != 0) {
@@ -69,23 +115,28 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
     }
     /* It is a child of ours only when this process is the reaper of its orphans; then it must not stay a zombie. */
     (void)waitid(P_PIDFD, (id_t)z->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+    end_cgroups(z, deadline);
 }
 
 static void free_zygote(sp_launcher *launcher) {
     struct zygote *z = (struct zygote *)launcher;
     sp_fd_close(&z->sock);
     sp_fd_close(&z->pidfd);
+    sp_cgroups_free(z->cgroups);
     free(z);
 }
 
 static const struct sp_launch_ops zygote_ops = {
     .begin = begin,
-    .step = sp_birth_hear,
+    .step = step,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .interrupt = interrupt,
     .watch = watch,
     .kill = kill_sandbox,
+    .usage = usage,
+    .forget = forget,
+    .tend = tend,
     .shutdown = shut_down,
     .free = free_zygote,
 };
@@ -172,28 +223,31 @@ static uint32_t network_flags(const sp_sandbox_options *o) {
     }
 }
 
-static uint32_t config_flags(const sp_sandbox_options *o) {
-    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0);
+static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
+    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) |
+           (cgroups != NULL ? SP_CONFIG_CGROUP : 0);
 }
 
-static int send_config(int sock, const sp_sandbox_options *o, int64_t deadline) {
+static int send_config(const struct zygote *z, const sp_sandbox_options *o, int64_t deadline) {
+    uint32_t enforced = z->cgroups != NULL ? sp_cgroups_enforced(z->cgroups) : 0;
     struct config_payload p = {0};
     int rc = payload_build(o, &p);
     if (rc == 0) {
-        struct sp_record record = {.type = SP_REC_CONFIG,
-                                   .u.config = {.flags = config_flags(o),
-                                                .payload_len = (uint32_t)p.len,
-                                                .n_binds = o->n_binds,
-                                                .template_filter_len = p.filters[0].len,
-                                                .init_filter_len = p.filters[1].len,
-                                                .exec_filter_len = p.filters[2].len,
-                                                .landlock_abi_max = o->landlock_abi_max,
-                                                .memory_bytes = o->memory_bytes,
-                                                .max_processes = o->max_processes,
-                                                .scratch_bytes = o->scratch_bytes,
-                                                .scratch_inodes = o->scratch_inodes}};
+        struct sp_record record = {
+            .type = SP_REC_CONFIG,
+            .u.config = {.flags = config_flags(o, z->cgroups),
+                         .payload_len = (uint32_t)p.len,
+                         .n_binds = o->n_binds,
+                         .template_filter_len = p.filters[0].len,
+                         .init_filter_len = p.filters[1].len,
+                         .exec_filter_len = p.filters[2].len,
+                         .landlock_abi_max = o->landlock_abi_max,
+                         .memory_bytes = (enforced & SP_CGROUP_MEMORY) != 0 ? 0 : o->memory_bytes,
+                         .max_processes = o->max_processes,
+                         .scratch_bytes = o->scratch_bytes,
+                         .scratch_inodes = o->scratch_inodes}};
         struct sp_outgoing out = {.record = &record, .payload = p.bytes, .payload_len = p.len};
-        rc = sp_packet_send(sock, &out, deadline);
+        rc = sp_packet_send(z->sock, &out, deadline);
     }
     payload_free(&p);
     return rc;
@@ -289,7 +343,12 @@ static int start(struct zygote *z, const sp_sandbox_options *o, sp_error *error)
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, o->zygote_path);
     }
     sp_fd_close(&far_end); /* else its end of file would never come */
-    rc = send_config(z->sock, o, deadline);
+    rc = z->cgroups != NULL ? sp_cgroups_adopt(z->cgroups, first) : 0;
+    if (rc != 0) {
+        reap_first(first, true);
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -rc, "moving the zygote");
+    }
+    rc = send_config(z, o, deadline);
     /* EPIPE: it ended already, and has said why. */
     if (rc != 0 && rc != -EPIPE) {
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
@@ -302,6 +361,11 @@ static int start(struct zygote *z, const sp_sandbox_options *o, sp_error *error)
     return rc;
 }
 
+static int open_cgroups(struct zygote *z, const sp_sandbox_options *o, sp_error *error) {
+    z->cgroups = o->cgroup_dir != NULL ? sp_cgroups_open(o, error) : NULL;
+    return o->cgroup_dir == NULL || z->cgroups != NULL ? 0 : -1;
+}
+
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {
     struct zygote *z = calloc(1, sizeof *z);
     if (z == NULL || options->size != sizeof *options) {
@@ -312,7 +376,7 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
     z->base = (struct sp_launcher){.ops = &zygote_ops, .refs = 1};
     z->sock = -1;
     z->pidfd = -1;
-    if (start(z, options, error) != 0) {
+    if (open_cgroups(z, options, error) != 0 || start(z, options, error) != 0) {
         shut_down(&z->base, sp_now());
         free_zygote(&z->base);
         return NULL;
@@ -322,4 +386,9 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
 
 int64_t sp_launcher_pid(sp_launcher *launcher) {
     return launcher->ops == &zygote_ops ? ((struct zygote *)launcher)->pid : 0;
+}
+
+uint32_t sp_launcher_cgroup(sp_launcher *launcher) {
+    const struct zygote *z = (const struct zygote *)launcher;
+    return launcher->ops == &zygote_ops && z->cgroups != NULL ? sp_cgroups_enforced(z->cgroups) : 0;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -52,6 +53,9 @@ static int open_own_null(struct sp_rec_failed *why) {
 static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
     static const char hostname[] = "sandbox";
     int rc = enter_identity(why);
+    if (rc == 0 && (plan->config.flags & SP_CONFIG_CGROUP) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
+        rc = sp_failed(why, SP_STAGE_CGROUP, errno, "cgroup namespace");
+    }
     umask(0);
     rc = rc != 0 ? rc : sp_init_mounts(plan, why);
     umask(022);

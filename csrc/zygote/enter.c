@@ -31,13 +31,14 @@ static int drop_root(struct sp_rec_failed *why) {
     return 0;
 }
 
-static long clone_zygote(int *pidfd) {
-    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
-                          CLONE_PIDFD | SIGCHLD;
+/* A cgroup namespace would begin at the zygote's own cgroup, and put those of the sandboxes out of its reach. */
+static long clone_zygote(const struct sp_plan *plan, int *pidfd) {
+    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
+                          ((plan->config.flags & SP_CONFIG_CGROUP) != 0 ? 0 : CLONE_NEWCGROUP) | SIGCHLD;
     return syscall(SYS_clone, flags, NULL, pidfd, NULL, 0L);
 }
 
-int sp_zygote_enter(int sock, struct sp_rec_failed *why) {
+int sp_zygote_enter(int sock, const struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = drop_root(why);
     if (rc != 0) {
         return rc;
@@ -47,7 +48,7 @@ int sp_zygote_enter(int sock, struct sp_rec_failed *why) {
     /* After a change of uid the process is undumpable, and then may not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sp_auto_fd int pidfd = -1;
-    long pid = clone_zygote(&pidfd);
+    long pid = clone_zygote(plan, &pidfd);
     if (pid == -1) {
         return sp_failed(why, SP_STAGE_USERNS, errno, "clone(CLONE_NEWUSER)");
     }

@@ -65,7 +65,7 @@ int main(void) {
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
     rc = rc != 0 ? rc : sp_zygote_take_binds(&plan, &why);
-    rc = rc != 0 ? rc : sp_zygote_enter(sock, &why);
+    rc = rc != 0 ? rc : sp_zygote_enter(sock, &plan, &why);
     leave_keyring();
     plan.n_capabilities = count_capabilities();
     rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);

@@ -1,5 +1,6 @@
 /* The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> one more network namespace for the stash. */
 #include <errno.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -82,25 +83,40 @@ static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_fa
     return 0;
 }
 
+/*
+ * A cgroup namespace begins at the cgroup of the process that makes it, and clone counts as the parent's doing: a
+ * sandbox that is born in a cgroup of its own makes its namespace itself.
+ */
+static long clone_init(int cgroup, int *pidfd) {
+    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
+    if (cgroup == -1) {
+        return syscall(SYS_clone, flags | CLONE_NEWCGROUP | SIGCHLD, NULL, pidfd, NULL, 0L);
+    }
+    struct clone_args args = {.flags = flags | CLONE_INTO_CGROUP,
+                              .pidfd = (uint64_t)(uintptr_t)pidfd,
+                              .exit_signal = SIGCHLD,
+                              .cgroup = (unsigned)cgroup};
+    return syscall(SYS_clone3, &args, sizeof args);
+}
+
 /* Clones one sandbox. Its first record to the host is CREATED with the pidfd, from here; init's READY may overtake it.
  */
-static int spawn(const struct sp_plan *plan, int control, struct sp_rec_failed *why) {
+static int spawn(const struct sp_plan *plan, int control, int cgroup, struct sp_rec_failed *why) {
     sp_auto_fd int netns = -1;
     sp_auto_fd int pidfd = -1;
     int rc = choose_netns(plan, &netns, why);
     if (rc != 0) {
         return rc;
     }
-    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP |
-                          CLONE_PIDFD | SIGCHLD;
-    long pid = syscall(SYS_clone, flags, NULL, &pidfd, NULL, 0L);
+    long pid = clone_init(cgroup, &pidfd);
     if (pid == 0) {
         sp_init_main(plan, control); /* from here on: pid 1 of the new sandbox */
     }
     if (pid == -1) {
         int err = errno;
         sp_netns_return(&stash, sp_fd_steal(&netns));
-        return sp_failed(why, SP_STAGE_CLONE, err, "clone");
+        bool by_cgroup = cgroup != -1 && (err == EACCES || err == EBUSY || err == ENOENT || err == ENOSYS);
+        return sp_failed(why, by_cgroup ? SP_STAGE_CGROUP : SP_STAGE_CLONE, err, "clone");
     }
     remember(plan, (pid_t)pid, &netns);
     struct sp_record created = {.type = SP_REC_CREATED};
@@ -118,12 +134,13 @@ static int serve_one(int sock, const struct sp_plan *plan) {
     if (rc != 0) {
         return rc == -EAGAIN ? 0 : rc;
     }
-    if (packet.record.type != SP_REC_CREATE || packet.n_fds != 1) {
+    bool in_cgroup = (plan->config.flags & SP_CONFIG_CGROUP) != 0;
+    if (packet.record.type != SP_REC_CREATE || packet.n_fds != (in_cgroup ? 2u : 1u)) {
         sp_packet_close(&packet);
         return -EBADMSG;
     }
     struct sp_rec_failed why;
-    if (spawn(plan, packet.fds[0], &why) != 0) {
+    if (spawn(plan, packet.fds[0], packet.fds[1], &why) != 0) {
         sp_packet_fail(packet.fds[0], 0, &why);
     }
     sp_packet_close(&packet);

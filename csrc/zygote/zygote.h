@@ -16,7 +16,7 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *wh
  * enter.c: gives up root, clones the process that becomes the zygote proper (pid 1 of its own pid namespace, in its own
  * user namespace) and returns in that child only. The parent reports the child's pidfd and exits. -errno in either.
  */
-int sp_zygote_enter(int sock, struct sp_rec_failed *why);
+int sp_zygote_enter(int sock, const struct sp_plan *plan, struct sp_rec_failed *why);
 
 /*
  * binds.c: attaches the tree that plan->rootfs names at /new, and sees to it that what is mounted in it has a place.

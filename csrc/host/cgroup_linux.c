@@ -1,0 +1,378 @@
+#include "host/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/launch.h"
+
+/* Directories made ahead: a burst of births that large pays nothing for them. */
+#define STASH 8
+/* As in zygote/enter.c: whom root's zygote becomes. */
+#define UNPRIVILEGED_ID 65534
+#define RETRY_NS (5 * INT64_C(1000000))
+
+struct sp_cgroups {
+    char *path;
+    int dir;
+    uint32_t enforced;
+    struct sp_cgroup_limits {
+        uint64_t memory_bytes, max_processes, cpu_quota_us, cpu_period_us;
+    } limits;
+
+    pthread_mutex_t lock;
+    uint32_t last; /* number given */
+    uint32_t stash[STASH];
+    uint32_t n_stash;
+    uint32_t *dying; /* to be removed */
+    uint32_t n_dying, dying_cap;
+    bool closed;
+};
+
+/* "s<number>", or with `file` "s<number>/<file>"; the root directory's own for number 0. */
+static const char *name_of(char name[64], uint32_t number, const char *file) {
+    if (number == 0) {
+        return file;
+    }
+    (void)snprintf(name, 64, file != NULL ? "s%u/%s" : "s%u", number, file);
+    return name;
+}
+
+static int write_at(int dir, const char *name, const char *text) {
+    sp_auto_fd int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+    size_t len = strlen(text);
+    return fd != -1 && write(fd, text, len) == (ssize_t)len ? 0 : -errno;
+}
+
+static int read_at(int dir, const char *name, char *text, size_t size) {
+    sp_auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd == -1 ? -1 : read(fd, text, size - 1);
+    text[n > 0 ? n : 0] = '\0';
+    return n >= 0 ? 0 : -errno;
+}
+
+/* ---- controllers ---- */
+
+static const struct {
+    uint32_t bit;
+    const char *name;
+} controllers[] = {{SP_CGROUP_MEMORY, "memory"}, {SP_CGROUP_PIDS, "pids"}, {SP_CGROUP_CPU, "cpu"}};
+
+static bool has_word(const char *list, const char *word) {
+    size_t len = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)) != NULL; at += len) {
+        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\n' || at[len] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int enable(int dir, const char *name) {
+    char enabled[256];
+    char change[16];
+    int rc = read_at(dir, "cgroup.subtree_control", enabled, sizeof enabled);
+    if (rc != 0 || has_word(enabled, name)) {
+        return rc;
+    }
+    (void)snprintf(change, sizeof change, "+%s", name);
+    return write_at(dir, "cgroup.subtree_control", change);
+}
+
+/* In `parent` for this directory, here for those of the sandboxes. */
+static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, const char **failed) {
+    for (size_t i = 0; i < sizeof controllers / sizeof controllers[0]; i++) {
+        if ((wanted & controllers[i].bit) != 0) {
+            int rc = enable(parent, controllers[i].name);
+            rc = rc != 0 ? rc : enable(c->dir, controllers[i].name);
+            c->enforced |= rc == 0 ? controllers[i].bit : 0;
+            *failed = rc != 0 ? controllers[i].name : *failed;
+        }
+    }
+}
+
+/* ---- one sandbox's directory ---- */
+
+/* Root's zygote is not root, and it is the one whose permission the kernel asks for when a sandbox is born inside. */
+static int give_to_zygote(int dir, const char *procs) {
+    if (geteuid() != 0 && getuid() != 0) {
+        return 0;
+    }
+    return fchownat(dir, procs, UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0) == 0 ? 0 : -errno;
+}
+
+static int set_number(const struct sp_cgroups *c, uint32_t number, const char *file, uint64_t value) {
+    char name[64];
+    char text[32];
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    return write_at(c->dir, name_of(name, number, file), text);
+}
+
+static int set_limits(const struct sp_cgroups *c, uint32_t number) {
+    char name[64];
+    char text[64];
+    int rc = 0;
+    if ((c->enforced & SP_CGROUP_MEMORY) != 0) {
+        rc = set_number(c, number, "memory.max", c->limits.memory_bytes);
+        rc = rc != 0 ? rc : set_number(c, number, "memory.oom.group", 1);
+        rc = rc != 0 ? rc : set_number(c, number, "memory.swap.max", 0);
+        rc = rc == -ENOENT ? 0 : rc; /* a kernel without swap */
+    }
+    if (rc == 0 && (c->enforced & SP_CGROUP_PIDS) != 0) {
+        rc = set_number(c, number, "pids.max", c->limits.max_processes + 1); /* and init */
+    }
+    if (rc == 0 && (c->enforced & SP_CGROUP_CPU) != 0) {
+        (void)snprintf(text, sizeof text, "%llu %llu", (unsigned long long)c->limits.cpu_quota_us,
+                       (unsigned long long)c->limits.cpu_period_us);
+        rc = write_at(c->dir, name_of(name, number, "cpu.max"), text);
+    }
+    return rc;
+}
+
+static int make(struct sp_cgroups *c, uint32_t number) {
+    char name[64];
+    if (mkdirat(c->dir, name_of(name, number, NULL), 0755) != 0) {
+        return -errno;
+    }
+    int rc = set_limits(c, number);
+    rc = rc != 0 ? rc : give_to_zygote(c->dir, name_of(name, number, "cgroup.procs"));
+    if (rc != 0) {
+        (void)unlinkat(c->dir, name_of(name, number, NULL), AT_REMOVEDIR);
+    }
+    return rc;
+}
+
+int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
+    char name[64];
+    pthread_mutex_lock(&c->lock);
+    bool ready = c->n_stash != 0;
+    bool closed = c->closed;
+    uint32_t number = ready ? c->stash[--c->n_stash] : ++c->last;
+    pthread_mutex_unlock(&c->lock);
+    int rc = closed ? -ESHUTDOWN : ready ? 0 : make(c, number);
+    if (rc != 0) {
+        return rc;
+    }
+    *fd = openat(c->dir, name_of(name, number, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*fd == -1) {
+        rc = -errno;
+        sp_cgroup_leave(c, number);
+        return rc;
+    }
+    return number;
+}
+
+void sp_cgroup_kill(struct sp_cgroups *c, uint32_t number) {
+    char name[64];
+    (void)write_at(c->dir, name_of(name, number, "cgroup.kill"), "1"); /* Linux 5.14; else killing init has to do */
+}
+
+void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
+    pthread_mutex_lock(&c->lock);
+    if (c->n_dying == c->dying_cap) {
+        uint32_t cap = c->dying_cap == 0 ? 64 : c->dying_cap * 2;
+        uint32_t *dying = realloc(c->dying, cap * sizeof *dying);
+        c->dying = dying != NULL ? dying : c->dying;
+        c->dying_cap = dying != NULL ? cap : c->dying_cap;
+    }
+    if (c->n_dying < c->dying_cap) { /* else close() finds it */
+        c->dying[c->n_dying++] = number;
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+static uint64_t find_number(const char *text, const char *name) {
+    const char *at = strstr(text, name);
+    return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+int sp_cgroup_usage(const struct sp_cgroups *c, uint32_t number, struct sp_usage *usage) {
+    char name[64];
+    char text[1024];
+    memset(usage, 0, sizeof *usage);
+    int rc = read_at(c->dir, name_of(name, number, "cpu.stat"), text, sizeof text);
+    if (rc != 0) {
+        return rc;
+    }
+    usage->user_us = find_number(text, "\nuser_usec ");
+    usage->system_us = find_number(text, "\nsystem_usec ");
+    if ((c->enforced & SP_CGROUP_MEMORY) != 0) {
+        (void)read_at(c->dir, name_of(name, number, "memory.peak"), text, sizeof text); /* Linux 5.19 */
+        usage->peak_bytes = strtoull(text, NULL, 10);
+        rc = read_at(c->dir, name_of(name, number, "memory.events"), text, sizeof text);
+        usage->oom_kills = find_number(text, "\noom_kill ");
+    }
+    return rc;
+}
+
+/* ---- tending ---- */
+
+static uint32_t pop_dying(struct sp_cgroups *c) {
+    pthread_mutex_lock(&c->lock);
+    uint32_t number = c->n_dying != 0 ? c->dying[--c->n_dying] : 0;
+    pthread_mutex_unlock(&c->lock);
+    return number;
+}
+
+static bool remove_dying(struct sp_cgroups *c) {
+    char name[64];
+    uint32_t busy[64];
+    uint32_t n_busy = 0;
+    uint32_t number;
+    while (n_busy < 64 && (number = pop_dying(c)) != 0) {
+        if (unlinkat(c->dir, name_of(name, number, NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
+            busy[n_busy++] = number;
+        }
+    }
+    for (uint32_t i = 0; i < n_busy; i++) {
+        sp_cgroup_leave(c, busy[i]);
+    }
+    return n_busy != 0;
+}
+
+static void fill_stash(struct sp_cgroups *c) {
+    for (;;) {
+        pthread_mutex_lock(&c->lock);
+        uint32_t number = c->n_stash < STASH && !c->closed ? ++c->last : 0;
+        pthread_mutex_unlock(&c->lock);
+        if (number == 0 || make(c, number) != 0) {
+            return; /* a failure comes back, with its reason, to take() */
+        }
+        pthread_mutex_lock(&c->lock);
+        bool kept = c->n_stash < STASH;
+        if (kept) {
+            c->stash[c->n_stash++] = number;
+        }
+        pthread_mutex_unlock(&c->lock);
+        if (!kept) {
+            sp_cgroup_leave(c, number);
+        }
+    }
+}
+
+bool sp_cgroups_tend(struct sp_cgroups *c) {
+    fill_stash(c);
+    return remove_dying(c);
+}
+
+/* ---- the launcher's directory ---- */
+
+static bool remove_children(int dir) {
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy != -1 ? fdopendir(copy) : NULL;
+    bool all = list != NULL;
+    if (list == NULL) {
+        sp_fd_close(&copy);
+        return false;
+    }
+    for (const struct dirent *e; (e = readdir(list)) != NULL;) {
+        if (e->d_type == DT_DIR && e->d_name[0] != '.') {
+            all = (unlinkat(dir, e->d_name, AT_REMOVEDIR) == 0 || errno == ENOENT) && all;
+        }
+    }
+    closedir(list);
+    return all;
+}
+
+void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
+    pthread_mutex_lock(&c->lock);
+    c->closed = true;
+    pthread_mutex_unlock(&c->lock);
+    if (c->dir == -1) { /* nothing was made */
+        return;
+    }
+    (void)write_at(c->dir, "cgroup.kill", "1");
+    while (!remove_children(c->dir) && sp_now() < deadline) {
+        int64_t until = sp_now() + RETRY_NS;
+        (void)sp_poll_until(NULL, 0, until < deadline ? until : deadline);
+    }
+    (void)rmdir(c->path);
+}
+
+void sp_cgroups_free(struct sp_cgroups *c) {
+    if (c != NULL) {
+        sp_fd_close(&c->dir);
+        pthread_mutex_destroy(&c->lock);
+        free(c->dying);
+        free(c->path);
+        free(c);
+    }
+}
+
+uint32_t sp_cgroups_enforced(const struct sp_cgroups *c) { return c->enforced; }
+
+int sp_cgroups_adopt(struct sp_cgroups *c, pid_t pid) {
+    char text[32];
+    (void)snprintf(text, sizeof text, "%d", (int)pid);
+    return write_at(c->dir, "zygote/cgroup.procs", text);
+}
+
+static uint32_t wanted_controllers(const struct sp_cgroup_limits *l) {
+    return (l->memory_bytes != 0 ? SP_CGROUP_MEMORY : 0) | (l->max_processes != 0 ? SP_CGROUP_PIDS : 0) |
+           (l->cpu_quota_us != 0 ? SP_CGROUP_CPU : 0);
+}
+
+/* Below `parent`, the open directory that is to hold c->path. 0 or -errno, with what failed in *failed. */
+static int make_directories(struct sp_cgroups *c, int parent, const char **failed) {
+    struct statfs fs;
+    *failed = "not a directory of cgroup v2";
+    if (fstatfs(parent, &fs) != 0 || fs.f_type != CGROUP2_SUPER_MAGIC) {
+        return -ENODEV;
+    }
+    *failed = c->path;
+    if (mkdir(c->path, 0755) != 0) {
+        return -errno;
+    }
+    c->dir = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->dir == -1 || mkdirat(c->dir, "zygote", 0755) != 0) {
+        return -errno;
+    }
+    return give_to_zygote(c->dir, "cgroup.procs");
+}
+
+static int set_up(struct sp_cgroups *c, const sp_sandbox_options *o, sp_error *error) {
+    const char *failed = c->path;
+    const char *slash = strrchr(c->path, '/');
+    char *above = slash != NULL ? strndup(c->path, (size_t)(slash - c->path)) : NULL;
+    sp_auto_fd int parent = above != NULL ? open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int rc = above == NULL ? -ENOMEM : parent == -1 ? -errno : make_directories(c, parent, &failed);
+    free(above);
+    if (rc == 0) {
+        enable_wanted(c, parent, wanted_controllers(&c->limits), &failed);
+    }
+    if (rc == 0 && (o->cgroup_required & ~c->enforced) != 0) {
+        rc = -EOPNOTSUPP;
+    }
+    return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -rc, failed);
+}
+
+struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *o, sp_error *error) {
+    struct sp_cgroups *c = calloc(1, sizeof *c);
+    char *path = strdup(o->cgroup_dir);
+    if (c == NULL || path == NULL) {
+        free(c);
+        free(path);
+        (void)sp_error_set(error, SP_E_NOMEM, SP_STAGE_NONE, ENOMEM, NULL);
+        return NULL;
+    }
+    c->path = path;
+    c->dir = -1;
+    c->limits = (struct sp_cgroup_limits){o->memory_bytes, o->max_processes, o->cpu_quota_us, o->cpu_period_us};
+    pthread_mutex_init(&c->lock, NULL);
+    if (set_up(c, o, error) != 0) {
+        sp_cgroups_close(c, 0);
+        sp_cgroups_free(c);
+        return NULL;
+    }
+    return c;
+}
