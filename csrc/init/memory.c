@@ -15,13 +15,14 @@
 #include "common/fd.h"
 #include "common/packet.h"
 
-#define LOOK_NS (30 * INT64_C(1000000))
+#define LOOK_NS (25 * INT64_C(1000000))
 /*
  * A child between vfork and exec shows its parent's memory as its own. It is there for a moment, so a sum counts as too
  * much only when no look of a whole row finds less.
  */
-#define CONFIRM_NS (5 * INT64_C(1000000))
-#define CONFIRM_LOOKS 7
+#define CONFIRM_NS (4 * INT64_C(1000000))
+#define ROW_NS (20 * INT64_C(1000000))
+#define ROW_LOOKS 3
 
 #define KIB 1024
 #define MEMFDS_TOLD_APART 1024 /* a power of two */
@@ -220,8 +221,11 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, uint64_t limit) {
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {
-    bool too_much = sp_memory_used(false) > watch->limit && sp_memory_used(true) > watch->limit;
+    bool suspected = watch->breaches != 0;
+    bool too_much = (suspected || sp_memory_used(false) > watch->limit) && sp_memory_used(true) > watch->limit;
+    int64_t now = sp_now();
+    watch->first_breach = suspected ? watch->first_breach : now;
     watch->breaches = too_much ? watch->breaches + 1 : 0;
-    watch->next_look = sp_now() + (too_much ? CONFIRM_NS : LOOK_NS);
-    return watch->breaches > CONFIRM_LOOKS;
+    watch->next_look = now + (too_much ? CONFIRM_NS : LOOK_NS);
+    return watch->breaches >= ROW_LOOKS && now - watch->first_breach >= ROW_NS;
 }

@@ -15,6 +15,7 @@ struct sp_memory_watch {
     uint64_t limit;    /* bytes; 0: nothing is watched */
     int64_t next_look; /* SP_NEVER without a limit */
     unsigned breaches; /* looks in a row that found too much */
+    int64_t first_breach;
 };
 
 /* The looks begin now. */
