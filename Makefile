@@ -20,7 +20,7 @@ STRICT    := $(VENV)/.stamp-strict
 
 REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
 
-.PHONY: help demo test test-c lint format bench clean
+.PHONY: help demo test test-all test-c lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,9 +30,12 @@ demo: $(BUILT) ## judge a folder of good and hostile submissions, then time the 
 	$(PY) examples/judge.py
 	$(PY) -m pysandpool bench
 
-test test-c: export SANDPOOL_WERROR = 1
+test test-all test-c: export SANDPOOL_WERROR = 1
 test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-all: test ## the same, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
+	$(PY) tests/vm/run.py
 
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
 	$(PY) -m pytest tests/test_c.py $(PYTEST_ARGS)
