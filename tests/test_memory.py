@@ -98,6 +98,39 @@ def test_a_sum_above_the_limit_ends_the_command(sandbox: Sandbox, hog: str) -> N
     assert (control.oom_killed, control.timed_out) == (False, True), (control, control.stderr)
 
 
+HIDDEN = {
+    "undumpable": "libc.prctl(4, 0, 0, 0, 0)" + MEMFDS,
+    "thread": "threading.Thread(target=lambda: (libc.unshare(0x400), fill(), time.sleep(60))).start()",
+    "socket": """
+import socket
+pair = socket.socketpair()
+for i in range(8):
+    fd = os.memfd_create("x")
+    os.write(fd, bytes(PART))
+    socket.send_fds(pair[0], [b"x"], [fd])
+    os.close(fd)
+""",
+    "unmapped": """
+m = mmap.mmap(-1, 8 * PART)
+for at in range(0, 8 * PART, 4096):
+    m[at] = 1
+    if at % (1 << 20) == 0:
+        m.madvise(mmap.MADV_DONTNEED)
+m.madvise(mmap.MADV_DONTNEED)
+""",
+}
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="not seen without a cgroup")
+@pytest.mark.parametrize("way", HIDDEN)
+def test_memory_that_hides(sandbox: Sandbox, way: str) -> None:
+    fill = "\ndef fill():\n" + MEMFDS.strip().replace("\n", "\n    ").join(("    global fds\n    ", "\n"))
+    result = run(sandbox, fill + HIDDEN[way] + "\ntime.sleep(60)", timeout=1.5)
+    if result.exit_code is not None or result.stderr:
+        raise RuntimeError(f"the attack does not work: {result.stderr!r}")
+    assert result.oom_killed
+
+
 def test_the_lease_goes_on_after_it(sandbox: Sandbox) -> None:
     assert run(sandbox, FORKS + "time.sleep(60)").oom_killed
     result = run(sandbox, "time.sleep(0.2); print('fine')")

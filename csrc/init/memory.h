@@ -4,6 +4,9 @@
  *
  * Counted: anonymous and swapped pages, page tables, mapped shared memory, the scratch tmpfs, SysV segments and memfds
  * that nobody maps. Pages that several processes share count once. No privilege is needed.
+ *
+ * A tenant that means to can hide shared memory: memfds of a process that made itself undumpable, in a descriptor table
+ * of one thread's own, or under way in a socket; and anonymous shared mappings whose pages it unmaps but keeps.
  */
 #ifndef SANDPOOL_INIT_MEMORY_H
 #define SANDPOOL_INIT_MEMORY_H
