@@ -22,7 +22,7 @@ from image import CACHE, INSIDE, SITE, build, kernel, qemu
 SECONDS = 900
 MEMORY_MB = 1536
 # What runs there. Later: tests/attack, the Landlock tests.
-TESTS = ("tests/vm/limits.py", "tests/test_memory.py")
+TESTS = ("tests/vm/limits.py",)
 
 # The root of an initramfs has no parent, and pivot_root wants one: the same files, bound on top of it, have.
 INIT = """#!/bin/sh
