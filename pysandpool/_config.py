@@ -17,7 +17,7 @@ from pysandpool._errors import (
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
 )
-from pysandpool._paths import Refuse, check_rootfs, readable_paths, root_path, writable_paths
+from pysandpool._paths import Refuse, check_rootfs, readable_paths, optional_path, writable_paths
 
 StrPath = Union[str, "os.PathLike[str]"]
 Duration = Union[int, float, timedelta]
@@ -153,14 +153,14 @@ class SandboxConfig:
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
-            rootfs=root_path(no, "rootfs", rootfs),
+            rootfs=optional_path(no, "rootfs", rootfs),
             deny_network=_flag(no, "deny_network", deny_network),
             network=_network(network),
             memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
             max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
             cpu_quota_us=_optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
             cpu_period_us=_integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),
-            cgroup_parent=None if cgroup_parent is None else _path(no, "cgroup_parent", cgroup_parent),
+            cgroup_parent=optional_path(no, "cgroup_parent", cgroup_parent),
             timeout_secs=_optional_seconds(no, "timeout_secs", timeout_secs),
             seccomp_profile=_member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
             allow_fork=_flag(no, "allow_fork", allow_fork),

@@ -32,7 +32,7 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     return paths
 
 
-def root_path(refuse: Refuse, name: str, value: Any) -> str | None:
+def optional_path(refuse: Refuse, name: str, value: Any) -> str | None:
     """One absolute path, normalised like the others; or None."""
     return None if value is None else _path(refuse, name, value)
 
