@@ -17,7 +17,7 @@ from pysandpool._errors import (
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
 )
-from pysandpool._paths import Refuse, check_rootfs, readable_paths, optional_path, writable_paths
+from pysandpool._paths import Refuse, check_rootfs, optional_path, readable_paths, writable_paths
 
 StrPath = Union[str, "os.PathLike[str]"]
 Duration = Union[int, float, timedelta]

@@ -224,8 +224,7 @@ static uint32_t network_flags(const sp_sandbox_options *o) {
 }
 
 static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
-    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) |
-           (cgroups != NULL ? SP_CONFIG_CGROUP : 0);
+    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0);
 }
 
 static int send_config(const struct zygote *z, const sp_sandbox_options *o, int64_t deadline) {
