@@ -229,10 +229,11 @@ def test_failed_constructors_leave_nothing() -> None:
 
     fail(5)
     before = HostState()
+    others = zombies()
     mounts, memory = mount_count("self"), resident("self")
     fail(60)
     before.assert_restored()
-    assert zombies() == set()
+    assert zombies() <= others, "what other tests left may end meanwhile"
     assert mount_count("self") == mounts
     assert resident("self") - memory < 2 * MIB
 
@@ -269,10 +270,11 @@ def test_pools_leave_nothing() -> None:
 
     live(5)
     before = HostState()
+    others = zombies()
     memory = resident("self")
     live(60)
     before.assert_restored(20)
-    assert zombies() == set()
+    assert zombies() <= others, "what other tests left may end meanwhile"
     assert resident("self") - memory < 2 * MIB
 
 
@@ -289,8 +291,9 @@ def test_single_sandboxes_leave_nothing() -> None:
 
     live(20)
     before = HostState()
+    others = zombies()
     memory = resident("self")
     live(300)
     before.assert_restored()
-    assert zombies() == set()
+    assert zombies() <= others, "what other tests left may end meanwhile"
     assert resident("self") - memory < 2 * MIB
