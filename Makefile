@@ -45,9 +45,9 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(PY_FILES)
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	@# Its warnings are errors, so that the exit status tells; what it says of its progress goes to stderr.
 	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
-	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c 2>&1' tidy \
-	    | { ! grep -v 'warnings\? generated\|^Suppressed \|^Use -header-filter\|^\[[0-9/]*\] Processing '; }
+	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c 2>/dev/null' tidy
 
 format: $(LINTERS) ## rewrite the sources as `lint` wants them
 	$(PY) -m ruff check --fix .
