@@ -16,7 +16,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from conftest import Call, HostState, OpenPool, alive, assert_balanced, children, wait_idle, wait_until
+from conftest import (
+    Call,
+    HostState,
+    OpenPool,
+    alive,
+    assert_balanced,
+    children,
+    stat_fields,
+    wait_idle,
+    wait_until,
+)
 
 from pysandpool import (
     CommandFailedError,
@@ -26,6 +36,7 @@ from pysandpool import (
     SandboxConfig,
     SandboxCreateError,
     SandboxError,
+    SandboxLostError,
     SandboxPool,
     SandboxReleasedError,
     SandboxResult,
@@ -629,3 +640,24 @@ def test_single_sandboxes_are_apart_and_share_a_zygote() -> None:
         assert two.execute(["/bin/true"]).exit_code == 0
         two.destroy()
         before.assert_restored()
+
+
+def test_request_without_an_answer_is_waited_for_and_not_polled(real_pool: OpenPool) -> None:
+    """A sandbox that does not even acknowledge: the timeout holds, the host sleeps meanwhile, and the lease is lost."""
+    with real_pool(warm=1).acquire() as lease:
+        wait_until(lambda: below(lease.pid), "the standby, which starts right after READY")
+        (standby,) = below(lease.pid)
+        os.kill(standby, signal.SIGSTOP)
+        cpu, start = time.process_time(), time.monotonic()
+        result = lease.execute(["/bin/echo", "never"], timeout=0.5)
+        assert result.timed_out
+        assert 0.5 <= time.monotonic() - start < 20
+        assert time.process_time() - cpu < 0.5 * (time.monotonic() - start), "it slept"
+        with pytest.raises(SandboxLostError):
+            lease.execute(["/bin/true"])
+
+
+def below(parent: int) -> list[int]:
+    """All children of a process, the standby too."""
+    stats = {int(name): stat_fields(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    return [pid for pid, fields in stats.items() if fields is not None and int(fields[1]) == parent]

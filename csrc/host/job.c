@@ -233,9 +233,11 @@ static void pass_deadline(struct sp_job *job) {
 
 static void look_at_clock(struct sp_job *job) {
     int64_t now = sp_now();
-    if (job->session->acked && now >= job->watch_at) {
+    if (now >= job->watch_at && job->session->acked) {
         job->watch_at = SP_NEVER;
         job->session->launcher->ops->watch(job->session);
+    } else if (now >= job->watch_at) { /* nothing runs yet; a time that stays in the past would make the wait a spin */
+        job->watch_at = now + SP_WATCH_AFTER_NS;
     }
     if (now >= job->deadline) { /* never, when that is SP_NEVER */
         pass_deadline(job);
