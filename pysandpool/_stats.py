@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class PoolStats:
     """One consistent snapshot: `created_count - evict_count == idle_count + in_use_count` holds in each.
 
-    Attributes named `*_count` without a state in their name only grow; the others are numbers of now.
+    Attributes named `*_count` without a state in their name only grow, but for `created_count`; the others are numbers
+    of now.
     """
 
     hit_count: int
@@ -23,7 +24,7 @@ class PoolStats:
     in_use_count: int
     """leases that are out"""
     created_count: int = 0
-    """entries made"""
+    """entries made, with those being made for an acquire: one that fails is taken back"""
     recycle_count: int = 0
     """released sandboxes that a fresh one replaced"""
     create_error_count: int = 0
