@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import enum
-import math
-import operator
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar, Union
+from typing import Any, Union
 
+from pysandpool._environ import frozen_env
 from pysandpool._errors import (
     InvalidPoolConfigError,
     InvalidPoolConfigTypeError,
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
 )
-from pysandpool._paths import Refuse, check_rootfs, optional_path, readable_paths, writable_paths
+from pysandpool._fields import Duration, flag, integer, member, optional_integer, optional_seconds
+from pysandpool._paths import check_rootfs, optional_path, readable_paths, writable_paths
 
 StrPath = Union[str, "os.PathLike[str]"]
-Duration = Union[int, float, timedelta]
-_E = TypeVar("_E", bound=enum.Enum)
 
 MAX_POOL_SIZE = 16_000
 """Largest `max_size` and `max_in_use`: the ring of the pool holds 16,383 entries."""
@@ -29,7 +26,6 @@ MAX_MIB = 1 << 24
 MAX_PROCESSES = 1 << 22
 MAX_OUTPUT_BYTES = 1 << 40
 MAX_UINT32 = 2**32 - 1
-MAX_SECONDS = 1e9
 _NETWORKS = 'None, "none", "loopback" or "host"'
 DEFAULT_OUTPUT_BYTES = 4 * 1024 * 1024
 
@@ -50,34 +46,6 @@ class NamespaceDegradation(enum.Enum):
     """no sandbox: `SandboxCreateError`"""
     ALLOW_DEGRADATION = "allow_degradation"
     """a sandbox without it"""
-
-
-class FrozenEnv(Mapping[str, Union[str, None]]):
-    """An environment that cannot change: equal to any mapping with the same items, and hashable."""
-
-    __slots__ = ("_items",)
-    _items: dict[str, str | None]
-
-    def __init__(self, items: Mapping[str, str | None]) -> None:
-        self._items = dict(items)
-
-    def __getitem__(self, key: str) -> str | None:
-        return self._items[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FrozenEnv, (self._items,)
-
-    def __repr__(self) -> str:
-        return repr(self._items)
 
 
 @dataclass(frozen=True, init=False)
@@ -154,21 +122,21 @@ class SandboxConfig:
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
             rootfs=optional_path(no, "rootfs", rootfs),
-            deny_network=_flag(no, "deny_network", deny_network),
+            deny_network=flag(no, "deny_network", deny_network),
             network=_network(network),
-            memory_limit_mb=_optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
-            max_processes=_optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
-            cpu_quota_us=_optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
-            cpu_period_us=_integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),
+            memory_limit_mb=optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
+            max_processes=optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
+            cpu_quota_us=optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
+            cpu_period_us=integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),
             cgroup_parent=optional_path(no, "cgroup_parent", cgroup_parent),
-            timeout_secs=_optional_seconds(no, "timeout_secs", timeout_secs),
-            seccomp_profile=_member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
-            allow_fork=_flag(no, "allow_fork", allow_fork),
-            allow_unix_sockets=_flag(no, "allow_unix_sockets", allow_unix_sockets),
-            namespace_degradation=_member(no, "namespace_degradation", namespace_degradation, NamespaceDegradation),
-            env_vars=_env_vars(env_vars),
-            scratch_size_mb=_optional_integer(no, "scratch_size_mb", scratch_size_mb, 1, MAX_MIB),
-            max_output_bytes=_optional_integer(no, "max_output_bytes", max_output_bytes, 0, MAX_OUTPUT_BYTES),
+            timeout_secs=optional_seconds(no, "timeout_secs", timeout_secs),
+            seccomp_profile=member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
+            allow_fork=flag(no, "allow_fork", allow_fork),
+            allow_unix_sockets=flag(no, "allow_unix_sockets", allow_unix_sockets),
+            namespace_degradation=member(no, "namespace_degradation", namespace_degradation, NamespaceDegradation),
+            env_vars=frozen_env(no, "env_vars", env_vars),
+            scratch_size_mb=optional_integer(no, "scratch_size_mb", scratch_size_mb, 1, MAX_MIB),
+            max_output_bytes=optional_integer(no, "max_output_bytes", max_output_bytes, 0, MAX_OUTPUT_BYTES),
         )
         self._check_together()
 
@@ -222,15 +190,15 @@ class PoolConfig:
             kind = InvalidPoolConfigTypeError if wrong_type else InvalidPoolConfigError
             return kind(field, value, allowed, min_size, max_size)
 
-        biggest = _integer(no, "max_size", max_size, 1, MAX_POOL_SIZE)
+        biggest = integer(no, "max_size", max_size, 1, MAX_POOL_SIZE)
         values = {
             "max_size": biggest,
-            "min_size": _integer(no, "min_size", min_size, 0, biggest),
-            "max_idle_duration": _optional_seconds(no, "max_idle_duration", max_idle_duration),
-            "health_check_interval": _optional_integer(
+            "min_size": integer(no, "min_size", min_size, 0, biggest),
+            "max_idle_duration": optional_seconds(no, "max_idle_duration", max_idle_duration),
+            "health_check_interval": optional_integer(
                 no, "health_check_interval", health_check_interval, 0, MAX_UINT32
             ),
-            "max_in_use": _optional_integer(no, "max_in_use", max_in_use, 1, MAX_POOL_SIZE),
+            "max_in_use": optional_integer(no, "max_in_use", max_in_use, 1, MAX_POOL_SIZE),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -246,87 +214,3 @@ def _network(value: Any) -> str | None:
     if value not in (None, "none", "loopback", "host"):
         raise InvalidSandboxConfigError("network", value, _NETWORKS)
     return value
-
-
-def _env_vars(value: Any) -> FrozenEnv:
-    if value is None:
-        return FrozenEnv({})
-    if not isinstance(value, Mapping):
-        raise InvalidSandboxConfigTypeError("env_vars", value, "a mapping of str to str or None")
-    for key, text in value.items():
-        if not isinstance(key, str) or not (text is None or isinstance(text, str)):
-            raise InvalidSandboxConfigTypeError("env_vars", {key: text}, "a mapping of str to str or None")
-        if not key or "=" in key or "\0" in key or "\0" in (text or ""):
-            raise InvalidSandboxConfigError("env_vars", {key: text}, "keys without '=', not empty, no NUL anywhere")
-        _check_encodable(key, text)
-    return FrozenEnv(value)
-
-
-def _check_encodable(key: str, text: str | None) -> None:
-    try:
-        os.fsencode(key + (text or ""))
-    except UnicodeEncodeError:
-        raise InvalidSandboxConfigError("env_vars", {key: text}, "text of the file system's encoding") from None
-
-
-# The checks of single fields: each returns the normalised value, or raises what `refuse` makes.
-
-
-def _integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
-    """An int within low ... high. bool is refused."""
-    allowed = f"an int, {low} ... {high}"
-    if isinstance(value, bool):
-        raise refuse(name, value, allowed, True)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        # A float that is no number at all is a bad value of a good kind.
-        raise refuse(name, value, allowed, not isinstance(value, float)) from None
-    if not low <= number <= high:
-        raise refuse(name, value, allowed, False)
-    return number
-
-
-def _optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int | None:
-    """The same, or None."""
-    return None if value is None else _integer(refuse, name, value, low, high)
-
-
-def _optional_seconds(refuse: Refuse, name: str, value: Any) -> float | None:
-    """Seconds > 0 as a float, from a number or a timedelta; or None."""
-    if value is None:
-        return None
-    allowed = f"seconds or a timedelta, > 0 and <= {MAX_SECONDS:.0f}, or None"
-    try:
-        seconds = to_seconds(value)
-    except TypeError:
-        raise refuse(name, value, allowed, True) from None
-    except (ValueError, OverflowError):
-        raise refuse(name, value, allowed, False) from None
-    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
-        raise refuse(name, value, allowed, False)
-    return seconds
-
-
-def _flag(refuse: Refuse, name: str, value: Any) -> bool:
-    """True or False, nothing that merely counts as one."""
-    if not isinstance(value, bool):
-        raise refuse(name, value, "True or False", True)
-    return value
-
-
-def _member(refuse: Refuse, name: str, value: Any, kind: type[_E]) -> _E:
-    """A member of the enumeration `kind`."""
-    if not isinstance(value, kind):
-        raise refuse(name, value, "one of " + ", ".join(str(one) for one in kind), True)
-    return value
-
-
-def to_seconds(value: Duration) -> float:
-    """`value` as float seconds; TypeError for anything but a real number or a `timedelta`."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    # bool is an int, but True is no duration.
-    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
-        raise TypeError(f"a duration is a number of seconds or a timedelta, not {type(value).__name__}")
-    return float(value)

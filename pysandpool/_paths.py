@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-# Makes the exception for {field, value, what is allowed, whether the type is what is wrong}.
-Refuse = Callable[[str, object, str, bool], Exception]
+from pysandpool._fields import Refuse
 
 _PATH_MAX = 4096
 # What is mounted there is the sandbox's own; a bind over it would take that away.

@@ -6,10 +6,11 @@ import operator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pysandpool._config import Duration, PoolConfig, SandboxConfig
+from pysandpool._config import PoolConfig, SandboxConfig
 from pysandpool._duration import to_nanoseconds
 from pysandpool._errors import AcquireTimeoutError, PoolStateError
 from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
+from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
 from pysandpool._stats import PoolStats

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pysandpool._config import Duration, SandboxConfig
+from pysandpool._config import SandboxConfig
 from pysandpool._encode import Environ, Word
 from pysandpool._errors import SandboxCreateError
+from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
 from pysandpool._pool import lease_slowly

@@ -51,8 +51,10 @@ MAY_INCLUDE = {
 MAY_IMPORT = {
     "_errors": (),
     "_stats": (),
-    "_paths": (),
-    "_config": ("_errors", "_paths"),
+    "_fields": (),
+    "_paths": ("_fields",),
+    "_environ": ("_fields",),
+    "_config": ("_errors", "_fields", "_paths", "_environ"),
 }
 
 

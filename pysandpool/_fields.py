@@ -1,0 +1,77 @@
+"""The checks of single fields of a configuration: each returns the normalised value, or raises what `refuse` makes."""
+
+from __future__ import annotations
+
+import enum
+import math
+import operator
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, Union
+
+Duration = Union[int, float, timedelta]
+# Makes the exception for {field, value, what is allowed, whether the type is what is wrong}.
+Refuse = Callable[[str, object, str, bool], Exception]
+
+MAX_SECONDS = 1e9
+_E = TypeVar("_E", bound=enum.Enum)
+
+
+def integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
+    """An int within low ... high. bool is refused."""
+    allowed = f"an int, {low} ... {high}"
+    if isinstance(value, bool):
+        raise refuse(name, value, allowed, True)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        # A float that is no number at all is a bad value of a good kind.
+        raise refuse(name, value, allowed, not isinstance(value, float)) from None
+    if not low <= number <= high:
+        raise refuse(name, value, allowed, False)
+    return number
+
+
+def optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int | None:
+    """The same, or None."""
+    return None if value is None else integer(refuse, name, value, low, high)
+
+
+def optional_seconds(refuse: Refuse, name: str, value: Any) -> float | None:
+    """Seconds > 0 as a float, from a number or a timedelta; or None."""
+    if value is None:
+        return None
+    allowed = f"seconds or a timedelta, > 0 and <= {MAX_SECONDS:.0f}, or None"
+    try:
+        seconds = to_seconds(value)
+    except TypeError:
+        raise refuse(name, value, allowed, True) from None
+    except (ValueError, OverflowError):
+        raise refuse(name, value, allowed, False) from None
+    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise refuse(name, value, allowed, False)
+    return seconds
+
+
+def flag(refuse: Refuse, name: str, value: Any) -> bool:
+    """True or False, nothing that merely counts as one."""
+    if not isinstance(value, bool):
+        raise refuse(name, value, "True or False", True)
+    return value
+
+
+def member(refuse: Refuse, name: str, value: Any, kind: type[_E]) -> _E:
+    """A member of the enumeration `kind`."""
+    if not isinstance(value, kind):
+        raise refuse(name, value, "one of " + ", ".join(str(one) for one in kind), True)
+    return value
+
+
+def to_seconds(value: Duration) -> float:
+    """`value` as float seconds; TypeError for anything but a real number or a `timedelta`."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    # bool is an int, but True is no duration.
+    if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"a duration is a number of seconds or a timedelta, not {type(value).__name__}")
+    return float(value)
