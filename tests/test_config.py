@@ -1,4 +1,4 @@
-"""SandboxConfig and PoolConfig: defaults, values as values, and every refusal with its facts."""
+"""Contract, rows "defaults" and "invalid": the two configurations as values, and every refusal with its facts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HostState
 
 from pysandpool import (
     InvalidPoolConfigError,
@@ -22,6 +23,7 @@ from pysandpool import (
     PoolError,
     SandboxConfig,
     SandboxError,
+    SandboxPool,
     SeccompProfile,
 )
 
@@ -142,6 +144,8 @@ def test_paths_are_normalised(given: Any, kept: tuple[str, ...]) -> None:
         ({"max_size": math.nan}, "max_size"),
         ({"max_size": 2.5}, "max_size"),
         ({"min_size": 5, "max_size": 4}, "min_size"),
+        ({"min_size": 17}, "min_size"),
+        ({"min_size": -2, "max_size": -1}, "max_size"),
         ({"min_size": -1}, "min_size"),
         ({"min_size": math.inf}, "min_size"),
         ({"max_idle_duration": 0}, "max_idle_duration"),
@@ -152,7 +156,9 @@ def test_paths_are_normalised(given: Any, kept: tuple[str, ...]) -> None:
         ({"max_idle_duration": 10**400}, "max_idle_duration"),
         ({"health_check_interval": -1}, "health_check_interval"),
         ({"health_check_interval": 2**32}, "health_check_interval"),
+        ({"health_check_interval": math.nan}, "health_check_interval"),
         ({"max_in_use": 0}, "max_in_use"),
+        ({"max_in_use": -3}, "max_in_use"),
         ({"max_in_use": 16_001}, "max_in_use"),
     ],
 )
@@ -168,6 +174,7 @@ def test_bad_pool_values(fields: dict[str, Any], field: str) -> None:
     minimum, maximum = fields.get("min_size", 1), fields.get("max_size", 16)
     assert error.min_size is minimum
     assert error.max_size is maximum
+    assert repr(fields[field]) in str(error)
     for text in (field, error.allowed, f"min_size={minimum}", f"max_size={maximum}"):
         assert text in str(error)
 
@@ -206,6 +213,8 @@ def test_legal_pool_limits() -> None:
         ("memory_limit_mb", -1),
         ("memory_limit_mb", 1 << 25),
         ("max_processes", 0),
+        ("max_processes", 2.5),
+        ("cpu_quota_us", 0),
         ("cpu_quota_us", 999),
         ("cpu_period_us", 0),
         ("cpu_period_us", 1_000_001),
@@ -252,6 +261,7 @@ def test_bad_sandbox_values(field: str, value: Any) -> None:
         ("timeout_secs", "5"),
         ("deny_network", 1),
         ("allow_fork", None),
+        ("allow_unix_sockets", None),
         ("seccomp_profile", "network"),
         ("namespace_degradation", None),
         ("fs_readonly", "/usr"),
@@ -259,7 +269,9 @@ def test_bad_sandbox_values(field: str, value: Any) -> None:
         ("fs_readonly", [b"/usr"]),
         ("fs_readonly", [1]),
         ("fs_readonly", None),
+        ("fs_readwrite", [3]),
         ("env_vars", [("A", "b")]),
+        ("env_vars", ["A=b"]),
         ("env_vars", {"A": 1}),
         ("env_vars", {b"A": "b"}),
     ],
@@ -288,3 +300,18 @@ def test_a_path_is_read_only_or_writable() -> None:
     with pytest.raises(InvalidSandboxConfigError, match="fs_readwrite") as refused:
         SandboxConfig(fs_readonly=["/opt", "/srv"], fs_readwrite=["/srv/"])
     assert refused.value.value == "/srv"
+
+
+def test_pool_returns_its_configs() -> None:
+    pool_config, config = PoolConfig(min_size=0, max_size=3), SandboxConfig(max_processes=7)
+    with SandboxPool(config, pool_config) as pool:
+        assert (pool.config, pool.pool_config) == (config, pool_config)
+    assert (pool.config, pool.pool_config) == (config, pool_config), "after close too"
+
+
+@pytest.mark.parametrize("arguments", [(PoolConfig(),), (None, SandboxConfig()), ({},)], ids=str)
+def test_pool_refuses_what_is_no_config(arguments: tuple[Any, ...]) -> None:
+    before = HostState()
+    with pytest.raises(TypeError):
+        SandboxPool(*arguments)
+    before.assert_restored(0)
