@@ -33,12 +33,13 @@ from pysandpool._lease import PooledSandbox
 from pysandpool._pool import SandboxPool
 from pysandpool._result import SandboxResult
 from pysandpool._sandbox import Sandbox
-from pysandpool._stats import PoolStats
+from pysandpool._stats import Evictions, PoolStats
 
 __all__ = [
     "AcquireTimeoutError",
     "CommandFailedError",
     "CommandNotFoundError",
+    "Evictions",
     "InvalidPoolConfigError",
     "InvalidSandboxConfigError",
     "NamespaceDegradation",

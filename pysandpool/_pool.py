@@ -13,13 +13,14 @@ from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
 from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
-from pysandpool._stats import PoolStats
+from pysandpool._stats import Evictions, PoolStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _sp_acquire = hot.sp_acquire
 _MAX_NS = 2**63 - 1
+_COUNTS = tuple(name for name in PoolStats.__dataclass_fields__ if name.endswith("_count"))
 
 _T = TypeVar("_T")
 
@@ -142,7 +143,8 @@ class SandboxPool:
     def _snapshot(self) -> PoolStats:
         found = hot_ffi.new("sp_stats *")
         check(hot.sp_snapshot(self._hot, found), self._core.ptr)
-        return PoolStats(**{name: getattr(found, name) for name in PoolStats.__dataclass_fields__})
+        counts = {name: getattr(found, name) for name in _COUNTS}
+        return PoolStats(**counts, evictions=Evictions(*found.evictions))
 
     def _require_open(self) -> None:
         if self._core.closed:

@@ -187,6 +187,7 @@ def use(lease: PooledSandbox) -> None:
 
 def assert_balanced(stats: PoolStats) -> None:
     assert stats.created_count - stats.evict_count == stats.idle_count + stats.in_use_count, stats
+    assert stats.evictions.total == stats.evict_count, stats
 
 
 def wait_idle(pool: SandboxPool, count: int) -> None:

@@ -38,6 +38,7 @@ MAY_INCLUDE = {
     "host/watch*": ("common/*", "host/watch.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/pool*": POOL,
+    "host/stats*": POOL,
     "host/entries*": POOL,
     "host/janitor*": POOL,
     "host/lease*": POOL,

@@ -97,18 +97,20 @@ static uint32_t claim_permitted(sp_pool *pool) {
 void sp_pool_give_recycling_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     for (;;) {
-        uint64_t full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size;
+        bool full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size;
         uint64_t step = (full ? 0 : SP_LEDGER_RECYCLING) - SP_LEDGER_IN_USE;
         if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
-            pool->surplus += (uint32_t)full;
-            pool->evicted += full;
+            if (full) {
+                pool->surplus++;
+                sp_pool_evicted(pool, SP_EVICT_CAPACITY);
+            }
             return;
         }
     }
 }
 
-static void bury_evicted(sp_pool *pool, uint32_t index) {
-    pool->evicted++;
+static void bury_evicted(sp_pool *pool, uint32_t index, unsigned reason) {
+    sp_pool_evicted(pool, reason);
     sp_pool_bury(pool, pool->slots[index].session);
     sp_pool_free_slot(pool, index);
 }
@@ -118,7 +120,7 @@ uint32_t sp_pool_take_oldest(sp_pool *pool) { return take_permit(pool) ? claim_p
 bool sp_pool_evict_oldest(sp_pool *pool) {
     uint32_t index = sp_pool_take_oldest(pool);
     if (index != SP_NO_SLOT) {
-        bury_evicted(pool, index);
+        bury_evicted(pool, index, SP_EVICT_CAPACITY);
     }
     return index != SP_NO_SLOT;
 }
@@ -128,13 +130,13 @@ static void give_permit_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
         if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
-            bury_evicted(pool, claim_permitted(pool));
+            bury_evicted(pool, claim_permitted(pool), SP_EVICT_CAPACITY);
             return;
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_IDLE));
 }
 
-bool sp_pool_evict_one(sp_pool *pool, uint32_t index) {
+bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason) {
     if (!take_permit(pool)) {
         return false;
     }
@@ -142,7 +144,7 @@ bool sp_pool_evict_one(sp_pool *pool, uint32_t index) {
         give_permit_back(pool);
         return false;
     }
-    bury_evicted(pool, index);
+    bury_evicted(pool, index, reason);
     return true;
 }
 
@@ -150,5 +152,5 @@ bool sp_pool_evict_older(sp_pool *pool, int64_t before) {
     uint32_t index = sp_ring_oldest(&pool->ring);
     return index != SP_RING_EMPTY &&
            atomic_load_explicit(&pool->slots[index].ready_at, memory_order_relaxed) < before &&
-           sp_pool_evict_one(pool, index);
+           sp_pool_evict_one(pool, index, SP_EVICT_AGE);
 }

@@ -45,11 +45,11 @@ struct janitor {
 /* ---- outcomes; under the lock ---- */
 
 /* The place of a released sandbox stays empty: evicted, and whoever had taken it over creates one. */
-static void recycle_failed(sp_pool *pool, uint32_t slot) {
+static void recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
     if (pool->surplus != 0) {
         pool->surplus--; /* counted as evicted already */
     } else {
-        pool->evicted++;
+        sp_pool_evicted(pool, reason);
         if (!sp_tickets_hand_failure(pool)) {
             sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
         }
@@ -84,7 +84,7 @@ static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_
         if (session != NULL) {
             recycled(pool, t->slot, session);
         } else {
-            recycle_failed(pool, t->slot);
+            recycle_failed(pool, t->slot, t->phase == CHECKED ? SP_EVICT_HEALTH_CHECK : SP_EVICT_FAILED_RECYCLE);
         }
     } else {
         pool->starting--;
@@ -262,7 +262,7 @@ static void note_death(sp_pool *pool, uint32_t index) {
         struct pollfd p = {.fd = slot->session->pidfd, .events = POLLIN};
         dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
     }
-    if (dead && !sp_pool_evict_one(pool, index)) {
+    if (dead && !sp_pool_evict_one(pool, index, SP_EVICT_DEATH)) {
         word = atomic_load(&slot->word);
         while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
                !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_USED)) {

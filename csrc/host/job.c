@@ -73,6 +73,9 @@ static struct sp_session *leave_slot(struct sp_job *job, uint64_t drop, uint64_t
         own = job->session;
     } else if (job->claimed) {
         slot->job = NULL;
+        if (job->tally != NULL) {
+            ++*job->tally;
+        }
         if ((add & SP_SLOT_LOST) != 0) {
             own = job->session;
             slot->session = NULL;
@@ -108,6 +111,9 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
         rc = 0;
     }
     if (rc != 0) {
+        pthread_mutex_lock(&pool->lock);
+        pool->create_errors++;
+        pthread_mutex_unlock(&pool->lock);
         return rc;
     }
     struct sp_session *dead = birth.session;
@@ -118,7 +124,7 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
         pool->slots[job->slot].session = birth.session;
         (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
         pool->created++;
-        pool->evicted++;
+        sp_pool_evicted(pool, SP_EVICT_REPLACED);
     }
     pthread_mutex_unlock(&pool->lock);
     sp_session_end(dead);
@@ -178,6 +184,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         bool lost = rc == SP_E_LOST || rc == SP_E_CREATE;
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
+        job->tally = rc == SP_E_LOST ? &pool->lost : NULL;
         sp_session_end(leave_slot(job, drop, lost ? SP_SLOT_LOST : 0));
         free(job);
         return orphan != 0 ? orphan : rc;
@@ -365,6 +372,9 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
             sp_error_set(error, is_not_found(why) ? SP_E_NOT_FOUND : SP_E_EXEC, why->stage, (int)why->err, why->detail);
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
+        job->tally = result->timed_out ? &job->pool->timeouts : job->oom ? &job->pool->oom_kills : NULL;
+    } else if (code == SP_E_LOST) {
+        job->tally = &job->pool->lost;
     }
     sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
     int orphan = atomic_load(&job->orphan);

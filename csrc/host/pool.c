@@ -318,31 +318,4 @@ void sp_pool_free(sp_pool *pool) {
     free(pool);
 }
 
-/* ---- seeing it ---- */
-
-int sp_snapshot(sp_pool *pool, sp_stats *stats) {
-    if (!sp_pool_is_mine(pool)) {
-        return SP_E_FORKED;
-    }
-    /* Whatever changes idle + in_use + recycling, or a counter but the hits, holds the lock: with it, one load of the
-     * ledger is a consistent picture. */
-    pthread_mutex_lock(&pool->lock);
-    uint64_t ledger = atomic_load(&pool->ledger);
-    *stats = (sp_stats){.hit_count = pool->hits + sp_ledger_hits(ledger),
-                        .miss_count = pool->misses,
-                        .evict_count = pool->evicted,
-                        .created_count = pool->created,
-                        .recycle_count = pool->recycled,
-                        .create_error_count = pool->create_errors,
-                        .health_check_count = pool->checks,
-                        .idle_count = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger),
-                        .recycling_count = sp_ledger_recycling(ledger),
-                        .in_use_count = sp_ledger_in_use(ledger),
-                        .starting_count = pool->starting,
-                        .waiting_count = atomic_load(&pool->waiting),
-                        .closed = sp_ledger_closed(ledger)};
-    pthread_mutex_unlock(&pool->lock);
-    return SP_OK;
-}
-
 int64_t sp_pool_owner_pid(sp_pool *pool) { return pool->owner_pid; }

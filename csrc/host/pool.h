@@ -1,6 +1,7 @@
 /*
  * The pool's state, shared by pool.c (open, close, warm), entries.c (slots, permits, eviction), lease.c (acquire and
- * release), ticket.c (acquires that wait), job.c (execute) and janitor.c (the thread). Nobody else includes it.
+ * release), ticket.c (acquires that wait), job.c (execute), janitor.c (the thread) and stats.c (what it tells). Nobody
+ * else includes it.
  *
  * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
  * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
@@ -71,7 +72,8 @@ struct sp_pool {
     struct sp_session *morgue;        /* to be ended by the janitor */
     struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
-    uint64_t hits, misses, evicted, created, recycled, create_errors, checks;
+    uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
+    uint64_t evictions[SP_EVICT_REASONS];
     uint32_t starting;
     uint32_t surplus; /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;
@@ -93,12 +95,12 @@ bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
 void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* The oldest idle entry, out of the ring and of the counts; SP_NO_SLOT when there is none. */
 uint32_t sp_pool_take_oldest(sp_pool *pool);
-/* Takes the oldest idle entry out, for eviction. False when there is none. */
+/* Makes room: takes the oldest idle entry out. False when there is none. */
 bool sp_pool_evict_oldest(sp_pool *pool);
-/* The same, when it became idle before `before`. */
+/* The same by age, when it became idle before `before`. */
 bool sp_pool_evict_older(sp_pool *pool, int64_t before);
-/* This idle entry, if it still is one. */
-bool sp_pool_evict_one(sp_pool *pool, uint32_t index);
+/* This idle entry, if it still is one; `reason` is one of SP_EVICT_*. */
+bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason);
 int64_t sp_coarse_now(void);
 /* Adds `delta` (mod 2^64) to the ledger. */
 void sp_ledger_add(sp_pool *pool, uint64_t delta);
@@ -123,6 +125,10 @@ void sp_tickets_close(sp_pool *pool);
 /* ---- job.c ---- */
 /* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. */
 void sp_job_orphan(struct sp_job *job, int code);
+
+/* ---- stats.c ---- */
+/* An entry has left the pool: the one place where that is counted. Under the lock. */
+void sp_pool_evicted(sp_pool *pool, unsigned reason);
 
 /* ---- janitor.c ---- */
 void *sp_janitor_main(void *pool);

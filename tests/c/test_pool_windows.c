@@ -44,7 +44,6 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_open windowed_pool_open
 #define sp_pool_close windowed_pool_close
 #define sp_pool_free windowed_pool_free
-#define sp_snapshot windowed_snapshot
 #define sp_pool_owner_pid windowed_pool_owner_pid
 void sp_pool_free(sp_pool *pool);
 #include "host/entries.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
@@ -194,7 +193,7 @@ static void a_vain_eviction_does_not_overfill(void) {
     CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
     at_window(0, release_the_spare);
     pthread_mutex_lock(&f.pool->lock);
-    CHECK(!sp_pool_evict_one(f.pool, slot_of(other)));
+    CHECK(!sp_pool_evict_one(f.pool, slot_of(other), SP_EVICT_DEATH));
     pthread_mutex_unlock(&f.pool->lock);
     CHECK(intrude == NULL);
     check_bounds();

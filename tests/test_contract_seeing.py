@@ -1,0 +1,150 @@
+"""Seeing the pool: every eviction has its reason, and what happened to commands and sandboxes is counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+from conftest import Call, OpenPool, assert_balanced, use, wait_idle, wait_until
+from fake import FakeLauncher
+
+from pysandpool import Evictions, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
+
+
+def assert_evictions(pool: SandboxPool, expected: Evictions) -> None:
+    wait_until(lambda: pool.stats().evictions == expected, f"{expected}, not {pool.stats().evictions}")
+    assert_balanced(pool.stats())
+
+
+def test_by_age(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=2, max_size=2, max_idle_duration=0.05) as pool:
+        assert_evictions(pool, Evictions(age=2))
+
+
+def test_by_age_when_warm_comes_first(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=2, max_size=2, max_idle_duration=0.05) as pool:
+        wait_until(lambda: pool.warm(0) == 0 and pool.idle_len() == 0, "too old")
+        assert_evictions(pool, Evictions(age=2))
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_by_capacity(open_pool: OpenPool, used: bool) -> None:
+    pool = open_pool(warm=1, max_size=1)
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        if used:
+            use(lease)
+    for lease in leases:
+        lease.release()
+        wait_idle(pool, 1)
+    assert_evictions(pool, Evictions(capacity=2))
+
+
+def test_by_capacity_without_an_idle_one(launcher: FakeLauncher) -> None:
+    """Nothing idle makes room, so what was released gets no successor."""
+    with launcher.open(warm=0, max_size=1) as pool:
+        leases = [pool.acquire() for _ in range(3)]
+        with launcher.held():
+            for lease in leases:
+                use(lease)
+                lease.release()
+            assert_evictions(pool, Evictions(capacity=2))
+
+
+def test_by_health_check(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=0, max_size=1, health_check_interval=1) as pool:
+        launcher.health(1)
+        with pool.acquire() as lease:
+            lease.execute(["/bin/true"])
+        assert_evictions(pool, Evictions(health_check=1))
+
+
+def test_by_failed_recycle(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=0, max_size=1) as pool:
+        with pool.acquire() as lease:
+            use(lease)
+            launcher.fail()
+        assert_evictions(pool, Evictions(failed_recycle=1))
+
+
+def test_by_death(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1)
+    with pool.acquire() as lease:
+        pid = lease.pid
+    os.kill(pid, signal.SIGKILL)
+    assert_evictions(pool, Evictions(death=1))
+
+
+def test_by_replacement(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=0, max_size=1) as pool:
+        while pool.stats().evictions.replaced == 0:  # the janitor may notice the death first
+            with pool.acquire() as lease, suppress(SandboxLostError):
+                launcher.kill(lease.pid)
+                use(lease)
+            wait_idle(pool, 1)
+        assert pool.stats().evictions == Evictions(replaced=1)
+        assert_balanced(pool.stats())
+
+
+def test_a_replacement_that_fails_is_counted(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=1, max_size=1) as pool:
+        while pool.stats().create_error_count == 0:  # the janitor may notice the death first
+            with pool.acquire() as lease:
+                launcher.fail()
+                launcher.kill(lease.pid)
+                with pytest.raises((SandboxCreateError, SandboxLostError)):
+                    use(lease)
+                launcher.fail(0)
+            wait_idle(pool, 1)
+        assert pool.stats().evictions == Evictions()
+
+
+def test_lost(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1)
+    with pool.acquire() as lease:
+        use(lease)
+        running = Call(lease.execute, ["/bin/sleep", "60"])
+        wait_until(lambda: pool.stats().in_use_count == 1, "leased")
+        os.kill(lease.pid, signal.SIGKILL)
+        with pytest.raises(SandboxLostError):
+            running.result()
+        with pytest.raises(SandboxLostError):
+            lease.execute(["/bin/true"])
+    stats = pool.stats()
+    assert (stats.lost_count, stats.timeout_count, stats.oom_kill_count) == (1, 0, 0), (
+        "one sandbox, however often asked"
+    )
+
+
+def test_timeouts(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1)
+    with pool.acquire() as lease:
+        assert lease.execute(["/bin/sleep", "60"], timeout=0.01).timed_out
+        assert not lease.execute(["/bin/true"]).timed_out
+        assert lease.execute(["/bin/sleep", "60"], timeout=0.01).timed_out
+    stats = pool.stats()
+    assert (stats.lost_count, stats.timeout_count, stats.oom_kill_count) == (0, 2, 0)
+
+
+def test_oom_kills(real_pool: OpenPool) -> None:
+    pool = real_pool(SandboxConfig(memory_limit_mb=32), warm=1)
+    fill = "x = []\nfor _ in range(8):\n import os\n if os.fork() == 0: x.append(bytearray(b'x' * 12_000_000))\n"
+    with pool.acquire() as lease:
+        result = lease.execute(["python3", "-c", fill + "import time\ntime.sleep(60)"], timeout=30)
+    assert result.oom_killed, result
+    stats = pool.stats()
+    assert (stats.lost_count, stats.timeout_count, stats.oom_kill_count) == (0, 0, 1)
+
+
+def test_a_command_that_its_caller_gives_up_is_neither(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1)
+    with pool.acquire() as lease:
+        running = Call(lease.execute, ["/bin/sleep", "60"])
+        wait_until(lambda: not running.done, "it runs")
+        lease.release()
+        with suppress(SandboxLostError), pytest.raises(Exception, match="released"):
+            running.result()
+    stats = pool.stats()
+    assert (stats.lost_count, stats.timeout_count, stats.oom_kill_count) == (0, 0, 0)
