@@ -33,15 +33,17 @@ from pysandpool._lease import PooledSandbox
 from pysandpool._pool import SandboxPool
 from pysandpool._result import SandboxResult
 from pysandpool._sandbox import Sandbox
-from pysandpool._stats import Evictions, PoolStats
+from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
 
 __all__ = [
     "AcquireTimeoutError",
     "CommandFailedError",
     "CommandNotFoundError",
     "Evictions",
+    "Histogram",
     "InvalidPoolConfigError",
     "InvalidSandboxConfigError",
+    "Latencies",
     "NamespaceDegradation",
     "PoolBenchmarkResult",
     "PoolConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
 from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
-from pysandpool._stats import Evictions, PoolStats
+from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _sp_acquire = hot.sp_acquire
 _MAX_NS = 2**63 - 1
 _COUNTS = tuple(name for name in PoolStats.__dataclass_fields__ if name.endswith("_count"))
+_BOUNDS = (*(hot.sp_histogram_bound_us(bucket) / 1e6 for bucket in range(hot.SP_HISTOGRAM_BUCKETS - 1)), math.inf)
 
 _T = TypeVar("_T")
 
@@ -144,7 +146,8 @@ class SandboxPool:
         found = hot_ffi.new("sp_stats *")
         check(hot.sp_snapshot(self._hot, found), self._core.ptr)
         counts = {name: getattr(found, name) for name in _COUNTS}
-        return PoolStats(**counts, evictions=Evictions(*found.evictions))
+        latencies = Latencies(*map(_histogram, found.latencies))
+        return PoolStats(**counts, evictions=Evictions(*found.evictions), latencies=latencies)
 
     def _require_open(self) -> None:
         if self._core.closed:
@@ -170,6 +173,10 @@ def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
         raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
     check(handle, core.ptr, error)
     raise AssertionError("a ticket ends with a handle or an error")
+
+
+def _histogram(found: Any) -> Histogram:
+    return Histogram(found.sum_ns / 1e9, tuple(zip(_BOUNDS, hot_ffi.unpack(found.counts, len(_BOUNDS)))))
 
 
 def _typed(value: _T | None, kind: type[_T], name: str) -> _T:

@@ -2,7 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, repr=False)
+class Histogram:
+    """How long something took, as counts in buckets; four buckets to an octave, from 1 µs to 134 s.
+
+    The bounds are the same in every histogram. `later - earlier` is what came between two snapshots.
+    """
+
+    sum: float = 0.0
+    """seconds, of all together"""
+    buckets: tuple[tuple[float, int], ...] = ()
+    """(upper bound in seconds, how many took less than it and not less than the bound before); the last bound is inf"""
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(count for _, count in self.buckets)
+
+    @property
+    def mean(self) -> float:
+        """Seconds; NaN when there were none."""
+        count = self.count
+        return self.sum / count if count else math.nan
+
+    def percentile(self, q: float) -> float:
+        """Seconds within which `q` percent (0 ... 100) were over; NaN when there were none.
+
+        Interpolated inside the bucket, so that it is wrong by at most the bucket's width: 1 µs below 4 µs, then a
+        quarter. What has no upper bound counts as the lower one. ValueError for another `q`.
+        """
+        if not 0 <= q <= 100:
+            raise ValueError(f"q = {q!r} is not allowed: a percentage, 0 ... 100")
+        wanted, passed, low = self.count * q / 100, 0, 0.0
+        for high, count in self.buckets:
+            if count and passed + count >= wanted:
+                return low if math.isinf(high) else low + (high - low) * max(0.0, wanted - passed) / count
+            passed += count
+            low = high
+        return math.nan
+
+    def __sub__(self, earlier: Histogram) -> Histogram:
+        before = dict(earlier.buckets)
+        left = tuple((bound, count - before.get(bound, 0)) for bound, count in self.buckets)
+        return Histogram(self.sum - earlier.sum, left)
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return "Histogram(count=0)"
+        marks = ", ".join(f"p{q}={self.percentile(q):.3g}" for q in (50, 99))
+        return f"Histogram(count={self.count}, mean={self.mean:.3g}, {marks})"
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """What takes how long, since the pool was opened."""
+
+    acquire_wait: Histogram = Histogram()
+    """of each acquire that got a lease. Those that found an idle entry look at no clock and count as 0"""
+    create: Histogram = Histogram()
+    """of each sandbox that was made: from the request to its READY"""
+    execute: Histogram = Histogram()
+    """of each command: from the request to its end, whatever that was"""
+    recycle: Histogram = Histogram()
+    """from the release of a used sandbox to the fresh one in its place"""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +140,8 @@ class PoolStats:
     """acquires that wait because of `max_in_use`"""
     evictions: Evictions = Evictions()
     """`evict_count` by reason"""
+    latencies: Latencies = Latencies()
+    """distributions of the pool's waits, in seconds"""
 
     @property
     def hit_rate(self) -> float:

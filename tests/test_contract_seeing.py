@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import time
 from contextlib import suppress
 
 import pytest
 from conftest import Call, OpenPool, assert_balanced, use, wait_idle, wait_until
 from fake import FakeLauncher
 
-from pysandpool import Evictions, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
+from pysandpool import (
+    AcquireTimeoutError,
+    Evictions,
+    PoolConfig,
+    SandboxConfig,
+    SandboxCreateError,
+    SandboxError,
+    SandboxLostError,
+    SandboxPool,
+)
 
 
 def assert_evictions(pool: SandboxPool, expected: Evictions) -> None:
@@ -148,3 +159,66 @@ def test_a_command_that_its_caller_gives_up_is_neither(real_pool: OpenPool) -> N
             running.result()
     stats = pool.stats()
     assert (stats.lost_count, stats.timeout_count, stats.oom_kill_count) == (0, 0, 0)
+
+
+def test_latencies(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1, max_size=1)
+    start = time.monotonic()
+    for _ in range(5):
+        with pool.acquire() as lease:
+            use(lease)
+    with pool.acquire() as lease, pytest.raises(SandboxError):
+        lease.execute(["no-such-command"])
+    wait_idle(pool, 1)
+    for _ in range(10):
+        pool.acquire().release()
+    elapsed = time.monotonic() - start
+    stats = pool.stats()
+    waits = stats.latencies
+    assert waits.acquire_wait.count == stats.hit_count + stats.miss_count == 16
+    assert waits.create.count == 1 + stats.recycle_count == 7
+    assert waits.execute.count == 6
+    assert waits.recycle.count == 6
+    assert waits.acquire_wait.percentile(50) < 1e-6, "idle: no clock, no wait"
+    for histogram in (waits.create, waits.execute, waits.recycle):
+        assert 1e-5 < histogram.mean < elapsed
+        assert 1e-5 < histogram.percentile(50) <= histogram.percentile(100) <= elapsed * 1.25
+
+
+def test_waiting_for_a_lease_is_seen(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=1, max_size=1, max_in_use=1) as pool:
+        lease = pool.acquire()
+        waiting = Call(pool.acquire)
+        wait_until(lambda: pool.stats().waiting_count == 1, "it waits")
+        start = time.monotonic()
+        time.sleep(0.05)
+        least = time.monotonic() - start
+        lease.release()
+        waiting.result().release()
+        wait = pool.stats().latencies.acquire_wait
+        assert wait.count == 2
+        assert wait.sum >= least
+        assert wait.percentile(100) > 0.04
+        with pool.acquire(), pytest.raises(AcquireTimeoutError):
+            pool.acquire(timeout=0)
+        assert pool.stats().latencies.acquire_wait.count == 3, "one that timed out counts nowhere"
+
+
+def test_latencies_between_two_snapshots(launcher: FakeLauncher) -> None:
+    with launcher.open(warm=1, max_size=1) as pool:
+        before = pool.stats()
+        assert (before.latencies.create.count, before.latencies.acquire_wait.count) == (1, 0)
+        pool.acquire().release()
+        after = pool.stats()
+        assert (after.latencies.create - before.latencies.create).count == 0
+        assert (after.latencies.acquire_wait - before.latencies.acquire_wait).count == 1
+
+
+def test_bounds() -> None:
+    """Rising, the same for all, and in seconds."""
+    with SandboxPool(None, PoolConfig(min_size=0)) as pool:
+        latencies = pool.stats().latencies
+    bounds = [bound for bound, _ in latencies.create.buckets]
+    assert bounds == sorted(bounds) == [bound for bound, _ in latencies.recycle.buckets]
+    assert (bounds[0], bounds[-1]) == (1e-6, math.inf)
+    assert 134 < bounds[-2] < 135

@@ -21,7 +21,7 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 # What the pool's state machine stands on; the last three are its own counts, sleep and memory of its process.
 UNDER_POOL = (
     *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
-    *("host/ledger.h", "host/watch.h", "host/fork_mark.h"),
+    *("host/ledger.h", "host/watch.h", "host/fork_mark.h", "host/histogram.h"),
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
@@ -35,6 +35,7 @@ MAY_INCLUDE = {
     "common/*": ("common/*",),
     "host/ring.*": ("host/ring.h",),
     "host/ledger.*": ("host/ledger.h",),
+    "host/histogram.*": ("sandpool.h",),
     "host/watch*": ("common/*", "host/watch.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/pool*": POOL,

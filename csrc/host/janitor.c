@@ -65,6 +65,7 @@ static void recycled(sp_pool *pool, uint32_t slot, struct sp_session *session) {
         return;
     }
     pool->recycled++;
+    sp_pool_took(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
     if (pool->takeovers.head != NULL) {
         pool->slots[slot].session = session;
         (void)sp_watch_add(&pool->watch, session->pidfd, slot);
@@ -80,6 +81,9 @@ static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_
     sp_pool *pool = j->pool;
     struct sp_session *unwanted = NULL;
     pthread_mutex_lock(&pool->lock);
+    if (session != NULL) {
+        sp_pool_took(pool, SP_LATENCY_CREATE, t->birth.took);
+    }
     if (t->recycles) {
         if (session != NULL) {
             recycled(pool, t->slot, session);

@@ -69,6 +69,9 @@ static struct sp_session *leave_slot(struct sp_job *job, uint64_t drop, uint64_t
     struct sp_session *own = NULL;
     pthread_mutex_lock(&pool->lock);
     struct sp_slot *slot = &pool->slots[job->slot];
+    if (job->over) {
+        sp_pool_took(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
+    }
     if (atomic_load(&job->orphan) != 0) {
         own = job->session;
     } else if (job->claimed) {
@@ -124,6 +127,7 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
         pool->slots[job->slot].session = birth.session;
         (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
         pool->created++;
+        sp_pool_took(pool, SP_LATENCY_CREATE, birth.took);
         sp_pool_evicted(pool, SP_EVICT_REPLACED);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -102,6 +102,8 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     }
     if (rc < 0) {
         sp_birth_abandon(birth);
+    } else if (rc == 0) {
+        birth->took = sp_now() - (birth->deadline - SP_CREATE_TIMEOUT_NS);
     }
     return rc;
 }

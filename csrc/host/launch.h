@@ -38,7 +38,8 @@ struct sp_session {
 struct sp_birth {
     struct sp_session *session; /* half-made; its control socket is what to poll */
     int64_t deadline;
-    bool ready; /* READY has come; it may overtake the pidfd */
+    int64_t took; /* once it is alive: ns since begin() */
+    bool ready;   /* READY has come; it may overtake the pidfd */
 };
 
 /* A command without output, run to see whether a fresh sandbox works. */

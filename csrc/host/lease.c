@@ -4,6 +4,7 @@
  */
 #include <time.h>
 
+#include "common/packet.h"
 #include "host/pool.h"
 
 int sp_abi(void) { return SP_ABI; }
@@ -128,6 +129,7 @@ static void retire(sp_pool *pool, uint32_t index) {
         }
     }
     slot->next = SP_NO_SLOT;
+    slot->released_at = sp_now();
     if (pool->recycle_tail != SP_NO_SLOT) {
         pool->slots[pool->recycle_tail].next = index;
     } else {

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "host/histogram.h"
 #include "host/launch.h"
 #include "host/ledger.h"
 #include "host/ring.h"
@@ -34,6 +35,7 @@ struct sp_slot {
     struct sp_session *session; /* owned by the slot's current owner; NULL when LOST or taken over by a job */
     struct sp_job *job;         /* while BUSY; under the lock */
     _Atomic int64_t ready_at;   /* when it became idle; written before the push, also peeked at by the janitor */
+    int64_t released_at;        /* of RECYCLING; under the lock */
     uint32_t next;              /* in the free list or the recycle queue; under the lock */
 };
 
@@ -74,6 +76,8 @@ struct sp_pool {
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
     uint64_t evictions[SP_EVICT_REASONS];
+    uint64_t slow_hits; /* those of `hits` that a ticket had */
+    sp_histogram latencies[SP_LATENCIES];
     uint32_t starting;
     uint32_t surplus; /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;
@@ -129,6 +133,9 @@ void sp_job_orphan(struct sp_job *job, int code);
 /* ---- stats.c ---- */
 /* An entry has left the pool: the one place where that is counted. Under the lock. */
 void sp_pool_evicted(sp_pool *pool, unsigned reason);
+
+/* Something of the kind SP_LATENCY_* took `ns`. Under the lock. */
+void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns);
 
 /* ---- janitor.c ---- */
 void *sp_janitor_main(void *pool);

@@ -1,7 +1,13 @@
 /* Seeing the pool: what is counted under its lock, and the snapshot of it all. */
+#include <string.h>
+
 #include "host/pool.h"
 
 void sp_pool_evicted(sp_pool *pool, unsigned reason) { pool->evictions[reason]++; }
+
+void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&pool->latencies[kind], ns); }
+
+uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
 
 int sp_snapshot(sp_pool *pool, sp_stats *stats) {
     if (!sp_pool_is_mine(pool)) {
@@ -30,6 +36,9 @@ int sp_snapshot(sp_pool *pool, sp_stats *stats) {
         stats->evictions[i] = pool->evictions[i];
         stats->evict_count += pool->evictions[i];
     }
+    memcpy(stats->latencies, pool->latencies, sizeof pool->latencies);
+    /* The fast path looks at no clock, and does not count but in the ledger: what no ticket had, it had at once. */
+    stats->latencies[SP_LATENCY_ACQUIRE_WAIT].counts[0] += stats->hit_count - pool->slow_hits;
     pthread_mutex_unlock(&pool->lock);
     return SP_OK;
 }

@@ -23,6 +23,7 @@ struct sp_ticket {
     sp_pool *pool;
     struct sp_ticket *next;
     enum ticket_state state;
+    int64_t opened;
     int64_t deadline; /* of QUEUED */
     int64_t handle;   /* of DONE */
     uint32_t slot;    /* of CREATING */
@@ -93,6 +94,7 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
         if (!atomic_compare_exchange_strong(&pool->ledger, &ledger, ledger + step)) {
             continue;
         }
+        pool->slow_hits += idle || recycling;
         (void)dequeue(&pool->waiters); /* it is the first */
         atomic_fetch_sub(&pool->waiting, 1);
         if (idle) {
@@ -163,6 +165,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     ticket->pool = pool;
     ticket->slot = SP_NO_SLOT;
     const int64_t now = sp_now();
+    ticket->opened = now;
     ticket->deadline = timeout_ns < 0 || timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
     pthread_mutex_lock(&pool->lock);
     int rc = sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : SP_OK;
@@ -225,6 +228,8 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         (void)sp_watch_add(&pool->watch, slot->session->pidfd, ticket->slot);
         ticket->birth.session = NULL;
         ticket->state = OVER;
+        sp_pool_took(pool, SP_LATENCY_CREATE, ticket->birth.took);
+        sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
         result = sp_lease_begin(pool, ticket->slot);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -267,6 +272,7 @@ int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
     if (result == SP_AGAIN && state == DONE) {
         ticket->state = OVER;
         result = ticket->handle;
+        sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
     } else if (result == SP_AGAIN && state == OVER) {
         result = SP_E_CLOSED;
     }

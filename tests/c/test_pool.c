@@ -467,7 +467,24 @@ static void *work(void *arg) {
     return NULL;
 }
 
+static uint64_t how_many(const sp_stats *s, unsigned latency) {
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < SP_HISTOGRAM_BUCKETS; i++) {
+        n += s->latencies[latency].counts[i];
+    }
+    return n;
+}
+
 static void check_snapshot(const sp_stats *s) {
+    uint64_t evicted = 0;
+
+    for (unsigned i = 0; i < SP_EVICT_REASONS; i++) {
+        evicted += s->evictions[i];
+    }
+    CHECK(evicted == s->evict_count);
+    CHECK(how_many(s, SP_LATENCY_RECYCLE) == s->recycle_count);
+    CHECK(how_many(s, SP_LATENCY_ACQUIRE_WAIT) <= s->hit_count + s->miss_count);
     CHECK(s->created_count - s->evict_count == (uint64_t)s->idle_count + s->in_use_count);
     CHECK(s->idle_count <= f.pool->options.max_size);
     CHECK(s->recycling_count <= s->idle_count);
