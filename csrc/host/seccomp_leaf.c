@@ -1,0 +1,254 @@
+#include "host/seccomp_leaf.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "sandpool.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof(array)[0])
+
+/* Newer than some of the headers that this has to compile with. */
+#define SP_PR_SCHED_CORE 62
+#define SP_CLONE_NEWCGROUP 0x02000000u
+
+#define SP_CLONE_NAMESPACES                                                                                     \
+    ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+                CLONE_NEWNET))
+#define SP_UNSHARE_HARMLESS \
+    ((uint32_t)(CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_SYSVSEM | CLONE_THREAD | CLONE_VM))
+
+/* Most need no policy. */
+
+static void allow(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void deny(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, EPERM);
+}
+
+static void unknown(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, ENOSYS);
+}
+
+/* The kernel takes a mode as 16 bits. */
+static void check_mode(struct block *b, unsigned arg) {
+    load_low(b, arg);
+    refuse_if_set(b, S_ISUID | S_ISGID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_mode_1(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_mode(b, 1);
+}
+
+static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_mode(b, 2);
+}
+
+/* Without these flags the mode is whatever the register held. O_TMPFILE is a bit of its own, and O_DIRECTORY. */
+static void check_made(struct block *b, unsigned flags_arg) {
+    load_low(b, flags_arg);
+    emit(b, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
+    give(b, SECCOMP_RET_ALLOW);
+    check_mode(b, flags_arg + 1);
+}
+
+static void check_open(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_made(b, 1);
+}
+
+static void check_openat(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_made(b, 2);
+}
+
+static void check_namespaces(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    refuse_if_set(b, SP_CLONE_NAMESPACES, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_thread(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);
+    refuse(b, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* The kernel reads all 64 bits of these flags: only what is known to be no namespace passes. */
+static void check_unshare(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    refuse_if_set(b, ~SP_UNSHARE_HARMLESS, EPERM);
+    load_high(b, 0);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+    refuse(b, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * init sets RLIMIT_CORE to 1: only that keeps the kernel from starting the host's core_pattern helper (core(5)); 0
+ * would not. Whoever wants to set it, mostly to 0, is told that it is done.
+ */
+static void pretend_core(struct block *b, unsigned argument) {
+    load_low(b, argument);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, RLIMIT_CORE, 0, 1);
+    refuse(b, 0);
+}
+
+static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    pretend_core(b, 0);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* A lease on a file of the host's holds up whoever opens it there. */
+static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_equal(b, F_SETLEASE, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* The kernel lets equal uids set each other's limits, so a tenant could choke init (pid 1). Reading is free. */
+static void check_prlimit(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 2);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+    load_high(b, 2);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+    give(b, SECCOMP_RET_ALLOW);
+    load_low(b, 0);
+    refuse_if_equal(b, 1, EPERM);
+    pretend_core(b, 1);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* TIOCSETD loads line disciplines, a row of past kernel exploits; the other two type into a terminal. */
+static void check_ioctl(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_equal(b, TIOCSTI, EPERM);
+    refuse_if_equal(b, TIOCLINUX, EPERM);
+    refuse_if_equal(b, TIOCSETD, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* PER_LINUX, PER_LINUX32, each also with UNAME26, and the question. Not READ_IMPLIES_EXEC, not ADDR_NO_RANDOMIZE. */
+static void check_personality(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    static const uint32_t allowed[] = {0, 0x8, 0x20000, 0x20008, 0xffffffff};
+    load_low(b, 0);
+    require_one_of(b, allowed, LENGTH(allowed), EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* PR_SET_MM forges /proc/self/exe; a core-scheduling cookie leaves the other hyperthread of the host's core idle. */
+static void check_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    refuse_if_equal(b, PR_SET_MM, EPERM);
+    refuse_if_equal(b, SP_PR_SCHED_CORE, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* The low 4 bits are the type, the others flags such as SOCK_CLOEXEC. */
+static void load_socket_type(struct block *b) {
+    load_low(b, 1);
+    emit(b, BPF_ALU | BPF_AND | BPF_K, 0xf, 0, 0);
+}
+
+/*
+ * A family that is not offered looks as if the kernel did not have it, for libc and runtimes know that case: netlink
+ * (glibc and libuv then do without interface lists), inet6 (fall back to inet), unix (no nscd, no syslog).
+ * Of inet only TCP and UDP: another protocol would make the kernel load its module (SCTP, DCCP, SMC), and MPTCP is
+ * outside what Landlock's TCP rules see.
+ */
+static void check_socket(struct block *b, const struct sp_seccomp_policy *policy) {
+    static const uint32_t families[] = {AF_INET, AF_INET6};
+    static const uint32_t types[] = {SOCK_STREAM, SOCK_DGRAM};
+    static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
+    load_low(b, 0);
+    if (policy->allow_unix_sockets) {
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
+        give(b, SECCOMP_RET_ALLOW);
+    }
+    if (policy->profile != SP_SECCOMP_NETWORK) {
+        refuse(b, EAFNOSUPPORT);
+        return;
+    }
+    require_one_of(b, families, LENGTH(families), EAFNOSUPPORT);
+    load_socket_type(b);
+    require_one_of(b, types, LENGTH(types), EPERM);
+    load_low(b, 2);
+    require_one_of(b, protocols, LENGTH(protocols), EPROTONOSUPPORT);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * Half of a datagram pair (SOCK_RAW is one too) is a whole AF_UNIX socket: it can be sent or connected to any address.
+ * So without allow_unix_sockets only the connected types, whose peer cannot be changed.
+ */
+static void check_socketpair(struct block *b, const struct sp_seccomp_policy *policy) {
+    static const uint32_t families[] = {AF_UNIX};
+    static const uint32_t types[] = {SOCK_STREAM, SOCK_SEQPACKET};
+    load_low(b, 0);
+    require_one_of(b, families, LENGTH(families), EAFNOSUPPORT);
+    if (!policy->allow_unix_sockets) {
+        load_socket_type(b);
+        require_one_of(b, types, LENGTH(types), ESOCKTNOSUPPORT);
+    }
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_named(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->profile == SP_SECCOMP_NETWORK || policy->allow_unix_sockets) {
+        give(b, SECCOMP_RET_ALLOW);
+    } else {
+        refuse(b, EPERM);
+    }
+}
+
+static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy *) = {
+    [ALLOW] = allow,
+    [DENY] = deny,
+    [UNKNOWN] = unknown,
+    [CHECK_MODE_1] = check_mode_1,
+    [CHECK_MODE_2] = check_mode_2,
+    [CHECK_OPEN] = check_open,
+    [CHECK_OPENAT] = check_openat,
+    [REFUSE_OPENAT2] = unknown,
+    [CHECK_NAMESPACES] = check_namespaces,
+    [CHECK_THREAD] = check_thread,
+    [CHECK_UNSHARE] = check_unshare,
+    [CHECK_PRLIMIT] = check_prlimit,
+    [CHECK_IOCTL] = check_ioctl,
+    [CHECK_PERSONALITY] = check_personality,
+    [CHECK_SETRLIMIT] = check_setrlimit,
+    [CHECK_FCNTL] = check_fcntl,
+    [CHECK_PRCTL] = check_prctl,
+    [CHECK_SOCKET] = check_socket,
+    [CHECK_SOCKETPAIR] = check_socketpair,
+    [CHECK_NAMED] = check_named,
+};
+
+void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {
+    write_leaf[leaf](b, policy);
+}
