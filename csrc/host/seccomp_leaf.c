@@ -13,10 +13,12 @@
 
 #include "sandpool.h"
 
+#define INIT_PID 1 /* its process group too */
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
 /* Newer than some of the headers that this has to compile with. */
 #define SP_PR_SCHED_CORE 62
+#define SP_IOPRIO_WHO_USER 3
 #define SP_CLONE_NEWCGROUP 0x02000000u
 
 #define SP_CLONE_NAMESPACES                                                                                     \
@@ -136,9 +138,38 @@ static void check_prlimit(struct block *b, const struct sp_seccomp_policy *polic
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
     give(b, SECCOMP_RET_ALLOW);
     load_low(b, 0);
-    refuse_if_equal(b, 1, EPERM);
+    refuse_if_equal(b, INIT_PID, EPERM);
     pretend_core(b, 1);
     give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * The same for what the scheduler does with init, which would then be late with every report and every kill; "all of
+ * this user's" is init too. The kernel reads each of these numbers as an int.
+ */
+static void check_pid(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    refuse_if_equal(b, INIT_PID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_whose(struct block *b, uint32_t all_of_a_user) {
+    load_low(b, 0);
+    refuse_if_equal(b, all_of_a_user, EPERM);
+    load_low(b, 1);
+    refuse_if_equal(b, INIT_PID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_priority(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_whose(b, PRIO_USER);
+}
+
+static void check_ioprio(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_whose(b, SP_IOPRIO_WHO_USER);
 }
 
 /* TIOCSETD loads line disciplines, a row of past kernel exploits; the other two type into a terminal. */
@@ -239,6 +270,9 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_THREAD] = check_thread,
     [CHECK_UNSHARE] = check_unshare,
     [CHECK_PRLIMIT] = check_prlimit,
+    [CHECK_PID] = check_pid,
+    [CHECK_PRIORITY] = check_priority,
+    [CHECK_IOPRIO] = check_ioprio,
     [CHECK_IOCTL] = check_ioctl,
     [CHECK_PERSONALITY] = check_personality,
     [CHECK_SETRLIMIT] = check_setrlimit,

@@ -24,13 +24,16 @@ enum sp_rule {
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for a file that it makes */
     SP_RULE_OPENAT,
-    SP_RULE_OPENAT2,     /* ENOSYS: its mode is behind a pointer */
-    SP_RULE_SETUP,       /* EPERM once init has installed its layer */
-    SP_RULE_CLONE3,      /* the same with ENOSYS: its flags are behind a pointer, and libc falls back to clone */
-    SP_RULE_CLONE,       /* no namespaces; with allow_fork = false, threads only */
-    SP_RULE_FORK,        /* not with allow_fork = false */
-    SP_RULE_UNSHARE,     /* what is not a namespace */
-    SP_RULE_PRLIMIT,     /* not the limits of init */
+    SP_RULE_OPENAT2,  /* ENOSYS: its mode is behind a pointer */
+    SP_RULE_SETUP,    /* EPERM once init has installed its layer */
+    SP_RULE_CLONE3,   /* the same with ENOSYS: its flags are behind a pointer, and libc falls back to clone */
+    SP_RULE_CLONE,    /* no namespaces; with allow_fork = false, threads only */
+    SP_RULE_FORK,     /* not with allow_fork = false */
+    SP_RULE_UNSHARE,  /* what is not a namespace */
+    SP_RULE_PRLIMIT,  /* not the limits of init */
+    SP_RULE_PID,      /* not of init */
+    SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
+    SP_RULE_IOPRIO,
     SP_RULE_SETRLIMIT,   /* RLIMIT_CORE stays as it is */
     SP_RULE_FCNTL,       /* no leases on files */
     SP_RULE_IOCTL,       /* no terminal injection */
@@ -122,7 +125,6 @@ static const struct sp_rule_group sp_rules[] = {
       "getsid",
       "gettid",
       "ioprio_get",
-      "ioprio_set",
       "kill",
       "pause",
       "pidfd_open",
@@ -144,15 +146,10 @@ static const struct sp_rule_group sp_rules[] = {
       "sched_getparam",
       "sched_getscheduler",
       "sched_rr_get_interval",
-      "sched_setaffinity",
-      "sched_setattr",
-      "sched_setparam",
-      "sched_setscheduler",
       "sched_yield",
       "set_robust_list",
       "set_tid_address",
       "setpgid",
-      "setpriority",
       "setsid",
       "sigaltstack",
       "tgkill",
@@ -236,6 +233,9 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_FORK, {"fork", "vfork"}},
     {SP_RULE_UNSHARE, {"unshare"}},
     {SP_RULE_PRLIMIT, {"prlimit64"}},
+    {SP_RULE_PID, {"sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"}},
+    {SP_RULE_PRIORITY, {"setpriority"}},
+    {SP_RULE_IOPRIO, {"ioprio_set"}},
     {SP_RULE_SETRLIMIT, {"setrlimit"}},
     {SP_RULE_FCNTL, {"fcntl"}},
     {SP_RULE_IOCTL, {"ioctl"}},

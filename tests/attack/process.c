@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -99,11 +100,110 @@ static void set_limit(char **args) {
     JUDGE("another limit", prlimit(pid, RLIMIT_NOFILE, &limit, NULL));
 }
 
+static void write_of(char **args) {
+    char name[64];
+    snprintf(name, sizeof name, "/proc/%s/%s", args[0], args[1]);
+    int fd = open(name, O_WRONLY);
+    JUDGE(name, fd == -1 ? -1 : write(fd, args[2], strlen(args[2])));
+}
+
 static void renice(char **args) { JUDGE("nice 19", setpriority(PRIO_PROCESS, (id_t)atoi(args[0]), 19)); }
+static void renice_group(char **args) { JUDGE("nice 19", setpriority(PRIO_PGRP, (id_t)atoi(args[0]), 19)); }
+
+/* Of every process of this user that it sees: pid 1 is the probe itself on the control, alone in a pid namespace. */
+static void renice_user(char **args) {
+    pid_t pid = atoi(args[0]);
+    int before = getpriority(PRIO_PROCESS, (id_t)pid);
+    int rc = setpriority(PRIO_USER, 0, before + 1);
+    int why = errno;
+    if (getpriority(PRIO_PROCESS, (id_t)pid) != before) {
+        reached("nice %d", before + 1);
+    }
+    held("setpriority: %d, %s", rc, strerror(why));
+}
+
+enum { IO_OF_PROCESS = 1, IO_OF_GROUP, IO_OF_USER, IO_IDLE = 3 << 13 };
+static void io_idle(char **args) {
+    JUDGE("idle class", syscall(SYS_ioprio_set, IO_OF_PROCESS, atoi(args[0]), IO_IDLE));
+}
+static void io_idle_user(char **args) {
+    pid_t pid = atoi(args[0]);
+    long before = syscall(SYS_ioprio_get, IO_OF_PROCESS, pid);
+    int rc = (int)syscall(SYS_ioprio_set, IO_OF_USER, getuid(), IO_IDLE);
+    int why = errno;
+    if (syscall(SYS_ioprio_get, IO_OF_PROCESS, pid) != before) {
+        reached("idle class");
+    }
+    held("ioprio_set: %d, %s", rc, strerror(why));
+}
 
 static void idle_class(char **args) {
     struct sched_param none = {0};
     JUDGE("SCHED_IDLE", sched_setscheduler(atoi(args[0]), SCHED_IDLE, &none));
+}
+static void idle_class_attr(char **args) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t deadline[3];
+    } attr = {.size = 48, .policy = SCHED_IDLE};
+    JUDGE("SCHED_IDLE", syscall(SYS_sched_setattr, atoi(args[0]), &attr, 0));
+}
+static void parameter(char **args) {
+    struct sched_param none = {0};
+    JUDGE("parameters", sched_setparam(atoi(args[0]), &none));
+}
+
+/* The kernel reads the pid as an int: what lies above it must not hide it. */
+static void one_cpu(char **args) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(0, &one);
+    long pid = atol(args[0]) | (long)0xdead00000000;
+    JUDGE("bound to one cpu", syscall(SYS_sched_setaffinity, pid, sizeof one, &one));
+}
+
+/* The kernel itself sends SIGIO, or whatever F_SETSIG names, to the owner of a file. */
+static void sigio(char **args) {
+    static const int signals[] = {SIGSTOP, SIGKILL};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        int fds[2];
+        if (pipe(fds) != 0 || fcntl(fds[0], F_SETOWN, atoi(args[0])) != 0 || fcntl(fds[0], F_SETSIG, signals[i]) != 0 ||
+            fcntl(fds[0], F_SETFL, O_ASYNC) != 0 || write(fds[1], "x", 1) != 1) {
+            held("no signal from a pipe: %s", strerror(errno));
+        }
+        usleep(20000);
+        char state = state_of(args[0]);
+        if (state == 'T' || state == 'Z' || state == '-' || state == 'X') {
+            reached("signal %d: state %c", signals[i], state);
+        }
+    }
+    held("alive and running after all of them");
+}
+
+/* By every call that sends one, and with the codes of the kernel's own signals. */
+static void forged_signals(char **args) {
+    pid_t pid = atoi(args[0]);
+    int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    static const int codes[] = {SI_QUEUE, SI_KERNEL, SI_TKILL, SI_USER};
+    static const int signals[] = {SIGSTOP, SIGKILL};
+    for (int i = 0; i < 8; i++) {
+        siginfo_t info = {.si_signo = signals[i % 2], .si_code = codes[i / 2]};
+        syscall(SYS_rt_sigqueueinfo, pid, info.si_signo, &info);
+        syscall(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
+        syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, &info, 0);
+        syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, NULL, 0);
+        syscall(SYS_tgkill, pid, pid, info.si_signo);
+        syscall(SYS_tkill, pid, info.si_signo);
+        usleep(10000);
+        char state = state_of(args[0]);
+        if (state == 'T' || state == 'Z' || state == '-' || state == 'X') {
+            reached("signal %d: state %c", info.si_signo, state);
+        }
+    }
+    held("alive and running after all of them");
 }
 
 /* Leaves a child in a session of its own that writes a byte every 20 ms for 3 s. */
@@ -144,5 +244,8 @@ static void trace_me(char **args) {
 
 PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"mem", memory_file},
        {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps}, {"steal-fd", steal_fd},
-       {"signals", send_signals}, {"exists", exists}, {"prlimit", set_limit}, {"renice", renice},
-       {"idle-class", idle_class}, {"daemon", leave_daemon}, {"trace-me", trace_me})
+       {"signals", send_signals}, {"exists", exists}, {"prlimit", set_limit}, {"write-of", write_of},
+       {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
+       {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
+       {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
+       {"daemon", leave_daemon}, {"trace-me", trace_me})

@@ -119,7 +119,7 @@ class Stage:
         """A process of the host, of the same user, with a secret in its environment and another in its hands."""
         with open(self.outside / "secret", "rb") as secret:
             command = [str(self.programs / "process"), "bystander"]
-            return subprocess.Popen(command, stdin=secret, env={"SECRET": MARK}, cwd="/")
+            return subprocess.Popen(command, stdin=secret, env={"SECRET": MARK}, cwd="/", start_new_session=True)
 
     def fill(self, args: tuple[str, ...], **values: str) -> list[str]:
         return [arg.format_map({**self.values, **values}) for arg in args]

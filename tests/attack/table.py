@@ -89,7 +89,6 @@ def _processes() -> list[Attack]:
     def process(name: str, source: str, *args: str, **more: Any) -> Attack:
         return Attack(name, "processes", source, "process", args, **more)
 
-    renice = "seccomp: pid 1, PRIO_PGRP and PRIO_USER refused in setpriority, sched_set*, ioprio_set"
     return [
         process("init-ptrace", "ptrace(2)", "attach", "{target}"),
         process("init-process-vm", "process_vm_readv(2)", "read-memory", "{target}"),
@@ -101,8 +100,26 @@ def _processes() -> list[Attack]:
         process("init-signals", "pid_namespaces(7)", "signals", "{target}"),
         process("init-limits", "prlimit(2)", "prlimit", "{target}"),
         process("init-oom-score", "proc_pid_oom_score_adj(5)", "oom-score", "{target}"),
-        process("init-nice", "setpriority(2)", "renice", "{target}", hole=renice),
-        process("init-idle-class", "sched_setscheduler(2)", "idle-class", "{target}", hole=renice),
+        process("init-coredump", "core(5): coredump_filter", "write-of", "{target}", "coredump_filter", "0x7f"),
+        process("init-autogroup", "sched(7)", "write-of", "{target}", "autogroup", "10"),
+        process("init-clear-refs", "proc_pid_clear_refs(5)", "write-of", "{target}", "clear_refs", "1"),
+        process(
+            "init-timerslack",
+            "proc_pid_timerslack_ns(5)",
+            *("write-of", "{target}", "timerslack_ns", "1000000000"),
+            users=(ROOT,),
+        ),
+        process("init-nice", "setpriority(2)", "renice", "{target}"),
+        process("init-nice-by-group", "setpriority(2) PRIO_PGRP", "renice-group", "{target}"),
+        process("init-nice-by-user", "setpriority(2) PRIO_USER", "renice-user", "1", control="ns"),
+        process("init-io-class", "ioprio_set(2)", "io-idle", "{target}"),
+        process("init-io-class-by-user", "ioprio_set(2) IOPRIO_WHO_USER", "io-idle-user", "1", control="ns"),
+        process("init-idle-class", "sched_setscheduler(2)", "idle-class", "{target}"),
+        process("init-idle-class-attr", "sched_setattr(2)", "idle-class-attr", "{target}"),
+        process("init-scheduling-parameters", "sched_setparam(2)", "parameter", "{target}"),
+        process("init-one-cpu", "sched_setaffinity(2)", "one-cpu", "{target}"),
+        process("init-sigio", "fcntl(2) F_SETOWN, F_SETSIG: the kernel sends it", "sigio", "{target}"),
+        process("init-forged-signals", "rt_sigqueueinfo(2), pidfd_send_signal(2)", "forged-signals", "{target}"),
         Attack("other-sandbox", "processes", "pid_namespaces(7)", "scenario"),
         Attack("daemon-outlives", "processes", "setsid(2), daemon(7)", "scenario"),
         Attack(

@@ -185,6 +185,26 @@ static void check_processes(enum sp_arch arch) {
     drop(&single);
 }
 
+/* init, by its number, its group and its user; the kernel sees ints. */
+static void check_priorities(enum sp_arch arch) {
+    static const char *const by_pid[] = {"sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"};
+    struct layers l = build(arch, &essential);
+    for (size_t i = 0; i < LENGTH(by_pid); i++) {
+        CHECK(call(&l, by_pid[i], 0, 1, 0) == SECCOMP_RET_ALLOW && call(&l, by_pid[i], 2, 1, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, by_pid[i], 1, 0, 0) == ERRNO(EPERM) && call(&l, by_pid[i], 1 | GARBAGE, 0, 0) == ERRNO(EPERM));
+    }
+    for (int io = 0; io < 2; io++) {
+        const char *name = io ? "ioprio_set" : "setpriority";
+        uint64_t process = io ? 1 : PRIO_PROCESS, group = io ? 2 : PRIO_PGRP, user = io ? 3 : PRIO_USER;
+        CHECK(call(&l, name, process, 0, 19) == SECCOMP_RET_ALLOW && call(&l, name, group, 0, 1) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, name, process, 7, 1) == SECCOMP_RET_ALLOW && call(&l, name, group, 7, 1) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, name, process, 1, 19) == ERRNO(EPERM) && call(&l, name, group, 1, 19) == ERRNO(EPERM));
+        CHECK(call(&l, name, process | GARBAGE, 1 | GARBAGE, 19) == ERRNO(EPERM));
+        CHECK(call(&l, name, user, 0, 19) == ERRNO(EPERM) && call(&l, name, user | GARBAGE, 1000, 19) == ERRNO(EPERM));
+    }
+    drop(&l);
+}
+
 static void check_values(enum sp_arch arch) {
     static const uint64_t personalities[] = {0, 8, 0x20000, 0x20008, 0xffffffff};
     static const uint64_t refused[] = {0x0040000, 0x0400000, 0x20040, 9, UINT64_C(8) | 0x8000000};
@@ -385,6 +405,7 @@ static void test_switches(void) {
 static void test_arguments(void) {
     for (int i = 0; i < SP_ARCH_COUNT; i++) {
         check_processes((enum sp_arch)i);
+        check_priorities((enum sp_arch)i);
         check_values((enum sp_arch)i);
         check_sockets((enum sp_arch)i);
         check_modes((enum sp_arch)i);
