@@ -15,9 +15,9 @@ from pysandpool._result import SandboxResult
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")
 _ADDRESS = ffi.typeof("uintptr_t")
+_close_call = lib.sp_call_close
 _REQUEST_SIZE = ffi.sizeof("sp_exec_request")
 _AGAIN = lib.SP_AGAIN
-_NULL = ffi.NULL
 
 
 def run_command(
@@ -27,7 +27,8 @@ def run_command(
     options: tuple[Any, Environ | None, Word | None, Duration | None],
 ) -> SandboxResult:
     """Runs `cmd` to its end in the lease `handle`; `options` are the call's input, env, cwd and timeout."""
-    call = ffi.new(_CALL)
+    # Whatever is raised wherever here: the collector ends what the call has started.
+    call = ffi.gc(ffi.new(_CALL), _close_call)
     _keep = _fill(call.request, core, cmd, options)
     try:
         # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the loop.
@@ -35,7 +36,7 @@ def run_command(
         while code == _AGAIN:
             code = lib.sp_call_run(core.ptr, handle, call)
     except BaseException:
-        lib.sp_job_free(call.job)
+        _close_call(call)
         raise
     try:
         if code < 0:
@@ -43,8 +44,8 @@ def run_command(
         return _result(call.result)
     finally:
         # The job is over: no need to let go of the GIL, and to wait for it, a second time.
-        if call.job != _NULL:
-            hot.sp_job_discard(int(ffi.cast(_ADDRESS, call.job)))
+        hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
+        ffi.gc(call, None)
 
 
 def _fill(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import operator
 from types import TracebackType
@@ -78,12 +79,14 @@ class SandboxPool:
         """
         timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
         pool = self._hot
-        # A signal whose handler raises between this call's return and the lease's __init__ leaks the lease
-        # until the pool is closed: CPython may run handlers there, and nothing of ours. The window is these
-        # two lines.
-        handle = _sp_acquire(pool)
-        if handle > 0:
-            return PooledSandbox(self._core, pool, handle)
+        try:
+            handle = _sp_acquire(pool)
+            if handle > 0:
+                return PooledSandbox(self._core, pool, handle)
+        except BaseException:
+            # A signal's handler raised, maybe after C had given a lease that Python does not know yet.
+            release_unowned(self._core)
+            raise
         check(handle, self._core.ptr)
         return lease_slowly(self._core, timeout_ns)
 
@@ -156,9 +159,10 @@ class SandboxPool:
 
 def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
     """A lease by ticket: creates a sandbox, takes over one that is being recycled, or waits for `max_in_use`."""
-    ticket, error = ffi.new("sp_ticket **"), new_error()
-    check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
+    # Closed by the collector when another exception keeps the `finally` below from it.
+    ticket, error = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error()
     try:
+        check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
         # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the
         # loop.
         handle = lib.SP_AGAIN
@@ -166,8 +170,11 @@ def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
             handle = lib.sp_ticket_poll(ticket[0], error)
         if handle > 0:
             return PooledSandbox(core, core.hot, handle)
+    except BaseException:
+        release_unowned(core)
+        raise
     finally:
-        lib.sp_ticket_free(ticket[0])
+        lib.sp_ticket_close(ticket)
     if handle == lib.SP_E_TIMEOUT:
         seconds = timeout_ns / 1e9
         raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
@@ -177,6 +184,17 @@ def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
 
 def _histogram(found: Any) -> Histogram:
     return Histogram(found.sum_ns / 1e9, tuple(zip(_BOUNDS, hot_ffi.unpack(found.counts, len(_BOUNDS)))))
+
+
+def release_unowned(core: PoolCore) -> None:
+    """Gives back the lease that this thread got last, when no `PooledSandbox` stands for it."""
+    # What is frozen is not searched: then such a lease stays out until the pool is closed.
+    if gc.get_freeze_count() != 0:
+        return
+    owned = {getattr(user, "_handle", 0) for user in gc.get_referrers(core) if isinstance(user, PooledSandbox)}
+    for handle in (hot.sp_last_acquired(core.hot), lib.sp_last_acquired(core.ptr)):
+        if handle > 0 and handle not in owned:
+            hot.sp_release(core.hot, handle)
 
 
 def _typed(value: _T | None, kind: type[_T], name: str) -> _T:

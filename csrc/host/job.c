@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "common/fd.h"
 #include "common/packet.h"
 #include "host/session.h"
 
@@ -403,6 +404,7 @@ static void cancel(struct sp_job *job) {
     job->timed_out = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
+    sp_fd_close(&job->input_fd); /* the caller's input may be gone */
     interrupt(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }
@@ -424,4 +426,16 @@ void sp_job_free(sp_job *job) {
     free_job(job);
 }
 
-void sp_job_discard(uintptr_t job) { free_job((struct sp_job *)job); }
+void sp_call_close(sp_call *call) {
+    sp_job *job = call->job;
+    call->job = NULL;
+    sp_job_free(job);
+}
+
+void sp_call_discard(uintptr_t call) {
+    sp_job *job = ((sp_call *)call)->job;
+    ((sp_call *)call)->job = NULL;
+    if (job != NULL) {
+        free_job(job);
+    }
+}

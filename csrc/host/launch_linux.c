@@ -26,6 +26,7 @@ struct zygote {
     int sock;
     int pidfd; /* of the zygote proper, which is nobody's child that we know */
     pid_t pid;
+    bool down;                  /* shut_down() was called */
     struct sp_cgroups *cgroups; /* NULL: none */
 };
 
@@ -101,6 +102,7 @@ static void end_cgroups(struct zygote *z, int64_t deadline) {
 
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct zygote *z = (struct zygote *)launcher;
+    z->down = true;
     /* Not close: another thread may be about to send on this number. */
     if (z->sock != -1) {
         (void)shutdown(z->sock, SHUT_RDWR); /* end of file tells the zygote to end, and its end ends every sandbox */
@@ -120,6 +122,9 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
 
 static void free_zygote(sp_launcher *launcher) {
     struct zygote *z = (struct zygote *)launcher;
+    if (!z->down) { /* no pool came of it */
+        shut_down(launcher, sp_now() + START_TIMEOUT_NS / 10);
+    }
     sp_fd_close(&z->sock);
     sp_fd_close(&z->pidfd);
     sp_cgroups_free(z->cgroups);

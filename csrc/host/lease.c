@@ -9,6 +9,19 @@
 
 int sp_abi(void) { return SP_ABI; }
 
+static _Thread_local struct {
+    uint64_t pool; /* its serial: an address is used again */
+    int64_t handle;
+} last_acquired;
+
+int64_t sp_lease_told(const sp_pool *pool, int64_t handle) {
+    last_acquired.pool = pool->serial;
+    last_acquired.handle = handle;
+    return handle;
+}
+
+int64_t sp_last_acquired(sp_pool *pool) { return last_acquired.pool == pool->serial ? last_acquired.handle : 0; }
+
 /* vDSO, no syscall; its few ms of coarseness do not matter to an expiry in seconds. */
 int64_t sp_coarse_now(void) {
     struct timespec ts;
@@ -72,7 +85,7 @@ int64_t sp_acquire(sp_pool *pool) {
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger,
                                            ledger - SP_LEDGER_IDLE + SP_LEDGER_IN_USE + SP_LEDGER_HIT));
-    return sp_lease_newest(pool);
+    return sp_lease_told(pool, sp_lease_newest(pool));
 }
 
 /* The entry just pushed has no permit yet: at capacity the oldest entry goes instead of it, and the permits stay. */

@@ -157,9 +157,13 @@ static void init_locks(sp_pool *pool) {
     pthread_condattr_destroy(&attr);
 }
 
+static _Atomic uint64_t serials;
+
 static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *options) {
     pool->options = *options;
     pool->owner_pid = getpid();
+    /* relaxed: only that each number is given once */
+    pool->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     pool->as_root = geteuid() == 0;
     pool->free_head = pool->recycle_head = pool->recycle_tail = SP_NO_SLOT;
     pool->watch = (struct sp_watch){-1, -1};

@@ -58,7 +58,8 @@ struct sp_pool {
     pthread_cond_t ended;     /* close() is through */
     sp_launcher *launcher;
     pid_t owner_pid;
-    bool as_root; /* the sandboxes' uid is not the host's */
+    uint64_t serial; /* > 0, of no other pool of this process */
+    bool as_root;    /* the sandboxes' uid is not the host's */
     _Atomic uint64_t *links;
     struct sp_watch watch;
     pthread_t janitor;
@@ -116,6 +117,8 @@ struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word);
 int64_t sp_lease_begin(sp_pool *pool, uint32_t index);
 /* Pops the newest entry for somebody who holds a permit, and leases it. */
 int64_t sp_lease_newest(sp_pool *pool);
+/* Remembers, for sp_last_acquired(), what is about to be returned to the caller; returns it. */
+int64_t sp_lease_told(const sp_pool *pool, int64_t handle);
 
 /* ---- ticket.c ---- */
 /* Serves waiters while max_in_use allows. Under the lock. */

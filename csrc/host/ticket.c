@@ -230,7 +230,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         ticket->state = OVER;
         sp_pool_took(pool, SP_LATENCY_CREATE, ticket->birth.took);
         sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
-        result = sp_lease_begin(pool, ticket->slot);
+        result = sp_lease_told(pool, sp_lease_begin(pool, ticket->slot));
     }
     pthread_mutex_unlock(&pool->lock);
     return result;
@@ -271,7 +271,7 @@ int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
     enum ticket_state state = ticket->state;
     if (result == SP_AGAIN && state == DONE) {
         ticket->state = OVER;
-        result = ticket->handle;
+        result = sp_lease_told(pool, ticket->handle);
         sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
     } else if (result == SP_AGAIN && state == OVER) {
         result = SP_E_CLOSED;
@@ -304,4 +304,10 @@ void sp_ticket_free(sp_ticket *ticket) {
     sp_session_end(ticket->birth.session);
     pthread_cond_destroy(&ticket->changed);
     free(ticket);
+}
+
+void sp_ticket_close(sp_ticket **ticket) {
+    sp_ticket *own = *ticket;
+    *ticket = NULL;
+    sp_ticket_free(own);
 }
