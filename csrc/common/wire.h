@@ -37,7 +37,7 @@
 #define SP_UNPRIVILEGED_ID 65534
 
 enum sp_record_type {
-    SP_REC_CONFIG = 1, /* host -> zygote, payload: binds and filters */
+    SP_REC_CONFIG = 1, /* host -> zygote, with the host's pidfd if there is one; payload: binds and filters */
     SP_REC_HELLO,      /* zygote -> host, fd: pidfd of the zygote */
     SP_REC_CREATE,     /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
     SP_REC_CREATED,    /* zygote -> host over the new sandbox's socket, fd: pidfd of its init */

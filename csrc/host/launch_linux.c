@@ -250,7 +250,9 @@ static int send_config(const struct zygote *z, const sp_sandbox_options *o, int6
                          .max_processes = o->max_processes,
                          .scratch_bytes = o->scratch_bytes,
                          .scratch_inodes = o->scratch_inodes}};
-        struct sp_outgoing out = {.record = &record, .payload = p.bytes, .payload_len = p.len};
+        sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+        struct sp_outgoing out = {
+            .record = &record, .payload = p.bytes, .payload_len = p.len, .fds = &self, .n_fds = self != -1};
         rc = sp_packet_send(z->sock, &out, deadline);
     }
     payload_free(&p);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "zygote/zygote.h"
@@ -77,15 +78,21 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
     return take_binds(plan, cursor, strings_end);
 }
 
-int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
+/* A host that dies before it has sent all of it closes the socket, unless a child that it forked has it, too. */
+#define CONFIG_TIMEOUT_NS (10 * INT64_C(1000000000))
+
+int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why) {
     static char first[SP_PACKET_MAX] __attribute__((aligned(8)));
+    const int64_t deadline = sp_now() + CONFIG_TIMEOUT_NS;
     struct sp_packet packet;
-    int rc = sp_wait_fd(sock, POLLIN, SP_NEVER);
+    int rc = sp_wait_fd(sock, POLLIN, deadline);
     rc = rc != 0 ? rc : sp_packet_recv(sock, &packet, first, sizeof first);
     if (rc != 0 || packet.record.type != SP_REC_CONFIG) {
         return sp_failed(why, SP_STAGE_PROTOCOL, rc != 0 ? -rc : EBADMSG, "CONFIG");
     }
     plan->config = packet.record.u.config;
+    *host = packet.n_fds == 1 ? sp_fd_steal(&packet.fds[0]) : -1;
+    sp_packet_close(&packet);
     char *payload = first;
     if (plan->config.payload_len > sizeof first) {
         payload = mmap(NULL, plan->config.payload_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -94,7 +101,7 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *wh
         }
         memcpy(payload, first, packet.payload_len);
     }
-    rc = sp_payload_recv(sock, payload, packet.payload_len, plan->config.payload_len, SP_NEVER);
+    rc = sp_payload_recv(sock, payload, packet.payload_len, plan->config.payload_len, deadline);
     rc = rc != 0 ? rc : split_payload(plan, payload);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_PROTOCOL, -rc, "CONFIG");
 }

@@ -60,10 +60,11 @@ static struct sp_plan plan;
 
 int main(void) {
     const int sock = SP_ZYGOTE_SOCKET;
+    int host = -1;
     struct sp_record hello = {.type = SP_REC_HELLO};
     struct sp_rec_failed why;
     int rc = close_inherited(&why);
-    rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &why);
+    rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
     rc = rc != 0 ? rc : sp_zygote_take_binds(&plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &plan, &why);
     leave_keyring();
@@ -76,7 +77,7 @@ int main(void) {
     }
     rc = sp_packet_send(sock, &(struct sp_outgoing){.record = &hello}, SP_NEVER);
     if (rc == 0) {
-        sp_zygote_serve(sock, &plan);
+        sp_zygote_serve(sock, host, &plan);
     }
     return 0;
 }

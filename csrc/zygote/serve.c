@@ -147,8 +147,8 @@ static int serve_one(int sock, const struct sp_plan *plan) {
     return 0;
 }
 
-void sp_zygote_serve(int sock, const struct sp_plan *plan) {
-    struct pollfd p = {.fd = sock, .events = POLLIN};
+void sp_zygote_serve(int sock, int host, const struct sp_plan *plan) {
+    struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* -1 is passed over */
     const struct timespec now = {0};
     sigset_t while_waiting;
     sigemptyset(&while_waiting);
@@ -157,9 +157,11 @@ void sp_zygote_serve(int sock, const struct sp_plan *plan) {
     bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0;
     for (int rc = 0; rc == 0;) {
         bool wants_more = stocking && stash.count < STASH_TARGET;
-        int n = ppoll(&p, 1, wants_more ? &now : NULL, &while_waiting);
+        int n = ppoll(p, 2, wants_more ? &now : NULL, &while_waiting);
         reap();
-        if (n > 0) {
+        if (n > 0 && p[1].revents != 0) {
+            rc = -ECONNRESET;
+        } else if (n > 0) {
             rc = serve_one(sock, plan);
         } else if (n == 0 && wants_more) {
             stocking = sp_netns_make(&stash) == 0; /* a failure here comes back, with its reason, to a CREATE */

@@ -10,7 +10,8 @@
 #define SP_ZYGOTE_SOCKET 3
 
 /* config.c: receives CONFIG with its payload; the plan points into memory that lives as long as the process. */
-int sp_zygote_configure(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
+/* The host's pidfd goes to *host; -1: the kernel it runs on, or a filter over it, has none. */
+int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
 
 /*
  * enter.c: gives up root, clones the process that becomes the zygote proper (pid 1 of its own pid namespace, in its own
@@ -57,7 +58,10 @@ int sp_netns_enter(struct sp_netns_stash *stash);
 /* Takes back a pristine namespace's fd, or closes it when the stash is full. */
 void sp_netns_return(struct sp_netns_stash *stash, int fd);
 
-/* serve.c: answers CREATE and reaps, until the host's socket closes. */
-void sp_zygote_serve(int sock, const struct sp_plan *plan);
+/*
+ * serve.c: answers CREATE and reaps, until the host's socket closes or the host ends. Its end alone closes nothing when
+ * children that it forked hold the same descriptors.
+ */
+void sp_zygote_serve(int sock, int host, const struct sp_plan *plan);
 
 #endif

@@ -1,0 +1,65 @@
+"""SIGKILL of hosts and zygotes at random moments, and of a host whose forked children live on: nothing stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import alive, wait_until
+
+HERE = Path(__file__).parent
+
+
+def killed(what: str, n: int, seed: int) -> str:
+    done = subprocess.run(
+        [sys.executable, HERE / "kill.py", what, str(n), str(seed), "10"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_killed_hosts_leave_nothing() -> None:
+    """The short form of `python tests/kill.py host 1000`."""
+    assert "host killed 40 times" in killed("host", 40, 11)
+
+
+LONG_LIVED_CHILD = """
+import os, sys, time
+from conftest import children, zygote_of
+from pysandpool import PoolConfig, SandboxPool
+
+pool = SandboxPool(None, PoolConfig(min_size=2))
+idle, busy = pool.acquire(), pool.acquire()
+busy.execute(["/bin/true"])
+child = os.fork()
+if child:
+    print(zygote_of(idle), idle.pid, busy.pid, child, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_forked_child_does_not_keep_a_dead_hosts_sandboxes(end: int) -> None:
+    """It has copies of every descriptor, so no socket closes: the zygote sees the host's own end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG_LIVED_CHILD], stdout=subprocess.PIPE, text=True, cwd=HERE
+    ) as host:
+        assert host.stdout is not None
+        *pids, child = (int(word) for word in host.stdout.readline().split())
+        try:
+            assert all(alive(pid) for pid in pids)
+            host.send_signal(end)
+            host.wait()
+            wait_until(lambda: not any(alive(pid) for pid in pids), "zygote and sandboxes are gone", 5)
+            assert alive(child), "control: it holds the descriptors"
+        finally:
+            os.kill(child, signal.SIGKILL)
