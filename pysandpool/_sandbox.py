@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pysandpool._config import SandboxConfig
 from pysandpool._encode import Environ, Word
-from pysandpool._errors import SandboxCreateError
 from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
@@ -90,7 +89,7 @@ class Sandbox:
 
 
 class _Slot:
-    """The pool that keeps nothing for one configuration; None until the first sandbox of it, or after a failure."""
+    """The pool that keeps nothing for one configuration; None until the first sandbox of it."""
 
     __slots__ = ("core", "lock")
 
@@ -117,13 +116,7 @@ class _Zygotes:
             if slot.core is None:
                 slot.core = open_core(config, PoolLimits())
             core = slot.core
-        try:
-            return lease_slowly(core)
-        except SandboxCreateError:
-            # The zygote may be what is broken: the next sandbox starts another.
-            with slot.lock:
-                slot.core = None if slot.core is core else slot.core
-            raise
+        return lease_slowly(core)
 
     def _slot(self, config: SandboxConfig) -> _Slot:
         with self._lock:

@@ -126,6 +126,8 @@ class PoolStats:
     """creations that failed"""
     health_check_count: int = 0
     """health checks that were run"""
+    zygote_restart_count: int = 0
+    """zygotes that took the place of a dead one"""
     lost_count: int = 0
     """sandboxes that died with the outcome of a command unknown: `SandboxLostError`"""
     timeout_count: int = 0

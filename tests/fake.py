@@ -84,6 +84,10 @@ class FakeLauncher:
         """Ends this sandbox; False when it is dead already."""
         return bool(_ffi.lib.sp_fake_kill(self._launcher, pid) == 0)
 
+    def crash(self) -> None:
+        """The zygote dies, with every sandbox and every birth; the next creation finds another zygote."""
+        _ffi.lib.sp_fake_crash(self._launcher)
+
     @property
     def live(self) -> int:
         return int(_ffi.lib.sp_fake_live(self._launcher))

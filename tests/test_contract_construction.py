@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 import time
 
 import pytest
-from conftest import HostState, OpenPool, alive, assert_balanced, run_script, wait_until
+from conftest import HostState, OpenPool, alive, assert_balanced, run_script
 from fake import FakeLauncher, stages
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
@@ -95,17 +93,3 @@ with SandboxPool(None, PoolConfig(min_size=4)) as pool:
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [f"{errno.EMFILE} True"] * 20
-
-
-def test_dead_zygote_fails_creation_with_an_error(real_pool: OpenPool) -> None:
-    """Even that is an error of the call, not a hang: {stage, errno} like any other."""
-    before = HostState()
-    pool = real_pool(warm=0)
-    (zygote,) = HostState().children - before.children
-
-    os.kill(zygote, signal.SIGKILL)
-    wait_until(lambda: not alive(zygote), "the zygote is dead")
-    with pytest.raises(SandboxCreateError) as raised:
-        pool.acquire()
-    assert raised.value.errno
-    assert pool.stats().in_use_count == 0

@@ -21,12 +21,12 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 # What the pool's state machine stands on; the last three are its own counts, sleep and memory of its process.
 UNDER_POOL = (
     *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
-    *("host/ledger.h", "host/watch.h", "host/fork_mark.h", "host/histogram.h"),
+    *("host/ledger.h", "host/watch.h", "host/fork_mark.h", "host/histogram.h", "host/back_off.h"),
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
-    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h"),
+    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h", "host/zygote.h", "host/back_off.h"),
 )
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.

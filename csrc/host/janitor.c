@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "common/packet.h"
+#include "host/back_off.h"
 #include "host/pool.h"
 
 /* Births under way at once: enough to keep the zygote busy, few enough that a miss does not wait behind a queue. */
@@ -36,10 +37,9 @@ struct tended {
 struct janitor {
     sp_pool *pool;
     struct tended births[MAX_BIRTHS];
-    int64_t back_off;     /* 0: the last creation went well */
+    struct sp_back_off back_off;
     int64_t refill_after; /* refills wait until then; recycling does not, somebody may wait for it */
-    uint64_t noise;
-    int64_t tend_after; /* SP_NEVER: only when it wakes for something else */
+    int64_t tend_after;   /* SP_NEVER: only when it wakes for something else */
 };
 
 /* ---- outcomes; under the lock ---- */
@@ -105,19 +105,11 @@ static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_
     return unwanted;
 }
 
-/* Doubling, with jitter, so that many pools on one starved machine do not retry in step. */
-static void back_off(struct janitor *j) {
-    j->back_off = j->back_off == 0 ? BACK_OFF_MIN_NS : j->back_off * 2;
-    j->back_off = j->back_off > BACK_OFF_MAX_NS ? BACK_OFF_MAX_NS : j->back_off;
-    j->noise = j->noise * 6364136223846793005u + 1442695040888963407u;
-    j->refill_after = sp_now() + j->back_off / 2 + (int64_t)((j->noise >> 33) % (uint64_t)j->back_off);
-}
-
 static void birth_failed(struct janitor *j, struct tended *t) {
     pthread_mutex_lock(&j->pool->lock);
     j->pool->create_errors++;
     pthread_mutex_unlock(&j->pool->lock);
-    back_off(j);
+    j->refill_after = sp_now() + sp_back_off(&j->back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
     (void)settle(j, t, NULL);
 }
 
@@ -125,8 +117,12 @@ static void birth_failed(struct janitor *j, struct tended *t) {
 
 static uint64_t key_of(struct janitor *j, const struct tended *t) { return BIRTH_KEY + (uint64_t)(t - j->births); }
 
+/* One that waits for another zygote has nothing to be watched; the next one's socket is a new one. */
 static void attend_again(struct janitor *j, struct tended *t) {
-    (void)sp_watch_again(&j->pool->watch, t->birth.session->control, key_of(j, t));
+    const struct sp_session *session = t->birth.session;
+    if (session->control != -1 && sp_watch_again(&j->pool->watch, session->control, key_of(j, t)) != 0) {
+        (void)sp_watch_add(&j->pool->watch, session->control, key_of(j, t));
+    }
 }
 
 static void begin_check(struct janitor *j, struct tended *t) {
@@ -171,7 +167,7 @@ static void attend_birth(struct janitor *j, struct tended *t) {
     } else if (rc != 0) {
         birth_failed(j, t);
     } else {
-        j->back_off = 0;
+        j->back_off.delay = 0;
         if (t->check) {
             begin_check(j, t);
         } else {
@@ -188,7 +184,8 @@ static void begin_birth(struct janitor *j, struct tended *t) {
     t->phase = BORN;
     if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
         birth_failed(j, t);
-    } else if (sp_watch_add(&j->pool->watch, t->birth.session->control, key_of(j, t)) != 0) {
+    } else if (t->birth.not_before == 0 &&
+               sp_watch_add(&j->pool->watch, t->birth.session->control, key_of(j, t)) != 0) {
         sp_birth_abandon(&t->birth);
         birth_failed(j, t);
     }
@@ -256,7 +253,7 @@ static void expire(sp_pool *pool) {
     }
 }
 
-/* A sandbox has died by itself. Idle: evicted. Leased and unused: marked, so that its return does not make it idle. */
+/* A sandbox has died by itself. Idle: evicted. Leased: marked, so that an unused one's return does not make it idle. */
 static void note_death(sp_pool *pool, uint32_t index) {
     pthread_mutex_lock(&pool->lock);
     struct sp_slot *slot = &pool->slots[index];
@@ -269,7 +266,7 @@ static void note_death(sp_pool *pool, uint32_t index) {
     if (dead && !sp_pool_evict_one(pool, index, SP_EVICT_DEATH)) {
         word = atomic_load(&slot->word);
         while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
-               !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_USED)) {
+               !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_DEAD)) {
         }
         if ((word & SP_SLOT_STATE) == SP_SLOT_IDLE && slot->session != NULL) {
             /* On its way in or out of the ring: look again. */
@@ -283,12 +280,17 @@ static void note_death(sp_pool *pool, uint32_t index) {
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* When it is to be looked at, whatever its socket says. */
+static int64_t birth_due(const struct sp_birth *birth) {
+    return birth->not_before != 0 ? earlier(birth->not_before, birth->deadline) : birth->deadline;
+}
+
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
     int64_t wake = j->tend_after;
     for (unsigned i = 0; i < MAX_BIRTHS; i++) {
         const struct tended *t = &j->births[i];
-        wake = t->phase == BORN ? earlier(wake, t->birth.deadline) : wake;
+        wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
         wake = t->phase == CHECKED ? earlier(wake, t->check_deadline) : wake;
     }
     uint32_t oldest = pool->options.max_idle_ns != 0 ? sp_ring_oldest(&pool->ring) : SP_RING_EMPTY;
@@ -324,7 +326,7 @@ static void attend_overdue(struct janitor *j) {
     int64_t now = sp_now();
     for (unsigned i = 0; i < MAX_BIRTHS; i++) {
         struct tended *t = &j->births[i];
-        if (t->phase == BORN && now >= t->birth.deadline) {
+        if (t->phase == BORN && now >= birth_due(&t->birth)) {
             attend_birth(j, t);
         } else if (t->phase == CHECKED && now >= t->check_deadline) {
             attend_check(j, t);
@@ -355,7 +357,7 @@ static void end_births(struct janitor *j) {
 }
 
 void *sp_janitor_main(void *arg) {
-    struct janitor j = {.pool = arg, .noise = (uint64_t)sp_now()};
+    struct janitor j = {.pool = arg, .back_off = {.noise = (uint64_t)sp_now()}};
     while (!must_stop(j.pool)) {
         end_buried(j.pool);
         expire(j.pool);

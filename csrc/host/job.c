@@ -111,7 +111,11 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
     sp_pool *pool = job->pool;
     struct sp_birth birth;
     int rc = sp_birth_begin(pool->launcher, &birth, error);
-    while (rc == 0 && (rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
+    while (rc == 0 && (rc = sp_birth_wait(&birth, sp_now() + SLICE_NS, error)) == SP_AGAIN) {
+        if (atomic_load(&job->orphan) != 0) {
+            sp_birth_abandon(&birth);
+            return SP_E_LOST; /* the orphan's code wins in the end */
+        }
         rc = 0;
     }
     if (rc != 0) {
@@ -126,6 +130,7 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
         dead = job->session;
         job->session = birth.session;
         pool->slots[job->slot].session = birth.session;
+        atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
         (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
         pool->created++;
         sp_pool_took(pool, SP_LATENCY_CREATE, birth.took);

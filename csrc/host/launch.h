@@ -4,7 +4,8 @@
  *
  * A creation is a *birth*: begin() asks for it, then step() is called whenever birth->session->control is readable,
  * until it yields a live session or an error. Neither waits, so one thread can attend to many. Any thread may use a
- * launcher.
+ * launcher. A launcher whose process dies starts another: births under way are asked for once more, and it may put
+ * off asking; what is polled changes then.
  */
 #ifndef SANDPOOL_HOST_LAUNCH_H
 #define SANDPOOL_HOST_LAUNCH_H
@@ -23,23 +24,26 @@
 
 /* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). */
 struct sp_session {
-    sp_launcher *launcher;   /* holds a reference */
-    struct sp_session *next; /* in a list of sessions to end */
-    int control;             /* socket to init, or to what stands for it */
-    int pidfd;               /* readable once the sandbox is dead */
-    pid_t pid;               /* init's pid as the host sees it */
-    uint32_t last_id;        /* of the last EXEC sent */
-    bool open;               /* it has not been answered by FAILED or EXITED yet */
-    uint32_t cgroup;         /* its number there; 0: none */
-    struct sp_usage usage;   /* of its cgroup, up to the last command */
-    bool acked;              /* init has confirmed it */
+    sp_launcher *launcher;    /* holds a reference */
+    struct sp_session *next;  /* in a list of sessions to end */
+    int control;              /* socket to init, or to what stands for it */
+    int pidfd;                /* readable once the sandbox is dead */
+    pid_t pid;                /* init's pid as the host sees it */
+    uint32_t last_id;         /* of the last EXEC sent */
+    bool open;                /* it has not been answered by FAILED or EXITED yet */
+    uint32_t cgroup;          /* its number there; 0: none */
+    struct sp_zygote *zygote; /* that it descends from, a reference; NULL where there is none */
+    struct sp_usage usage;    /* of its cgroup, up to the last command */
+    bool acked;               /* init has confirmed it */
 };
 
 struct sp_birth {
     struct sp_session *session; /* half-made; its control socket is what to poll */
     int64_t deadline;
-    int64_t took; /* once it is alive: ns since begin() */
-    bool ready;   /* READY has come; it may overtake the pidfd */
+    int64_t took;       /* once it is alive: ns since begin() */
+    int64_t not_before; /* not asked for yet, and not to be until then: no socket to poll; 0: asked for */
+    bool ready;         /* READY has come; it may overtake the pidfd */
+    bool again;         /* it ended without a word, and was asked for again */
 };
 
 /* A command without output, run to see whether a fresh sandbox works. */
@@ -50,10 +54,14 @@ struct sp_check {
 };
 
 struct sp_launch_ops {
-    /* 0, or SP_E_CREATE with *error filled and nothing to clean up. */
+    /* 0; SP_AGAIN with birth->not_before filled; or SP_E_CREATE with *error filled. */
     int (*begin)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
-    /* 0: alive, *birth->session is the caller's; SP_AGAIN: not yet; SP_E_CREATE: failed and cleaned up. */
+    /* 0: alive, *birth->session is the caller's; SP_AGAIN: not yet; SP_E_CREATE: failed. */
     int (*step)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+    /* May be NULL, and so may the next. Whether the process that was asked for this session has died. */
+    bool (*gone)(const struct sp_session *session);
+    /* A birth has got no answer in time. */
+    void (*overdue)(sp_launcher *launcher, const struct sp_birth *birth);
     /* Starts the check. 0 or -errno. */
     int (*check_begin)(struct sp_session *session, const struct sp_check *check);
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
@@ -79,6 +87,7 @@ struct sp_launcher {
     const struct sp_launch_ops *ops;
     atomic_int refs;
     atomic_int pools;
+    _Atomic uint64_t restarts; /* processes that took the place of a dead one, and made a sandbox */
 };
 
 void sp_launcher_ref(sp_launcher *launcher);
@@ -89,7 +98,7 @@ void sp_launcher_leave(sp_launcher *launcher, int64_t deadline);
 
 /* begin() with a fresh session; fills the deadline. */
 int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
-/* step(), with the deadline observed. */
+/* step(), with the deadline observed, and asked again of the next process when one has died. */
 int sp_birth_step(struct sp_birth *birth, sp_error *error);
 /* step() and wait; SP_AGAIN when a signal came or `slice_end` passed. */
 int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error);

@@ -54,6 +54,7 @@ struct fake {
     int fail_stage, fail_errno;
     int64_t delay;
     bool hold;
+    bool crash;
     int exit_code;
 };
 
@@ -81,6 +82,8 @@ static bool take_create(struct fake *f) {
         f->skip -= f->skip != 0;
         node->due = sp_now() + f->delay;
         pthread_mutex_unlock(&f->lock);
+    } else if (packet.n_fds == 1) {
+        sp_packet_fail(packet.fds[0], 0, &(struct sp_rec_failed){.stage = SP_STAGE_CLONE, .err = ENOSPC});
     }
     sp_packet_close(&packet);
     return true;
@@ -104,6 +107,7 @@ static void answer_birth(struct fake *f, unsigned i) {
     }
     node->death = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (node->death == -1) {
+        sp_packet_fail(node->control, 0, &(struct sp_rec_failed){.stage = SP_STAGE_CLONE, .err = (uint32_t)errno});
         drop_node(f, i);
         return;
     }
@@ -128,6 +132,20 @@ static bool answer_exec(struct fake *f, int control) {
     say(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
     say(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
     return true;
+}
+
+/* The zygote dies, and with it every sandbox and every birth; the next request finds another. */
+static void crash(struct fake *f) {
+    pthread_mutex_lock(&f->lock);
+    bool asked = f->crash;
+    f->crash = false;
+    while (asked && f->n_alive != 0) {
+        (void)eventfd_write(f->alive[--f->n_alive].session->pidfd, 1);
+    }
+    pthread_mutex_unlock(&f->lock);
+    while (asked && f->n_nodes != 0) {
+        drop_node(f, 0);
+    }
 }
 
 /* Serves node i once; it may be dropped, and another one have its place. */
@@ -177,6 +195,7 @@ static void *serve(void *arg) {
         }
         eventfd_t ignored;
         (void)eventfd_read(f->wake, &ignored);
+        crash(f);
         open = fds[0].revents == 0 || take_create(f);
     }
     while (f->n_nodes != 0) {
@@ -225,6 +244,12 @@ static void kill_fake(struct sp_session *session) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* A birth that ends without a word was the zygote's, and that has died. */
+static bool gone(const struct sp_session *session) {
+    (void)session;
+    return true;
+}
+
 /* Its commands are over at once. */
 static void interrupt(struct sp_session *session) { (void)session; }
 
@@ -251,6 +276,7 @@ static void free_fake(sp_launcher *launcher) {
 static const struct sp_launch_ops fake_ops = {
     .begin = begin,
     .step = step,
+    .gone = gone,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .interrupt = interrupt,
@@ -318,6 +344,13 @@ void sp_fake_hold(sp_launcher *launcher, int hold) {
 void sp_fake_health(sp_launcher *launcher, int exit_code) {
     struct fake *f = lock_fake(launcher);
     f->exit_code = exit_code;
+    unlock_fake(f);
+}
+
+void sp_fake_crash(sp_launcher *launcher) {
+    struct fake *f = lock_fake(launcher);
+    f->crash = true;
+    atomic_fetch_add(&f->base.restarts, 1);
     unlock_fake(f);
 }
 

@@ -157,8 +157,9 @@ static int release_used(sp_pool *pool, int64_t handle) {
     struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     if (slot != NULL && !closed) {
-        uint64_t recycling = (word & ~SP_SLOT_STATE & ~SP_SLOT_USED & ~SP_SLOT_LOST) | SP_SLOT_RECYCLING;
-        /* The lease is on, used or busy, so only holders of the lock change its word. */
+        const uint64_t over = SP_SLOT_STATE | SP_SLOT_USED | SP_SLOT_LOST | SP_SLOT_DEAD;
+        uint64_t recycling = (word & ~over) | SP_SLOT_RECYCLING;
+        /* The lease is on, used, busy or dead, so only holders of the lock change its word. */
         atomic_store_explicit(&slot->word, recycling, memory_order_release);
         retire(pool, (uint32_t)handle & SP_COUNT_MAX);
         atomic_fetch_and(&slot->word, ~SP_SLOT_BUSY);
@@ -181,7 +182,7 @@ int sp_release(sp_pool *pool, int64_t handle) {
     if (slot == NULL) {
         return SP_E_RELEASED;
     }
-    if ((word & (SP_SLOT_USED | SP_SLOT_BUSY)) != 0) {
+    if ((word & (SP_SLOT_USED | SP_SLOT_BUSY | SP_SLOT_DEAD)) != 0) {
         return release_used(pool, handle);
     }
     /* acq_rel: of two releases one wins; a job that sets BUSY at the same time loses or wins as a whole */

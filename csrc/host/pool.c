@@ -15,6 +15,8 @@
 /* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
  */
 #define WARM_WINDOW 16
+/* How often it looks whether the pool was closed: a birth that waits for another zygote does not hear of it. */
+#define CLOSED_LOOK_NS (50 * INT64_C(1000000))
 
 /* ---- warm ---- */
 
@@ -28,8 +30,12 @@ static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     struct sp_birth *birth = &w->births[w->done % WARM_WINDOW];
     int rc;
     do {
-        rc = sp_birth_wait(birth, SP_NEVER, error);
-    } while (rc == SP_AGAIN);
+        rc = sp_birth_wait(birth, sp_now() + CLOSED_LOOK_NS, error);
+    } while (rc == SP_AGAIN && !sp_ledger_closed(atomic_load(&pool->ledger)));
+    if (rc == SP_AGAIN) {
+        sp_birth_abandon(birth);
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_NONE, ESHUTDOWN, NULL);
+    }
     w->done++;
     pthread_mutex_lock(&pool->lock);
     pool->starting--;

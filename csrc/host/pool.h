@@ -24,7 +24,8 @@ enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEAS
 #define SP_SLOT_STATE UINT64_C(0xf)
 #define SP_SLOT_USED UINT64_C(0x10) /* a command may have run: never lease it to another */
 #define SP_SLOT_BUSY UINT64_C(0x20) /* a job runs on it */
-#define SP_SLOT_LOST UINT64_C(0x40) /* its sandbox died */
+#define SP_SLOT_LOST UINT64_C(0x40) /* its sandbox died with a command that may have run */
+#define SP_SLOT_DEAD UINT64_C(0x80) /* its sandbox died by itself; an unused lease may still have another */
 #define SP_SLOT_GENERATION_SHIFT 16
 
 /* A handle: {generation, slot index}, always >= 1 << SP_HANDLE_SHIFT. */

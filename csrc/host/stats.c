@@ -23,6 +23,7 @@ int sp_snapshot(sp_pool *pool, sp_stats *stats) {
                         .recycle_count = pool->recycled,
                         .create_error_count = pool->create_errors,
                         .health_check_count = pool->checks,
+                        .zygote_restart_count = atomic_load(&pool->launcher->restarts),
                         .lost_count = pool->lost,
                         .timeout_count = pool->timeouts,
                         .oom_kill_count = pool->oom_kills,

@@ -244,18 +244,19 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
         rc = sp_birth_begin(pool->launcher, &ticket->birth, error);
     }
     rc = rc != 0 ? rc : sp_birth_wait(&ticket->birth, sp_now() + SLICE_NS, error);
-    if (rc == SP_AGAIN) {
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    if (rc == SP_AGAIN && !closed) {
         return SP_AGAIN;
     }
     if (rc == 0) {
         return adopt(pool, ticket);
     }
     pthread_mutex_lock(&pool->lock);
-    pool->create_errors++;
+    pool->create_errors += rc < 0;
     roll_back(pool, ticket);
-    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    closed = sp_ledger_closed(atomic_load(&pool->ledger));
     pthread_mutex_unlock(&pool->lock);
-    return closed ? SP_E_CLOSED : rc;
+    return closed ? SP_E_CLOSED : rc; /* a birth still under way goes with the ticket */
 }
 
 int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {

@@ -1,0 +1,21 @@
+/* How long to wait before the next attempt: doubling, with jitter, so that many on one starved machine do not retry in
+ * step. */
+#ifndef SANDPOOL_HOST_BACK_OFF_H
+#define SANDPOOL_HOST_BACK_OFF_H
+
+#include <stdint.h>
+
+struct sp_back_off {
+    int64_t delay;  /* 0: the last attempt went well */
+    uint64_t noise; /* any seed */
+};
+
+/* Half to one and a half of the delay, which doubles from `least` to `most`. */
+static inline int64_t sp_back_off(struct sp_back_off *b, int64_t least, int64_t most) {
+    b->delay = b->delay == 0 ? least : b->delay * 2;
+    b->delay = b->delay > most ? most : b->delay;
+    b->noise = b->noise * 6364136223846793005u + 1442695040888963407u;
+    return b->delay / 2 + (int64_t)((b->noise >> 33) % (uint64_t)b->delay);
+}
+
+#endif

@@ -1,0 +1,125 @@
+/* CONFIG: what a launcher tells each of its zygotes. Built once, so that a later zygote is what the first one was. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/seccomp.h"
+#include "host/zygote.h"
+
+/* The strings of CONFIG's payload, padded, then the three filters. */
+struct config_payload {
+    char *bytes;
+    size_t len;
+    struct sp_filter filters[3];
+};
+
+static void payload_free(struct config_payload *p) {
+    free(p->bytes);
+    for (int i = 0; i < 3; i++) {
+        free(p->filters[i].insns);
+    }
+}
+
+static bool has_writable_bind(const sp_sandbox_options *o) {
+    for (uint32_t i = 0; i < o->n_binds; i++) {
+        if ((o->binds[i].flags & SP_BIND_WRITABLE) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int payload_build(const sp_sandbox_options *o, struct config_payload *p) {
+    struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
+                                       .allow_fork = o->allow_fork != 0,
+                                       .allow_unix_sockets = o->allow_unix_sockets != 0,
+                                       .no_setid = has_writable_bind(o)};
+    int rc = sp_seccomp_template(&policy, &p->filters[0]);
+    rc = rc != 0 ? rc : sp_seccomp_init(&policy, &p->filters[1]);
+    rc = rc != 0 ? rc : sp_seccomp_exec(&policy, &p->filters[2]);
+    if (rc != 0) {
+        return rc;
+    }
+    size_t root_len = o->rootfs != NULL ? strlen(o->rootfs) + 1 : 0;
+    size_t strings = root_len;
+    for (uint32_t i = 0; i < o->n_binds; i++) {
+        strings += strlen(o->binds[i].path) + 2;
+    }
+    const size_t insn = sizeof(struct sock_filter);
+    p->len = (strings + insn - 1) / insn * insn;
+    for (int i = 0; i < 3; i++) {
+        p->len += p->filters[i].len * insn;
+    }
+    p->bytes = calloc(1, p->len + 1);
+    if (p->bytes == NULL) {
+        return -ENOMEM;
+    }
+    char *at = p->bytes;
+    if (root_len != 0) {
+        memcpy(at, o->rootfs, root_len);
+        at += root_len;
+    }
+    for (uint32_t i = 0; i < o->n_binds; i++) {
+        size_t len = strlen(o->binds[i].path) + 1;
+        *at++ = (o->binds[i].flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
+        memcpy(at, o->binds[i].path, len);
+        at += len;
+    }
+    at = p->bytes + (strings + insn - 1) / insn * insn;
+    for (int i = 0; i < 3; i++) {
+        if (p->filters[i].len != 0) {
+            memcpy(at, p->filters[i].insns, p->filters[i].len * insn);
+            at += p->filters[i].len * insn;
+        }
+    }
+    return 0;
+}
+
+static uint32_t network_flags(const sp_sandbox_options *o) {
+    /* A netns in which an inet socket could exist is used once. */
+    bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL && o->allow_unix_sockets == 0;
+    switch (o->network) {
+    case SP_NET_HOST:
+        return SP_CONFIG_NET_HOST;
+    case SP_NET_LOOPBACK:
+        return SP_CONFIG_NET_LOOPBACK;
+    default:
+        return SP_CONFIG_DENY_TCP | (no_inet ? SP_CONFIG_NETNS_REUSE : 0);
+    }
+}
+
+static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
+    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0);
+}
+
+int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
+    uint32_t enforced = cgroups != NULL ? sp_cgroups_enforced(cgroups) : 0;
+    struct config_payload p = {0};
+    int rc = payload_build(o, &p);
+    order->path = strdup(o->zygote_path);
+    rc = rc == 0 && order->path == NULL ? -ENOMEM : rc;
+    if (rc == 0) {
+        order->config =
+            (struct sp_record){.type = SP_REC_CONFIG,
+                               .u.config = {.flags = config_flags(o, cgroups),
+                                            .payload_len = (uint32_t)p.len,
+                                            .n_binds = o->n_binds,
+                                            .template_filter_len = p.filters[0].len,
+                                            .init_filter_len = p.filters[1].len,
+                                            .exec_filter_len = p.filters[2].len,
+                                            .landlock_abi_max = o->landlock_abi_max,
+                                            .memory_bytes = (enforced & SP_CGROUP_MEMORY) != 0 ? 0 : o->memory_bytes,
+                                            .max_processes = o->max_processes,
+                                            .scratch_bytes = o->scratch_bytes,
+                                            .scratch_inodes = o->scratch_inodes}};
+        order->payload = p.bytes;
+        p.bytes = NULL;
+    }
+    payload_free(&p);
+    return rc;
+}
+
+void sp_zygote_order_free(struct sp_zygote_order *order) {
+    free(order->path);
+    free(order->payload);
+}
