@@ -74,7 +74,12 @@ static int exec_searched(const struct sp_command *command) {
  * the place of the host's KILL.
  */
 static int limit_signals(void) {
-    const struct rlimit queued = {.rlim_cur = 256, .rlim_max = 256};
+    struct rlimit queued;
+    if (getrlimit(RLIMIT_SIGPENDING, &queued) != 0) {
+        return -1;
+    }
+    queued.rlim_max = queued.rlim_max < 256 ? queued.rlim_max : 256; /* the host's own may be lower */
+    queued.rlim_cur = queued.rlim_max;
     return setrlimit(RLIMIT_SIGPENDING, &queued);
 }
 
