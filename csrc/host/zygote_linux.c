@@ -4,7 +4,6 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +15,8 @@
 #include "host/zygote.h"
 
 #define ZYGOTE_SOCKET 3
+/* glibc's headers have it since 2.36 only. */
+#define BY_PIDFD ((idtype_t)3)
 /* From SIGKILL to its end, all sandboxes included. */
 #define KILL_GRACE_NS INT64_C(1000000000)
 
@@ -66,7 +67,7 @@ static void reap_first(struct sp_zygote *z, int options) {
     siginfo_t info = {0};
     int rc = 0;
     do {
-        rc = waitid(P_PIDFD, (id_t)z->first, &info, WEXITED | options);
+        rc = waitid(BY_PIDFD, (id_t)z->first, &info, WEXITED | options);
     } while (rc == -1 && errno == EINTR);
     if (rc == -1 || info.si_pid != 0) { /* -1: somebody who waits for any child has reaped it */
         sp_fd_close(&z->first);
@@ -77,7 +78,7 @@ bool sp_zygote_reap(struct sp_zygote *z) {
     sp_zygote_hear(z);
     if (z->pidfd != -1 && is_dead(z->pidfd)) {
         /* It is a child of ours only when this process is the reaper of its orphans. */
-        (void)waitid(P_PIDFD, (id_t)z->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
+        (void)waitid(BY_PIDFD, (id_t)z->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
         return z->first == -1;
     }
     return z->first == -1 && z->pidfd == -1;

@@ -16,12 +16,12 @@
 /* A limit never rises above what init has: without privilege the kernel would refuse it. */
 static int set_limit(int resource, uint64_t soft, uint64_t hard) {
     struct rlimit now;
-    if (getrlimit((__rlimit_resource_t)resource, &now) != 0) {
+    if (getrlimit(resource, &now) != 0) {
         return -errno;
     }
     rlim_t cap = now.rlim_max;
     struct rlimit wanted = {.rlim_cur = soft < cap ? soft : cap, .rlim_max = hard < cap ? hard : cap};
-    return setrlimit((__rlimit_resource_t)resource, &wanted) == 0 ? 0 : -errno;
+    return setrlimit(resource, &wanted) == 0 ? 0 : -errno;
 }
 
 static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
