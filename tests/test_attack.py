@@ -24,6 +24,8 @@ sys.path.insert(0, str(HERE))
 
 from table import ATTACKS, BOTH, ROOT, Attack  # noqa: E402
 
+from pysandpool._cgroup import find_parent  # noqa: E402
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the attacks are on Linux's mechanisms")
 
 NOBODY = 65534
@@ -39,9 +41,12 @@ def base() -> Iterator[Path]:
     path.chmod(0o1777)
     for name in ("programs", "gaining"):
         (path / name).mkdir(mode=0o755)
-    compile_ = ["cc", "-std=gnu11", "-O1", "-static", "-Wall", "-Wextra", "-Werror"]
+    compile_ = ["cc", "-std=gnu11", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o"]
+    made = os.environ.get("SANDPOOL_PROBES")  # where there is no compiler: tests/vm
     for source in sorted(HERE.glob("*.c")):
-        subprocess.run([*compile_, "-o", path / "programs" / source.stem, source], check=True)
+        program = path / "programs" / source.stem
+        command = [*compile_, program, source] if made is None else ["cp", Path(made, source.stem), program]
+        subprocess.run(command, check=True)
     if os.geteuid() == 0:
         for name in ("setuid", "filecap"):
             shutil.copy(path / "programs" / "gain", path / "gaining" / name)
@@ -84,7 +89,9 @@ def cases() -> Iterator[object]:
             if attack.program == "files" and attack.args[-1].startswith("{gaining}") and os.geteuid() != 0:
                 marks.append(pytest.mark.skip(reason="only root can make a file that gains something"))
             if attack.hole and user in attack.hole_for:
-                marks.append(pytest.mark.xfail(raises=StillOpenError, strict=True, reason=attack.hole))
+                # With a subtree to make cgroups in, some are held for the user that may.
+                strict = find_parent({"memory"}) is None
+                marks.append(pytest.mark.xfail(raises=StillOpenError, strict=strict, reason=attack.hole))
             yield pytest.param(user, attack, marks=marks, id=f"{user}-{attack.name}")
 
 

@@ -16,9 +16,39 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "vm"
 INSIDE = "/srv/pysandpool"
 SITE = "/srv/site"
+PROBES = "/srv/probes"
+# Loaded by inside.py: without them an attack's control has nothing to reach.
+MODULES = ("vsock",)
 
 # What the tests run inside sandboxes, and what /init needs. Debian keeps them below /usr.
-PROGRAMS = ("sh", "echo", "true", "cat", "sleep", "mkdir", "mount", "chroot", "python3")
+PROGRAMS = (
+    *("sh", "echo", "true", "cat", "sleep", "mkdir", "mount", "chroot", "python3", "setpriv", "unshare"),
+    *(
+        "chown",
+        "chmod",
+        "cp",
+        "env",
+        "head",
+        "id",
+        "ln",
+        "ls",
+        "mkfifo",
+        "mv",
+        "readlink",
+        "rm",
+        "rmdir",
+        "stat",
+        "tail",
+        "touch",
+    ),
+    *("umount", "yes"),
+)
+FILES = {
+    "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    "/etc/group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "/etc/hosts": "127.0.0.1 localhost machine\n",
+    "/usr/lib/os-release": "ID=machine\n",
+}
 PACKAGES = ("_pytest", "cffi", "iniconfig", "packaging", "pluggy", "pycparser", "pygments", "pytest")
 SKIPPED = (
     "test",
@@ -51,9 +81,9 @@ def qemu() -> str:
 
 
 def kernel() -> Path:
-    """Debian's cloud kernel, fetched once into the cache. No root is needed."""
+    """Debian's cloud kernel, fetched once into the cache with the modules that tests need. No root is needed."""
     found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    if not found:
+    if not found or not modules():
         CACHE.mkdir(parents=True, exist_ok=True)
         lines = subprocess.run(
             ["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True, check=False
@@ -61,10 +91,32 @@ def kernel() -> Path:
         names = [word for word in lines.split() if word.startswith("linux-image-")]
         if not names:
             raise SystemExit("no package linux-image-cloud-amd64 is known: apt-get update (Debian only)")
-        fetch = f"cd {CACHE} && apt-get download {names[-1]} && dpkg --fsys-tarfile {names[-1]}_*.deb | tar -x ./boot"
+        parts = " ".join(["./boot", "--wildcards", *(f"'*/{name}.ko*'" for name in MODULES)])
+        fetch = f"cd {CACHE} && apt-get download {names[-1]} && dpkg --fsys-tarfile {names[-1]}_*.deb | tar -x {parts}"
         needs(["sh", "-c", fetch], "the kernel", names[-1])
         found = sorted(CACHE.glob("boot/vmlinuz-*"))
     return found[-1]
+
+
+def modules() -> list[Path]:
+    return [path for name in MODULES for path in CACHE.rglob(f"{name}.ko*")]
+
+
+def probes() -> Path:
+    """The programs in C that tests run, static, for there is no compiler inside: the attacks, and Landlock's test."""
+    folder = CACHE / "probes"
+    folder.mkdir(parents=True, exist_ok=True)
+    compile_ = ["cc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-static", "-Icsrc", "-Itests/c", "-o"]
+    landlock = ROOT / "tests" / "c" / "test_landlock.c"
+    programs: dict[Path, list[Path | str]] = {
+        source: [source] for source in sorted((ROOT / "tests" / "attack").glob("*.c"))
+    }
+    programs[landlock] = [landlock, *landlock.read_text().split("*/")[0].split()[2:]]
+    for source, parts in programs.items():
+        command = [*compile_, str(folder / source.stem), *map(str, parts)]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+            raise SystemExit(f"{source.name} does not compile: apt-get install gcc libc6-dev")
+    return folder
 
 
 class Archive:
@@ -140,6 +192,19 @@ def _libraries(programs: Iterable[str | Path]) -> set[str]:
     return {word for line in lines.splitlines() for word in line.split() if word.startswith("/") and word[-1] != ":"}
 
 
+def _add_system(archive: Archive) -> None:
+    """What is no file of the host: links to /usr, empty directories, made-up files, probes and modules."""
+    for top in filter(os.path.islink, ("/bin", "/sbin", "/lib", "/lib64")):
+        archive.add(top, stat.S_IFLNK | 0o777, os.fsencode(os.readlink(top)))
+    archive.tree(probes(), PROBES)
+    for module in modules():
+        archive.copy(module, f"/lib/modules/{module.name}")
+    for folder in ("proc", "sys", "dev", "tmp", "var/tmp", "mnt", "opt", "root"):
+        archive.add("/" + folder, stat.S_IFDIR | 0o755)
+    for path, text in FILES.items():
+        archive.add(path, stat.S_IFREG | 0o644, text.encode())
+
+
 def build(init: str, target: Path) -> None:
     """Writes the initramfs with `init` as its first program."""
     site = Path(sysconfig.get_paths()["purelib"])
@@ -162,10 +227,6 @@ def build(init: str, target: Path) -> None:
             archive.tree(ROOT / folder, f"{INSIDE}/{folder}")
         for library in sorted(_libraries(elf)):
             archive.copy(library)
-        for top in filter(os.path.islink, ("/bin", "/sbin", "/lib", "/lib64")):
-            archive.add(top, stat.S_IFLNK | 0o777, os.fsencode(os.readlink(top)))
-        for folder in ("proc", "sys", "dev", "tmp", "mnt"):
-            archive.add("/" + folder, stat.S_IFDIR | 0o755)
-        archive.add("/etc/passwd", stat.S_IFREG | 0o644, b"root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+        _add_system(archive)
         archive.add("/init", stat.S_IFREG | 0o755, init.encode())
         archive.close()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import resource
+import socket
+import struct
 import sys
 import time
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 USER = 1000
+PROBES = "/srv/probes"  # see image.py
+FINIT_MODULE = 313  # x86_64
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 POWER_OFF = 0x4321FEDC
 
 
@@ -24,6 +30,22 @@ def delegate() -> None:
     (own / "session").mkdir()
     for name in ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "session", "session/cgroup.procs"):
         os.chown(own / name, USER, USER)
+
+
+def set_up() -> None:
+    """What a distribution's start does, and what an attack's control needs to have something to reach."""
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        os.chmod(folder, 0o1777)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
+    for module in Path("/lib/modules").glob("*.ko"):
+        with module.open("rb") as file:
+            if ctypes.CDLL(None, use_errno=True).syscall(FINIT_MODULE, file.fileno(), b"", 0) != 0:
+                print(f"{module}: {os.strerror(ctypes.get_errno())}")
+    Path("/proc/sys/kernel/perf_event_paranoid").write_text("1")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (1 << 16, 1 << 16))
+    os.environ["SANDPOOL_PROBES"] = PROBES
 
 
 def run_tests(uid: int) -> int:
@@ -60,12 +82,13 @@ def main() -> None:
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     sys.dont_write_bytecode = True
     os.chdir(ROOT)
-    os.chmod("/tmp", 0o1777)
-    os.chmod("/dev/shm", 0o1777)
     codes = []
-    with suppress(Exception):
+    try:
+        set_up()
         delegate()
         codes = [run_tests(uid) for uid in (0, USER)]
+    except Exception:  # noqa: BLE001  # there is nobody above
+        traceback.print_exc()
     print("inside:", *codes, flush=True)
     time.sleep(0.1)  # the console's buffer
     ctypes.CDLL(None).reboot(POWER_OFF)

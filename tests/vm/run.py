@@ -21,8 +21,10 @@ from image import CACHE, INSIDE, SITE, build, kernel, qemu
 
 SECONDS = 900
 MEMORY_MB = 1536
-# What runs there. Later: tests/attack, the Landlock tests.
-TESTS = ("tests/vm/limits.py",)
+TESTS = (
+    *("tests/vm/limits.py", "tests/vm/landlock.py", "tests/test_attack.py", "tests/test_memory.py"),
+    *("tests/test_files.py", "tests/test_proc.py", "tests/test_sockets.py"),
+)
 
 # The root of an initramfs has no parent, and pivot_root wants one: the same files, bound on top of it, have.
 INIT = """#!/bin/sh
@@ -43,12 +45,12 @@ exec chroot . {python} {inside}/tests/vm/inside.py {arguments}
 
 def boot(arguments: list[str]) -> list[str]:
     """Runs the machine; its console, line by line, is printed and returned."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    vmlinuz = kernel()
     initramfs = CACHE / "initramfs"
     init = INIT.format(python=os.path.realpath(sys.executable), inside=INSIDE, arguments=shlex.join(arguments))
     build(init, initramfs)
     command = [qemu(), "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MB), "-no-reboot"]
-    command += ["-nodefaults", "-nographic", "-serial", "stdio", "-kernel", os.fspath(kernel())]
+    command += ["-nodefaults", "-nographic", "-serial", "stdio", "-kernel", os.fspath(vmlinuz)]
     command += ["-initrd", os.fspath(initramfs)]
     options = f"console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init PYTHONPATH={INSIDE}:{SITE}"
     lines = []
