@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,12 +21,14 @@
 #define SP_PR_SCHED_CORE 62
 #define SP_IOPRIO_WHO_USER 3
 #define SP_CLONE_NEWCGROUP 0x02000000u
+#define SP_CLOSE_RANGE_UNSHARE 2u
+#define SP_MFD_HUGETLB 4u
 
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
                 CLONE_NEWNET))
-#define SP_UNSHARE_HARMLESS \
-    ((uint32_t)(CLONE_FILES | CLONE_FS | CLONE_SIGHAND | CLONE_SYSVSEM | CLONE_THREAD | CLONE_VM))
+/* Not CLONE_FILES: what a thread holds is to be found where init counts it, in the table of its process. */
+#define SP_UNSHARE_HARMLESS ((uint32_t)(CLONE_FS | CLONE_SIGHAND | CLONE_SYSVSEM | CLONE_THREAD | CLONE_VM))
 
 /* Most need no policy. */
 
@@ -79,10 +82,14 @@ static void check_openat(struct block *b, const struct sp_seccomp_policy *policy
     check_made(b, 2);
 }
 
+/* Nor a thread with a table of descriptors of its own. */
 static void check_namespaces(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 0);
     refuse_if_set(b, SP_CLONE_NAMESPACES, EPERM);
+    emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 2);
+    emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_FILES, 1, 0);
+    refuse(b, EPERM);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -121,11 +128,12 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
     give(b, SECCOMP_RET_ALLOW);
 }
 
-/* A lease on a file of the host's holds up whoever opens it there. */
+/* A lease on a file of the host's holds up whoever opens it there; a pipe counts as having the size it is made with. */
 static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 1);
     refuse_if_equal(b, F_SETLEASE, EPERM);
+    refuse_if_equal(b, F_SETPIPE_SZ, EPERM);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -197,6 +205,50 @@ static void check_prctl(struct block *b, const struct sp_seccomp_policy *policy)
     load_low(b, 0);
     refuse_if_equal(b, PR_SET_MM, EPERM);
     refuse_if_equal(b, SP_PR_SCHED_CORE, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* An undumpable process hides its descriptors from init too. Here nobody else could look: it is told that it is one. */
+static void check_dumpable(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 0);
+    refuse_if_equal(b, PR_SET_DUMPABLE, 0);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* As a kernel that does not know the flag. */
+static void check_close_range(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 2);
+    refuse_if_set(b, SP_CLOSE_RANGE_UNSHARE, EINVAL);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* The host's pool of huge pages, where it has one, is in no limit, memory.max included: it looks empty. */
+static void check_mmap(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 3);
+    refuse_if_set(b, MAP_HUGETLB, ENOMEM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_set(b, SP_MFD_HUGETLB, ENOMEM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/* Where there are only pairs, init counts a socket as full of what it is made with. Too large sizes do not fail either.
+ */
+static void check_setsockopt(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets) {
+        load_low(b, 2);
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, SO_SNDBUF, 0, 3);
+        load_low(b, 1);
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 1);
+        refuse(b, 0);
+    }
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -278,6 +330,11 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_SETRLIMIT] = check_setrlimit,
     [CHECK_FCNTL] = check_fcntl,
     [CHECK_PRCTL] = check_prctl,
+    [CHECK_DUMPABLE] = check_dumpable,
+    [CHECK_CLOSE_RANGE] = check_close_range,
+    [CHECK_MMAP] = check_mmap,
+    [CHECK_MEMFD] = check_memfd,
+    [CHECK_SETSOCKOPT] = check_setsockopt,
     [CHECK_SOCKET] = check_socket,
     [CHECK_SOCKETPAIR] = check_socketpair,
     [CHECK_NAMED] = check_named,

@@ -9,7 +9,7 @@
  *                               libnuma reads ENOSYS as "no NUMA" and is silent; EPERM makes programs complain
  *   modify_ldt, remap_file_pages, uselib, ustat, sysfs, ...
  *                               legacy surface; kernels may be built without them
- *   memfd_secret                memory that init's accounting cannot see
+ *   memfd_secret, vmsplice      memory that init's accounting cannot see; pipes are written otherwise
  *   futex_wake and its family, *xattrat, statmount, ...
  *                               new; nothing depends on them yet
  */
@@ -35,10 +35,14 @@ enum sp_rule {
     SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
     SP_RULE_IOPRIO,
     SP_RULE_SETRLIMIT,   /* RLIMIT_CORE stays as it is */
-    SP_RULE_FCNTL,       /* no leases on files */
+    SP_RULE_FCNTL,       /* no leases on files, no larger pipes */
     SP_RULE_IOCTL,       /* no terminal injection */
     SP_RULE_PERSONALITY, /* Docker's values */
     SP_RULE_PRCTL,
+    SP_RULE_CLOSE_RANGE, /* of the table that all threads share */
+    SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
+    SP_RULE_MEMFD,
+    SP_RULE_SETSOCKOPT, /* a pair's buffers stay as they are */
     SP_RULE_SOCKET,     /* families, types and protocols of the profile */
     SP_RULE_SOCKETPAIR, /* AF_UNIX, and nothing that can name an address */
     SP_RULE_NAMED,      /* only where the policy lets some socket be made that can have an address */
@@ -52,47 +56,22 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW, {"access",       "chdir",
-                     "chown",        "close",
-                     "close_range",  "copy_file_range",
-                     "dup",          "dup2",
-                     "dup3",         "faccessat",
-                     "faccessat2",   "fadvise64",
-                     "fallocate",    "fchdir",
-                     "fchown",       "fchownat",
-                     "fdatasync",    "fgetxattr",
-                     "flistxattr",   "flock",
-                     "fremovexattr", "fsetxattr",
-                     "fstat",        "fstatfs",
-                     "fsync",        "ftruncate",
-                     "futimesat",    "getcwd",
-                     "getdents",     "getdents64",
-                     "getxattr",     "lchown",
-                     "lgetxattr",    "link",
-                     "linkat",       "listxattr",
-                     "llistxattr",   "lremovexattr",
-                     "lseek",        "lsetxattr",
-                     "lstat",        "mkdir",
-                     "mkdirat",      "newfstatat",
-                     "pread64",      "preadv",
-                     "preadv2",      "pwrite64",
-                     "pwritev",      "pwritev2",
-                     "read",         "readahead",
-                     "readlink",     "readlinkat",
-                     "readv",        "removexattr",
-                     "rename",       "renameat",
-                     "renameat2",    "rmdir",
-                     "sendfile",     "setxattr",
-                     "splice",       "stat",
-                     "statfs",       "statx",
-                     "symlink",      "symlinkat",
-                     "sync",         "sync_file_range",
-                     "syncfs",       "tee",
-                     "truncate",     "umask",
-                     "unlink",       "unlinkat",
-                     "utime",        "utimensat",
-                     "utimes",       "vmsplice",
-                     "write",        "writev"}},
+    {SP_RULE_ALLOW, {"access",     "chdir",        "chown",      "close",           "copy_file_range",
+                     "dup",        "dup2",         "dup3",       "faccessat",       "faccessat2",
+                     "fadvise64",  "fallocate",    "fchdir",     "fchown",          "fchownat",
+                     "fdatasync",  "fgetxattr",    "flistxattr", "flock",           "fremovexattr",
+                     "fsetxattr",  "fstat",        "fstatfs",    "fsync",           "ftruncate",
+                     "futimesat",  "getcwd",       "getdents",   "getdents64",      "getxattr",
+                     "lchown",     "lgetxattr",    "link",       "linkat",          "listxattr",
+                     "llistxattr", "lremovexattr", "lseek",      "lsetxattr",       "lstat",
+                     "mkdir",      "mkdirat",      "newfstatat", "pread64",         "preadv",
+                     "preadv2",    "pwrite64",     "pwritev",    "pwritev2",        "read",
+                     "readahead",  "readlink",     "readlinkat", "readv",           "removexattr",
+                     "rename",     "renameat",     "renameat2",  "rmdir",           "sendfile",
+                     "setxattr",   "splice",       "stat",       "statfs",          "statx",
+                     "symlink",    "symlinkat",    "sync",       "sync_file_range", "syncfs",
+                     "tee",        "truncate",     "umask",      "unlink",          "unlinkat",
+                     "utime",      "utimensat",    "utimes",     "write",           "writev"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
@@ -100,9 +79,8 @@ static const struct sp_rule_group sp_rules[] = {
       "timerfd_gettime", "timerfd_settime"}},
     /* memory; map_shadow_stack because a libc built for shadow stacks aborts without it */
     {SP_RULE_ALLOW,
-     {"brk",      "madvise",    "map_shadow_stack", "membarrier",   "memfd_create", "mincore", "mlock",   "mlock2",
-      "mlockall", "mmap",       "mprotect",         "mremap",       "mseal",        "msync",   "munlock", "munlockall",
-      "munmap",   "pkey_alloc", "pkey_free",        "pkey_mprotect"}},
+     {"brk", "madvise", "map_shadow_stack", "membarrier", "mincore", "mlock", "mlock2", "mlockall", "mprotect",
+      "mremap", "mseal", "msync", "munlock", "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect"}},
     /* processes and signals */
     {SP_RULE_ALLOW,
      {"alarm",
@@ -181,7 +159,7 @@ static const struct sp_rule_group sp_rules[] = {
     /* on sockets that exist */
     {SP_RULE_ALLOW,
      {"getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto",
-      "setsockopt", "shutdown"}},
+      "shutdown"}},
 
     {SP_RULE_DENY,
      {"acct",
@@ -241,6 +219,10 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_IOCTL, {"ioctl"}},
     {SP_RULE_PERSONALITY, {"personality"}},
     {SP_RULE_PRCTL, {"prctl"}},
+    {SP_RULE_CLOSE_RANGE, {"close_range"}},
+    {SP_RULE_MMAP, {"mmap"}},
+    {SP_RULE_MEMFD, {"memfd_create"}},
+    {SP_RULE_SETSOCKOPT, {"setsockopt"}},
     {SP_RULE_SOCKET, {"socket"}},
     {SP_RULE_SOCKETPAIR, {"socketpair"}},
     {SP_RULE_NAMED, {"accept", "accept4", "bind", "connect", "listen"}},

@@ -110,10 +110,10 @@ int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec
     if (rc != 0) {
         return rc;
     }
-    rc = sp_install_filter(&plan->init_filter);
-    if (rc != 0) {
-        return sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of init");
+    /* After all that may need its own /proc/self files; before the filter, which pretends to do this. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_CAPS, errno, "undumpable");
     }
-    /* Last: an undumpable process may not open its own /proc/self files, which the steps before may need. */
-    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_CAPS, errno, "undumpable");
+    rc = sp_install_filter(&plan->init_filter);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of init");
 }

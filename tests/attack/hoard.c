@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +25,16 @@ static void count(const char *what, long got, long wanted) {
         reached("%ld %s", got, what);
     }
     held("%ld of %ld %s: %s", got, wanted, what, strerror(err));
+}
+
+/* To have it is to keep it: what is watched is seen by then. */
+static void settle(void) { (void)poll(NULL, 0, 500); }
+
+static void raise_descriptors(void) {
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static void processes(char **args) {
@@ -69,7 +81,7 @@ static void shared_memory(char **args) {
         }
         memset(page, 1, 4 * MIB);
     }
-    (void)poll(NULL, 0, 500); /* to have it is to keep it: what is watched is seen by then */
+    settle();
     count("MiB of memfds", n, wanted);
 }
 
@@ -84,7 +96,51 @@ static void socket_buffers(char **args) {
             n += put;
         }
     }
+    settle();
     count("MiB in socket buffers", n / MIB, wanted / MIB);
+}
+
+static void pipe_buffers(char **args) {
+    long wanted = atol(args[0]) * MIB;
+    long n = 0;
+    static char bytes[4096];
+    int ends[2];
+    raise_descriptors();
+    while (n < wanted && pipe2(ends, O_NONBLOCK) == 0) {
+        ssize_t put;
+        while ((put = write(ends[1], bytes, sizeof bytes)) > 0) {
+            n += put;
+        }
+        close(ends[1]);
+    }
+    settle();
+    count("MiB in pipes", n / MIB, wanted / MIB);
+}
+
+static void messages(char **args) {
+    long wanted = atol(args[0]) * MIB;
+    long n = 0;
+    struct {
+        long type;
+        char text[4000];
+    } message = {.type = 1};
+    int queue;
+    while (n < wanted && (queue = msgget(IPC_PRIVATE, 0600)) != -1) {
+        while (msgsnd(queue, &message, sizeof message.text, IPC_NOWAIT) == 0) {
+            n += (long)sizeof message.text;
+        }
+    }
+    settle();
+    int err = errno;
+    struct msqid_ds ignored;
+    for (int i = msgctl(0, 12 /* MSG_INFO */, &ignored); i >= 0; i--) { /* the control's are the host's: none stays */
+        queue = msgctl(i, MSG_STAT, &ignored);
+        if (queue != -1 && ignored.msg_lspid == getpid()) {
+            (void)msgctl(queue, IPC_RMID, NULL);
+        }
+    }
+    errno = err;
+    count("MiB in messages", n / MIB, wanted / MIB);
 }
 
 static void disk(char **args) {
@@ -130,10 +186,7 @@ static void inodes(char **args) {
 
 static void descriptors(char **args) {
     long wanted = atol(args[0]);
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
+    raise_descriptors();
     long n = 0;
     while (n < wanted && dup(0) != -1) {
         n++;
@@ -190,7 +243,7 @@ static void terminals(char **args) {
     count("ptys", n, wanted);
 }
 
-/* Writers that map their pages into the pipe: faster than any reader that copies. Ends by itself. */
+/* Writers that map their pages into the pipe, if they may: faster than any reader that copies. Ends by itself. */
 static void flood(char **args) {
     char *bytes = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(bytes, 'x', MIB);
@@ -203,10 +256,13 @@ static void flood(char **args) {
     alarm((unsigned)atoi(args[1]));
     for (;;) {
         struct iovec all = {bytes, MIB};
-        (void)vmsplice(1, &all, 1, 0);
+        if (vmsplice(1, &all, 1, 0) == -1) {
+            (void)write(1, bytes, 1 << 16);
+        }
     }
 }
 
 PROBES({"processes", processes}, {"memory", memory}, {"memfd", shared_memory}, {"socket-buffers", socket_buffers},
-       {"disk", disk}, {"inodes", inodes}, {"descriptors", descriptors}, {"locked", locked}, {"signals", signals},
-       {"fill-signals", fill_signals}, {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})
+       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"disk", disk}, {"inodes", inodes},
+       {"descriptors", descriptors}, {"locked", locked}, {"signals", signals}, {"fill-signals", fill_signals},
+       {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})

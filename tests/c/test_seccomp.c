@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -169,7 +170,12 @@ static void check_processes(enum sp_arch arch) {
     }
     CHECK(call(&l, "clone", SIGCHLD, 0, 0) == SECCOMP_RET_ALLOW);
     CHECK(call(&l, "clone", CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0) == SECCOMP_RET_ALLOW);
-    CHECK(call(&l, "unshare", CLONE_FILES | CLONE_FS, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "unshare", CLONE_SYSVSEM | CLONE_FS, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "unshare", CLONE_FILES, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "clone", 0x3d0f00 /* pthread_create */, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "clone", 0x3d0f00 & ~CLONE_FILES, 0, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "close_range", 3, UINT32_MAX, 4 /* CLOEXEC */) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "close_range", 3, UINT32_MAX, 2 /* UNSHARE */ | GARBAGE) == ERRNO(EINVAL));
     CHECK(call(&l, "unshare", 0x80 /* CLONE_NEWTIME */, 0, 0) == ERRNO(EPERM));
     CHECK(call(&l, "unshare", CLONE_FS | GARBAGE, 0, 0) == ERRNO(EPERM));
     CHECK(call(&single, "clone", 0x3d0f00 /* pthread_create */, 0, 0) == SECCOMP_RET_ALLOW);
@@ -308,6 +314,26 @@ static void check_modes(enum sp_arch arch) {
     drop(&off);
 }
 
+/* What init counts memory by cannot be changed, and the host's huge pages, which nothing counts, look used up. */
+static void check_memory(enum sp_arch arch) {
+    const uint64_t anonymous[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS};
+    const uint64_t huge[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | GARBAGE};
+    struct layers l = build(arch, &essential), n = build(arch, &network);
+    struct trace trace = {0};
+    struct seccomp_data undumpable = {.arch = arch_audit[arch], .nr = (int)number(arch, "prctl"), .args = {4}};
+    CHECK(call4(&l, "mmap", anonymous) == SECCOMP_RET_ALLOW && call4(&l, "mmap", huge) == ERRNO(ENOMEM));
+    CHECK(call(&l, "memfd_create", 0, 3, 0) == SECCOMP_RET_ALLOW && call(&l, "memfd_create", 0, 4, 0) == ERRNO(ENOMEM));
+    CHECK(call(&l, "setsockopt", 0, SOL_SOCKET, SO_SNDBUF | GARBAGE) == ERRNO(0));
+    CHECK(call(&l, "setsockopt", 0, 6, SO_SNDBUF) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
+    CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_SNDBUF) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "fcntl", 0, F_SETPIPE_SZ, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "prctl", PR_SET_DUMPABLE | GARBAGE, 0, 0) == ERRNO(0));
+    CHECK(run(&l.filter[SP_LAYER_TEMPLATE], &undumpable, &trace) == SECCOMP_RET_ALLOW); /* init needs it */
+    drop(&l);
+    drop(&n);
+}
+
 /* What zygote and init do after the template is in must not be refused by it. */
 static void check_setup(enum sp_arch arch) {
     static const char *const needed[] = {
@@ -409,6 +435,7 @@ static void test_arguments(void) {
         check_values((enum sp_arch)i);
         check_sockets((enum sp_arch)i);
         check_modes((enum sp_arch)i);
+        check_memory((enum sp_arch)i);
         check_setup((enum sp_arch)i);
     }
 }

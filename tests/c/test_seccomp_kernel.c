@@ -44,7 +44,9 @@ static int of_child(long pid) {
 }
 
 static int new_userns(void) { return result(syscall(SYS_unshare, CLONE_NEWUSER)); }
-static int share_less(void) { return result(syscall(SYS_unshare, CLONE_FILES | CLONE_FS)); }
+static int share_less(void) { return result(syscall(SYS_unshare, CLONE_SYSVSEM | CLONE_FS)); }
+static int own_descriptors(void) { return result(syscall(SYS_unshare, CLONE_FILES)); }
+static int close_own(void) { return result(syscall(SYS_close_range, 1000, 1001, 2 /* CLOSE_RANGE_UNSHARE */)); }
 static int clone_userns(void) { return of_child(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD | GARBAGE, 0, 0, 0, 0)); }
 static int plain_clone(void) { return of_child(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
 static int clone3(void) { return result(syscall(SYS_clone3, NULL, 0)); }
@@ -168,6 +170,8 @@ static const struct probe probes[] = {
     PROBE(i386_call, &essential, -SIGSYS),
     PROBE(x32_call, &essential, -SIGSYS),
 #endif
+    PROBE(own_descriptors, &essential, EPERM),
+    PROBE(close_own, &essential, EINVAL),
     HARMLESS(share_less, &essential),
     HARMLESS(plain_clone, &essential),
     HARMLESS(ask_personality, &essential),
