@@ -4,16 +4,20 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/ipc.h>
 #include <sys/mman.h>
-#include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/packet.h"
+#include "init/files.h"
+#include "init/proc.h"
+#include "init/reach.h"
+#include "init/sysv.h"
 
 #define LOOK_NS (25 * INT64_C(1000000))
 /*
@@ -25,97 +29,89 @@
 #define ROW_LOOKS 3
 
 #define KIB 1024
-#define MEMFDS_TOLD_APART 1024 /* a power of two */
-
-/* ---- reading /proc without a heap ---- */
-
-/* What getdents64(2) yields; the kernel's own declaration is not in its public headers. */
-struct entry {
-    uint64_t ino;
-    int64_t off;
-    uint16_t len;
-    uint8_t type;
-    char name[];
-};
-
-struct listing {
-    int fd;
-    long filled, at;
-    char buffer[1024] __attribute__((aligned(8)));
-};
-
-/* The next name that is a number, or NULL at the end. */
-static const char *next_number(struct listing *list) {
-    for (;;) {
-        if (list->at >= list->filled) {
-            list->filled = syscall(SYS_getdents64, list->fd, list->buffer, sizeof list->buffer);
-            list->at = 0;
-            if (list->filled <= 0) {
-                return NULL;
-            }
-        }
-        const struct entry *e = (const struct entry *)(const void *)(list->buffer + list->at);
-        list->at += e->len;
-        if (e->name[0] >= '0' && e->name[0] <= '9') {
-            return e->name;
-        }
-    }
-}
-
-static int open_listing(struct listing *list, int dir, const char *name) {
-    list->filled = list->at = 0;
-    list->fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return list->fd;
-}
-
-static bool read_text(int dir, const char *name, char *text, size_t size) {
-    sp_auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd == -1 ? -1 : read(fd, text, size - 1);
-    text[n > 0 ? n : 0] = '\0';
-    return n > 0;
-}
-
-/* The number behind "\nname:", in KiB, as bytes. A process's own name cannot hold a newline there. */
-static bool find_kib(const char *text, const char *name, uint64_t *bytes) {
-    const char *at = strstr(text, name);
-    uint64_t kib = 0;
-    if (at == NULL) {
-        return false;
-    }
-    for (at += strlen(name); *at == ' ' || *at == '\t'; at++) {
-    }
-    for (; *at >= '0' && *at <= '9'; at++) {
-        kib = kib * 10 + (uint64_t)(*at - '0');
-    }
-    *bytes = kib * KIB;
-    return true;
-}
-
-/* ---- one process ---- */
+/* Told apart by inode, so that what two processes hold counts once. A power of two. */
+#define FILES_TOLD_APART 4096
+/* Of sockets and pipes so many count as empty: that is what programs have. Any above that as full. */
+#define FREE_BUFFERS 64
+#define SPARSE_MIN (UINT64_C(1024) * KIB)
+#define SPARSE_RATIO 64
+#define PIPE_BYTES (64 * KIB)
 
 struct sum {
     uint64_t own;    /* anonymous, swap, page tables */
     uint64_t mapped; /* shared memory that is mapped */
     uint64_t memfds;
-    uint64_t seen[MEMFDS_TOLD_APART]; /* inodes of memfds counted; 0: free */
-    dev_t memfd_dev;
+    uint64_t sockets, pipes;
+    bool unseen;                     /* by a process that init may not look into */
+    bool under_way;                  /* there are descriptors in sockets */
+    uint64_t seen[FILES_TOLD_APART]; /* keys of files; 0: free */
+    struct sp_reach reach;           /* of shared mappings, by a deep look */
 };
 
+/* What sp_memory_used() looks for, from cheap to dear. */
+enum depth { QUICK, EXACT, DEEP };
+
+/* The kernel's own mounts of memfds and pipes, and what a socket may hold that nobody has asked to hold more. */
+static struct kernel_facts {
+    dev_t memfds, pipes;
+    uint64_t socket_bytes;
+} facts;
+
+static void find_facts(void) {
+    struct stat st;
+    int ends[2] = {-1, -1};
+    int size = 0;
+    socklen_t len = sizeof size;
+    if (facts.socket_bytes != 0) {
+        return;
+    }
+    sp_auto_fd int memfd = (int)syscall(SYS_memfd_create, "", MFD_CLOEXEC);
+    facts.memfds = memfd != -1 && fstat(memfd, &st) == 0 ? st.st_dev : 0;
+    if (pipe2(ends, O_CLOEXEC) == 0) {
+        facts.pipes = fstat(ends[0], &st) == 0 ? st.st_dev : 0;
+        sp_fd_close(&ends[0]);
+        sp_fd_close(&ends[1]);
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
+        (void)getsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, &len);
+        sp_fd_close(&ends[0]);
+        sp_fd_close(&ends[1]);
+    }
+    facts.socket_bytes = size > 0 ? (uint64_t)size : 208 * KIB;
+}
+
+/* ---- one process ---- */
+
+static bool find_kib(const char *text, const char *name, uint64_t *bytes) {
+    bool found = sp_find_number(text, name, bytes);
+    *bytes *= KIB;
+    return found;
+}
+
+/*
+ * A look walks all page tables of a process, and meanwhile init hears nothing, no KILL either. So one that has many for
+ * what it holds (a full one maps 512 times its size) is not looked at that closely: what it shares may count twice.
+ */
+static bool is_sparse(const char *status, uint64_t tables) {
+    uint64_t resident = 0;
+    (void)find_kib(status, "\nVmRSS:", &resident);
+    return tables > SPARSE_MIN && tables > resident / SPARSE_RATIO;
+}
+
 /* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
-static bool add_status(struct sum *sum, int dir, bool exact) {
+static bool add_status(struct sum *sum, int dir, enum depth depth) {
     char text[4096];
     uint64_t anon = 0;
     uint64_t shared = 0;
     uint64_t swap = 0;
     uint64_t tables = 0;
-    if (!read_text(dir, "status", text, sizeof text) || !find_kib(text, "\nRssAnon:", &anon)) {
+    if (!sp_read_text(dir, "status", text, sizeof text) || !find_kib(text, "\nRssAnon:", &anon)) {
         return false;
     }
     (void)find_kib(text, "\nRssShmem:", &shared);
     (void)find_kib(text, "\nVmSwap:", &swap);
     (void)find_kib(text, "\nVmPTE:", &tables);
-    /* Refused for a process that made itself undumpable; then its share is taken as all its own. */
-    if (exact && read_text(dir, "smaps_rollup", text, sizeof text)) {
+    if (depth != QUICK && !is_sparse(text, tables) && sp_read_text(dir, "smaps_rollup", text, sizeof text)) {
         (void)find_kib(text, "\nPss_Anon:", &anon);
         (void)find_kib(text, "\nPss_Shmem:", &shared);
     }
@@ -124,48 +120,81 @@ static bool add_status(struct sum *sum, int dir, bool exact) {
     return true;
 }
 
-static bool is_new(struct sum *sum, uint64_t inode) {
-    for (size_t i = 0; i < MEMFDS_TOLD_APART; i++) {
-        uint64_t *seen = &sum->seen[(inode + i) & (MEMFDS_TOLD_APART - 1)];
-        if (*seen == 0 || *seen == inode) {
-            bool found = *seen == inode;
-            *seen = inode;
+static bool is_new(struct sum *sum, const struct stat *st) {
+    uint64_t key = (uint64_t)st->st_ino ^ ((uint64_t)st->st_dev << 48) ^ 1;
+    for (size_t i = 0; i < FILES_TOLD_APART; i++) {
+        uint64_t *seen = &sum->seen[(key + i) & (FILES_TOLD_APART - 1)];
+        if (*seen == 0 || *seen == key) {
+            bool found = *seen == key;
+            *seen = key;
             return !found;
         }
     }
     return true;
 }
 
-static void add_memfds(struct sum *sum, int dir) {
-    struct listing list;
-    sp_auto_fd int fd = open_listing(&list, dir, "fd");
-    const char *name;
-    while (fd != -1 && (name = next_number(&list)) != NULL) {
-        struct stat st;
-        if (fstatat(fd, name, &st, 0) == 0 && st.st_dev == sum->memfd_dev && st.st_blocks != 0 &&
-            is_new(sum, st.st_ino)) {
-            sum->memfds += (uint64_t)st.st_blocks * 512;
-        }
+/* unix_show_fdinfo() of the kernel, since 5.6: how many descriptors are under way in this socket's queue. */
+static void look_into_socket(struct sum *sum, int process, const char *fd) {
+    char path[32];
+    char text[512];
+    uint64_t waiting = 0;
+    (void)sp_append(sp_append(path, path + sizeof path, "fdinfo/"), path + sizeof path, fd);
+    if (sp_read_text(process, path, text, sizeof text) && sp_find_number(text, "\nscm_fds:", &waiting)) {
+        sum->under_way = sum->under_way || waiting != 0;
     }
 }
 
-static void add_process(struct sum *sum, int proc, const char *pid, bool exact) {
-    sp_auto_fd int dir = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir == -1) {
-        return;
+static void add_file(struct sum *sum, int process, const char *fd, const struct stat *st) {
+    if (st->st_dev == facts.memfds && st->st_blocks != 0 && is_new(sum, st)) {
+        sum->memfds += (uint64_t)st->st_blocks * 512;
+    } else if (S_ISSOCK(st->st_mode) && is_new(sum, st)) {
+        sum->sockets++;
+        look_into_socket(sum, process, fd);
+    } else if (st->st_dev == facts.pipes && S_ISFIFO(st->st_mode) && is_new(sum, st)) {
+        sum->pipes++;
     }
-    add_memfds(sum, dir);
-    if (add_status(sum, dir, exact)) {
+}
+
+/* False when it may not be listed. */
+static bool add_files(struct sum *sum, int process) {
+    struct sp_listing list;
+    sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
+    if (fd == -1) {
+        return errno != EACCES;
+    }
+    for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
+        struct stat st;
+        if (fstatat(fd, name, &st, 0) == 0) {
+            add_file(sum, process, name, &st);
+        }
+    }
+    return true;
+}
+
+/* One thread stands for its process: all share memory and, by seccomp, descriptors. False when it has no memory. */
+static bool add_thread(struct sum *sum, int dir, enum depth depth) {
+    bool listed = add_files(sum, dir);
+    bool lives = add_status(sum, dir, depth);
+    /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
+    sum->unseen = sum->unseen || (lives && !listed);
+    if (lives && depth == DEEP) {
+        sp_reach_add(&sum->reach, dir, facts.memfds);
+    }
+    return lives;
+}
+
+static void add_process(struct sum *sum, int proc, const char *pid, enum depth depth) {
+    sp_auto_fd int dir = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir == -1 || add_thread(sum, dir, depth)) {
         return;
     }
     /* The first thread may have ended and left the memory to the others, who show it. */
-    struct listing list;
-    sp_auto_fd int tasks = open_listing(&list, dir, "task");
+    struct sp_listing list;
+    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
     const char *name;
-    while (tasks != -1 && (name = next_number(&list)) != NULL) {
+    while (tasks != -1 && (name = sp_listing_next(&list)) != NULL) {
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (task != -1 && add_status(sum, task, false)) {
-            add_memfds(sum, task);
+        if (task != -1 && add_thread(sum, task, depth == EXACT ? QUICK : depth)) {
             return;
         }
     }
@@ -173,56 +202,73 @@ static void add_process(struct sum *sum, int proc, const char *pid, bool exact) 
 
 /* ---- the sandbox ---- */
 
-/* All memfds live in one mount of the kernel's own; one of ours tells which. */
-static dev_t find_memfd_dev(void) {
-    static dev_t dev;
-    struct stat st;
-    if (dev == 0) {
-        sp_auto_fd int fd = (int)syscall(SYS_memfd_create, "", MFD_CLOEXEC);
-        dev = fd != -1 && fstat(fd, &st) == 0 ? st.st_dev : 0;
-    }
-    return dev;
-}
-
 static uint64_t scratch_used(void) {
     struct statfs fs;
     return statfs("/tmp", &fs) == 0 ? (uint64_t)fs.f_bsize * (fs.f_blocks - fs.f_bfree) : 0;
 }
 
-/* All segments of this ipc namespace, attached or not. */
-static uint64_t segments_used(void) {
-    struct shm_info info;
-    memset(&info, 0, sizeof info);
-    if (shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&info) < 0) {
-        return 0;
-    }
-    return ((uint64_t)info.shm_rss + info.shm_swp) * (uint64_t)sysconf(_SC_PAGESIZE);
+uint64_t sp_memory_kept(void) { return scratch_used() + sp_sysv_used(); }
+
+uint64_t sp_memory_shared_by_all(void) {
+    struct sysinfo info;
+    return sysinfo(&info) == 0 ? (uint64_t)info.sharedram * info.mem_unit : 0;
 }
 
-uint64_t sp_memory_used(bool exact) {
-    static struct sum sum; /* too large for the stack */
-    struct listing list;
-    sp_auto_fd int proc = open_listing(&list, AT_FDCWD, "/proc");
+static void add_processes(struct sum *sum, enum depth depth) {
+    struct sp_listing list;
+    sp_auto_fd int proc = sp_listing_open(&list, AT_FDCWD, "/proc");
     const char *pid;
-    memset(&sum, 0, sizeof sum);
-    sum.memfd_dev = find_memfd_dev();
-    while (proc != -1 && (pid = next_number(&list)) != NULL) {
+    memset(sum, 0, sizeof *sum);
+    find_facts();
+    while (proc != -1 && (pid = sp_listing_next(&list)) != NULL) {
         if (strcmp(pid, "1") != 0) {
-            add_process(&sum, proc, pid, exact);
+            add_process(sum, proc, pid, depth);
         }
     }
-    /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
-    uint64_t shared = scratch_used() + segments_used() + sum.memfds;
-    return sum.own + (shared > sum.mapped ? shared : sum.mapped);
 }
 
-void sp_memory_watch_begin(struct sp_memory_watch *watch, uint64_t limit) {
-    *watch = (struct sp_memory_watch){.limit = limit, .next_look = limit != 0 ? sp_now() : SP_NEVER};
+static uint64_t buffers(const struct sum *sum, bool only_pairs) {
+    uint64_t sockets = only_pairs && sum->sockets > FREE_BUFFERS ? sum->sockets - FREE_BUFFERS : 0;
+    uint64_t pipes = sum->pipes > FREE_BUFFERS ? sum->pipes - FREE_BUFFERS : 0;
+    return sockets * facts.socket_bytes + pipes * PIPE_BYTES;
+}
+
+/*
+ * Shared memory that no process shows is still in the machine's figure. What has come to that since the command began
+ * counts as the sandbox's as far as its mappings reach, and wholly when a descriptor of anything may be under way.
+ */
+static uint64_t hidden(const struct sp_memory_watch *watch, uint64_t seen, uint64_t shared, struct sum *sum) {
+    uint64_t before = watch->base.shared_by_all + (shared > watch->base.kept ? shared - watch->base.kept : 0);
+    uint64_t all = sp_memory_shared_by_all();
+    uint64_t more = all > before ? all - before : 0;
+    if (seen + more > watch->limit && !sum->under_way) {
+        add_processes(sum, DEEP);
+        more = sum->reach.bytes < more ? sum->reach.bytes : more;
+    }
+    return more;
+}
+
+static bool is_too_much(const struct sp_memory_watch *watch, enum depth depth) {
+    static struct sum sum; /* too large for the stack */
+    add_processes(&sum, depth);
+    /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
+    uint64_t shared = sp_memory_kept() + sum.memfds;
+    shared = shared > sum.mapped ? shared : sum.mapped;
+    uint64_t seen = sum.own + shared + buffers(&sum, watch->only_pairs);
+    return sum.unseen || seen > watch->limit || seen + hidden(watch, seen, shared, &sum) > watch->limit;
+}
+
+void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_rec_config *config,
+                           const struct sp_memory_base *base) {
+    *watch = (struct sp_memory_watch){.limit = config->memory_bytes,
+                                      .only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0,
+                                      .base = *base,
+                                      .next_look = config->memory_bytes != 0 ? sp_now() : SP_NEVER};
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {
     bool suspected = watch->breaches != 0;
-    bool too_much = (suspected || sp_memory_used(false) > watch->limit) && sp_memory_used(true) > watch->limit;
+    bool too_much = (suspected || is_too_much(watch, QUICK)) && is_too_much(watch, EXACT);
     int64_t now = sp_now();
     watch->first_breach = suspected ? watch->first_breach : now;
     watch->breaches = too_much ? watch->breaches + 1 : 0;

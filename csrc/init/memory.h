@@ -2,11 +2,12 @@
  * init's watch over the memory of the whole sandbox, for where no cgroup does it: RLIMIT_DATA bounds one process, and
  * none of what is shared. It looks often enough that no sum above twice the limit lasts longer than 100 ms.
  *
- * Counted: anonymous and swapped pages, page tables, mapped shared memory, the scratch tmpfs, SysV segments and memfds
- * that nobody maps. Pages that several processes share count once. No privilege is needed.
+ * Counted: anonymous and swapped pages, page tables, mapped shared memory, the scratch tmpfs, System V objects, memfds,
+ * and, when there are many, sockets and pipes as if they were full. Pages that several processes share count once. A
+ * process that init may not look into counts as too much: that is for secrets, and here it would be one from the limit.
+ * No privilege is needed.
  *
- * A tenant that means to can hide shared memory: memfds of a process that made itself undumpable, in a descriptor table
- * of one thread's own, or under way in a socket; and anonymous shared mappings whose pages it unmaps but keeps.
+ * Not counted: anonymous shared memory of which only a part is still mapped; other memory of the kernel.
  */
 #ifndef SANDPOOL_INIT_MEMORY_H
 #define SANDPOOL_INIT_MEMORY_H
@@ -14,18 +15,32 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/wire.h"
+
+/* What was there when the command began. */
+struct sp_memory_base {
+    uint64_t shared_by_all; /* shared memory of the whole machine */
+    uint64_t kept;          /* of this sandbox, by no process */
+};
+
 struct sp_memory_watch {
-    uint64_t limit;    /* bytes; 0: nothing is watched */
+    uint64_t limit;  /* bytes; 0: nothing is watched */
+    bool only_pairs; /* no socket can be other than half of a pair, whose buffers' size is known */
+    struct sp_memory_base base;
     int64_t next_look; /* SP_NEVER without a limit */
     unsigned breaches; /* looks in a row that found too much */
     int64_t first_breach;
 };
 
 /* The looks begin now. */
-void sp_memory_watch_begin(struct sp_memory_watch *watch, uint64_t limit);
+void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_rec_config *config,
+                           const struct sp_memory_base *base);
 /* To be called when next_look has come. True when the command is to be ended. */
 bool sp_memory_watch_look(struct sp_memory_watch *watch);
-/* The sum in bytes: `exact` walks page tables where the quick one may count a page twice. */
-uint64_t sp_memory_used(bool exact);
+
+/* Bytes of scratch and System V objects. */
+uint64_t sp_memory_kept(void);
+/* Bytes of shared memory on this machine, the sandbox's or not. */
+uint64_t sp_memory_shared_by_all(void);
 
 #endif

@@ -16,6 +16,9 @@
 #include "init/init.h"
 #include "init/memory.h"
 #include "init/standby.h"
+#include "init/sysv.h"
+
+#define NOT_YET_NS (10 * INT64_C(1000000))
 
 /* What one wait for a command yields. */
 struct outcome {
@@ -40,6 +43,16 @@ static void kill_leftovers(void) {
 static void let_go(pid_t pid, int status) {
     int signal = WSTOPSIG(status) != SIGTRAP ? WSTOPSIG(status) : 0;
     (void)ptrace(PTRACE_DETACH, pid, NULL, (void *)(uintptr_t)signal);
+}
+
+/*
+ * System V objects stay for the lease's next command, and a short command is not watched: what they come to is looked
+ * at here. Above the limit they all go, as they would have gone with a cgroup.
+ */
+static void bound_leftovers(const struct sp_plan *plan) {
+    if (plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
+        sp_sysv_remove();
+    }
 }
 
 /* Reaps what has ended. True when `pid` was among it. */
@@ -86,6 +99,11 @@ static int await_signal(siginfo_t *info, int64_t next_look) {
     return sigtimedwait(&awaited, info, &ts);
 }
 
+/* Before it has, nobody runs but our code on init's own, undumpable memory: there is nothing to look at. */
+static bool has_execed(const struct sp_standby *standby) {
+    return atomic_load_explicit(&standby->ours, memory_order_relaxed) == 0;
+}
+
 /* Until the standby, or the command that it has become, ends. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
     struct sp_memory_watch watch = {.next_look = SP_NEVER};
@@ -98,11 +116,13 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
             (void)kill(-1, SIGKILL);
         }
         if (signal == SP_WATCH_SIGNAL && id != 0 && watch.limit == 0) { /* whoever sent it: it does not hurt */
-            sp_memory_watch_begin(&watch, standby->plan->config.memory_bytes);
+            sp_memory_watch_begin(&watch, &standby->plan->config, &standby->base);
         }
         /* Also when something else woke it: a tenant's dying children must not put the look off. */
-        if (!outcome->oom && watch.next_look != SP_NEVER && sp_now() >= watch.next_look &&
-            sp_memory_watch_look(&watch)) {
+        bool due = watch.next_look != SP_NEVER && sp_now() >= watch.next_look;
+        if (due && !has_execed(standby)) {
+            watch.next_look = sp_now() + NOT_YET_NS;
+        } else if (due && sp_memory_watch_look(&watch)) {
             outcome->oom = true;
             watch.next_look = SP_NEVER;
             (void)kill(-1, SIGKILL);
@@ -142,6 +162,7 @@ void sp_init_serve(const struct sp_plan *plan, int control) {
         if (rc == 0) {
             kill_leftovers();
             rc = report(&standby, &outcome);
+            bound_leftovers(plan);
         }
         rc = rc != 0 ? rc : sp_standby_start(&standby, plan, control);
     }

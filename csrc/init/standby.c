@@ -68,6 +68,7 @@ static int request_recv(int control, struct request *r) {
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
     struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
+    standby->base.shared_by_all = sp_memory_shared_by_all();
     /* Before the ACK: from it on, the host may ask init to kill the command of this number. */
     atomic_store_explicit(&standby->id, id, memory_order_release);
     return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
@@ -107,6 +108,9 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
     standby->control = control;
-    standby->pid = clone(standby_main, stack + sizeof stack, CLONE_VM | SIGCHLD, standby);
+    standby->base.kept = sp_memory_kept();
+    /* The kernel clears `ours` when this memory is left, by exec too: see clone(2), CLONE_CHILD_CLEARTID. */
+    int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
+    standby->pid = clone(standby_main, stack + sizeof stack, flags, standby, &standby->ours, NULL, &standby->ours);
     return standby->pid != -1 ? 0 : -errno;
 }

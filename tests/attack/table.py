@@ -199,12 +199,13 @@ def _limits() -> list[Attack]:
         return Attack(name, "limits", source, "hoard", args, **more)
 
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
-    cgroup = "memory without a cgroup is partial: only memory.max counts it"
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
         hoard("memory", "CWE-400", "memory", "100", config=small),
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", config=small),
-        hoard("memory-sockets", "unix(7)", "socket-buffers", "70", config=small, hole=cgroup),
+        hoard("memory-sockets", "unix(7)", "socket-buffers", "70", config=small),
+        hoard("memory-pipes", "pipe(7)", "pipe-buffers", "64", config=small),
+        hoard("memory-messages", "sysvipc(7)", "messages", "70", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
         hoard("descriptors", "getrlimit(2)", "descriptors", "5000"),

@@ -1,0 +1,61 @@
+#include "init/sysv.h"
+
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <unistd.h>
+
+/* Without a look at permissions, which a tenant may have taken from everybody. Newer than some headers. */
+#ifndef SHM_STAT_ANY
+#define SHM_STAT_ANY 15
+#define MSG_STAT_ANY 13
+#define SEM_STAT_ANY 20
+#endif
+
+/* A message's head with the slack of its slab; a cache line for each semaphore and what it takes to undo it. */
+#define MESSAGE_COST 128
+#define QUEUE_COST 512
+#define SEMAPHORE_COST 192
+
+uint64_t sp_sysv_used(void) {
+    struct shm_info segments;
+    struct msginfo queues;
+    struct seminfo semaphores;
+    memset(&segments, 0, sizeof segments);
+    memset(&queues, 0, sizeof queues);
+    memset(&semaphores, 0, sizeof semaphores);
+    (void)shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&segments);
+    (void)msgctl(0, MSG_INFO, (struct msqid_ds *)(void *)&queues);
+    (void)semctl(0, 0, SEM_INFO, &semaphores);
+    /* By msgctl(2) and semctl(2): pool = queues, map = messages, tql = bytes; usz = sets, aem = semaphores. */
+    return ((uint64_t)segments.shm_rss + segments.shm_swp) * (uint64_t)sysconf(_SC_PAGESIZE) +
+           (uint64_t)(unsigned)queues.msgtql + (uint64_t)(unsigned)queues.msgmap * MESSAGE_COST +
+           ((uint64_t)(unsigned)queues.msgpool + (unsigned)semaphores.semusz) * QUEUE_COST +
+           (uint64_t)(unsigned)semaphores.semaem * SEMAPHORE_COST;
+}
+
+void sp_sysv_remove(void) {
+    struct shmid_ds segment;
+    struct msqid_ds queue;
+    struct semid_ds set;
+    /* Each INFO yields the highest index in use; an index yields the identifier of what is there, or an error. */
+    int last = shmctl(0, SHM_INFO, &segment);
+    for (int i = 0; i <= last; i++) {
+        int id = shmctl(i, SHM_STAT_ANY, &segment);
+        (void)(id != -1 ? shmctl(id, IPC_RMID, NULL) : 0);
+    }
+    struct msginfo queues;
+    last = msgctl(0, MSG_INFO, (struct msqid_ds *)(void *)&queues);
+    for (int i = 0; i <= last; i++) {
+        int id = msgctl(i, MSG_STAT_ANY, &queue);
+        (void)(id != -1 ? msgctl(id, IPC_RMID, NULL) : 0);
+    }
+    struct seminfo semaphores;
+    last = semctl(0, 0, SEM_INFO, &semaphores);
+    for (int i = 0; i <= last; i++) {
+        int id = semctl(i, 0, SEM_STAT_ANY, &set);
+        (void)(id != -1 ? semctl(id, 0, IPC_RMID) : 0);
+    }
+}
