@@ -5,7 +5,6 @@
 #include <sys/file.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
-#include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
@@ -38,10 +37,6 @@ static int find_stdin_signal(void) { return fcntl(0, F_GETSIG) == MARK; }
 static long leave_stdin_flags(void) { return fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK | O_APPEND); }
 static int find_stdin_flags(void) { return (fcntl(0, F_GETFL) & O_APPEND) != 0; }
 
-/* init starts the next command: what was done to it, the next one inherits. */
-static long leave_nice(void) { return setpriority(PRIO_PROCESS, 1, 7); }
-static int find_nice(void) { return getpriority(PRIO_PROCESS, 0) == 7; }
-
 static const struct channel channels[] = {
     {"tmp", leave_tmp, find_tmp},
     {"dev-shm", leave_dev_shm, find_dev_shm},
@@ -50,7 +45,6 @@ static const struct channel channels[] = {
     {"sysv-msg", leave_sysv_msg, find_sysv_msg},
     {"stdin-signal", leave_stdin_signal, find_stdin_signal},
     {"stdin-flags", leave_stdin_flags, find_stdin_flags},
-    {"nice", leave_nice, find_nice},
 };
 
 int main(int argc, char **argv) {

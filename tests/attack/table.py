@@ -267,7 +267,6 @@ def _remains() -> list[Attack]:
         "sysv-shm": "sysvipc(7)",
         "sysv-sem": "sysvipc(7)",
         "sysv-msg": "sysvipc(7)",
-        "nice": "setpriority(2)",
         "stdin-signal": "fcntl(2) F_SETSIG: kept in the open file",
         "stdin-flags": "fcntl(2) F_SETFL: kept in the open file",
     }
