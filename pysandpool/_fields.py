@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar, Union
 
@@ -35,6 +35,26 @@ def integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
 def optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int | None:
     """The same, or None."""
     return None if value is None else integer(refuse, name, value, low, high)
+
+
+def command(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
+    """The words of a command as a tuple, from a sequence of str."""
+    allowed = "a sequence of str, like ('/bin/true',), not empty and without NUL"
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise refuse(name, value, allowed, True)
+    if not all(isinstance(word, str) for word in value):
+        raise refuse(name, value, allowed, True)
+    if not value or not value[0] or any("\0" in word for word in value):
+        raise refuse(name, value, allowed, False)
+    return tuple(value)
+
+
+def seconds(refuse: Refuse, name: str, value: Any, high: float) -> float:
+    """Seconds > 0 and <= high as a float, from a number or a timedelta."""
+    found = None if value is None else optional_seconds(refuse, name, value)
+    if found is None or found > high:
+        raise refuse(name, value, f"seconds or a timedelta, > 0 and <= {high:g}", value is None)
+    return found
 
 
 def optional_seconds(refuse: Refuse, name: str, value: Any) -> float | None:

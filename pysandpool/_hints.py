@@ -50,7 +50,9 @@ _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
 _REINSTALL = "the installation is not whole: pip install --force-reinstall pysandpool"
-_HEALTH = "the health command /bin/true must exit with 0 inside: run `python -m pysandpool doctor`"
+_HEALTH = (
+    "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
+)
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 _DELEGATE = (

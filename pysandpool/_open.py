@@ -15,26 +15,28 @@ from typing import Any, NamedTuple
 from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
 from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._duration import to_nanoseconds
-from pysandpool._encode import Environment
+from pysandpool._encode import Environment, encode_command
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
 from pysandpool._hints import hint_for
 
 _MIB = 1024 * 1024
 _SCRATCH_INODES = 16_384
-_HEALTH_COMMAND = b"/bin/true\0"
 _CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
 _EXIT_CLOSE_NS = 5_000_000_000
 
 
 class PoolLimits(NamedTuple):
-    """The numbers of `sp_pool_options`; all zero: a pool that keeps nothing and creates every lease anew."""
+    """What `sp_pool_options` is made of; by default a pool that keeps nothing and creates every lease anew."""
 
     min_size: int = 0
     max_size: int = 0
     max_in_use: int = 0
     max_idle_ns: int = 0
     health_check_interval: int = 0
+    health_timeout_ns: int = 0
+    refill_concurrency: int = 0
+    health_command: tuple[str, ...] = ("/bin/true",)
 
     @classmethod
     def of(cls, config: PoolConfig) -> PoolLimits:
@@ -46,6 +48,9 @@ class PoolLimits(NamedTuple):
             config.max_in_use or 0,
             0 if idle is None else to_nanoseconds(idle),
             config.health_check_interval or 0,
+            to_nanoseconds(config.health_check_timeout),
+            config.refill_concurrency,
+            config.health_check_command,
         )
 
 
@@ -184,17 +189,20 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
 
 
 def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
+    numbers = limits._asdict()
+    del numbers["health_command"]
     environment = Environment(config.env_vars)
     env, envc = environment.encode()
-    health_argv, health_env = ffi.from_buffer("char[]", _HEALTH_COMMAND), ffi.from_buffer("char[]", env)
+    argv, argc = encode_command(limits.health_command)
+    health_argv, health_env = ffi.from_buffer("char[]", argv), ffi.from_buffer("char[]", env)
     options = ffi.new(
         "sp_pool_options *",
         {
             "size": ffi.sizeof("sp_pool_options"),
-            **limits._asdict(),
-            "health_argc": 1,
+            **numbers,
+            "health_argc": argc,
             "health_argv": health_argv,
-            "health_argv_len": len(_HEALTH_COMMAND),
+            "health_argv_len": len(argv),
             "health_env": health_env,
             "health_env_len": len(env),
             "health_envc": envc,

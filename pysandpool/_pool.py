@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import operator
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,6 +114,24 @@ class SandboxPool:
         """How many sandboxes the next acquires can have as a hit. Raises `PoolStateError`."""
         self._require_open()
         return check(hot.sp_idle_len(self._hot), self._core.ptr)
+
+    def settle(self, timeout: Duration | None = None) -> bool:
+        """Waits until the pool has no work of its own: nothing is recycling, starting, due to be, or to be ended.
+
+        `timeout` is seconds or timedelta; None: no limit. Returns True when settled, False after the timeout. A pool
+        that cannot create what `min_size` asks for does not settle. Raises `PoolStateError`, also when the pool is
+        closed meanwhile, and ValueError for a negative timeout.
+        """
+        timeout_ns = _MAX_NS if timeout is None else to_nanoseconds(timeout)
+        if timeout_ns < 0:
+            timeout_ns = _MAX_NS
+        self._require_open()
+        deadline = time.monotonic_ns() + timeout_ns
+        while True:
+            left = max(0, min(deadline - time.monotonic_ns(), _MAX_NS))
+            state = check(lib.sp_settle(self._core.ptr, left), self._core.ptr)
+            if state == lib.SP_OK or left == 0:
+                return bool(state == lib.SP_OK)
 
     @property
     def closed(self) -> bool:

@@ -80,6 +80,15 @@ class FakeLauncher:
     def health(self, exit_code: int) -> None:
         _ffi.lib.sp_fake_health(self._launcher, exit_code)
 
+    def serial(self, seconds: float) -> None:
+        """Creations take so long, one after the other."""
+        _ffi.lib.sp_fake_serial(self._launcher, 1)
+        self.delay(seconds)
+
+    def mute(self, on: bool) -> None:
+        """Whether commands hang."""
+        _ffi.lib.sp_fake_mute(self._launcher, on)
+
     def kill(self, pid: int) -> bool:
         """Ends this sandbox; False when it is dead already."""
         return bool(_ffi.lib.sp_fake_kill(self._launcher, pid) == 0)

@@ -34,6 +34,8 @@ def test_pool_defaults() -> None:
     config = PoolConfig()
     assert (config.min_size, config.max_size) == (1, 16)
     assert (config.max_idle_duration, config.health_check_interval, config.max_in_use) == (30.0, None, None)
+    assert (config.health_check_command, config.health_check_timeout) == (("/bin/true",), 5.0)
+    assert config.refill_concurrency == 4
 
 
 def test_sandbox_defaults() -> None:
@@ -160,6 +162,14 @@ def test_paths_are_normalised(given: Any, kept: tuple[str, ...]) -> None:
         ({"max_in_use": 0}, "max_in_use"),
         ({"max_in_use": -3}, "max_in_use"),
         ({"max_in_use": 16_001}, "max_in_use"),
+        ({"health_check_command": ()}, "health_check_command"),
+        ({"health_check_command": ("",)}, "health_check_command"),
+        ({"health_check_command": ("/bin/true", "a\0b")}, "health_check_command"),
+        ({"health_check_timeout": 0}, "health_check_timeout"),
+        ({"health_check_timeout": 5.1}, "health_check_timeout"),
+        ({"health_check_timeout": math.inf}, "health_check_timeout"),
+        ({"refill_concurrency": 0}, "refill_concurrency"),
+        ({"refill_concurrency": 17}, "refill_concurrency"),
     ],
 )
 def test_bad_pool_values(fields: dict[str, Any], field: str) -> None:
@@ -189,6 +199,11 @@ def test_bad_pool_values(fields: dict[str, Any], field: str) -> None:
         {"max_idle_duration": True},
         {"health_check_interval": "n"},
         {"max_in_use": [1]},
+        {"health_check_command": "/bin/true"},
+        {"health_check_command": (b"/bin/true",)},
+        {"health_check_command": None},
+        {"health_check_timeout": None},
+        {"refill_concurrency": None},
     ],
 )
 def test_bad_pool_types(fields: dict[str, Any]) -> None:
@@ -203,6 +218,8 @@ def test_legal_pool_limits() -> None:
     assert PoolConfig(min_size=16, max_size=16).min_size == 16
     assert PoolConfig(max_size=16_000, max_in_use=16_000).max_in_use == 16_000
     assert PoolConfig(health_check_interval=None) == PoolConfig()
+    assert PoolConfig(health_check_command=["/bin/true"]) == PoolConfig()
+    assert PoolConfig(health_check_timeout=timedelta(seconds=5), refill_concurrency=4) == PoolConfig()
     assert PoolConfig(max_idle_duration=Decimal("1.5")).max_idle_duration == 1.5  # type: ignore[arg-type]
 
 

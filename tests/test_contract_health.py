@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from conftest import OpenPool, assert_balanced, use, wait_idle, wait_until
 from fake import FakeLauncher
@@ -103,3 +105,56 @@ def test_check_really_runs_inside(real_pool: OpenPool) -> None:
         lease.execute(["/bin/true"], env={"BIG": None}).check()
     wait_idle(unchecked, 1)
     assert unchecked.stats().evict_count == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("/bin/sleep", "60"),
+        ("/no/such/command",),
+        ("/bin/sh", "-c", "exit 3"),
+        ("/bin/sh", "-c", "kill -9 $$"),
+        ("/etc/passwd",),
+    ],
+)
+def test_command_that_hangs_fails_or_does_not_exist(real_pool: OpenPool, command: tuple[str, ...]) -> None:
+    """Each evicts, and an acquire that had taken the place over creates one itself."""
+    pool = real_pool(
+        warm=1, max_size=1, health_check_interval=1, health_check_command=command, health_check_timeout=0.3
+    )
+    with pool.acquire() as lease:
+        use(lease)
+    with pool.acquire() as lease:
+        lease.execute(["/bin/true"]).check()
+    wait_until(lambda: pool.stats().evict_count >= 1, "evicted")
+    assert pool.settle(20)
+    assert pool.stats().health_check_count == pool.stats().evict_count >= 1
+    assert_balanced(pool.stats())
+
+
+def test_own_command_decides(real_pool: OpenPool) -> None:
+    """By its words and with the pool's environment; found over PATH, as execute does."""
+    command = ("sh", "-c", '[ "$WORD" = "a b" ] && [ "$1" = "c  d" ]', "sh", "c  d")
+    pool = real_pool(
+        SandboxConfig(env_vars={"WORD": "a b"}),
+        warm=1,
+        max_size=1,
+        health_check_interval=1,
+        health_check_command=command,
+    )
+    recycle(pool, 3)
+    assert (pool.stats().health_check_count, pool.stats().evict_count) == (3, 0)
+
+
+def test_hanging_check_has_its_timeout(launcher: FakeLauncher) -> None:
+    """A waiter is not kept longer than that."""
+    with launcher.open(warm=1, max_size=1, health_check_interval=1, health_check_timeout=0.1) as pool:
+        with pool.acquire() as lease:
+            use(lease)
+            launcher.mute(True)
+        start = time.monotonic()
+        pool.acquire().release()
+        assert 0.1 <= time.monotonic() - start < 5
+        stats = pool.stats()
+        assert (stats.evict_count, stats.miss_count, stats.health_check_count) == (1, 0, 1)
+        launcher.mute(False)

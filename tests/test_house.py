@@ -40,6 +40,7 @@ MAY_INCLUDE = {
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/pool*": POOL,
     "host/stats*": POOL,
+    "host/settle*": POOL,
     "host/entries*": POOL,
     "host/janitor*": POOL,
     "host/lease*": POOL,

@@ -38,6 +38,7 @@ void sp_pool_bury(sp_pool *pool, struct sp_session *session) {
     if (session != NULL) {
         session->next = pool->morgue;
         pool->morgue = session;
+        pool->ending++;
     }
 }
 

@@ -12,12 +12,12 @@
 #include "host/back_off.h"
 #include "host/pool.h"
 
-/* Births under way at once: enough to keep the zygote busy, few enough that a miss does not wait behind a queue. */
-#define MAX_BIRTHS 4
-#define CHECK_TIMEOUT_NS (5 * INT64_C(1000000000))
 #define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
 #define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
 /* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
+/* An entry that dies at that age died of what made it, perhaps; after the longer time without one, that is over. */
+#define YOUNG_NS INT64_C(1000000000)
+#define DEATHS_OVER_NS (10 * INT64_C(1000000000))
 #define REFILL_LOOK_NS (250 * INT64_C(1000000))
 #define TEND_NS (20 * INT64_C(1000000))
 /* Watch keys of births; those of slots are smaller. */
@@ -36,10 +36,15 @@ struct tended {
 
 struct janitor {
     sp_pool *pool;
-    struct tended births[MAX_BIRTHS];
+    /* The first options.refill_concurrency: enough to keep the zygote busy, few enough that a miss does not wait behind
+     * a queue of them. */
+    struct tended births[SP_BIRTHS_MAX];
+    uint32_t n_births;
     struct sp_back_off back_off;
-    int64_t refill_after; /* refills wait until then; recycling does not, somebody may wait for it */
-    int64_t tend_after;   /* SP_NEVER: only when it wakes for something else */
+    struct sp_back_off deaths; /* of entries that died young */
+    int64_t died_young;        /* when the last one did */
+    int64_t refill_after;      /* refills wait until then; recycling does not, somebody may wait for it */
+    int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
 };
 
 /* ---- outcomes; under the lock ---- */
@@ -76,15 +81,15 @@ static void recycled(sp_pool *pool, uint32_t slot, struct sp_session *session) {
     }
 }
 
-/* What becomes of a birth: `session` is NULL when it failed. The session to end, if it was not wanted. */
-static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_session *session) {
+/* What becomes of a birth: `session` is NULL when it failed. */
+static void conclude(struct janitor *j, struct tended *t, struct sp_session *session) {
     sp_pool *pool = j->pool;
-    struct sp_session *unwanted = NULL;
     pthread_mutex_lock(&pool->lock);
     if (session != NULL) {
         sp_pool_took(pool, SP_LATENCY_CREATE, t->birth.took);
     }
     if (t->recycles) {
+        pool->replacing--;
         if (session != NULL) {
             recycled(pool, t->slot, session);
         } else {
@@ -94,7 +99,7 @@ static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_
         pool->starting--;
         uint32_t slot = session != NULL ? sp_pool_take_slot(pool) : SP_NO_SLOT;
         if (session != NULL && (slot == SP_NO_SLOT || !sp_pool_insert(pool, slot, session))) {
-            unwanted = session;
+            sp_pool_bury(pool, session);
             if (slot != SP_NO_SLOT) {
                 sp_pool_free_slot(pool, slot);
             }
@@ -102,7 +107,6 @@ static struct sp_session *settle(struct janitor *j, struct tended *t, struct sp_
     }
     pthread_mutex_unlock(&pool->lock);
     t->phase = UNUSED;
-    return unwanted;
 }
 
 static void birth_failed(struct janitor *j, struct tended *t) {
@@ -110,7 +114,7 @@ static void birth_failed(struct janitor *j, struct tended *t) {
     j->pool->create_errors++;
     pthread_mutex_unlock(&j->pool->lock);
     j->refill_after = sp_now() + sp_back_off(&j->back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
-    (void)settle(j, t, NULL);
+    conclude(j, t, NULL);
 }
 
 /* ---- births and checks ---- */
@@ -135,13 +139,13 @@ static void begin_check(struct janitor *j, struct tended *t) {
                              .env_len = o->health_env_len};
     struct sp_session *session = t->birth.session;
     t->phase = CHECKED;
-    t->check_deadline = sp_now() + CHECK_TIMEOUT_NS;
+    t->check_deadline = sp_now() + o->health_timeout_ns;
     pthread_mutex_lock(&j->pool->lock);
     j->pool->checks++;
     pthread_mutex_unlock(&j->pool->lock);
     if (session->launcher->ops->check_begin(session, &check) != 0) {
         sp_session_end(session);
-        (void)settle(j, t, NULL);
+        conclude(j, t, NULL);
     }
 }
 
@@ -152,10 +156,10 @@ static void attend_check(struct janitor *j, struct tended *t) {
     if (rc == SP_AGAIN && sp_now() < t->check_deadline) {
         attend_again(j, t);
     } else if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        sp_session_end(settle(j, t, session));
+        conclude(j, t, session);
     } else {
         sp_session_end(session);
-        (void)settle(j, t, NULL);
+        conclude(j, t, NULL);
     }
 }
 
@@ -171,7 +175,7 @@ static void attend_birth(struct janitor *j, struct tended *t) {
         if (t->check) {
             begin_check(j, t);
         } else {
-            sp_session_end(settle(j, t, t->birth.session));
+            conclude(j, t, t->birth.session);
         }
     }
     if (t->phase == CHECKED) {
@@ -193,17 +197,17 @@ static void begin_birth(struct janitor *j, struct tended *t) {
 
 /* ---- work to be done ---- */
 
-static bool wants_refill(sp_pool *pool) {
-    uint64_t ledger = atomic_load(&pool->ledger);
-    return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < pool->options.min_size;
-}
-
 /* Decides under the lock what the birth `t` is for. False when there is nothing to do. */
 static bool next_task(struct janitor *j, struct tended *t) {
     sp_pool *pool = j->pool;
     bool found = true;
     memset(t, 0, sizeof *t);
     pthread_mutex_lock(&pool->lock);
+    if (pool->made) {
+        pool->made = false;
+        j->back_off.delay = 0;
+        j->refill_after = 0;
+    }
     if (pool->recycle_head != SP_NO_SLOT) {
         t->recycles = true;
         t->slot = pool->recycle_head;
@@ -211,7 +215,7 @@ static bool next_task(struct janitor *j, struct tended *t) {
         pool->recycle_tail = pool->recycle_head == SP_NO_SLOT ? SP_NO_SLOT : pool->recycle_tail;
         uint32_t interval = pool->options.health_check_interval;
         t->check = interval != 0 && ++pool->recycle_attempts % interval == 0;
-    } else if (wants_refill(pool) && sp_now() >= j->refill_after) {
+    } else if (sp_pool_wants_refill(pool) && sp_now() >= j->refill_after) {
         pool->starting++;
     } else {
         found = false;
@@ -221,7 +225,7 @@ static bool next_task(struct janitor *j, struct tended *t) {
 }
 
 static void begin_births(struct janitor *j) {
-    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+    for (unsigned i = 0; i < j->n_births; i++) {
         while (j->births[i].phase == UNUSED) {
             if (!next_task(j, &j->births[i])) {
                 return;
@@ -236,11 +240,17 @@ static void end_buried(sp_pool *pool) {
     struct sp_session *session = pool->morgue;
     pool->morgue = NULL;
     pthread_mutex_unlock(&pool->lock);
+    uint32_t ended = 0;
     while (session != NULL) {
         struct sp_session *next = session->next;
         sp_session_end(session);
         session = next;
+        ended++;
     }
+    pthread_mutex_lock(&pool->lock);
+    pool->ending -= ended;
+    sp_pool_tell_settled(pool);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 static void expire(sp_pool *pool) {
@@ -253,8 +263,19 @@ static void expire(sp_pool *pool) {
     }
 }
 
+/* Its successor may die as well: refills then wait as after a creation that failed. Of several at once one counts. */
+static void mind_death(struct janitor *j, int64_t ready_at) {
+    int64_t now = sp_now();
+    if (now - ready_at < YOUNG_NS && now >= j->refill_after) {
+        j->deaths.delay = now - j->died_young > DEATHS_OVER_NS ? 0 : j->deaths.delay;
+        j->died_young = now;
+        j->refill_after = now + sp_back_off(&j->deaths, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
+    }
+}
+
 /* A sandbox has died by itself. Idle: evicted. Leased: marked, so that an unused one's return does not make it idle. */
-static void note_death(sp_pool *pool, uint32_t index) {
+static void note_death(struct janitor *j, uint32_t index) {
+    sp_pool *pool = j->pool;
     pthread_mutex_lock(&pool->lock);
     struct sp_slot *slot = &pool->slots[index];
     uint64_t word = atomic_load(&slot->word);
@@ -263,7 +284,10 @@ static void note_death(sp_pool *pool, uint32_t index) {
         struct pollfd p = {.fd = slot->session->pidfd, .events = POLLIN};
         dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
     }
-    if (dead && !sp_pool_evict_one(pool, index, SP_EVICT_DEATH)) {
+    int64_t ready_at = atomic_load(&slot->ready_at);
+    if (dead && sp_pool_evict_one(pool, index, SP_EVICT_DEATH)) {
+        mind_death(j, ready_at);
+    } else if (dead) {
         word = atomic_load(&slot->word);
         while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
                !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_DEAD)) {
@@ -288,7 +312,7 @@ static int64_t birth_due(const struct sp_birth *birth) {
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
     int64_t wake = j->tend_after;
-    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+    for (unsigned i = 0; i < j->n_births; i++) {
         const struct tended *t = &j->births[i];
         wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
         wake = t->phase == CHECKED ? earlier(wake, t->check_deadline) : wake;
@@ -311,7 +335,7 @@ static void attend(struct janitor *j, uint64_t key) {
         return;
     }
     if (key < BIRTH_KEY) {
-        note_death(j->pool, (uint32_t)key);
+        note_death(j, (uint32_t)key);
         return;
     }
     struct tended *t = &j->births[key - BIRTH_KEY];
@@ -324,7 +348,7 @@ static void attend(struct janitor *j, uint64_t key) {
 
 static void attend_overdue(struct janitor *j) {
     int64_t now = sp_now();
-    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+    for (unsigned i = 0; i < j->n_births; i++) {
         struct tended *t = &j->births[i];
         if (t->phase == BORN && now >= birth_due(&t->birth)) {
             attend_birth(j, t);
@@ -349,7 +373,7 @@ static bool must_stop(sp_pool *pool) {
 }
 
 static void end_births(struct janitor *j) {
-    for (unsigned i = 0; i < MAX_BIRTHS; i++) {
+    for (unsigned i = 0; i < j->n_births; i++) {
         if (j->births[i].phase != UNUSED) {
             sp_birth_abandon(&j->births[i].birth);
         }
@@ -357,7 +381,9 @@ static void end_births(struct janitor *j) {
 }
 
 void *sp_janitor_main(void *arg) {
-    struct janitor j = {.pool = arg, .back_off = {.noise = (uint64_t)sp_now()}};
+    sp_pool *pool = arg;
+    struct janitor j = {
+        .pool = pool, .n_births = pool->options.refill_concurrency, .back_off = {.noise = (uint64_t)sp_now()}};
     while (!must_stop(j.pool)) {
         end_buried(j.pool);
         expire(j.pool);

@@ -53,6 +53,9 @@ struct fake {
     uint32_t skip, fail;
     int fail_stage, fail_errno;
     int64_t delay;
+    bool serial;      /* one birth after the other */
+    int64_t last_due; /* of these */
+    bool mute;        /* commands are not answered */
     bool hold;
     bool crash;
     int exit_code;
@@ -80,7 +83,9 @@ static bool take_create(struct fake *f) {
         node->failing = f->skip == 0 && f->fail != 0;
         f->fail -= node->failing;
         f->skip -= f->skip != 0;
-        node->due = sp_now() + f->delay;
+        int64_t now = sp_now();
+        node->due = (f->serial && f->last_due > now ? f->last_due : now) + f->delay;
+        f->last_due = node->due;
         pthread_mutex_unlock(&f->lock);
     } else if (packet.n_fds == 1) {
         sp_packet_fail(packet.fds[0], 0, &(struct sp_rec_failed){.stage = SP_STAGE_CLONE, .err = ENOSPC});
@@ -127,8 +132,12 @@ static bool answer_exec(struct fake *f, int control) {
     uint32_t id = packet.record.u.exec.id;
     pthread_mutex_lock(&f->lock);
     uint32_t status = (uint32_t)f->exit_code << 8;
+    bool mute = f->mute;
     pthread_mutex_unlock(&f->lock);
     sp_packet_close(&packet);
+    if (mute) {
+        return true;
+    }
     say(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
     say(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
     return true;
@@ -332,6 +341,18 @@ void sp_fake_fail(sp_launcher *launcher, uint32_t skip, uint32_t count, int stag
 void sp_fake_delay(sp_launcher *launcher, int64_t create_ns) {
     struct fake *f = lock_fake(launcher);
     f->delay = create_ns;
+    unlock_fake(f);
+}
+
+void sp_fake_serial(sp_launcher *launcher, int serial) {
+    struct fake *f = lock_fake(launcher);
+    f->serial = serial != 0;
+    unlock_fake(f);
+}
+
+void sp_fake_mute(sp_launcher *launcher, int mute) {
+    struct fake *f = lock_fake(launcher);
+    f->mute = mute != 0;
     unlock_fake(f);
 }
 

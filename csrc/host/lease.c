@@ -143,6 +143,7 @@ static void retire(sp_pool *pool, uint32_t index) {
     }
     slot->next = SP_NO_SLOT;
     slot->released_at = sp_now();
+    pool->replacing++;
     if (pool->recycle_tail != SP_NO_SLOT) {
         pool->slots[pool->recycle_tail].next = index;
     } else {

@@ -15,6 +15,7 @@
 /* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
  */
 #define WARM_WINDOW 16
+#define HEALTH_TIMEOUT_NS (5 * INT64_C(1000000000))
 /* How often it looks whether the pool was closed: a birth that waits for another zygote does not hear of it. */
 #define CLOSED_LOOK_NS (50 * INT64_C(1000000))
 
@@ -39,6 +40,7 @@ static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     w->done++;
     pthread_mutex_lock(&pool->lock);
     pool->starting--;
+    sp_pool_tell_settled(pool);
     pool->create_errors += rc != 0;
     int inserted = 0;
     if (rc == 0) {
@@ -160,6 +162,7 @@ static void init_locks(sp_pool *pool) {
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->slot_free, &attr);
     pthread_cond_init(&pool->ended, &attr);
+    pthread_cond_init(&pool->settled, &attr);
     pthread_condattr_destroy(&attr);
 }
 
@@ -167,6 +170,12 @@ static _Atomic uint64_t serials;
 
 static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *options) {
     pool->options = *options;
+    if (options->refill_concurrency == 0) {
+        pool->options.refill_concurrency = SP_BIRTHS_DEFAULT;
+    }
+    if (options->health_timeout_ns == 0) {
+        pool->options.health_timeout_ns = HEALTH_TIMEOUT_NS;
+    }
     pool->owner_pid = getpid();
     /* relaxed: only that each number is given once */
     pool->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
@@ -188,7 +197,8 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
 
 sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error) {
     if (options->size != sizeof *options || options->min_size > options->max_size || options->max_size > SP_COUNT_MAX ||
-        options->max_in_use > SP_COUNT_MAX) {
+        options->max_in_use > SP_COUNT_MAX || options->refill_concurrency > SP_BIRTHS_MAX ||
+        options->health_timeout_ns < 0) {
         (void)sp_error_set(error, SP_E_INVAL, SP_STAGE_NONE, EINVAL, "pool options");
         return NULL;
     }
@@ -262,6 +272,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
             end_lease(pool, &pool->slots[i]);
         }
         pthread_cond_broadcast(&pool->slot_free);
+        pthread_cond_broadcast(&pool->settled);
     }
     const struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
     for (int rc = 0; !first && !pool->closed && rc == 0;) {
@@ -322,6 +333,7 @@ void sp_pool_free(sp_pool *pool) {
     sp_fork_mark_free(pool->mine);
     pthread_cond_destroy(&pool->slot_free);
     pthread_cond_destroy(&pool->ended);
+    pthread_cond_destroy(&pool->settled);
     pthread_mutex_destroy(&pool->lock);
     free(pool->strings);
     free(pool->links);

@@ -57,6 +57,7 @@ struct sp_pool {
     pthread_mutex_t lock;
     pthread_cond_t slot_free; /* a job left its slot */
     pthread_cond_t ended;     /* close() is through */
+    pthread_cond_t settled;
     sp_launcher *launcher;
     pid_t owner_pid;
     uint64_t serial; /* > 0, of no other pool of this process */
@@ -81,7 +82,10 @@ struct sp_pool {
     uint64_t slow_hits; /* those of `hits` that a ticket had */
     sp_histogram latencies[SP_LATENCIES];
     uint32_t starting;
-    uint32_t surplus; /* recycling entries without a place: dropped when they are ready */
+    uint32_t replacing; /* recycling entries, taken over or not, and surplus ones */
+    uint32_t ending;    /* sessions in the morgue, and being ended by the janitor */
+    bool made;          /* an acquire has created one: refills need not wait any longer */
+    uint32_t surplus;   /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;
 };
 
@@ -133,6 +137,12 @@ void sp_tickets_close(sp_pool *pool);
 /* ---- job.c ---- */
 /* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. */
 void sp_job_orphan(struct sp_job *job, int code);
+
+/* ---- settle.c ---- */
+/* Below min_size, and nothing under way for it yet. Under the lock, as the next. */
+bool sp_pool_wants_refill(const sp_pool *pool);
+/* To be called when work of those kinds is over. */
+void sp_pool_tell_settled(sp_pool *pool);
 
 /* ---- stats.c ---- */
 /* An entry has left the pool: the one place where that is counted. Under the lock. */

@@ -228,6 +228,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         (void)sp_watch_add(&pool->watch, slot->session->pidfd, ticket->slot);
         ticket->birth.session = NULL;
         ticket->state = OVER;
+        pool->made = true;
         sp_pool_took(pool, SP_LATENCY_CREATE, ticket->birth.took);
         sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
         result = sp_lease_told(pool, sp_lease_begin(pool, ticket->slot));

@@ -1,0 +1,41 @@
+/* settle: waiting until the pool has no work of its own left. */
+#include <time.h>
+
+#include "common/packet.h"
+#include "host/pool.h"
+
+/* A waiting caller comes back this often to let its runtime handle signals. */
+#define SLICE_NS (50 * INT64_C(1000000))
+
+bool sp_pool_wants_refill(const sp_pool *pool) {
+    uint64_t ledger = atomic_load(&pool->ledger);
+    return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < pool->options.min_size;
+}
+
+static bool is_settled(const sp_pool *pool) {
+    return pool->starting == 0 && pool->replacing == 0 && pool->ending == 0 && !sp_pool_wants_refill(pool);
+}
+
+void sp_pool_tell_settled(sp_pool *pool) {
+    if (is_settled(pool)) {
+        pthread_cond_broadcast(&pool->settled);
+    }
+}
+
+int sp_settle(sp_pool *pool, int64_t timeout_ns) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    int64_t until = sp_now() + (timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS);
+    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
+    int rc = 0;
+    sp_watch_kick(&pool->watch); /* an acquire makes no syscall: that a refill is due may not be known yet */
+    pthread_mutex_lock(&pool->lock);
+    while (!is_settled(pool) && !sp_ledger_closed(atomic_load(&pool->ledger)) && rc == 0) {
+        rc = pthread_cond_timedwait(&pool->settled, &pool->lock, &at);
+    }
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    bool settled = is_settled(pool);
+    pthread_mutex_unlock(&pool->lock);
+    return closed ? SP_E_CLOSED : settled ? SP_OK : SP_AGAIN;
+}
