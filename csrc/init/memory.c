@@ -31,6 +31,9 @@
 #define KIB 1024
 /* Told apart by inode, so that what two processes hold counts once. A power of two. */
 #define FILES_TOLD_APART 4096
+#define PROBES_MAX 64 /* then a file counts as another one */
+/* Nobody needs more in all, and to look at more takes init too long: they count as too much. */
+#define FILES_MAX (1u << 14)
 /* Of sockets and pipes so many count as empty: that is what programs have. Any above that as full. */
 #define FREE_BUFFERS 64
 #define SPARSE_MIN (UINT64_C(1024) * KIB)
@@ -42,6 +45,7 @@ struct sum {
     uint64_t mapped; /* shared memory that is mapped */
     uint64_t memfds;
     uint64_t sockets, pipes;
+    unsigned files;
     bool unseen;                     /* by a process that init may not look into */
     bool under_way;                  /* there are descriptors in sockets */
     uint64_t seen[FILES_TOLD_APART]; /* keys of files; 0: free */
@@ -122,7 +126,7 @@ static bool add_status(struct sum *sum, int dir, enum depth depth) {
 
 static bool is_new(struct sum *sum, const struct stat *st) {
     uint64_t key = (uint64_t)st->st_ino ^ ((uint64_t)st->st_dev << 48) ^ 1;
-    for (size_t i = 0; i < FILES_TOLD_APART; i++) {
+    for (size_t i = 0; i < PROBES_MAX; i++) {
         uint64_t *seen = &sum->seen[(key + i) & (FILES_TOLD_APART - 1)];
         if (*seen == 0 || *seen == key) {
             bool found = *seen == key;
@@ -164,6 +168,9 @@ static bool add_files(struct sum *sum, int process) {
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         struct stat st;
+        if (++sum->files > FILES_MAX) {
+            return false;
+        }
         if (fstatat(fd, name, &st, 0) == 0) {
             add_file(sum, process, name, &st);
         }
@@ -243,7 +250,7 @@ static uint64_t hidden(const struct sp_memory_watch *watch, uint64_t seen, uint6
     uint64_t more = all > before ? all - before : 0;
     if (seen + more > watch->limit && !sum->under_way) {
         add_processes(sum, DEEP);
-        more = sum->reach.bytes < more ? sum->reach.bytes : more;
+        more = sum->reach.lines < SP_REACH_LINES && sum->reach.bytes < more ? sum->reach.bytes : more;
     }
     return more;
 }

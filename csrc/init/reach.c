@@ -62,10 +62,11 @@ void sp_reach_add(struct sp_reach *reach, int dir, dev_t dev) {
     size_t filled = 0;
     ssize_t n;
     sp_auto_fd int fd = openat(dir, "maps", O_RDONLY | O_CLOEXEC);
-    while (fd != -1 && (n = read(fd, text + filled, sizeof text - 1 - filled)) > 0) {
+    while (fd != -1 && reach->lines < SP_REACH_LINES && (n = read(fd, text + filled, sizeof text - 1 - filled)) > 0) {
         text[filled + (size_t)n] = '\0';
         char *line = text;
         for (char *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+            reach->lines++;
             *end = '\0';
             add_line(reach, line, dev);
         }

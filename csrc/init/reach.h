@@ -10,9 +10,12 @@
 
 #define SP_REACH_FILES 512 /* a power of two; further ones count anew in every process */
 
+#define SP_REACH_LINES 65536 /* of mappings are read in all: what lies behind them is not known */
+
 /* Zeroed before the first process. */
 struct sp_reach {
     uint64_t bytes;
+    unsigned lines;
     struct {
         uint64_t inode, end; /* inode 0: free */
     } files[SP_REACH_FILES];
