@@ -27,8 +27,8 @@ static void count(const char *what, long got, long wanted) {
     held("%ld of %ld %s: %s", got, wanted, what, strerror(err));
 }
 
-/* To have it is to keep it: what is watched is seen by then. */
-static void settle(void) { (void)poll(NULL, 0, 500); }
+/* To have it is to keep it, as long as it may take to be seen: milliseconds. */
+static void settle(const char *how_long) { (void)poll(NULL, 0, atoi(how_long)); }
 
 static void raise_descriptors(void) {
     struct rlimit limit;
@@ -81,7 +81,7 @@ static void shared_memory(char **args) {
         }
         memset(page, 1, 4 * MIB);
     }
-    settle();
+    settle(args[1]);
     count("MiB of memfds", n, wanted);
 }
 
@@ -96,7 +96,7 @@ static void socket_buffers(char **args) {
             n += put;
         }
     }
-    settle();
+    settle(args[1]);
     count("MiB in socket buffers", n / MIB, wanted / MIB);
 }
 
@@ -113,7 +113,7 @@ static void pipe_buffers(char **args) {
         }
         close(ends[1]);
     }
-    settle();
+    settle(args[1]);
     count("MiB in pipes", n / MIB, wanted / MIB);
 }
 
@@ -130,7 +130,7 @@ static void messages(char **args) {
             n += (long)sizeof message.text;
         }
     }
-    settle();
+    settle(args[1]);
     int err = errno;
     struct msqid_ds ignored;
     for (int i = msgctl(0, 12 /* MSG_INFO */, &ignored); i >= 0; i--) { /* the control's are the host's: none stays */

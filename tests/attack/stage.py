@@ -127,7 +127,7 @@ class Stage:
     def run_control(self, kind: str, program: str, args: tuple[str, ...]) -> str:
         victim = self.bystander()
         try:
-            filled = self.fill(args, target=str(victim.pid), scratch=str(self.scratch))
+            filled = self.fill(args, target=str(victim.pid), scratch=str(self.scratch), settle="0")
             command = [str(self.programs / program), *filled]
             result = subprocess.run(
                 [*_NEW_NAMESPACES, *command] if kind == "ns" else command,
@@ -147,7 +147,7 @@ class Stage:
         victim = self.bystander()
         try:
             with self.pool(**fields).acquire() as sandbox:
-                filled = self.fill(args, target="1", scratch="/tmp")
+                filled = self.fill(args, target="1", scratch="/tmp", settle="5000")
                 result = sandbox.execute([self.programs / program, *filled])
                 if result.oom_killed:
                     return "HELD by the memory limit"

@@ -3,7 +3,7 @@
 A control is the same program without the defence. "bare" is a plain process of the same user; "ns" has new namespaces
 and is root in them, so that it may do there what would need root outside, and do no harm. Braces are filled in by
 stage.py: {target} is another process of the user on the control and init inside, {scratch} a directory of /dev/shm on
-the control and /tmp inside.
+the control and /tmp inside, {settle} a time in which a watch sees what there is.
 """
 
 from __future__ import annotations
@@ -202,10 +202,10 @@ def _limits() -> list[Attack]:
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
         hoard("memory", "CWE-400", "memory", "100", config=small),
-        hoard("memory-shared", "memfd_create(2)", "memfd", "100", config=small),
-        hoard("memory-sockets", "unix(7)", "socket-buffers", "70", config=small),
-        hoard("memory-pipes", "pipe(7)", "pipe-buffers", "64", config=small),
-        hoard("memory-messages", "sysvipc(7)", "messages", "70", config=small),
+        hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
+        hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
+        hoard("memory-pipes", "pipe(7)", "pipe-buffers", "64", "{settle}", config=small),
+        hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
         hoard("descriptors", "getrlimit(2)", "descriptors", "5000"),
