@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -63,42 +64,45 @@ SKIPPED = (
 )
 
 
-def needs(command: list[str], what: str, package: str) -> None:
-    """Runs what installs `what`; SystemExit with the command when that does not work."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def needs(script: str, what: str, package: str) -> str:
+    """What the script prints that installs `what`; SystemExit with the command when that does not work."""
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{what} is missing: apt-get install {package}\n{done.stderr.strip()}")
+        raise SystemExit(f"{what} is missing (Debian, x86_64): apt-get install {package}\n{done.stderr.strip()}")
+    return done.stdout
 
 
 def qemu() -> str:
     """The path of qemu, installed if need be and allowed."""
-    name = "qemu-system-x86_64"
+    name, package = "qemu-system-x86_64", "qemu-system-x86"
     if shutil.which(name) is None:
-        needs(["apt-get", "install", "-y", "--no-install-recommends", "qemu-system-x86"], name, "qemu-system-x86")
+        needs(f"apt-get update && apt-get install -y --no-install-recommends {package}", name, package)
     found = shutil.which(name)
     assert found is not None
     return found
 
 
 def kernel() -> Path:
-    """Debian's cloud kernel, fetched once into the cache with the modules that tests need. No root is needed."""
+    """Debian's cloud kernel, fetched once into the cache with the modules that tests need.
+
+    Root is needed for none of it, but to renew apt's lists when they are missing or too old.
+    """
     found = sorted(CACHE.glob("boot/vmlinuz-*"))
     if not found or not modules():
         CACHE.mkdir(parents=True, exist_ok=True)
-        lines = subprocess.run(
-            ["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True, check=False
-        ).stdout
-        names = [word for word in lines.split() if word.startswith("linux-image-")]
-        if not names:
-            raise SystemExit("no package linux-image-cloud-amd64 is known: apt-get update (Debian only)")
-        parts = " ".join(["./boot", "--wildcards", *(f"'*/{name}.ko*'" for name in MODULES)])
-        fetch = f"cd {CACHE} && apt-get download {names[-1]} && dpkg --fsys-tarfile {names[-1]}_*.deb | tar -x {parts}"
-        needs(["sh", "-c", fetch], "the kernel", names[-1])
+        fetch = f"""
+cd {CACHE}
+find_name() {{ apt-cache depends linux-image-cloud-amd64 | grep -o 'linux-image-[0-9].*'; }}
+name=$(find_name) && apt-get download $name || {{ apt-get update >&2; name=$(find_name); apt-get download $name; }}
+dpkg --fsys-tarfile $name_*.deb | tar -x ./boot --wildcards {" ".join(f"'*/{name}.ko*'" for name in MODULES)}
+"""
+        needs(fetch.replace("$name_", "${name}_"), "Debian's cloud kernel", "linux-image-cloud-amd64")
         found = sorted(CACHE.glob("boot/vmlinuz-*"))
     return found[-1]
 
 
 def modules() -> list[Path]:
+    """Of MODULES, those in the cache."""
     return [path for name in MODULES for path in CACHE.rglob(f"{name}.ko*")]
 
 
@@ -114,8 +118,7 @@ def probes() -> Path:
     programs[landlock] = [landlock, *landlock.read_text().split("*/")[0].split()[2:]]
     for source, parts in programs.items():
         command = [*compile_, str(folder / source.stem), *map(str, parts)]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-            raise SystemExit(f"{source.name} does not compile: apt-get install gcc libc6-dev")
+        needs(f"cd {ROOT} && {shlex.join(command)}", f"a compiler for {source.name}", "gcc libc6-dev")
     return folder
 
 

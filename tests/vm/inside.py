@@ -43,6 +43,7 @@ def set_up() -> None:
             if ctypes.CDLL(None, use_errno=True).syscall(FINIT_MODULE, file.fileno(), b"", 0) != 0:
                 print(f"{module}: {os.strerror(ctypes.get_errno())}")
     Path("/proc/sys/kernel/perf_event_paranoid").write_text("1")
+    Path("/proc/sys/vm/nr_hugepages").write_text("8")
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (1 << 16, 1 << 16))
     os.environ["SANDPOOL_PROBES"] = PROBES
