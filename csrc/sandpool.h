@@ -2,6 +2,7 @@
 #ifndef SANDPOOL_H
 #define SANDPOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

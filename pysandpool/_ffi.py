@@ -84,7 +84,7 @@ def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
     if code == lib.SP_E_CREATE:
         return _create_error(error)
     if code == lib.SP_E_NOT_FOUND:
-        return CommandNotFoundError(error.err, command or _detail(error))
+        return CommandNotFoundError(error.err, command or text_of(error.detail))
     if code == lib.SP_E_EXEC:
         return _exec_error(error, command)
     if code == lib.SP_E_FORKED:
@@ -100,12 +100,12 @@ def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
 
 
 def _create_error(error: Any) -> SandboxCreateError:
-    stage = _stage(error)
-    return SandboxCreateError(stage, error.err, hint_for(stage, error.err), _detail(error))
+    stage = stage_name(error.stage)
+    return SandboxCreateError(stage, error.err, hint_for(stage, error.err), text_of(error.detail))
 
 
 def _exec_error(error: Any, command: str) -> SandboxError:
-    stage, detail = _stage(error), _detail(error)
+    stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
     return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage)
 
@@ -115,9 +115,11 @@ def _forked_error(pool: Any) -> PoolStateError:
     return PoolStateError(f"the pool belongs to process {owner}, this is its child {os.getpid()}", owner)
 
 
-def _stage(error: Any) -> str:
-    return bytes(ffi.string(lib.sp_stage_name(error.stage))).decode("ascii")
+def stage_name(stage: int) -> str:
+    """The word of an `enum sp_stage`."""
+    return bytes(ffi.string(lib.sp_stage_name(stage))).decode("ascii")
 
 
-def _detail(error: Any) -> str:
-    return bytes(ffi.string(error.detail)).decode("utf-8", "replace")
+def text_of(chars: Any) -> str:
+    """A `char[]` of C, which may hold a path of any bytes."""
+    return bytes(ffi.string(chars)).decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import itertools
 import os
 import sys
 import weakref
@@ -19,11 +20,13 @@ from pysandpool._encode import Environment, encode_command
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
 from pysandpool._hints import hint_for
+from pysandpool._log import log
 
 _MIB = 1024 * 1024
 _SCRATCH_INODES = 16_384
 _CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
 _EXIT_CLOSE_NS = 5_000_000_000
+_numbers = itertools.count(1)
 
 
 class PoolLimits(NamedTuple):
@@ -57,10 +60,21 @@ class PoolLimits(NamedTuple):
 class PoolCore:
     """One open C pool, freed when neither a pool nor a lease refers to this object any more."""
 
-    __slots__ = ("__weakref__", "closed", "environment", "freed", "hot", "max_output_bytes", "ptr", "timeout_ns")
+    __slots__ = (
+        "__weakref__",
+        "closed",
+        "environment",
+        "freed",
+        "hot",
+        "max_output_bytes",
+        "number",
+        "ptr",
+        "timeout_ns",
+    )
 
-    def __init__(self, ptr: Any, config: SandboxConfig, environment: Environment) -> None:
+    def __init__(self, ptr: Any, config: SandboxConfig, environment: Environment, number: int) -> None:
         self.ptr = ptr
+        self.number = number
         self.hot = as_hot(ptr)
         self.closed = False
         # For leases that are finalized after this object: in a cycle of garbage any order is possible.
@@ -80,6 +94,7 @@ class PoolCore:
         """Ends leases and entries. A second call, or one in a forked child, changes nothing."""
         self.closed = True
         lib.sp_pool_close(self.ptr, timeout_ns)
+        log.drain()
 
 
 _open_cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
@@ -89,6 +104,7 @@ _open_cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
 def _close_all() -> None:
     for core in list(_open_cores):
         core.close(_EXIT_CLOSE_NS)
+    log.finish()
 
 
 def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -> PoolCore:
@@ -209,7 +225,12 @@ def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
         },
     )
     error = new_error()
-    ptr = lib.sp_pool_open(launcher, options, error)
+    options.number = next(_numbers)
+    options.events = events = log.enter()
+    try:
+        ptr = lib.sp_pool_open(launcher, options, error)
+    finally:
+        log.leave(events)
     if ptr == ffi.NULL:
         check(error.code or lib.SP_E_INVAL, error=error)
-    return PoolCore(ptr, config, environment)
+    return PoolCore(ptr, config, environment, options.number)

@@ -15,6 +15,7 @@ from pysandpool._errors import AcquireTimeoutError, PoolStateError
 from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
 from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
+from pysandpool._log import log
 from pysandpool._open import PoolCore, PoolLimits, open_core
 from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
 
@@ -108,6 +109,7 @@ class SandboxPool:
     def stats(self) -> PoolStats:
         """The counters, all of one moment. Raises `PoolStateError`."""
         self._require_open()
+        log.drain()
         return self._snapshot()
 
     def idle_len(self) -> int:
@@ -155,14 +157,17 @@ class SandboxPool:
         self.close()
 
     def __repr__(self) -> str:
+        name = f"SandboxPool pool={self._core.number}"
         if self._core.closed:
-            return "<SandboxPool closed>"
+            return f"<{name} closed>"
         try:
-            stats = self._snapshot()
+            now = self._snapshot()
         except PoolStateError as error:
-            return f"<SandboxPool unusable: {error}>"
-        sizes = f"min_size={self._pool_config.min_size} max_size={self._pool_config.max_size}"
-        return f"<SandboxPool open idle={stats.idle_count} in_use={stats.in_use_count} {sizes}>"
+            return f"<{name} unusable: {error}>"
+        doing = f"recycling={now.recycling_count} starting={now.starting_count} waiting={now.waiting_count}"
+        found = f"hits={now.hit_count} misses={now.miss_count}"
+        zygote = lib.sp_pool_zygote_pid(self._core.ptr)
+        return f"<{name} idle={now.idle_count} in_use={now.in_use_count} {doing} {found} zygote={zygote}>"
 
     def _snapshot(self) -> PoolStats:
         found = hot_ffi.new("sp_stats *")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import gc
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Call, OpenPool, assert_balanced, use, wait_until
+from conftest import Call, OpenPool, assert_balanced, run_script, use, wait_until, zygote_of
 from fake import FakeLauncher
 
 from pysandpool import AcquireTimeoutError, PooledSandbox, PoolStats, SandboxCreateError, SandboxLostError, SandboxPool
@@ -45,10 +46,34 @@ def test_repr_shows_the_state(open_pool: OpenPool) -> None:
     pool = open_pool(warm=2, max_size=3)
     with pool.acquire() as lease:
         assert str(lease.pid) in repr(lease)
-        assert "idle=1" in repr(pool)
-        assert "in_use=1" in repr(pool)
+        now = "idle=1 in_use=1 recycling=0 starting=0 waiting=0 hits=1 misses=0"
+        assert re.fullmatch(rf"<SandboxPool pool=\d+ {now} zygote=\d+>", repr(pool))
     pool.close()
-    assert "closed" in repr(pool)
+    assert re.fullmatch(r"<SandboxPool pool=\d+ closed>", repr(pool))
+
+
+def test_repr_names_the_zygote(real_pool: OpenPool) -> None:
+    pool = real_pool(warm=1)
+    with pool.acquire() as lease:
+        assert f"zygote={zygote_of(lease)}>" in repr(pool)
+
+
+REPR_IN_A_CHILD = """
+import os
+from fake import FakeLauncher
+with FakeLauncher() as launcher, launcher.open(warm=1) as pool:
+    child = os.fork()
+    if child == 0:
+        print(os.getppid(), os.getpid(), repr(pool), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_repr_in_a_forked_child() -> None:
+    done = run_script(REPR_IN_A_CHILD)
+    parent, child, text = done.stdout.strip().split(" ", 2)
+    assert text.endswith(f"unusable: the pool belongs to process {parent}, this is its child {child}>"), done
 
 
 class Load:

@@ -22,6 +22,7 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 UNDER_POOL = (
     *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
     *("host/ledger.h", "host/watch.h", "host/fork_mark.h", "host/histogram.h", "host/back_off.h"),
+    "host/events.h",
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
@@ -36,6 +37,7 @@ MAY_INCLUDE = {
     "host/ring.*": ("host/ring.h",),
     "host/ledger.*": ("host/ledger.h",),
     "host/histogram.*": ("sandpool.h",),
+    "host/events.*": ("sandpool.h", "common/*", "host/events.h"),
     "host/watch*": ("common/*", "host/watch.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/pool*": POOL,

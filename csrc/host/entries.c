@@ -103,7 +103,7 @@ void sp_pool_give_recycling_back(sp_pool *pool) {
         if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
             if (full) {
                 pool->surplus++;
-                sp_pool_evicted(pool, SP_EVICT_CAPACITY);
+                sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
             }
             return;
         }
@@ -111,7 +111,7 @@ void sp_pool_give_recycling_back(sp_pool *pool) {
 }
 
 static void bury_evicted(sp_pool *pool, uint32_t index, unsigned reason) {
-    sp_pool_evicted(pool, reason);
+    sp_pool_evicted(pool, reason, pool->slots[index].session);
     sp_pool_bury(pool, pool->slots[index].session);
     sp_pool_free_slot(pool, index);
 }

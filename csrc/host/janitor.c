@@ -54,7 +54,7 @@ static void recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
     if (pool->surplus != 0) {
         pool->surplus--; /* counted as evicted already */
     } else {
-        sp_pool_evicted(pool, reason);
+        sp_pool_evicted(pool, reason, NULL);
         if (!sp_tickets_hand_failure(pool)) {
             sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
         }
@@ -109,9 +109,9 @@ static void conclude(struct janitor *j, struct tended *t, struct sp_session *ses
     t->phase = UNUSED;
 }
 
-static void birth_failed(struct janitor *j, struct tended *t) {
+static void birth_failed(struct janitor *j, struct tended *t, const sp_error *error) {
     pthread_mutex_lock(&j->pool->lock);
-    j->pool->create_errors++;
+    sp_pool_create_failed(j->pool, error);
     pthread_mutex_unlock(&j->pool->lock);
     j->refill_after = sp_now() + sp_back_off(&j->back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
     conclude(j, t, NULL);
@@ -169,7 +169,7 @@ static void attend_birth(struct janitor *j, struct tended *t) {
     if (rc == SP_AGAIN) {
         attend_again(j, t);
     } else if (rc != 0) {
-        birth_failed(j, t);
+        birth_failed(j, t, &error);
     } else {
         j->back_off.delay = 0;
         if (t->check) {
@@ -187,11 +187,12 @@ static void begin_birth(struct janitor *j, struct tended *t) {
     sp_error error;
     t->phase = BORN;
     if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
-        birth_failed(j, t);
+        birth_failed(j, t, &error);
     } else if (t->birth.not_before == 0 &&
                sp_watch_add(&j->pool->watch, t->birth.session->control, key_of(j, t)) != 0) {
         sp_birth_abandon(&t->birth);
-        birth_failed(j, t);
+        (void)sp_error_set(&error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "watch");
+        birth_failed(j, t, &error);
     }
 }
 

@@ -77,7 +77,9 @@ static struct sp_session *leave_slot(struct sp_job *job, uint64_t drop, uint64_t
         own = job->session;
     } else if (job->claimed) {
         slot->job = NULL;
-        if (job->tally != NULL) {
+        if (job->tally == &pool->lost) {
+            sp_pool_lost(pool, job->session);
+        } else if (job->tally != NULL) {
             ++*job->tally;
         }
         if ((add & SP_SLOT_LOST) != 0) {
@@ -120,7 +122,7 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
     }
     if (rc != 0) {
         pthread_mutex_lock(&pool->lock);
-        pool->create_errors++;
+        sp_pool_create_failed(pool, error);
         pthread_mutex_unlock(&pool->lock);
         return rc;
     }
@@ -134,7 +136,7 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
         (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
         pool->created++;
         sp_pool_took(pool, SP_LATENCY_CREATE, birth.took);
-        sp_pool_evicted(pool, SP_EVICT_REPLACED);
+        sp_pool_evicted(pool, SP_EVICT_REPLACED, dead);
     }
     pthread_mutex_unlock(&pool->lock);
     sp_session_end(dead);

@@ -92,7 +92,7 @@ int64_t sp_acquire(sp_pool *pool) {
 static void give_back_full(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
-    sp_pool_evicted(pool, SP_EVICT_CAPACITY);
+    sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
     uint32_t oldest = sp_ring_claim_oldest(&pool->ring);
     if (oldest != SP_RING_EMPTY) { /* close() may have drained the ring */
         sp_pool_bury(pool, pool->slots[oldest].session);
@@ -136,7 +136,7 @@ static void retire(sp_pool *pool, uint32_t index) {
         } else if (sp_pool_evict_oldest(pool)) {
             ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE)) {
-            sp_pool_evicted(pool, SP_EVICT_CAPACITY);
+            sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
             sp_pool_free_slot(pool, index);
             return;
         }

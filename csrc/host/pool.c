@@ -41,7 +41,9 @@ static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     pthread_mutex_lock(&pool->lock);
     pool->starting--;
     sp_pool_tell_settled(pool);
-    pool->create_errors += rc != 0;
+    if (rc != 0) {
+        sp_pool_create_failed(pool, error);
+    }
     int inserted = 0;
     if (rc == 0) {
         sp_pool_took(pool, SP_LATENCY_CREATE, birth->took);
@@ -71,7 +73,7 @@ static int begin_birth(sp_pool *pool, struct warm_window *w, sp_error *error) {
     } else {
         pthread_mutex_lock(&pool->lock);
         pool->starting--;
-        pool->create_errors++;
+        sp_pool_create_failed(pool, error);
         pthread_mutex_unlock(&pool->lock);
     }
     return rc;
@@ -185,6 +187,10 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
     init_locks(pool);
     sp_launcher_enter(launcher);
     pool->launcher = launcher;
+    if (options->events != NULL) { /* the caller may tell, so that it is not over */
+        sp_events_ref(options->events);
+        (void)sp_events_enter(options->events);
+    }
     pool->mine = sp_fork_mark_new();
     pool->slots = calloc(SP_COUNT_MAX, sizeof *pool->slots); /* untouched pages cost nothing */
     pool->links = calloc(SP_COUNT_MAX, sizeof *pool->links);
@@ -226,10 +232,10 @@ sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_
 /* ---- close ---- */
 
 /*
- * The lease at this slot, if any, ends now. A concurrent return of the unused lease may win: it sees the closed ledger,
- * and buries the entry itself.
+ * The lease at this slot, if any, ends now; true if there was one. A concurrent return of the unused lease may win: it
+ * sees the closed ledger, and buries the entry itself.
  */
-static void end_lease(sp_pool *pool, struct sp_slot *slot) {
+static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
     uint64_t word = atomic_load(&slot->word);
     while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED) {
         if (atomic_compare_exchange_weak(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
@@ -239,8 +245,10 @@ static void end_lease(sp_pool *pool, struct sp_slot *slot) {
                 sp_pool_bury(pool, slot->session);
             }
             slot->session = NULL;
+            return true;
         }
     }
+    return false;
 }
 
 /* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */
@@ -268,8 +276,12 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
         pool->stopping = true;
         first = true;
         sp_tickets_close(pool);
+        uint64_t ended = 0;
         for (uint32_t i = 0; i < pool->fresh; i++) {
-            end_lease(pool, &pool->slots[i]);
+            ended += end_lease(pool, &pool->slots[i]);
+        }
+        if (ended != 0) {
+            sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_LEASES_KILLED, .count = ended});
         }
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
@@ -307,6 +319,9 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
     pool->closed = true;
     pthread_cond_broadcast(&pool->ended);
     pthread_mutex_unlock(&pool->lock);
+    if (pool->options.events != NULL) {
+        sp_events_leave(pool->options.events);
+    }
     return SP_OK;
 }
 
@@ -326,11 +341,15 @@ void sp_pool_free(sp_pool *pool) {
         (void)sp_pool_close(pool, SP_CREATE_TIMEOUT_NS);
     } else {
         sp_launcher_leave(pool->launcher, sp_now());
+        if (pool->options.events != NULL) {
+            sp_events_leave(pool->options.events);
+        }
     }
     end_stragglers(pool);
     sp_launcher_unref(pool->launcher);
     sp_watch_close(&pool->watch);
     sp_fork_mark_free(pool->mine);
+    sp_events_unref(pool->options.events);
     pthread_cond_destroy(&pool->slot_free);
     pthread_cond_destroy(&pool->ended);
     pthread_cond_destroy(&pool->settled);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "host/events.h"
 #include "host/histogram.h"
 #include "host/launch.h"
 #include "host/ledger.h"
@@ -145,8 +146,14 @@ bool sp_pool_wants_refill(const sp_pool *pool);
 void sp_pool_tell_settled(sp_pool *pool);
 
 /* ---- stats.c ---- */
-/* An entry has left the pool: the one place where that is counted. Under the lock. */
-void sp_pool_evicted(sp_pool *pool, unsigned reason);
+/* An entry has left the pool: the one place where that is counted. `session` may be NULL. Under the lock. */
+void sp_pool_evicted(sp_pool *pool, unsigned reason, const struct sp_session *session);
+/* A creation has failed. Under the lock, as the next. */
+void sp_pool_create_failed(sp_pool *pool, const sp_error *error);
+/* A sandbox has died with a command's outcome unknown. */
+void sp_pool_lost(sp_pool *pool, const struct sp_session *session);
+/* Tells whoever listens; the pool's name is filled in. Any thread, with or without the lock. */
+void sp_pool_tell(sp_pool *pool, sp_event event);
 
 /* Something of the kind SP_LATENCY_* took `ns`. Under the lock. */
 void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns);

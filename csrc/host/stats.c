@@ -3,11 +3,46 @@
 
 #include "host/pool.h"
 
-void sp_pool_evicted(sp_pool *pool, unsigned reason) { pool->evictions[reason]++; }
+void sp_pool_tell(sp_pool *pool, sp_event event) {
+    if (pool->options.events != NULL) {
+        event.pool = pool->options.number;
+        sp_events_tell(pool->options.events, &event);
+    }
+}
+
+static bool is_closed(sp_pool *pool) { return sp_ledger_closed(atomic_load(&pool->ledger)); }
+
+void sp_pool_evicted(sp_pool *pool, unsigned reason, const struct sp_session *session) {
+    pool->evictions[reason]++;
+    if (!is_closed(pool)) {
+        sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_EVICTED,
+                                      .reason = reason,
+                                      .pid = session != NULL ? session->pid : 0,
+                                      .count = 1});
+    }
+}
+
+/* What fails because the pool is being closed is no trouble. */
+void sp_pool_create_failed(sp_pool *pool, const sp_error *error) {
+    pool->create_errors++;
+    if (!is_closed(pool)) {
+        sp_event event = {
+            .kind = SP_EVENT_CREATE_FAILED, .reason = (uint32_t)error->stage, .err = error->err, .count = 1};
+        memcpy(event.detail, error->detail, sizeof event.detail);
+        sp_pool_tell(pool, event);
+    }
+}
+
+void sp_pool_lost(sp_pool *pool, const struct sp_session *session) {
+    pool->lost++;
+    sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_LOST, .pid = session->pid, .count = 1});
+}
 
 void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&pool->latencies[kind], ns); }
 
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
+
+int64_t sp_pool_zygote_pid(sp_pool *pool) { return sp_launcher_pid(pool->launcher); }
 
 int sp_snapshot(sp_pool *pool, sp_stats *stats) {
     if (!sp_pool_is_mine(pool)) {

@@ -253,7 +253,9 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
         return adopt(pool, ticket);
     }
     pthread_mutex_lock(&pool->lock);
-    pool->create_errors += rc < 0;
+    if (rc < 0) {
+        sp_pool_create_failed(pool, error);
+    }
     roll_back(pool, ticket);
     closed = sp_ledger_closed(atomic_load(&pool->ledger));
     pthread_mutex_unlock(&pool->lock);

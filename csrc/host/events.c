@@ -1,0 +1,132 @@
+#include "host/events.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "common/packet.h"
+
+/* Kinds of trouble at a time, over all pools of the process. */
+#define PLACES 64
+
+struct sp_events {
+    atomic_int refs;
+    pthread_mutex_t lock; /* a leaf: nothing else is locked under it */
+    pthread_cond_t changed;
+    uint32_t tellers;    /* 0: it is over */
+    int64_t quiet_until; /* the reader has just been given some: more are gathered until then */
+    uint32_t n;
+    uint64_t dropped;
+    sp_event waiting[PLACES]; /* in the order in which they began */
+};
+
+sp_events *sp_events_new(void) {
+    sp_events *events = calloc(1, sizeof *events);
+    if (events != NULL) {
+        pthread_condattr_t attr;
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&events->changed, &attr);
+        pthread_condattr_destroy(&attr);
+        pthread_mutex_init(&events->lock, NULL);
+        events->refs = 1;
+        events->tellers = 1;
+    }
+    return events;
+}
+
+void sp_events_ref(sp_events *events) {
+    if (events != NULL) {
+        /* relaxed: whoever gives us the queue holds a reference already */
+        atomic_fetch_add_explicit(&events->refs, 1, memory_order_relaxed);
+    }
+}
+
+void sp_events_unref(sp_events *events) {
+    /* acq_rel: what others did with it comes before its end, which is by the last of them */
+    if (events != NULL && atomic_fetch_sub_explicit(&events->refs, 1, memory_order_acq_rel) == 1) {
+        pthread_cond_destroy(&events->changed);
+        pthread_mutex_destroy(&events->lock);
+        free(events);
+    }
+}
+
+bool sp_events_enter(sp_events *events) {
+    pthread_mutex_lock(&events->lock);
+    bool goes_on = events->tellers != 0;
+    events->tellers += goes_on;
+    pthread_mutex_unlock(&events->lock);
+    return goes_on;
+}
+
+void sp_events_leave(sp_events *events) {
+    pthread_mutex_lock(&events->lock);
+    if (--events->tellers == 0) {
+        pthread_cond_broadcast(&events->changed);
+    }
+    pthread_mutex_unlock(&events->lock);
+}
+
+static bool is_same(const sp_event *a, const sp_event *b) {
+    return a->pool == b->pool && a->kind == b->kind && a->reason == b->reason && a->err == b->err;
+}
+
+void sp_events_tell(sp_events *events, const sp_event *event) {
+    pthread_mutex_lock(&events->lock);
+    uint32_t i = 0;
+    while (i < events->n && !is_same(&events->waiting[i], event)) {
+        i++;
+    }
+    if (i < events->n) {
+        events->waiting[i].count += event->count;
+    } else if (i < PLACES) {
+        events->waiting[events->n++] = *event;
+    } else {
+        events->dropped += event->count;
+    }
+    if (events->n == 1) { /* later ones find it awake, or gathering */
+        pthread_cond_signal(&events->changed);
+    }
+    pthread_mutex_unlock(&events->lock);
+}
+
+/* Under the lock. */
+static void wait_until(sp_events *events, int64_t time) {
+    if (time == SP_NEVER) {
+        pthread_cond_wait(&events->changed, &events->lock);
+    } else {
+        const struct timespec at = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+        pthread_cond_timedwait(&events->changed, &events->lock, &at);
+    }
+}
+
+static bool is_empty(const sp_events *events) { return events->n == 0 && events->dropped == 0; }
+
+/* The oldest ones; what found no place comes when there is room for it. Under the lock. */
+static int take_some(sp_events *events, sp_event *out, int n) {
+    uint32_t taken = 0;
+    for (; taken < events->n && taken < (uint32_t)n; taken++) {
+        out[taken] = events->waiting[taken];
+    }
+    events->n -= taken;
+    for (uint32_t i = 0; i < events->n; i++) {
+        events->waiting[i] = events->waiting[taken + i];
+    }
+    if (events->dropped != 0 && taken < (uint32_t)n) {
+        out[taken++] = (sp_event){.kind = SP_EVENT_DROPPED, .count = events->dropped};
+        events->dropped = 0;
+    }
+    return (int)taken;
+}
+
+int sp_events_take(sp_events *events, sp_event *out, int n, int64_t pause_ns) {
+    pthread_mutex_lock(&events->lock);
+    while (pause_ns >= 0 && events->tellers != 0 && (is_empty(events) || sp_now() < events->quiet_until)) {
+        wait_until(events, is_empty(events) ? SP_NEVER : events->quiet_until);
+    }
+    int taken = take_some(events, out, n);
+    events->quiet_until = sp_now() + pause_ns;
+    pthread_mutex_unlock(&events->lock);
+    return taken;
+}

@@ -1,0 +1,175 @@
+"""`logging` under "pysandpool": what the C side tells of, logged by one daemon thread while a pool is open.
+
+C puts events in a bounded queue and never waits for Python; the thread sleeps in C until there is one. It is there
+from the first pool that is opened to the last one that is closed, and a forked child starts its own. So a line comes
+when the thing happens, no caller's thread ever takes a lock of `logging`, and a handler may use the pool.
+
+Each record has the attributes `event`, `reason`, `pool` (the number in `repr(pool)`), `count`, `pid` and `errno`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import threading
+import traceback
+import types
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from pysandpool._errors import SandboxCreateError
+from pysandpool._ffi import ffi, lib, stage_name, text_of
+from pysandpool._hints import hint_for
+from pysandpool._stats import Evictions
+
+_logger = logging.getLogger("pysandpool")
+_logger.addHandler(logging.NullHandler())
+
+_BATCH = 64
+_PAUSE_NS = 1_000_000_000
+_FLUSH_SECONDS = 1.0
+_REASONS = tuple(field.name for field in fields(Evictions))
+_REASON_LEVELS = {
+    "age": logging.DEBUG,
+    "capacity": logging.DEBUG,
+    "failed_recycle": logging.INFO,
+    "zygote_lost": logging.INFO,
+}
+
+
+class _Reader:
+    """One queue, and the thread that empties it; `thread` is None where none can be had."""
+
+    def __init__(self) -> None:
+        events = lib.sp_events_new()
+        if events == ffi.NULL:
+            raise MemoryError("the host process is out of memory")
+        self.events = ffi.gc(events, lib.sp_events_unref)
+        try:
+            self.thread = _start(self.events)
+        except BaseException:  # interrupted: the thread may run, and shall find the end
+            lib.sp_events_leave(self.events)
+            raise
+
+
+class Log:
+    """The queue that pools tell, made and ended as they come and go."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts afresh: in a forked child, which has neither the thread nor what it was told."""
+        # Reentrant: garbage collection inside may open a pool.
+        self._lock = threading.RLock()
+        self._reader: _Reader | None = None
+
+    def enter(self) -> Any:
+        """The `sp_events *` for a pool about to be opened; `leave` it when it is, or could not be."""
+        with self._lock:
+            if self._reader is None or not lib.sp_events_enter(self._reader.events):
+                self._reader = _Reader()
+            return self._reader.events
+
+    def leave(self, events: Any) -> None:
+        lib.sp_events_leave(events)
+
+    def drain(self) -> None:
+        """Logs what was told, where no thread does."""
+        reader = self._reader
+        if reader is not None and reader.thread is None:
+            _log_all(reader.events, -1)
+
+    def finish(self) -> None:
+        """At exit, after the pools were closed: what they told last is logged, unless a handler hangs."""
+        reader = self._reader
+        if reader is not None and reader.thread is not None:
+            reader.thread.join(_FLUSH_SECONDS)
+        self.drain()
+
+
+def _start(events: Any) -> threading.Thread | None:
+    # Where threads are greenlets (gevent, eventlet), one that sleeps in C would stop all the others.
+    if not isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
+        return None
+    thread = threading.Thread(target=_run, args=(events,), name="pysandpool-log", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads, or the interpreter is on its way out
+        return None
+    return thread
+
+
+def _run(events: Any) -> None:
+    # The host's signals are for its own threads.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _log_all(events, _PAUSE_NS)
+
+
+def _log_all(events: Any, pause_ns: int) -> None:
+    """Until the queue is over, or with a pause < 0 empty."""
+    found = ffi.new("sp_event[]", _BATCH)
+    while True:
+        count = lib.sp_events_take(events, found, _BATCH, pause_ns)
+        if count == 0:
+            return
+        for number in range(count):
+            try:
+                _log(found[number])
+            except BaseException:  # noqa: BLE001  # a handler's own; the next event may fare better
+                _complain()
+
+
+def _complain() -> None:
+    """As `logging` does when a handler fails inside its own `handle`."""
+    if logging.raiseExceptions:
+        with suppress(Exception):
+            traceback.print_exc()
+
+
+def _log(event: Any) -> None:
+    level, word, reason, text = _described(event)
+    if _logger.isEnabledFor(level):
+        times = f" ({event.count} times)" if event.count > 1 else ""
+        about = {
+            "event": word,
+            "reason": reason,
+            "pool": event.pool,
+            "count": event.count,
+            "pid": event.pid or None,
+            "errno": event.err or None,
+        }
+        _logger.log(level, "%s%s", text, times, extra=about)
+
+
+def _described(event: Any) -> tuple[int, str, str | None, str]:
+    """Level, event, reason and text."""
+    pool, kind = f"pool {event.pool}", event.kind
+    which = f" with pid {event.pid}" if event.pid else ""
+    if kind == lib.SP_EVENT_EVICTED:
+        reason = _REASONS[event.reason]
+        level = _REASON_LEVELS.get(reason, logging.WARNING)
+        return level, "evicted", reason, f"{pool} evicted a sandbox{which}: {reason.replace('_', ' ')}"
+    if kind == lib.SP_EVENT_CREATE_FAILED:
+        stage = stage_name(event.reason)
+        error = SandboxCreateError(stage, event.err, hint_for(stage, event.err), text_of(event.detail))
+        return logging.WARNING, "create_failed", stage, f"{pool} {error}"
+    if kind == lib.SP_EVENT_LOST:
+        return (
+            logging.WARNING,
+            "lost",
+            None,
+            f"{pool} lost a sandbox{which} while a command ran; its outcome is unknown",
+        )
+    if kind == lib.SP_EVENT_LEASES_KILLED:
+        return logging.WARNING, "leases_killed", None, f"{pool} was closed with leases still out, which were killed"
+    if kind == lib.SP_EVENT_ZYGOTE_RESTARTED:
+        return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another"
+    return logging.WARNING, "dropped", None, "events were dropped: more kinds of trouble at a time than are kept apart"
+
+
+log = Log()
+os.register_at_fork(after_in_child=log.forget)
