@@ -167,7 +167,7 @@ def _described(event: Any) -> tuple[int, str, str | None, str]:
     if kind == lib.SP_EVENT_LEASES_KILLED:
         return logging.WARNING, "leases_killed", None, f"{pool} was closed with leases still out, which were killed"
     if kind == lib.SP_EVENT_ZYGOTE_RESTARTED:
-        return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another"
+        return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another{which}"
     return logging.WARNING, "dropped", None, "events were dropped: more kinds of trouble at a time than are kept apart"
 
 

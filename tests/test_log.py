@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Call, OpenPool, run_script, thread_count, use, wait_idle, wait_until
+from conftest import Call, OpenPool, run_script, thread_count, use, wait_idle, wait_until, zygote_of
 from fake import FakeLauncher
 
 from pysandpool import SandboxCreateError, SandboxLostError, SandboxPool
@@ -351,3 +351,19 @@ def test_signals_do_not_come_to_the_thread(open_pool: OpenPool, readers: Readers
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM):
         wait_until(lambda number=number: blocked() >> (number - 1) & 1, f"{number} is blocked")  # type: ignore[misc]
+
+
+def test_zygote_restart(real_pool: OpenPool, records: Records) -> None:
+    pool = real_pool(min_size=2)
+    with pool.acquire() as lease:
+        zygote = zygote_of(lease)
+    os.kill(zygote, signal.SIGKILL)
+    record = records.wait("zygote_restarted")
+    assert (record.levelno, record.count) == (logging.WARNING, 1)
+    assert record.pid not in (None, zygote)
+    assert f"started another with pid {record.pid}" in record.getMessage()
+    assert f"zygote={record.pid}>" in repr(pool)
+    records.wait("evicted")
+    assert {line.reason for line in records.of("evicted")} == {"zygote_lost"}
+    evictions = pool.stats().evictions
+    assert evictions.zygote_lost == evictions.total > 0

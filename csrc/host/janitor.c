@@ -45,6 +45,7 @@ struct janitor {
     int64_t died_young;        /* when the last one did */
     int64_t refill_after;      /* refills wait until then; recycling does not, somebody may wait for it */
     int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
+    uint64_t restarts;         /* of the launcher's process, those that were told */
 };
 
 /* ---- outcomes; under the lock ---- */
@@ -274,6 +275,11 @@ static void mind_death(struct janitor *j, int64_t ready_at) {
     }
 }
 
+static unsigned cause_of_death(const struct sp_session *session) {
+    const struct sp_launch_ops *ops = session->launcher->ops;
+    return ops->gone != NULL && ops->gone(session) ? SP_EVICT_ZYGOTE_LOST : SP_EVICT_DEATH;
+}
+
 /* A sandbox has died by itself. Idle: evicted. Leased: marked, so that an unused one's return does not make it idle. */
 static void note_death(struct janitor *j, uint32_t index) {
     sp_pool *pool = j->pool;
@@ -286,7 +292,7 @@ static void note_death(struct janitor *j, uint32_t index) {
         dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
     }
     int64_t ready_at = atomic_load(&slot->ready_at);
-    if (dead && sp_pool_evict_one(pool, index, SP_EVICT_DEATH)) {
+    if (dead && sp_pool_evict_one(pool, index, cause_of_death(slot->session))) {
         mind_death(j, ready_at);
     } else if (dead) {
         word = atomic_load(&slot->word);
@@ -366,6 +372,17 @@ static void tend(struct janitor *j) {
     j->tend_after = more ? sp_now() + TEND_NS : SP_NEVER;
 }
 
+/* Another zygote has made a sandbox. Whoever asked for it: each pool of the launcher tells. */
+static void tell_restarts(struct janitor *j) {
+    uint64_t restarts = atomic_load(&j->pool->launcher->restarts);
+    if (restarts != j->restarts) {
+        sp_pool_tell(j->pool, (sp_event){.kind = SP_EVENT_ZYGOTE_RESTARTED,
+                                         .pid = sp_launcher_pid(j->pool->launcher),
+                                         .count = restarts - j->restarts});
+        j->restarts = restarts;
+    }
+}
+
 static bool must_stop(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     bool stop = pool->stopping;
@@ -391,6 +408,7 @@ void *sp_janitor_main(void *arg) {
         end_buried(j.pool);
         begin_births(&j);
         tend(&j);
+        tell_restarts(&j);
         uint64_t keys[32];
         unsigned n = sp_watch_wait(&j.pool->watch, keys, sizeof keys / sizeof keys[0], next_wake(&j));
         for (unsigned i = 0; i < n; i++) {
