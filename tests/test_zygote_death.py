@@ -68,7 +68,7 @@ def test_idle_entries_are_replaced(real_pool: OpenPool) -> None:
     for _ in range(3):
         run_echo(pool)
     stats = pool.stats()
-    assert stats.evict_count >= 3
+    assert stats.evict_count >= 2, "the lease, if its death was noticed before its return, was recycled instead"
     assert stats.zygote_restart_count == 1
     assert_balanced(stats)
     with pool.acquire() as lease:
