@@ -143,6 +143,29 @@ static void messages(char **args) {
     count("MiB in messages", n / MIB, wanted / MIB);
 }
 
+/* Every other byte is a lock of its own, some 200 bytes of the kernel's memory. */
+static void locks(char **args) {
+    char name[4096];
+    long wanted = atol(args[1]);
+    long n = 0;
+    raise_descriptors();
+    for (long file = 0; n < wanted; file++) {
+        snprintf(name, sizeof name, "%s/locks-%ld", args[0], file);
+        int fd = open(name, O_CREAT | O_RDWR, 0600);
+        (void)unlink(name);
+        for (long i = 0; i < 100 && fd != -1; i++) {
+            struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 2 * i, .l_len = 1};
+            fd = fcntl(fd, F_SETLK, &lock) == 0 ? fd : -1;
+            n += fd != -1;
+        }
+        if (fd == -1) {
+            break;
+        }
+    }
+    settle(args[2]);
+    count("locks", n, wanted);
+}
+
 static void disk(char **args) {
     char name[4096];
     long wanted = atol(args[1]);
@@ -263,6 +286,6 @@ static void flood(char **args) {
 }
 
 PROBES({"processes", processes}, {"memory", memory}, {"memfd", shared_memory}, {"socket-buffers", socket_buffers},
-       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"disk", disk}, {"inodes", inodes},
+       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"locks", locks}, {"disk", disk}, {"inodes", inodes},
        {"descriptors", descriptors}, {"locked", locked}, {"signals", signals}, {"fill-signals", fill_signals},
        {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})

@@ -199,12 +199,23 @@ def _limits() -> list[Attack]:
         return Attack(name, "limits", source, "hoard", args, **more)
 
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
+    cgroup = "memory without a cgroup is partial: only memory.max counts what the kernel keeps for a tenant"
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
         hoard("memory", "CWE-400", "memory", "100", config=small),
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
         hoard("memory-pipes", "pipe(7)", "pipe-buffers", "64", "{settle}", config=small),
+        hoard(
+            "memory-locks",
+            "fcntl(2)",
+            "locks",
+            "{scratch}",
+            "100000",
+            "500",
+            config={"memory_limit_mb": 16},
+            hole=cgroup,
+        ),
         hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
