@@ -29,6 +29,7 @@ from pysandpool._errors import (
     SandpoolError,
     UnsupportedPlatformError,
 )
+from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
 from pysandpool._pool import SandboxPool
 from pysandpool._result import SandboxResult
@@ -43,6 +44,7 @@ __all__ = [
     "Histogram",
     "InvalidPoolConfigError",
     "InvalidSandboxConfigError",
+    "IsolationReport",
     "Latencies",
     "NamespaceDegradation",
     "PoolBenchmarkResult",

@@ -11,6 +11,7 @@ from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute import run_command
 from pysandpool._ffi import check, hot, lib
 from pysandpool._fields import Duration
+from pysandpool._isolation import IsolationReport, isolation_of
 from pysandpool._open import PoolCore
 from pysandpool._result import SandboxResult
 
@@ -85,6 +86,11 @@ class PooledSandbox:
     def pid(self) -> int:
         """The host's pid of the sandbox's init. Raises `SandboxReleasedError` or `PoolStateError`."""
         return check(lib.sp_lease_pid(self._core.ptr, self._live_handle()), self._core.ptr)
+
+    @property
+    def isolation(self) -> IsolationReport:
+        """What was proved of this sandbox before its first command. Raises as `pid` does, `SandboxLostError` too."""
+        return isolation_of(self._core.ptr, self._live_handle(), self._core.config)
 
     def __enter__(self) -> Self:
         return self

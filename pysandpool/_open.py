@@ -63,6 +63,7 @@ class PoolCore:
     __slots__ = (
         "__weakref__",
         "closed",
+        "config",
         "environment",
         "freed",
         "hot",
@@ -79,6 +80,7 @@ class PoolCore:
         self.closed = False
         # For leases that are finalized after this object: in a cycle of garbage any order is possible.
         self.freed = False
+        self.config = config
         self.environment = environment
         self.timeout_ns = to_nanoseconds(config.timeout_secs)
         self.max_output_bytes = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
@@ -199,6 +201,7 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),
             "cpu_quota_us": config.cpu_quota_us or 0,
             "cpu_period_us": config.cpu_period_us,
+            "allow_degradation": _may_degrade(config),
         },
     )
     return options, keep

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pysandpool._config import SandboxConfig
 from pysandpool._encode import Environ, Word
 from pysandpool._fields import Duration
+from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
 from pysandpool._pool import lease_slowly
@@ -52,6 +53,11 @@ class Sandbox:
     def pid(self) -> int:
         """The host's pid of the sandbox's init. Raises `SandboxReleasedError` once it was destroyed."""
         return self._lease.pid
+
+    @property
+    def isolation(self) -> IsolationReport:
+        """As `PooledSandbox.isolation`."""
+        return self._lease.isolation
 
     @property
     def destroyed(self) -> bool:

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "common/fact.h"
 #include "common/stage.h"
 
 /* A cursor over one record's bytes. Reading out of range sets `bad` and yields 0; the caller looks once, at the end. */
@@ -137,6 +138,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_READY:
         put(&w, record->u.ready.landlock_abi, 4);
+        put(&w, record->u.ready.facts, 4);
         break;
     case SP_REC_EXEC:
         put_exec(&w, &record->u.exec);
@@ -176,6 +178,7 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         break;
     case SP_REC_READY:
         record->u.ready.landlock_abi = get32(&r, 1024);
+        record->u.ready.facts = get32(&r, SP_FACT_ALL);
         break;
     case SP_REC_EXEC:
         get_exec(&r, &record->u.exec);

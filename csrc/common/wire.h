@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 1
+#define SP_WIRE_VERSION 2
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -55,7 +55,8 @@ enum sp_record_type {
 #define SP_CONFIG_ROOTFS 8u        /* the payload's first string is the path of a directory tree to be the root */
 #define SP_CONFIG_NET_LOOPBACK 16u /* lo is up in the sandbox's own network namespace */
 #define SP_CONFIG_CGROUP 32u       /* each CREATE brings the cgroup that the sandbox is born in */
-#define SP_CONFIG_FLAGS 63u
+#define SP_CONFIG_DEGRADE 64u      /* what the kernel refuses is left out where a sandbox is of use without it */
+#define SP_CONFIG_FLAGS 127u
 
 struct sp_rec_config {
     uint32_t flags;
@@ -72,7 +73,8 @@ struct sp_rec_config {
 };
 
 struct sp_rec_ready {
-    uint32_t landlock_abi;
+    uint32_t landlock_abi; /* enforced; 0: none */
+    uint32_t facts;        /* SP_FACT_*: proved */
 };
 
 #define SP_EXEC_HAS_STDIN 1u

@@ -46,7 +46,9 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
         if (!birth->ready && packet->sender > 0) {
             birth->ready = true;
             birth->session->pid = packet->sender;
-            return 0;
+            birth->session->isolation.facts = packet->record.u.ready.facts;
+            birth->session->isolation.landlock_abi = packet->record.u.ready.landlock_abi;
+            return sp_isolation_check(birth->session->launcher->demanded, &birth->session->isolation, error);
         }
         break;
     case SP_REC_FAILED:

@@ -45,6 +45,8 @@ int64_t sp_cgroup_take(struct sp_cgroups *cgroups, int *fd);
 void sp_cgroup_kill(struct sp_cgroups *cgroups, uint32_t number);
 /* Its sandbox is over: tend() removes it when it is empty. */
 void sp_cgroup_leave(struct sp_cgroups *cgroups, uint32_t number);
+/* Whether the process is in it. */
+bool sp_cgroup_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
 /* 0 or -errno. */
 int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
 

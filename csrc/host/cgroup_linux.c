@@ -71,7 +71,7 @@ static const struct {
 static bool has_word(const char *list, const char *word) {
     size_t len = strlen(word);
     for (const char *at = list; (at = strstr(at, word)) != NULL; at += len) {
-        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\n' || at[len] == '\0')) {
+        if ((at == list || at[-1] == ' ' || at[-1] == '\n') && (at[len] == ' ' || at[len] == '\n' || at[len] == '\0')) {
             return true;
         }
     }
@@ -111,15 +111,29 @@ static int give_to_zygote(int dir, const char *procs) {
     return fchownat(dir, procs, UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0) == 0 ? 0 : -errno;
 }
 
-static int set_number(const struct sp_cgroups *c, uint32_t number, const char *file, uint64_t value) {
+/* What the kernel has made of it; its numbers end with a newline. */
+static int confirm(const struct sp_cgroups *c, uint32_t number, const char *file, const char *wanted) {
     char name[64];
+    char text[64];
+    size_t len = strlen(wanted);
+    int rc = read_at(c->dir, name_of(name, number, file), text, sizeof text);
+    bool same = strncmp(text, wanted, len) == 0 && text[len] == '\n';
+    return rc != 0 ? rc : same ? 0 : -EPROTO;
+}
+
+static int write_and_confirm(const struct sp_cgroups *c, uint32_t number, const char *file, const char *text) {
+    char name[64];
+    int rc = write_at(c->dir, name_of(name, number, file), text);
+    return rc != 0 ? rc : confirm(c, number, file, text);
+}
+
+static int set_number(const struct sp_cgroups *c, uint32_t number, const char *file, uint64_t value) {
     char text[32];
     (void)snprintf(text, sizeof text, "%llu", (unsigned long long)value);
-    return write_at(c->dir, name_of(name, number, file), text);
+    return write_and_confirm(c, number, file, text);
 }
 
 static int set_limits(const struct sp_cgroups *c, uint32_t number) {
-    char name[64];
     char text[64];
     int rc = 0;
     if ((c->enforced & SP_CGROUP_MEMORY) != 0) {
@@ -134,7 +148,7 @@ static int set_limits(const struct sp_cgroups *c, uint32_t number) {
     if (rc == 0 && (c->enforced & SP_CGROUP_CPU) != 0) {
         (void)snprintf(text, sizeof text, "%llu %llu", (unsigned long long)c->limits.cpu_quota_us,
                        (unsigned long long)c->limits.cpu_period_us);
-        rc = write_at(c->dir, name_of(name, number, "cpu.max"), text);
+        rc = write_and_confirm(c, number, "cpu.max", text);
     }
     return rc;
 }
@@ -189,6 +203,14 @@ void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
         c->dying[c->n_dying++] = number;
     }
     pthread_mutex_unlock(&c->lock);
+}
+
+bool sp_cgroup_holds(const struct sp_cgroups *c, uint32_t number, pid_t pid) {
+    char name[64];
+    char procs[256];
+    char wanted[32];
+    (void)snprintf(wanted, sizeof wanted, "%d", (int)pid);
+    return read_at(c->dir, name_of(name, number, "cgroup.procs"), procs, sizeof procs) == 0 && has_word(procs, wanted);
 }
 
 static uint64_t find_number(const char *text, const char *name) {

@@ -29,6 +29,7 @@ struct sp_session {
     int control;              /* socket to init, or to what stands for it */
     int pidfd;                /* readable once the sandbox is dead */
     pid_t pid;                /* init's pid as the host sees it */
+    sp_isolation isolation;   /* proved at its birth; never changed after it */
     uint32_t last_id;         /* of the last EXEC sent */
     bool open;                /* it has not been answered by FAILED or EXITED yet */
     uint32_t cgroup;          /* its number there; 0: none */
@@ -87,6 +88,7 @@ struct sp_launcher {
     const struct sp_launch_ops *ops;
     atomic_int refs;
     atomic_int pools;
+    uint32_t demanded;         /* SP_FACT_*: without them no sandbox is handed out */
     _Atomic uint64_t restarts; /* processes that took the place of a dead one, and made a sandbox */
 };
 
@@ -111,6 +113,11 @@ int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error
 /* A SEQPACKET pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
  */
 int sp_control_pair(int pair[2]);
+
+/* ---- isolation.c: `by_cgroup`: the limits that a cgroup enforces, SP_CGROUP_* ---- */
+uint32_t sp_facts_demanded(const sp_sandbox_options *options, uint32_t by_cgroup);
+/* 0, or SP_E_CREATE with the first fact that is missing in *error. */
+int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error);
 
 /* NULL on ENOMEM. */
 struct sp_session *sp_session_new(sp_launcher *launcher);

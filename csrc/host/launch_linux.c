@@ -185,6 +185,19 @@ static void settle(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_unlock(&l->lock);
 }
 
+/* Its limits were read back when the directory was made; what is left is that the sandbox is in it. */
+static int confirm_cgroup(struct sp_session *session, sp_error *error) {
+    const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
+    if (session->cgroup == 0) {
+        return 0;
+    }
+    if (!sp_cgroup_holds(l->cgroups, session->cgroup, session->pid)) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
+    }
+    session->isolation.cgroup = sp_cgroups_enforced(l->cgroups);
+    return 0;
+}
+
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
     struct sp_zygote *z = session->zygote;
@@ -197,6 +210,9 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
         if (!atomic_load_explicit(&z->settled, memory_order_relaxed)) {
             settle((struct linux_launcher *)launcher, z);
         }
+        rc = confirm_cgroup(session, error);
+    }
+    if (rc == 0) {
         (void)usage(session, &session->usage); /* what was used before the first command is not its own */
     }
     return rc;
@@ -313,6 +329,7 @@ static int start(struct linux_launcher *l, const sp_sandbox_options *o, sp_error
     if (o->cgroup_dir != NULL && l->cgroups == NULL) {
         return SP_E_CREATE;
     }
+    l->base.demanded = sp_facts_demanded(o, l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0);
     int rc = sp_zygote_order_make(&l->order, o, l->cgroups);
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");

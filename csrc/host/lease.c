@@ -212,18 +212,38 @@ int sp_idle_len(sp_pool *pool) {
     return (int)(sp_ledger_idle(ledger) + sp_ledger_recycling(ledger));
 }
 
-int64_t sp_lease_pid(sp_pool *pool, int64_t handle) {
+/* The lease's session, under the lock; NULL with the reason in *code. */
+static struct sp_session *find_session(sp_pool *pool, int64_t handle, int *code) {
     uint64_t word;
+    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
+    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
+    *code = closed ? SP_E_CLOSED : slot == NULL ? SP_E_RELEASED : SP_E_LOST;
+    return slot != NULL && !closed ? slot->session : NULL;
+}
+
+int64_t sp_lease_pid(sp_pool *pool, int64_t handle) {
+    int code;
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
     }
     pthread_mutex_lock(&pool->lock);
-    bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
-    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
-    int64_t pid = closed ? SP_E_CLOSED : slot == NULL ? SP_E_RELEASED : SP_E_LOST;
-    if (slot != NULL && !closed && slot->session != NULL) {
-        pid = slot->session->pid;
-    }
+    const struct sp_session *session = find_session(pool, handle, &code);
+    int64_t pid = session != NULL ? session->pid : code;
     pthread_mutex_unlock(&pool->lock);
     return pid;
+}
+
+int sp_lease_isolation(sp_pool *pool, int64_t handle, sp_isolation *isolation) {
+    int code;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    pthread_mutex_lock(&pool->lock);
+    const struct sp_session *session = find_session(pool, handle, &code);
+    if (session != NULL) {
+        *isolation = session->isolation;
+        code = SP_OK;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return code;
 }

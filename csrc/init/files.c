@@ -12,8 +12,8 @@
 #include "common/fd.h"
 #include "init/plan.h"
 
-int sp_write_file(const char *path, const char *text) {
-    sp_auto_fd int fd = open(path, O_WRONLY | O_CLOEXEC);
+static int write_at(int dir, const char *path, const char *text) {
+    sp_auto_fd int fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
     if (fd == -1) {
         return -errno;
     }
@@ -22,21 +22,23 @@ int sp_write_file(const char *path, const char *text) {
     return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }
 
-static int write_map(const char *path, uint64_t outside) {
+int sp_write_file(const char *path, const char *text) { return write_at(AT_FDCWD, path, text); }
+
+static int write_map(const char *name, uint64_t outside) {
     char text[64];
     const char *end = text + sizeof text;
     char *at = sp_append_number(text, end, SP_INSIDE_ID);
     at = sp_append(at, end, " ");
     at = sp_append_number(at, end, outside);
     at = sp_append(at, end, " 1\n");
-    return at != NULL ? sp_write_file(path, text) : -EOVERFLOW;
+    return at != NULL ? write_at(SP_PROC_FD, name, text) : -EOVERFLOW;
 }
 
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid) {
     /* The kernel accepts an unprivileged gid map only after setgroups has been given up. */
-    int rc = sp_write_file("/proc/self/setgroups", "deny");
-    rc = rc != 0 ? rc : write_map("/proc/self/uid_map", outside_uid);
-    return rc != 0 ? rc : write_map("/proc/self/gid_map", outside_gid);
+    int rc = write_at(SP_PROC_FD, "self/setgroups", "deny");
+    rc = rc != 0 ? rc : write_map("self/uid_map", outside_uid);
+    return rc != 0 ? rc : write_map("self/gid_map", outside_gid);
 }
 
 int sp_make_dirs(char *path, mode_t mode) {

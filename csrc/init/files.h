@@ -7,7 +7,7 @@
 
 /* Writes the whole text to an existing file with one write(2), as the kernel's /proc files want it. 0 or -errno. */
 int sp_write_file(const char *path, const char *text);
-/* Writes /proc/self/{setgroups,uid_map,gid_map} so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. */
+/* Writes this process's setgroups, uid_map and gid_map so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. */
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid);
 /* mkdir -p: all of `path`, which is changed while it works and restored. Existing directories are fine. */
 int sp_make_dirs(char *path, mode_t mode);

@@ -1,5 +1,3 @@
-#define SP_CONTROL_FD 3
-
 #include "init/init.h"
 
 #include <errno.h>
@@ -17,13 +15,16 @@
 #include "init/confine.h"
 #include "init/files.h"
 #include "init/mounts.h"
+#include "init/prove.h"
 
-/* Of what the zygote had open, only 0-2 (/dev/null) and the control socket stay, at a known number. */
+#define SP_CONTROL_FD 3
+
+/* Of what the zygote had open, only 0-2 (/dev/null), the control socket and the way to /proc stay. */
 static int keep_only_control(int control, struct sp_rec_failed *why) {
     if (control != SP_CONTROL_FD && dup3(control, SP_CONTROL_FD, O_CLOEXEC) == -1) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "control socket");
     }
-    if (syscall(SYS_close_range, SP_CONTROL_FD + 1, ~0u, 0) != 0) {
+    if (syscall(SYS_close_range, SP_PROC_FD + 1, ~0u, 0) != 0) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "close_range");
     }
     return 0;
@@ -88,11 +89,18 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
         control = SP_CONTROL_FD;
         rc = enter_sandbox(plan, &why);
     }
+    struct sp_proof proof = {.status = -1};
+    if (rc == 0) {
+        sp_prove_place(plan, &proof);
+    }
     rc = rc != 0 ? rc : sp_confine(plan, &ready.u.ready.landlock_abi, &why);
     if (rc != 0) {
         sp_packet_fail(control, 0, &why);
         _exit(1);
     }
+    sp_prove_confinement(plan, ready.u.ready.landlock_abi, &proof);
+    ready.u.ready.facts = proof.facts;
+    (void)close(SP_PROC_FD); /* it shows another pid namespace */
     await_signals();
     if (sp_packet_send(control, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
         sp_init_serve(plan, control);

@@ -1,6 +1,6 @@
 /*
  * What every sandbox of one zygote is made of. The zygote fills it once from CONFIG; each init reads its inherited
- * copy. Nothing here is written after the first clone.
+ * copy. Nothing here is written after the first clone, but for what the rehearsal tells.
  */
 #ifndef SANDPOOL_INIT_PLAN_H
 #define SANDPOOL_INIT_PLAN_H
@@ -20,6 +20,14 @@
 #define SP_CLOSED_FILE "/dev/pts/none"  /* covers a file; nobody may open it */
 
 #define SP_BINDS_MAX 4096
+
+/*
+ * A directory /proc in which "self" is whoever asks: the host's, then the template's. Zygote and init reach their own
+ * files by it, whatever is mounted at /proc. init closes it before READY.
+ */
+#define SP_PROC_FD 4
+
+#define SP_NAMESPACES 7 /* user, pid, mnt, ipc, uts, cgroup, net: see prove.c */
 
 struct sp_plan_filter {
     const struct sock_filter *insns;
@@ -44,6 +52,11 @@ struct sp_plan {
     unsigned n_capabilities;    /* that this kernel knows */
     bool has_staged;
     uint32_t masks; /* of mask.h */
+    /* What a sandbox's own must differ from, or go beyond: see prove.h. */
+    uint64_t host_namespaces[SP_NAMESPACES];
+    uint64_t zygote_namespaces[SP_NAMESPACES];
+    unsigned zygote_filters;
+    uint32_t rehearsed; /* SP_FACT_*; 0: there was no rehearsal yet */
     struct sp_plan_filter template_filter, init_filter, exec_filter;
 };
 

@@ -9,7 +9,20 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/confine.h"
+#include "init/prove.h"
 #include "zygote/zygote.h"
+
+/* The template's /proc takes this one's place once it is there. */
+static int open_proc(const char *path, struct sp_rec_failed *why) {
+    int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (proc == -1 || (proc != SP_PROC_FD && dup3(proc, SP_PROC_FD, O_CLOEXEC) == -1)) {
+        return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, path);
+    }
+    if (proc != SP_PROC_FD) {
+        close(proc);
+    }
+    return 0;
+}
 
 /* 0-2 become /dev/null, so that no later descriptor can take their numbers; everything above the socket is closed. */
 static int close_inherited(struct sp_rec_failed *why) {
@@ -26,7 +39,7 @@ static int close_inherited(struct sp_rec_failed *why) {
         close(null);
     }
     (void)fcntl(SP_ZYGOTE_SOCKET, F_SETFD, FD_CLOEXEC);
-    return 0;
+    return open_proc("/proc", why);
 }
 
 /* The host's session keyring would come along over the clones, its keys' names for every tenant to read. */
@@ -65,12 +78,16 @@ int main(void) {
     struct sp_rec_failed why;
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
+    sp_namespaces_of_self(plan.host_namespaces);
     rc = rc != 0 ? rc : sp_zygote_take_binds(&plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &plan, &why);
     leave_keyring();
     plan.n_capabilities = count_capabilities();
     rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
+    rc = rc != 0 ? rc : open_proc("/proc", &why);
+    sp_namespaces_of_self(plan.zygote_namespaces);
     rc = rc != 0 ? rc : confine_self(&plan, &why);
+    plan.zygote_filters = sp_filters_of_self();
     if (rc != 0) {
         sp_packet_fail(sock, 0, &why);
         return 1;

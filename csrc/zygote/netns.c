@@ -27,7 +27,7 @@ static int new_netns(bool loopback) {
     if (rc != 0) {
         return rc;
     }
-    int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    int fd = openat(SP_PROC_FD, "self/ns/net", O_RDONLY | O_CLOEXEC);
     return fd != -1 ? fd : -errno;
 }
 

@@ -62,6 +62,6 @@ void sp_netns_return(struct sp_netns_stash *stash, int fd);
  * serve.c: answers CREATE and reaps, until the host's socket closes or the host ends. Its end alone closes nothing when
  * children that it forked hold the same descriptors.
  */
-void sp_zygote_serve(int sock, int host, const struct sp_plan *plan);
+void sp_zygote_serve(int sock, int host, struct sp_plan *plan);
 
 #endif

@@ -88,6 +88,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len
 #define sp_lease_pid windowed_lease_pid
+#define sp_lease_isolation windowed_lease_isolation
 #include "host/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #define sp_tickets_grant windowed_tickets_grant

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "common/fact.h"
 #include "common/stage.h"
 
 #define HEADER 8
@@ -86,6 +87,7 @@ static void random_record(enum sp_record_type type, struct sp_record *record) {
         break;
     case SP_REC_READY:
         record->u.ready.landlock_abi = between32(0, 1024);
+        record->u.ready.facts = between32(0, SP_FACT_ALL);
         break;
     case SP_REC_EXEC:
         random_exec(&record->u.exec);
@@ -138,7 +140,7 @@ static void every_type_survives_a_round_trip(void) {
 /* A mistake made alike in both directions survives a round trip, not this. */
 static void bytes_are_little_endian_and_in_order(void) {
     static const uint8_t wanted[SP_RECORD_SIZE] = {
-        'P',         'O', 'O', 'L', 1, 0, SP_REC_EXITED,
+        'P',         'O', 'O', 'L', 2, 0, SP_REC_EXITED,
         0, /* magic, version, type */
         4,           3,   2,   1,   0, 7, 0,
         0, /* id, status */
@@ -238,6 +240,7 @@ static const struct field fields[] = {
     {SP_REC_CONFIG, 52, 8, 0, INT64_MAX},
     {SP_REC_CONFIG, 60, 8, 0, INT64_MAX},
     {SP_REC_READY, 8, 4, 0, 1024},
+    {SP_REC_READY, 12, 4, 0, SP_FACT_ALL},
     {SP_REC_EXEC, 8, 4, 0, UINT32_MAX},
     {SP_REC_EXEC, 12, 4, 0, SP_EXEC_FLAGS},
     {SP_REC_EXEC, 16, 4, 1, SP_PAYLOAD_MAX - 1}, /* the cwd's NUL is in the payload, too */

@@ -1,0 +1,59 @@
+/* What must have been proved before a sandbox is handed out. */
+#include <errno.h>
+
+#include "common/fact.h"
+#include "host/launch.h"
+
+static const char *const words[] = {
+#define X(name, text) text,
+    SP_FACTS(X)
+#undef X
+};
+
+const char *sp_fact_name(int fact) {
+    static const char *const names[] = {
+#define X(name, text) #name,
+        SP_FACTS(X)
+#undef X
+    };
+    return fact >= 0 && fact < SP_FACT_COUNT ? names[fact] : "unknown";
+}
+
+/* No sandbox is without these, whatever may be left out. */
+#define ALWAYS                                                                                                        \
+    (SP_FACT_USER_NS | SP_FACT_PID_NS | SP_FACT_MOUNT_NS | SP_FACT_IPC_NS | SP_FACT_ID_MAP | SP_FACT_ROOT_READ_ONLY | \
+     SP_FACT_ROOT_FLAGS | SP_FACT_SCRATCH | SP_FACT_NO_CAPS | SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS |           \
+     SP_FACT_FILTERED | SP_FACT_CALL_DENIED | SP_FACT_LIMITS)
+/* Nor without these, unless it may be degraded. */
+#define DISPENSABLE (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC)
+
+static uint32_t demanded_of_network(const sp_sandbox_options *o) {
+    if (o->network == SP_NET_HOST) {
+        return 0;
+    }
+    /* Without a network namespace of its own only what can make no inet socket is out of the host's network. */
+    bool no_inet = o->network == SP_NET_NONE && o->seccomp_profile == SP_SECCOMP_ESSENTIAL;
+    if (!no_inet) {
+        return SP_FACT_NET_NS | SP_FACT_NO_LINK;
+    }
+    return SP_FACT_NO_INET | (o->allow_degradation != 0 && o->allow_unix_sockets == 0 ? 0 : SP_FACT_NET_NS);
+}
+
+uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
+    uint32_t demanded = ALWAYS | demanded_of_network(o) | (o->allow_degradation != 0 ? 0 : DISPENSABLE);
+    if (o->memory_bytes != 0 && (by_cgroup & SP_CGROUP_MEMORY) == 0) {
+        demanded |= SP_FACT_LIMIT_DATA;
+    }
+    return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
+}
+
+int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error) {
+    /* A kernel without Landlock is no failure; one that has it and lets an open pass is. */
+    demanded |= proved->landlock_abi != 0 ? SP_FACT_LANDLOCK_DENIES : 0;
+    for (unsigned fact = 0; fact < SP_FACT_COUNT; fact++) {
+        if ((demanded & ~proved->facts & 1u << fact) != 0) {
+            return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, words[fact]);
+        }
+    }
+    return 0;
+}

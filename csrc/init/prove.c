@@ -1,0 +1,231 @@
+#include "init/prove.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fact.h"
+#include "common/fd.h"
+#include "init/files.h"
+
+/* Bit n of the facts is namespace n: fact.h lists them first, in this order. */
+static const char *const namespaces[SP_NAMESPACES] = {
+    "self/ns/user", "self/ns/pid", "self/ns/mnt", "self/ns/ipc", "self/ns/uts", "self/ns/cgroup", "self/ns/net",
+};
+
+static void tell(struct sp_proof *proof, uint32_t fact, bool is_so) { proof->facts |= is_so ? fact : 0; }
+
+void sp_namespaces_of_self(uint64_t inodes[SP_NAMESPACES]) {
+    for (int i = 0; i < SP_NAMESPACES; i++) {
+        struct stat st;
+        inodes[i] = fstatat(SP_PROC_FD, namespaces[i], &st, 0) == 0 ? st.st_ino : 0;
+    }
+}
+
+/* Both were alive when it was made, so that a number that is neither's is a namespace of its own. */
+static void prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
+    uint64_t own[SP_NAMESPACES];
+    sp_namespaces_of_self(own);
+    for (unsigned i = 0; i < SP_NAMESPACES; i++) {
+        /* The zygote is in the network namespace that it last gave to a sandbox. */
+        bool as_zygote = (1u << i) != SP_FACT_NET_NS && own[i] == plan->zygote_namespaces[i];
+        tell(proof, 1u << i, own[i] != 0 && own[i] != plan->host_namespaces[i] && !as_zygote);
+    }
+}
+
+/* The text of a small file, from its beginning; "" when it cannot be read. */
+static void read_all(int fd, char *text, size_t size) {
+    ssize_t n = fd != -1 ? pread(fd, text, size - 1, 0) : -1;
+    text[n > 0 ? n : 0] = '\0';
+}
+
+/* "<inside> <outside> <count>", and no second line. */
+static bool is_identity(const char *map) {
+    char *end;
+    unsigned long inside = strtoul(map, &end, 10);
+    unsigned long outside = strtoul(end, &end, 10);
+    unsigned long count = strtoul(end, &end, 10);
+    return inside == SP_INSIDE_ID && outside == SP_INSIDE_ID && count == 1 && strcmp(end, "\n") == 0;
+}
+
+static bool maps_one_id(const char *name) {
+    char map[128];
+    sp_auto_fd int fd = openat(SP_PROC_FD, name, O_RDONLY | O_CLOEXEC);
+    read_all(fd, map, sizeof map);
+    return is_identity(map);
+}
+
+/* One that it shares with nobody calls it 1. */
+static bool has_own_proc(void) {
+    char self[8];
+    ssize_t n = readlink("/proc/self", self, sizeof self);
+    return n == 1 && self[0] == '1';
+}
+
+void sp_prove_place(const struct sp_plan *plan, struct sp_proof *proof) {
+    if (plan->rehearsed != 0) {
+        return;
+    }
+    prove_namespaces(plan, proof);
+    tell(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map"));
+    tell(proof, SP_FACT_OWN_PROC, has_own_proc() && getpid() == 1);
+    proof->status = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
+}
+
+/* What stands behind "\n<name>:\t" in a status file; "" when it is not there. */
+static const char *field_of(const char *status, const char *name) {
+    const char *at = strstr(status, name);
+    return at != NULL ? at + strlen(name) : "";
+}
+
+static bool has_no_capabilities(const char *status) {
+    static const char *const sets[] = {"\nCapInh:\t", "\nCapPrm:\t", "\nCapEff:\t", "\nCapBnd:\t", "\nCapAmb:\t"};
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (strncmp(field_of(status, sets[i]), "0000000000000000\n", 17) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static unsigned filters_in(const char *status) {
+    return (unsigned)strtoul(field_of(status, "\nSeccomp_filters:\t"), NULL, 10);
+}
+
+unsigned sp_filters_of_self(void) {
+    char status[4096];
+    sp_auto_fd int fd = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
+    read_all(fd, status, sizeof status);
+    return filters_in(status);
+}
+
+static void prove_by_status(const struct sp_plan *plan, struct sp_proof *proof) {
+    char status[4096];
+    read_all(proof->status, status, sizeof status);
+    sp_fd_close(&proof->status);
+    tell(proof, SP_FACT_NO_CAPS, has_no_capabilities(status));
+    /* The zygote has the large filter, on top of what the host may have been given by its container; init one more. */
+    tell(proof, SP_FACT_FILTERED,
+         strncmp(field_of(status, "\nSeccomp:\t"), "2\n", 2) == 0 && filters_in(status) > plan->zygote_filters);
+}
+
+/*
+ * One call per filter, with arguments that the kernel itself would refuse for another reason: so it is the filter that
+ * answers, and a filter that is not there does no harm. The second of each is for a configuration that opens the first.
+ */
+static bool denies_calls(void) {
+    bool by_template = (syscall(SYS_keyctl, -1L, 0, 0, 0, 0) == -1 && errno == EPERM) ||
+                       (syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0) == -1 && errno == EPERM);
+    bool by_init = (setns(-1, 0) == -1 && errno == EPERM) || (unshare(1) == -1 && errno == EPERM);
+    return by_template && by_init;
+}
+
+/* With inet sockets: there is lo at most, and it is up only when that was asked for. */
+static bool has_no_link(const struct sp_plan *plan, int sock) {
+    struct ifreq links[2];
+    struct ifconf up = {.ifc_len = sizeof links, .ifc_req = links};
+    struct ifreq lo = {.ifr_name = "lo"};
+    bool wanted = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
+    if (ioctl(sock, SIOCGIFFLAGS, &lo) != 0 || ioctl(sock, SIOCGIFCONF, &up) != 0) {
+        return false;
+    }
+    bool only_lo = up.ifc_len == 0 || (up.ifc_len == sizeof links[0] && strcmp(links[0].ifr_name, "lo") == 0);
+    return only_lo && ((lo.ifr_flags & IFF_UP) != 0) == wanted;
+}
+
+static void prove_network(const struct sp_plan *plan, struct sp_proof *proof) {
+    if ((plan->config.flags & SP_CONFIG_NET_HOST) != 0) {
+        return;
+    }
+    sp_auto_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    tell(proof, SP_FACT_NO_INET, sock == -1 && errno == EAFNOSUPPORT);
+    tell(proof, SP_FACT_NO_LINK, sock != -1 && has_no_link(plan, sock));
+}
+
+/* The template's mount flags are locked: they are those of every sandbox's root. */
+static void prove_mounts(const struct sp_plan *plan, struct sp_proof *proof) {
+    const uint64_t closed = ST_RDONLY | ST_NOSUID | ST_NODEV;
+    const uint64_t held_back = ST_NOSUID | ST_NODEV;
+    const uint64_t size = plan->config.scratch_bytes;
+    struct statfs root;
+    struct statfs tmp;
+    bool known = statfs("/", &root) == 0 && statfs("/tmp", &tmp) == 0;
+    tell(proof, SP_FACT_ROOT_FLAGS, known && ((uint64_t)root.f_flags & closed) == closed);
+    tell(proof, SP_FACT_SCRATCH,
+         known && ((uint64_t)tmp.f_flags & held_back) == held_back &&
+             (size == 0 || (uint64_t)tmp.f_blocks * (uint64_t)tmp.f_bsize <= size));
+}
+
+/* The mounts forbid writing to the root, and Landlock the one device that anybody may make: a whiteout. */
+static void prove_files(uint32_t landlock_abi, struct sp_proof *proof) {
+    sp_auto_fd int made = open("/written", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    tell(proof, SP_FACT_ROOT_READ_ONLY, made == -1 && errno == EROFS);
+    if (landlock_abi == 0) {
+        return;
+    }
+    int rc = mknod("/tmp/whiteout", S_IFCHR, 0);
+    tell(proof, SP_FACT_LANDLOCK_DENIES, rc == -1 && errno == EACCES);
+    if (rc == 0) {
+        (void)unlink("/tmp/whiteout");
+    }
+}
+
+static bool is_limited(int resource, uint64_t most) {
+    struct rlimit now;
+    return getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max <= most;
+}
+
+static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proof) {
+    uint64_t size = plan->config.scratch_bytes;
+    tell(proof, SP_FACT_LIMITS,
+         is_limited(RLIMIT_NOFILE, 4096) && is_limited(RLIMIT_CORE, 1) && is_limited(RLIMIT_MEMLOCK, 64 * 1024) &&
+             (size == 0 || is_limited(RLIMIT_FSIZE, size)));
+}
+
+static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
+    const struct sp_rec_config *c = &plan->config;
+    tell(proof, SP_FACT_LIMIT_DATA, c->memory_bytes != 0 && is_limited(RLIMIT_DATA, c->memory_bytes));
+    tell(proof, SP_FACT_LIMIT_NPROC, c->max_processes != 0 && is_limited(RLIMIT_NPROC, c->max_processes + 1));
+}
+
+static void prove_privileges(struct sp_proof *proof) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    bool known = syscall(SYS_capget, &header, sets) == 0;
+    tell(proof, SP_FACT_NO_PRIVILEGE, known && memcmp(sets, none, sizeof sets) == 0);
+    tell(proof, SP_FACT_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+}
+
+/* What costs little, or what a sandbox's own steps could miss: about 15 us. */
+#define OF_EACH                                                                                              \
+    (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | SP_FACT_NO_LINK | \
+     SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)
+
+void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, struct sp_proof *proof) {
+    prove_privileges(proof);
+    tell(proof, SP_FACT_CALL_DENIED, denies_calls());
+    prove_network(plan, proof);
+    prove_files(landlock_abi, proof);
+    prove_limits(plan, proof);
+    if (plan->rehearsed != 0) {
+        proof->facts |= plan->rehearsed & ~OF_EACH;
+        return;
+    }
+    prove_by_status(plan, proof);
+    prove_mounts(plan, proof);
+    prove_fixed_limits(plan, proof);
+}

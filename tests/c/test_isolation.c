@@ -1,0 +1,110 @@
+/* What must have been proved before a sandbox is handed out, and that a birth without it fails. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "check.h"
+#include "common/fact.h"
+#include "common/fd.h"
+#include "fake_pool.h"
+#include "host/launch.h"
+
+static const sp_sandbox_options plain = {.size = sizeof plain, .memory_bytes = 1 << 20, .max_processes = 4};
+
+static uint32_t demanded(sp_sandbox_options o, uint32_t by_cgroup) { return sp_facts_demanded(&o, by_cgroup); }
+
+static void test_demanded(void) {
+    sp_sandbox_options o = plain;
+    uint32_t all = demanded(o, 0);
+    CHECK(all == (SP_FACT_ALL & ~(uint32_t)(SP_FACT_LANDLOCK_DENIES | SP_FACT_NO_LINK)));
+    CHECK(demanded(o, SP_CGROUP_MEMORY) == (all & ~(uint32_t)SP_FACT_LIMIT_DATA));
+    o.memory_bytes = o.max_processes = 0;
+    CHECK(demanded(o, 0) == (all & ~(uint32_t)(SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)));
+}
+
+static void test_demanded_of_the_network(void) {
+    const uint32_t of_network = SP_FACT_NET_NS | SP_FACT_NO_INET | SP_FACT_NO_LINK;
+    sp_sandbox_options o = plain;
+    CHECK((demanded(o, 0) & of_network) == (SP_FACT_NET_NS | SP_FACT_NO_INET));
+    o.network = SP_NET_LOOPBACK;
+    CHECK((demanded(o, 0) & of_network) == (SP_FACT_NET_NS | SP_FACT_NO_LINK));
+    o.network = SP_NET_NONE;
+    o.seccomp_profile = SP_SECCOMP_NETWORK;
+    CHECK((demanded(o, 0) & of_network) == (SP_FACT_NET_NS | SP_FACT_NO_LINK));
+    o.network = SP_NET_HOST;
+    CHECK((demanded(o, 0) & of_network) == 0);
+}
+
+static void test_what_may_be_left_out(void) {
+    sp_sandbox_options o = plain;
+    uint32_t all = demanded(o, 0);
+    o.allow_degradation = 1;
+    CHECK((all & ~demanded(o, 0)) == (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC | SP_FACT_NET_NS));
+    /* With a socket that could be bound or connected, the host's network namespace is no place. */
+    o.allow_unix_sockets = 1;
+    CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
+    o.allow_unix_sockets = 0;
+    o.seccomp_profile = SP_SECCOMP_NETWORK;
+    CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
+}
+
+static void test_each_fact_counts(void) {
+    sp_error error;
+    for (int fact = 0; fact < SP_FACT_COUNT; fact++) {
+        sp_isolation proved = {.facts = SP_FACT_ALL & ~(1u << fact), .landlock_abi = 1};
+        bool of_landlock = 1 << fact == SP_FACT_LANDLOCK_DENIES;
+        CHECK(sp_isolation_check(SP_FACT_ALL & ~(1u << fact), &proved, &error) == (of_landlock ? SP_E_CREATE : 0));
+        CHECK(sp_isolation_check(1u << fact, &proved, &error) == SP_E_CREATE);
+        CHECK(error.stage == SP_STAGE_PROOF && error.err == ENOTSUP && error.detail[0] != '\0');
+        CHECK(strcmp(sp_fact_name(fact), "unknown") != 0);
+    }
+    CHECK(sp_isolation_check(0, &(sp_isolation){0}, &error) == 0);
+    CHECK(strcmp(sp_fact_name(SP_FACT_COUNT), "unknown") == 0 && strcmp(sp_fact_name(-1), "unknown") == 0);
+}
+
+/* A birth that demands `wanted`, of an init that says READY `times` times with `facts`. */
+static int bear(uint32_t wanted, uint32_t facts, int times, sp_error *error, sp_isolation *isolation) {
+    struct sp_launcher *launcher = sp_launcher_fake();
+    struct sp_birth birth = {.session = sp_session_new(launcher)};
+    int pair[2];
+    launcher->demanded = wanted;
+    CHECK(sp_control_pair(pair) == 0);
+    birth.session->control = pair[0];
+    struct sp_record ready = {.type = SP_REC_READY, .u.ready = {.facts = facts, .landlock_abi = 3}};
+    struct sp_record created = {.type = SP_REC_CREATED};
+    for (int i = 0; i < times; i++) {
+        CHECK(sp_packet_send(pair[1], &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0);
+    }
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CHECK(sp_packet_send(pair[1], &(struct sp_outgoing){.record = &created, .fds = &fd, .n_fds = 1}, SP_NEVER) == 0);
+    int rc = sp_birth_hear(launcher, &birth, error);
+    *isolation = birth.session->isolation;
+    sp_session_end(birth.session);
+    sp_launcher_unref(launcher);
+    sp_fd_close(&fd);
+    sp_fd_close(&pair[1]);
+    return rc;
+}
+
+static void test_births(void) {
+    const uint32_t enough = SP_FACT_USER_NS | SP_FACT_LANDLOCK_DENIES;
+    sp_isolation isolation;
+    sp_error error;
+    unsigned fds = count_fds();
+    CHECK(bear(SP_FACT_USER_NS, enough, 1, &error, &isolation) == 0);
+    CHECK(isolation.facts == enough && isolation.landlock_abi == 3 && isolation.cgroup == 0);
+    CHECK(bear(SP_FACT_PID_NS, enough, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
+    CHECK(bear(0, SP_FACT_USER_NS, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
+    CHECK(bear(0, enough, 2, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROTOCOL);
+    CHECK(count_fds() == fds);
+}
+
+int main(void) {
+    check_deadline(60);
+    RUN(test_demanded);
+    RUN(test_demanded_of_the_network);
+    RUN(test_what_may_be_left_out);
+    RUN(test_each_fact_counts);
+    RUN(test_births);
+    return check_report();
+}
