@@ -1,26 +1,34 @@
-"""Does it work here? Tries to create one sandbox, and says what is in the way if it cannot."""
+"""What a sandbox is worth here: makes one, and says what was proved of it, what is missing, and what brings that."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import platform
+import resource
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pysandpool._config import SandboxConfig
+from pysandpool import _hints
+from pysandpool._cgroup import CONTROLLERS, find_parent
+from pysandpool._config import NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
-from pysandpool._hints import SYSCTLS, in_container, read_sysctl
+from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
+from pysandpool._machine import NAMESPACES, SYSCTLS, in_container, masked_proc, read_sysctl, security_modules
 from pysandpool._sandbox import Sandbox
 
-_COMMAND = ("/bin/true",)
+_COMMAND = ("/bin/echo",)
+_FEW = 1000  # sandboxes; a machine that has room for so many is not to be told about
+_FDS_PER_SANDBOX = 2
 
 
-def _security_modules() -> str:
-    try:
-        return Path("/sys/kernel/security/lsm").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+@dataclass(frozen=True)
+class Missing:
+    """One thing that a sandbox does not have here, and the command or setting that brings it."""
+
+    what: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -28,17 +36,22 @@ class Diagnosis:
     """What was found; on a failure, where (`stage`), what (`errno`, `error`) and what would fix it (`hint`)."""
 
     works: bool
+    """with `FAIL_CLOSED`, the default"""
     error: str = ""
     stage: str | None = None
     errno: int | None = None
     hint: str = ""
+    isolation: IsolationReport | None = None
+    """of a sandbox that was made; where only `ALLOW_DEGRADATION` works, of that one"""
+    missing: tuple[Missing, ...] = ()
     kernel: str = field(default_factory=platform.release)
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
     uid: int = field(default_factory=os.geteuid)
     container: bool = field(default_factory=in_container)
     sysctls: dict[str, str | None] = field(default_factory=lambda: {name: read_sysctl(name) for name in SYSCTLS})
-    security_modules: str = field(default_factory=_security_modules)
+    security_modules: str = field(default_factory=security_modules)
+    masked_proc: tuple[str, ...] = field(default_factory=masked_proc)
 
     def lines(self) -> list[str]:
         """The same for people."""
@@ -47,23 +60,89 @@ class Diagnosis:
             f"python            {self.python}, uid {self.uid}{', in a container' if self.container else ''}",
             f"security modules  {self.security_modules or 'unknown'}",
         ]
-        found += [f"{name} = {'not there' if value is None else value}" for name, value in self.sysctls.items()]
+        found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
+        return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
+
+    def _verdict(self) -> Iterator[str]:
         if self.works:
-            return [*found, "a sandbox was created and ran /bin/true: works"]
-        found.append(f"does not work: {self.error}")
+            yield "a sandbox was created and ran a command: works"
+            return
+        yield f"does not work: {self.error}"
         if self.stage is not None:
             name = "unknown" if self.errno is None else errno.errorcode.get(self.errno, str(self.errno))
-            found.append(f"stage {self.stage}, errno {name}")
-        return [*found, f"hint: {self.hint}"] if self.hint else found
+            yield f"stage {self.stage}, errno {name}"
+        if self.hint:
+            yield f"hint: {self.hint}"
+        if self.isolation is not None:
+            yield "with NamespaceDegradation.ALLOW_DEGRADATION it works, with less:"
+
+    def _proved(self) -> Iterator[str]:
+        if self.isolation is not None:
+            for name, value in dataclasses.asdict(self.isolation).items():
+                if name != "seccomp_allow":
+                    yield f"  {name:<14}{value}"
+
+    def _what_is_missing(self) -> Iterator[str]:
+        for one in self.missing:
+            yield f"missing: {one.what}"
+            yield f"    fix: {one.fix}"
 
 
 def diagnose() -> Diagnosis:
-    """Creates a sandbox with the default configuration and runs /bin/true in it."""
+    """Creates a sandbox with the default configuration, runs a command in it, and looks at its report."""
     try:
-        with Sandbox(SandboxConfig()) as sandbox:
-            sandbox.execute(_COMMAND).check()
+        isolation = _try(NamespaceDegradation.FAIL_CLOSED)
     except SandboxCreateError as error:
-        return Diagnosis(False, str(error), error.stage, error.errno, error.hint)
-    except SandpoolError as error:
+        less = _with_less()
+        return Diagnosis(False, str(error), error.stage, error.errno, error.hint, less, tuple(_missing(less)))
+    except (SandpoolError, ValueError) as error:
         return Diagnosis(False, str(error))
-    return Diagnosis(True)
+    return Diagnosis(True, isolation=isolation, missing=tuple(_missing(isolation)))
+
+
+def _try(degradation: NamespaceDegradation) -> IsolationReport:
+    with Sandbox(SandboxConfig(namespace_degradation=degradation)) as sandbox:
+        sandbox.execute(_COMMAND).check()
+        return sandbox.isolation
+
+
+def _with_less() -> IsolationReport | None:
+    try:
+        return _try(NamespaceDegradation.ALLOW_DEGRADATION)
+    except SandpoolError:
+        return None
+
+
+def _missing(isolation: IsolationReport | None) -> Iterator[Missing]:
+    if isolation is not None:
+        yield from _missing_of_isolation(isolation)
+    if find_parent(set(CONTROLLERS)) is None:
+        yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.DELEGATE)
+    yield from _few()
+
+
+def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
+    if isolation.namespaces != FULL:
+        yield Missing("a uts or cgroup namespace of its own", _hints.hint_for("clone", errno.ENOSPC))
+    if isolation.mounts != FULL:
+        yield Missing("/proc inside: programs that look there fail", _hints.hint_for("mount_proc", errno.EPERM))
+    if isolation.network != FULL:
+        yield Missing("a network namespace of its own", _hints.hint_for("network_namespace", errno.ENOSPC))
+    if isolation.landlock == NONE:
+        yield Missing("Landlock, the second lock on files", _hints.hint_for("landlock", errno.EOPNOTSUPP))
+    if isolation.landlock == PARTIAL:
+        what = f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}): signals and abstract sockets scoped"
+        yield Missing(what, "a newer kernel: Linux 6.12 has it")
+
+
+def _few() -> Iterator[Missing]:
+    """Limits that few sandboxes fit in. Each one takes descriptors, a namespace of each kind and a few processes."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= files < 128 * _FDS_PER_SANDBOX:
+        what = f"room for more than {files // _FDS_PER_SANDBOX} sandboxes: RLIMIT_NOFILE is {files}"
+        yield Missing(what, _hints.hint_for("host_socket", errno.EMFILE))
+    for kind in NAMESPACES:
+        name = f"user.max_{kind}_namespaces"
+        limit = int(read_sysctl(name) or _FEW)
+        if 0 < limit < _FEW:
+            yield Missing(f"room for more than {limit} sandboxes: {name} is {limit}", f"sysctl -w {name}=15000")

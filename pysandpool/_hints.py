@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from pathlib import Path
 from typing import Union
 
-SYSCTLS = (
-    "user.max_user_namespaces",
-    "kernel.unprivileged_userns_clone",
-    "kernel.apparmor_restrict_unprivileged_userns",
-)
+from pysandpool._machine import SYSCTLS, in_container, in_pod, is_filtered, masked_proc, read_sysctl
 
 _DENIED = frozenset({errno.EPERM, errno.EACCES})
+_MOUNT_STAGES = frozenset({"root_template", "bind", "dev", "mount_proc", "pivot_root", "scratch"})
 _NAMESPACE_STAGES = frozenset({"user_namespace", "id_map", "namespaces", "network_namespace", "clone"})
-_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 
 _COUNT = "raise the number of user namespaces: sysctl -w user.max_user_namespaces=15000"
 _CLONE = "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
@@ -32,10 +27,19 @@ _CONTAINER = (
     "the container forbids namespaces: docker run --security-opt seccomp=unconfined (or a seccomp profile that allows "
     "clone, unshare, mount and pivot_root) --security-opt apparmor=unconfined"
 )
+_POD = (
+    "the pod forbids namespaces: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked} of the "
+    "container, and hostUsers: false of the pod (Kubernetes 1.33 and later)"
+)
+_SERVICE = (
+    "a seccomp filter on this process forbids namespaces: RestrictNamespaces=no, and SystemCallFilter=@mount and "
+    "unshare in the unit of the service; under docker: --security-opt seccomp=unconfined"
+)
 _ANY = f"{_CLONE}; {_APPARMOR}; in a container: {_CONTAINER}"
 _PROC = (
-    "the container masks /proc, which forbids mounting a new one: docker run --security-opt systempaths=unconfined, "
-    "or procMount: Unmasked in Kubernetes"
+    "a masked /proc forbids mounting a new one: docker run --security-opt systempaths=unconfined, "
+    "or procMount: Unmasked with hostUsers: false in Kubernetes; or, without any /proc inside, choose "
+    "NamespaceDegradation.ALLOW_DEGRADATION"
 )
 _FILES = "raise the limit of open files (RLIMIT_NOFILE): ulimit -n 65536, or LimitNOFILE= of the service"
 _ALL_FILES = "raise the system's limit of open files: sysctl -w fs.file-max=1000000"
@@ -54,12 +58,20 @@ _HEALTH = (
     "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
 )
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
+_LANDLOCK_DENIED = (
+    "a seccomp profile refuses Landlock: allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self "
+    "in it, or choose NamespaceDegradation.ALLOW_DEGRADATION"
+)
+_PROOF = (
+    "something between this process and the kernel answers calls without carrying them out (a seccomp supervisor, a "
+    "kernel in user space such as gVisor): run outside of it, and report the detail if there is none"
+)
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
-_DELEGATE = (
+DELEGATE = (
     "run in a delegated cgroup of v2: systemd-run --user --scope -p Delegate=yes COMMAND, or Delegate=yes in the "
     "service; and name a directory there, without processes, as cgroup_parent"
 )
-_CPU = f"only a cgroup enforces cpu_quota_us: {_DELEGATE}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
+_CPU = f"only a cgroup enforces cpu_quota_us: {DELEGATE}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
 _CONTROLLERS = (
     "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
     "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
@@ -82,17 +94,10 @@ _BIND_SYSTEM = (
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
-def read_sysctl(name: str) -> str | None:
-    """The value of a sysctl such as "user.max_user_namespaces", or None where this kernel does not have it."""
-    try:
-        return Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def in_container() -> bool:
-    """Whether the marks of docker or podman are there."""
-    return any(Path(mark).exists() for mark in _CONTAINER_MARKS)
+def _counts() -> str:
+    """The kinds of which there can be none; the kernel itself does not say which kind it ran out of."""
+    empty = [name for name in SYSCTLS if name.startswith("user.max_") and read_sysctl(name) == "0"]
+    return "; ".join(f"raise the number of namespaces: sysctl -w {name}=15000" for name in empty) or _COUNT
 
 
 def _namespaces_denied() -> str:
@@ -102,7 +107,23 @@ def _namespaces_denied() -> str:
         return _CLONE
     if read_sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1":
         return _APPARMOR
-    return _CONTAINER if in_container() else _ANY
+    if in_pod():
+        return _POD
+    if in_container():
+        return _CONTAINER
+    return _SERVICE if is_filtered() else _ANY
+
+
+def _namespaces_missing() -> str:
+    """ENOSYS or EINVAL: of a filter that hides what it forbids, or of the kernel."""
+    return _namespaces_denied() if is_filtered() else _KINDS
+
+
+def _no_proc() -> str:
+    masked = masked_proc()
+    return (
+        f"over /proc lie mounts ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
+    ) + _PROC
 
 
 _Hint = Union[str, Callable[[], str]]
@@ -111,7 +132,7 @@ _Hint = Union[str, Callable[[], str]]
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _CPU),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
-    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _DELEGATE),
+    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), DELEGATE),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"health_check"}), frozenset(), _HEALTH),
     (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR}), _BIND_MISSING),
@@ -120,16 +141,18 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"bind"}), frozenset({errno.EROFS}), _BIND_READ_ONLY),
     (frozenset({"bind"}), _DENIED, _BIND_DENIED),
     (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
-    (frozenset({"mount_proc"}), _DENIED, _PROC),
+    (frozenset({"mount_proc"}), _DENIED, _no_proc),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),
+    (frozenset({"landlock"}), _DENIED, _LANDLOCK_DENIED),
+    (frozenset({"proof"}), frozenset(), _PROOF),
     (frozenset({"seccomp"}), frozenset({errno.ENOSYS, errno.EINVAL}), _SECCOMP),
     (frozenset({"network_namespace"}), frozenset({errno.ENOSPC}), _NETNS),
     (frozenset({"root_template", "bind", "dev", "scratch"}), frozenset({errno.ENOSPC}), _MOUNTS),
-    (_NAMESPACE_STAGES, frozenset({errno.ENOSPC}), _COUNT),
+    (_NAMESPACE_STAGES, frozenset({errno.ENOSPC}), _counts),
     (_NAMESPACE_STAGES, frozenset({errno.EUSERS}), _NESTING),
-    (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _KINDS),
+    (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _namespaces_missing),
     (_NAMESPACE_STAGES, _DENIED, _namespaces_denied),
-    (frozenset({"root_template", "bind", "dev", "pivot_root", "scratch"}), _DENIED, _namespaces_denied),
+    (_MOUNT_STAGES, frozenset({*_DENIED, errno.ENOSYS}), _namespaces_denied),
     (frozenset(), frozenset({errno.EMFILE}), _FILES),
     (frozenset(), frozenset({errno.ENFILE}), _ALL_FILES),
     (frozenset(), frozenset({errno.EAGAIN}), _PIDS),

@@ -11,6 +11,7 @@ import itertools
 import os
 import sys
 import weakref
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
@@ -22,6 +23,7 @@ from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib
 from pysandpool._hints import hint_for
 from pysandpool._log import log
 
+LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024
 _SCRATCH_INODES = 16_384
 _CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
@@ -148,6 +150,18 @@ def _may_degrade(config: SandboxConfig) -> bool:
     return config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION
 
 
+def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
+    """The newest Landlock ABI to use.
+
+    PYSANDPOOL_LANDLOCK_ABI, where it is set, makes the kernel look like an older one; 0: one without Landlock.
+    Raises ValueError for what is no number.
+    """
+    text = environ.get(LANDLOCK_VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed: a Landlock ABI, 0, 1, 2, ...")
+    return int(text) if text else UINT32_MAX
+
+
 def _wanted_controllers(config: SandboxConfig) -> set[str]:
     limits = (config.memory_limit_mb, config.max_processes, config.cpu_quota_us)
     return {name for name, limit in zip(CONTROLLERS, limits) if limit is not None}
@@ -195,7 +209,7 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "scratch_inodes": _SCRATCH_INODES,
             "allow_fork": config.allow_fork,
             "allow_unix_sockets": config.allow_unix_sockets,
-            "landlock_abi_max": UINT32_MAX,
+            "landlock_abi_max": landlock_abi_max(),
             "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
             "cgroup_dir": ffi.NULL if cgroup_parent is None else text(new_directory(cgroup_parent)),
             "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),

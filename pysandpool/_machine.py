@@ -1,0 +1,54 @@
+"""What is around this process: the kernel's settings, a container, a filter, a masked /proc."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+NAMESPACES = ("user", "pid", "mnt", "ipc", "uts", "cgroup", "net")
+SYSCTLS = (
+    *(f"user.max_{kind}_namespaces" for kind in NAMESPACES),
+    "kernel.unprivileged_userns_clone",
+    "kernel.apparmor_restrict_unprivileged_userns",
+)
+
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_POD_MARK = "/var/run/secrets/kubernetes.io"
+
+
+def read_sysctl(name: str) -> str | None:
+    """The value of a sysctl such as "user.max_user_namespaces", or None where this kernel does not have it."""
+    return _read(Path("/proc/sys", *name.split("."))) or None
+
+
+def in_container() -> bool:
+    """Whether the marks of docker, podman or Kubernetes are there."""
+    return in_pod() or any(Path(mark).exists() for mark in _CONTAINER_MARKS)
+
+
+def in_pod() -> bool:
+    """Whether this runs in Kubernetes."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ or Path(_POD_MARK).exists()
+
+
+def is_filtered() -> bool:
+    """Whether a seccomp filter is on this process: a container's, or a service manager's."""
+    return "\nSeccomp:\t2\n" in f"\n{_read(Path('/proc/self/status'))}\n"
+
+
+def masked_proc() -> tuple[str, ...]:
+    """What is mounted over entries of /proc: with anything there, the kernel lets nobody mount a new one."""
+    points = (line.split(" ")[4] for line in _read(Path("/proc/self/mountinfo")).splitlines())
+    return tuple(sorted({point for point in points if point.startswith("/proc/")}))
+
+
+def security_modules() -> str:
+    """As in "lockdown,yama,apparmor"; "" when it cannot be told."""
+    return _read(Path("/sys/kernel/security/lsm"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    except OSError:
+        return ""
