@@ -56,7 +56,7 @@ class NamespaceDegradation(enum.Enum):
     FAIL_CLOSED = "fail_closed"
     """no sandbox: `SandboxCreateError`"""
     ALLOW_DEGRADATION = "allow_degradation"
-    """a sandbox without it"""
+    """a sandbox without it, where it is of use all the same: `isolation` tells what it has, SECURITY.md what may go"""
 
 
 @dataclass(frozen=True, init=False)

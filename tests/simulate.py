@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNS = 0x00020000
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 38, 22, 4
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
@@ -70,7 +70,9 @@ def _unshare(flags: int) -> None:
 
 
 def own_mounts() -> None:
-    """A mount namespace of its own; for an ordinary user in a user namespace of its own, see `own_users`."""
+    """A mount namespace of its own; an ordinary user's is in a user namespace of its own."""
+    if os.geteuid() != 0:
+        own_users()
     _unshare(CLONE_NEWNS)
     _checked(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
 
@@ -83,15 +85,50 @@ def mask_proc() -> None:
 
 
 def own_users(**limits: int) -> None:
-    """A user namespace of its own, with these limits (`max_user_namespaces=0`, ...), and in it an ordinary user.
+    """A user namespace of its own, with these limits (`max_user_namespaces=0`, ...): root stays root in it.
 
     The limits are the namespace's own: those of the machine stay as they are.
     """
     uid, gid = os.geteuid(), os.getegid()
     _checked(_libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
-    _unshare(CLONE_NEWUSER)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
+    if uid == 0:
+        _map_from_outside("0 0 65536", "0 0 65536")
+    else:
+        _unshare(CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"1000 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"1000 {gid} 1")
     for name, limit in limits.items():
         Path("/proc/sys/user", name).write_text(str(limit))
+
+
+def _map_from_outside(uids: str, gids: str) -> None:
+    """More than one id can only be mapped by somebody with privileges outside: a child that stayed there."""
+    ready, release = os.pipe()
+    this, child = os.getpid(), os.fork()
+    if child == 0:
+        os.close(release)
+        os.read(ready, 1)  # until this process has left
+        Path(f"/proc/{this}/uid_map").write_text(uids)
+        Path(f"/proc/{this}/gid_map").write_text(gids)
+        os._exit(0)
+    _unshare(CLONE_NEWUSER)
+    os.close(release)
+    assert os.waitpid(child, 0)[1] == 0, "id maps"
+    os.close(ready)
+
+
+def cgroup_mount() -> str | None:
+    """Where cgroup v2 is mounted."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if " - cgroup2 " in line:
+            return line.split(" ")[4]
+    return None
+
+
+def cgroup_read_only() -> None:
+    """cgroup v2 as a container sees it: there, and read-only."""
+    own_mounts()
+    mount = (cgroup_mount() or "").encode()
+    _checked(_libc.mount(mount, mount, None, MS_BIND, None), "bind of cgroup v2")
+    _checked(_libc.mount(None, mount, None, MS_BIND | MS_REMOUNT | MS_RDONLY, None), "read-only cgroup v2")

@@ -94,7 +94,7 @@ static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_r
     const char *failed = NULL;
     int rc = sp_landlock_restrict(rules, n, plan->config.landlock_abi_max, deny_tcp, &failed);
     *abi = rc > 0 ? (uint32_t)rc : 0;
-    return rc >= 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, failed);
+    return rc >= 0 || sp_may_leave_out(plan, -rc) ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, failed);
 }
 
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why) {

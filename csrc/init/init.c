@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
@@ -51,19 +52,28 @@ static int open_own_null(struct sp_rec_failed *why) {
     return 0;
 }
 
-static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
+/* A cgroup namespace begins at the cgroup of the process that makes it: one of its own has to be there first. */
+static int enter_cgroup_namespace(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    bool wanted = (plan->config.flags & SP_CONFIG_CGROUP) != 0 && (plan->left_out & SP_FACT_CGROUP_NS) == 0;
+    return !wanted || unshare(CLONE_NEWCGROUP) == 0 ? 0 : sp_failed(why, SP_STAGE_CGROUP, errno, "cgroup namespace");
+}
+
+static int set_hostname(const struct sp_plan *plan, struct sp_rec_failed *why) {
     static const char hostname[] = "sandbox";
+    bool own = (plan->left_out & SP_FACT_UTS_NS) == 0;
+    return !own || sethostname(hostname, sizeof hostname - 1) == 0
+               ? 0
+               : sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
+}
+
+static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = enter_identity(why);
-    if (rc == 0 && (plan->config.flags & SP_CONFIG_CGROUP) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
-        rc = sp_failed(why, SP_STAGE_CGROUP, errno, "cgroup namespace");
-    }
+    rc = rc != 0 ? rc : enter_cgroup_namespace(plan, why);
     umask(0);
     rc = rc != 0 ? rc : sp_init_mounts(plan, why);
     umask(022);
     rc = rc != 0 ? rc : open_own_null(why);
-    if (rc == 0 && sethostname(hostname, sizeof hostname - 1) != 0) {
-        rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
-    }
+    rc = rc != 0 ? rc : set_hostname(plan, why);
     if (rc == 0 && (chdir("/tmp") != 0 || setsid() == -1)) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "/tmp");
     }

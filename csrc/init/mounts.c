@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include "common/fact.h"
 #include "common/stage.h"
 #include "init/files.h"
 #include "init/mask.h"
@@ -73,10 +74,11 @@ static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why
 }
 
 int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
+    bool has_proc = (plan->left_out & SP_FACT_OWN_PROC) == 0;
+    if (has_proc && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
         return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc");
     }
-    int rc = sp_mask_proc(plan, why);
+    int rc = has_proc ? sp_mask_proc(plan, why) : 0;
     rc = rc != 0 ? rc : mount_scratch(plan, why);
     rc = rc == 0 && plan->has_staged ? show_all_staged(plan, why) : rc;
     if (rc != 0) {

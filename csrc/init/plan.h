@@ -1,6 +1,7 @@
 /*
  * What every sandbox of one zygote is made of. The zygote fills it once from CONFIG; each init reads its inherited
- * copy. Nothing here is written after the first clone, but for what the rehearsal tells.
+ * copy. Nothing here is written after the first clone, but for what the rehearsal tells and
+ * what is left out.
  */
 #ifndef SANDPOOL_INIT_PLAN_H
 #define SANDPOOL_INIT_PLAN_H
@@ -57,8 +58,12 @@ struct sp_plan {
     uint64_t zygote_namespaces[SP_NAMESPACES];
     unsigned zygote_filters;
     uint32_t rehearsed; /* SP_FACT_*; 0: there was no rehearsal yet */
+    uint32_t left_out;  /* SP_FACT_*: what this kernel refuses, and the configuration lets go; only ever more */
     struct sp_plan_filter template_filter, init_filter, exec_filter;
 };
+
+/* Whether a sandbox may be without this: the configuration lets it go, and `err` is a refusal, not a shortage. */
+bool sp_may_leave_out(const struct sp_plan *plan, int err);
 
 /* Whether path is dir or lies in it, by their letters. */
 bool sp_path_is_below(const char *path, const char *dir);

@@ -223,9 +223,10 @@ void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, str
     prove_limits(plan, proof);
     if (plan->rehearsed != 0) {
         proof->facts |= plan->rehearsed & ~OF_EACH;
-        return;
+    } else {
+        prove_by_status(plan, proof);
+        prove_mounts(plan, proof);
+        prove_fixed_limits(plan, proof);
     }
-    prove_by_status(plan, proof);
-    prove_mounts(plan, proof);
-    prove_fixed_limits(plan, proof);
+    proof->facts &= ~plan->left_out; /* since the rehearsal there may be more of it */
 }

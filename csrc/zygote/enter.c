@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
@@ -31,14 +32,45 @@ static int drop_root(struct sp_rec_failed *why) {
     return 0;
 }
 
-/* A cgroup namespace would begin at the zygote's own cgroup, and put those of the sandboxes out of its reach. */
-static long clone_zygote(const struct sp_plan *plan, int *pidfd) {
-    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD |
-                          ((plan->config.flags & SP_CONFIG_CGROUP) != 0 ? 0 : CLONE_NEWCGROUP) | SIGCHLD;
-    return syscall(SYS_clone, flags, NULL, pidfd, NULL, 0L);
+#define ALWAYS (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_PIDFD)
+
+static long clone_once(uint64_t flags, int cgroup, int *pidfd) {
+    if (cgroup == -1) {
+        return syscall(SYS_clone, (unsigned long)flags | SIGCHLD, NULL, pidfd, NULL, 0L);
+    }
+    struct clone_args args = {.flags = flags | CLONE_INTO_CGROUP,
+                              .pidfd = (uint64_t)(uintptr_t)pidfd,
+                              .exit_signal = SIGCHLD,
+                              .cgroup = (unsigned)cgroup};
+    return syscall(SYS_clone3, &args, sizeof args);
 }
 
-int sp_zygote_enter(int sock, const struct sp_plan *plan, struct sp_rec_failed *why) {
+/* The kernel does not say which kind it refuses: those that a sandbox can be without are left out by turns. */
+long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
+    static const uint32_t sets[] = {0, SP_FACT_CGROUP_NS, SP_FACT_UTS_NS, SP_FACT_CGROUP_NS | SP_FACT_UTS_NS};
+    const uint32_t before = plan->left_out;
+    /* A cgroup namespace would begin at the zygote's own cgroup, and put those of the sandboxes out of its reach. */
+    bool later = (plan->config.flags & SP_CONFIG_CGROUP) != 0;
+    int err = 0;
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        plan->left_out = before | sets[i]; /* before the clone: the child reads its copy */
+        uint64_t flags = ALWAYS | ((plan->left_out & SP_FACT_UTS_NS) != 0 ? 0 : CLONE_NEWUTS) |
+                         (later || (plan->left_out & SP_FACT_CGROUP_NS) != 0 ? 0 : CLONE_NEWCGROUP);
+        long pid = clone_once(flags, cgroup, pidfd);
+        if (pid != -1) {
+            return pid;
+        }
+        err = i == 0 ? errno : err;
+        if (!sp_may_leave_out(plan, errno)) {
+            break;
+        }
+    }
+    plan->left_out = before;
+    errno = err;
+    return -1;
+}
+
+int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = drop_root(why);
     if (rc != 0) {
         return rc;
@@ -48,7 +80,7 @@ int sp_zygote_enter(int sock, const struct sp_plan *plan, struct sp_rec_failed *
     /* After a change of uid the process is undumpable, and then may not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sp_auto_fd int pidfd = -1;
-    long pid = clone_zygote(plan, &pidfd);
+    long pid = sp_zygote_clone(plan, -1, &pidfd);
     if (pid == -1) {
         return sp_failed(why, SP_STAGE_USERNS, errno, "clone(CLONE_NEWUSER)");
     }

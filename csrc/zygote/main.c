@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/confine.h"
@@ -84,7 +85,9 @@ int main(void) {
     leave_keyring();
     plan.n_capabilities = count_capabilities();
     rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
-    rc = rc != 0 ? rc : open_proc("/proc", &why);
+    if (rc == 0 && (plan.left_out & SP_FACT_OWN_PROC) == 0) {
+        rc = open_proc("/proc", &why);
+    }
     sp_namespaces_of_self(plan.zygote_namespaces);
     rc = rc != 0 ? rc : confine_self(&plan, &why);
     plan.zygote_filters = sp_filters_of_self();

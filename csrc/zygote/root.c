@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/stage.h"
 #include "init/mask.h"
 #include "zygote/zygote.h"
@@ -60,11 +61,15 @@ static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
 
 /* The kernel lets a sandbox mount its own /proc only while a whole one is in sight; this one shows the zygote's pids.
  */
-static int mount_proc(struct sp_rec_failed *why) {
-    if (mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0) {
-        return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc of the template");
+static int mount_proc(struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0) {
+        return 0;
     }
-    return 0;
+    if (sp_may_leave_out(plan, errno)) { /* a sandbox without any /proc */
+        plan->left_out |= SP_FACT_OWN_PROC;
+        return 0;
+    }
+    return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc of the template");
 }
 
 /* mount_setattr changes only what it names: a flag that the host has set and locked stays as it is. */
@@ -93,7 +98,7 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = make_base(why);
     rc = rc != 0 ? rc : make_root(plan, why);
     rc = rc != 0 ? rc : sp_zygote_show_dev(why);
-    rc = rc != 0 ? rc : mount_proc(why);
+    rc = rc != 0 ? rc : mount_proc(plan, why);
     rc = rc != 0 ? rc : sp_zygote_show_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(plan, why);
     umask(022);

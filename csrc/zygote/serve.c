@@ -1,6 +1,5 @@
 /* The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> one more network namespace for the stash. */
 #include <errno.h>
-#include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
@@ -76,7 +76,7 @@ static void remember(const struct sp_plan *plan, pid_t pid, int *netns) {
 }
 
 static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_failed *why) {
-    if ((plan->config.flags & SP_CONFIG_NET_HOST) != 0) {
+    if ((plan->config.flags & SP_CONFIG_NET_HOST) != 0 || (plan->left_out & SP_FACT_NET_NS) != 0) {
         return 0;
     }
     int fd = sp_netns_enter(&stash);
@@ -87,33 +87,16 @@ static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_fa
     return 0;
 }
 
-/*
- * A cgroup namespace begins at the cgroup of the process that makes it, and clone counts as the parent's doing: a
- * sandbox that is born in a cgroup of its own makes its namespace itself.
- */
-static long clone_init(const struct sp_plan *plan, int cgroup, int *pidfd) {
-    unsigned long flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
-    flags |= (plan->config.flags & SP_CONFIG_CGROUP) != 0 ? 0 : CLONE_NEWCGROUP;
-    if (cgroup == -1) {
-        return syscall(SYS_clone, flags | SIGCHLD, NULL, pidfd, NULL, 0L);
-    }
-    struct clone_args args = {.flags = flags | CLONE_INTO_CGROUP,
-                              .pidfd = (uint64_t)(uintptr_t)pidfd,
-                              .exit_signal = SIGCHLD,
-                              .cgroup = (unsigned)cgroup};
-    return syscall(SYS_clone3, &args, sizeof args);
-}
-
 /* Clones one sandbox. Its first record to the host is CREATED with the pidfd, from here; init's READY may overtake it.
  */
-static int spawn(const struct sp_plan *plan, int control, int cgroup, struct sp_rec_failed *why) {
+static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_failed *why) {
     sp_auto_fd int netns = -1;
     sp_auto_fd int pidfd = -1;
     int rc = choose_netns(plan, &netns, why);
     if (rc != 0) {
         return rc;
     }
-    long pid = clone_init(plan, cgroup, &pidfd);
+    long pid = sp_zygote_clone(plan, cgroup, &pidfd);
     if (pid == 0) {
         sp_init_main(plan, control); /* from here on: pid 1 of the new sandbox */
     }
@@ -145,7 +128,7 @@ static void rehearse(struct sp_plan *plan) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return;
     }
-    long pid = choose_netns(plan, &netns, &ignored) == 0 ? clone_init(plan, -1, &pidfd) : -1;
+    long pid = choose_netns(plan, &netns, &ignored) == 0 ? sp_zygote_clone(plan, -1, &pidfd) : -1;
     if (pid == 0) {
         sp_init_main(plan, pair[1]);
     }
@@ -187,6 +170,17 @@ static int serve_one(int sock, struct sp_plan *plan) {
     return 0;
 }
 
+/*
+ * Only now can all sandboxes stay where the zygote is, in the host's: it cannot go back there. And only those can that
+ * make no socket which could be bound or connected.
+ */
+static bool make_first_netns(struct sp_plan *plan) {
+    int rc = sp_netns_make(&stash);
+    bool no_socket = (plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0;
+    plan->left_out |= rc != 0 && no_socket && sp_may_leave_out(plan, -rc) ? SP_FACT_NET_NS : 0;
+    return rc == 0;
+}
+
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* -1 is passed over */
     const struct timespec now = {0};
@@ -194,7 +188,7 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     sigemptyset(&while_waiting);
     watch_children();
     stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
-    bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0;
+    bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0 && make_first_netns(plan);
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
         bool wants_more = stocking && stash.count < STASH_TARGET;

@@ -17,7 +17,13 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec
  * enter.c: gives up root, clones the process that becomes the zygote proper (pid 1 of its own pid namespace, in its own
  * user namespace) and returns in that child only. The parent reports the child's pidfd and exits. -errno in either.
  */
-int sp_zygote_enter(int sock, const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
+
+/*
+ * enter.c: clones a process into new namespaces, but for those that the plan comes to leave out; born in `cgroup`
+ * unless that is -1. As fork(2): 0 in the child, the pid, or -1 with errno.
+ */
+long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 
 /*
  * binds.c: attaches the tree that plan->rootfs names at /new, and sees to it that what is mounted in it has a place.
