@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import OpenPool, run_script
+from conftest import OpenPool, run_script, wait_until
 from fake import FakeLauncher
 
 from pysandpool import (
@@ -124,6 +124,16 @@ def test_a_lease_that_is_over_has_none(real_pool: OpenPool) -> None:
     with pytest.raises(SandboxLostError):
         _ = lease.isolation
     assert before.namespaces == "full"
+
+
+def test_what_takes_a_dead_ones_place_brings_its_own(real_pool: OpenPool) -> None:
+    with real_pool().acquire() as lease:
+        first = lease.pid
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{first}").exists(), "it is gone")
+        lease.execute(["/bin/true"]).check()
+        assert lease.pid != first
+        assert lease.isolation.namespaces == "full"
 
 
 # A kernel that says yes and does nothing: each of these calls succeeds without having any effect. (no_new_privs is not

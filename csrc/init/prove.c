@@ -210,7 +210,7 @@ static void prove_privileges(struct sp_proof *proof) {
     tell(proof, SP_FACT_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 }
 
-/* What costs little, or what a sandbox's own steps could miss: about 15 us. */
+/* What costs little, or what a sandbox's own steps could miss: about 20 us. */
 #define OF_EACH                                                                                              \
     (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | SP_FACT_NO_LINK | \
      SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)

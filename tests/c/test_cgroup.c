@@ -1,8 +1,13 @@
 #include "host/cgroup.h"
 
 #include <errno.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -22,7 +27,57 @@ static void what_is_no_cgroup_is_refused_and_left_alone(void) {
     refuses("/nothing/here/pysandpool-test-cgroup", ENOENT);
 }
 
+/* Where cgroup v2 is mounted, or NULL. */
+static const char *find_mount(void) {
+    static const char *const usual[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+    struct statfs fs;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) {
+        if (statfs(usual[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC && access(usual[i], W_OK) == 0) {
+            return usual[i];
+        }
+    }
+    return NULL;
+}
+
+/* A sandbox that is not where it should be would have no limit: the host looks. */
+static void it_is_seen_who_is_inside(void) {
+    const char *mount = find_mount();
+    char dir[128];
+    char procs[160];
+    sp_error error = {0};
+    int fd = -1;
+    if (mount == NULL) {
+        printf("(no cgroup v2 that can be written) ");
+        return;
+    }
+    (void)snprintf(dir, sizeof dir, "%s/pysandpool-test-%d", mount, (int)getpid());
+    sp_sandbox_options o = {.size = sizeof o, .cgroup_dir = dir};
+    struct sp_cgroups *c = sp_cgroups_open(&o, &error);
+    CHECK(c != NULL);
+    int64_t number = c != NULL ? sp_cgroup_take(c, &fd) : -1;
+    CHECK(number > 0);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)pause();
+    }
+    CHECK(!sp_cgroup_holds(c, (uint32_t)number, child));
+    (void)snprintf(procs, sizeof procs, "%s/s%d/cgroup.procs", dir, (int)number);
+    FILE *file = fopen(procs, "we");
+    CHECK(file != NULL && fprintf(file, "%d", (int)child) > 0 && fclose(file) == 0);
+    CHECK(sp_cgroup_holds(c, (uint32_t)number, child));
+    CHECK(!sp_cgroup_holds(c, (uint32_t)number, child / 10)); /* the whole number counts */
+    CHECK(!sp_cgroup_holds(c, (uint32_t)number + 1, child));
+    (void)kill(child, SIGKILL);
+    (void)waitpid(child, NULL, 0);
+    (void)close(fd);
+    sp_cgroups_close(c, INT64_MAX);
+    sp_cgroups_free(c);
+    CHECK(access(dir, F_OK) != 0);
+}
+
 int main(void) {
+    check_deadline(60);
     RUN(what_is_no_cgroup_is_refused_and_left_alone);
+    RUN(it_is_seen_who_is_inside);
     return check_report();
 }

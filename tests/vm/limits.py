@@ -70,6 +70,15 @@ def test_without_the_limit_the_hog_survives() -> None:
         assert (result.stdout, result.oom_killed) == (b"survived\n", False)
 
 
+def test_the_report_says_what_was_read_back() -> None:
+    with SandboxPool(SandboxConfig(cpu_quota_us=50_000)) as pool, pool.acquire() as sandbox:
+        report = sandbox.isolation
+        assert (report.memory, report.processes, report.cpu, report.namespaces) == ("full",) * 4
+    unlimited = SandboxConfig(memory_limit_mb=None, max_processes=None)
+    with SandboxPool(unlimited) as pool, pool.acquire() as sandbox:
+        assert (sandbox.isolation.memory, sandbox.isolation.processes, sandbox.isolation.cpu) == ("none",) * 3
+
+
 @pytest.mark.parametrize(
     "script",
     [
