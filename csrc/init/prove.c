@@ -185,7 +185,7 @@ static void prove_files(uint32_t landlock_abi, struct sp_proof *proof) {
 
 static bool is_limited(int resource, uint64_t most) {
     struct rlimit now;
-    return getrlimit((__rlimit_resource_t)resource, &now) == 0 && now.rlim_max <= most;
+    return getrlimit(resource, &now) == 0 && now.rlim_max <= most;
 }
 
 static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proof) {
