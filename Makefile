@@ -7,7 +7,7 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 
 CORE    := csrc/sandpool.cdef $(sort $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h))
 BUILD   := build_ffi.py setup.py pyproject.toml
-C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] bench/*.[ch]))
+C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
 PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
 
 # Stamps: tools = the build's own requirements; installed = the package, editable, with the extras that the target
@@ -20,7 +20,7 @@ STRICT    := $(VENV)/.stamp-strict
 
 REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
 
-.PHONY: help demo test test-all test-c lint format bench clean
+.PHONY: help demo test test-all test-c fuzz lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,9 @@ test-all: test ## the same, then those that need another kernel, in a virtual ma
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
 	$(PY) -m pytest tests/test_c.py $(PYTEST_ARGS)
 
+fuzz: $(STRICT) ## the readers of what comes over the walls under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
+	$(PY) tests/fuzz/run.py $(FUZZ_ARGS)
+
 lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -47,7 +50,7 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 	@# Its warnings are errors, so that the exit status tells; what it says of its progress goes to stderr.
 	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
-	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c 2>/dev/null' tidy
+	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Itests/fuzz 2>/dev/null' tidy
 
 format: $(LINTERS) ## rewrite the sources as `lint` wants them
 	$(PY) -m ruff check --fix .

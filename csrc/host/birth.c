@@ -43,7 +43,7 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
         }
         break;
     case SP_REC_READY:
-        if (!birth->ready && packet->sender > 0) {
+        if (!birth->ready && packet->n_fds == 0 && packet->sender > 0) {
             birth->ready = true;
             birth->session->pid = packet->sender;
             birth->session->isolation.facts = packet->record.u.ready.facts;

@@ -94,7 +94,7 @@ int sp_session_check_step(struct sp_session *session, int *status) {
             return rc == -EAGAIN ? SP_AGAIN : rc;
         }
         if (record.type == SP_REC_FAILED) {
-            return -(int)record.u.failed.err;
+            return record.u.failed.err != 0 ? -(int)record.u.failed.err : -EBADMSG; /* never 0, which is success */
         }
         if (record.type == SP_REC_EXITED) {
             *status = (int)record.u.exited.status;

@@ -84,10 +84,11 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why) {
     static char first[SP_PACKET_MAX] __attribute__((aligned(8)));
     const int64_t deadline = sp_now() + CONFIG_TIMEOUT_NS;
-    struct sp_packet packet;
+    struct sp_packet packet = {.fds = {-1, -1, -1}};
     int rc = sp_wait_fd(sock, POLLIN, deadline);
     rc = rc != 0 ? rc : sp_packet_recv(sock, &packet, first, sizeof first);
     if (rc != 0 || packet.record.type != SP_REC_CONFIG) {
+        sp_packet_close(&packet);
         return sp_failed(why, SP_STAGE_PROTOCOL, rc != 0 ? -rc : EBADMSG, "CONFIG");
     }
     plan->config = packet.record.u.config;

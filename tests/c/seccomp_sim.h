@@ -40,7 +40,7 @@ struct trace {
     unsigned steps;
 };
 
-static struct layers build(enum sp_arch arch, const policy_t *policy) {
+static inline struct layers build(enum sp_arch arch, const policy_t *policy) {
     struct layers l = {.arch = arch};
     for (int i = 0; i < SP_LAYER_COUNT; i++) {
         CHECK(sp_seccomp_build(arch, (enum sp_layer)i, policy, &l.filter[i]) == 0);
@@ -48,13 +48,13 @@ static struct layers build(enum sp_arch arch, const policy_t *policy) {
     return l;
 }
 
-static void drop(struct layers *l) {
+static inline void drop(struct layers *l) {
     for (int i = 0; i < SP_LAYER_COUNT; i++) {
         free(l->filter[i].insns);
     }
 }
 
-static bool jump(uint16_t code, uint32_t a, uint32_t k) {
+static inline bool jump(uint16_t code, uint32_t a, uint32_t k) {
     switch (BPF_OP(code)) {
     case BPF_JEQ:
         return a == k;
@@ -71,7 +71,7 @@ static bool jump(uint16_t code, uint32_t a, uint32_t k) {
 }
 
 /* The subset of instructions that the kernel allows in seccomp and that the builder uses; anything else aborts. */
-static uint32_t run(const struct sp_filter *f, const struct seccomp_data *data, struct trace *trace) {
+static inline uint32_t run(const struct sp_filter *f, const struct seccomp_data *data, struct trace *trace) {
     uint32_t a = 0;
     for (uint32_t pc = 0; pc < f->len; pc++) {
         const struct sock_filter *i = &f->insns[pc];
@@ -96,7 +96,7 @@ static uint32_t run(const struct sp_filter *f, const struct seccomp_data *data, 
 }
 
 /* As in the kernel: from the youngest filter to the oldest, and only a stricter action replaces the verdict. */
-static uint32_t combined(const struct layers *l, const struct seccomp_data *data, struct trace *trace) {
+static inline uint32_t combined(const struct layers *l, const struct seccomp_data *data, struct trace *trace) {
     uint32_t verdict = SECCOMP_RET_ALLOW;
     for (int i = SP_LAYER_COUNT - 1; i >= 0; i--) {
         if (l->filter[i].len != 0) {
@@ -109,12 +109,12 @@ static uint32_t combined(const struct layers *l, const struct seccomp_data *data
     return verdict;
 }
 
-static uint32_t verdict_of(const struct layers *l, uint32_t arch, uint32_t nr) {
+static inline uint32_t verdict_of(const struct layers *l, uint32_t arch, uint32_t nr) {
     struct trace trace = {0};
     return combined(l, &(struct seccomp_data){.arch = arch, .nr = (int)nr}, &trace);
 }
 
-static uint32_t number(enum sp_arch arch, const char *name) {
+static inline uint32_t number(enum sp_arch arch, const char *name) {
     size_t n;
     const struct sp_syscall *calls = sp_seccomp_syscalls(arch, &n);
     for (size_t i = 0; i < n; i++) {
@@ -125,7 +125,7 @@ static uint32_t number(enum sp_arch arch, const char *name) {
     return UINT32_MAX;
 }
 
-static uint32_t call(const struct layers *l, const char *name, uint64_t a0, uint64_t a1, uint64_t a2) {
+static inline uint32_t call(const struct layers *l, const char *name, uint64_t a0, uint64_t a1, uint64_t a2) {
     struct trace trace = {0};
     struct seccomp_data data = {.arch = arch_audit[l->arch], .nr = (int)number(l->arch, name), .args = {a0, a1, a2}};
     return combined(l, &data, &trace);

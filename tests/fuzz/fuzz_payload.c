@@ -1,0 +1,177 @@
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c csrc/init/plan.c
+ * csrc/init/exec.c */
+/*
+ * The other direction: what zygote and init read. A host would have to be broken to send these; what they point to
+ * stays inside the payload all the same.
+ */
+#include <sys/mman.h>
+
+#include "common/packet.h"
+#include "fuzz.h"
+#include "init/confine.h"
+
+/* Payloads that do not fit the readers' own memory; freed after each run. */
+static struct {
+    void *at;
+    size_t len;
+} mapped;
+
+static void *kept_mmap(size_t len) {
+    mapped.at = malloc(len); /* of this very size: a look beyond it is seen */
+    mapped.len = len;
+    return mapped.at;
+}
+
+#define mmap(at, len, prot, flags, fd, offset) kept_mmap(len)
+#include "init/standby.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
+#define first first_packet
+#include "zygote/config.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
+#undef first
+#undef mmap
+
+#include "hostile.h"
+
+int sp_install_filter(const struct sp_plan_filter *filter) {
+    (void)filter;
+    abort(); /* nothing is executed here */
+}
+
+uint64_t sp_memory_kept(void) { abort(); }
+
+uint64_t sp_memory_shared_by_all(void) { abort(); }
+
+/* Packets of any sizes, the first of which begins with a record that is sound but for what the input changes. */
+static void send_all(struct feed *feed, int sock, const struct sp_record *record, unsigned n_fds) {
+    uint8_t bytes[SP_RECORD_SIZE + SP_PACKET_MAX] = {0};
+    size_t len = SP_RECORD_SIZE;
+
+    sp_wire_pack(record, bytes);
+    if ((feed_byte(feed) & 15) == 15) {
+        bytes[feed_byte(feed) % SP_RECORD_SIZE] = feed_byte(feed);
+    }
+    do {
+        size_t chunk = feed_number(feed, 2);
+        len += feed_bytes(feed, bytes + len, chunk % (sizeof bytes - len + 1));
+        (void)send_packet(sock, bytes, len, 0, n_fds);
+        n_fds = 0;
+        len = 0;
+    } while (feed->left != 0);
+    (void)shutdown(sock, SHUT_WR);
+}
+
+/* ---- zygote ---- */
+
+static bool is_inside(const void *at, size_t len, const char *payload, size_t size) {
+    return (const char *)at >= payload && (const char *)at + len <= payload + size;
+}
+
+static void check_filter(const struct sp_plan_filter *filter, const char *payload, size_t size) {
+    MUST((uintptr_t)filter->insns % 8 == 0);
+    MUST(is_inside(filter->insns, filter->len * sizeof *filter->insns, payload, size));
+}
+
+static void check_plan(const struct sp_plan *plan, const char *payload) {
+    const size_t size = plan->config.payload_len;
+
+    check_filter(&plan->template_filter, payload, size);
+    check_filter(&plan->init_filter, payload, size);
+    check_filter(&plan->exec_filter, payload, size);
+    MUST(plan->rootfs == NULL ||
+         (plan->rootfs[0] == '/' && is_inside(plan->rootfs, strlen(plan->rootfs) + 1, payload, size)));
+    MUST(plan->config.n_binds <= SP_BINDS_MAX);
+    for (int i = 0; i < (int)plan->config.n_binds; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        MUST(bind->path[0] == '/' && is_inside(bind->path, strlen(bind->path) + 1, payload, size));
+        MUST(i == 0 || strcmp(plan->binds[i - 1].path, bind->path) < 0);
+        MUST(bind->parent >= -1 && bind->parent < i);
+        MUST(bind->parent == -1 || sp_path_is_below(bind->path, plan->binds[bind->parent].path));
+        MUST(!bind->opens || bind->writable);
+        MUST(plan->has_staged || !bind->staged);
+    }
+}
+
+static void configure(struct feed *feed, int pair[2]) {
+    struct sp_record record = {.type = SP_REC_CONFIG};
+    struct sp_rec_config *c = &record.u.config;
+    static struct sp_plan plan;
+    struct sp_rec_failed why;
+    int host = -1;
+
+    memset(&plan, 0, sizeof plan);
+    c->flags = feed_byte(feed) & SP_CONFIG_FLAGS;
+    c->n_binds = feed_byte(feed) % 16;
+    c->template_filter_len = feed_byte(feed) % 4;
+    c->init_filter_len = feed_byte(feed) % 4;
+    c->exec_filter_len = feed_byte(feed) % 4;
+    c->payload_len = (uint32_t)feed_number(feed, 2);
+    send_all(feed, pair[1], &record, c->flags % 3); /* with one, two or no descriptors */
+    if (sp_zygote_configure(pair[0], &plan, &host, &why) == 0) {
+        check_plan(&plan, mapped.at != NULL ? mapped.at
+                                            : (const char *)plan.exec_filter.insns + plan.exec_filter.len * 8 -
+                                                  plan.config.payload_len);
+    }
+    sp_fd_close(&host);
+}
+
+/* ---- init ---- */
+
+static void check_command(const struct request *r, const struct sp_command *command) {
+    size_t len = strlen(command->cwd) + 1;
+
+    MUST(command->cwd == r->payload && command->argv == r->vector && command->env == r->vector + r->exec.argc + 1);
+    for (uint32_t i = 0; i < r->exec.argc; i++) {
+        MUST(command->argv[i] == r->payload + len);
+        len += strlen(command->argv[i]) + 1;
+    }
+    for (uint32_t i = 0; i < r->exec.envc; i++) {
+        MUST(command->env[i] == r->payload + len);
+        len += strlen(command->env[i]) + 1;
+    }
+    MUST(len == r->exec.payload_len && command->argv[r->exec.argc] == NULL && command->env[r->exec.envc] == NULL);
+}
+
+static void request(struct feed *feed, int pair[2]) {
+    struct sp_record record = {.type = SP_REC_EXEC};
+    struct sp_rec_exec *e = &record.u.exec;
+    struct request r;
+    struct sp_command command;
+
+    memset(&r, 0, sizeof r);
+    memset(r.packet.fds, -1, sizeof r.packet.fds);
+    e->flags = feed_byte(feed) & SP_EXEC_FLAGS;
+    e->argc = 1 + feed_byte(feed);
+    e->envc = (uint32_t)feed_number(feed, 2) % 2048;
+    e->payload_len = (uint32_t)feed_number(feed, 2);
+    send_all(feed, pair[1], &record, 2 + (e->flags & 1) + ((e->envc & 7) == 7));
+    if (request_recv(pair[0], &r) == 0) {
+        char *copy = malloc(r.exec.payload_len);
+        MUST(copy != NULL);
+        memcpy(copy, r.payload, r.exec.payload_len);
+        r.payload = copy;
+        if (sp_command_parse(&r.exec, r.payload, r.vector, &command) == 0) {
+            check_command(&r, &command);
+        }
+        free(copy);
+    }
+    sp_packet_close(&r.packet);
+    mapping = NULL;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct feed feed = {data, size};
+    const uint64_t fds_before = open_fds();
+    int pair[2];
+
+    MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    if ((feed_byte(&feed) & 1) != 0) {
+        configure(&feed, pair);
+    } else {
+        request(&feed, pair);
+    }
+    free(mapped.at);
+    mapped.at = NULL;
+    sp_fd_close(&pair[0]);
+    sp_fd_close(&pair[1]);
+    MUST(open_fds() == fds_before);
+    return 0;
+}

@@ -1,0 +1,107 @@
+"""The readers of what comes over the walls under libFuzzer: its corpus, a short run, and bugs that it has to find.
+
+SANDPOOL_FUZZ_SECONDS is the time of the short runs together; `make fuzz` is the long one. A crash prints the line that
+belongs into tests/fuzz/corpus.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
+
+from c_build import Build, unusable
+from run import TARGETS, Planted, build, corpus, fuzz, fuzz_for
+
+SECONDS = float(os.environ.get("SANDPOOL_FUZZ_SECONDS", "20"))
+IN_CI = os.environ.get("CI") == "true"
+
+PLANTED = {
+    "a length is not checked": Planted(
+        "wire", "common/wire.c", "if (len != SP_RECORD_SIZE) {", "if (len > SP_RECORD_SIZE) {"
+    ),
+    "filters larger than their payload": Planted(
+        "wire", "common/wire.c", "r->bad = r->bad || filters > c->payload_len;", "(void)filters;"
+    ),
+    "a string without its end": Planted(
+        "wire", "common/wire.c", "memchr(start, '\\0', (size_t)(end - start))", "start + strlen(start)"
+    ),
+    "more descriptors than there is room for": Planted(
+        "session", "common/packet.c", "if (packet->n_fds < SP_PACKET_FDS) {", "if (packet->n_fds <= SP_PACKET_FDS) {"
+    ),
+    "descriptors of a malformed packet are kept": Planted(
+        "session", "common/packet.c", "    if (rc != 0) {\n        sp_packet_close(packet);", "    if (rc != 0) {"
+    ),
+    "descriptors beside a record are accepted": Planted(
+        "session", "host/session.c", "bool sound = packet.n_fds == 0 && ", "bool sound = "
+    ),
+    "READY is accepted twice": Planted("session", "host/birth.c", "if (!birth->ready && ", "if ("),
+    "READY may bring descriptors": Planted(
+        "session", "host/birth.c", "packet->n_fds == 0 && packet->sender", "packet->sender"
+    ),
+    "ACK is accepted twice": Planted("session", "host/session.c", "return !session->acked && record", "return record"),
+    "EXITED is accepted before ACK": Planted(
+        "session", "host/session.c", "return session->acked && record->u.exited.id", "return record->u.exited.id"
+    ),
+    "an id is not compared": Planted(
+        "session", "host/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
+    ),
+    "a command that may have begun is tried again": Planted(
+        "job", "host/job.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
+    ),
+    "output beyond its bound": Planted(
+        "job", "host/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""
+    ),
+    "bytes behind the last string": Planted(
+        "payload", "init/exec.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"
+    ),
+    "filters that are not aligned": Planted(
+        "payload", "zygote/config.c", "(c->payload_len - filters) % sizeof(struct sock_filter) != 0", "false"
+    ),
+    "binds in any order": Planted(
+        "payload", "zygote/config.c", " || (n > 0 && strcmp(binds[n - 1].path, text + 1) >= 0)", ""
+    ),
+    "a jump over the end": Planted(
+        "seccomp", "host/seccomp_program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"
+    ),
+    "a foreign architecture passes": Planted(
+        "seccomp", "host/seccomp.c", "BPF_K, arches[arch].audit, 1, 0);", "BPF_K, arches[arch].audit, 1, 1);"
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _usable() -> None:
+    reason = unusable(Build("clang", "fuzz"))
+    if reason is not None:
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_corpus(target: str, tmp_path: Path) -> None:
+    inputs = corpus(target)
+    run = fuzz(build(target, tmp_path), inputs, tmp_path, "-runs=0", timeout=120)
+    assert run.code == 0, run
+    assert len(inputs) > 20
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_short_run(target: str, tmp_path: Path) -> None:
+    run = fuzz_for(build(target, tmp_path), corpus(target), tmp_path, SECONDS / len(TARGETS))
+    assert run.code == 0, run
+    assert run.executed > 100, run.output
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug: str, tmp_path: Path) -> None:
+    planted = PLANTED[bug]
+    program = build(planted.target, tmp_path, planted.overlay())
+    run = fuzz_for(program, corpus(planted.target), tmp_path, 60)
+    assert run.code != 0, f"not found in {run.executed} inputs: {bug}"
+    assert run.crash is not None, run
