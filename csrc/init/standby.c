@@ -59,7 +59,8 @@ static int request_recv(int control, struct request *r) {
     }
     r->exec = r->packet.record.u.exec;
     bool has_stdin = (r->exec.flags & SP_EXEC_HAS_STDIN) != 0;
-    if (r->packet.n_fds != (has_stdin ? 3u : 2u)) {
+    /* What has come is copied to memory of the announced size. */
+    if (r->packet.n_fds != (has_stdin ? 3u : 2u) || r->packet.payload_len > r->exec.payload_len) {
         return -EBADMSG;
     }
     rc = request_memory(r);

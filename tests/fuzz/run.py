@@ -28,13 +28,13 @@ MAX_LEN = 2048
 OPTIONS = {**SANITIZER_OPTIONS, "ASAN_OPTIONS": SANITIZER_OPTIONS["ASAN_OPTIONS"] + ":quarantine_size_mb=16"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     code: int
     output: str
     crash: bytes | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         line = base64.b64encode(self.crash).decode() if self.crash is not None else "none"
         return f"exit status {self.code}; the input, for the corpus: {line}\n{self.output[-6000:]}"
 
