@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._encode import Environ, Word
 from pysandpool._errors import SandboxReleasedError
@@ -111,6 +111,9 @@ class PooledSandbox:
                 _release(self._hot, self._handle)
         except AttributeError:  # interrupted before __init__ had set anything
             return
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease can be neither copied nor pickled: send the commands to it, and their results back")
 
     def __repr__(self) -> str:
         if not self._handle:

@@ -86,7 +86,7 @@ class PoolCore:
         self.environment = environment
         self.timeout_ns = to_nanoseconds(config.timeout_secs)
         self.max_output_bytes = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
-        _open_cores.add(self)
+        _open_cores[number] = self
 
     def __del__(self, _free: Any = lib.sp_pool_free) -> None:
         # Not at exit: a daemon thread may still be inside a C call on this pool, so that exit closes and never frees.
@@ -101,13 +101,16 @@ class PoolCore:
         log.drain()
 
 
-_open_cores: weakref.WeakSet[PoolCore] = weakref.WeakSet()
+_open_cores: weakref.WeakValueDictionary[int, PoolCore] = weakref.WeakValueDictionary()
 
 
 @atexit.register
 def _close_all() -> None:
-    for core in list(_open_cores):
-        core.close(_EXIT_CLOSE_NS)
+    # A list of references is made in one step: daemon threads may open and drop pools meanwhile.
+    for reference in _open_cores.valuerefs():
+        core = reference()
+        if core is not None:
+            core.close(_EXIT_CLOSE_NS)
     log.finish()
 
 

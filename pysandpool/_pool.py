@@ -7,7 +7,7 @@ import math
 import operator
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pysandpool._config import PoolConfig, SandboxConfig
 from pysandpool._duration import to_nanoseconds
@@ -155,6 +155,11 @@ class SandboxPool:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a SandboxPool can be neither copied nor pickled: open one in each process, from config and pool_config"
+        )
 
     def __repr__(self) -> str:
         name = f"SandboxPool pool={self._core.number}"

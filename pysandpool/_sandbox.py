@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config import SandboxConfig
 from pysandpool._encode import Environ, Word
@@ -88,6 +88,9 @@ class Sandbox:
     ) -> None:
         self.destroy()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Sandbox can be neither copied nor pickled: make another one from its config")
+
     def __repr__(self) -> str:
         if self.destroyed:
             return "<Sandbox destroyed>"
@@ -101,7 +104,8 @@ class _Slot:
 
     def __init__(self) -> None:
         self.core: PoolCore | None = None
-        self.lock = threading.Lock()
+        # Reentrant, as the other: a signal's handler, or garbage collection, may make a sandbox in between.
+        self.lock = threading.RLock()
 
 
 class _Zygotes:
@@ -112,7 +116,7 @@ class _Zygotes:
 
     def forget(self) -> None:
         """Starts afresh: in a forked child, where the parent's zygotes are not ours and a lock may be held for ever."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._slots: OrderedDict[SandboxConfig, _Slot] = OrderedDict()
 
     def lease(self, config: SandboxConfig) -> PooledSandbox:
