@@ -3,29 +3,29 @@
 #define SANDPOOL_COMMON_FACT_H
 
 /* name, words for a message */
-#define SP_FACTS(X)                                                     \
-    X(USER_NS, "a user namespace of its own")                           \
-    X(PID_NS, "a pid namespace of its own")                             \
-    X(MOUNT_NS, "a mount namespace of its own")                         \
-    X(IPC_NS, "an ipc namespace of its own")                            \
-    X(UTS_NS, "a uts namespace of its own")                             \
-    X(CGROUP_NS, "a cgroup namespace of its own")                       \
-    X(NET_NS, "a network namespace of its own")                         \
-    X(ID_MAP, "one unprivileged id and no other")                       \
-    X(ROOT_READ_ONLY, "a root that cannot be written")                  \
-    X(ROOT_FLAGS, "a root mounted ro, nosuid and nodev")                \
-    X(SCRATCH, "a private, bounded /tmp")                               \
-    X(OWN_PROC, "a /proc of its own")                                   \
-    X(NO_CAPS, "empty capability sets, the bounding set too")           \
-    X(NO_PRIVILEGE, "no capabilities")                                  \
-    X(NO_NEW_PRIVS, "no_new_privs")                                     \
-    X(FILTERED, "both seccomp filters in force")                        \
-    X(CALL_DENIED, "a forbidden system call refused")                   \
-    X(NO_INET, "no inet socket to be had")                              \
-    X(NO_LINK, "no network interface but lo, in the state asked for")   \
-    X(LANDLOCK_DENIES, "an open that only Landlock forbids is refused") \
-    X(LIMITS, "the fixed resource limits")                              \
-    X(LIMIT_DATA, "RLIMIT_DATA")                                        \
+#define SP_FACTS(X)                                                   \
+    X(USER_NS, "a user namespace of its own")                         \
+    X(PID_NS, "a pid namespace of its own")                           \
+    X(MOUNT_NS, "a mount namespace of its own")                       \
+    X(IPC_NS, "an ipc namespace of its own")                          \
+    X(UTS_NS, "a uts namespace of its own")                           \
+    X(CGROUP_NS, "a cgroup namespace of its own")                     \
+    X(NET_NS, "a network namespace of its own")                       \
+    X(ID_MAP, "one unprivileged id and no other")                     \
+    X(ROOT_READ_ONLY, "a root that cannot be written")                \
+    X(ROOT_FLAGS, "a root mounted ro, nosuid and nodev")              \
+    X(SCRATCH, "a private, bounded /tmp")                             \
+    X(OWN_PROC, "a /proc of its own")                                 \
+    X(NO_CAPS, "empty capability sets, the bounding set too")         \
+    X(NO_PRIVILEGE, "no capabilities")                                \
+    X(NO_NEW_PRIVS, "no_new_privs")                                   \
+    X(FILTERED, "both seccomp filters in force")                      \
+    X(CALL_DENIED, "a forbidden system call refused")                 \
+    X(NO_INET, "no inet socket to be had")                            \
+    X(NO_LINK, "no network interface but lo, in the state asked for") \
+    X(LANDLOCK_DENIES, "a device refused by Landlock")                \
+    X(LIMITS, "the fixed resource limits")                            \
+    X(LIMIT_DATA, "RLIMIT_DATA")                                      \
     X(LIMIT_NPROC, "RLIMIT_NPROC")
 
 enum sp_fact_index {
