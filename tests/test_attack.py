@@ -66,7 +66,7 @@ def run_as(base: Path, user: str) -> dict[str, Verdict]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=900,
     )
     assert result.returncode == 0, result.stderr
     return {line["name"]: line for line in map(json.loads, result.stdout.splitlines())}

@@ -113,7 +113,8 @@ def test_the_peak_is_the_commands_and_cpu_counts_what_nobody_waited_for() -> Non
         assert small.max_rss_bytes < 50 * MIB
         left = "import os, time\nif os.fork() == 0:\n    while True: pass\ntime.sleep(1)"
         result = sandbox.execute([PYTHON, "-S", "-c", left])
-        assert 0.5 < result.user_time + result.system_time < 2.5, result
+        used = result.user_time + result.system_time
+        assert 0.5 < used <= 2 * result.elapsed, (used, result)  # there are two processors
 
 
 def test_processes() -> None:
