@@ -95,9 +95,10 @@ _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
 def _counts() -> str:
-    """The kinds of which there can be none; the kernel itself does not say which kind it ran out of."""
-    empty = [name for name in SYSCTLS if name.startswith("user.max_") and read_sysctl(name) == "0"]
-    return "; ".join(f"raise the number of namespaces: sysctl -w {name}=15000" for name in empty) or _COUNT
+    """The kinds of which there can be none, else that with the lowest limit: the kernel does not say which it was."""
+    limits = {name: int(read_sysctl(name) or 2**31) for name in SYSCTLS if name.startswith("user.max_")}
+    names = [name for name, limit in limits.items() if limit == 0] or [min(limits, key=limits.__getitem__)]
+    return "; ".join(f"raise the number of namespaces: sysctl -w {name}=15000" for name in names)
 
 
 def _namespaces_denied() -> str:
@@ -153,7 +154,8 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _namespaces_missing),
     (_NAMESPACE_STAGES, _DENIED, _namespaces_denied),
     (_MOUNT_STAGES, frozenset({*_DENIED, errno.ENOSYS}), _namespaces_denied),
-    (frozenset(), frozenset({errno.EMFILE}), _FILES),
+    # EMFILE, and ETOOMANYREFS: descriptors on their way count for the same limit.
+    (frozenset(), frozenset({errno.EMFILE, errno.ETOOMANYREFS}), _FILES),
     (frozenset(), frozenset({errno.ENFILE}), _ALL_FILES),
     (frozenset(), frozenset({errno.EAGAIN}), _PIDS),
     (frozenset(), frozenset({errno.ENOMEM}), _MEMORY),
