@@ -1,0 +1,179 @@
+/*
+ * What stops a zygote from starting: each call refused, at open and again when a dead one is to be replaced. The
+ * launcher's files are part of this program under other names, with these calls replaced; the zygote is the real one.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+#include "check.h"
+#include "common/packet.h"
+#include "common/stage.h"
+#include "host/launch.h"
+#include "host/seccomp.h"
+#include "machine.h"
+
+#define ZYGOTE "pysandpool/_bin/sandpool-zygote"
+
+static enum what { NOTHING, CALLOC, STRDUP, FILTER, PAIR, SPAWN, PIDFD, SEND } refuse; /* each call of the kind */
+
+static void *faulty_calloc(size_t n, size_t size) { return refuse == CALLOC ? NULL : calloc(n, size); }
+
+static char *faulty_strdup(const char *text) { return refuse == STRDUP ? NULL : strdup(text); }
+
+static int faulty_filter(const struct sp_seccomp_policy *policy, struct sp_filter *filter) {
+    return refuse == FILTER ? -ENOMEM : sp_seccomp_exec(policy, filter);
+}
+
+static int faulty_pair(int pair[2]) {
+    pair[0] = pair[1] = -1;
+    return refuse == PAIR ? -EMFILE : sp_control_pair(pair);
+}
+
+static int faulty_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attr, char *const argv[], char *const env[]) {
+    return refuse == SPAWN ? EAGAIN : posix_spawn(pid, path, actions, attr, argv, env);
+}
+
+static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+    return refuse == SEND ? -ENOBUFS : sp_packet_send(sock, out, deadline);
+}
+
+#define sp_launcher_open faulty_launcher_open
+#define sp_launcher_pid faulty_launcher_pid
+#define sp_launcher_cgroup faulty_launcher_cgroup
+#define sp_zygote_spawn faulty_zygote_spawn
+#define sp_zygote_ref faulty_zygote_ref
+#define sp_zygote_unref faulty_zygote_unref
+#define sp_zygote_hear faulty_zygote_hear
+#define sp_zygote_await faulty_zygote_await
+#define sp_zygote_gone faulty_zygote_gone
+#define sp_zygote_kill faulty_zygote_kill
+#define sp_zygote_reap faulty_zygote_reap
+#define sp_zygote_end faulty_zygote_end
+#define sp_zygote_order_make faulty_zygote_order_make
+#define sp_zygote_order_free faulty_zygote_order_free
+sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error);
+int64_t sp_launcher_pid(sp_launcher *launcher);
+uint32_t sp_launcher_cgroup(sp_launcher *launcher);
+#define calloc faulty_calloc
+#define strdup faulty_strdup
+#define sp_seccomp_exec faulty_filter
+#define sp_control_pair faulty_pair
+#define posix_spawn faulty_spawn
+#define sp_packet_send faulty_send
+#define syscall(number, ...) \
+    (refuse == PIDFD && (number) == SYS_pidfd_open ? (errno = EMFILE, -1L) : syscall(number, __VA_ARGS__))
+/* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/config_linux.c"
+#define start start_zygote
+#include "host/zygote_linux.c"
+#undef start
+#include "host/launch_linux.c"
+/* NOLINTEND(bugprone-suspicious-include) */
+
+static sp_sandbox_options options_for(const char *zygote) {
+    return (sp_sandbox_options){.size = sizeof(sp_sandbox_options),
+                                .network = SP_NET_NONE,
+                                .zygote_path = zygote,
+                                .scratch_bytes = 16 << 20,
+                                .scratch_inodes = 1024,
+                                .allow_fork = 1,
+                                .landlock_abi_max = UINT32_MAX};
+}
+
+static bool no_children(void) { return waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD; }
+
+static void open_fails(const char *zygote, enum what what, int stage, int err) {
+    const sp_sandbox_options options = options_for(zygote);
+    const unsigned fds_before = count_fds();
+    sp_error error = {0};
+
+    refuse = what;
+    CHECK(sp_launcher_open(&options, &error) == NULL);
+    refuse = NOTHING;
+    CHECK((stage == 0 || error.stage == stage) && (err == 0 || error.err == err));
+    CHECK(count_fds() == fds_before && no_children());
+}
+
+static void each_call_of_a_start_may_fail(void) {
+    open_fails(ZYGOTE, CALLOC, 0, 0);
+    open_fails(ZYGOTE, STRDUP, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
+    open_fails(ZYGOTE, FILTER, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
+    open_fails(ZYGOTE, PAIR, SP_STAGE_HOST_SOCKET, EMFILE);
+    open_fails(ZYGOTE, SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
+    open_fails(ZYGOTE, PIDFD, SP_STAGE_SPAWN_ZYGOTE, EMFILE);
+    open_fails(ZYGOTE, SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
+}
+
+static void what_is_no_zygote_is_told(void) {
+    open_fails("/no/such/program", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ENOENT);
+    open_fails("/etc/passwd", NOTHING, SP_STAGE_SPAWN_ZYGOTE, EACCES);
+    open_fails("/bin/true", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ECONNRESET);
+}
+
+/* One sandbox, made and ended. 0 or SP_E_CREATE. */
+static int make_one(sp_launcher *launcher, sp_error *error) {
+    struct sp_birth birth;
+    int rc = sp_birth_begin(launcher, &birth, error);
+
+    while (rc == 0 && (rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
+        rc = 0;
+    }
+    if (rc == 0) {
+        sp_session_end(birth.session);
+    }
+    return rc;
+}
+
+static void restart_fails(enum what what, int stage, int err) {
+    const sp_sandbox_options options = options_for(ZYGOTE);
+    const unsigned fds_before = count_fds();
+    sp_error error = {0};
+    sp_launcher *launcher = sp_launcher_open(&options, &error);
+
+    if (launcher == NULL) {
+        CHECK(!"the launcher opens");
+        return;
+    }
+    sp_launcher_enter(launcher);
+    CHECK(make_one(launcher, &error) == 0);
+    CHECK(kill((pid_t)sp_launcher_pid(launcher), SIGKILL) == 0);
+    while (!sp_zygote_gone(((struct linux_launcher *)launcher)->zygote)) {
+        sleep_ns(MS);
+    }
+    refuse = what;
+    sp_error again = {0};
+    for (unsigned i = 0; i < 3; i++) { /* the second is told what the first was; or there is another attempt */
+        CHECK(make_one(launcher, &again) == SP_E_CREATE && again.stage == stage && again.err == err);
+    }
+    refuse = NOTHING;
+    const int64_t give_up = sp_now() + 10000 * MS;
+    while (make_one(launcher, &error) != 0 && sp_now() < give_up) {
+        sleep_ns(MS);
+    }
+    CHECK(sp_now() < give_up && atomic_load(&launcher->restarts) == 1);
+    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+    CHECK(count_fds() == fds_before && no_children());
+}
+
+static void each_call_of_a_restart_may_fail(void) {
+    restart_fails(CALLOC, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
+    restart_fails(PAIR, SP_STAGE_HOST_SOCKET, EMFILE);
+    restart_fails(SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
+    restart_fails(PIDFD, SP_STAGE_SPAWN_ZYGOTE, EMFILE);
+    restart_fails(SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
+}
+
+int main(void) {
+    check_deadline(90);
+    RUN(each_call_of_a_start_may_fail);
+    RUN(what_is_no_zygote_is_told);
+    RUN(each_call_of_a_restart_may_fail);
+    return check_report();
+}
