@@ -200,6 +200,40 @@ static void longest_timeouts_are_none(void) {
     shut_pool(&f);
 }
 
+/* Its deadline has passed, but it was in the queue when the lease came back, and nobody had told it anything yet. */
+static void a_hand_over_wins_over_a_passed_deadline(void) {
+    sp_ticket *late = NULL;
+    sp_ticket *behind = NULL;
+    int64_t handle = 0;
+
+    open_warm_pool(&f, 1, 1);
+    handle = sp_acquire(f.pool);
+    late = open_ticket(f.pool, MS);
+    behind = open_ticket(f.pool, -1);
+    sleep_ns(5 * MS);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    handle = poll_ticket(late);
+    CHECK(handle > 0 && stats_of(f.pool).waiting_count == 1);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    sp_ticket_free(late); /* once more would be one lease too many */
+    handle = poll_ticket(behind);
+    sp_ticket_free(behind);
+    CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
+    CHECK(stats_of(f.pool).idle_count == 1 && stats_of(f.pool).in_use_count == 0);
+
+    /* Given up instead of polled: what it was handed goes on to the next. */
+    handle = sp_acquire(f.pool);
+    late = open_ticket(f.pool, MS);
+    behind = open_ticket(f.pool, -1);
+    sleep_ns(5 * MS);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    sp_ticket_free(late);
+    handle = poll_ticket(behind);
+    sp_ticket_free(behind);
+    CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
+    shut_pool(&f);
+}
+
 static void granted_ticket_is_cancelled(void) {
     sp_stats s;
 
@@ -767,6 +801,7 @@ int main(void) {
     RUN(queued_ticket_is_cancelled);
     RUN(queued_ticket_times_out);
     RUN(longest_timeouts_are_none);
+    RUN(a_hand_over_wins_over_a_passed_deadline);
     RUN(granted_ticket_is_cancelled);
     RUN(takeover_is_cancelled);
     RUN(cancelled_takeover_does_not_overfill);
