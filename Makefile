@@ -20,7 +20,7 @@ STRICT    := $(VENV)/.stamp-strict
 
 REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
 
-.PHONY: help demo test test-all test-c fuzz lint format bench clean
+.PHONY: help demo test test-all test-c fuzz lint format bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +59,9 @@ format: $(LINTERS) ## rewrite the sources as `lint` wants them
 
 bench: $(BUILT) ## the table of budgets, with a verdict for each row
 	$(PY) bench/table.py $(BENCH_ARGS)
+
+soak: $(BUILT) ## a random mix of everything, looked at each second: SECONDS=600 SEED=1
+	$(PY) tests/soak.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 clean: ## remove all that was built, .venv too
 	rm -rf $(VENV) build dist *.egg-info pysandpool/_bin pysandpool/*.so

@@ -32,6 +32,10 @@ def test_killed_hosts_leave_nothing() -> None:
     assert "host killed 40 times" in killed("host", 40, 11)
 
 
+def test_killed_zygotes_leave_a_pool_that_works() -> None:
+    assert "zygote killed 25 times" in killed("zygote", 25, 12)
+
+
 LONG_LIVED_CHILD = """
 import os, sys, time
 from conftest import children, zygote_of

@@ -43,6 +43,18 @@ void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
 
 int64_t sp_pool_zygote_pid(sp_pool *pool) { return sp_launcher_pid(pool->launcher); }
+void sp_pool_census(sp_pool *pool, uint32_t states[5], uint32_t *free_slots) {
+    pthread_mutex_lock(&pool->lock);
+    memset(states, 0, 5 * sizeof states[0]);
+    for (uint32_t i = 0; i < pool->fresh; i++) {
+        states[atomic_load_explicit(&pool->slots[i].word, memory_order_relaxed) & SP_SLOT_STATE]++;
+    }
+    *free_slots = 0;
+    for (uint32_t i = pool->free_head; i != SP_NO_SLOT; i = pool->slots[i].next) {
+        (*free_slots)++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
 
 int sp_snapshot(sp_pool *pool, sp_stats *stats) {
     if (!sp_pool_is_mine(pool)) {

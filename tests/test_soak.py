@@ -1,0 +1,58 @@
+"""The short forms of `make soak` and of its cycles, and that they see what they look for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run_script
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("mode", [["--seconds", "10"], ["--cycles", "600"]])
+def test_soak(mode: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, HERE / "soak.py", *mode, "--seed", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "in order" in done.stdout
+
+
+LOSSES = {
+    "a lease": "lost = pool.acquire()",
+    "a descriptor": "import os; lost = os.open('/dev/null', os.O_RDONLY)",
+    "a process": "import os; os.posix_spawn('/bin/sleep', ['sleep', '30'], {})",
+    "a slot": "lost = SandboxPool(); run.pools[0], pool = lost, run.pools[0]",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_lost_is_seen(loss: str) -> None:
+    done = run_script(
+        f"""
+import ctypes
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+import soak_run
+from soak_check import BreachError
+from pysandpool import SandboxPool
+soak_run.STUCK_SECONDS = 1.0
+run = soak_run.Soak(1, 1)
+(pool,) = run.pools
+run.check()
+{LOSSES[loss]}
+try:
+    run.check()
+except BreachError:
+    print("seen")
+"""
+    )
+    assert (done.stdout, done.stderr) == ("seen\n", "")
