@@ -114,7 +114,8 @@ static int replace_sandbox(struct sp_job *job, sp_error *error) {
     struct sp_birth birth;
     int rc = sp_birth_begin(pool->launcher, &birth, error);
     while (rc == 0 && (rc = sp_birth_wait(&birth, sp_now() + SLICE_NS, error)) == SP_AGAIN) {
-        if (atomic_load(&job->orphan) != 0) {
+        job->timed_out = sp_now() >= job->deadline;
+        if (atomic_load(&job->orphan) != 0 || job->timed_out) {
             sp_birth_abandon(&birth);
             return SP_E_LOST; /* the orphan's code wins in the end */
         }
@@ -155,7 +156,8 @@ static int send_until_taken(struct sp_job *job, sp_error *error) {
         if (!died(rc)) {
             return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
         }
-        if (!job->first_use || ++job->replaced == MAX_ATTEMPTS) {
+        job->timed_out = rc == -ETIMEDOUT && sp_now() >= job->deadline;
+        if (!job->first_use || ++job->replaced == MAX_ATTEMPTS || job->timed_out) {
             return SP_E_LOST;
         }
         rc = replace_sandbox(job, error);
@@ -163,6 +165,12 @@ static int send_until_taken(struct sp_job *job, sp_error *error) {
             return rc != 0 ? rc : SP_E_LOST; /* an orphan's code wins in the end */
         }
     }
+}
+
+static void end_job(struct sp_job *job, int code) {
+    job->over = true;
+    job->code = code;
+    job->ended = sp_now();
 }
 
 int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **out, sp_error *error) {
@@ -191,6 +199,11 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
                         : job->started + request->timeout_ns;
     job->watch_at = job->started + SP_WATCH_AFTER_NS;
     rc = send_until_taken(job, error);
+    if (rc == SP_E_LOST && job->timed_out) {
+        /* Nobody took the request in time. The sandbox is lost by it. */
+        end_job(job, SP_E_LOST);
+        rc = SP_OK;
+    }
     if (rc != 0) {
         int orphan = atomic_load(&job->orphan);
         bool lost = rc == SP_E_LOST || rc == SP_E_CREATE;
@@ -206,12 +219,6 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
 }
 
 /* ---- poll ---- */
-
-static void end_job(struct sp_job *job, int code) {
-    job->over = true;
-    job->code = code;
-    job->ended = sp_now();
-}
 
 /* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
 static void interrupt(struct sp_job *job) {

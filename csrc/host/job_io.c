@@ -35,7 +35,8 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
                                    .env_len = r->env_len,
                                    .fds = r->has_input != 0 ? far_ends : far_ends + 1,
                                    .has_stdin = r->has_input != 0};
-    return sp_session_send_exec(job->session, &exec, sp_now() + SEND_TIMEOUT_NS);
+    const int64_t until = sp_now() + SEND_TIMEOUT_NS;
+    return sp_session_send_exec(job->session, &exec, job->deadline < until ? job->deadline : until);
 }
 
 /* A pipe belongs to who made it; for the tenant to open /dev/stdout by name, it has to be the tenant's. */

@@ -43,6 +43,7 @@ void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
 
 int64_t sp_pool_zygote_pid(sp_pool *pool) { return sp_launcher_pid(pool->launcher); }
+
 void sp_pool_census(sp_pool *pool, uint32_t states[5], uint32_t *free_slots) {
     pthread_mutex_lock(&pool->lock);
     memset(states, 0, 5 * sizeof states[0]);
