@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import select
 import subprocess
 import sys
@@ -22,9 +23,9 @@ import numpy as np
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxError, SandboxPool
 
-sys.path.insert(0, os.fspath(Path(__file__).parent.parent / "tests"))
-from hostile import STUBBORN
-
+STUBBORN: dict[str, list[str]] = runpy.run_path(os.fspath(Path(__file__).parent.parent / "tests" / "hostile.py"))[
+    "STUBBORN"
+]
 BUDGET_MS = 20.0
 TIMEOUT = 0.15
 
@@ -85,7 +86,7 @@ def main(n: int = 50) -> int:
     base = sorted(plain() for _ in range(n))
     worst = 0.0
     tell("a plain subprocess", base, base[n // 2] * 1e3)
-    config = SandboxConfig(max_processes=64, scratch_size_mb=4, max_output_bytes=100_000)
+    config = SandboxConfig(max_processes=32, scratch_size_mb=4, max_output_bytes=100_000)
     ends: list[Callable[[SandboxPool, list[str]], float]] = [after_timeout, after_release]
     with SandboxPool(config, PoolConfig(min_size=1, max_size=2)) as pool:
         for way, command in STUBBORN.items():

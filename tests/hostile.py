@@ -18,7 +18,7 @@ STUBBORN: dict[str, list[str]] = {
     "stops itself": sh("kill -STOP $$; sleep 60"),
     "stops its children": sh("sleep 60 & sleep 60 & kill -STOP %1 %2 2>/dev/null; kill -STOP $!; wait"),
     "floods": sh("while :; do echo yes yes yes yes yes yes; echo no >&2; done"),
-    "forks": sh("i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; wait"),
+    "forks": sh("i=0; while [ $i -lt 25 ]; do sleep 60 & i=$((i+1)); done; wait"),
     "forks on and on": py("while True:\n try: os.fork()\n except OSError: time.sleep(0.001)"),
     "daemonises": py(
         "if os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n  os.setsid(); time.sleep(60)\n os._exit(0)\n"
@@ -41,6 +41,6 @@ STUBBORN: dict[str, list[str]] = {
         " if pid == 0:\n  c.ptrace(0, 0, 0, 0)\n  os.kill(os.getpid(), signal.SIGSTOP)\n  time.sleep(60)\n"
         "time.sleep(60)"
     ),
-    "has threads": py("import threading\nfor _ in range(30): threading.Thread(target=time.sleep, args=(60,)).start()"),
+    "has threads": py("import threading\nfor _ in range(20): threading.Thread(target=time.sleep, args=(60,)).start()"),
     "computes": sh("(while :; do :; done) & while :; do :; done"),
 }

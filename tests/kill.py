@@ -184,8 +184,8 @@ def kill_host(seed: int, tally: Tally) -> None:
     tally.left["late"] += tally.seconds[-1] > tally.allowed
     tally.left["processes"] += sum(start_time(pid) == began for pid, began in lived.items())
     tally.left["mounts"] += len(set(mounts()) - set(mounted))
-    # Others use these directories, too: what is ours has our names in it.
-    tally.left["files"] += sum("sandpool" in name and "sandpool-test" not in name for name in files() - lying)
+    # Others use these directories, too; what a host makes is named after it.
+    tally.left["files"] += sum(str(pid) in name for name in files() - lying)
     # Their directories are swept by the next host in that place; nothing may run in them.
     tally.seen["cgroup directories"] += len(cgroups(pid))
     tally.left = +tally.left

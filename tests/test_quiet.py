@@ -11,7 +11,7 @@ from test_leaks import all_children
 
 from pysandpool import PooledSandbox, SandboxConfig, SandboxError
 
-CONFIG = SandboxConfig(max_processes=64, scratch_size_mb=4, max_output_bytes=100_000)
+CONFIG = SandboxConfig(max_processes=32, scratch_size_mb=4, max_output_bytes=100_000)
 
 
 def tree(pid: int) -> set[int]:
