@@ -51,7 +51,7 @@ __attribute__((format(printf, 1, 2), unused)) _Noreturn static void held(const c
 static inline int run_named(const struct named_attack *attacks, size_t n, int argc, char **argv) {
     for (size_t i = 0; argc > 1 && i < n; i++) {
         if (strcmp(argv[1], attacks[i].name) == 0) {
-            alarm(20); /* nothing of a probe outlives the suite, on the control either */
+            alarm(60); /* nothing of a probe outlives the suite, on the control either */
             attacks[i].run(argv + 2);
             held("came to its end");
         }

@@ -105,7 +105,7 @@ class Stage:
         paths: dict[str, Any] = {
             "fs_readonly": (self.programs, self.gaining, self.ro),
             "fs_readwrite": (self.rw,),
-            "timeout_secs": 20,
+            "timeout_secs": 60,
         }
         return SandboxConfig(**{**paths, **fields})
 

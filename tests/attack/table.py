@@ -205,7 +205,7 @@ def _limits() -> list[Attack]:
         hoard("memory", "CWE-400", "memory", "100", config=small),
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
-        hoard("memory-pipes", "pipe(7)", "pipe-buffers", "64", "{settle}", config=small),
+        hoard("memory-pipes", "pipe(7)", "pipe-buffers", "70", "{settle}", config=small),
         hoard(
             "memory-locks",
             "fcntl(2)",
