@@ -34,7 +34,8 @@ test test-all test-c: export SANDPOOL_WERROR = 1
 test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-test-all: test ## the same, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
+test-all: test ## the same, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
+	SANDPOOL_MODEL_THREADS=4 $(PY) -m pytest tests/test_model.py
 	$(PY) tests/vm/run.py
 
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers

@@ -1,0 +1,94 @@
+"""The ring, the permits and the slots' states checked by spin: every interleaving of a few threads, exhaustively.
+
+tests/model/pool.pml tells what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MODEL = Path(__file__).parent / "model" / "pool.pml"
+IN_CI = os.environ.get("CI") == "true"
+LARGE = os.environ.get("SANDPOOL_MODEL_THREADS") == "4"
+
+# taker(0) keeps its lease, (1) releases it unused, (2) used; releaser(0) ends the first lease unused, (1) used;
+# janitor(n) evicts n times, and recycles.
+SMALL = (
+    "taker(1) taker(2) janitor(1)",
+    "taker(1) taker(2) janitor(0)",
+    "taker(0) releaser(0) releaser(0)",
+    "taker(1) releaser(0) janitor(1)",
+    "taker(2) releaser(1) janitor(0)",
+    "taker(1) releaser(1) releaser(0) janitor(0)",
+)
+# Not exhaustive: as much of it as a bit per state in 1 GB and two minutes allow.
+FOUR = ("taker(0) taker(0) releaser(0) janitor(1)", "taker(1) taker(2) releaser(0) janitor(1)")
+
+# With one more permit than entries, the last of three finds none.
+MUTANTS = {
+    "MUTANT_PERMIT_FIRST -DMAX_SIZE=3": "taker(0) releaser(0) janitor(2)",
+    "MUTANT_NO_CAS": "taker(0) janitor(1)",
+    "MUTANT_RELEASE_WITHOUT_CAS": "taker(0) releaser(0) releaser(0)",
+    "MUTANT_NO_GENERATION": "taker(0) releaser(0) releaser(0)",
+    "MUTANT_NO_TAG": "taker(1) taker(1) janitor(1)",
+    "MUTANT_NO_SECOND_LOOK": "taker(1) taker(1) janitor(1)",
+    "MUTANT_NO_SWEEP": "taker(1) taker(1) janitor(1)",
+}
+
+
+def run(*command: str, folder: Path, timeout: float = 300) -> str:
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def verify(folder: Path, threads: str, *defines: str, build: tuple[str, ...] = (), limits: tuple[str, ...] = ()) -> str:
+    """What the verifier of these threads prints."""
+    names = threads.split()
+    start = f"running = {len(names)};" + "".join(f"run {name};" for name in names)
+    source = run("gcc", "-E", "-P", "-x", "c", f"-DTHREADS={start}", *defines, os.fspath(MODEL), folder=folder)
+    (folder / "model.pml").write_text(source, encoding="ascii")
+    run("spin", "-a", "model.pml", folder=folder)
+    run("gcc", "-O0", "-w", "-DSAFETY", "-DVECTORSZ=512", *build, "-o", "pan", "pan.c", folder=folder)
+    return run("./pan", "-m200000", *limits, folder=folder)
+
+
+def errors(output: str) -> int:
+    found = re.search(r"errors: (\d+)", output)
+    assert found is not None, output
+    return int(found[1])
+
+
+@pytest.fixture(autouse=True)
+def _spin() -> None:
+    missing = [program for program in ("spin", "gcc") if shutil.which(program) is None]
+    if missing:
+        reason = f"{missing} not installed: apt-get install spin gcc | dnf install spin gcc"
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("threads", [*SMALL, *(FOUR if LARGE else ())])
+def test_every_interleaving_is_sound(threads: str, tmp_path: Path) -> None:
+    if threads in FOUR:
+        output = verify(tmp_path, threads, build=("-DBITSTATE",), limits=("-w33", "-Q2"))
+    else:
+        output = verify(tmp_path, threads)
+        assert "Search not completed" not in output
+        assert "max search depth too small" not in output
+    assert errors(output) == 0, output[-3000:]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_found(mutant: str, tmp_path: Path) -> None:
+    """Each order, CAS and check that the model has is needed: without it there is a trace that goes wrong."""
+    assert errors(verify(tmp_path, MUTANTS[mutant], *f"-D{mutant}".split())) > 0
