@@ -88,6 +88,8 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len
 #define sp_lease_pid windowed_lease_pid
+#define sp_lease_told windowed_lease_told
+#define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
 #include "host/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
@@ -98,6 +100,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_ticket_open windowed_ticket_open
 #define sp_ticket_poll windowed_ticket_poll
 #define sp_ticket_free windowed_ticket_free
+#define sp_ticket_close windowed_ticket_close
 #include "host/ticket.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #include "fake_pool.h"
