@@ -17,7 +17,7 @@ from cffi import FFI
 
 CSRC = Path("csrc")
 SYSTEM = "linux" if sys.platform.startswith("linux") else sys.platform
-OTHER_SYSTEMS = tuple(f"_{name}.c" for name in ("linux", "darwin") if name != SYSTEM)
+SYSTEMS = ("linux", "darwin")
 MARK = re.compile(r"/\*\s*@(\w+)")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -46,10 +46,11 @@ def sections(text: str) -> dict[str, str]:
     return {mark[1]: text[mark.start() : end] for mark, end in zip(marks, ends)}
 
 
-def sources(*folders: str) -> list[str]:
+def sources(*folders: str, system: str = SYSTEM) -> list[str]:
     """The C files of these folders of csrc, without those of other systems, in a fixed order."""
+    others = tuple(f"_{name}.c" for name in SYSTEMS if name != system)
     found = (path for folder in folders for path in sorted((CSRC / folder).glob("*.c")))
-    return [path.as_posix() for path in found if not path.name.endswith(OTHER_SYSTEMS)]
+    return [path.as_posix() for path in found if not path.name.endswith(others)]
 
 
 def headers() -> list[str]:

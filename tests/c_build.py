@@ -73,10 +73,9 @@ class Build:
 
 def sources_of(program: Path) -> list[Path]:
     named = NAMED_SOURCES.match(program.read_text(encoding="utf-8"))
-    if named is None:
-        found = [path for folder in ("common", "host") for path in sorted((ROOT / "csrc" / folder).glob("*.c"))]
-    else:
-        found = [ROOT / name for name in named[1].split() if name not in {"none", "*"}]
+    if named is not None:
+        return [ROOT / name for name in named[1].split() if name not in {"none", "*"}]
+    found = [path for folder in ("common", "host") for path in sorted((ROOT / "csrc" / folder).glob("*.c"))]
     return [path for path in found if not path.name.endswith(OTHER_SYSTEMS)]
 
 

@@ -69,7 +69,7 @@ PLANTED = {
         "seccomp", "host/seccomp_program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"
     ),
     "a foreign architecture passes": Planted(
-        "seccomp", "host/seccomp.c", "BPF_K, arches[arch].audit, 1, 0);", "BPF_K, arches[arch].audit, 1, 1);"
+        "seccomp", "host/seccomp_linux.c", "BPF_K, arches[arch].audit, 1, 0);", "BPF_K, arches[arch].audit, 1, 1);"
     ),
 }
 

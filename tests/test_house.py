@@ -18,10 +18,10 @@ PACKAGE = "pysandpool"
 COMPILED = ("_core", "_core_hot")
 COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 
-# What the pool's state machine stands on; the last three are its own counts, sleep and memory of its process.
+# What the pool's state machine stands on; the last ones are what its process counts, waits and sleeps with.
 UNDER_POOL = (
     *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
-    *("host/ledger.h", "host/watch.h", "host/fork_mark.h", "host/histogram.h", "host/back_off.h"),
+    *("host/ledger.h", "host/watch.h", "host/clock.h", "host/fork_mark.h", "host/histogram.h", "host/back_off.h"),
     "host/events.h",
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
@@ -39,6 +39,7 @@ MAY_INCLUDE = {
     "host/histogram.*": ("sandpool.h",),
     "host/events.*": ("sandpool.h", "common/*", "host/events.h"),
     "host/watch*": ("common/*", "host/watch.h"),
+    "host/clock*": ("common/*", "host/clock.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/pool*": POOL,
     "host/stats*": POOL,
@@ -129,6 +130,36 @@ def python_breaches(package: Path) -> Iterator[str]:
             compiled = target in COMPILED and path.stem != "_ffi"
             if compiled or target not in MAY_IMPORT.get(path.stem, modules):
                 yield f"{path.stem} imports {target}"
+
+
+# A condition of the preprocessor: in the files of one system, for what a test may set, and around a header.
+CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[ \t]*(.*)$", re.MULTILINE)
+OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/launch_*")
+TEST_KNOBS = {"host/ring.h": "SP_RING_WINDOW"}
+
+
+def conditions(csrc: Path) -> Iterator[str]:
+    """What is chosen by the preprocessor and not by file."""
+    for path in sorted(csrc.rglob("*.[ch]")):
+        name = path.relative_to(csrc).as_posix()
+        guard = "SANDPOOL_" + re.sub(r"[/.]", "_", name.removeprefix("sandpool.h") or "H").upper()
+        for match in CONDITION.finditer(path.read_text(encoding="utf-8")):
+            by_file = any(fnmatch(name, pattern) for pattern in OF_ONE_SYSTEM)
+            if not by_file and match[1].strip() not in (guard, TEST_KNOBS.get(name)):
+                yield f"{name}: {match[0].strip()}"
+
+
+def test_the_system_is_chosen_by_file() -> None:
+    assert list(conditions(ROOT / "csrc")) == []
+
+
+@pytest.mark.parametrize("line", ["#ifdef __APPLE__", " # if defined(__linux__)", "#ifndef MSG_NOSIGNAL", "#elif X"])
+def test_a_planted_condition_is_seen(tmp_path: Path, line: str) -> None:
+    guarded = "#ifndef SANDPOOL_COMMON_FD_H\n#define SANDPOOL_COMMON_FD_H\n#endif\n"
+    csrc = planted(tmp_path, {"common/fd.h": guarded, "common/fd_darwin.c": f"{line}\n", "host/launch_x.c": line})
+    assert list(conditions(csrc)) == []
+    planted(csrc, {"common/fd.h": f"{guarded}{line}\n"})
+    assert list(conditions(csrc)) == [f"common/fd.h: {line.strip()}"]
 
 
 def test_c_dependencies() -> None:

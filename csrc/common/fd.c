@@ -1,7 +1,6 @@
 #include "common/fd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 void sp_fd_close(int *fd) {
@@ -10,11 +9,5 @@ void sp_fd_close(int *fd) {
         (void)close(*fd);
         *fd = -1;
         errno = saved;
-    }
-}
-
-void sp_fd_set_cloexec(int fd, bool done) {
-    if (!done) {
-        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     }
 }

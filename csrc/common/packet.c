@@ -9,10 +9,6 @@
 
 #include "common/fd.h"
 
-#ifndef MSG_CMSG_CLOEXEC /* systems without it set the flag afterwards, in sp_packet_recv */
-#define MSG_CMSG_CLOEXEC 0
-#endif
-
 int64_t sp_now(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -40,7 +36,7 @@ union fd_control {
 static void attach_fds(struct msghdr *msg, union fd_control *control, const int *fds, unsigned n_fds) {
     memset(control, 0, sizeof *control);
     msg->msg_control = control->bytes;
-    msg->msg_controllen = (size_t)CMSG_SPACE(sizeof(int) * n_fds);
+    msg->msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
     struct cmsghdr *c = CMSG_FIRSTHDR(msg);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
@@ -48,12 +44,34 @@ static void attach_fds(struct msghdr *msg, union fd_control *control, const int 
     memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
 }
 
-static int send_one(int sock, const struct msghdr *msg, int64_t deadline) {
+/* What a stream has taken of a message; the descriptors went with its first byte. */
+static void advance(struct msghdr *msg, size_t sent) {
+    msg->msg_control = NULL;
+    msg->msg_controllen = 0;
+    while (sent != 0 && sent >= msg->msg_iov->iov_len) {
+        sent -= msg->msg_iov->iov_len;
+        msg->msg_iov++;
+        msg->msg_iovlen--;
+    }
+    if (sent != 0) {
+        msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + sent;
+        msg->msg_iov->iov_len -= sent;
+    }
+}
+
+/* A packet is taken whole; a stream may take a part at a time. */
+static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline) {
     for (;;) {
-        if (sendmsg(sock, msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+        ssize_t n = sp_send_now(sock, msg);
+        if (n >= 0 && (size_t)n >= len) {
             return 0;
         }
-        if (errno != EAGAIN && errno != ENOBUFS) {
+        if (n > 0) {
+            len -= (size_t)n;
+            advance(msg, (size_t)n);
+            continue;
+        }
+        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) {
             return errno == ECONNRESET ? -EPIPE : -errno;
         }
         int rc = sp_wait_fd(sock, POLLOUT, deadline);
@@ -74,11 +92,11 @@ int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
     if (out->n_fds != 0) {
         attach_fds(&msg, &control, out->fds, out->n_fds);
     }
-    int rc = send_one(sock, &msg, deadline);
+    int rc = send_whole(sock, &msg, sizeof bytes + chunk, deadline);
     for (size_t sent = chunk; rc == 0 && sent < out->payload_len; sent += chunk) {
         chunk = out->payload_len - sent < SP_PACKET_MAX ? out->payload_len - sent : SP_PACKET_MAX;
         struct iovec rest = {(char *)(uintptr_t)out->payload + sent, chunk};
-        rc = send_one(sock, &(struct msghdr){.msg_iov = &rest, .msg_iovlen = 1}, deadline);
+        rc = send_whole(sock, &(struct msghdr){.msg_iov = &rest, .msg_iovlen = 1}, chunk, deadline);
     }
     return rc;
 }
@@ -93,7 +111,6 @@ static bool take_control(struct msghdr *msg, struct sp_packet *packet) {
             for (size_t i = 0; i < n; i++) {
                 int fd = -1;
                 memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-                sp_fd_set_cloexec(fd, MSG_CMSG_CLOEXEC != 0);
                 if (packet->n_fds < SP_PACKET_FDS) {
                     packet->fds[packet->n_fds++] = fd;
                 } else {
@@ -120,7 +137,7 @@ int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
                          .msg_controllen = sizeof control.bytes};
     memset(packet, 0, sizeof *packet);
     memset(packet->fds, -1, sizeof packet->fds);
-    ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    ssize_t n = sp_recv_now(sock, &msg);
     if (n < 0) {
         return errno == EWOULDBLOCK ? -EAGAIN : -errno;
     }
@@ -145,7 +162,7 @@ int sp_payload_recv(int sock, char *buf, size_t have, size_t len, int64_t deadli
         return -EBADMSG;
     }
     while (have < len) {
-        ssize_t n = recv(sock, buf + have, len - have, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t n = sp_recv_rest(sock, buf + have, len - have);
         if (n > 0 && (size_t)n <= len - have) {
             have += (size_t)n;
             continue;

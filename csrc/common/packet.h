@@ -2,6 +2,11 @@
  * Records, payloads and descriptors over a SOCK_SEQPACKET socket: one record is one packet. A payload starts in its
  * record's packet and goes on in packets of up to SP_PACKET_MAX bytes.
  *
+ * Over SOCK_STREAM, for systems without it, the same bytes are sent: a record has a fixed size and tells the length of
+ * its payload, and so needs no frame. A record is smaller than what a stream socket takes at once, with its descriptors
+ * (SO_SNDLOWAT on BSD, one skb on Linux): one that arrives in parts is malformed. Not SOCK_DGRAM, which keeps packets
+ * whole there: its end of file is an error that is told once, and net.local.dgram.maxdgram is 2 KiB.
+ *
  * Nothing here sleeps in recvmsg or sendmsg: waiting is done in poll with an absolute deadline (CLOCK_MONOTONIC, ns;
  * SP_NEVER: none). -EINTR is passed on to a caller that has signal handlers to run.
  */

@@ -4,18 +4,14 @@
  * any thread may have one under way.
  */
 #include <errno.h>
-#include <sys/socket.h>
 
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/launch.h"
 
 int sp_control_pair(int pair[2]) {
-    pair[0] = pair[1] = -1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
-        return -errno;
-    }
-    return sp_fd_show_sender(pair[0]);
+    int rc = sp_packet_pair(pair);
+    return rc != 0 ? rc : sp_fd_show_sender(pair[0]);
 }
 
 int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error) {

@@ -15,8 +15,9 @@
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
     int pair[2];
     *capture = (struct sp_capture){.fd = -1, .max = max};
-    if (pipe2(pair, O_CLOEXEC) != 0) {
-        return -errno;
+    int rc = sp_pipe(pair);
+    if (rc != 0) {
+        return rc;
     }
     capture->fd = pair[0];
     *far_end = pair[1];
@@ -65,7 +66,7 @@ int sp_capture_read(struct sp_capture *c) {
         if (n > 0 && room) {
             c->len += (size_t)n;
             if (before == 16 * FIRST_CAPACITY && c->len == c->cap) {
-                (void)fcntl(c->fd, F_SETPIPE_SZ, LARGE_PIPE); /* refused when the user's pipe budget is spent: fine */
+                sp_pipe_enlarge(c->fd, LARGE_PIPE);
             }
         } else if (n == 0) {
             sp_fd_close(&c->fd);

@@ -54,10 +54,9 @@ static int try_claim(struct sp_job *job) {
 static int claim_slot(struct sp_job *job) {
     sp_pool *pool = job->pool;
     int64_t until = sp_now() + SLICE_NS;
-    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
     pthread_mutex_lock(&pool->lock);
     int rc = try_claim(job);
-    while (rc == SP_AGAIN && pthread_cond_timedwait(&pool->slot_free, &pool->lock, &at) == 0) {
+    while (rc == SP_AGAIN && sp_cond_wait_until(&pool->slot_free, &pool->lock, until) == 0) {
         rc = try_claim(job);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -16,8 +16,9 @@
 
 static int open_input(struct sp_job *job, int *far_end) {
     int pair[2];
-    if (pipe2(pair, O_CLOEXEC) != 0) {
-        return -errno;
+    int rc = sp_pipe(pair);
+    if (rc != 0) {
+        return rc;
     }
     *far_end = pair[0];
     job->input_fd = pair[1];

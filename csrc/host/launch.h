@@ -110,7 +110,7 @@ void sp_birth_abandon(struct sp_birth *birth);
 /* `cgroup`: the directory that the sandbox is born in, borrowed; -1: none. */
 int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error);
 int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
-/* A SEQPACKET pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
+/* A pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
  */
 int sp_control_pair(int pair[2]);
 

@@ -1,16 +1,16 @@
 /*
  * A launcher for tests: a thread stands for the zygote and for every init, and speaks the real protocol over real
  * sockets. So the pool, its janitor and its sessions run as they are, without a kernel feature, and failures come when
- * a test asks for them. A fake sandbox's "pidfd" is an eventfd that becomes readable when it is killed; its pid is a
- * number of ours.
+ * a test asks for them. A fake sandbox's "pidfd" is one end of a pair that is shut down when it is killed: both ends
+ * become readable. Its pid is a number of ours.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@
 /* The thread's side of one fake sandbox. */
 struct node {
     int control;
-    int death;   /* eventfd; readable once it was killed */
+    int death;   /* readable once it was killed */
     int64_t due; /* when its birth is answered; 0: answered */
     bool failing;
 };
@@ -39,7 +39,7 @@ struct fake {
     struct sp_launcher base;
     int sock;     /* the host's end */
     int far_sock; /* the thread's */
-    int wake;     /* eventfd: settings have changed */
+    int wake[2];  /* a pipe: settings have changed */
     pthread_t thread;
     bool running;
     struct node nodes[MAX_NODES]; /* the thread's alone */
@@ -110,14 +110,18 @@ static void answer_birth(struct fake *f, unsigned i) {
         drop_node(f, i);
         return;
     }
-    node->death = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (node->death == -1) {
-        sp_packet_fail(node->control, 0, &(struct sp_rec_failed){.stage = SP_STAGE_CLONE, .err = (uint32_t)errno});
+    int pair[2];
+    int rc = sp_stream_pair(pair);
+    node->death = pair[0];
+    if (rc != 0) {
+        sp_packet_fail(node->control, 0, &(struct sp_rec_failed){.stage = SP_STAGE_CLONE, .err = (uint32_t)-rc});
+        sp_fd_close(&pair[1]);
         drop_node(f, i);
         return;
     }
-    say(node->control, &(struct sp_record){.type = SP_REC_CREATED}, &node->death);
+    say(node->control, &(struct sp_record){.type = SP_REC_CREATED}, &pair[1]);
     say(node->control, &(struct sp_record){.type = SP_REC_READY}, NULL);
+    sp_fd_close(&pair[1]);
 }
 
 /* EXEC ends at once with the scripted exit code and no output. False when the host has closed its end. */
@@ -149,7 +153,7 @@ static void crash(struct fake *f) {
     bool asked = f->crash;
     f->crash = false;
     while (asked && f->n_alive != 0) {
-        (void)eventfd_write(f->alive[--f->n_alive].session->pidfd, 1);
+        (void)shutdown(f->alive[--f->n_alive].session->pidfd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&f->lock);
     while (asked && f->n_nodes != 0) {
@@ -191,7 +195,7 @@ static void *serve(void *arg) {
         bool held = f->hold;
         pthread_mutex_unlock(&f->lock);
         fds[0] = (struct pollfd){.fd = f->far_sock, .events = POLLIN};
-        fds[1] = (struct pollfd){.fd = f->wake, .events = POLLIN};
+        fds[1] = (struct pollfd){.fd = f->wake[0], .events = POLLIN};
         unsigned n = f->n_nodes;
         for (unsigned i = 0; i < n; i++) {
             /* A birth that was given up is noticed when its turn comes. */
@@ -202,8 +206,8 @@ static void *serve(void *arg) {
         for (unsigned i = n; i-- > 0;) { /* downwards: a dropped node's place is taken by one that was served */
             serve_node(f, i, fds[2 + 2 * i].revents != 0, fds[3 + 2 * i].revents != 0, held);
         }
-        eventfd_t ignored;
-        (void)eventfd_read(f->wake, &ignored);
+        char ignored[64];
+        (void)!read(f->wake[0], ignored, sizeof ignored);
         crash(f);
         open = fds[0].revents == 0 || take_create(f);
     }
@@ -238,7 +242,7 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
 static bool forget(struct fake *f, const struct sp_session *session, int64_t pid) {
     for (unsigned i = 0; i < f->n_alive; i++) {
         if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
-            (void)eventfd_write(f->alive[i].session->pidfd, 1);
+            (void)shutdown(f->alive[i].session->pidfd, SHUT_RDWR);
             f->alive[i] = f->alive[--f->n_alive];
             return true;
         }
@@ -277,7 +281,8 @@ static void free_fake(sp_launcher *launcher) {
     shut_down(launcher, 0);
     sp_fd_close(&f->sock);
     sp_fd_close(&f->far_sock);
-    sp_fd_close(&f->wake);
+    sp_fd_close(&f->wake[0]);
+    sp_fd_close(&f->wake[1]);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }
@@ -307,8 +312,12 @@ sp_launcher *sp_launcher_fake(void) {
     f->base = (struct sp_launcher){.ops = &fake_ops, .refs = 1};
     f->sock = pair[0];
     f->far_sock = pair[1];
-    f->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&f->lock, NULL);
+    if (sp_pipe(f->wake) != 0 || fcntl(f->wake[0], F_SETFL, O_NONBLOCK) != 0 ||
+        fcntl(f->wake[1], F_SETFL, O_NONBLOCK) != 0) {
+        free_fake(&f->base);
+        return NULL;
+    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     f->running = pthread_create(&f->thread, NULL, serve, f) == 0;
@@ -326,7 +335,7 @@ static struct fake *lock_fake(sp_launcher *launcher) {
 
 static void unlock_fake(struct fake *f) {
     pthread_mutex_unlock(&f->lock);
-    (void)eventfd_write(f->wake, 1);
+    (void)!write(f->wake[1], "", 1); /* a full pipe wakes, too */
 }
 
 void sp_fake_fail(sp_launcher *launcher, uint32_t skip, uint32_t count, int stage, int err) {

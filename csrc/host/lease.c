@@ -2,8 +2,6 @@
  * acquire and release: the hot path. A hit is one CAS on the ledger, a take from the ring and one store; the return of
  * an unused lease is the reverse. No lock, no syscall, no allocation.
  */
-#include <time.h>
-
 #include "common/packet.h"
 #include "host/pool.h"
 
@@ -21,17 +19,6 @@ int64_t sp_lease_told(const sp_pool *pool, int64_t handle) {
 }
 
 int64_t sp_last_acquired(sp_pool *pool) { return last_acquired.pool == pool->serial ? last_acquired.handle : 0; }
-
-/* vDSO, no syscall; its few ms of coarseness do not matter to an expiry in seconds. */
-int64_t sp_coarse_now(void) {
-    struct timespec ts;
-#ifdef CLOCK_MONOTONIC_COARSE
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-#else
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-#endif
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static int64_t handle_of(uint64_t word, uint32_t index) {
     return (int64_t)((word >> SP_SLOT_GENERATION_SHIFT) << SP_HANDLE_SHIFT | index);

@@ -158,14 +158,10 @@ static int start_janitor(sp_pool *pool) {
 }
 
 static void init_locks(sp_pool *pool) {
-    pthread_condattr_t attr;
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->slot_free, &attr);
-    pthread_cond_init(&pool->ended, &attr);
-    pthread_cond_init(&pool->settled, &attr);
-    pthread_condattr_destroy(&attr);
+    sp_cond_init(&pool->slot_free);
+    sp_cond_init(&pool->ended);
+    sp_cond_init(&pool->settled);
 }
 
 static _Atomic uint64_t serials;
@@ -286,9 +282,8 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
     }
-    const struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
     for (int rc = 0; !first && !pool->closed && rc == 0;) {
-        rc = pthread_cond_timedwait(&pool->ended, &pool->lock, &until);
+        rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
     }
     pthread_mutex_unlock(&pool->lock);
     return first;

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "host/clock.h"
 #include "host/events.h"
 #include "host/histogram.h"
 #include "host/launch.h"
@@ -112,7 +113,6 @@ bool sp_pool_evict_oldest(sp_pool *pool);
 bool sp_pool_evict_older(sp_pool *pool, int64_t before);
 /* This idle entry, if it still is one; `reason` is one of SP_EVICT_*. */
 bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason);
-int64_t sp_coarse_now(void);
 /* Adds `delta` (mod 2^64) to the ledger. */
 void sp_ledger_add(sp_pool *pool, uint64_t delta);
 

@@ -1,4 +1,4 @@
-/* The leaves of the search: verdicts, and the looks at arguments that lead to one. Only for seccomp.c. */
+/* The leaves of the search: verdicts, and the looks at arguments that lead to one. Only for seccomp_linux.c. */
 #ifndef SANDPOOL_HOST_SECCOMP_LEAF_H
 #define SANDPOOL_HOST_SECCOMP_LEAF_H
 

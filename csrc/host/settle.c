@@ -27,12 +27,11 @@ int sp_settle(sp_pool *pool, int64_t timeout_ns) {
         return SP_E_FORKED;
     }
     int64_t until = sp_now() + (timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS);
-    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
     int rc = 0;
     sp_watch_kick(&pool->watch); /* an acquire makes no syscall: that a refill is due may not be known yet */
     pthread_mutex_lock(&pool->lock);
     while (!is_settled(pool) && !sp_ledger_closed(atomic_load(&pool->ledger)) && rc == 0) {
-        rc = pthread_cond_timedwait(&pool->settled, &pool->lock, &at);
+        rc = sp_cond_wait_until(&pool->settled, &pool->lock, until);
     }
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     bool settled = is_settled(pool);

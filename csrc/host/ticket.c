@@ -157,11 +157,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     if (ticket == NULL) {
         return SP_E_NOMEM;
     }
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&ticket->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    sp_cond_init(&ticket->changed);
     ticket->pool = pool;
     ticket->slot = SP_NO_SLOT;
     const int64_t now = sp_now();
@@ -190,9 +186,8 @@ static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
     if (before == QUEUED && ticket->deadline < until) {
         until = ticket->deadline;
     }
-    const struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
     while (ticket->state == before) {
-        if (pthread_cond_timedwait(&ticket->changed, &pool->lock, &at) != 0) {
+        if (sp_cond_wait_until(&ticket->changed, &pool->lock, until) != 0) {
             break;
         }
     }

@@ -1,4 +1,5 @@
-/* What the janitor sleeps on: many descriptors and a kick. Chosen by file: watch_linux.c (epoll, eventfd). */
+/* What the janitor sleeps on: many descriptors and a kick. Chosen by file: watch_linux.c (epoll, eventfd),
+ * watch_darwin.c (kqueue). */
 #ifndef SANDPOOL_HOST_WATCH_H
 #define SANDPOOL_HOST_WATCH_H
 

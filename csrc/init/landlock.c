@@ -10,11 +10,9 @@
 #include "common/fd.h"
 
 /* The header of the machine that builds may be older than the kernel that runs: all constants are our own. */
-#ifndef SYS_landlock_create_ruleset
-#define SYS_landlock_create_ruleset 444
-#define SYS_landlock_add_rule 445
-#define SYS_landlock_restrict_self 446
-#endif
+#define LANDLOCK_CREATE_RULESET 444
+#define LANDLOCK_ADD_RULE 445
+#define LANDLOCK_RESTRICT_SELF 446
 
 #define CREATE_RULESET_VERSION 1u
 #define RULE_PATH_BENEATH 1
@@ -77,7 +75,7 @@ static const struct level {
 
 /* The level to enforce; 0 when there is no Landlock, built in or switched on. */
 static int choose_abi(uint32_t abi_max) {
-    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, CREATE_RULESET_VERSION);
+    long abi = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
     if (abi < 0) {
         return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
     }
@@ -99,7 +97,7 @@ static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t h
         beneath.allowed &= FS_OF_FILES;
     }
     beneath.parent = path;
-    return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
+    return syscall(LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
 }
 
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
@@ -111,7 +109,7 @@ int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules,
     }
     const struct level *level = &levels[abi];
     struct ruleset handled = {.fs = level->fs, .net = deny_tcp ? level->net : 0, .scoped = level->scoped};
-    sp_auto_fd int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, level->size, 0);
+    sp_auto_fd int ruleset = (int)syscall(LANDLOCK_CREATE_RULESET, &handled, level->size, 0);
     if (ruleset == -1) {
         return -errno;
     }
@@ -123,7 +121,7 @@ int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules,
         }
     }
     *failed = "landlock_restrict_self";
-    return syscall(SYS_landlock_restrict_self, ruleset, level->restrict_flags) == 0 ? abi : -errno;
+    return syscall(LANDLOCK_RESTRICT_SELF, ruleset, level->restrict_flags) == 0 ? abi : -errno;
 }
 
 int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp) {

@@ -7,12 +7,11 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-/* Without a look at permissions, which a tenant may have taken from everybody. Newer than some headers. */
-#ifndef SHM_STAT_ANY
-#define SHM_STAT_ANY 15
-#define MSG_STAT_ANY 13
-#define SEM_STAT_ANY 20
-#endif
+/* Without a look at permissions, which a tenant may have taken from everybody. SHM_STAT_ANY & co., newer than some
+ * headers. */
+#define SHM_STAT_OF_ANY 15
+#define MSG_STAT_OF_ANY 13
+#define SEM_STAT_OF_ANY 20
 
 /* A message's head with the slack of its slab; a cache line for each semaphore and what it takes to undo it. */
 #define MESSAGE_COST 128
@@ -43,19 +42,19 @@ void sp_sysv_remove(void) {
     /* Each INFO yields the highest index in use; an index yields the identifier of what is there, or an error. */
     int last = shmctl(0, SHM_INFO, &segment);
     for (int i = 0; i <= last; i++) {
-        int id = shmctl(i, SHM_STAT_ANY, &segment);
+        int id = shmctl(i, SHM_STAT_OF_ANY, &segment);
         (void)(id != -1 ? shmctl(id, IPC_RMID, NULL) : 0);
     }
     struct msginfo queues;
     last = msgctl(0, MSG_INFO, (struct msqid_ds *)(void *)&queues);
     for (int i = 0; i <= last; i++) {
-        int id = msgctl(i, MSG_STAT_ANY, &queue);
+        int id = msgctl(i, MSG_STAT_OF_ANY, &queue);
         (void)(id != -1 ? msgctl(id, IPC_RMID, NULL) : 0);
     }
     struct seminfo semaphores;
     last = semctl(0, 0, SEM_INFO, &semaphores);
     for (int i = 0; i <= last; i++) {
-        int id = semctl(i, 0, SEM_STAT_ANY, &set);
+        int id = semctl(i, 0, SEM_STAT_OF_ANY, &set);
         (void)(id != -1 ? semctl(id, 0, IPC_RMID) : 0);
     }
 }

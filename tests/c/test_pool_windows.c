@@ -80,7 +80,6 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_pool_fold_hits fold_hits
 
 #define sp_abi windowed_abi
-#define sp_coarse_now windowed_coarse_now
 #define sp_lease_slot windowed_lease_slot
 #define sp_lease_begin windowed_lease_begin
 #define sp_lease_newest windowed_lease_newest

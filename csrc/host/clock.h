@@ -1,0 +1,15 @@
+/* Clocks and waits on CLOCK_MONOTONIC (ns, as sp_now() has it). Chosen by file: clock_linux.c, clock_darwin.c. */
+#ifndef SANDPOOL_HOST_CLOCK_H
+#define SANDPOOL_HOST_CLOCK_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+/* The cheapest clock of the system: it may lag by a few ms, which do not matter to an expiry in seconds. No syscall. */
+int64_t sp_coarse_now(void);
+
+void sp_cond_init(pthread_cond_t *cond);
+/* 0 when woken (perhaps for nothing), ETIMEDOUT at the deadline. */
+int sp_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
+
+#endif

@@ -1,0 +1,62 @@
+#include <errno.h>
+#include <stddef.h>
+#include <sys/event.h>
+#include <sys/time.h>
+#include <sys/types.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/watch.h"
+
+#define BATCH 64
+#define KICK_IDENT 1 /* an EVFILT_USER event has a number, not a descriptor */
+
+static int change(struct sp_watch *watch, const struct kevent *event) {
+    return kevent(watch->set, event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
+}
+
+int sp_watch_open(struct sp_watch *watch) {
+    struct kevent kick;
+    watch->kick = -1;
+    watch->set = kqueue(); /* close-on-exec, and not inherited over fork */
+    if (watch->set == -1) {
+        return -errno;
+    }
+    EV_SET(&kick, KICK_IDENT, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, NULL);
+    int rc = change(watch, &kick);
+    if (rc != 0) {
+        sp_watch_close(watch);
+    }
+    return rc;
+}
+
+void sp_watch_close(struct sp_watch *watch) { sp_fd_close(&watch->set); }
+
+/* A key is kept in the pointer that the kernel hands back. */
+int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key) {
+    struct kevent event;
+    EV_SET(&event, (uintptr_t)fd, EVFILT_READ, EV_ADD | EV_ONESHOT, 0, 0, (void *)(uintptr_t)key);
+    return change(watch, &event);
+}
+
+int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return sp_watch_add(watch, fd, key); }
+
+void sp_watch_kick(struct sp_watch *watch) {
+    struct kevent event;
+    EV_SET(&event, KICK_IDENT, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
+    (void)change(watch, &event);
+}
+
+unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
+    struct kevent events[BATCH];
+    int64_t left = deadline == SP_NEVER ? 0 : deadline - sp_now();
+    left = left > 0 ? left : 0;
+    const struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    int got = kevent(watch->set, NULL, 0, events, (int)(n < BATCH ? n : BATCH), deadline == SP_NEVER ? NULL : &ts);
+    for (int i = 0; i < got; i++) {
+        keys[i] = events[i].filter == EVFILT_USER ? SP_WATCH_KICK : (uint64_t)(uintptr_t)events[i].udata;
+    }
+    return got > 0 ? (unsigned)got : 0;
+}
