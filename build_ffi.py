@@ -53,6 +53,12 @@ def sources(*folders: str, system: str = SYSTEM) -> list[str]:
     return [path.as_posix() for path in found if not path.name.endswith(others)]
 
 
+def agent_sources(system: str = SYSTEM) -> list[str]:
+    """Those of the agent: what init has for every system is its, too."""
+    shared = [(CSRC / "init" / name).as_posix() for name in ("command.c", "request.c")]
+    return [*sources("agent", "common", system=system), *shared]
+
+
 def headers() -> list[str]:
     """What a rebuild has to be triggered by, beside the sources."""
     return [path.as_posix() for pattern in ("*.h", "*.cdef") for path in sorted(CSRC.rglob(pattern))]

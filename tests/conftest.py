@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agent import AgentLauncher
 from fake import FakeLauncher, warmed
 
 from pysandpool import PoolConfig, PooledSandbox, PoolStats, SandboxConfig, SandboxPool
@@ -204,26 +205,26 @@ def launcher() -> Iterator[FakeLauncher]:
         yield fake
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "real", "agent"])
 def open_pool(request: pytest.FixtureRequest) -> Iterator[OpenPool]:
     """Opens pools over the backend of this run, see `warmed`; closes them at the end."""
     pools: list[SandboxPool] = []
-    fakes: list[FakeLauncher] = []
+    launchers: list[FakeLauncher | AgentLauncher] = []
 
     def open_one(*, warm: int = 0, **fields: Any) -> SandboxPool:
         if request.param == "real":
             pool = warmed(lambda config: SandboxPool(None, config), warm, fields)
         else:
-            fakes.append(FakeLauncher())
-            pool = fakes[-1].open(warm=warm, **fields)
+            launchers.append(FakeLauncher() if request.param == "fake" else AgentLauncher())
+            pool = launchers[-1].open(warm=warm, **fields)
         pools.append(pool)
         return pool
 
     yield open_one
     for pool in pools:
         pool.close()
-    for fake in fakes:
-        fake.close()
+    for launcher in launchers:
+        launcher.close()
 
 
 @pytest.fixture

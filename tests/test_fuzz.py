@@ -57,7 +57,7 @@ PLANTED = {
         "job", "host/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""
     ),
     "bytes behind the last string": Planted(
-        "payload", "init/exec.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"
+        "payload", "init/command.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"
     ),
     "filters that are not aligned": Planted(
         "payload", "zygote/config.c", "(c->payload_len - filters) % sizeof(struct sock_filter) != 0", "false"

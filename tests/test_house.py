@@ -27,6 +27,7 @@ UNDER_POOL = (
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
+    "host/scratch.h",
     *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h", "host/zygote.h", "host/back_off.h"),
 )
 
@@ -50,7 +51,10 @@ MAY_INCLUDE = {
     "host/ticket*": POOL,
     "host/job*": (*POOL, "host/capture.h"),
     "host/*": UNDER_LAUNCH,
+    "init/command.*": ("common/*", "init/command.h"),
+    "init/request.*": ("common/*", "init/command.h", "init/request.h"),
     "init/*": ("common/*", "init/*"),
+    "agent/*": ("common/*", "agent/*", "init/command.h", "init/request.h"),
     "zygote/*": ("common/*", "init/*", "zygote/*"),
 }
 # Modules of the package -> what they may import of it. A module without a row may import any but the compiled ones.

@@ -28,6 +28,7 @@
     X(NO_NEW_PRIVS, "no_new_privs") \
     X(LANDLOCK, "landlock")         \
     X(SECCOMP, "seccomp")           \
+    X(SEATBELT, "seatbelt")         \
     X(PROOF, "proof")               \
     X(READY, "ready")               \
     X(HEALTH, "health_check")       \

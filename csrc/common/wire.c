@@ -144,6 +144,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         put_exec(&w, &record->u.exec);
         break;
     case SP_REC_ACK:
+    case SP_REC_KILL:
         put(&w, record->u.id.id, 4);
         break;
     case SP_REC_EXITED:
@@ -184,6 +185,7 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         get_exec(&r, &record->u.exec);
         break;
     case SP_REC_ACK:
+    case SP_REC_KILL:
         record->u.id.id = get32(&r, UINT32_MAX);
         break;
     case SP_REC_EXITED:
@@ -209,4 +211,15 @@ const char *sp_strings_next(const char **cursor, const char *end) {
     }
     *cursor = nul + 1;
     return start;
+}
+
+int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail) {
+    memset(why, 0, sizeof *why);
+    why->stage = stage;
+    why->err = (uint32_t)err;
+    if (detail != NULL) {
+        size_t len = strnlen(detail, SP_DETAIL_SIZE - 1);
+        memcpy(why->detail, detail, len);
+    }
+    return -err;
 }

@@ -46,6 +46,7 @@ enum sp_record_type {
     SP_REC_ACK,        /* init -> host: the request is whole, the command may start from here on */
     SP_REC_EXITED,     /* init -> host */
     SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
+    SP_REC_KILL,       /* host -> agent: ends the command of this number; where a signal cannot carry one */
     SP_REC_TYPE_END
 };
 
@@ -88,7 +89,7 @@ struct sp_rec_exec {
     uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
 };
 
-struct sp_rec_id { /* ACK */
+struct sp_rec_id { /* ACK, KILL */
     uint32_t id;
 };
 
@@ -129,5 +130,8 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record);
 
 /* Walks a payload of NUL-terminated strings: the next string, or NULL when none is whole before `end`. */
 const char *sp_strings_next(const char **cursor, const char *end);
+
+/* Fills the failure and returns -err, so that a step can `return sp_failed(...)`. detail may be NULL. */
+int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail);
 
 #endif

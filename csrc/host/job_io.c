@@ -29,7 +29,7 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
     const sp_exec_request *r = &job->request;
     struct sp_session_exec exec = {.argc = r->argc,
                                    .envc = r->envc,
-                                   .cwd = r->cwd != NULL ? r->cwd : "/tmp",
+                                   .cwd = r->cwd != NULL ? r->cwd : job->session->home,
                                    .argv = r->argv,
                                    .env = r->env,
                                    .argv_len = r->argv_len,

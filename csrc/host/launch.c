@@ -64,6 +64,7 @@ struct sp_session *sp_session_new(sp_launcher *launcher) {
         session->launcher = launcher;
         session->control = -1;
         session->pidfd = -1;
+        session->home = "/tmp";
     }
     return session;
 }

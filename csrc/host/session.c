@@ -77,7 +77,7 @@ int sp_session_check_begin(struct sp_session *session, const struct sp_check *ch
     const int fds[2] = {null, null};
     struct sp_session_exec exec = {.argc = check->argc,
                                    .envc = check->envc,
-                                   .cwd = "/tmp",
+                                   .cwd = session->home,
                                    .argv = check->argv,
                                    .env = check->env,
                                    .argv_len = check->argv_len,

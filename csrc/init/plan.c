@@ -13,14 +13,3 @@ bool sp_may_leave_out(const struct sp_plan *plan, int err) {
     bool refused = err == EPERM || err == EACCES || err == EINVAL || err == ENOSYS || err == ENOSPC || err == ENODEV;
     return (plan->config.flags & SP_CONFIG_DEGRADE) != 0 && refused;
 }
-
-int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail) {
-    memset(why, 0, sizeof *why);
-    why->stage = stage;
-    why->err = (uint32_t)err;
-    if (detail != NULL) {
-        size_t len = strnlen(detail, SP_DETAIL_SIZE - 1);
-        memcpy(why->detail, detail, len);
-    }
-    return -err;
-}

@@ -68,7 +68,4 @@ bool sp_may_leave_out(const struct sp_plan *plan, int err);
 /* Whether path is dir or lies in it, by their letters. */
 bool sp_path_is_below(const char *path, const char *dir);
 
-/* Fills the failure and returns -err, so that a step can `return sp_failed(...)`. detail may be NULL. */
-int sp_failed(struct sp_rec_failed *why, uint32_t stage, int err, const char *detail);
-
 #endif

@@ -1,0 +1,51 @@
+/*
+ * The processes of one sandbox on macOS. There are no pid namespaces, and an orphan goes to launchd; but Seatbelt lets
+ * a confined process signal its own sandbox only, so that "every process that may be signalled" is the sandbox. That is
+ * seen to hold, by the host being out of reach, before it is relied on.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "common/stage.h"
+
+/* A process that forks as fast as it can may have to be killed more often than once. */
+#define MAX_ROUNDS 2000
+#define ROUND_NS 500000
+
+static bool confined;
+
+int sp_processes_own(pid_t host, struct sp_rec_failed *why) {
+    if (kill(host, 0) == 0 || errno != EPERM || host <= 1) {
+        return sp_failed(why, SP_STAGE_SEATBELT, ENOTSUP, "a signal to the host was not refused");
+    }
+    confined = true;
+    return 0;
+}
+
+void sp_processes_join(void) {}
+
+void sp_processes_strike(void) {
+    if (confined) {
+        (void)kill(-1, SIGKILL);
+    }
+}
+
+void sp_processes_kill(void) {
+    const struct timespec round = {.tv_nsec = ROUND_NS};
+    for (int i = 0; confined && i < MAX_ROUNDS; i++) {
+        bool alone = kill(-1, SIGKILL) != 0; /* ESRCH, or EPERM for those outside */
+        while (waitpid(-1, NULL, WNOHANG) > 0) {
+        }
+        if (alone) {
+            return;
+        }
+        (void)nanosleep(&round, NULL); /* for those that are dying */
+    }
+}
+
+uint64_t sp_peak_bytes(const struct rusage *usage) { return (uint64_t)usage->ru_maxrss; }

@@ -1,0 +1,49 @@
+/*
+ * The processes of one sandbox where tests run the agent on Linux, below a stand-in for `sandbox-exec` that confines
+ * nothing: what a command leaves becomes the agent's child, and its children are the sandbox.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "common/fd.h"
+#include "common/stage.h"
+
+int sp_processes_own(pid_t host, struct sp_rec_failed *why) {
+    (void)host;
+    return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_SEATBELT, errno, "subreaper");
+}
+
+/* Where nothing else would end the command when the agent is killed. */
+void sp_processes_join(void) { (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
+
+/* "12 34 ": the children that there are now. */
+static void kill_children(void) {
+    char text[4096];
+    sp_auto_fd int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd == -1 ? -1 : read(fd, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    char *at = text;
+    for (char *next = NULL;; at = next) {
+        long pid = strtol(at, &next, 10);
+        if (next == at || pid <= 0) {
+            return;
+        }
+        (void)kill((pid_t)pid, SIGKILL);
+    }
+}
+
+void sp_processes_strike(void) { kill_children(); }
+
+void sp_processes_kill(void) {
+    do {
+        kill_children();
+    } while (waitpid(-1, NULL, 0) != -1 || errno == EINTR);
+}
+
+uint64_t sp_peak_bytes(const struct rusage *usage) { return (uint64_t)usage->ru_maxrss * 1024; }

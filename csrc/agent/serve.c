@@ -1,0 +1,200 @@
+/*
+ * The serving loop of the agent. One command at a time: EXEC -> ACK -> (FAILED | EXITED), as init does it. The agent
+ * listens to the host while a command runs: KILL ends the command, the end of the host's socket ends the sandbox.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "common/fd.h"
+#include "common/packet.h"
+#include "common/stage.h"
+#include "init/request.h"
+
+/* What one command comes to. */
+struct outcome {
+    int status;
+    struct rusage usage;
+};
+
+static int wake[2] = {-1, -1}; /* a handler's word to the loop */
+static volatile sig_atomic_t told_to_end;
+static struct sp_rec_failed *failure; /* shared with the child until its exec; stage 0: none */
+
+static void on_signal(int signal) {
+    int saved = errno;
+    told_to_end = signal == SIGTERM ? 1 : told_to_end;
+    (void)!write(wake[1], "", 1);
+    errno = saved;
+}
+
+static int listen_to_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    int rc = sp_pipe(wake);
+    for (int i = 0; rc == 0 && i < 2; i++) {
+        rc = fcntl(wake[i], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+    }
+    if (rc == 0 && (sigaction(SIGCHLD, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0)) {
+        rc = -errno;
+    }
+    return rc;
+}
+
+/* ---- in the child, up to its exec ---- */
+
+static void reset_signals(void) {
+    sigset_t none;
+    (void)signal(SIGCHLD, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* In two steps, for a source may have the number of an earlier target. */
+static int place_streams(const int fds[3]) {
+    int moved[3];
+    for (int i = 0; i < 3; i++) {
+        moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, SP_AGENT_LIFELINE + 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        if (moved[i] == -1 || dup2(moved[i], i) == -1) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+static _Noreturn void become(const struct sp_command *command) {
+    sp_processes_join();
+    int rc = setsid() != -1 ? place_streams(command->fds) : -errno;
+    if (rc != 0) {
+        (void)sp_failed(failure, SP_STAGE_SPAWN, -rc, "session and streams");
+    } else if (chdir(command->cwd) != 0) {
+        (void)sp_failed(failure, SP_STAGE_CWD, errno, command->cwd);
+    } else {
+        reset_signals();
+        (void)sp_failed(failure, SP_STAGE_EXEC, sp_command_search(command), command->argv[0]);
+    }
+    _exit(127);
+}
+
+/* ---- in the agent ---- */
+
+/* 0, or -errno when the sandbox is to end. */
+static int hear_host(int control, uint32_t id) {
+    struct sp_packet packet;
+    int rc = sp_packet_recv(control, &packet, NULL, 0);
+    if (rc != 0) {
+        return rc == -EAGAIN ? 0 : rc;
+    }
+    sp_packet_close(&packet);
+    if (packet.record.type != SP_REC_KILL) {
+        return -EBADMSG;
+    }
+    if (packet.record.u.id.id == id) { /* one that comes late names a command that is over */
+        sp_processes_strike();
+    }
+    return 0;
+}
+
+static void drain_wake(void) {
+    char waste[64];
+    while (read(wake[0], waste, sizeof waste) == (ssize_t)sizeof waste) {
+    }
+}
+
+/* Sleeps until the host or a signal has something to say. 0, or -errno when the sandbox is to end. */
+static int await(int control, bool *spoken) {
+    struct pollfd fds[2] = {{.fd = control, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
+    int n = told_to_end ? 0 : sp_poll_until(fds, 2, SP_NEVER);
+    drain_wake();
+    *spoken = n > 0 && fds[0].revents != 0;
+    return told_to_end ? -ECANCELED : n < 0 && n != -EINTR ? n : 0;
+}
+
+static int await_end(int control, pid_t pid, uint32_t id, struct outcome *outcome) {
+    for (;;) {
+        bool spoken = false;
+        int rc = await(control, &spoken);
+        rc = rc == 0 && spoken ? hear_host(control, id) : rc;
+        if (rc != 0) {
+            return rc;
+        }
+        if (wait4(pid, &outcome->status, WNOHANG, &outcome->usage) == pid) {
+            return 0;
+        }
+    }
+}
+
+static int acknowledge(int control, uint32_t id) {
+    struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
+    return sp_packet_send(control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
+}
+
+static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
+
+static int report(int control, uint32_t id, const struct outcome *o) {
+    struct sp_record record = {.type = SP_REC_EXITED,
+                               .u.exited = {.id = id,
+                                            .status = (uint32_t)o->status & 0xffff,
+                                            .user_us = micros(o->usage.ru_utime),
+                                            .system_us = micros(o->usage.ru_stime),
+                                            .max_rss_bytes = sp_peak_bytes(&o->usage)}};
+    if (failure->stage != 0) {
+        record.type = SP_REC_FAILED;
+        record.u.failed = *failure;
+        record.u.failed.id = id;
+    }
+    return sp_packet_send(control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
+}
+
+static int run(int control, const struct sp_request *request, const struct sp_command *command) {
+    struct outcome outcome;
+    memset(failure, 0, sizeof *failure);
+    pid_t pid = fork();
+    if (pid == 0) {
+        become(command);
+    }
+    if (pid == -1) {
+        (void)sp_failed(failure, SP_STAGE_SPAWN, errno, "fork");
+        return report(control, request->exec.id, &(struct outcome){.status = 0});
+    }
+    int rc = await_end(control, pid, request->exec.id, &outcome);
+    if (rc == 0) {
+        sp_processes_kill(); /* what it left running, before its end is told */
+        rc = report(control, request->exec.id, &outcome);
+    }
+    return rc;
+}
+
+static int serve_one(int control) {
+    struct sp_request request;
+    struct sp_command command;
+    int rc = sp_request_recv(control, &request, &command);
+    if (rc == -EAGAIN || rc == -EINTR) { /* nothing of it has come */
+        return 0;
+    }
+    rc = rc != 0 ? rc : acknowledge(control, request.exec.id);
+    rc = rc != 0 ? rc : run(control, &request, &command);
+    sp_packet_close(&request.packet);
+    sp_request_free_large();
+    return rc;
+}
+
+void sp_agent_serve(int control) {
+    failure = mmap(NULL, sizeof *failure, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
+    int rc = failure == MAP_FAILED ? -ENOMEM : listen_to_signals();
+    while (rc == 0) {
+        bool spoken = false;
+        rc = await(control, &spoken);
+        rc = rc == 0 && spoken ? serve_one(control) : rc;
+    }
+    sp_processes_kill();
+}

@@ -1,0 +1,74 @@
+/* What is macOS's own in launching agents; launch_agent.c has the rest. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <libproc.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/launch.h"
+#include "host/launch_agent.h"
+
+short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
+
+/* ---- strays ---- */
+
+/* Of <sandbox.h>, which is not public: 0 allowed, 1 denied. Looked up at run time: without it no stray is found. */
+typedef int check_fn(pid_t pid, const char *operation, int filter, ...);
+#define FILTER_NONE 0
+#define FILTER_PATH 1
+#define FILTER_NO_REPORT 0x40000000
+#define MAX_ROUNDS 20
+
+/*
+ * A process tells by what it may do which sandbox it is in: only this one may write to this scratch directory. One that
+ * may write everywhere is somebody else's, confined by another profile.
+ */
+static bool belongs(check_fn *check, pid_t pid, const char *scratch) {
+    const int by_path = FILTER_PATH | FILTER_NO_REPORT;
+    return check(pid, NULL, FILTER_NONE) == 1 && check(pid, "file-write-data", by_path, scratch) == 0 &&
+           check(pid, "file-write-data", by_path, "/private/var/db/sandpool-nobody-may-write-here") == 1;
+}
+
+static bool kill_round(check_fn *check, const char *scratch) {
+    bool found = false;
+    const int room = proc_listpids(PROC_UID_ONLY, (uint32_t)geteuid(), NULL, 0);
+    pid_t *pids = room > 0 ? calloc(1, (size_t)room * 2) : NULL;
+    const int got = pids != NULL ? proc_listpids(PROC_UID_ONLY, (uint32_t)geteuid(), pids, room * 2) : 0;
+    for (int i = 0; i < got / (int)sizeof *pids; i++) {
+        if (pids[i] > 1 && pids[i] != getpid() && belongs(check, pids[i], scratch)) {
+            found = kill(pids[i], SIGKILL) == 0 || found;
+        }
+    }
+    free(pids);
+    return found;
+}
+
+void sp_kill_strays(const char *scratch) {
+    void *symbol = dlsym(RTLD_DEFAULT, "sandbox_check");
+    check_fn *check = NULL;
+    memcpy(&check, &symbol, sizeof check); /* ISO C has no cast from an object to a function */
+    for (int i = 0; check != NULL && i < MAX_ROUNDS && kill_round(check, scratch); i++) {
+    }
+}
+
+/* ---- there is no zygote ---- */
+
+sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {
+    (void)options;
+    (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ENOTSUP, "no namespaces on this system");
+    return NULL;
+}
+
+int64_t sp_launcher_pid(sp_launcher *launcher) {
+    (void)launcher;
+    return 0;
+}
+
+uint32_t sp_launcher_cgroup(sp_launcher *launcher) {
+    (void)launcher;
+    return 0;
+}

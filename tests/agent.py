@@ -1,0 +1,59 @@
+"""Pools over the launcher of macOS, with a stand-in for `sandbox-exec`: the same agent, and no confinement at all."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fake import warmed
+
+from pysandpool import SandboxPool, _ffi
+
+ROOT = Path(__file__).resolve().parent.parent
+STAND_IN = ROOT / "tests" / "mac" / "sandbox-exec"
+PROFILE = '(version 1)\n(deny default)\n(allow file-write* (subpath (param "SCRATCH")))\n'
+
+sys.path.insert(0, os.fspath(ROOT))
+
+
+@functools.cache
+def program() -> str:
+    """The agent, compiled for this machine."""
+    from build_ffi import agent_sources
+
+    target = Path(tempfile.mkdtemp(prefix="sandpool-agent-")) / "sandpool-agent"
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([*compiler.split(), *flags, *agent_sources(), "-o", os.fspath(target)], cwd=ROOT, check=True)
+    target.parent.chmod(0o755)
+    return os.fspath(target)
+
+
+class AgentLauncher:
+    """Spawns agents for one pool, and ends with it."""
+
+    def __init__(self, profile: str = PROFILE, stand_in: Path = STAND_IN, **limits: int) -> None:
+        self.root = Path(os.path.realpath(tempfile.mkdtemp(prefix="sandpool-scratch-")))
+        ffi = _ffi.ffi
+        words = [os.fsencode(word) for word in (stand_in, profile, program(), self.root)]
+        keep = [ffi.new("char[]", word) for word in words]
+        options = ffi.new("sp_agent_options *", {"size": ffi.sizeof("sp_agent_options"), **limits})
+        options.sandbox_exec, options.profile, options.program, options.scratch_root = keep
+        error = _ffi.new_error()
+        self._launcher = _ffi.lib.sp_agents_open(options, error)
+        assert self._launcher != ffi.NULL, error.err
+
+    def open(self, *, warm: int = 0, **fields: Any) -> SandboxPool:
+        """A pool of this launcher; see `warmed`."""
+        return warmed(lambda config: SandboxPool(None, config, _launcher=self._launcher), warm, fields)
+
+    def close(self) -> None:
+        if self._launcher is not None:
+            _ffi.lib.sp_launcher_unref(self._launcher)
+            self._launcher = None
