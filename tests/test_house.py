@@ -38,7 +38,7 @@ MAY_INCLUDE = {
     "host/ring.*": ("host/ring.h",),
     "host/ledger.*": ("host/ledger.h",),
     "host/histogram.*": ("sandpool.h",),
-    "host/events.*": ("sandpool.h", "common/*", "host/events.h"),
+    "host/events.*": ("sandpool.h", "common/*", "host/clock.h", "host/events.h"),
     "host/watch*": ("common/*", "host/watch.h"),
     "host/clock*": ("common/*", "host/clock.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/packet.h"
+#include "host/clock.h"
 
 /* Kinds of trouble at a time, over all pools of the process. */
 #define PLACES 64
@@ -24,11 +25,7 @@ struct sp_events {
 sp_events *sp_events_new(void) {
     sp_events *events = calloc(1, sizeof *events);
     if (events != NULL) {
-        pthread_condattr_t attr;
-        pthread_condattr_init(&attr);
-        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_cond_init(&events->changed, &attr);
-        pthread_condattr_destroy(&attr);
+        sp_cond_init(&events->changed);
         pthread_mutex_init(&events->lock, NULL);
         events->refs = 1;
         events->tellers = 1;
@@ -96,8 +93,7 @@ static void wait_until(sp_events *events, int64_t time) {
     if (time == SP_NEVER) {
         pthread_cond_wait(&events->changed, &events->lock);
     } else {
-        const struct timespec at = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
-        pthread_cond_timedwait(&events->changed, &events->lock, &at);
+        (void)sp_cond_wait_until(&events->changed, &events->lock, time);
     }
 }
 
