@@ -8,7 +8,6 @@
 
 #include "common/packet.h"
 #include "fuzz.h"
-#include "init/confine.h"
 
 /* Payloads that do not fit the readers' own memory; freed after each run. */
 static struct {
@@ -23,22 +22,13 @@ static void *kept_mmap(size_t len) {
 }
 
 #define mmap(at, len, prot, flags, fd, offset) kept_mmap(len)
-#include "init/standby.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
+#include "init/request.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
 #define first first_packet
 #include "zygote/config.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
 #undef first
 #undef mmap
 
 #include "hostile.h"
-
-int sp_install_filter(const struct sp_plan_filter *filter) {
-    (void)filter;
-    abort(); /* nothing is executed here */
-}
-
-uint64_t sp_memory_kept(void) { abort(); }
-
-uint64_t sp_memory_shared_by_all(void) { abort(); }
 
 /* Packets of any sizes, the first of which begins with a record that is sound but for what the input changes. */
 static void send_all(struct feed *feed, int sock, const struct sp_record *record, unsigned n_fds) {
@@ -115,7 +105,7 @@ static void configure(struct feed *feed, int pair[2]) {
 
 /* ---- init ---- */
 
-static void check_command(const struct request *r, const struct sp_command *command) {
+static void check_command(const struct sp_request *r, const struct sp_command *command) {
     size_t len = strlen(command->cwd) + 1;
 
     MUST(command->cwd == r->payload && command->argv == r->vector && command->env == r->vector + r->exec.argc + 1);
@@ -133,7 +123,7 @@ static void check_command(const struct request *r, const struct sp_command *comm
 static void request(struct feed *feed, int pair[2]) {
     struct sp_record record = {.type = SP_REC_EXEC};
     struct sp_rec_exec *e = &record.u.exec;
-    struct request r;
+    struct sp_request r;
     struct sp_command command;
 
     memset(&r, 0, sizeof r);
@@ -143,7 +133,7 @@ static void request(struct feed *feed, int pair[2]) {
     e->envc = (uint32_t)feed_number(feed, 2) % 2048;
     e->payload_len = (uint32_t)feed_number(feed, 2);
     send_all(feed, pair[1], &record, 2 + (e->flags & 1) + ((e->envc & 7) == 7));
-    if (request_recv(pair[0], &r) == 0) {
+    if (recv_whole(pair[0], &r) == 0) {
         char *copy = malloc(r.exec.payload_len);
         MUST(copy != NULL);
         memcpy(copy, r.payload, r.exec.payload_len);
