@@ -21,11 +21,13 @@ from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, os.fspath(Path(__file__).parent))
 
-from build_ffi import FREE_THREADED, headers, sources
+from build_ffi import FREE_THREADED, agent_sources, headers, sources
 
 LINUX = sys.platform.startswith("linux")
-PROGRAM = Path("pysandpool", "_bin", "sandpool-zygote")
+MACOS = sys.platform == "darwin"
+PROGRAM = Path("pysandpool", "_bin", "sandpool-agent" if MACOS else "sandpool-zygote")
 PROGRAM_FLAGS = ("-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-plt")
+MACOS_FLAGS = ("-std=c11", "-O2", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden")
 LINK_FLAGS = ("-s", "-Wl,-z,relro,-z,now,-z,noexecstack")
 # What static linking is called, best first: not every libc has both.
 STATIC_MODES = (("-static", "-fno-pie"), ("-static-pie", "-fPIE"))
@@ -66,6 +68,10 @@ def install_command(part: str) -> str:
 
 def missing(part: str, what: str) -> SystemExit:
     return SystemExit(f"pysandpool cannot be built, missing: {what}.\nInstall it with: {install_command(part)}")
+
+
+def program_sources() -> list[str]:
+    return agent_sources() if MACOS else sources("zygote", "init", "common")
 
 
 class Toolchain:
@@ -145,8 +151,8 @@ class BuildZygote(Command):
         return Path(self.build_lib) / PROGRAM
 
     def run(self) -> None:
-        if not LINUX:
-            self.announce(f"sandpool-zygote is not built: {sys.platform} is not supported yet", level=4)
+        if not (LINUX or MACOS):
+            self.announce(f"no program is built: {sys.platform} is not supported", level=4)
             return
         toolchain = Toolchain()
         toolchain.check()
@@ -162,12 +168,13 @@ class BuildZygote(Command):
             *toolchain.cc,
             *environment_flags("CPPFLAGS"),
             *environment_flags("CFLAGS"),
-            *PROGRAM_FLAGS,
+            *(MACOS_FLAGS if MACOS else PROGRAM_FLAGS),
             *strict,
-            *toolchain.static_mode(),
-            *sources("zygote", "init", "common"),
+            # There is no static libSystem: on macOS the program is linked as all others are.
+            *(() if MACOS else toolchain.static_mode()),
+            *program_sources(),
             *environment_flags("LDFLAGS"),
-            *LINK_FLAGS,
+            *(() if MACOS else LINK_FLAGS),
             "-o",
             os.fspath(fresh),
         ]
@@ -181,10 +188,10 @@ class BuildZygote(Command):
             fresh.unlink(missing_ok=True)
 
     def get_source_files(self) -> list[str]:
-        return [*sources("zygote", "init", "common"), *headers()]
+        return [*program_sources(), *headers()]
 
     def get_outputs(self) -> list[str]:
-        return [os.fspath(self.target())] if LINUX else []
+        return [os.fspath(self.target())] if LINUX or MACOS else []
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}

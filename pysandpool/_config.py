@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
@@ -29,6 +30,7 @@ from pysandpool._paths import check_rootfs, optional_path, readable_paths, writa
 
 StrPath = Union[str, "os.PathLike[str]"]
 
+TRUE = "/usr/bin/true" if sys.platform == "darwin" else "/bin/true"
 MAX_POOL_SIZE = 16_000
 """Largest `max_size` and `max_in_use`: the ring of the pool holds 16,383 entries."""
 MAX_REFILLS = 16
@@ -203,7 +205,7 @@ class PoolConfig:
         max_idle_duration: Duration | None = 30.0,
         health_check_interval: int | None = None,
         max_in_use: int | None = None,
-        health_check_command: Sequence[str] = ("/bin/true",),
+        health_check_command: Sequence[str] = (TRUE,),
         health_check_timeout: Duration = MAX_HEALTH_SECONDS,
         refill_concurrency: int = 4,
     ) -> None:

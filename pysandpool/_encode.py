@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
@@ -20,6 +21,9 @@ BASE_ENV = {
     "LC_CTYPE": "C.UTF-8",
     "TMPDIR": "/tmp",
 }
+if sys.platform == "darwin":
+    # The agent adds HOME and TMPDIR, which are another directory in each sandbox.
+    BASE_ENV = {"PATH": "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_CTYPE": "UTF-8"}
 
 
 def encode_command(cmd: Sequence[Word]) -> tuple[bytes, int]:

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
-from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._config import TRUE, NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._duration import to_nanoseconds
 from pysandpool._encode import Environment, encode_command
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
 from pysandpool._hints import hint_for
 from pysandpool._log import log
+from pysandpool._macos import open_agents
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024
@@ -41,7 +42,7 @@ class PoolLimits(NamedTuple):
     health_check_interval: int = 0
     health_timeout_ns: int = 0
     refill_concurrency: int = 0
-    health_command: tuple[str, ...] = ("/bin/true",)
+    health_command: tuple[str, ...] = (TRUE,)
 
     @classmethod
     def of(cls, config: PoolConfig) -> PoolLimits:
@@ -122,6 +123,8 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
     """
     if launcher is not None:
         return _open_pool(launcher, config, limits)
+    if sys.platform == "darwin":
+        return _open_and_unref(open_agents(config), config, limits)
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
     may_degrade = _may_degrade(config)
@@ -142,7 +145,10 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
 
 
 def _open_own(config: SandboxConfig, limits: PoolLimits, cgroup_parent: str | None = None) -> PoolCore:
-    own = _open_launcher(config, cgroup_parent)
+    return _open_and_unref(_open_launcher(config, cgroup_parent), config, limits)
+
+
+def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
     try:
         return _open_pool(own, config, limits)
     finally:

@@ -13,11 +13,11 @@ from typing import Any
 
 from fake import warmed
 
-from pysandpool import SandboxPool, _ffi
+from pysandpool import SandboxConfig, SandboxPool, _ffi
+from pysandpool._macos import open_agents
 
 ROOT = Path(__file__).resolve().parent.parent
-STAND_IN = ROOT / "tests" / "mac" / "sandbox-exec"
-PROFILE = '(version 1)\n(deny default)\n(allow file-write* (subpath (param "SCRATCH")))\n'
+STAND_IN = os.fspath(ROOT / "tests" / "mac" / "sandbox-exec")
 
 sys.path.insert(0, os.fspath(ROOT))
 
@@ -38,16 +38,8 @@ def program() -> str:
 class AgentLauncher:
     """Spawns agents for one pool, and ends with it."""
 
-    def __init__(self, profile: str = PROFILE, stand_in: Path = STAND_IN, **limits: int) -> None:
-        self.root = Path(os.path.realpath(tempfile.mkdtemp(prefix="sandpool-scratch-")))
-        ffi = _ffi.ffi
-        words = [os.fsencode(word) for word in (stand_in, profile, program(), self.root)]
-        keep = [ffi.new("char[]", word) for word in words]
-        options = ffi.new("sp_agent_options *", {"size": ffi.sizeof("sp_agent_options"), **limits})
-        options.sandbox_exec, options.profile, options.program, options.scratch_root = keep
-        error = _ffi.new_error()
-        self._launcher = _ffi.lib.sp_agents_open(options, error)
-        assert self._launcher != ffi.NULL, error.err
+    def __init__(self, config: SandboxConfig | None = None, stand_in: str = STAND_IN) -> None:
+        self._launcher = open_agents(config or SandboxConfig(), stand_in, program())
 
     def open(self, *, warm: int = 0, **fields: Any) -> SandboxPool:
         """A pool of this launcher; see `warmed`."""

@@ -4,8 +4,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -71,8 +73,43 @@ static int place_streams(const int fds[3]) {
     return 0;
 }
 
-static _Noreturn void become(const struct sp_command *command) {
+static bool has(char **env, const char *key) {
+    for (size_t len = strlen(key); *env != NULL; env++) {
+        if (strncmp(*env, key, len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * The scratch is at another place in each sandbox, so that only here HOME and TMPDIR can be said. The agent has one
+ * thread: its child may allocate.
+ */
+static char **with_home(char **env) {
+    static char home[PATH_MAX + 8] = "HOME=";
+    static char tmpdir[PATH_MAX + 8] = "TMPDIR=";
+    size_t n = 0;
+    while (env[n] != NULL) {
+        n++;
+    }
+    char **more = calloc(n + 3, sizeof *more);
+    if (more == NULL || getcwd(home + 5, PATH_MAX) == NULL || getcwd(tmpdir + 7, PATH_MAX) == NULL) {
+        return env;
+    }
+    memcpy(more, env, n * sizeof *more);
+    if (!has(env, "HOME=")) {
+        more[n++] = home;
+    }
+    if (!has(env, "TMPDIR=")) {
+        more[n] = tmpdir;
+    }
+    return more;
+}
+
+static _Noreturn void become(struct sp_command *command) {
     sp_processes_join();
+    command->env = with_home(command->env);
     int rc = setsid() != -1 ? place_streams(command->fds) : -errno;
     if (rc != 0) {
         (void)sp_failed(failure, SP_STAGE_SPAWN, -rc, "session and streams");
@@ -155,7 +192,7 @@ static int report(int control, uint32_t id, const struct outcome *o) {
     return sp_packet_send(control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
 }
 
-static int run(int control, const struct sp_request *request, const struct sp_command *command) {
+static int run(int control, const struct sp_request *request, struct sp_command *command) {
     struct outcome outcome;
     memset(failure, 0, sizeof *failure);
     pid_t pid = fork();

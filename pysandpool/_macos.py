@@ -1,0 +1,78 @@
+"""Opens the launcher of macOS: an agent per sandbox, confined by Seatbelt from its first instruction.
+
+`open_agents` runs on every system, where something stands for `sandbox-exec`: that is how it is tested.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import errno
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pysandpool._config import SandboxConfig
+from pysandpool._errors import SandboxCreateError
+from pysandpool._ffi import check, ffi, lib, new_error
+from pysandpool._hints import hint_for
+from pysandpool._seatbelt import seatbelt_profile
+
+SANDBOX_EXEC = "/usr/bin/sandbox-exec"
+_PROGRAM = Path(__file__).absolute().parent / "_bin" / "sandpool-agent"
+_MIB = 1024 * 1024
+_NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
+
+
+def open_agents(config: SandboxConfig, sandbox_exec: str = SANDBOX_EXEC, program: str | None = None) -> Any:
+    """A new `sp_launcher *`, the caller's. Raises `SandboxCreateError`; nothing is spawned before the first sandbox."""
+    agent = os.path.realpath(program or _PROGRAM)
+    for path in (sandbox_exec, agent):
+        if not os.access(path, os.X_OK):
+            raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint_for("spawn_zygote", errno.ENOENT), path)
+    if is_confined():
+        raise SandboxCreateError("seatbelt", errno.EPERM, _NESTED)
+    profile = seatbelt_profile(_resolved(config), agent)
+    # Without links in it: Seatbelt looks at where a path leads, and /tmp is one.
+    root = os.path.realpath(tempfile.mkdtemp(prefix="pysandpool-"))
+    words = [ffi.new("char[]", os.fsencode(word)) for word in (sandbox_exec, profile, agent, root)]
+    options = ffi.new("sp_agent_options *", {"size": ffi.sizeof("sp_agent_options")})
+    options.sandbox_exec, options.profile, options.program, options.scratch_root = words
+    options.memory_bytes = (config.memory_limit_mb or 0) * _MIB
+    options.scratch_bytes = (config.scratch_size_mb or 0) * _MIB
+    error = new_error()
+    launcher = lib.sp_agents_open(options, error)
+    if launcher == ffi.NULL:
+        os.rmdir(root)
+        check(error.code or lib.SP_E_INVAL, error=error)
+    return launcher
+
+
+def is_confined() -> bool:
+    """Whether Seatbelt confines this process; False where that cannot be asked."""
+    if platform.system() != "Darwin":
+        return False
+    try:
+        return bool(ctypes.CDLL(None).sandbox_check(os.getpid(), None, 0))
+    except AttributeError:
+        return False
+
+
+def _resolved(config: SandboxConfig) -> SandboxConfig:
+    """The same with the places that its paths lead to; SandboxCreateError for one that is not there."""
+    return dataclasses.replace(
+        config,
+        fs_readonly=tuple(_real(path) for path in config.fs_readonly),
+        fs_readwrite=tuple(_real(path) for path in config.fs_readwrite),
+    )
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path, strict=True) if sys.version_info >= (3, 10) else str(Path(path).resolve(True))
+    except OSError as error:
+        err = error.errno or errno.ENOENT
+        raise SandboxCreateError("bind", err, hint_for("bind", err), path) from None

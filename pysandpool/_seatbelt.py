@@ -1,0 +1,156 @@
+"""`SandboxConfig` as a profile of Seatbelt, the sandbox of macOS: text for `sandbox-exec -p`.
+
+The language (SBPL) is Scheme: of the rules that fit an operation the last one counts, so what closes stands behind what
+it closes. The profile has one parameter, SCRATCH: the private directory of the sandbox that it is applied to. Apple
+documents neither; sources are the profiles in /System/Library/Sandbox/Profiles and those of Chromium and Bazel.
+
+Pure: nothing of the system is asked, so that the text is the same, and is tested, on every system.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+from collections.abc import Iterable
+
+from pysandpool._config import NamespaceDegradation, SandboxConfig
+from pysandpool._errors import SandboxCreateError
+from pysandpool._paths import is_below
+
+# What programs and their loader need to start: dyld, frameworks, compilers, and what a package manager installs.
+_SYSTEM = (
+    *("/bin", "/sbin", "/usr", "/opt/homebrew", "/opt/local"),
+    *("/System", "/Library/Apple", "/Library/Frameworks", "/Library/Developer/CommandLineTools"),
+    *("/private/var/db/dyld", "/private/var/db/timezone", "/private/etc/ssl"),
+)
+_SYSTEM_FILES = ("/private/etc/localtime", "/private/etc/protocols", "/private/etc/services", "/private/var/select/sh")
+# /Users and the like are seen here a second time ("firmlinks"); it lies below /System.
+_DATA_VOLUME = "/System/Volumes/Data"
+_LINKS = ("/etc", "/tmp", "/var")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/dtracehelper")
+_SYSCTLS = (
+    *("hw.activecpu", "hw.byteorder", "hw.cachelinesize", "hw.cputype", "hw.cpufamily", "hw.logicalcpu"),
+    *("hw.logicalcpu_max", "hw.machine", "hw.memsize", "hw.model", "hw.ncpu", "hw.pagesize", "hw.physicalcpu"),
+    *("hw.physicalcpu_max", "kern.argmax", "kern.hostname", "kern.maxfilesperproc", "kern.ngroups"),
+    *("kern.osproductversion", "kern.osrelease", "kern.ostype", "kern.osvariant_status", "kern.osversion"),
+    *("kern.secure_kernel", "kern.usrstack64", "kern.version", "sysctl.proc_cputype", "vm.loadavg"),
+)
+_SYSCTL_PREFIXES = ("hw.optional.", "hw.perflevel", "machdep.cpu.")
+_SERVICES = (
+    "com.apple.system.opendirectoryd.libinfo",  # getpwuid, as git and Python call it
+    "com.apple.system.opendirectoryd.membership",
+    "com.apple.system.notification_center",
+)
+_NETWORK_SERVICES = ("com.apple.dnssd.service", "com.apple.SystemConfiguration.configd", "com.apple.trustd.agent")
+
+
+def seatbelt_profile(config: SandboxConfig, program: str) -> str:
+    """The profile of every sandbox of `config`, whose agent is the file `program`.
+
+    Paths are taken as they are but for what a link of the system itself changes: resolve links before. Raises
+    `SandboxCreateError` for what cannot be had on macOS (see `refused`), and for a path that no profile can hold.
+    """
+    for what in refused(config):
+        raise SandboxCreateError("seatbelt", errno.ENOTSUP, _HINT, what)
+    lines = [
+        "(version 1)",
+        "(deny default)",
+        "(allow process-fork process-exec)",
+        "(allow signal (target same-sandbox))",
+        "(allow process-info* (target same-sandbox))",
+        "(allow ipc-posix-sem)",
+        _rule("allow sysctl-read", _each("sysctl-name", _SYSCTLS), _each("sysctl-name-prefix", _SYSCTL_PREFIXES)),
+        _rule("allow mach-lookup", _each("global-name", _SERVICES)),
+        *_files(config, program),
+        *_network(config),
+        "(deny file-write-setugid)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def refused(config: SandboxConfig) -> list[str]:
+    """The fields that ask for what macOS cannot do; empty with `ALLOW_DEGRADATION`, but for the last three.
+
+    The defaults of `memory_limit_mb` and `max_processes` do not ask for anything: then they are not enforced, and the
+    report says so.
+    """
+    default = SandboxConfig()
+    limits = ("memory_limit_mb", "max_processes", "cpu_quota_us", "cgroup_parent")
+    names = [name for name in limits if getattr(config, name) not in (None, getattr(default, name))]
+    if config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION:
+        names = []
+    impossible = {"rootfs": config.rootfs is not None, "network": config.network == "loopback"}
+    return names + [name for name, asked in {**impossible, "allow_fork": not config.allow_fork}.items() if asked]
+
+
+_HINT = "macOS cannot enforce this field: leave it at its default, or choose NamespaceDegradation.ALLOW_DEGRADATION"
+
+
+def quoted(text: str) -> str:
+    """A string of SBPL. Raises `SandboxCreateError` for control characters and lone surrogates."""
+    if any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF for char in text):
+        hint = "a path with control characters cannot be shown on macOS: rename it"
+        raise SandboxCreateError("seatbelt", errno.EINVAL, hint, ascii(text))
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def canonical(path: str) -> str:
+    """The path as Seatbelt sees it: /tmp, /var and /etc lead to /private, and the data volume to /."""
+    if is_below(path, _DATA_VOLUME):
+        path = path[len(_DATA_VOLUME) :] or "/"
+    return f"/private{path}" if any(is_below(path, link) for link in _LINKS) else path
+
+
+def _rule(head: str, *filters: Iterable[str]) -> str:
+    return f"({head} " + " ".join(one for group in filters for one in group) + ")"
+
+
+def _each(kind: str, values: Iterable[str]) -> list[str]:
+    return [f"({kind} {quoted(value)})" for value in values]
+
+
+def _files(config: SandboxConfig, program: str) -> list[str]:
+    shown = {canonical(path): "allow file-read*" for path in config.fs_readonly}
+    shown.update({canonical(path): "allow file-read* file-write*" for path in config.fs_readwrite})
+    agent = canonical(program)
+    lines = [
+        _rule("allow file-read*", _each("literal", ("/", *_SYSTEM_FILES, agent)), _each("subpath", _SYSTEM)),
+        _rule("deny file-read*", _each("subpath", [_DATA_VOLUME])),
+        _rule("allow file-read-metadata", _each("literal", _ancestors([*shown, *_SYSTEM, *_SYSTEM_FILES, agent]))),
+        _rule("allow file-read-metadata", _each("literal", _LINKS)),
+        _rule("allow file-read* file-write-data file-ioctl", _each("literal", _DEVICES), _each("subpath", ["/dev/fd"])),
+        '(allow file-read-metadata (path-ancestors (param "SCRATCH")))',
+        '(allow file-read* file-write* (subpath (param "SCRATCH")))',
+    ]
+    for path in sorted(shown):  # a directory before what is in it
+        lines.append(_rule(shown[path], _each("subpath", [path])))
+        if "file-write*" not in shown[path]:
+            lines.append(_rule("deny file-write*", _each("subpath", [path])))
+    return lines
+
+
+def _ancestors(paths: Iterable[str]) -> list[str]:
+    """The directories on the way to each path: a look at them is a part of every look-up."""
+    found = set()
+    for path in paths:
+        above = path
+        while above != "/":
+            above = posixpath.dirname(above)
+            found.add(above)
+    return sorted(found)
+
+
+def _network(config: SandboxConfig) -> list[str]:
+    lines = []
+    if config.allow_unix_sockets:
+        lines += ["(allow network-bind (local unix-socket))", "(allow network-outbound (remote unix-socket))"]
+    if not config.deny_network:
+        lines += [
+            "(allow system-socket)",
+            "(allow network-bind (local ip))",
+            "(allow network-inbound (local ip))",
+            "(allow network-outbound (remote ip))",
+            _rule("allow network-outbound", _each("literal", ["/private/var/run/mDNSResponder"])),
+            _rule("allow mach-lookup", _each("global-name", _NETWORK_SERVICES)),
+        ]
+    return lines
