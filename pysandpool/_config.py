@@ -27,6 +27,7 @@ from pysandpool._fields import (
     seconds,
 )
 from pysandpool._paths import check_rootfs, optional_path, readable_paths, writable_paths
+from pysandpool._seccomp import allowed_calls
 
 StrPath = Union[str, "os.PathLike[str]"]
 
@@ -96,6 +97,9 @@ class SandboxConfig:
     timeout_secs: float | None
     """wall clock seconds of one execute, when the call names no `timeout`"""
     seccomp_profile: SeccompProfile
+    seccomp_allow: tuple[str, ...]
+    """system calls that the profile does not allow and this sandbox may make all the same, by name; only such as break
+    no promise. README.md lists them"""
     allow_fork: bool
     """False: a command may start threads, but no processes"""
     allow_unix_sockets: bool
@@ -123,6 +127,7 @@ class SandboxConfig:
         cgroup_parent: StrPath | None = None,
         timeout_secs: Duration | None = 30.0,
         seccomp_profile: SeccompProfile = SeccompProfile.ESSENTIAL,
+        seccomp_allow: Iterable[str] = (),
         allow_fork: bool = True,
         allow_unix_sockets: bool = False,
         namespace_degradation: NamespaceDegradation = NamespaceDegradation.FAIL_CLOSED,
@@ -144,6 +149,7 @@ class SandboxConfig:
             cgroup_parent=optional_path(no, "cgroup_parent", cgroup_parent),
             timeout_secs=optional_seconds(no, "timeout_secs", timeout_secs),
             seccomp_profile=member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
+            seccomp_allow=allowed_calls(no, "seccomp_allow", seccomp_allow),
             allow_fork=flag(no, "allow_fork", allow_fork),
             allow_unix_sockets=flag(no, "allow_unix_sockets", allow_unix_sockets),
             namespace_degradation=member(no, "namespace_degradation", namespace_degradation, NamespaceDegradation),

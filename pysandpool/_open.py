@@ -199,6 +199,8 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
     binds = [(text(path), flags[path]) for path in sorted(flags, key=os.fsencode)]
     bind_array = ffi.new("sp_bind[]", binds)
     keep.append(bind_array)
+    calls = ffi.new("char *[]", [text(name) for name in config.seccomp_allow])
+    keep.append(calls)
     wanted = _wanted_controllers(config)
     loopback = config.network == "loopback"
     network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
@@ -225,6 +227,8 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "cpu_quota_us": config.cpu_quota_us or 0,
             "cpu_period_us": config.cpu_period_us,
             "allow_degradation": _may_degrade(config),
+            "seccomp_allow": calls,
+            "n_seccomp_allow": len(config.seccomp_allow),
         },
     )
     return options, keep

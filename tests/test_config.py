@@ -52,6 +52,7 @@ def test_sandbox_defaults() -> None:
         "cgroup_parent": None,
         "timeout_secs": 30.0,
         "seccomp_profile": SeccompProfile.ESSENTIAL,
+        "seccomp_allow": (),
         "allow_fork": True,
         "allow_unix_sockets": False,
         "namespace_degradation": NamespaceDegradation.FAIL_CLOSED,

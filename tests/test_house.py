@@ -64,7 +64,9 @@ MAY_IMPORT = {
     "_fields": (),
     "_paths": ("_fields",),
     "_environ": ("_fields",),
-    "_config": ("_errors", "_fields", "_paths", "_environ"),
+    "_syscalls": (),
+    "_seccomp": ("_fields", "_syscalls"),
+    "_config": ("_errors", "_fields", "_paths", "_environ", "_seccomp"),
 }
 
 

@@ -33,7 +33,10 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
                                        .allow_unix_sockets = o->allow_unix_sockets != 0,
-                                       .no_setid = has_writable_bind(o)};
+                                       .no_setid = has_writable_bind(o),
+                                       .pretend_sync = !has_writable_bind(o),
+                                       .allow = o->seccomp_allow,
+                                       .n_allow = o->n_seccomp_allow};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);
     rc = rc != 0 ? rc : sp_seccomp_init(&policy, &p->filters[1]);
     rc = rc != 0 ? rc : sp_seccomp_exec(&policy, &p->filters[2]);

@@ -25,6 +25,10 @@ struct sp_seccomp_policy {
     bool allow_fork;
     bool allow_unix_sockets;
     bool no_setid; /* no file gets a setuid or setgid bit: what the host finds in a writable bind stays harmless */
+    bool
+        pretend_sync; /* sync() and syncfs() do nothing: without a writable bind nothing of the tenant's is on a disk */
+    const char *const *allow; /* names that the table lets a configuration allow; borrowed while a filter is built */
+    size_t n_allow;
 };
 
 /* The caller frees insns. len 0: nothing to install, insns is NULL. */
@@ -33,7 +37,8 @@ struct sp_filter {
     uint16_t len;
 };
 
-/* 0, -EINVAL (no such profile), -ENOTSUP (no table for this architecture) or -ENOMEM. */
+/* 0, -EINVAL (no such profile, or a name that cannot be allowed), -ENOTSUP (no table for this architecture) or -ENOMEM.
+ */
 int sp_seccomp_template(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
 int sp_seccomp_init(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
 int sp_seccomp_exec(const struct sp_seccomp_policy *policy, struct sp_filter *filter);

@@ -128,12 +128,16 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
     give(b, SECCOMP_RET_ALLOW);
 }
 
-/* A lease on a file of the host's holds up whoever opens it there; a pipe counts as having the size it is made with. */
+/*
+ * A lease on a file of the host's holds up whoever opens it there, and F_NOTIFY tells when the host opens what; a pipe
+ * counts as having the size it is made with.
+ */
 static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 1);
     refuse_if_equal(b, F_SETLEASE, EPERM);
     refuse_if_equal(b, F_SETPIPE_SZ, EPERM);
+    refuse_if_equal(b, F_NOTIFY, EPERM);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -301,6 +305,23 @@ static void check_socketpair(struct block *b, const struct sp_seccomp_policy *po
     give(b, SECCOMP_RET_ALLOW);
 }
 
+/* The host's disks would be flushed as a whole, as often as a tenant likes. */
+static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->pretend_sync) {
+        refuse(b, 0);
+    } else {
+        give(b, SECCOMP_RET_ALLOW);
+    }
+}
+
+/* It would take the host's programs and libraries out of the page cache; advice need not be followed. */
+static void check_advice(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 3);
+    refuse_if_equal(b, POSIX_FADV_DONTNEED, 0);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
 static void check_named(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->profile == SP_SECCOMP_NETWORK || policy->allow_unix_sockets) {
         give(b, SECCOMP_RET_ALLOW);
@@ -337,6 +358,8 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_SETSOCKOPT] = check_setsockopt,
     [CHECK_SOCKET] = check_socket,
     [CHECK_SOCKETPAIR] = check_socketpair,
+    [CHECK_SYNC] = check_sync,
+    [CHECK_ADVICE] = check_advice,
     [CHECK_NAMED] = check_named,
 };
 

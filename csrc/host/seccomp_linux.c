@@ -37,6 +37,8 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_ALLOW] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_DENY] = {DENY, ALLOW, ALLOW},
+    [SP_RULE_MAY_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
+    [SP_RULE_MAY_DENY] = {DENY, ALLOW, ALLOW},
     [SP_RULE_MODE_1] = {CHECK_MODE_1, ALLOW, ALLOW},
     [SP_RULE_MODE_2] = {CHECK_MODE_2, ALLOW, ALLOW},
     [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
@@ -62,6 +64,8 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_SETSOCKOPT] = {CHECK_SETSOCKOPT, ALLOW, ALLOW},
     [SP_RULE_SOCKET] = {CHECK_SOCKET, ALLOW, ALLOW},
     [SP_RULE_SOCKETPAIR] = {CHECK_SOCKETPAIR, ALLOW, ALLOW},
+    [SP_RULE_SYNC] = {CHECK_SYNC, ALLOW, ALLOW},
+    [SP_RULE_ADVICE] = {CHECK_ADVICE, ALLOW, ALLOW},
     [SP_RULE_NAMED] = {CHECK_NAMED, ALLOW, ALLOW},
 };
 
@@ -117,10 +121,40 @@ static void find_rules(enum sp_arch arch, uint8_t rules[NR_END]) {
     }
 }
 
+static bool may_allow(const char *name) {
+    for (size_t g = 0; g < LENGTH(sp_rules); g++) {
+        bool may = sp_rules[g].rule == SP_RULE_MAY_UNKNOWN || sp_rules[g].rule == SP_RULE_MAY_DENY;
+        for (size_t i = 0; may && i < LENGTH(sp_rules[g].names) && sp_rules[g].names[i] != NULL; i++) {
+            if (strcmp(sp_rules[g].names[i], name) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Only what the table says may be: -EINVAL for any other name. A name that this architecture lacks changes nothing. */
+static int loosen(enum sp_arch arch, const struct sp_seccomp_policy *policy, uint8_t rules[NR_END]) {
+    for (size_t i = 0; i < policy->n_allow; i++) {
+        if (!may_allow(policy->allow[i])) {
+            return -EINVAL;
+        }
+        const struct sp_syscall *call = find_call(arch, policy->allow[i]);
+        if (call != NULL && call->nr < NR_END) {
+            rules[call->nr] = SP_RULE_ALLOW;
+        }
+    }
+    return 0;
+}
+
 /* The last range has no end: every number above the table is unknown. */
-static void find_ranges(struct search *s, enum sp_arch arch, enum sp_layer layer) {
+static int find_ranges(struct search *s, enum sp_arch arch, enum sp_layer layer) {
     uint8_t rules[NR_END];
     find_rules(arch, rules);
+    int rc = loosen(arch, s->policy, rules);
+    if (rc != 0) {
+        return rc;
+    }
     s->n = 0;
     for (uint32_t nr = 0; nr < NR_END; nr++) {
         enum leaf leaf = leaves[rules[nr]][layer];
@@ -130,6 +164,7 @@ static void find_ranges(struct search *s, enum sp_arch arch, enum sp_layer layer
             s->ranges[s->n++] = (struct range){nr, leaf};
         }
     }
+    return 0;
 }
 
 /*
@@ -173,7 +208,10 @@ int sp_seccomp_build(enum sp_arch arch, enum sp_layer layer, const struct sp_sec
     struct program program = {.len = 0};
     struct search search = {.policy = policy};
     struct block start = {.len = 0};
-    find_ranges(&search, arch, layer);
+    int rc = find_ranges(&search, arch, layer);
+    if (rc != 0) {
+        return rc;
+    }
     if (layer == SP_LAYER_TEMPLATE) {
         check_arch(&start, arch);
     } else {

@@ -2,16 +2,14 @@
  * The policy by name: one rule per syscall. A name that is in no group gets ENOSYS, so that a call newer than this
  * table looks to libc like an older kernel. Names that an architecture does not have are skipped there.
  *
- * Left out, and so ENOSYS, on purpose:
- *   io_uring_*                  every operation of it passes by seccomp
- *   io_setup and its family     fs.aio-max-nr is one budget for the whole host; databases fall back
- *   mbind, *_mempolicy, move_pages, migrate_pages
- *                               libnuma reads ENOSYS as "no NUMA" and is silent; EPERM makes programs complain
- *   modify_ldt, remap_file_pages, uselib, ustat, sysfs, ...
- *                               legacy surface; kernels may be built without them
- *   memfd_secret, vmsplice      memory that init's accounting cannot see; pipes are written otherwise
- *   futex_wake and its family, *xattrat, statmount, ...
- *                               new; nothing depends on them yet
+ * What a configuration may allow by name (seccomp_allow) is a rule too, so that each such call was judged once, here;
+ * pysandpool/_seccomp.py says what is to be known of it. A call that nobody judged cannot be allowed.
+ *
+ * In no group, and so ENOSYS whatever the configuration says:
+ *   io_uring_*      every operation of it passes by seccomp: sockets of all families, set-id modes
+ *   inotify_*       names and times of what the host and other tenants open
+ *   vmsplice        memory in pipes that init's accounting cannot see; pipes are written otherwise
+ *   lsm_*, and what no kernel of today has
  */
 #ifndef SANDPOOL_HOST_SECCOMP_TABLE_H
 #define SANDPOOL_HOST_SECCOMP_TABLE_H
@@ -19,7 +17,9 @@
 enum sp_rule {
     SP_RULE_UNKNOWN, /* ENOSYS */
     SP_RULE_ALLOW,
-    SP_RULE_DENY,   /* EPERM, in zygote and init too */
+    SP_RULE_DENY,        /* EPERM, in zygote and init too */
+    SP_RULE_MAY_UNKNOWN, /* ENOSYS, unless the configuration allows it by name */
+    SP_RULE_MAY_DENY,    /* EPERM, unless the same */
     SP_RULE_MODE_1, /* no set-id bit in the mode of this argument, with no_setid; else allowed, like the next four */
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for a file that it makes */
@@ -35,7 +35,7 @@ enum sp_rule {
     SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
     SP_RULE_IOPRIO,
     SP_RULE_SETRLIMIT,   /* RLIMIT_CORE stays as it is */
-    SP_RULE_FCNTL,       /* no leases on files, no larger pipes */
+    SP_RULE_FCNTL,       /* no leases, no watches, no larger pipes */
     SP_RULE_IOCTL,       /* no terminal injection */
     SP_RULE_PERSONALITY, /* Docker's values */
     SP_RULE_PRCTL,
@@ -45,6 +45,8 @@ enum sp_rule {
     SP_RULE_SETSOCKOPT, /* a pair's buffers stay as they are */
     SP_RULE_SOCKET,     /* families, types and protocols of the profile */
     SP_RULE_SOCKETPAIR, /* AF_UNIX, and nothing that can name an address */
+    SP_RULE_SYNC,       /* nothing is done where there is no writable bind */
+    SP_RULE_ADVICE,     /* the page cache keeps what it has */
     SP_RULE_NAMED,      /* only where the policy lets some socket be made that can have an address */
     SP_RULE_COUNT
 };
@@ -56,22 +58,84 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW, {"access",     "chdir",        "chown",      "close",           "copy_file_range",
-                     "dup",        "dup2",         "dup3",       "faccessat",       "faccessat2",
-                     "fadvise64",  "fallocate",    "fchdir",     "fchown",          "fchownat",
-                     "fdatasync",  "fgetxattr",    "flistxattr", "flock",           "fremovexattr",
-                     "fsetxattr",  "fstat",        "fstatfs",    "fsync",           "ftruncate",
-                     "futimesat",  "getcwd",       "getdents",   "getdents64",      "getxattr",
-                     "lchown",     "lgetxattr",    "link",       "linkat",          "listxattr",
-                     "llistxattr", "lremovexattr", "lseek",      "lsetxattr",       "lstat",
-                     "mkdir",      "mkdirat",      "newfstatat", "pread64",         "preadv",
-                     "preadv2",    "pwrite64",     "pwritev",    "pwritev2",        "read",
-                     "readahead",  "readlink",     "readlinkat", "readv",           "removexattr",
-                     "rename",     "renameat",     "renameat2",  "rmdir",           "sendfile",
-                     "setxattr",   "splice",       "stat",       "statfs",          "statx",
-                     "symlink",    "symlinkat",    "sync",       "sync_file_range", "syncfs",
-                     "tee",        "truncate",     "umask",      "unlink",          "unlinkat",
-                     "utime",      "utimensat",    "utimes",     "write",           "writev"}},
+    {SP_RULE_ALLOW,
+     {"access",
+      "chdir",
+      "chown",
+      "close",
+      "copy_file_range",
+      "dup",
+      "dup2",
+      "dup3",
+      "faccessat",
+      "faccessat2",
+      "fallocate",
+      "fchdir",
+      "fchown",
+      "fchownat",
+      "fdatasync",
+      "fgetxattr",
+      "flistxattr",
+      "flock",
+      "fremovexattr",
+      "fsetxattr",
+      "fstat",
+      "fstatfs",
+      "fsync",
+      "ftruncate",
+      "futimesat",
+      "getcwd",
+      "getdents",
+      "getdents64",
+      "getxattr",
+      "lchown",
+      "lgetxattr",
+      "link",
+      "linkat",
+      "listxattr",
+      "llistxattr",
+      "lremovexattr",
+      "lseek",
+      "lsetxattr",
+      "lstat",
+      "mkdir",
+      "mkdirat",
+      "newfstatat",
+      "pread64",
+      "preadv",
+      "preadv2",
+      "pwrite64",
+      "pwritev",
+      "pwritev2",
+      "read",
+      "readahead",
+      "readlink",
+      "readlinkat",
+      "readv",
+      "removexattr",
+      "rename",
+      "renameat",
+      "renameat2",
+      "rmdir",
+      "sendfile",
+      "setxattr",
+      "splice",
+      "stat",
+      "statfs",
+      "statx",
+      "symlink",
+      "symlinkat",
+      "sync_file_range",
+      "tee",
+      "truncate",
+      "umask",
+      "unlink",
+      "unlinkat",
+      "utime",
+      "utimensat",
+      "utimes",
+      "write",
+      "writev"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
@@ -173,18 +237,11 @@ static const struct sp_rule_group sp_rules[] = {
       "init_module",
       "ioperm",
       "iopl",
-      "kcmp",
       "kexec_file_load",
       "kexec_load",
       "keyctl",
       "lookup_dcookie",
-      "name_to_handle_at",
       "open_by_handle_at",
-      "perf_event_open",
-      "pidfd_getfd",
-      "process_madvise",
-      "process_vm_readv",
-      "process_vm_writev",
       "quotactl",
       "quotactl_fd",
       "reboot",
@@ -193,8 +250,49 @@ static const struct sp_rule_group sp_rules[] = {
       "swapoff",
       "swapon",
       "syslog",
-      "userfaultfd",
       "vhangup"}},
+
+    /*
+     * fs.aio-max-nr is one budget for the whole host, and databases fall back; libnuma reads ENOSYS as "no NUMA" and is
+     * silent, while EPERM makes programs complain; then what is legacy
+     * or new, and nothing depends on; and vmsplice, by which pipes keep pages, huge ones too, that no watch counts.
+     */
+    {SP_RULE_MAY_UNKNOWN,
+     {"cachestat",
+      "file_getattr",
+      "file_setattr",
+      "futex_requeue",
+      "futex_wait",
+      "futex_wake",
+      "get_mempolicy",
+      "getxattrat",
+      "io_cancel",
+      "io_destroy",
+      "io_getevents",
+      "io_pgetevents",
+      "io_setup",
+      "io_submit",
+      "listmount",
+      "listxattrat",
+      "mbind",
+      "memfd_secret",
+      "migrate_pages",
+      "modify_ldt",
+      "move_pages",
+      "process_mrelease",
+      "remap_file_pages",
+      "removexattrat",
+      "set_mempolicy",
+      "set_mempolicy_home_node",
+      "setxattrat",
+      "statmount",
+      "sysfs",
+      "uselib",
+      "ustat"}},
+    /* of one's own processes only (init is undumpable), or of more kernel than most programs need */
+    {SP_RULE_MAY_DENY,
+     {"kcmp", "name_to_handle_at", "perf_event_open", "pidfd_getfd", "process_madvise", "process_vm_readv",
+      "process_vm_writev", "userfaultfd"}},
 
     {SP_RULE_MODE_1, {"chmod", "creat", "fchmod", "mknod"}},
     {SP_RULE_MODE_2, {"fchmodat", "fchmodat2", "mknodat"}},
@@ -225,6 +323,8 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_SETSOCKOPT, {"setsockopt"}},
     {SP_RULE_SOCKET, {"socket"}},
     {SP_RULE_SOCKETPAIR, {"socketpair"}},
+    {SP_RULE_SYNC, {"sync", "syncfs"}},
+    {SP_RULE_ADVICE, {"fadvise64"}},
     {SP_RULE_NAMED, {"accept", "accept4", "bind", "connect", "listen"}},
 };
 

@@ -1,17 +1,21 @@
-/* The kernel's surface: namespaces, mounts, knobs, and the calls that past exploits came through. */
+/* The kernel's surface: namespaces, mounts, knobs, the calls that past exploits came through, and what all share. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/memfd.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
+#include <mqueue.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 
@@ -200,6 +204,66 @@ static void type_ahead(char **args) {
     _exit(syscall(SYS_ioctl, slave, request, &letter) == 0 ? 0 : errno);
 }
 
+/* What follows is told apart by how far the kernel looks: a call that is made a lie does not miss its descriptor. */
+static void flush_disks(char **args) {
+    (void)args;
+    if (syscall(SYS_syncfs, -1) == -1 && errno == EBADF) {
+        reached("syncfs: a file system of the host's is flushed whenever a tenant likes");
+    }
+    held("syncfs does nothing");
+}
+static void evict_page_cache(char **args) {
+    (void)args;
+    if (syscall(SYS_fadvise64, -1, 0L, 0L, POSIX_FADV_DONTNEED) == -1 && errno == EBADF) {
+        reached("fadvise");
+    }
+    held("the advice is not followed");
+}
+static void notify(char **args) {
+    int fd = open(args[0], O_RDONLY | O_DIRECTORY);
+    JUDGE("F_NOTIFY", fd == -1 ? -1 : fcntl(fd, F_NOTIFY, DN_ACCESS | DN_MULTISHOT));
+}
+static void huge_pages(char **args) {
+    (void)args;
+    JUDGE("a file of huge pages", syscall(SYS_memfd_create, "huge", MFD_HUGETLB));
+}
+
+/* Unmapped, a page stays as long as the pipe holds it: 2 MiB for each slot, where it is a huge one. */
+static void pages_in_pipes(char **args) {
+    (void)args;
+    int fds[2];
+    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iovec there = {page, 4096};
+    if (pipe(fds) != 0 || page == MAP_FAILED) {
+        held("no pipe");
+    }
+    page[0] = 'x';
+    ssize_t n = vmsplice(fds[1], &there, 1, 0);
+    int why = errno;
+    munmap(page, 4096);
+    if (n == 4096 && read(fds[0], fds, 1) == 1) {
+        reached("kept a page that nobody has mapped");
+    }
+    held("vmsplice: %s", strerror(why));
+}
+
+/* Their bytes are counted for the host's user too, whose budget is 800 KiB. */
+static void message_queues(char **args) {
+    (void)args;
+    struct mq_attr attr = {.mq_maxmsg = 10, .mq_msgsize = 8192};
+    int made = 0;
+    for (char name[] = "/sandpool-probe-a"; made < 5; made++, name[sizeof name - 2]++) {
+        if (mq_open(name, O_CREAT | O_RDWR, 0600, &attr) == -1) {
+            break;
+        }
+        mq_unlink(name);
+    }
+    if (made == 5) {
+        reached("half of it");
+    }
+    held("%d queues: %s", made, strerror(errno));
+}
+
 PROBES({"userns", new_userns}, {"userns-clone3", new_userns_clone3}, {"userns-garbage", new_userns_garbage},
        {"mount", mount_tmpfs}, {"bind", bind_mount}, {"umount-proc", uncover_proc}, {"mount-api", new_mount_api},
        {"chroot", change_root}, {"pivot", pivot}, {"setns", enter_namespace}, {"hostname", set_name}, {"knobs", knobs},
@@ -208,4 +272,5 @@ PROBES({"userns", new_userns}, {"userns-clone3", new_userns_clone3}, {"userns-ga
 #ifdef __x86_64__
        {"i386", i386_call}, {"traced-call", traced_call},
 #endif
-       {"tiocsti", type_ahead})
+       {"tiocsti", type_ahead}, {"flush-disks", flush_disks}, {"evict", evict_page_cache}, {"notify", notify},
+       {"huge-pages", huge_pages}, {"pages-in-pipes", pages_in_pipes}, {"message-queues", message_queues})

@@ -157,6 +157,13 @@ static void check_name(const char *name, void *seen) {
 
 /* ---- arguments ---- */
 
+static uint32_t call4(const struct layers *l, const char *name, const uint64_t args[4]) {
+    struct trace trace = {0};
+    struct seccomp_data data = {
+        .arch = arch_audit[l->arch], .nr = (int)number(l->arch, name), .args = {args[0], args[1], args[2], args[3]}};
+    return combined(l, &data, &trace);
+}
+
 static void check_processes(enum sp_arch arch) {
     static const uint64_t namespaces[] = {CLONE_NEWNS,   CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
                                           CLONE_NEWUSER, CLONE_NEWPID,    CLONE_NEWNET};
@@ -233,6 +240,26 @@ static void check_values(enum sp_arch arch) {
     drop(&l);
 }
 
+/* What a tenant could do to the host's disks, page cache, huge pages and memory. */
+static void check_machine(enum sp_arch arch) {
+    struct layers l = build(arch, &essential), quiet = build(arch, &no_sync);
+    CHECK(call(&l, "sync", 0, 0, 0) == SECCOMP_RET_ALLOW && call(&quiet, "sync", 0, 0, 0) == ERRNO(0));
+    CHECK(call(&quiet, "syncfs", 3, 0, 0) == ERRNO(0) && call(&quiet, "fsync", 3, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "fcntl", 3, F_NOTIFY, 0) == ERRNO(EPERM) && call(&l, "fcntl", 3, F_SETLEASE, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "fcntl", 3, F_NOTIFY | GARBAGE, 0) == ERRNO(EPERM));
+    CHECK(call(&l, "fcntl", F_NOTIFY, F_GETFL, F_NOTIFY) == SECCOMP_RET_ALLOW);
+    CHECK(call4(&l, "fadvise64", (uint64_t[]){3, 0, 0, POSIX_FADV_DONTNEED}) == ERRNO(0));
+    CHECK(call4(&l, "fadvise64", (uint64_t[]){3, 0, 0, POSIX_FADV_SEQUENTIAL}) == SECCOMP_RET_ALLOW);
+    CHECK(call4(&l, "mmap", (uint64_t[]){0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS}) == SECCOMP_RET_ALLOW);
+    CHECK(call4(&l, "mmap", (uint64_t[]){0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB}) == ERRNO(ENOMEM));
+    CHECK(call4(&l, "mmap", (uint64_t[]){0, 4096, 3, MAP_HUGETLB | 30u << 26 | GARBAGE}) == ERRNO(ENOMEM));
+    CHECK(call(&l, "memfd_create", 0, MFD_CLOEXEC | MFD_ALLOW_SEALING, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "memfd_create", 0, MFD_CLOEXEC | MFD_HUGETLB | GARBAGE, 0) == ERRNO(ENOMEM));
+    CHECK(call(&l, "vmsplice", 1, 0, 1) == ERRNO(ENOSYS));
+    drop(&l);
+    drop(&quiet);
+}
+
 static void check_sockets(enum sp_arch arch) {
     static const uint64_t families[] = {AF_UNSPEC, AF_AX25,  AF_NETLINK, AF_PACKET, AF_TIPC,
                                         AF_ALG,    AF_VSOCK, 43,         44,        45};
@@ -269,13 +296,6 @@ static void check_sockets(enum sp_arch arch) {
     drop(&e);
     drop(&n);
     drop(&u);
-}
-
-static uint32_t call4(const struct layers *l, const char *name, const uint64_t args[4]) {
-    struct trace trace = {0};
-    struct seccomp_data data = {
-        .arch = arch_audit[l->arch], .nr = (int)number(l->arch, name), .args = {args[0], args[1], args[2], args[3]}};
-    return combined(l, &data, &trace);
 }
 
 static void check_modes(enum sp_arch arch) {
@@ -418,14 +438,39 @@ static void test_switches(void) {
     static const char *const fork_names[] = {"clone", "fork", "vfork", NULL};
     static const char *const unix_names[] = {"accept", "accept4", "bind", "connect", "listen", NULL};
     static const char *const setid_names[] = {"openat2", NULL};
+    static const char *const sync_names[] = {"sync", "syncfs", NULL};
     struct sp_filter none;
     for (int i = 0; i < SP_ARCH_COUNT; i++) {
         check_difference((enum sp_arch)i, &no_fork, fork_names);
         check_difference((enum sp_arch)i, &with_unix, unix_names);
         check_difference((enum sp_arch)i, &no_setid, setid_names);
+        check_difference((enum sp_arch)i, &no_sync, sync_names);
     }
     CHECK(sp_seccomp_exec(&essential, &none) == 0 && none.len == 0 && none.insns == NULL);
     CHECK(sp_seccomp_template(&(policy_t){.profile = 7}, &none) == -EINVAL);
+}
+
+/* What is allowed by name is allowed whatever its arguments, and nothing else changes. */
+static void test_allowed_by_name(void) {
+    static const char *const names[] = {"io_setup", "process_vm_readv", "userfaultfd", "modify_ldt", NULL};
+    static const char *const refused[] = {"mount", "setns",  "clone3",         "unshare", "keyctl", "bpf",    "ioctl",
+                                          "read",  "socket", "io_uring_setup", "fork",    "",       "no_such"};
+    policy_t policy = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow = names, .n_allow = 4};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        check_difference((enum sp_arch)i, &policy, names);
+        struct layers l = build((enum sp_arch)i, &policy);
+        CHECK(call(&l, "process_vm_readv", UINT64_MAX, UINT64_MAX, UINT64_MAX) == SECCOMP_RET_ALLOW);
+        check_unnamed(&l);
+        drop(&l);
+        for (size_t k = 0; k < LENGTH(refused); k++) {
+            policy_t bad = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true, .allow = &refused[k], .n_allow = 1};
+            for (int layer = SP_LAYER_TEMPLATE; layer <= SP_LAYER_INIT; layer++) {
+                struct sp_filter none;
+                CHECK(sp_seccomp_build((enum sp_arch)i, (enum sp_layer)layer, &bad, &none) == -EINVAL);
+                CHECK(none.insns == NULL);
+            }
+        }
+    }
 }
 
 static void test_arguments(void) {
@@ -433,6 +478,7 @@ static void test_arguments(void) {
         check_processes((enum sp_arch)i);
         check_priorities((enum sp_arch)i);
         check_values((enum sp_arch)i);
+        check_machine((enum sp_arch)i);
         check_sockets((enum sp_arch)i);
         check_modes((enum sp_arch)i);
         check_memory((enum sp_arch)i);
@@ -445,6 +491,7 @@ int main(int argc, char **argv) {
     RUN(test_names);
     RUN(test_every_number);
     RUN(test_switches);
+    RUN(test_allowed_by_name);
     RUN(test_arguments);
     return check_report();
 }

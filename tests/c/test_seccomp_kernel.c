@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +31,9 @@ static const policy_t essential = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork 
 static const policy_t network = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true};
 static const policy_t no_fork = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = false};
 static const policy_t with_unix = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow_unix_sockets = true};
+static const char *const more_names[] = {"io_setup", "userfaultfd", "process_vm_readv"};
+static const policy_t more = {
+    .profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow = more_names, .n_allow = LENGTH(more_names)};
 
 /* An attack gives 0 when it worked, else its errno. It runs in a child of its own. */
 typedef int attack_t(void);
@@ -61,6 +65,11 @@ static int uring(void) { return result(syscall(SYS_io_uring_setup, 1, NULL)); }
 static int aio(void) { return result(syscall(SYS_io_setup, 1, NULL)); }
 static int faults(void) { return result(syscall(SYS_userfaultfd, 1 /* UFFD_USER_MODE_ONLY */)); }
 static int perf(void) { return result(syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0)); }
+static int read_own_memory(void) {
+    char from = 'x', to = 0;
+    struct iovec here = {&to, 1}, there = {&from, 1};
+    return result(syscall(SYS_process_vm_readv, getpid(), &here, 1L, &there, 1L, 0L));
+}
 static int inet_socket(void) { return result(socket(AF_INET, SOCK_STREAM, 0)); }
 static int netlink_socket(void) { return result(socket(AF_NETLINK, SOCK_RAW, 0)); }
 static int mptcp_socket(void) { return result(socket(AF_INET, SOCK_STREAM, 262)); }
@@ -178,6 +187,11 @@ static const struct probe probes[] = {
     HARMLESS(inet_socket, &network),
     HARMLESS(unix_socket, &with_unix),
     HARMLESS(datagram_pair, &with_unix),
+    HARMLESS(aio, &more),
+    HARMLESS(faults, &more),
+    HARMLESS(read_own_memory, &more),
+    PROBE(read_own_memory, &essential, EPERM),
+    PROBE(perf, &more, EPERM),
     HARMLESS(thread, &essential),
     HARMLESS(thread, &no_fork),
     HARMLESS(stream_pair, &network), /* here the kernel itself refuses to turn a connected socket */

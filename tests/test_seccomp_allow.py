@@ -1,0 +1,110 @@
+"""seccomp_allow: which calls a configuration may add to its profile, and that just these are added."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig, SandboxCreateError
+from pysandpool._seccomp import ALLOWABLE, NEVER
+from pysandpool._syscalls import AARCH64, X86_64
+
+TABLE = (Path(__file__).parent.parent / "csrc" / "host" / "seccomp_table.h").read_text()
+# What a process may do with itself. 64 KiB of locked memory are left, whatever is allowed.
+USE = """
+import ctypes, errno, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = platform.machine() == "x86_64"
+def call(*args):
+    return 0 if libc.syscall(*args) != -1 else ctypes.get_errno()
+context = ctypes.c_ulong(0)
+print(call(206 if x86 else 0, 1, ctypes.byref(context)), call(237 if x86 else 235, 0, 0, 0, 0, 0, 0))
+"""
+
+
+def names_of(*rules: str) -> set[str]:
+    """The names that seccomp_table.h has under these rules."""
+    groups = re.findall(r"\{(SP_RULE_\w+),\s*\{([^}]*)\}\}", TABLE)
+    assert len(groups) > 20
+    return {name for rule, text in groups if rule in rules for name in re.findall(r'"(\w+)"', text)}
+
+
+def test_the_lists_agree_with_the_table() -> None:
+    may = names_of("SP_RULE_MAY_UNKNOWN", "SP_RULE_MAY_DENY")
+    free = names_of("SP_RULE_ALLOW")
+    every = {name for rule in set(re.findall(r"\{(SP_RULE_\w+), *\n? *\{", TABLE)) for name in names_of(rule)}
+    assert set(ALLOWABLE) == may
+    assert not set(NEVER) & (may | free)
+    assert every - may - free <= set(NEVER), "what is refused, or looked at, has its reason"
+    assert set(NEVER) | may <= X86_64 | AARCH64
+
+
+def test_it_is_a_value() -> None:
+    one = SandboxConfig(seccomp_allow=["mbind", "kcmp", "mbind"])
+    assert one.seccomp_allow == ("kcmp", "mbind")
+    assert one == SandboxConfig(seccomp_allow=("kcmp", "mbind")) == copy.deepcopy(one)
+    assert hash(one) == hash(SandboxConfig(seccomp_allow=("mbind", "kcmp")))
+    assert one != SandboxConfig()
+    assert "seccomp_allow=('kcmp', 'mbind')" in repr(one)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (["proces_vm_readv"], r"no known system call; near it: process_vm_readv"),
+        (["xyzzy"], r"no known system call$"),
+        (["read"], r"allows it already"),
+        (["unshare"], r"never allowed: it is allowed, and the filter looks at its arguments"),
+        (["mount"], r"never allowed: .*out of its namespaces"),
+        (["mbind", "setns"], r"never allowed: .*out of its namespaces"),
+        (["keyctl"], r"never allowed: keyrings"),
+        (["bpf"], r"never allowed: .*programs"),
+        (["io_uring_setup"], r"never allowed: no filter sees"),
+        (["fork"], r"never allowed: allow_fork"),
+        ([""], r"no known system call"),
+    ],
+)
+def test_what_cannot_be_allowed_is_told_why(value: Any, text: str) -> None:
+    with pytest.raises(InvalidSandboxConfigError, match=text) as refused:
+        SandboxConfig(seccomp_allow=value)
+    assert refused.value.field == "seccomp_allow"
+    assert refused.value.value == value[-1]
+    assert not isinstance(refused.value, TypeError)
+
+
+@pytest.mark.parametrize("value", ["mbind", b"mbind", None, 7, [b"mbind"], [None]])
+def test_bad_types(value: Any) -> None:
+    with pytest.raises(InvalidSandboxConfigError) as refused:
+        SandboxConfig(seccomp_allow=value)
+    assert isinstance(refused.value, TypeError)
+
+
+def test_a_name_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(InvalidSandboxConfigError, match="no system call of aarch64, of other machines only"):
+        SandboxConfig(seccomp_allow=["modify_ldt"])
+    assert SandboxConfig(seccomp_allow=["mbind"]).seccomp_allow == ("mbind",)
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert SandboxConfig(seccomp_allow=["modify_ldt"]).seccomp_allow == ("modify_ldt",)
+
+
+@pytest.mark.parametrize(
+    ("allow", "found"), [((), "38 38"), (("io_setup",), "0 38"), (("io_setup", "mbind"), "0 0"), (ALLOWABLE, "0 0")]
+)
+def test_just_these_calls_are_added(allow: Any, found: str) -> None:
+    known = [name for name in allow if name in X86_64 & AARCH64]
+    with Sandbox(SandboxConfig(seccomp_allow=known)) as sandbox:
+        result = sandbox.execute(["python3", "-c", USE]).check()
+    assert result.stdout.decode().strip() == found
+
+
+def test_the_core_refuses_too() -> None:
+    """Whoever passes by the configuration's own check."""
+    config = SandboxConfig()
+    object.__setattr__(config, "seccomp_allow", ("mount",))
+    with pytest.raises(SandboxCreateError, match="Invalid argument"):
+        Sandbox(config)
