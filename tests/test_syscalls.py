@@ -41,7 +41,11 @@ def changes(old: Path, new: Path) -> list[str]:
 def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = tree / "test_seccomp"
     include = [f"-I{path}" for path in (tree / "csrc", ROOT / "csrc", ROOT / "tests" / "c")]
-    sources = [tree / "tests/c/test_seccomp.c", ROOT / "csrc/host/seccomp.c", ROOT / "csrc/host/seccomp_leaf.c"]
+    sources = [
+        tree / "tests/c/test_seccomp.c",
+        ROOT / "csrc/host/seccomp_linux.c",
+        ROOT / "csrc/host/seccomp_leaf_linux.c",
+    ]
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", *include, *sources, "-o", program], check=True)
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
