@@ -257,11 +257,8 @@ static void kill_fake(struct sp_session *session) {
     pthread_mutex_unlock(&f->lock);
 }
 
-/* A birth that ends without a word was the zygote's, and that has died. */
-static bool gone(const struct sp_session *session) {
-    (void)session;
-    return true;
-}
+/* A birth that ends without a word was the zygote's, and that has died; who was born dies alone. */
+static bool gone(const struct sp_session *session) { return session->pid == 0; }
 
 /* Its commands are over at once. */
 static void interrupt(struct sp_session *session) { (void)session; }

@@ -178,7 +178,7 @@ static void begin_duel(struct duel *d) {
     d->fds_before = count_fds();
     make_pair(pair);
     CHECK(sp_fd_show_sender(pair[0]) == 0); /* as sp_control_pair() does */
-    d->session = (struct sp_session){.control = pair[0], .pidfd = -1};
+    d->session = (struct sp_session){.control = pair[0], .pidfd = -1, .home = "/tmp"};
     d->far_end = pair[1];
 }
 
