@@ -73,7 +73,8 @@ int sp_make_mount_point(char *path, int is_dir) {
         }
     }
     sp_auto_fd int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
-    return fd != -1 || access(path, F_OK) == 0 ? 0 : -errno;
+    int err = errno; /* why there is none; that there is none is only what comes of it */
+    return fd != -1 || access(path, F_OK) == 0 ? 0 : -err;
 }
 
 int sp_bind(const char *source, const char *target, uint64_t attrs) {

@@ -1,0 +1,114 @@
+"""Each system call of zygote and init, until a sandbox is ready, refused: the first of its kind, the second, and so on.
+
+strace refuses them. A pool then opens and is whole, or fails with stage and errno; it never hangs and nothing is left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import children, open_fds, wait_until
+
+from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, _open
+from pysandpool._ffi import zygote_path
+
+# Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
+FATAL = (
+    *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "landlock_add_rule", "landlock_create_ruleset"),
+    *("landlock_restrict_self", "mkdir", "mount", "mount_setattr", "openat", "pivot_root", "prctl", "prlimit64"),
+    *("sethostname", "setsid", "symlink", "umount2", "write"),
+)
+OF_ROOT = ("setgroups", "setresgid", "setresuid", "move_mount", "open_tree")
+HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlink", "socketpair", "statfs", "unshare")
+# What was refused, or what comes of it: nothing is proved, an undumpable process may not write its map, nobody
+# can tell where a bind's source leads.
+ERRNOS = {errno.ENOMEM, errno.ENOTSUP, errno.EACCES, errno.EINVAL}
+# Of each call the first ones; with SANDPOOL_REFUSED_CALLS=all, every one.
+LAST = 200 if os.environ.get("SANDPOOL_REFUSED_CALLS") == "all" else 3
+
+
+@pytest.fixture(scope="module")
+def config() -> Iterator[SandboxConfig]:
+    """With something of the host to show, below /tmp and elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as one, tempfile.TemporaryDirectory(dir="/var/tmp") as other:
+        for path in (one, other):
+            os.chmod(path, 0o777)
+        yield SandboxConfig(fs_readonly=[one], fs_readwrite=[other])
+
+
+@pytest.fixture(scope="module")
+def whole(config: SandboxConfig) -> IsolationReport:
+    """What is reported when nothing is refused."""
+    with SandboxPool(config, PoolConfig(min_size=1)) as pool, pool.acquire() as sandbox:
+        return sandbox.isolation
+
+
+class Tracer:
+    """Stands in for the zygote: starts it under strace, which refuses the n-th such call of each process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program = folder / "zygote"
+        self.log = folder / "log"
+
+    def refuse(self, call: str, number: int) -> None:
+        self.program.unlink(missing_ok=True)
+        self.log.write_bytes(b"")
+        options = f"-D -f -qq -o {self.log} -e trace={call} -e inject={call}:error=ENOMEM:when={number}"
+        self.program.write_text(f"#!/bin/sh\nexec strace {options} {zygote_path()}\n", encoding="utf-8")
+        self.program.chmod(0o755)
+
+    def refused(self) -> bool:
+        return "(INJECTED)" in self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture
+def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
+    tracer = Tracer(tmp_path)
+    monkeypatch.setattr(_open, "zygote_path", lambda: os.fspath(tracer.program))
+    return tracer
+
+
+def attempt(config: SandboxConfig, whole: IsolationReport) -> SandboxCreateError | None:
+    """A pool with one sandbox; it is what it says, or this is why it did not open."""
+    try:
+        with SandboxPool(config, PoolConfig(min_size=1)) as pool, pool.acquire() as sandbox:
+            assert sandbox.isolation == whole
+    except SandboxCreateError as error:
+        return error
+    return None
+
+
+def nothing_is_left(before: set[int], fds: dict[int, str]) -> None:
+    """Orphans come to this process, strace too."""
+    for pid in children() - before:
+        os.waitpid(pid, 0)
+    wait_until(lambda: children() <= before and set(open_fds()) <= set(fds), "processes and descriptors")
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: apt-get install strace")
+@pytest.mark.parametrize("call", [*FATAL, *OF_ROOT, *HARMLESS])
+def test_a_refused_call_is_told_or_harms_nothing(
+    call: str, tracer: Tracer, config: SandboxConfig, whole: IsolationReport
+) -> None:
+    before, fds = children(), open_fds()
+    failures: list[str] = []
+    for number in range(1, LAST + 1):
+        tracer.refuse(call, number)
+        error = attempt(config, whole)
+        nothing_is_left(before, fds)
+        if not tracer.refused():
+            break
+        if error is not None:
+            assert error.stage
+            assert error.errno in ERRNOS, error
+            failures.append(error.stage)
+    else:
+        assert LAST == 3, "there is no end of such calls"
+    if call in FATAL:
+        assert failures
