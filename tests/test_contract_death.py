@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 
 import pytest
-from conftest import Call, OpenPool, alive, assert_balanced, children, use, wait_idle, wait_until
+from conftest import Call, OpenPool, alive, assert_balanced, children, run_script, use, wait_idle, wait_until
 from fake import FakeLauncher
 
 from pysandpool import PooledSandbox, SandboxLostError
@@ -65,6 +66,41 @@ def test_unused_lease_over_the_fake_gets_another(launcher: FakeLauncher) -> None
         assert pool.settle(10)
         assert launcher.live == pool.idle_len() == 1
         assert_balanced(pool.stats())
+
+
+UNREAD = """
+import os, resource, signal, time
+from conftest import Call, is_standby, stat_fields, wait_until
+from pysandpool import PoolConfig, SandboxCreateError, SandboxPool
+
+def standby_of(init):
+    [pid] = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_standby(int(name))
+             and (stat_fields(int(name)) or [0, 0])[1] == str(init)]
+    return pid
+
+with SandboxPool(None, PoolConfig(min_size=0, max_size=1)) as pool:
+    lease = pool.acquire()
+    init = lease.pid
+    os.kill(standby_of(init), signal.SIGSTOP)  # it reads no request: none can have started
+    running = Call(lease.execute, ["/bin/true"])
+    time.sleep(0.3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    os.kill(init, signal.SIGKILL)
+    try:
+        running.result()
+    except SandboxCreateError as error:
+        print(error.stage, error.errno)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    print(pool.stats().lost_count)
+"""
+
+
+def test_a_request_nobody_read_is_not_lost() -> None:
+    """No other sandbox can be made for it: then that is what is told, for nothing has run."""
+    done = run_script(UNREAD)
+    assert (done.stdout, done.stderr) == (f"host_socket {errno.EMFILE}\n0\n", "")
 
 
 def test_unused_lease_that_died_does_not_become_idle(real_pool: OpenPool) -> None:

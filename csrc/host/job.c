@@ -269,18 +269,21 @@ static void look_at_clock(struct sp_job *job) {
     }
 }
 
-static bool restart(struct sp_job *job) {
-    sp_error ignored;
+/* The sandbox is lost. 0 when another one has the request; else what to report: nothing has run if that is no loss. */
+static int restart(struct sp_job *job) {
     if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
-        return false;
+        return SP_E_LOST;
     }
     if (++job->replaced >= MAX_ATTEMPTS) {
-        return false;
+        return SP_E_LOST;
     }
     sp_job_close_streams(job);
     job->over = false;
-    return replace_sandbox(job, &ignored) == 0 && atomic_load(&job->orphan) == 0 &&
-           send_until_taken(job, &ignored) == 0;
+    int rc = replace_sandbox(job, &job->why);
+    if (rc == 0 && atomic_load(&job->orphan) != 0) {
+        return SP_E_LOST; /* an orphan's code wins in the end */
+    }
+    return rc != 0 ? rc : send_until_taken(job, &job->why);
 }
 
 int sp_job_poll(sp_job *job) {
@@ -300,8 +303,11 @@ int sp_job_poll(sp_job *job) {
         if (!job->over) {
             look_at_clock(job);
         }
-        if (job->over && job->code == SP_E_LOST && !restart(job)) {
-            end_job(job, SP_E_LOST);
+        if (job->over && job->code == SP_E_LOST) {
+            int rc = restart(job);
+            if (rc != 0) {
+                end_job(job, rc);
+            }
         }
     }
     return SP_OK;
@@ -393,6 +399,8 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
         job->tally = result->timed_out ? &job->pool->timeouts : job->oom ? &job->pool->oom_kills : NULL;
     } else if (code == SP_E_LOST) {
         job->tally = &job->pool->lost;
+    } else {
+        *error = job->why;
     }
     sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
     int orphan = atomic_load(&job->orphan);
