@@ -33,6 +33,13 @@ def _orphans_are_seen() -> None:
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_are_reaped() -> Iterator[None]:
+    """What came to this process so far: every look at /proc would meet it again."""
+    yield
+    reap_orphans()
+
+
 # --- waiting ---------------------------------------------------------------------------------------------
 
 

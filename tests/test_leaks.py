@@ -122,6 +122,7 @@ def cycle(pool: SandboxPool, count: int) -> None:
 def settled(pool: SandboxPool, zygote: int, idle: int) -> Footprint:
     """Once the janitor and the zygote have ended what was released."""
     wait_idle(pool, idle)
+    assert pool.settle(60)
     wait_until(lambda: len(all_children(zygote)) == idle, "only the idle sandboxes are left")
     return Footprint.of(zygote)
 
