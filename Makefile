@@ -15,12 +15,13 @@ PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py example
 TOOLS     := $(VENV)/.stamp-tools
 INSTALLED := $(VENV)/.stamp-installed
 LINTERS   := $(VENV)/.stamp-linters
+GCOVR     := $(VENV)/.stamp-gcovr
 BUILT     := $(VENV)/.stamp-built
 STRICT    := $(VENV)/.stamp-strict
 
 REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
 
-.PHONY: help demo test test-all test-c fuzz lint format bench soak clean
+.PHONY: help demo test test-all test-c coverage fuzz lint format bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,12 +35,15 @@ test test-all test-c: export SANDPOOL_WERROR = 1
 test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-test-all: test ## the same, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
+test-all: test coverage ## the same, coverage, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
 	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/test_model.py tests/test_pool_model.py
 	$(PY) tests/vm/run.py
 
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
 	$(PY) -m pytest tests/test_c.py $(PYTEST_ARGS)
+
+coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests/coverage/allowed.txt gives no reason
+	$(PY) tests/coverage/run.py $(COVERAGE_ARGS)
 
 fuzz: $(STRICT) ## the readers of what comes over the walls under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
 	$(PY) tests/fuzz/run.py $(FUZZ_ARGS)
@@ -84,6 +88,10 @@ $(INSTALLED): $(BUILD) $(TOOLS)
 
 $(LINTERS): pyproject.toml $(TOOLS)
 	$(PIP) --no-build-isolation --editable '.[lint]'
+	@touch $@
+
+$(GCOVR): pyproject.toml $(TOOLS)
+	$(PIP) --no-build-isolation --editable '.[coverage]'
 	@touch $@
 
 # Skipped when the installation has just built these sources.

@@ -32,6 +32,7 @@ SANITIZERS = {
     "asan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "tsan": ("-fsanitize=thread",),
     "fuzz": ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
+    "coverage": ("--coverage", "-fprofile-update=atomic", "-O0"),
 }
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",

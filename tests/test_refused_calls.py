@@ -8,15 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import children, open_fds, wait_until
+from conftest import children, open_fds, status_field, wait_until
 
 from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, _open
-from pysandpool._ffi import zygote_path
+from pysandpool._ffi import lib, zygote_path
 
 # Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
 FATAL = (
@@ -26,6 +27,8 @@ FATAL = (
 )
 OF_ROOT = ("setgroups", "setresgid", "setresuid", "move_mount", "open_tree")
 HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlink", "socketpair", "statfs", "unshare")
+# What init does as the zygote did before it.
+OF_INIT = ("close_range", "dup2", "dup3", "mkdir", "mount", "openat", "prctl", "prlimit64", "write")
 # What was refused, or what comes of it: nothing is proved, an undumpable process may not write its map, nobody
 # can tell where a bind's source leads.
 ERRNOS = {errno.ENOMEM, errno.ENOTSUP, errno.EACCES, errno.EINVAL}
@@ -86,12 +89,19 @@ def attempt(config: SandboxConfig, whole: IsolationReport) -> SandboxCreateError
 
 def nothing_is_left(before: set[int], fds: dict[int, str]) -> None:
     """Orphans come to this process, strace too."""
-    for pid in children() - before:
-        os.waitpid(pid, 0)
-    wait_until(lambda: children() <= before and set(open_fds()) <= set(fds), "processes and descriptors")
+
+    def all_reaped() -> bool:
+        for pid in children() - before:
+            os.waitpid(pid, os.WNOHANG)
+        return children() <= before and set(open_fds()) <= set(fds)
+
+    wait_until(all_reaped, "processes and descriptors")
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: apt-get install strace")
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: apt-get install strace")
+
+
+@needs_strace
 @pytest.mark.parametrize("call", [*FATAL, *OF_ROOT, *HARMLESS])
 def test_a_refused_call_is_told_or_harms_nothing(
     call: str, tracer: Tracer, config: SandboxConfig, whole: IsolationReport
@@ -112,3 +122,48 @@ def test_a_refused_call_is_told_or_harms_nothing(
         assert LAST == 3, "there is no end of such calls"
     if call in FATAL:
         assert failures
+
+
+def create_while_refused(config: SandboxConfig, call: str, number: int, log: Path) -> SandboxCreateError | None:
+    """The zygote has its own calls behind it: what is counted from now on are those of each init."""
+    with SandboxPool(config, PoolConfig(min_size=0)) as pool:
+        zygote = lib.sp_pool_zygote_pid(pool._core.ptr)
+        options = [
+            "-qq",
+            "-o",
+            os.fspath(log),
+            "-e",
+            f"trace={call}",
+            "-e",
+            f"inject={call}:error=ENOMEM:when={number}",
+        ]
+        tracer = subprocess.Popen(["strace", "-f", "-p", str(zygote), *options])
+        wait_until(lambda: status_field(zygote, "TracerPid") != "0", "strace")
+        try:
+            pool.acquire().release()
+        except SandboxCreateError as error:
+            return error
+        finally:
+            pool.close()
+            tracer.wait()
+    return None
+
+
+@needs_strace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may trace a zygote, which is not dumpable")
+@pytest.mark.parametrize("call", OF_INIT)
+def test_a_call_refused_to_init_is_told(call: str, tmp_path: Path, config: SandboxConfig) -> None:
+    before, fds = children(), open_fds()
+    log = tmp_path / "log"
+    failures: list[str] = []
+    for number in range(1, LAST + 1):
+        log.write_bytes(b"")
+        error = create_while_refused(config, call, number, log)
+        if error is not None:
+            assert error.errno in ERRNOS, error
+            failures.append(error.stage)
+            error.__traceback__ = None  # it holds the pool
+        nothing_is_left(before, fds)
+        if "(INJECTED)" not in log.read_text(encoding="utf-8", errors="replace"):
+            break
+    assert failures

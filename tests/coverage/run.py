@@ -1,0 +1,220 @@
+"""Which C code no test runs: `python tests/coverage/run.py`. Fails when some of it is not in allowed.txt.
+
+A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote and the programs of tests/c. What
+is measured are these programs and the Python tests named below, which go through zygote and init. `--again` only
+judges what was measured last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = Path("tests", "coverage")
+TREE = ROOT / "build" / "coverage"
+ZYGOTE = TREE / "pysandpool" / "_bin" / "sandpool-zygote"
+COUNTERS = TREE / "counters"
+COUNTERS_SIZE = 1 << 20
+
+COPIED = (
+    *("csrc", "pysandpool", "tests", "bench", "examples"),
+    *("setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE"),
+)
+MEASURED = ("common", "host", "zygote", "init")
+TESTS = (
+    *("test_agent", "test_cgroup", "test_contract_close", "test_contract_death", "test_contract_health"),
+    *("test_contract_limits", "test_contract_seeing", "test_environments", "test_execute", "test_log"),
+    *("test_files", "test_files_root", "test_hosts", "test_isolation", "test_memory", "test_network"),
+    *("test_proof", "test_refused_calls", "test_rootfs", "test_sockets", "test_zygote_death"),
+)
+# These compare stderr, where libgcov says that it has no descriptor left.
+LEFT_OUT = "not template_cannot_be_built and not without_free_fds"
+# A line of the source that says what has failed: here each branch counts, elsewhere each line.
+ERROR = re.compile(r"sp_failed\(|sp_error_set\(|-E[A-Z]{2}|-errno|\berrno\b|-rc\b")
+# -O0: a line of the source is a place in the program. The extension keeps its own -O2, which comes after these.
+GCOV = ("--coverage", "-fprofile-update=atomic", "-O0", "-g")
+# Of libgcov's own there is one that writes all counters before it calls the real one, where a sandbox has no files.
+PLAIN_EXEC = ("-fno-builtin-execve",)
+
+
+def run(command: list[str | Path], **environment: str) -> int:
+    print("+", *command, flush=True)
+    return subprocess.run(command, cwd=TREE, env={**os.environ, **environment}, check=False).returncode
+
+
+def must(command: list[str | Path], **environment: str) -> None:
+    if run(command, **environment) != 0:
+        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+
+
+def copy_tree() -> None:
+    shutil.rmtree(TREE, ignore_errors=True)
+    TREE.mkdir(parents=True)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, TREE / name, ignore=shutil.ignore_patterns("*.so", "_bin", "__pycache__"))
+        else:
+            shutil.copy2(source, TREE / name)
+
+
+def build_extension() -> None:
+    """Both modules compile the same files to the same objects; the seed gives their counters the same stamp."""
+    flags = " ".join((*GCOV, "-frandom-seed=sandpool"))
+    must([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], CC="gcc", CFLAGS=flags, LDFLAGS="--coverage")
+
+
+def build_zygote() -> None:
+    """One object per source, so that each has its file of counters; and with them shared by all of its processes."""
+    from build_ffi import sources
+
+    folder = TREE / "zygote"
+    folder.mkdir()
+    ZYGOTE.parent.mkdir()
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Icsrc", *GCOV, *PLAIN_EXEC, "-fdata-sections"]
+    objects = []
+    for source in sources("zygote", "init", "common"):
+        objects.append(folder / source.replace("/", "-").replace(".c", ".o"))
+        must(["gcc", *flags, "-c", source, "-o", objects[-1]])
+    shared = folder / "counters.o"
+    must(["gcc", "-O0", "-D_GNU_SOURCE", f'-DCOUNTERS="{COUNTERS}"', "-c", HERE / "counters.c", "-o", shared])
+    must(["gcc", "-static", "--coverage", *objects, shared, f"-Wl,-T,{HERE / 'counters.ld'}", "-o", ZYGOTE])
+    COUNTERS.write_bytes(bytes(COUNTERS_SIZE))
+    COUNTERS.chmod(0o666)  # pools of unprivileged users count too
+
+
+def run_c_programs() -> bool:
+    import c_build
+
+    build = c_build.Build("gcc", "coverage")
+    if (reason := c_build.unusable(build)) is not None:
+        raise SystemExit(reason)
+    folder = TREE / "programs"
+    folder.mkdir()
+    failed = [
+        program.name
+        for program in sorted((TREE / "tests" / "c").glob("test_*.c"))
+        if run([c_build.linked(program, build, folder)]) != 0
+    ]
+    print("failed:", *failed or ["none"])
+    return not failed
+
+
+def run_python_tests() -> bool:
+    files = [f"tests/{name}.py" for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "-k", LEFT_OUT, *files]
+    return run(command, PYTHONPATH=os.fspath(TREE), SANDPOOL_REFUSED_CALLS="all") == 0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A line that no test runs; or one that tells an error, and a branch of it that none takes."""
+
+    file: str
+    line: int
+    functions: frozenset[str]
+    text: str
+    whole: bool
+
+    def __str__(self) -> str:
+        kind = "not run" if self.whole else "never so"
+        return f"{self.file}:{self.line}: {kind}, in {' '.join(sorted(self.functions))}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of allowed.txt: patterns of file and function, and what the line has to contain."""
+
+    file: str
+    function: str
+    text: str
+
+    def fits(self, gap: Gap) -> bool:
+        functions = any(fnmatchcase(name, self.function) for name in gap.functions)
+        return functions and fnmatchcase(gap.file, self.file) and self.text in gap.text
+
+
+def allowed() -> list[Row]:
+    lines = (ROOT / HERE / "allowed.txt").read_text("utf-8").splitlines()
+    rows = [line.split(None, 2) for line in lines if line and not line.startswith("#")]
+    return [Row(file, function, text[0].strip() if text else "") for file, function, *text in rows]
+
+
+def report() -> dict[str, Any]:
+    wanted = [argument for name in MEASURED for argument in ("--filter", f"csrc/{name}/", "--exclude", ".*_darwin")]
+    output = ["--json", "coverage.json", "--txt", "coverage.txt"]
+    must([sys.executable, "-m", "gcovr", "--root", ".", *wanted, *output, "--merge-mode-functions=separate", "."])
+    print((TREE / "coverage.txt").read_text("utf-8"))
+    found: dict[str, Any] = json.loads((TREE / "coverage.json").read_text("utf-8"))
+    return found
+
+
+def gaps(found: dict[str, Any]) -> Iterator[Gap]:
+    """A line has an entry for each function it is in: a C file is part of some tests under other names."""
+    for file in found["files"]:
+        source = (TREE / file["file"]).read_text("utf-8").splitlines()
+        entries: dict[int, list[dict[str, Any]]] = {}
+        for entry in file["lines"]:
+            entries.setdefault(entry["line_number"], []).append(entry)
+        for line, of_line in entries.items():
+            text = source[line - 1].strip()
+            whole = all(entry["count"] == 0 for entry in of_line)
+            if whole or (ERROR.search(text) and not is_taken_each_way(of_line)):
+                functions = frozenset(entry.get("function_name") or "" for entry in of_line)
+                yield Gap(file["file"], line, functions, text, whole)
+
+
+def is_taken_each_way(entries: list[dict[str, Any]]) -> bool:
+    counts = [[branch["count"] for branch in entry["branches"]] for entry in entries]
+    if len({len(branches) for branches in counts}) != 1:  # a test replaced what is called there
+        return any(all(branches) for branches in counts)
+    return all(any(way) for way in zip(*counts))
+
+
+def judge(found: dict[str, Any]) -> bool:
+    rows = allowed()
+    open_gaps = list(gaps(found))
+    uncovered = [gap for gap in open_gaps if not any(row.fits(gap) for row in rows)]
+    idle = [row for row in rows if not any(row.fits(gap) for gap in open_gaps)]
+    for row in idle:
+        print(f"allowed.txt: no longer needed here: {row.file} {row.function} {row.text}")
+    for gap in uncovered:
+        print(gap)
+    print(f"{len(open_gaps)} places that no test reaches, of which allowed.txt gives no reason for {len(uncovered)}")
+    return not uncovered
+
+
+def measure() -> bool:
+    copy_tree()
+    sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests")]
+    build_extension()
+    build_zygote()
+    passed = run_c_programs()
+    passed = run_python_tests() and passed
+    must([ZYGOTE, "collect"])
+    return passed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--again", action="store_true")
+    passed = parser.parse_args().again or measure()
+    covered = judge(report())
+    if not passed:
+        print("a test has failed: see above")
+    sys.exit(not (passed and covered))
+
+
+if __name__ == "__main__":
+    main()
