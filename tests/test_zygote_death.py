@@ -154,7 +154,10 @@ def test_killed_while_warming() -> None:
 
 
 def test_killed_again_and_again_under_load(real_pool: OpenPool) -> None:
-    """Four threads go on while the zygote dies 30 times: only what ran is lost, and nobody waits for ever."""
+    """Four threads go on while the zygote dies 30 times: only what ran is lost, and nobody waits for ever.
+
+    A birth that two zygotes in a row die over is given up, with the reason.
+    """
     pool = real_pool(min_size=2, max_size=4, max_in_use=6)
     stop, lost, done = threading.Event(), [0] * 4, [0] * 4
 
@@ -165,12 +168,15 @@ def test_killed_again_and_again_under_load(real_pool: OpenPool) -> None:
                 done[number] += 1
             except SandboxLostError:
                 lost[number] += 1
+            except SandboxCreateError as error:
+                assert (error.stage, error.errno) == ("protocol", errno.ECONNRESET), error  # noqa: PT017
+                lost[number] += 1
 
     workers = [Call(work, number) for number in range(4)]
     chance = random.Random(4)
     for _ in range(30):
         time.sleep(chance.uniform(0, 0.04))
-        with pool.acquire() as lease, suppress(AssertionError, OSError, SandboxLostError):
+        with suppress(AssertionError, OSError, SandboxLostError, SandboxCreateError), pool.acquire() as lease:
             kill_zygote(lease)
     stop.set()
     for worker in workers:
