@@ -127,6 +127,12 @@ def settled(pool: SandboxPool, zygote: int, idle: int) -> Footprint:
     return Footprint.of(zygote)
 
 
+def assert_no_more(now: Footprint, before: Footprint) -> None:
+    """Fewer fds are no leak: what an earlier test's exception still held may go meanwhile."""
+    assert now == replace(before, fds=now.fds)
+    assert now.fds <= before.fds
+
+
 @pytest.mark.timeout(150)
 def test_cycles_leave_nothing(real_pool: OpenPool) -> None:
     pool = real_pool(warm=THREADS, max_size=THREADS, max_idle_duration=None)
@@ -144,7 +150,7 @@ def test_cycles_leave_nothing(real_pool: OpenPool) -> None:
         call.result(120)
 
     pool.warm(idle)
-    assert settled(pool, zygote, idle) == before
+    assert_no_more(settled(pool, zygote, idle), before)
     assert fd_count(zygote) - zygote_fds < 50, "the stash of network namespaces breathes"
     stats = pool.stats()
     assert_balanced(stats)
@@ -215,7 +221,7 @@ def test_failures_leave_nothing(real_pool: OpenPool) -> None:
     before = settled(pool, zygote, 2)
     memory = resident("self")
     run(300)
-    assert settled(pool, zygote, 2) == before
+    assert_no_more(settled(pool, zygote, 2), before)
     # 50 inputs of 5 MB went through; malloc's arenas of the threads that wrote them may keep a few.
     assert resident("self") - memory < 20 * MIB
 
