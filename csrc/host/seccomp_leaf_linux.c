@@ -130,7 +130,8 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
 
 /*
  * A lease on a file of the host's holds up whoever opens it there, and F_NOTIFY tells when the host opens what; a pipe
- * counts as having the size it is made with.
+ * counts as having the size it is made with. Locks of an open file, not of a process, would last where nobody can count
+ * them, by a mapping alone: as a kernel that does not know them.
  */
 static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -138,6 +139,9 @@ static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy)
     refuse_if_equal(b, F_SETLEASE, EPERM);
     refuse_if_equal(b, F_SETPIPE_SZ, EPERM);
     refuse_if_equal(b, F_NOTIFY, EPERM);
+    refuse_if_equal(b, F_OFD_GETLK, EINVAL);
+    refuse_if_equal(b, F_OFD_SETLK, EINVAL);
+    refuse_if_equal(b, F_OFD_SETLKW, EINVAL);
     give(b, SECCOMP_RET_ALLOW);
 }
 

@@ -348,6 +348,11 @@ static void check_memory(enum sp_arch arch) {
     CHECK(call(&l, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_SNDBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&l, "fcntl", 0, F_SETPIPE_SZ, 0) == ERRNO(EPERM));
+    for (unsigned cmd = F_OFD_GETLK; cmd <= F_OFD_SETLKW; cmd++) {
+        CHECK(call(&l, "fcntl", 0, cmd | GARBAGE, 0) == ERRNO(EINVAL));
+    }
+    CHECK(call(&l, "fcntl", 0, F_SETLK, 0) == SECCOMP_RET_ALLOW &&
+          call(&l, "fcntl", 0, F_GETLK, 0) == SECCOMP_RET_ALLOW);
     CHECK(call(&l, "prctl", PR_SET_DUMPABLE | GARBAGE, 0, 0) == ERRNO(0));
     CHECK(run(&l.filter[SP_LAYER_TEMPLATE], &undumpable, &trace) == SECCOMP_RET_ALLOW); /* init needs it */
     drop(&l);
