@@ -274,6 +274,15 @@ for a, b in pairs:
 pipes = [os.pipe() for i in range(60)]
 sparse = mmap.mmap(-1, 300 << 20)
 sparse[0] = 1
+import fcntl, select
+locked = open("/tmp/locked", "w")
+for at in range(500):
+    fcntl.lockf(locked, fcntl.LOCK_EX, 1, 2 * at)
+sets = [select.epoll() for i in range(4)]
+for s in sets:
+    for pair in pairs:
+        s.register(pair[0], select.EPOLLIN)
+read_only = [mmap.mmap(-1, 4096, prot=mmap.PROT_READ) for i in range(2000)]
 memory = mmap.mmap(-1, 10 << 20)
 if os.fork() == 0:
     for at in range(0, 10 << 20, 4096):

@@ -15,6 +15,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "init/files.h"
+#include "init/kernel_memory.h"
 #include "init/proc.h"
 #include "init/reach.h"
 #include "init/sysv.h"
@@ -39,25 +40,32 @@
 #define SPARSE_MIN (UINT64_C(1024) * KIB)
 #define SPARSE_RATIO 64
 #define PIPE_BYTES (64 * KIB)
+#define PROC_BYTES (8 * KIB) /* what an open file of /proc keeps of its text */
+/* So much of what the kernel keeps may come before it is counted, as a part of the limit. */
+#define SLACK_MIN (UINT64_C(1024) * KIB)
+#define SLACK_PART 16
+#define DEEP_IS_NEW_NS (10 * INT64_C(1000000))
 
 struct sum {
     uint64_t own;    /* anonymous, swap, page tables */
     uint64_t mapped; /* shared memory that is mapped */
     uint64_t memfds;
-    uint64_t sockets, pipes;
+    uint64_t sockets, pipes, proc_files;
     unsigned files;
     bool unseen;                     /* by a process that init may not look into */
     bool under_way;                  /* there are descriptors in sockets */
     uint64_t seen[FILES_TOLD_APART]; /* keys of files; 0: free */
-    struct sp_reach reach;           /* of shared mappings, by a deep look */
+    struct sp_reach reach;           /* by a deep look: of shared mappings */
+    struct sp_kernel_sum kernel;     /* by a deep look */
 };
 
 /* What sp_memory_used() looks for, from cheap to dear. */
 enum depth { QUICK, EXACT, DEEP };
 
-/* The kernel's own mounts of memfds and pipes, and what a socket may hold that nobody has asked to hold more. */
+/* The kernel's own mounts of memfds and pipes, init's of /proc, and what a socket may hold that nobody has asked to
+ * hold more. */
 static struct kernel_facts {
-    dev_t memfds, pipes;
+    dev_t memfds, pipes, proc;
     uint64_t socket_bytes;
 } facts;
 
@@ -71,6 +79,7 @@ static void find_facts(void) {
     }
     sp_auto_fd int memfd = (int)syscall(SYS_memfd_create, "", MFD_CLOEXEC);
     facts.memfds = memfd != -1 && fstat(memfd, &st) == 0 ? st.st_dev : 0;
+    facts.proc = stat("/proc", &st) == 0 ? st.st_dev : 0;
     if (pipe2(ends, O_CLOEXEC) == 0) {
         facts.pipes = fstat(ends[0], &st) == 0 ? st.st_dev : 0;
         sp_fd_close(&ends[0]);
@@ -115,7 +124,7 @@ static bool add_status(struct sum *sum, int dir, enum depth depth) {
     (void)find_kib(text, "\nRssShmem:", &shared);
     (void)find_kib(text, "\nVmSwap:", &swap);
     (void)find_kib(text, "\nVmPTE:", &tables);
-    if (depth != QUICK && !is_sparse(text, tables) && sp_read_text(dir, "smaps_rollup", text, sizeof text)) {
+    if (depth == EXACT && !is_sparse(text, tables) && sp_read_text(dir, "smaps_rollup", text, sizeof text)) {
         (void)find_kib(text, "\nPss_Anon:", &anon);
         (void)find_kib(text, "\nPss_Shmem:", &shared);
     }
@@ -149,7 +158,9 @@ static void look_into_socket(struct sum *sum, int process, const char *fd) {
 }
 
 static void add_file(struct sum *sum, int process, const char *fd, const struct stat *st) {
-    if (st->st_dev == facts.memfds && st->st_blocks != 0 && is_new(sum, st)) {
+    if (st->st_dev == facts.proc && S_ISREG(st->st_mode)) {
+        sum->proc_files++; /* the same file may be open many times, which nothing tells from copies of a descriptor */
+    } else if (st->st_dev == facts.memfds && st->st_blocks != 0 && is_new(sum, st)) {
         sum->memfds += (uint64_t)st->st_blocks * 512;
     } else if (S_ISSOCK(st->st_mode) && is_new(sum, st)) {
         sum->sockets++;
@@ -160,19 +171,25 @@ static void add_file(struct sum *sum, int process, const char *fd, const struct 
 }
 
 /* False when it may not be listed. */
-static bool add_files(struct sum *sum, int process) {
+static bool add_files(struct sum *sum, int process, enum depth depth) {
     struct sp_listing list;
     sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
     if (fd == -1) {
         return errno != EACCES;
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
-        struct stat st;
+        struct stat st = {.st_dev = 0};
         if (++sum->files > FILES_MAX) {
             return false;
         }
         if (fstatat(fd, name, &st, 0) == 0) {
             add_file(sum, process, name, &st);
+        }
+        if (depth == DEEP) {
+            sp_kernel_add_file(&sum->kernel, process, name, st.st_dev == facts.proc);
+        }
+        if (sum->kernel.objects > SP_KERNEL_OBJECTS) {
+            return false;
         }
     }
     return true;
@@ -180,7 +197,7 @@ static bool add_files(struct sum *sum, int process) {
 
 /* One thread stands for its process: all share memory and, by seccomp, descriptors. False when it has no memory. */
 static bool add_thread(struct sum *sum, int dir, enum depth depth) {
-    bool listed = add_files(sum, dir);
+    bool listed = add_files(sum, dir, depth);
     bool lives = add_status(sum, dir, depth);
     /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
     sum->unseen = sum->unseen || (lives && !listed);
@@ -237,32 +254,53 @@ static void add_processes(struct sum *sum, enum depth depth) {
 static uint64_t buffers(const struct sum *sum, bool only_pairs) {
     uint64_t sockets = only_pairs && sum->sockets > FREE_BUFFERS ? sum->sockets - FREE_BUFFERS : 0;
     uint64_t pipes = sum->pipes > FREE_BUFFERS ? sum->pipes - FREE_BUFFERS : 0;
-    return sockets * facts.socket_bytes + pipes * PIPE_BYTES;
+    uint64_t proc_files = sum->proc_files > FREE_BUFFERS ? sum->proc_files - FREE_BUFFERS : 0;
+    return sockets * facts.socket_bytes + pipes * PIPE_BYTES + proc_files * PROC_BYTES;
+}
+
+/* Shared memory that no process shows is still in the machine's figure: what has come to that since the command began.
+ */
+static uint64_t growth(const struct sp_memory_watch *watch, uint64_t shared) {
+    uint64_t before = watch->base.shared_by_all + (shared > watch->base.kept ? shared - watch->base.kept : 0);
+    uint64_t all = sp_memory_shared_by_all();
+    return all > before ? all - before : 0;
+}
+
+static void look_deep(struct sp_memory_watch *watch, struct sum *sum) {
+    sp_kernel_count_begins(&watch->kernel);
+    add_processes(sum, DEEP);
+    watch->by_kernel = sp_kernel_bytes(&sum->kernel, sum->reach.lines, SP_REACH_LINES);
+    watch->reach = sum->reach.bytes;
+    sp_kernel_count_ends(&watch->kernel);
+}
+
+static bool is_deep_look_due(struct sp_memory_watch *watch) {
+    uint64_t part = watch->limit / SLACK_PART;
+    return sp_kernel_is_due(&watch->kernel, part > SLACK_MIN ? part : SLACK_MIN);
 }
 
 /*
- * Shared memory that no process shows is still in the machine's figure. What has come to that since the command began
- * counts as the sandbox's as far as its mappings reach, and wholly when a descriptor of anything may be under way.
+ * The growth counts as the sandbox's as far as its mappings reach, and wholly when a descriptor of anything may be
+ * under way. What a deep look has found stands until the next, which a suspicion brings at once.
  */
-static uint64_t hidden(const struct sp_memory_watch *watch, uint64_t seen, uint64_t shared, struct sum *sum) {
-    uint64_t before = watch->base.shared_by_all + (shared > watch->base.kept ? shared - watch->base.kept : 0);
-    uint64_t all = sp_memory_shared_by_all();
-    uint64_t more = all > before ? all - before : 0;
-    if (seen + more > watch->limit && !sum->under_way) {
-        add_processes(sum, DEEP);
-        more = sum->reach.lines < SP_REACH_LINES && sum->reach.bytes < more ? sum->reach.bytes : more;
-    }
-    return more;
-}
-
-static bool is_too_much(const struct sp_memory_watch *watch, enum depth depth) {
+static bool is_too_much(struct sp_memory_watch *watch, enum depth depth) {
     static struct sum sum; /* too large for the stack */
     add_processes(&sum, depth);
     /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
     uint64_t shared = sp_memory_kept() + sum.memfds;
     shared = shared > sum.mapped ? shared : sum.mapped;
     uint64_t seen = sum.own + shared + buffers(&sum, watch->only_pairs);
-    return sum.unseen || seen > watch->limit || seen + hidden(watch, seen, shared, &sum) > watch->limit;
+    if (sum.unseen || seen > watch->limit) {
+        return true;
+    }
+    uint64_t grown = growth(watch, shared);
+    bool suspected = seen + grown + watch->by_kernel > watch->limit;
+    bool stale = sp_now() - watch->kernel.counted > DEEP_IS_NEW_NS;
+    if (is_deep_look_due(watch) || (suspected && stale)) {
+        look_deep(watch, &sum);
+    }
+    grown = sum.under_way || watch->reach > grown ? grown : watch->reach;
+    return sum.unseen || seen + grown + watch->by_kernel > watch->limit;
 }
 
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_rec_config *config,

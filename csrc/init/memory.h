@@ -3,9 +3,9 @@
  * none of what is shared. It looks often enough that no sum above twice the limit lasts longer than 100 ms.
  *
  * Counted: anonymous and swapped pages, page tables, mapped shared memory, the scratch tmpfs, System V objects, memfds,
- * and, when there are many, sockets and pipes as if they were full. Pages that several processes share count once. A
- * process that init may not look into counts as too much: that is for secrets, and here it would be one from the limit.
- * No privilege is needed.
+ * and, when there are many, sockets, pipes and open /proc files as if they were full, and mappings; file locks and
+ * epoll watches. Pages that several processes share count once. A process that init may not look into counts as too
+ * much: that is for secrets, and here it would be one from the limit. No privilege is needed.
  *
  * Not counted: anonymous shared memory of which only a part is still mapped; other memory of the kernel.
  */
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/wire.h"
+#include "init/kernel_memory.h"
 
 /* What was there when the command began. */
 struct sp_memory_base {
@@ -27,8 +28,10 @@ struct sp_memory_watch {
     uint64_t limit;  /* bytes; 0: nothing is watched */
     bool only_pairs; /* no socket can be other than half of a pair, whose buffers' size is known */
     struct sp_memory_base base;
-    int64_t next_look; /* SP_NEVER without a limit */
-    unsigned breaches; /* looks in a row that found too much */
+    struct sp_kernel_watch kernel;
+    uint64_t by_kernel, reach; /* what the last deep look has found: the kernel's, and how far shared mappings reach */
+    int64_t next_look;         /* SP_NEVER without a limit */
+    unsigned breaches;         /* looks in a row that found too much */
     int64_t first_breach;
 };
 

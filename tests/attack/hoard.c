@@ -2,40 +2,18 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <mqueue.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "probe.h"
-
-#define MIB (1024l * 1024)
-
-static void count(const char *what, long got, long wanted) {
-    int err = errno;
-    if (got >= wanted) {
-        reached("%ld %s", got, what);
-    }
-    held("%ld of %ld %s: %s", got, wanted, what, strerror(err));
-}
-
-/* To have it is to keep it, as long as it may take to be seen: milliseconds. */
-static void settle(const char *how_long) { (void)poll(NULL, 0, atoi(how_long)); }
-
-static void raise_descriptors(void) {
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
+#include "hoard.h"
 
 static void processes(char **args) {
     long wanted = atol(args[0]);
@@ -141,29 +119,6 @@ static void messages(char **args) {
     }
     errno = err;
     count("MiB in messages", n / MIB, wanted / MIB);
-}
-
-/* Every other byte is a lock of its own, some 200 bytes of the kernel's memory. */
-static void locks(char **args) {
-    char name[4096];
-    long wanted = atol(args[1]);
-    long n = 0;
-    raise_descriptors();
-    for (long file = 0; n < wanted; file++) {
-        snprintf(name, sizeof name, "%s/locks-%ld", args[0], file);
-        int fd = open(name, O_CREAT | O_RDWR, 0600);
-        (void)unlink(name);
-        for (long i = 0; i < 100 && fd != -1; i++) {
-            struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 2 * i, .l_len = 1};
-            fd = fcntl(fd, F_SETLK, &lock) == 0 ? fd : -1;
-            n += fd != -1;
-        }
-        if (fd == -1) {
-            break;
-        }
-    }
-    settle(args[2]);
-    count("locks", n, wanted);
 }
 
 static void disk(char **args) {
@@ -286,6 +241,6 @@ static void flood(char **args) {
 }
 
 PROBES({"processes", processes}, {"memory", memory}, {"memfd", shared_memory}, {"socket-buffers", socket_buffers},
-       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"locks", locks}, {"disk", disk}, {"inodes", inodes},
+       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"disk", disk}, {"inodes", inodes},
        {"descriptors", descriptors}, {"locked", locked}, {"signals", signals}, {"fill-signals", fill_signals},
        {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})

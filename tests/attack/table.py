@@ -217,23 +217,12 @@ def _limits() -> list[Attack]:
         return Attack(name, "limits", source, "hoard", args, **more)
 
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
-    cgroup = "memory without a cgroup is partial: only memory.max counts what the kernel keeps for a tenant"
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
         hoard("memory", "CWE-400", "memory", "100", config=small),
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
         hoard("memory-pipes", "pipe(7)", "pipe-buffers", "70", "{settle}", config=small),
-        hoard(
-            "memory-locks",
-            "fcntl(2)",
-            "locks",
-            "{scratch}",
-            "100000",
-            "500",
-            config={"memory_limit_mb": 16},
-            hole=cgroup,
-        ),
         hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
@@ -269,6 +258,26 @@ def _limits() -> list[Attack]:
             "CWE-400: a reader that stops only when the pipe is empty",
             "scenario",
         ),
+    ]
+
+
+def _kept() -> list[Attack]:
+    def keep(name: str, source: str, *args: str, **more: Any) -> Attack:
+        config = {"memory_limit_mb": 16}
+        return Attack(f"memory-{name}", "limits", source, "keep", (*args, "{settle}"), config=config, **more)
+
+    return [
+        keep("locks", "fcntl(2)", "locks", "{scratch}", "100000"),
+        keep("open-file-locks", "fcntl(2) F_OFD_SETLK", "open-file-locks", "{scratch}", "100000"),
+        keep("read-locks", "fcntl(2): the sum of many processes", "read-locks", "20"),
+        keep(
+            "locks-of-the-dead",
+            "clone(2) CLONE_FILES: /proc/locks shows none of who is gone",
+            *("locks-of-the-dead", "{scratch}", "100000"),
+        ),
+        keep("mappings", "mmap(2): 65,530 in each process", "mappings", "300000"),
+        keep("epoll-watches", "epoll(7): fs.epoll.max_user_watches, counted for the host's uid", "watches", "150000"),
+        keep("proc-texts", "proc_pid_fdinfo(5)", "texts", "400"),
     ]
 
 
@@ -311,4 +320,4 @@ def _remains() -> list[Attack]:
     ]
 
 
-ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_binds(), *_remains()]
+ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_kept(), *_binds(), *_remains()]
