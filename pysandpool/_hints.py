@@ -66,6 +66,12 @@ _PROOF = (
     "something between this process and the kernel answers calls without carrying them out (a seccomp supervisor, a "
     "kernel in user space such as gVisor): run outside of it, and report the detail if there is none"
 )
+_SEATBELT = (
+    "Seatbelt does not enforce the profile: /usr/bin/sandbox-exec must be Apple's own; if it is, report the detail "
+    "with the version of macOS"
+)
+_NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
+_PROFILE = "sandbox-exec did not start the agent: report the detail with the version of macOS"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 DELEGATE = (
     "run in a delegated cgroup of v2: systemd-run --user --scope -p Delegate=yes COMMAND, or Delegate=yes in the "
@@ -146,6 +152,9 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),
     (frozenset({"landlock"}), _DENIED, _LANDLOCK_DENIED),
     (frozenset({"proof"}), frozenset(), _PROOF),
+    (frozenset({"seatbelt"}), frozenset({errno.ENOTSUP}), _SEATBELT),
+    (frozenset({"seatbelt"}), frozenset({errno.EPERM}), _NESTED),
+    (frozenset({"seatbelt"}), frozenset({errno.EPROTO}), _PROFILE),
     (frozenset({"seccomp"}), frozenset({errno.ENOSYS, errno.EINVAL}), _SECCOMP),
     (frozenset({"network_namespace"}), frozenset({errno.ENOSPC}), _NETNS),
     (frozenset({"root_template", "bind", "dev", "scratch"}), frozenset({errno.ENOSPC}), _MOUNTS),

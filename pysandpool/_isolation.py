@@ -27,13 +27,19 @@ class IsolationReport:
     namespace's number differs, a forbidden call is refused, a limit reads back as it was set, ...) and by what the
     host read back from its cgroup. A command can change nothing about it. "none" is also the word for what the
     configuration does not ask for.
+
+    On macOS it is the resident agent that tries what Seatbelt has to refuse. There `mounts` and `network` are "partial"
+    at best, and all else is "none": macOS has no namespaces, no Landlock, no seccomp and no no_new_privs, and nothing
+    that limits the memory, the processes or the cpu of a sandbox. That no signal reaches the host, and that no set-id
+    program can be run, has no word here: a sandbox of which it cannot be proved is not handed out.
     """
 
     namespaces: str = NONE
     """full: user, pid, mount, ipc, uts and cgroup namespace of its own, with one unprivileged id in it; partial:
     without uts or cgroup namespace"""
     mounts: str = NONE
-    """full: a read-only root, a private and bounded /tmp, a /proc of its own; partial: without any /proc"""
+    """full: a read-only root, a private and bounded /tmp, a /proc of its own; partial: without any /proc, or (macOS) no
+    file of the host can be read or written but what is shown, and the private directory has no bound"""
     landlock: str = NONE
     """full: in force, and signals and abstract sockets are scoped (ABI 6); partial: in force, at an older ABI; none:
     not in this kernel, or left out"""
@@ -47,7 +53,8 @@ class IsolationReport:
     """full: no_new_privs is set, and there are no capabilities to begin with"""
     network: str = NONE
     """full: a network namespace of its own, with nothing in it but lo; partial: no inet socket can be made, but the
-    namespace is the host's, which /proc/self/net tells about; none: the host's network"""
+    namespace is the host's, which /proc/self/net tells about, or (macOS) no socket can be bound or connected; none: the
+    host's network"""
     memory: str = NONE
     """full: the sum is limited by a cgroup; partial: each process is limited (RLIMIT_DATA), and init watches the sum
     where there is a /proc; none: no limit"""
@@ -69,6 +76,7 @@ def _fact_names() -> Iterator[str]:
 _FACTS = tuple(_fact_names())
 _ISOLATING = frozenset({"USER_NS", "PID_NS", "MOUNT_NS", "IPC_NS", "ID_MAP"})
 _MOUNTED = frozenset({"MOUNT_NS", "ROOT_READ_ONLY", "ROOT_FLAGS", "SCRATCH"})
+_CLOSED = frozenset({"HOST_UNREAD", "HOST_UNWRITTEN"})
 
 
 def isolation_of(pool: Any, handle: int, config: SandboxConfig) -> IsolationReport:
@@ -85,7 +93,7 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
     landlock = landlock_abi > 0 and "LANDLOCK_DENIES" in facts
     return IsolationReport(
         namespaces=_graded(facts, _ISOLATING, {"UTS_NS", "CGROUP_NS"}),
-        mounts=_graded(facts, _MOUNTED, {"OWN_PROC"}),
+        mounts=PARTIAL if facts >= _CLOSED else _graded(facts, _MOUNTED, {"OWN_PROC"}),
         landlock=NONE if not landlock else FULL if landlock_abi >= SCOPED_ABI else PARTIAL,
         landlock_abi=landlock_abi if landlock else 0,
         seccomp=NONE if not facts >= {"FILTERED", "CALL_DENIED"} else PARTIAL if allowed else FULL,
@@ -107,7 +115,7 @@ def _graded(facts: AbstractSet[str], least: AbstractSet[str], rest: AbstractSet[
 def _network(facts: AbstractSet[str]) -> str:
     if "NET_NS" in facts:
         return FULL if facts & {"NO_INET", "NO_LINK"} else NONE
-    return PARTIAL if "NO_INET" in facts else NONE
+    return PARTIAL if facts & {"NO_INET", "NO_CONNECTION"} else NONE
 
 
 def _limited(limit: int | None, by_cgroup: int, otherwise: str) -> str:

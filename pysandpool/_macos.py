@@ -24,29 +24,34 @@ from pysandpool._seatbelt import seatbelt_profile
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 _PROGRAM = Path(__file__).absolute().parent / "_bin" / "sandpool-agent"
 _MIB = 1024 * 1024
-_NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
 
 
-def open_agents(config: SandboxConfig, sandbox_exec: str = SANDBOX_EXEC, program: str | None = None) -> Any:
-    """A new `sp_launcher *`, the caller's. Raises `SandboxCreateError`; nothing is spawned before the first sandbox."""
+def open_agents(
+    config: SandboxConfig, sandbox_exec: str = SANDBOX_EXEC, program: str | None = None, *, confines: bool = True
+) -> Any:
+    """A new `sp_launcher *`, the caller's. Raises `SandboxCreateError`; nothing is spawned before the first sandbox.
+
+    `confines=False` (tests): what stands for `sandbox-exec` does not, and so nothing has to be proved.
+    """
     agent = os.path.realpath(program or _PROGRAM)
     for path in (sandbox_exec, agent):
         if not os.access(path, os.X_OK):
             raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint_for("spawn_zygote", errno.ENOENT), path)
     if is_confined():
-        raise SandboxCreateError("seatbelt", errno.EPERM, _NESTED)
+        raise SandboxCreateError("seatbelt", errno.EPERM, hint_for("seatbelt", errno.EPERM))
     profile = seatbelt_profile(_resolved(config), agent)
     # Without links in it: Seatbelt looks at where a path leads, and /tmp is one.
-    root = os.path.realpath(tempfile.mkdtemp(prefix="pysandpool-"))
-    words = [ffi.new("char[]", os.fsencode(word)) for word in (sandbox_exec, profile, agent, root)]
+    parent = os.path.realpath(tempfile.gettempdir())
+    words = [ffi.new("char[]", os.fsencode(word)) for word in (sandbox_exec, profile, agent, parent)]
     options = ffi.new("sp_agent_options *", {"size": ffi.sizeof("sp_agent_options")})
-    options.sandbox_exec, options.profile, options.program, options.scratch_root = words
+    options.sandbox_exec, options.profile, options.program, options.scratch_parent = words
+    options.network = lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
+    options.unproved = not confines
     options.memory_bytes = (config.memory_limit_mb or 0) * _MIB
     options.scratch_bytes = (config.scratch_size_mb or 0) * _MIB
     error = new_error()
     launcher = lib.sp_agents_open(options, error)
     if launcher == ffi.NULL:
-        os.rmdir(root)
         check(error.code or lib.SP_E_INVAL, error=error)
     return launcher
 

@@ -1,8 +1,9 @@
 """`SandboxConfig` as a profile of Seatbelt, the sandbox of macOS: text for `sandbox-exec -p`.
 
 The language (SBPL) is Scheme: of the rules that fit an operation the last one counts, so what closes stands behind what
-it closes. The profile has one parameter, SCRATCH: the private directory of the sandbox that it is applied to. Apple
-documents neither; sources are the profiles in /System/Library/Sandbox/Profiles and those of Chromium and Bazel.
+it closes. The profile has two parameters: SCRATCH is the private directory of the sandbox that it is applied to, and
+ROOT the directory of all of them, which is closed whatever the configuration shows around it. Apple documents neither;
+sources are the profiles in /System/Library/Sandbox/Profiles and those of Chromium and Bazel.
 
 Pure: nothing of the system is asked, so that the text is the same, and is tested, on every system.
 """
@@ -119,14 +120,17 @@ def _files(config: SandboxConfig, program: str) -> list[str]:
         _rule("allow file-read-metadata", _each("literal", _ancestors([*shown, *_SYSTEM, *_SYSTEM_FILES, agent]))),
         _rule("allow file-read-metadata", _each("literal", _LINKS)),
         _rule("allow file-read* file-write-data file-ioctl", _each("literal", _DEVICES), _each("subpath", ["/dev/fd"])),
-        '(allow file-read-metadata (path-ancestors (param "SCRATCH")))',
-        '(allow file-read* file-write* (subpath (param "SCRATCH")))',
     ]
     for path in sorted(shown):  # a directory before what is in it
         lines.append(_rule(shown[path], _each("subpath", [path])))
         if "file-write*" not in shown[path]:
             lines.append(_rule("deny file-write*", _each("subpath", [path])))
-    return lines
+    return [
+        *lines,
+        '(deny file-read* file-write* (subpath (param "ROOT")))',
+        '(allow file-read-metadata (path-ancestors (param "SCRATCH")))',
+        '(allow file-read* file-write* (subpath (param "SCRATCH")))',
+    ]
 
 
 def _ancestors(paths: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from pysandpool import SandboxConfig, SandboxPool, _ffi
 from pysandpool._macos import open_agents
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = "SANDPOOL_TEST_AGENT"
 STAND_IN = os.fspath(ROOT / "tests" / "mac" / "sandbox-exec")
 
 sys.path.insert(0, os.fspath(ROOT))
@@ -24,7 +25,9 @@ sys.path.insert(0, os.fspath(ROOT))
 
 @functools.cache
 def program() -> str:
-    """The agent, compiled for this machine."""
+    """The agent, compiled for this machine; once for a test and the hosts that it starts."""
+    if PROGRAM in os.environ:
+        return os.environ[PROGRAM]
     from build_ffi import agent_sources
 
     target = Path(tempfile.mkdtemp(prefix="sandpool-agent-")) / "sandpool-agent"
@@ -32,14 +35,25 @@ def program() -> str:
     flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*compiler.split(), *flags, *agent_sources(), "-o", os.fspath(target)], cwd=ROOT, check=True)
     target.parent.chmod(0o755)
-    return os.fspath(target)
+    os.environ[PROGRAM] = os.fspath(target)
+    return os.environ[PROGRAM]
+
+
+def stand_in(folder: Path, body: str) -> str:
+    """A `sandbox-exec` of the test's own."""
+    path = folder / "sandbox-exec"
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return os.fspath(path)
 
 
 class AgentLauncher:
     """Spawns agents for one pool, and ends with it."""
 
-    def __init__(self, config: SandboxConfig | None = None, stand_in: str = STAND_IN) -> None:
-        self._launcher = open_agents(config or SandboxConfig(), stand_in, program())
+    def __init__(
+        self, config: SandboxConfig | None = None, stand_in: str = STAND_IN, *, confines: bool = False
+    ) -> None:
+        self._launcher = open_agents(config or SandboxConfig(), stand_in, program(), confines=confines)
 
     def open(self, *, warm: int = 0, **fields: Any) -> SandboxPool:
         """A pool of this launcher; see `warmed`."""

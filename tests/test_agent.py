@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent import STAND_IN, AgentLauncher
+from agent import STAND_IN, AgentLauncher, stand_in
 from conftest import Call, alive, children, wait_until
 
 from pysandpool import SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
@@ -35,13 +35,6 @@ def pool() -> Iterator[SandboxPool]:
     wait_until(lambda: not any(alive(pid) for pid in children() - before), "nobody is left")
 
 
-def stand_in(tmp_path: Path, body: str) -> str:
-    path = tmp_path / "sandbox-exec"
-    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
-    path.chmod(0o755)
-    return os.fspath(path)
-
-
 @pytest.mark.parametrize(
     ("body", "err", "words"),
     [
@@ -49,7 +42,7 @@ def stand_in(tmp_path: Path, body: str) -> str:
         ("echo 'sandbox-exec: <input string>:3:1: syntax error' >&2; exit 65", errno.EPROTO, "syntax error"),
         ("exit 1", errno.EPROTO, "ended before it was ready"),
         ("kill -9 $$", errno.EPROTO, "ended before it was ready"),
-        (f'shift; exec {STAND_IN} "$@"', errno.EPROTO, "6 words expected"),
+        (f'shift; exec {STAND_IN} "$@"', errno.EPROTO, "8 words expected"),
     ],
 )
 def test_the_reason_of_a_failed_birth_is_told(tmp_path: Path, body: str, err: int, words: str) -> None:
@@ -115,7 +108,7 @@ def test_the_stand_in_gets_a_profile_that_denies_by_default(tmp_path: Path) -> N
     seen = tmp_path / "seen"
     launcher = AgentLauncher(
         SandboxConfig(fs_readonly=[tmp_path]),
-        stand_in(tmp_path, f'printf \'%s\' "$4" > {seen}; exec {STAND_IN} "$@"'),
+        stand_in(tmp_path, f'printf \'%s\' "$6" > {seen}; exec {STAND_IN} "$@"'),
     )
     with launcher.open(warm=1):
         text = seen.read_text(encoding="utf-8")

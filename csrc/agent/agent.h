@@ -24,6 +24,11 @@ void sp_agent_serve(int control);
 
 /* limits.c: what the rlimits of a process can enforce. 0, or -errno with `why` filled. */
 int sp_agent_limit(const struct sp_rec_config *config, struct sp_rec_failed *why);
+/* Whether they read back as they were set: the fixed ones. */
+bool sp_agent_is_limited(const struct sp_rec_config *config);
+
+/* prove.c: SP_FACT_*. In the scratch directory, confined and limited; `host` is to be out of reach. */
+uint32_t sp_agent_prove(const struct sp_rec_config *config, pid_t host);
 
 /* ---- what each system does in its own way: process_linux.c, process_darwin.c ---- */
 
@@ -38,6 +43,8 @@ void sp_processes_join(void);
 void sp_processes_strike(void);
 /* Kills every process of the sandbox but this one, and reaps what is its child. */
 void sp_processes_kill(void);
+/* Whether a set-id program cannot be run, or gains nothing by it. */
+bool sp_set_id_is_refused(void);
 /* ru_maxrss, which has another unit on each system. */
 uint64_t sp_peak_bytes(const struct rusage *usage);
 

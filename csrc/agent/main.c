@@ -23,18 +23,20 @@ static int open_own_null(struct sp_rec_failed *why) {
     return 0;
 }
 
-static int configure(struct sp_rec_failed *why) {
+static int configure(struct sp_rec_config *config, struct sp_rec_failed *why) {
     struct sp_packet packet;
     int rc = sp_wait_fd(SP_AGENT_CONTROL, POLLIN, SP_NEVER);
     rc = rc != 0 ? rc : sp_packet_recv(SP_AGENT_CONTROL, &packet, NULL, 0);
     if (rc != 0 || packet.record.type != SP_REC_CONFIG) {
         return sp_failed(why, SP_STAGE_PROTOCOL, rc != 0 ? -rc : EBADMSG, "CONFIG");
     }
-    return sp_agent_limit(&packet.record.u.config, why);
+    *config = packet.record.u.config;
+    return sp_agent_limit(config, why);
 }
 
 int main(int argc, char **argv) {
     struct sp_record ready = {.type = SP_REC_READY};
+    struct sp_rec_config config;
     struct sp_rec_failed why;
     const pid_t host = getppid();
     int rc = open_own_null(&why);
@@ -42,12 +44,13 @@ int main(int argc, char **argv) {
     if (rc == 0 && (argc != 2 || chdir(argv[1]) != 0)) {
         rc = sp_failed(&why, SP_STAGE_SCRATCH, argc == 2 ? errno : EINVAL, argc == 2 ? argv[1] : NULL);
     }
-    rc = rc != 0 ? rc : configure(&why);
+    rc = rc != 0 ? rc : configure(&config, &why);
     rc = rc != 0 ? rc : sp_processes_own(host, &why);
     if (rc != 0) {
         sp_packet_fail(SP_AGENT_CONTROL, 0, &why);
         return 1;
     }
+    ready.u.ready.facts = sp_agent_prove(&config, host);
     if (sp_packet_send(SP_AGENT_CONTROL, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
         sp_agent_serve(SP_AGENT_CONTROL);
     }

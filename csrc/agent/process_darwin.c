@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,6 +48,29 @@ void sp_processes_kill(void) {
         }
         (void)nanosleep(&round, NULL); /* for those that are dying */
     }
+}
+
+/*
+ * Seatbelt refuses the exec of any set-id program (its operation is forbidden-exec-sugid), however wide process-exec is
+ * open. The first of these that has its bit is tried; without Seatbelt it would run, and end, without a word.
+ */
+bool sp_set_id_is_refused(void) {
+    static const char *const programs[] = {"/bin/ps", "/usr/bin/quota", "/usr/bin/su"};
+    char *argv[] = {(char *)(uintptr_t) "-", NULL};
+    char *env[] = {NULL};
+    struct stat st;
+    for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
+        pid_t pid = -1;
+        if (stat(programs[i], &st) != 0 || (st.st_mode & (S_ISUID | S_ISGID)) == 0) {
+            continue;
+        }
+        int rc = posix_spawn(&pid, programs[i], NULL, NULL, argv, env);
+        if (rc == 0) {
+            (void)waitpid(pid, NULL, 0);
+        }
+        return rc == EPERM;
+    }
+    return false;
 }
 
 uint64_t sp_peak_bytes(const struct rusage *usage) { return (uint64_t)usage->ru_maxrss; }

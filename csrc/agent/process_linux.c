@@ -46,4 +46,6 @@ void sp_processes_kill(void) {
     } while (waitpid(-1, NULL, 0) != -1 || errno == EINTR);
 }
 
+bool sp_set_id_is_refused(void) { return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1; }
+
 uint64_t sp_peak_bytes(const struct rusage *usage) { return (uint64_t)usage->ru_maxrss * 1024; }

@@ -1,32 +1,40 @@
-/* What init can prove about its sandbox before READY. A fact that is not told is not so. */
+/*
+ * What init can prove about its sandbox before READY, and the agent about its own: the last ones, where the system
+ * refuses what on Linux is not there to be found. A fact that is not told is not so.
+ */
 #ifndef SANDPOOL_COMMON_FACT_H
 #define SANDPOOL_COMMON_FACT_H
 
 /* name, words for a message */
-#define SP_FACTS(X)                                                   \
-    X(USER_NS, "a user namespace of its own")                         \
-    X(PID_NS, "a pid namespace of its own")                           \
-    X(MOUNT_NS, "a mount namespace of its own")                       \
-    X(IPC_NS, "an ipc namespace of its own")                          \
-    X(UTS_NS, "a uts namespace of its own")                           \
-    X(CGROUP_NS, "a cgroup namespace of its own")                     \
-    X(NET_NS, "a network namespace of its own")                       \
-    X(ID_MAP, "one unprivileged id and no other")                     \
-    X(ROOT_READ_ONLY, "a root that cannot be written")                \
-    X(ROOT_FLAGS, "a root mounted ro, nosuid and nodev")              \
-    X(SCRATCH, "a private, bounded /tmp")                             \
-    X(OWN_PROC, "a /proc of its own")                                 \
-    X(NO_CAPS, "empty capability sets, the bounding set too")         \
-    X(NO_PRIVILEGE, "no capabilities")                                \
-    X(NO_NEW_PRIVS, "no_new_privs")                                   \
-    X(FILTERED, "both seccomp filters in force")                      \
-    X(CALL_DENIED, "a forbidden system call refused")                 \
-    X(NO_INET, "no inet socket to be had")                            \
-    X(NO_LINK, "no network interface but lo, in the state asked for") \
-    X(LANDLOCK_DENIES, "a device refused by Landlock")                \
-    X(LIMITS, "the fixed resource limits")                            \
-    X(LIMIT_DATA, "RLIMIT_DATA")                                      \
-    X(LIMIT_NPROC, "RLIMIT_NPROC")
+#define SP_FACTS(X)                                                        \
+    X(USER_NS, "a user namespace of its own")                              \
+    X(PID_NS, "a pid namespace of its own")                                \
+    X(MOUNT_NS, "a mount namespace of its own")                            \
+    X(IPC_NS, "an ipc namespace of its own")                               \
+    X(UTS_NS, "a uts namespace of its own")                                \
+    X(CGROUP_NS, "a cgroup namespace of its own")                          \
+    X(NET_NS, "a network namespace of its own")                            \
+    X(ID_MAP, "one unprivileged id and no other")                          \
+    X(ROOT_READ_ONLY, "a root that cannot be written")                     \
+    X(ROOT_FLAGS, "a root mounted ro, nosuid and nodev")                   \
+    X(SCRATCH, "a private, bounded /tmp")                                  \
+    X(OWN_PROC, "a /proc of its own")                                      \
+    X(NO_CAPS, "empty capability sets, the bounding set too")              \
+    X(NO_PRIVILEGE, "no capabilities")                                     \
+    X(NO_NEW_PRIVS, "no_new_privs")                                        \
+    X(FILTERED, "both seccomp filters in force")                           \
+    X(CALL_DENIED, "a forbidden system call refused")                      \
+    X(NO_INET, "no inet socket to be had")                                 \
+    X(NO_LINK, "no network interface but lo, in the state asked for")      \
+    X(LANDLOCK_DENIES, "a device refused by Landlock")                     \
+    X(LIMITS, "the fixed resource limits")                                 \
+    X(LIMIT_DATA, "RLIMIT_DATA")                                           \
+    X(LIMIT_NPROC, "RLIMIT_NPROC")                                         \
+    X(HOST_UNREAD, "a directory of the host that cannot be read")          \
+    X(HOST_UNWRITTEN, "a directory of the host that cannot be written to") \
+    X(HOST_UNSIGNALLED, "a host out of reach of signals")                  \
+    X(NO_CONNECTION, "no socket to be bound or connected")                 \
+    X(NO_SET_ID, "no set-id program to be run")
 
 enum sp_fact_index {
 #define X(name, words) SP_FACT_INDEX_##name,

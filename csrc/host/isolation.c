@@ -47,6 +47,13 @@ uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
     return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
 }
 
+/* Degraded or not: what this leaves out is no sandbox. */
+uint32_t sp_facts_demanded_of_agent(const sp_agent_options *o) {
+    const uint32_t always =
+        SP_FACT_HOST_UNREAD | SP_FACT_HOST_UNWRITTEN | SP_FACT_HOST_UNSIGNALLED | SP_FACT_NO_SET_ID | SP_FACT_LIMITS;
+    return o->unproved != 0 ? 0 : always | (o->network == SP_NET_HOST ? 0 : SP_FACT_NO_CONNECTION);
+}
+
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error) {
     /* A kernel without Landlock is no failure; one that has it and lets an open pass is. */
     demanded |= proved->landlock_abi != 0 ? SP_FACT_LANDLOCK_DENIES : 0;

@@ -119,6 +119,7 @@ int sp_control_pair(int pair[2]);
 
 /* ---- isolation.c: `by_cgroup`: the limits that a cgroup enforces, SP_CGROUP_* ---- */
 uint32_t sp_facts_demanded(const sp_sandbox_options *options, uint32_t by_cgroup);
+uint32_t sp_facts_demanded_of_agent(const sp_agent_options *options);
 /* 0, or SP_E_CREATE with the first fact that is missing in *error. */
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error);
 

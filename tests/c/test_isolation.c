@@ -11,12 +11,16 @@
 
 static const sp_sandbox_options plain = {.size = sizeof plain, .memory_bytes = 1 << 20, .max_processes = 4};
 
+#define OF_AGENTS                                                                                      \
+    (SP_FACT_HOST_UNREAD | SP_FACT_HOST_UNWRITTEN | SP_FACT_HOST_UNSIGNALLED | SP_FACT_NO_CONNECTION | \
+     SP_FACT_NO_SET_ID)
+
 static uint32_t demanded(sp_sandbox_options o, uint32_t by_cgroup) { return sp_facts_demanded(&o, by_cgroup); }
 
 static void test_demanded(void) {
     sp_sandbox_options o = plain;
     uint32_t all = demanded(o, 0);
-    CHECK(all == (SP_FACT_ALL & ~(uint32_t)(SP_FACT_LANDLOCK_DENIES | SP_FACT_NO_LINK)));
+    CHECK(all == (SP_FACT_ALL & ~(uint32_t)(SP_FACT_LANDLOCK_DENIES | SP_FACT_NO_LINK | OF_AGENTS)));
     CHECK(demanded(o, SP_CGROUP_MEMORY) == (all & ~(uint32_t)SP_FACT_LIMIT_DATA));
     o.memory_bytes = o.max_processes = 0;
     CHECK(demanded(o, 0) == (all & ~(uint32_t)(SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)));
@@ -33,6 +37,15 @@ static void test_demanded_of_the_network(void) {
     CHECK((demanded(o, 0) & of_network) == (SP_FACT_NET_NS | SP_FACT_NO_LINK));
     o.network = SP_NET_HOST;
     CHECK((demanded(o, 0) & of_network) == 0);
+}
+
+static void test_demanded_of_agents(void) {
+    sp_agent_options o = {.size = sizeof o, .network = SP_NET_NONE};
+    CHECK(sp_facts_demanded_of_agent(&o) == (OF_AGENTS | SP_FACT_LIMITS));
+    o.network = SP_NET_HOST;
+    CHECK(sp_facts_demanded_of_agent(&o) == ((OF_AGENTS | SP_FACT_LIMITS) & ~(uint32_t)SP_FACT_NO_CONNECTION));
+    o.unproved = 1;
+    CHECK(sp_facts_demanded_of_agent(&o) == 0);
 }
 
 static void test_what_may_be_left_out(void) {
@@ -103,6 +116,7 @@ int main(void) {
     check_deadline(60);
     RUN(test_demanded);
     RUN(test_demanded_of_the_network);
+    RUN(test_demanded_of_agents);
     RUN(test_what_may_be_left_out);
     RUN(test_each_fact_counts);
     RUN(test_births);

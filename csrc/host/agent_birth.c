@@ -1,0 +1,212 @@
+/*
+ * How an agent comes to be: spawned below `sandbox-exec`, told of its configuration, and heard until it is ready or has
+ * said why not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "host/agents.h"
+#include "host/launch.h"
+#include "host/launch_agent.h"
+
+/* As agent.h has them. */
+#define AGENT_CONTROL 3
+#define AGENT_LIFELINE 4
+
+static int move_up(int *fd) {
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, AGENT_LIFELINE + 6);
+    if (moved == -1) {
+        return -errno;
+    }
+    sp_fd_close(fd);
+    *fd = moved;
+    return 0;
+}
+
+/*
+ * posix_spawn, never fork: its cost does not grow with the host's memory. The agent starts with an empty signal mask,
+ * default dispositions, a session of its own, and the descriptors that are named here. Its stderr is the lifeline at
+ * first: what `sandbox-exec` has to say comes to the host by it.
+ */
+static int spawn(const struct sp_agents *l, const char *scratch, const int fds[2], pid_t *pid) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t mask;
+    size_t size = strlen(scratch) + 16;
+    char root[size];
+    char parameter[size];
+    char home[size];
+    (void)snprintf(root, size, "ROOT=%s", l->root);
+    (void)snprintf(parameter, size, "SCRATCH=%s", scratch);
+    (void)snprintf(home, size, "TMPDIR=%s", scratch);
+    char *option[] = {(char *)(uintptr_t) "-D", (char *)(uintptr_t) "-p"};
+    char *argv[] = {l->sandbox_exec,
+                    option[0],
+                    root,
+                    option[0],
+                    parameter,
+                    option[1],
+                    l->profile,
+                    l->program,
+                    (char *)(uintptr_t)scratch,
+                    NULL};
+    char *env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", home, NULL};
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attr);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_RDWR, 0);
+    posix_spawn_file_actions_adddup2(&actions, fds[1], 2);
+    posix_spawn_file_actions_adddup2(&actions, fds[0], AGENT_CONTROL);
+    posix_spawn_file_actions_adddup2(&actions, fds[1], AGENT_LIFELINE);
+    sigemptyset(&mask);
+    posix_spawnattr_setsigmask(&attr, &mask);
+    sigfillset(&mask);
+    posix_spawnattr_setsigdefault(&attr, &mask);
+    short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID;
+    posix_spawnattr_setflags(&attr, (short)(flags | sp_spawn_flags()));
+    int rc = posix_spawn(pid, l->sandbox_exec, &actions, &attr, argv, env);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&actions);
+    return -rc;
+}
+
+static int open_ends(struct sp_session *session, int far_ends[2]) {
+    int control[2];
+    int lifeline[2];
+    int rc = sp_stream_pair(control);
+    session->control = control[0];
+    far_ends[0] = control[1];
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sp_pipe(lifeline);
+    session->pidfd = lifeline[0];
+    far_ends[1] = lifeline[1];
+    if (rc == 0 && fcntl(lifeline[0], F_SETFL, O_NONBLOCK) != 0) {
+        rc = -errno;
+    }
+    rc = rc != 0 ? rc : move_up(&far_ends[0]);
+    return rc != 0 ? rc : move_up(&far_ends[1]);
+}
+
+/* Enters it in the list, unless the launcher is closed. */
+static struct sp_agent *enter(struct sp_agents *l, sp_error *error) {
+    struct sp_agent *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "memory");
+        return NULL;
+    }
+    pthread_mutex_lock(&l->lock);
+    bool closed = l->closed;
+    if (!closed) {
+        (void)snprintf(a->name, sizeof a->name, "s%u", ++l->last);
+        a->owned = true;
+        a->next = l->list;
+        l->list = a;
+    }
+    pthread_mutex_unlock(&l->lock);
+    if (closed) {
+        (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EPIPE, "the launcher is closed");
+        free(a);
+        return NULL;
+    }
+    return a;
+}
+
+/* Spawned under the lock: an entry is either told of a close, or not born. */
+static int give_birth(struct sp_agents *l, struct sp_agent *a, const int far_ends[2], sp_error *error) {
+    char *scratch = sp_agent_scratch_path(l, a);
+    pthread_mutex_lock(&l->lock);
+    int rc = scratch == NULL ? -ENOMEM : l->closed ? -EPIPE : 0;
+    uint32_t stage = SP_STAGE_SCRATCH;
+    if (rc == 0 && mkdirat(l->root_fd, a->name, 0700) != 0) {
+        rc = -errno;
+    }
+    if (rc == 0) {
+        stage = SP_STAGE_SPAWN_ZYGOTE;
+        rc = spawn(l, scratch, far_ends, &a->pid);
+    }
+    pthread_mutex_unlock(&l->lock);
+    free(scratch);
+    return rc == 0
+               ? 0
+               : sp_error_set(error, SP_E_CREATE, stage, -rc, stage == SP_STAGE_SCRATCH ? l->root : l->sandbox_exec);
+}
+
+int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    struct sp_agents *l = (struct sp_agents *)launcher;
+    struct sp_session *session = birth->session;
+    int far_ends[2] = {-1, -1};
+    session->home = ".";
+    session->agent = enter(l, error);
+    if (session->agent == NULL) {
+        return SP_E_CREATE;
+    }
+    int rc = open_ends(session, far_ends);
+    rc = rc != 0 ? sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair")
+                 : give_birth(l, session->agent, far_ends, error);
+    sp_fd_close(&far_ends[0]); /* else their ends of file would never come */
+    sp_fd_close(&far_ends[1]);
+    if (rc == 0) {
+        struct sp_record config = {.type = SP_REC_CONFIG, .u.config = l->config};
+        session->pid = session->agent->pid;
+        rc = sp_packet_send(session->control, &(struct sp_outgoing){.record = &config}, birth->deadline);
+        /* EPIPE: it ended already, and has said why. */
+        rc = rc == 0 || rc == -EPIPE ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "CONFIG");
+    }
+    return rc;
+}
+
+/* It ended without a word of the agent's: the reason is what `sandbox-exec`, or the loader, wrote to its stderr. */
+static int explain(const struct sp_session *session, sp_error *error) {
+    char text[sizeof error->detail] = "the agent ended before it was ready";
+    ssize_t n = read(session->pidfd, text, sizeof text - 1);
+    if (n > 0) {
+        text[n] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+    }
+    /* sandbox_apply(3) is refused inside another sandbox. */
+    bool refused = strstr(text, "Operation not permitted") != NULL;
+    return sp_error_set(error, SP_E_CREATE, SP_STAGE_SEATBELT, refused ? EPERM : EPROTO, text);
+}
+
+/* What was proved counts from the only READY that is heard: no command has run yet. */
+static int take_ready(const sp_launcher *launcher, struct sp_session *session, uint32_t facts, sp_error *error) {
+    char warnings[512];
+    (void)!read(session->pidfd, warnings, sizeof warnings); /* from now on readable means dead */
+    session->isolation.facts = facts;
+    int rc = sp_isolation_check(launcher->demanded, &session->isolation, error);
+    if (rc != 0) {
+        error->stage = SP_STAGE_SEATBELT;
+    }
+    return rc;
+}
+
+int sp_agent_step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    struct sp_packet packet;
+    int rc = sp_packet_recv(birth->session->control, &packet, NULL, 0);
+    if (rc == -EAGAIN) {
+        return SP_AGAIN;
+    }
+    if (rc == -ECONNRESET) {
+        return explain(birth->session, error);
+    }
+    if (rc == 0 && packet.record.type == SP_REC_READY && packet.n_fds == 0) {
+        return take_ready(launcher, birth->session, packet.record.u.ready.facts, error);
+    }
+    rc = rc == 0 && packet.record.type == SP_REC_FAILED
+             ? sp_error_from(error, &packet.record.u.failed)
+             : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
+    sp_packet_close(&packet);
+    return rc;
+}

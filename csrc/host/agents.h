@@ -1,0 +1,38 @@
+/* What launch_agent.c (life and end) and agent_birth.c share: the agents of one launcher. */
+#ifndef SANDPOOL_HOST_AGENTS_H
+#define SANDPOOL_HOST_AGENTS_H
+
+#include <pthread.h>
+
+#include "host/launch.h"
+
+struct sp_agent {
+    struct sp_agent *next;
+    pid_t pid;        /* 0: reaped */
+    int64_t ended_at; /* when it was told to end; 0: it lives */
+    unsigned tries;
+    bool struck;   /* killed from here */
+    bool owned;    /* a session still points here */
+    bool removed;  /* its scratch is gone */
+    char name[24]; /* of its scratch directory */
+};
+
+struct sp_agents {
+    struct sp_launcher base;
+    char *sandbox_exec, *profile, *program, *root;
+    int root_fd; /* where the scratch directories are */
+    struct sp_rec_config config;
+    pthread_mutex_t lock;
+    struct sp_agent *list;
+    uint32_t last; /* number given */
+    bool closed;
+};
+
+/* begin() and step() of its launcher. */
+int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+int sp_agent_step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+
+/* Of its scratch directory; for free(3). NULL on ENOMEM. */
+char *sp_agent_scratch_path(const struct sp_agents *l, const struct sp_agent *a);
+
+#endif
