@@ -39,6 +39,7 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_DENY] = {DENY, ALLOW, ALLOW},
     [SP_RULE_MAY_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_MAY_DENY] = {DENY, ALLOW, ALLOW},
+    [SP_RULE_MAY_LATER] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_MODE_1] = {CHECK_MODE_1, ALLOW, ALLOW},
     [SP_RULE_MODE_2] = {CHECK_MODE_2, ALLOW, ALLOW},
     [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
@@ -123,7 +124,7 @@ static void find_rules(enum sp_arch arch, uint8_t rules[NR_END]) {
 
 static bool may_allow(const char *name) {
     for (size_t g = 0; g < LENGTH(sp_rules); g++) {
-        bool may = sp_rules[g].rule == SP_RULE_MAY_UNKNOWN || sp_rules[g].rule == SP_RULE_MAY_DENY;
+        bool may = sp_rules[g].rule >= SP_RULE_MAY_UNKNOWN && sp_rules[g].rule <= SP_RULE_MAY_LATER;
         for (size_t i = 0; may && i < LENGTH(sp_rules[g].names) && sp_rules[g].names[i] != NULL; i++) {
             if (strcmp(sp_rules[g].names[i], name) == 0) {
                 return true;

@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "hoard.h"
@@ -184,5 +186,31 @@ static void texts(char **args) {
     count("texts of 128 KiB", n, wanted);
 }
 
+/* Each ruleset has a rule of its own for each of the same files. */
+static void rules(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    long files = 0;
+    int fds[500];
+    struct landlock_ruleset_attr all = {.handled_access_fs = LANDLOCK_ACCESS_FS_READ_FILE};
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE};
+    DIR *programs = opendir("/usr/bin");
+    raise_descriptors();
+    for (struct dirent *entry; files < 500 && (entry = readdir(programs)) != NULL;) {
+        fds[files] = openat(dirfd(programs), entry->d_name, O_PATH);
+        files += fds[files] != -1;
+    }
+    for (long set = 0; n < wanted && set != -1;) {
+        set = syscall(SYS_landlock_create_ruleset, &all, sizeof all.handled_access_fs, 0);
+        for (long i = 0; i < files && set != -1; i++) {
+            rule.parent_fd = fds[i];
+            n += syscall(SYS_landlock_add_rule, set, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
+        }
+    }
+    settle(args[1]);
+    count("Landlock rules", n, wanted);
+}
+
 PROBES({"locks", locks}, {"open-file-locks", open_file_locks}, {"read-locks", read_locks},
-       {"locks-of-the-dead", locks_of_the_dead}, {"mappings", mappings}, {"watches", watches}, {"texts", texts})
+       {"locks-of-the-dead", locks_of_the_dead}, {"mappings", mappings}, {"watches", watches}, {"texts", texts},
+       {"rules", rules})

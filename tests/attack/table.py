@@ -277,6 +277,7 @@ def _kept() -> list[Attack]:
         ),
         keep("mappings", "mmap(2): 65,530 in each process", "mappings", "300000"),
         keep("epoll-watches", "epoll(7): fs.epoll.max_user_watches, counted for the host's uid", "watches", "150000"),
+        keep("landlock-rules", "landlock_add_rule(2): in no limit but a cgroup's", "rules", "200000"),
         keep("proc-texts", "proc_pid_fdinfo(5)", "texts", "400"),
     ]
 
