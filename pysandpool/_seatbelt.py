@@ -2,8 +2,10 @@
 
 The language (SBPL) is Scheme: of the rules that fit an operation the last one counts, so what closes stands behind what
 it closes. The profile has two parameters: SCRATCH is the private directory of the sandbox that it is applied to, and
-ROOT the directory of all of them, which is closed whatever the configuration shows around it. Apple documents neither;
-sources are the profiles in /System/Library/Sandbox/Profiles and those of Chromium and Bazel.
+ROOT the directory of all of them, which is closed whatever the configuration shows around it. Apple documents neither:
+operations and filters are those that published profiles use, of Apple (/System/Library/Sandbox/Profiles), Firefox
+(security/sandbox/mac), Chromium (sandbox/policy/mac), OpenAI's Codex (seatbelt.rs), Anthropic's sandbox-runtime and
+Homebrew (sandbox.rb); what is not obvious names its source.
 
 Pure: nothing of the system is asked, so that the text is the same, and is tested, on every system.
 """
@@ -56,14 +58,23 @@ def seatbelt_profile(config: SandboxConfig, program: str) -> str:
     lines = [
         "(version 1)",
         "(deny default)",
-        "(allow process-fork process-exec)",
+        # "Not included in (deny default)", says Firefox's SandboxPolicyRDD.h; nor is file-map-executable, which stays:
+        # what may be read or written here may be run.
+        "(deny process-info* nvram* iokit-get-properties)",
+        # With process-exec-interpreter, for what begins with #!. A set-id program is refused all the same: that is
+        # forbidden-exec-sugid, whatever process-exec allows.
+        "(allow process-fork process-exec*)",
+        # Codex: the sandbox is the process tree, and not the profile.
         "(allow signal (target same-sandbox))",
         "(allow process-info* (target same-sandbox))",
-        "(allow ipc-posix-sem)",
+        # Codex allows all names, "for python multiprocessing"; these are those that it makes (semprefix in CPython's
+        # multiprocessing/process.py). The filter is Apple's, for all of ipc-posix*.
+        '(allow ipc-posix-sem (ipc-posix-name-prefix "/mp-"))',
         _rule("allow sysctl-read", _each("sysctl-name", _SYSCTLS), _each("sysctl-name-prefix", _SYSCTL_PREFIXES)),
         _rule("allow mach-lookup", _each("global-name", _SERVICES)),
         *_files(config, program),
         *_network(config),
+        # An operation of its own beside file-write* (Homebrew allows both).
         "(deny file-write-setugid)",
     ]
     return "\n".join(lines) + "\n"
@@ -128,6 +139,7 @@ def _files(config: SandboxConfig, program: str) -> list[str]:
     return [
         *lines,
         '(deny file-read* file-write* (subpath (param "ROOT")))',
+        # path-ancestors: Codex, for realpath(3), which looks at each directory on the way.
         '(allow file-read-metadata (path-ancestors (param "SCRATCH")))',
         '(allow file-read* file-write* (subpath (param "SCRATCH")))',
     ]
@@ -147,13 +159,18 @@ def _ancestors(paths: Iterable[str]) -> list[str]:
 def _network(config: SandboxConfig) -> list[str]:
     lines = []
     if config.allow_unix_sockets:
-        lines += ["(allow network-bind (local unix-socket))", "(allow network-outbound (remote unix-socket))"]
+        lines += [
+            # sandbox-runtime: to make the socket at all; Codex: the two others, without a path.
+            "(allow system-socket (socket-domain AF_UNIX))",
+            "(allow network-bind (local unix-socket))",
+            "(allow network-outbound (remote unix-socket))",
+        ]
     if not config.deny_network:
         lines += [
             "(allow system-socket)",
-            "(allow network-bind (local ip))",
-            "(allow network-inbound (local ip))",
-            "(allow network-outbound (remote ip))",
+            '(allow network-bind (local ip "*:*"))',
+            '(allow network-inbound (local ip "*:*"))',
+            '(allow network-outbound (remote ip "*:*"))',
             _rule("allow network-outbound", _each("literal", ["/private/var/run/mDNSResponder"])),
             _rule("allow mach-lookup", _each("global-name", _NETWORK_SERVICES)),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "network": {"deny_network": False, "seccomp_profile": SeccompProfile.NETWORK, "allow_unix_sockets": True},
 }
-TOKEN = re.compile(r'\s+|(?P<open>\()|(?P<close>\))|(?P<string>"(?:[^"\\]|\\["\\])*")|(?P<word>[a-z0-9*-]+)', re.I)
+TOKEN = re.compile(r'\s+|(?P<open>\()|(?P<close>\))|(?P<string>"(?:[^"\\]|\\["\\])*")|(?P<word>[a-z0-9*_-]+)', re.I)
 Tree = list[Any]
 
 
@@ -77,6 +78,34 @@ def test_golden(name: str) -> None:
     text = seatbelt_profile(SandboxConfig(**CONFIGS[name]), AGENT)
     rules(text)
     assert text == (GOLDEN / f"seatbelt_{name}.sb").read_text(encoding="utf-8")
+
+
+# What published profiles use; pysandpool/_seatbelt.py names them.
+OPERATIONS = {
+    *("default", "process-fork", "process-exec*", "process-info*", "signal", "nvram*", "iokit-get-properties"),
+    *("ipc-posix-sem", "sysctl-read", "mach-lookup", "file-read*", "file-read-metadata", "file-write*"),
+    *("file-write-data", "file-write-setugid", "file-ioctl"),
+    *("network-bind", "network-inbound", "network-outbound", "system-socket"),
+}
+FILTERS = {
+    *("target", "ipc-posix-name-prefix", "sysctl-name", "sysctl-name-prefix", "global-name"),
+    *("literal", "subpath", "path-ancestors", "local", "remote", "socket-domain"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_only_what_others_are_known_to_use(name: str) -> None:
+    """A word that Seatbelt does not know makes the whole profile void, and no test here can tell."""
+    for rule in rules(seatbelt_profile(SandboxConfig(**CONFIGS[name]), AGENT))[1:]:
+        assert {part for part in rule[1:] if isinstance(part, str)} <= OPERATIONS, rule
+        assert {part[0] for part in rule[1:] if isinstance(part, list)} <= FILTERS, rule
+
+
+def test_semaphores_are_those_of_multiprocessing() -> None:
+    name = multiprocessing.get_context("spawn").Lock()._semlock.name  # type: ignore[attr-defined]
+    [rule] = [rule for rule in rules(seatbelt_profile(SandboxConfig(), AGENT)) if "ipc-posix-sem" in rule]
+    assert rule == ["allow", "ipc-posix-sem", ["ipc-posix-name-prefix", ("/mp-",)]]
+    assert name.startswith("/mp-")
 
 
 def test_nothing_but_what_was_asked_for_is_writable() -> None:
