@@ -7,12 +7,14 @@ import errno
 import os
 import platform
 import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pysandpool import _hints
 from pysandpool._cgroup import CONTROLLERS, find_parent
 from pysandpool._config import NamespaceDegradation, SandboxConfig
+from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._machine import NAMESPACES, SYSCTLS, in_container, masked_proc, read_sysctl, security_modules
@@ -44,6 +46,8 @@ class Diagnosis:
     isolation: IsolationReport | None = None
     """of a sandbox that was made; where only `ALLOW_DEGRADATION` works, of that one"""
     missing: tuple[Missing, ...] = ()
+    seatbelt: Seatbelt | None = None
+    """None where there is no Seatbelt, which is everywhere but on macOS"""
     kernel: str = field(default_factory=platform.release)
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
@@ -58,8 +62,10 @@ class Diagnosis:
         found = [
             f"kernel            {self.kernel} {self.machine}",
             f"python            {self.python}, uid {self.uid}{', in a container' if self.container else ''}",
-            f"security modules  {self.security_modules or 'unknown'}",
         ]
+        if self.seatbelt is not None:
+            return [*found, *self.seatbelt.lines(), "", *self._verdict(), *self._proved(), *self._what_is_missing()]
+        found.append(f"security modules  {self.security_modules or 'unknown'}")
         found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
         return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
 
@@ -90,14 +96,19 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Creates a sandbox with the default configuration, runs a command in it, and looks at its report."""
+    return _diagnose(surroundings() if sys.platform == "darwin" else None)
+
+
+def _diagnose(seatbelt: Seatbelt | None) -> Diagnosis:
     try:
         isolation = _try(NamespaceDegradation.FAIL_CLOSED)
     except SandboxCreateError as error:
         less = _with_less()
-        return Diagnosis(False, str(error), error.stage, error.errno, error.hint, less, tuple(_missing(less)))
+        missing = tuple(_missing(less, seatbelt))
+        return Diagnosis(False, str(error), error.stage, error.errno, error.hint, less, missing, seatbelt)
     except (SandpoolError, ValueError) as error:
-        return Diagnosis(False, str(error))
-    return Diagnosis(True, isolation=isolation, missing=tuple(_missing(isolation)))
+        return Diagnosis(False, str(error), seatbelt=seatbelt)
+    return Diagnosis(True, isolation=isolation, missing=tuple(_missing(isolation, seatbelt)), seatbelt=seatbelt)
 
 
 def _try(degradation: NamespaceDegradation) -> IsolationReport:
@@ -113,12 +124,17 @@ def _with_less() -> IsolationReport | None:
         return None
 
 
-def _missing(isolation: IsolationReport | None) -> Iterator[Missing]:
+def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> Iterator[Missing]:
+    if seatbelt is not None:
+        yield from (Missing(what, fix) for what, fix in seatbelt.missing(isolation))
+        yield from _few_files()
+        return
     if isolation is not None:
         yield from _missing_of_isolation(isolation)
     if find_parent(set(CONTROLLERS)) is None:
         yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.DELEGATE)
-    yield from _few()
+    yield from _few_files()
+    yield from _few_namespaces()
 
 
 def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
@@ -135,12 +151,16 @@ def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
         yield Missing(what, "a newer kernel: Linux 6.12 has it")
 
 
-def _few() -> Iterator[Missing]:
-    """Limits that few sandboxes fit in. Each one takes descriptors, a namespace of each kind and a few processes."""
+def _few_files() -> Iterator[Missing]:
+    """A limit that few sandboxes fit in: each one takes descriptors."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if 0 <= files < 128 * _FDS_PER_SANDBOX:
         what = f"room for more than {files // _FDS_PER_SANDBOX} sandboxes: RLIMIT_NOFILE is {files}"
         yield Missing(what, _hints.hint_for("host_socket", errno.EMFILE))
+
+
+def _few_namespaces() -> Iterator[Missing]:
+    """Likewise: each one takes a namespace of each kind."""
     for kind in NAMESPACES:
         name = f"user.max_{kind}_namespaces"
         limit = int(read_sysctl(name) or _FEW)

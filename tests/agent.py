@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import subprocess
@@ -45,6 +46,23 @@ def stand_in(folder: Path, body: str) -> str:
     path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
     return os.fspath(path)
+
+
+@functools.cache
+def landlock_abi() -> int:
+    """The Landlock ABI of this kernel; -1: none."""
+    return int(ctypes.CDLL(None).syscall(444, None, 0, 1))
+
+
+@functools.cache
+def confine() -> str:
+    """What stands for `sandbox-exec` and confines; see its first comment."""
+    target = Path(tempfile.mkdtemp(prefix="sandpool-confine-"), "confine")
+    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([*compiler.split(), *flags, "tests/mac/confine.c", "-o", os.fspath(target)], cwd=ROOT, check=True)
+    target.parent.chmod(0o755)
+    return os.fspath(target)
 
 
 class AgentLauncher:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
-import subprocess
-import sysconfig
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent import ROOT, AgentLauncher, stand_in
-from conftest import children, run_script, wait_until
+from agent import AgentLauncher, confine, landlock_abi, stand_in
+from conftest import children, wait_until
 
 from pysandpool import (
     IsolationReport,
@@ -36,23 +32,7 @@ LEFT_OUT = {
 }
 
 
-@functools.cache
-def landlock_abi() -> int:
-    code = "import ctypes; print(ctypes.CDLL(None).syscall(444, None, 0, 1))"
-    return int(run_script(code).stdout)
-
-
 needs_scopes = pytest.mark.skipif(landlock_abi() < 6, reason="no Landlock ABI 6: nothing here can stand for Seatbelt")
-
-
-@functools.cache
-def confine() -> str:
-    target = Path(tempfile.mkdtemp(prefix="sandpool-confine-"), "confine")
-    compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run([*compiler.split(), *flags, "tests/mac/confine.c", "-o", os.fspath(target)], cwd=ROOT, check=True)
-    target.parent.chmod(0o755)
-    return os.fspath(target)
 
 
 def launcher_without(tmp_path: Path, left_out: str, config: SandboxConfig | None = None) -> AgentLauncher:

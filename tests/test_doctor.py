@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import resource
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import IsolationReport, SandboxCreateError, _doctor, _machine
+from pysandpool import IsolationReport, SandboxCreateError, _cli, _doctor, _hints, _machine, _open, _sandbox
+from pysandpool._doctor_macos import Seatbelt, surroundings
+from pysandpool._macos import open_agents
 
 FULL = IsolationReport(
     **dict.fromkeys(
@@ -98,6 +104,78 @@ def test_here() -> None:
     assert (done.returncode, found["works"]) == (0, True)
     assert found["isolation"]["namespaces"] == "full"
     assert set(found["sysctls"]) == set(_machine.SYSCTLS)
+
+
+# --- macOS: what can be told of it on any system -----------------------------------------------------------
+
+OF_MACOS = IsolationReport(mounts="partial", network="partial")
+
+
+@pytest.fixture
+def mac(machine: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    machine.setattr(_doctor, "_try", lambda degradation: OF_MACOS)
+    return machine
+
+
+def test_of_macos(mac: pytest.MonkeyPatch) -> None:
+    found = _doctor._diagnose(Seatbelt("15.1", "", False))
+    assert found.works
+    assert [one.what.partition(":")[0] for one in found.missing] == ["limits of memory and processes"]
+    text = "\n".join(found.lines())
+    assert all(word in text for word in ("15.1", "sandbox-exec      works", "in a sandbox      no", "works"))
+    assert "security modules" not in text
+    assert json.loads(json.dumps(dataclasses.asdict(found)))["seatbelt"] == {
+        "macos": "15.1",
+        "sandbox_exec": "",
+        "confined": False,
+    }
+
+
+def test_inside_of_a_sandbox_nothing_works(mac: pytest.MonkeyPatch) -> None:
+    def fail(degradation: object) -> IsolationReport:
+        raise SandboxCreateError("seatbelt", errno.EPERM, _hints.hint_for("seatbelt", errno.EPERM))
+
+    mac.setattr(_doctor, "_try", fail)
+    found = _doctor._diagnose(Seatbelt("15.1", "sandbox_apply: Operation not permitted", True))
+    assert (found.works, found.stage, found.errno) == (False, "seatbelt", errno.EPERM)
+    assert "cannot be nested" in found.hint
+    [missing] = found.missing
+    assert "outside of that sandbox" in missing.fix
+
+
+def test_the_seatbelt_of_this_machine_is_tried(tmp_path: Path) -> None:
+    program = tmp_path / "sandbox-exec"
+    assert surroundings(str(program)).sandbox_exec == "not there"
+    for body, why in [("exit 0", ""), ("echo no >&2; exit 71", "no"), ("exit 65", "exit code 65")]:
+        program.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        program.chmod(0o755)
+        assert surroundings(str(program)).sandbox_exec == why
+    program.write_text("no program", encoding="utf-8")
+    assert "Exec format error" in surroundings(str(program)).sandbox_exec
+    [missing] = Seatbelt("", "not there", False).missing(None)
+    assert "part of macOS" in missing[1]
+
+
+@pytest.mark.parametrize("confines", [True, False])
+def test_the_whole_of_it_over_a_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], confines: bool
+) -> None:
+    """As on macOS, down to the agent's proofs; over one that confines nothing it says so, and exits with 1."""
+    if confines and landlock_abi() < 6:
+        pytest.skip("no Landlock ABI 6: nothing here can stand for Seatbelt")
+    exec_ = stand_in(tmp_path, f"exec {confine()} '' \"$@\"") if confines else STAND_IN
+    monkeypatch.setattr(_open, "open_agents", partial(open_agents, sandbox_exec=exec_, program=program()))
+    monkeypatch.setattr(_sandbox, "_zygotes", type(_sandbox._zygotes)())  # none of Linux
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(_doctor, "surroundings", lambda: Seatbelt("15.1", "", False))
+    assert _cli.main(["doctor", "--json"]) == (0 if confines else 1)
+    report = json.loads(capsys.readouterr().out)
+    assert report["works"] is confines
+    if confines:
+        assert (report["isolation"]["mounts"], report["isolation"]["namespaces"]) == ("partial", "none")
+    else:
+        assert (report["stage"], report["errno"], report["isolation"]) == ("seatbelt", errno.ENOTSUP, None)
+        assert "sandbox-exec" in report["hint"]
 
 
 def test_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
