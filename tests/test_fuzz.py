@@ -51,7 +51,7 @@ PLANTED = {
         "session", "host/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
     ),
     "a command that may have begun is tried again": Planted(
-        "job", "host/job.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
+        "job", "host/job_send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
     ),
     "output beyond its bound": Planted(
         "job", "host/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""

@@ -47,6 +47,7 @@ MAY_INCLUDE = {
     "host/settle*": POOL,
     "host/entries*": POOL,
     "host/janitor*": POOL,
+    "host/recycle*": POOL,
     "host/lease*": POOL,
     "host/ticket*": POOL,
     "host/job*": (*POOL, "host/capture.h"),

@@ -14,10 +14,10 @@
 
 #define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
 #define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
-/* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
 /* An entry that dies at that age died of what made it, perhaps; after the longer time without one, that is over. */
 #define YOUNG_NS INT64_C(1000000000)
 #define DEATHS_OVER_NS (10 * INT64_C(1000000000))
+/* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
 #define REFILL_LOOK_NS (250 * INT64_C(1000000))
 #define TEND_NS (20 * INT64_C(1000000))
 /* Watch keys of births; those of slots are smaller. */
@@ -48,40 +48,6 @@ struct janitor {
     uint64_t restarts;         /* of the launcher's process, those that were told */
 };
 
-/* ---- outcomes; under the lock ---- */
-
-/* The place of a released sandbox stays empty: evicted, and whoever had taken it over creates one. */
-static void recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
-    if (pool->surplus != 0) {
-        pool->surplus--; /* counted as evicted already */
-    } else {
-        sp_pool_evicted(pool, reason, NULL);
-        if (!sp_tickets_hand_failure(pool)) {
-            sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
-        }
-    }
-    sp_pool_free_slot(pool, slot);
-}
-
-static void recycled(sp_pool *pool, uint32_t slot, struct sp_session *session) {
-    if (pool->surplus != 0 && pool->takeovers.head == NULL) {
-        pool->surplus--;
-        sp_pool_bury(pool, session);
-        sp_pool_free_slot(pool, slot);
-        return;
-    }
-    pool->recycled++;
-    sp_pool_took(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
-    if (pool->takeovers.head != NULL) {
-        pool->slots[slot].session = session;
-        (void)sp_watch_add(&pool->watch, session->pidfd, slot);
-        (void)sp_tickets_hand_over(pool, slot);
-    } else {
-        sp_pool_ready(pool, slot, session);
-        sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
-    }
-}
-
 /* What becomes of a birth: `session` is NULL when it failed. */
 static void conclude(struct janitor *j, struct tended *t, struct sp_session *session) {
     sp_pool *pool = j->pool;
@@ -90,11 +56,10 @@ static void conclude(struct janitor *j, struct tended *t, struct sp_session *ses
         sp_pool_took(pool, SP_LATENCY_CREATE, t->birth.took);
     }
     if (t->recycles) {
-        pool->replacing--;
         if (session != NULL) {
-            recycled(pool, t->slot, session);
+            sp_recycle_done(pool, t->slot, session);
         } else {
-            recycle_failed(pool, t->slot, t->phase == CHECKED ? SP_EVICT_HEALTH_CHECK : SP_EVICT_FAILED_RECYCLE);
+            sp_recycle_failed(pool, t->slot, t->phase == CHECKED ? SP_EVICT_HEALTH_CHECK : SP_EVICT_FAILED_RECYCLE);
         }
     } else {
         pool->starting--;
@@ -210,11 +175,9 @@ static bool next_task(struct janitor *j, struct tended *t) {
         j->back_off.delay = 0;
         j->refill_after = 0;
     }
-    if (pool->recycle_head != SP_NO_SLOT) {
+    t->slot = sp_recycle_next(pool);
+    if (t->slot != SP_NO_SLOT) {
         t->recycles = true;
-        t->slot = pool->recycle_head;
-        pool->recycle_head = pool->slots[t->slot].next;
-        pool->recycle_tail = pool->recycle_head == SP_NO_SLOT ? SP_NO_SLOT : pool->recycle_tail;
         uint32_t interval = pool->options.health_check_interval;
         t->check = interval != 0 && ++pool->recycle_attempts % interval == 0;
     } else if (sp_pool_wants_refill(pool) && sp_now() >= j->refill_after) {

@@ -19,8 +19,6 @@
 #define SLICE_NS (50 * INT64_C(1000000))
 /* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
 #define KILL_GRACE_NS (2 * INT64_C(1000000000))
-/* How many dead sandboxes in a row an unused lease passes over silently. */
-#define MAX_ATTEMPTS 3
 
 /* ---- the slot ---- */
 
@@ -104,68 +102,6 @@ void sp_job_orphan(struct sp_job *job, int code) {
 
 /* ---- start ---- */
 
-/*
- * The sandbox died before init had the whole request: nothing of it can have started, so a fresh one takes its place.
- * created and evicted both rise: one entry went, one came.
- */
-static int replace_sandbox(struct sp_job *job, sp_error *error) {
-    sp_pool *pool = job->pool;
-    struct sp_birth birth;
-    int rc = sp_birth_begin(pool->launcher, &birth, error);
-    while (rc == 0 && (rc = sp_birth_wait(&birth, sp_now() + SLICE_NS, error)) == SP_AGAIN) {
-        job->timed_out = sp_now() >= job->deadline;
-        if (atomic_load(&job->orphan) != 0 || job->timed_out) {
-            sp_birth_abandon(&birth);
-            return SP_E_LOST; /* the orphan's code wins in the end */
-        }
-        rc = 0;
-    }
-    if (rc != 0) {
-        pthread_mutex_lock(&pool->lock);
-        sp_pool_create_failed(pool, error);
-        pthread_mutex_unlock(&pool->lock);
-        return rc;
-    }
-    struct sp_session *dead = birth.session;
-    pthread_mutex_lock(&pool->lock);
-    if (atomic_load(&job->orphan) == 0) {
-        dead = job->session;
-        job->session = birth.session;
-        pool->slots[job->slot].session = birth.session;
-        atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
-        (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
-        pool->created++;
-        sp_pool_took(pool, SP_LATENCY_CREATE, birth.took);
-        sp_pool_evicted(pool, SP_EVICT_REPLACED, dead);
-    }
-    pthread_mutex_unlock(&pool->lock);
-    sp_session_end(dead);
-    return 0;
-}
-
-static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
-
-/* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
-static int send_until_taken(struct sp_job *job, sp_error *error) {
-    for (;;) {
-        int rc = sp_job_open_streams(job);
-        if (rc == 0) {
-            return 0;
-        }
-        if (!died(rc)) {
-            return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
-        }
-        job->timed_out = rc == -ETIMEDOUT && sp_now() >= job->deadline;
-        if (!job->first_use || ++job->replaced == MAX_ATTEMPTS || job->timed_out) {
-            return SP_E_LOST;
-        }
-        rc = replace_sandbox(job, error);
-        if (rc != 0 || atomic_load(&job->orphan) != 0) {
-            return rc != 0 ? rc : SP_E_LOST; /* an orphan's code wins in the end */
-        }
-    }
-}
-
 static void end_job(struct sp_job *job, int code) {
     job->over = true;
     job->code = code;
@@ -197,7 +133,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
                         ? SP_NEVER
                         : job->started + request->timeout_ns;
     job->watch_at = job->started + SP_WATCH_AFTER_NS;
-    rc = send_until_taken(job, error);
+    rc = sp_job_send(job, error);
     if (rc == SP_E_LOST && job->timed_out) {
         /* Nobody took the request in time. The sandbox is lost by it. */
         end_job(job, SP_E_LOST);
@@ -269,23 +205,6 @@ static void look_at_clock(struct sp_job *job) {
     }
 }
 
-/* The sandbox is lost. 0 when another one has the request; else what to report: nothing has run if that is no loss. */
-static int restart(struct sp_job *job) {
-    if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
-        return SP_E_LOST;
-    }
-    if (++job->replaced >= MAX_ATTEMPTS) {
-        return SP_E_LOST;
-    }
-    sp_job_close_streams(job);
-    job->over = false;
-    int rc = replace_sandbox(job, &job->why);
-    if (rc == 0 && atomic_load(&job->orphan) != 0) {
-        return SP_E_LOST; /* an orphan's code wins in the end */
-    }
-    return rc != 0 ? rc : send_until_taken(job, &job->why);
-}
-
 int sp_job_poll(sp_job *job) {
     if (!sp_pool_is_mine(job->pool)) {
         return SP_E_FORKED;
@@ -304,7 +223,7 @@ int sp_job_poll(sp_job *job) {
             look_at_clock(job);
         }
         if (job->over && job->code == SP_E_LOST) {
-            int rc = restart(job);
+            int rc = sp_job_send_again(job);
             if (rc != 0) {
                 end_job(job, rc);
             }

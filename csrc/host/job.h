@@ -1,4 +1,5 @@
-/* One running command, from its pipes to its result. job.c (start, poll, finish) and job_io.c (the streams) share it.
+/* One running command, from its pipes to its result. job.c (start, poll, finish), job_send.c (the request and who takes
+ * it) and job_io.c (the streams) share it.
  */
 #ifndef SANDPOOL_HOST_JOB_H
 #define SANDPOOL_HOST_JOB_H
@@ -33,6 +34,13 @@ struct sp_job {
     uint64_t *tally;       /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
 };
 
+/* ---- job_send.c ---- */
+/* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
+int sp_job_send(struct sp_job *job, sp_error *error);
+/* The sandbox is lost. 0 when another one has the request; else what to report: nothing has run if that is no loss. */
+int sp_job_send_again(struct sp_job *job);
+
+/* ---- job_io.c ---- */
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
 int sp_job_open_streams(struct sp_job *job);
 void sp_job_close_streams(struct sp_job *job);

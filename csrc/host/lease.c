@@ -128,15 +128,7 @@ static void retire(sp_pool *pool, uint32_t index) {
             return;
         }
     }
-    slot->next = SP_NO_SLOT;
-    slot->released_at = sp_now();
-    pool->replacing++;
-    if (pool->recycle_tail != SP_NO_SLOT) {
-        pool->slots[pool->recycle_tail].next = index;
-    } else {
-        pool->recycle_head = index;
-    }
-    pool->recycle_tail = index;
+    sp_recycle_put(pool, index);
 }
 
 static int release_used(sp_pool *pool, int64_t handle) {

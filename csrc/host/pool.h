@@ -1,7 +1,7 @@
 /*
  * The pool's state, shared by pool.c (open, close, warm), entries.c (slots, permits, eviction), lease.c (acquire and
- * release), ticket.c (acquires that wait), job.c (execute), janitor.c (the thread) and stats.c (what it tells). Nobody
- * else includes it.
+ * release), ticket.c (acquires that wait), job*.c (execute), recycle.c (what becomes of a used one's place), janitor.c
+ * (the thread) and stats.c (what it tells). Nobody else includes it.
  *
  * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
  * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
@@ -125,6 +125,16 @@ int64_t sp_lease_begin(sp_pool *pool, uint32_t index);
 int64_t sp_lease_newest(sp_pool *pool);
 /* Remembers, for sp_last_acquired(), what is about to be returned to the caller; returns it. */
 int64_t sp_lease_told(const sp_pool *pool, int64_t handle);
+
+/* ---- recycle.c ---- */
+/* The place of a released sandbox waits for a fresh one. Under the lock, as all of these. */
+void sp_recycle_put(sp_pool *pool, uint32_t index);
+/* The one that waits longest, for the janitor to see to; SP_NO_SLOT when none does. */
+uint32_t sp_recycle_next(sp_pool *pool);
+/* It stays empty: evicted, and whoever had taken it over creates one. */
+void sp_recycle_failed(sp_pool *pool, uint32_t index, unsigned reason);
+/* It has a fresh sandbox: whoever had taken it over gets that, or it is idle. */
+void sp_recycle_done(sp_pool *pool, uint32_t index, struct sp_session *session);
 
 /* ---- ticket.c ---- */
 /* Serves waiters while max_in_use allows. Under the lock. */

@@ -14,7 +14,7 @@
  *   release, give_back   sp_release(), give_back(), give_back_full()                    host/lease.c
  *   release_used         release_used(), retire()                                       host/lease.c
  *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/entries.c
- *   recycle              recycled() with sp_pool_ready()                                host/janitor.c, host/entries.c
+ *   recycle              sp_recycle_done() with sp_pool_ready()                         host/recycle.c, host/entries.c
  *
  * The runner defines one of the mutants below; each has to fail.
  */

@@ -1,0 +1,62 @@
+/*
+ * The places of released sandboxes, from the release to the fresh sandbox in each: a queue, first in, first out, whose
+ * births are the janitor's. All under the lock. `replacing` counts those between the two, `surplus` those of them whose
+ * place was filled meanwhile: what comes for them is dropped.
+ */
+#include "common/packet.h"
+#include "host/pool.h"
+
+void sp_recycle_put(sp_pool *pool, uint32_t index) {
+    struct sp_slot *slot = &pool->slots[index];
+    slot->next = SP_NO_SLOT;
+    slot->released_at = sp_now();
+    pool->replacing++;
+    if (pool->recycle_tail != SP_NO_SLOT) {
+        pool->slots[pool->recycle_tail].next = index;
+    } else {
+        pool->recycle_head = index;
+    }
+    pool->recycle_tail = index;
+}
+
+uint32_t sp_recycle_next(sp_pool *pool) {
+    uint32_t index = pool->recycle_head;
+    if (index != SP_NO_SLOT) {
+        pool->recycle_head = pool->slots[index].next;
+        pool->recycle_tail = pool->recycle_head == SP_NO_SLOT ? SP_NO_SLOT : pool->recycle_tail;
+    }
+    return index;
+}
+
+void sp_recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
+    pool->replacing--;
+    if (pool->surplus != 0) {
+        pool->surplus--; /* counted as evicted already */
+    } else {
+        sp_pool_evicted(pool, reason, NULL);
+        if (!sp_tickets_hand_failure(pool)) {
+            sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
+        }
+    }
+    sp_pool_free_slot(pool, slot);
+}
+
+void sp_recycle_done(sp_pool *pool, uint32_t slot, struct sp_session *session) {
+    pool->replacing--;
+    if (pool->surplus != 0 && pool->takeovers.head == NULL) {
+        pool->surplus--;
+        sp_pool_bury(pool, session);
+        sp_pool_free_slot(pool, slot);
+        return;
+    }
+    pool->recycled++;
+    sp_pool_took(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
+    if (pool->takeovers.head != NULL) {
+        pool->slots[slot].session = session;
+        (void)sp_watch_add(&pool->watch, session->pidfd, slot);
+        (void)sp_tickets_hand_over(pool, slot);
+    } else {
+        sp_pool_ready(pool, slot, session);
+        sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
+    }
+}
