@@ -73,15 +73,15 @@ import os, resource, signal, time
 from conftest import Call, is_standby, stat_fields, wait_until
 from pysandpool import PoolConfig, SandboxCreateError, SandboxPool
 
-def standby_of(init):
-    [pid] = [int(name) for name in os.listdir("/proc") if name.isdigit() and is_standby(int(name))
-             and (stat_fields(int(name)) or [0, 0])[1] == str(init)]
-    return pid
+def standbys(init):
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_standby(int(name))
+            and (stat_fields(int(name)) or [0, 0])[1] == str(init)]
 
 with SandboxPool(None, PoolConfig(min_size=0, max_size=1)) as pool:
     lease = pool.acquire()
     init = lease.pid
-    os.kill(standby_of(init), signal.SIGSTOP)  # it reads no request: none can have started
+    wait_until(lambda: standbys(init), "a child waits for the request")
+    os.kill(standbys(init)[0], signal.SIGSTOP)  # it reads no request: none can have started
     running = Call(lease.execute, ["/bin/true"])
     time.sleep(0.3)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
