@@ -59,10 +59,10 @@ class Tracer:
         self.program = folder / "zygote"
         self.log = folder / "log"
 
-    def refuse(self, call: str, number: int) -> None:
+    def refuse(self, call: str, numbers: int | str, error: str = "ENOMEM") -> None:
         self.program.unlink(missing_ok=True)
         self.log.write_bytes(b"")
-        options = f"-D -f -qq -o {self.log} -e trace={call} -e inject={call}:error=ENOMEM:when={number}"
+        options = f"-D -f -qq -o {self.log} -e trace={call} -e inject={call}:error={error}:when={numbers}"
         self.program.write_text(f"#!/bin/sh\nexec strace {options} {zygote_path()}\n", encoding="utf-8")
         self.program.chmod(0o755)
 
@@ -122,6 +122,18 @@ def test_a_refused_call_is_told_or_harms_nothing(
         assert LAST == 3, "there is no end of such calls"
     if call in FATAL:
         assert failures
+
+
+@needs_strace
+def test_a_message_that_finds_no_memory_is_sent_again(
+    tracer: Tracer, config: SandboxConfig, whole: IsolationReport
+) -> None:
+    """Five in a row, in the zygote's first process, in the zygote, and in init."""
+    before, fds = children(), open_fds()
+    tracer.refuse("sendmsg", "1..5", "ENOBUFS")
+    assert attempt(config, whole) is None
+    assert tracer.refused()
+    nothing_is_left(before, fds)
 
 
 def create_while_refused(config: SandboxConfig, call: str, number: int, log: Path) -> SandboxCreateError | None:

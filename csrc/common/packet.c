@@ -9,6 +9,8 @@
 
 #include "common/fd.h"
 
+#define MEMORY_RETRY_NS INT64_C(1000000)
+
 int64_t sp_now(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -59,6 +61,20 @@ static void advance(struct msghdr *msg, size_t sent) {
     }
 }
 
+/*
+ * The kernel had no memory for it. The socket itself may well be writable, so that a wait for that would be a spin: a
+ * short sleep then, which only the peer's end cuts short.
+ */
+static int wait_for_memory(int sock, int64_t deadline) {
+    struct pollfd end = {.fd = sock};
+    int64_t now = sp_now();
+    if (now >= deadline) { /* never, when that is SP_NEVER */
+        return -ETIMEDOUT;
+    }
+    int n = sp_poll_until(&end, 1, deadline - now > MEMORY_RETRY_NS ? now + MEMORY_RETRY_NS : deadline);
+    return n < 0 ? n : 0;
+}
+
 /* A packet is taken whole; a stream may take a part at a time. */
 static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline) {
     for (;;) {
@@ -74,7 +90,7 @@ static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) {
             return errno == ECONNRESET ? -EPIPE : -errno;
         }
-        int rc = sp_wait_fd(sock, POLLOUT, deadline);
+        int rc = errno == ENOBUFS ? wait_for_memory(sock, deadline) : sp_wait_fd(sock, POLLOUT, deadline);
         /* A packet sequence cannot be resumed by a caller: a signal does not interrupt it. */
         if (rc != 0 && rc != -EINTR) {
             return rc;

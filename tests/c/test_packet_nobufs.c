@@ -1,0 +1,76 @@
+/* sources: csrc/common/wire.c csrc/common/fd.c csrc/common/fd_linux.c */
+/* A kernel that has no memory for a packet says ENOBUFS, while the socket can be written: the send waits, and is no
+ * spin. */
+#include <errno.h>
+#include <limits.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "machine.h"
+
+static unsigned refusals; /* still to come */
+static unsigned tries;
+
+static ssize_t refuse_send(int sock, const struct msghdr *msg) {
+    tries++;
+    if (refusals != 0) {
+        refusals--;
+        errno = ENOBUFS;
+        return -1;
+    }
+    return sp_send_now(sock, msg);
+}
+
+/* NOLINTBEGIN(bugprone-suspicious-include): with one call renamed */
+#define sp_send_now refuse_send
+#include "common/packet.c"
+#undef sp_send_now
+/* NOLINTEND(bugprone-suspicious-include) */
+
+static const struct sp_record ack = {.type = SP_REC_ACK, .u.id.id = 7};
+
+static int send_ack(int sock, unsigned refused, int64_t deadline) {
+    tries = 0;
+    refusals = refused;
+    return sp_packet_send(sock, &(struct sp_outgoing){.record = &ack}, deadline);
+}
+
+static void is_sent_when_there_is_memory_again(void) {
+    int pair[2];
+    struct sp_packet packet;
+    CHECK(sp_stream_pair(pair) == 0);
+    CHECK(send_ack(pair[0], 3, SP_NEVER) == 0 && tries == 4);
+    CHECK(sp_packet_recv(pair[1], &packet, NULL, 0) == 0 && packet.record.u.id.id == 7);
+    sp_packet_close(&packet);
+    sp_fd_close(&pair[0]);
+    sp_fd_close(&pair[1]);
+}
+
+static void is_no_spin_until_the_deadline(void) {
+    int pair[2];
+    CHECK(sp_stream_pair(pair) == 0);
+    int64_t begun = sp_now();
+    CHECK(send_ack(pair[0], UINT_MAX, begun + 30 * MS) == -ETIMEDOUT);
+    CHECK(sp_now() - begun >= 30 * MS);
+    CHECK(tries <= 31 + 1);
+    CHECK(send_ack(pair[0], UINT_MAX, begun) == -ETIMEDOUT && tries == 1);
+    sp_fd_close(&pair[0]);
+    sp_fd_close(&pair[1]);
+}
+
+static void ends_with_the_peer(void) {
+    int pair[2];
+    CHECK(sp_stream_pair(pair) == 0);
+    sp_fd_close(&pair[1]);
+    CHECK(send_ack(pair[0], 1, SP_NEVER) == -EPIPE && tries == 2);
+    sp_fd_close(&pair[0]);
+}
+
+int main(void) {
+    unsigned fds = count_fds();
+    is_sent_when_there_is_memory_again();
+    is_no_spin_until_the_deadline();
+    ends_with_the_peer();
+    CHECK(count_fds() == fds);
+    return 0;
+}
