@@ -5,6 +5,7 @@
 
 Every second the work pauses, and fds, threads, processes, zombies, mounts, namespaces, slots and counters must be where
 they belong; memory must not grow. Prints progress; on a breach the seed and the last events, and the exit status is 1.
+When nothing has ended for a minute it prints where all threads wait, in Python and in the kernel, and exits with 3.
 With --cycles it is so many executes and ten times as many acquire/release, one fault in a hundred, checked alike.
 """
 
@@ -18,27 +19,25 @@ import time
 from soak_check import MIB, BreachError
 from soak_deeds import Cycles, Mix
 from soak_run import Soak
+from soak_watch import Beats, watched
 
 from pysandpool import PoolConfig, PoolStats, SandboxPool
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def soak(seconds: float, seed: int) -> int:
-    run = Soak(seed, 3)
+def soak(seconds: float, seed: int, beats: Beats) -> int:
+    run = Soak(seed, 3, beats)
     begun = time.monotonic()
     run.start(Mix(run))
     try:
         while not run.over.is_set() and time.monotonic() - begun < seconds:
             run.over.wait(1)
-            run.check()
             passed = time.monotonic() - begun
-            if passed > min(60, seconds / 3):
-                run.checker.memory(24 * MIB)
+            run.check(24 * MIB if passed > min(60, seconds / 3) else None)
             if int(passed) % 10 == 0:
-                print(
-                    f"{passed:.0f} s, {sum(run.counts.values())} events, {dict(run.counts.most_common(4))}", flush=True
-                )
+                said = f"{sum(run.counts.values())} events, {dict(run.counts.most_common(4))}"
+                print(f"{passed:.0f} s, {run.checker.rss / MIB:.1f} MiB, {said}", flush=True)
     except BaseException as error:  # noqa: BLE001
         run.breach(error)
         return 1
@@ -51,18 +50,16 @@ def add_up(stats: PoolStats, acquires: int) -> None:
         raise BreachError(f"{acquires} acquires, but {stats}")
 
 
-def cycles(executes: int, seed: int) -> int:
-    run = Soak(seed, 0)
+def cycles(executes: int, seed: int, beats: Beats) -> int:
+    run = Soak(seed, 0, beats)
     run.pools.append(SandboxPool(None, PoolConfig(min_size=2, max_size=8, max_idle_duration=None)))
     work, begun, woken = Cycles(run, executes), time.monotonic(), 0
     try:
         threads = run.start(work)
         while any(thread.is_alive() for thread in threads):
             threads[0].join(1)
-            run.check()
+            run.check(8 * MIB if work.left < executes * 0.9 else None)
             woken += 1
-            if work.left < executes * 0.9:
-                run.checker.memory(8 * MIB)
             if woken % 10 == 0:
                 print(
                     f"{time.monotonic() - begun:.0f} s, {max(work.left, 0)} executes left, {dict(run.counts)}",
@@ -86,8 +83,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cycles", type=int, default=0, metavar="EXECUTES")
     args = parser.parse_args()
-    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    return cycles(args.cycles, args.seed) if args.cycles else soak(args.seconds, args.seed)
+
+    def run(beats: Beats) -> int:
+        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return cycles(args.cycles, args.seed, beats) if args.cycles else soak(args.seconds, args.seed, beats)
+
+    return watched(run)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill import children_of
+from kill import cgroups, children_of
 
 from pysandpool import SandboxPool, _ffi
 
 STATES = ("empty", "starting", "idle", "leased", "recycling")
 FDS_OF_A_POOL = 4  # the zygote's socket and pidfd, the janitor's epoll and eventfd
+THREADS_OF_A_POOL = 1
+FDS_OF_A_ZYGOTE = 6 + 8  # 0-2, socket, /proc, itself; the stash of network namespaces at most
+FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
 FDS_OF_A_SANDBOX = 2
 MIB = 1 << 20
+ALLOCATED_MORE = 4 * MIB  # the records of other sandboxes and pools than at first
 
 
 def census(pool: SandboxPool) -> dict[str, int]:
@@ -43,6 +47,22 @@ def resident() -> int:
     return 0
 
 
+class MallInfo(ctypes.Structure):
+    """struct mallinfo2 of glibc: its eighth and fifth are the bytes given out, of the arenas and mapped."""
+
+    _fields_ = tuple((f"field_{number}", ctypes.c_size_t) for number in range(10))
+
+
+def allocated() -> int:
+    """What malloc has given out: no fragments, no caches; 0 where the C library does not tell."""
+    with suppress(AttributeError):  # glibc 2.33
+        mallinfo2 = ctypes.CDLL(None).mallinfo2
+        mallinfo2.restype = MallInfo
+        found = mallinfo2()
+        return int(found.field_7 + found.field_4)
+    return 0
+
+
 def namespaces(pids: list[int]) -> int:
     """How many network namespaces they are in; 0 where this user may not look."""
     found = set()
@@ -50,6 +70,13 @@ def namespaces(pids: list[int]) -> int:
         with suppress(OSError):
             found.add(os.readlink(f"/proc/{pid}/ns/net"))
     return len(found)
+
+
+def inside(zygote: int) -> tuple[int, int]:
+    """How many descriptors and mounts a zygote has; (0, 0) where this user may not look."""
+    with suppress(OSError):
+        return len(os.listdir(f"/proc/{zygote}/fd")), len(Path(f"/proc/{zygote}/mountinfo").read_text().splitlines())
+    return 0, 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +90,7 @@ class Footprint:
     zombies: int
     mounts: int
     namespaces: int
+    cgroups: int
 
     @classmethod
     def now(cls) -> Footprint:
@@ -76,6 +104,7 @@ class Footprint:
             zombies=sum(state_of(pid) == "Z" for pid in zygotes + inits),
             mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
             namespaces=namespaces(inits),
+            cgroups=len(cgroups(os.getpid())),
         )
 
 
@@ -88,7 +117,8 @@ class Checker:
 
     def __init__(self) -> None:
         self.before = Footprint.now()
-        self.rss = 0
+        self.rss = self.mark = self.given = 0
+        self.mounts: dict[int, int] = {}
 
     def flows(self, pool: SandboxPool) -> None:
         """True in every moment, whatever runs."""
@@ -100,40 +130,58 @@ class Checker:
         if c["free"] != c["empty"]:
             raise BreachError(f"slots are neither free nor in use: {c}")
 
-    def rest(self, pools: list[SandboxPool], leases: list[int]) -> list[str]:
-        """What is not (yet) as it must be when nobody works: `leases` are out of each pool."""
+    def rest(self, pools: list[SandboxPool], workers: int) -> list[str]:
+        """What is not (yet) as it must be when nobody works, no lease is out, and `workers` threads wait."""
         wrong = []
         live = 0
-        for pool, out in zip(pools, leases):
+        for pool in pools:
             s, c = pool.stats(), census(pool)
-            live += s.idle_count + s.in_use_count
+            live += s.idle_count
             seen = {"in_use": s.in_use_count, "recycling": s.recycling_count, "starting": s.starting_count}
-            if seen != {"in_use": out, "recycling": 0, "starting": 0}:
-                wrong.append(f"counts {seen}, {out} out")
-            if (c["leased"], c["idle"], c["recycling"], c["starting"]) != (out, s.idle_count, 0, 0):
-                wrong.append(f"slots {c}, idle {s.idle_count}, {out} out")
+            if any(seen.values()):
+                wrong.append(f"counts {seen}")
+            if (c["leased"], c["idle"], c["recycling"], c["starting"]) != (0, s.idle_count, 0, 0):
+                wrong.append(f"slots {c}, idle {s.idle_count}")
+            if sum(c[state] for state in STATES) != s.idle_count + c["free"]:
+                wrong.append(f"slots {c} are not idle + free, idle {s.idle_count}")
             if s.idle_count > pool.pool_config.max_size or s.waiting_count:
                 wrong.append(f"idle {s.idle_count}, waiting {s.waiting_count}")
         now, was = Footprint.now(), self.before
         expected = Footprint(
             fds=was.fds + FDS_OF_A_POOL * len(pools) + FDS_OF_A_SANDBOX * live,
-            threads=now.threads,
+            threads=was.threads + THREADS_OF_A_POOL * len(pools) + workers,
             zygotes=was.zygotes + len(pools),
             sandboxes=was.sandboxes + live,
             zombies=was.zombies,
             mounts=was.mounts,
             namespaces=now.namespaces,
+            cgroups=was.cgroups + (len(pools) if was.cgroups else 0),
         )
         if now != expected:
             wrong.append(f"{now}, expected {expected}")
         if now.namespaces > live + len(pools):
             wrong.append(f"{now.namespaces} network namespaces for {live} sandboxes")
+        return wrong + self.zygotes(live)
+
+    def zygotes(self, live: int) -> list[str]:
+        """What they keep beyond their sandboxes' lives: nothing."""
+        wrong = []
+        mounts = {}
+        for zygote in children_of(os.getpid()):
+            fds, mounts[zygote] = inside(zygote)
+            if fds > FDS_OF_A_ZYGOTE + FDS_OF_A_ZYGOTES_SANDBOX * live:
+                wrong.append(f"zygote {zygote} has {fds} descriptors, {live} sandboxes live")
+            if mounts[zygote] > self.mounts.get(zygote, mounts[zygote]):
+                wrong.append(f"zygote {zygote} has {mounts[zygote]} mounts, {self.mounts[zygote]} before")
+        self.mounts = mounts
         return wrong
 
-    def memory(self, allowed: int) -> None:
-        """The first call sets the mark."""
-        now = resident()
-        if self.rss == 0:
-            self.rss = now
-        if now - self.rss > allowed:
-            raise BreachError(f"{(now - self.rss) / MIB:.1f} MiB more than at first")
+    def memory(self, allowed: int | None) -> None:
+        """While nobody works: captured output is much. The first call with a bound sets the mark."""
+        self.rss, given = resident(), allocated()
+        if allowed is None:
+            return
+        self.mark, self.given = self.mark or self.rss, self.given or given
+        if self.rss - self.mark > allowed or given - self.given > ALLOCATED_MORE:
+            more = f"{(self.rss - self.mark) / MIB:.1f} MiB resident, {(given - self.given) / MIB:.1f} MiB allocated"
+            raise BreachError(f"{more} more than at first")

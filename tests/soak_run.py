@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
+import os
 import random
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
-from soak_check import BreachError, Checker, Footprint
+from soak_check import BreachError, Checker, Footprint, census
+from soak_watch import Beats, tell_processes
 
 from pysandpool import (
     AcquireTimeoutError,
@@ -82,8 +86,9 @@ class Pause:
 class Soak:
     """The pools that are open, and what was done to them."""
 
-    def __init__(self, seed: int, n_pools: int) -> None:
+    def __init__(self, seed: int, n_pools: int, beats: Beats | None = None) -> None:
         self.seed = seed
+        self.beats = beats or Beats()
         self.events: deque[str] = deque(maxlen=60)
         self.counts: Counter[str] = Counter()
         self.pause = Pause()
@@ -91,6 +96,7 @@ class Soak:
         self.failed: BaseException | None = None
         self.pools: list[SandboxPool] = []
         self.swap = threading.Lock()
+        self.threads: list[threading.Thread] = []
         self.wake()  # the zygote of single sandboxes stays
         while Footprint.now().sandboxes:  # the last one is still dying
             time.sleep(0.001)
@@ -100,7 +106,8 @@ class Soak:
 
     def wake(self) -> None:
         """A zygote that was killed comes back when it is needed; for the count of them it is needed now."""
-        for make in (lambda: Sandbox(CONFIGS[0]).destroy(), *(pool.acquire for pool in self.pools)):
+        wakes = [partial(pool.acquire, STUCK_SECONDS) for pool in self.pools]
+        for make in (lambda: Sandbox(CONFIGS[0]).destroy(), *wakes):
             for _ in range(100):
                 with suppress(SandboxCreateError):
                     make()
@@ -118,6 +125,7 @@ class Soak:
     def note(self, what: str) -> None:
         self.counts[what] += 1
         self.events.append(f"{time.monotonic():.3f} {threading.current_thread().name} {what}")
+        self.beats.begun(self.events[-1])
 
     def start(self, work: Callable[[random.Random], bool]) -> list[threading.Thread]:
         """`work` is called again and again in each thread, until it returns False or the soak is over."""
@@ -129,30 +137,47 @@ class Soak:
                 while more and not self.over.is_set():
                     with self.pause.work():
                         more = work(noise)
+                    self.beats.ended()
             except BaseException as error:  # noqa: BLE001  # told by check()
                 self.failed = error
                 self.over.set()
 
-        threads = [threading.Thread(target=run, args=(i,), name=f"worker-{i}", daemon=True) for i in range(THREADS)]
-        for thread in threads:
+        self.threads = [
+            threading.Thread(target=run, args=(i,), name=f"worker-{i}", daemon=True) for i in range(THREADS)
+        ]
+        for thread in self.threads:
             thread.start()
-        return threads
+        return self.threads
 
-    def check(self) -> None:
+    def flows(self) -> None:
+        """Of its own: a variable of check() would keep the last pool, which may be replaced by then."""
         for pool in self.pools:
             with suppress(PoolStateError):  # being replaced
                 self.checker.flows(pool)
+
+    def check(self, memory: int | None = None) -> None:
+        """`memory`: how many bytes more than at the first such call there may be."""
+        self.flows()
         with self.pause.quiet():
             if self.failed is not None:
                 raise self.failed
             deadline = time.monotonic() + STUCK_SECONDS
+            gc.collect()  # what drop() has left: with max_in_use of them out, wake() would wait for ever
             self.wake()
-            while wrong := self.checker.rest(self.pools, [0] * len(self.pools)):
+            while wrong := self.checker.rest(self.pools, sum(thread.is_alive() for thread in self.threads)):
                 if time.monotonic() > deadline:
                     raise BreachError("; ".join(wrong))
                 time.sleep(0.005)
+            self.checker.memory(memory)
+        self.beats.ended()
 
     def breach(self, error: BaseException) -> None:
         faulthandler.dump_traceback()
+        for pool in self.pools:
+            print(f"{pool!r}: {census(pool)}, {pool.stats() if not pool.closed else 'closed'}")
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(OSError):
+                print(f"  descriptor {fd}: {os.readlink(f'/proc/self/fd/{fd}')}")
+        tell_processes(os.getpid())
         print(f"BREACH with seed {self.seed}: {type(error).__name__}: {error}\nthe last events:")
         print("\n".join(self.events), flush=True)

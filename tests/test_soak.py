@@ -56,3 +56,31 @@ except BreachError:
 """
     )
     assert (done.stdout, done.stderr) == ("seen\n", "")
+
+
+HUNG = """
+import ctypes
+import soak_watch
+soak_watch.HANG_SECONDS = 1.0
+
+def soak(beats):
+    beats.begun("the last deed")
+    beats.ended()
+    ctypes.PyDLL(None).sleep(60)  # it keeps the GIL
+
+print(soak_watch.watched(soak))
+"""
+
+
+def test_a_hang_is_told_and_ended() -> None:
+    """Where each thread waits in the kernel and in Python, though no Python code can run in the soak's process."""
+    done = run_script(HUNG)
+    assert "HANG: nothing has ended for 1 s" in done.stdout
+    assert "nanosleep" in done.stdout
+    assert "the last events:\nthe last deed\n3\n" in done.stdout
+    assert "in soak" in done.stderr
+
+
+def test_a_soak_that_ends_is_not_hung() -> None:
+    done = run_script("import soak_watch\nprint(soak_watch.watched(lambda beats: 7))")
+    assert (done.stdout, done.stderr) == ("7\n", "")
