@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import resource
 import shutil
 import subprocess
@@ -13,9 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from agent import AgentLauncher
@@ -23,14 +20,62 @@ from fake import FakeLauncher, warmed
 
 from pysandpool import PoolConfig, PooledSandbox, PoolStats, SandboxConfig, SandboxPool
 
+LINUX = sys.platform != "darwin"
+if LINUX:
+    from eyes_linux import (
+        alive,
+        children,
+        identity,
+        is_standby,
+        open_fds,
+        reap_orphans,
+        see_orphans,
+        stat_fields,
+        status_field,
+        thread_count,
+        zygote_of,
+    )
+else:
+    from eyes_darwin import (  # noqa: F401
+        alive,
+        children,
+        identity,
+        is_standby,
+        open_fds,
+        reap_orphans,
+        see_orphans,
+        stat_fields,
+        status_field,
+        thread_count,
+        zygote_of,
+    )
+
 OpenPool = Callable[..., SandboxPool]
-PR_SET_CHILD_SUBREAPER = 36
+
+# What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
+# one does, and "real" in the contract means a pool over it.
+ON_MACOS = {
+    *("config", "errors", "stats", "seatbelt"),
+    *("contract_acquire", "contract_construction", "contract_death", "contract_health", "contract_max_in_use"),
+    *("contract_refill", "contract_release", "contract_seeing", "contract_settle", "contract_stats", "contract_warm"),
+}
+
+
+class OfLinux(pytest.Module):
+    """A module that is not even imported here."""
+
+    def collect(self) -> NoReturn:
+        pytest.skip("of Linux: namespaces, a zygote, /proc, or a stand-in", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    of_macos = module_path.stem.removeprefix("test_") in ON_MACOS
+    return None if LINUX or of_macos else OfLinux.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _orphans_are_seen() -> None:
-    """A zygote is nobody's child. Here orphans come to this process, so that one that is left behind is found."""
-    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    see_orphans()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,14 +126,6 @@ class Call:
 # --- the host's own state --------------------------------------------------------------------------------
 
 
-def open_fds() -> dict[int, str]:
-    fds = {}
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(FileNotFoundError):  # the listing's own
-            fds[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return fds
-
-
 def leave_free_fds(count: int) -> None:
     """Lowers the soft limit of this process, until so many more files can be opened."""
     used, limit, free = set(open_fds()), 0, 0
@@ -96,71 +133,6 @@ def leave_free_fds(count: int) -> None:
         free += limit not in used
         limit += 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-
-def thread_count() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
-def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/<pid>/stat from the state on; None when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text.rpartition(")")[2].split()
-
-
-def alive(pid: int) -> bool:
-    fields = stat_fields(pid)
-    return fields is not None and fields[0] not in "ZX"
-
-
-def identity(pid: int) -> tuple[int, int]:
-    """(pid, start time): a process's name that is not used again."""
-    fields = stat_fields(pid)
-    assert fields is not None, f"no process {pid}"
-    return pid, int(fields[19])
-
-
-def status_field(pid: int | str, name: str) -> str:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    raise AssertionError(f"no {name} in /proc/{pid}/status")
-
-
-def children(pid: int | None = None) -> set[int]:
-    """Direct children of a process, zombies too; below a sandbox's init, its commands without the standby."""
-    parent = os.getpid() if pid is None else pid
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            fields = stat_fields(int(name))
-            if fields is not None and int(fields[1]) == parent and (pid is None or not is_standby(int(name))):
-                found.add(int(name))
-    return found
-
-
-def is_standby(pid: int) -> bool:
-    """Whether this is still our program, waiting to become a sandbox's next command."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text() == "sandpool-zygote\n"
-    except OSError:
-        return False
-
-
-def zygote_of(lease: PooledSandbox) -> int:
-    return int(status_field(lease.pid, "PPid"))
-
-
-def reap_orphans() -> None:
-    """The zombies of hosts that were children of this process and are gone."""
-    for pid in children():
-        fields = stat_fields(pid)
-        if fields is not None and fields[0] == "Z" and "sandpool" in Path(f"/proc/{pid}/comm").read_text():
-            os.waitpid(pid, 0)
 
 
 class HostState:
@@ -217,6 +189,9 @@ def open_pool(request: pytest.FixtureRequest) -> Iterator[OpenPool]:
     """Opens pools over the backend of this run, see `warmed`; closes them at the end."""
     pools: list[SandboxPool] = []
     launchers: list[FakeLauncher | AgentLauncher] = []
+
+    if request.param == "agent" and not LINUX:
+        pytest.skip("of Linux: here the real one stands for it")
 
     def open_one(*, warm: int = 0, **fields: Any) -> SandboxPool:
         if request.param == "real":
