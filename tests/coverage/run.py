@@ -33,7 +33,15 @@ COPIED = (
 )
 MEASURED = ("common", "host", "zygote", "init")
 TESTS = (
-    *("test_agent", "test_cgroup", "test_contract_close", "test_contract_death", "test_contract_health"),
+    *(
+        "test_agent",
+        "test_agent_proof",
+        "test_agent_scratch",
+        "test_cgroup",
+        "test_contract_close",
+        "test_contract_death",
+        "test_contract_health",
+    ),
     *("test_contract_limits", "test_contract_seeing", "test_environments", "test_execute", "test_log"),
     *("test_files", "test_files_root", "test_hosts", "test_isolation", "test_memory", "test_network"),
     *("test_proof", "test_refused_calls", "test_rootfs", "test_sockets", "test_zygote_death"),

@@ -1,0 +1,359 @@
+/*
+ * What stops an agent from being born, and its launcher from being opened: each call refused, and what stands for
+ * `sandbox-exec` failing in each way. The launcher's files are part of this program under other names, with these calls
+ * replaced.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "common/packet.h"
+#include "common/stage.h"
+#include "host/launch.h"
+#include "host/launch_agent.h"
+#include "machine.h"
+
+/* Each call of the kind, or the one that follows so many others. */
+static enum what { NOTHING, CALLOC, MALLOC, STRDUP, PAIR, PIPE, FLAGS, MOVE, MAKE, SPAWN, SEND, LOCK, LIST } refuse;
+static unsigned skip;
+
+static bool refused(enum what what) {
+    if (refuse == what && skip != 0) {
+        skip--;
+        return false;
+    }
+    return refuse == what;
+}
+
+static void *faulty_calloc(size_t n, size_t size) { return refused(CALLOC) ? NULL : calloc(n, size); }
+static void *faulty_malloc(size_t size) { return refused(MALLOC) ? NULL : malloc(size); }
+static char *faulty_strdup(const char *text) { return refused(STRDUP) ? NULL : strdup(text); }
+
+static int faulty_pair(int pair[2]) {
+    pair[0] = pair[1] = -1;
+    return refused(PAIR) ? -EMFILE : sp_stream_pair(pair);
+}
+
+static int faulty_pipe(int pair[2]) {
+    pair[0] = pair[1] = -1;
+    return refused(PIPE) ? -ENFILE : sp_pipe(pair);
+}
+
+static int faulty_fcntl(int fd, int command, int value) {
+    if ((command == F_SETFL && refused(FLAGS)) || (command == F_DUPFD_CLOEXEC && refused(MOVE))) {
+        errno = EINVAL;
+        return -1;
+    }
+    return fcntl(fd, command, value);
+}
+
+static int faulty_mkdirat(int dir, const char *name, mode_t mode) {
+    if (refused(MAKE)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return mkdirat(dir, name, mode);
+}
+
+static int faulty_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attr, char *const argv[], char *const env[]) {
+    return refused(SPAWN) ? EAGAIN : posix_spawn(pid, path, actions, attr, argv, env);
+}
+
+static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+    return refused(SEND) ? -ENOBUFS : sp_packet_send(sock, out, deadline);
+}
+
+static int lock_errno = EWOULDBLOCK;
+
+static int faulty_flock(int fd, int operation) {
+    if (refused(LOCK)) {
+        errno = lock_errno;
+        return -1;
+    }
+    return flock(fd, operation);
+}
+
+static DIR *faulty_fdopendir(int fd) {
+    if (refused(LIST)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return fdopendir(fd);
+}
+
+#define sp_agents_open faulty_agents_open
+#define sp_agent_begin faulty_agent_begin
+#define sp_agent_step faulty_agent_step
+#define sp_agent_scratch_path faulty_agent_scratch_path
+#define sp_scratch_root_make faulty_scratch_root_make
+#define sp_scratch_root_sweep faulty_scratch_root_sweep
+#define sp_scratch_remove faulty_scratch_remove
+sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
+#define calloc faulty_calloc
+#define malloc faulty_malloc
+#define strdup faulty_strdup
+#define sp_stream_pair faulty_pair
+#define sp_pipe faulty_pipe
+#define fcntl faulty_fcntl
+#define mkdirat faulty_mkdirat
+#define posix_spawn faulty_spawn
+#define sp_packet_send faulty_send
+#define flock faulty_flock
+#define fdopendir faulty_fdopendir
+/* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/agent_birth.c"
+#include "host/launch_agent.c"
+#include "host/scratch.c"
+#include "host/scratch_root.c"
+/* NOLINTEND(bugprone-suspicious-include) */
+#undef calloc
+#undef malloc
+#undef strdup
+#undef fcntl
+#undef mkdirat
+#undef flock
+#undef fdopendir
+
+static char folder[] = "/tmp/sandpool-faults-XXXXXX";
+
+static bool no_children(void) { return waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD; }
+
+static unsigned left_in(const char *path) {
+    unsigned n = 0;
+    DIR *list = opendir(path);
+    if (list == NULL) {
+        abort();
+    }
+    for (const struct dirent *e; (e = readdir(list)) != NULL;) {
+        n += strncmp(e->d_name, "pysandpool-", 11) == 0;
+    }
+    closedir(list);
+    return n;
+}
+
+/* What stands for `sandbox-exec`: a shell that runs `body`. */
+static const char *stand_in(const char *body) {
+    static char path[64];
+    (void)snprintf(path, sizeof path, "%s/sandbox-exec", folder);
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        CHECK(!"it can be written");
+        return path;
+    }
+    (void)fprintf(file, "#!/bin/sh\n%s\n", body);
+    (void)fclose(file);
+    CHECK(chmod(path, 0755) == 0);
+    return path;
+}
+
+static sp_agent_options options_for(const char *sandbox_exec) {
+    return (sp_agent_options){.size = sizeof(sp_agent_options),
+                              .unproved = 1,
+                              .sandbox_exec = sandbox_exec,
+                              .profile = "(version 1)",
+                              .program = "/bin/true",
+                              .scratch_parent = folder};
+}
+
+static void open_fails(enum what what, unsigned after, int stage, int err) {
+    const sp_agent_options options = options_for("/bin/true");
+    const unsigned fds_before = count_fds();
+    sp_error error = {0};
+    refuse = what;
+    skip = after;
+    CHECK(sp_agents_open(&options, &error) == NULL);
+    refuse = NOTHING;
+    CHECK(error.stage == stage && (stage == 0 || error.err == err));
+    CHECK(count_fds() == fds_before && left_in(folder) == 0);
+}
+
+static void each_call_of_an_opening_may_fail(void) {
+    open_fails(CALLOC, 0, 0, 0);
+    open_fails(MALLOC, 0, SP_STAGE_SCRATCH, ENOMEM);
+    for (unsigned i = 0; i < 3; i++) {
+        open_fails(STRDUP, i, SP_STAGE_SCRATCH, ENOMEM);
+    }
+    lock_errno = EOPNOTSUPP; /* a file system without locks */
+    open_fails(LOCK, 0, SP_STAGE_SCRATCH, EOPNOTSUPP);
+    sp_error error;
+    sp_agent_options wrong = options_for("/bin/true");
+    wrong.size--;
+    CHECK(sp_agents_open(&wrong, &error) == NULL && error.code == SP_E_INVAL);
+}
+
+/* A sweep has the lock just then: another directory is made. */
+static void a_directory_that_a_sweep_has_taken_is_let_go(void) {
+    const sp_agent_options options = options_for("/bin/true");
+    sp_error error;
+    lock_errno = EWOULDBLOCK;
+    refuse = LOCK;
+    skip = 0;
+    CHECK(sp_agents_open(&options, &error) == NULL && error.err == EAGAIN && left_in(folder) == 0);
+    refuse = NOTHING;
+    char other[64];
+    (void)snprintf(other, sizeof other, "%s/other", folder);
+    CHECK(mkdir(other, 0700) == 0);
+    int dir = open(other, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(is_at(dir, other));
+    CHECK(rmdir(other) == 0 && !is_at(dir, other));
+    CHECK(mkdir(other, 0700) == 0 && !is_at(dir, other)); /* of the same name, and another one */
+    CHECK(rmdir(other) == 0);
+    sp_fd_close(&dir);
+}
+
+static sp_launcher *open_launcher(const char *sandbox_exec) {
+    const sp_agent_options options = options_for(sandbox_exec);
+    sp_error error;
+    sp_launcher *launcher = sp_agents_open(&options, &error);
+    CHECK(launcher != NULL);
+    sp_launcher_enter(launcher);
+    return launcher;
+}
+
+static void close_launcher(sp_launcher *launcher) {
+    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+}
+
+/* One birth, which has `patience`. */
+static int bear(sp_launcher *launcher, int64_t patience, sp_error *error) {
+    struct sp_birth birth;
+    int rc = sp_birth_begin(launcher, &birth, error);
+    if (rc != 0) {
+        return rc;
+    }
+    birth.deadline = sp_now() + patience;
+    while ((rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
+    }
+    if (rc == 0) {
+        sp_session_end(birth.session);
+    }
+    return rc;
+}
+
+static void birth_fails(enum what what, unsigned after, int stage, int err) {
+    const unsigned fds_before = count_fds();
+    sp_launcher *launcher = open_launcher("/bin/true");
+    sp_error error = {0};
+    refuse = what;
+    skip = after;
+    CHECK(bear(launcher, 5000 * MS, &error) == SP_E_CREATE);
+    refuse = NOTHING;
+    CHECK(error.stage == stage && error.err == err);
+    close_launcher(launcher);
+    CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
+}
+
+static void each_call_of_a_birth_may_fail(void) {
+    birth_fails(CALLOC, 0, SP_STAGE_HOST_SOCKET, ENOMEM);
+    birth_fails(PAIR, 0, SP_STAGE_HOST_SOCKET, EMFILE);
+    birth_fails(PIPE, 0, SP_STAGE_HOST_SOCKET, ENFILE);
+    birth_fails(FLAGS, 0, SP_STAGE_HOST_SOCKET, EINVAL);
+    birth_fails(MOVE, 0, SP_STAGE_HOST_SOCKET, EINVAL);
+    birth_fails(MOVE, 1, SP_STAGE_HOST_SOCKET, EINVAL);
+    birth_fails(MALLOC, 0, SP_STAGE_SCRATCH, ENOMEM);
+    birth_fails(MAKE, 0, SP_STAGE_SCRATCH, ENOSPC);
+    birth_fails(SPAWN, 0, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
+    birth_fails(SEND, 0, SP_STAGE_PROTOCOL, ENOBUFS);
+}
+
+static void stand_in_fails(const char *body, int stage, int err, const char *words) {
+    const unsigned fds_before = count_fds();
+    sp_launcher *launcher = open_launcher(stand_in(body));
+    sp_error error = {0};
+    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE);
+    if (error.stage != stage || error.err != err || strstr(error.detail, words) == NULL) {
+        (void)fprintf(stderr, "%s: stage %d, errno %d, %s\n", body, error.stage, error.err, error.detail);
+        CHECK(!"it fails as it should");
+    }
+    close_launcher(launcher);
+    CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
+}
+
+static void what_is_no_sandbox_exec_is_told(void) {
+    stand_in_fails("exit 1", SP_STAGE_SEATBELT, EPROTO, "ended before it was ready");
+    stand_in_fails("kill -9 $$", SP_STAGE_SEATBELT, EPROTO, "ended before it was ready");
+    stand_in_fails("echo first >&2; echo second >&2", SP_STAGE_SEATBELT, EPROTO, "first");
+    stand_in_fails("echo x: Operation not permitted >&2", SP_STAGE_SEATBELT, EPERM, "not permitted");
+    stand_in_fails("exec sleep 600", SP_STAGE_TIMEOUT, ETIMEDOUT, "");
+    stand_in_fails("trap '' TERM; while :; do sleep 1; done", SP_STAGE_TIMEOUT, ETIMEDOUT, ""); /* is killed */
+    stand_in_fails("head -c 128 /dev/zero >&3; exec sleep 600", SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
+    stand_in_fails("echo short >&3; exec sleep 600", SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
+    sp_launcher *launcher = open_launcher("/no/such/program");
+    sp_error error = {0};
+    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE && error.err == ENOENT);
+    CHECK(error.stage == SP_STAGE_SPAWN_ZYGOTE && strcmp(error.detail, "/no/such/program") == 0);
+    close_launcher(launcher);
+}
+
+/* A record that is whole, and none that may come here: an ACK. */
+static void another_record_is_refused(void) {
+    uint8_t bytes[SP_RECORD_SIZE];
+    char body[64 + 5 * SP_RECORD_SIZE] = "printf '";
+    sp_wire_pack(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = 1}, bytes);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        (void)snprintf(body + strlen(body), 8, "\\%03o", bytes[i]);
+    }
+    (void)snprintf(body + strlen(body), 32, "' >&3; exec sleep 600");
+    stand_in_fails(body, SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
+}
+
+static void a_closed_launcher_bears_none(void) {
+    sp_launcher *launcher = open_launcher("/bin/true");
+    sp_error error = {0};
+    sp_launcher_leave(launcher, sp_now());
+    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE);
+    CHECK(error.stage == SP_STAGE_PROTOCOL && error.err == EPIPE);
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+}
+
+/* Nothing can be listed: the trees stay, for the next sweep. */
+static void a_tree_that_cannot_be_listed_is_left(void) {
+    char root[64];
+    char inner[80];
+    (void)snprintf(root, sizeof root, "%s/pysandpool-dead", folder);
+    (void)snprintf(inner, sizeof inner, "%s/s1", root);
+    CHECK(mkdir(root, 0700) == 0 && mkdir(inner, 0700) == 0);
+    (void)snprintf(inner, sizeof inner, "%s/s1/d", root);
+    CHECK(mkdir(inner, 0700) == 0);
+    for (unsigned i = 0; i < 3; i++) { /* of the parent, the root, the scratch */
+        refuse = LIST;
+        skip = i;
+        sp_scratch_root_sweep(folder);
+        refuse = NOTHING;
+        CHECK(left_in(folder) == 1 || i == 2);
+    }
+    sp_scratch_root_sweep(folder);
+    CHECK(left_in(folder) == 0);
+    sp_scratch_root_sweep("/no/such/directory");
+}
+
+int main(void) {
+    check_deadline(90);
+    if (mkdtemp(folder) == NULL) {
+        return EXIT_FAILURE;
+    }
+    RUN(each_call_of_an_opening_may_fail);
+    RUN(a_directory_that_a_sweep_has_taken_is_let_go);
+    RUN(each_call_of_a_birth_may_fail);
+    RUN(what_is_no_sandbox_exec_is_told);
+    RUN(another_record_is_refused);
+    RUN(a_closed_launcher_bears_none);
+    RUN(a_tree_that_cannot_be_listed_is_left);
+    (void)unlink(stand_in("exit 0"));
+    (void)rmdir(folder);
+    return check_report();
+}
