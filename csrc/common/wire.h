@@ -50,14 +50,15 @@ enum sp_record_type {
     SP_REC_TYPE_END
 };
 
-#define SP_CONFIG_NET_HOST 1u      /* stay in the host's network namespace */
-#define SP_CONFIG_NETNS_REUSE 2u   /* no inet socket can exist: a netns may serve again */
-#define SP_CONFIG_DENY_TCP 4u      /* Landlock refuses TCP bind and connect where its ABI can */
-#define SP_CONFIG_ROOTFS 8u        /* the payload's first string is the path of a directory tree to be the root */
-#define SP_CONFIG_NET_LOOPBACK 16u /* lo is up in the sandbox's own network namespace */
-#define SP_CONFIG_CGROUP 32u       /* each CREATE brings the cgroup that the sandbox is born in */
-#define SP_CONFIG_DEGRADE 64u      /* what the kernel refuses is left out where a sandbox is of use without it */
-#define SP_CONFIG_FLAGS 127u
+#define SP_CONFIG_NET_HOST 1u        /* stay in the host's network namespace */
+#define SP_CONFIG_NETNS_REUSE 2u     /* no inet socket can exist: a netns may serve again */
+#define SP_CONFIG_DENY_TCP 4u        /* Landlock refuses TCP bind and connect where its ABI can */
+#define SP_CONFIG_ROOTFS 8u          /* the payload's first string is the path of a directory tree to be the root */
+#define SP_CONFIG_NET_LOOPBACK 16u   /* lo is up in the sandbox's own network namespace */
+#define SP_CONFIG_CGROUP 32u         /* each CREATE brings the cgroup that the sandbox is born in */
+#define SP_CONFIG_DEGRADE 64u        /* what the kernel refuses is left out where a sandbox is of use without it */
+#define SP_CONFIG_MEMORY_CGROUP 128u /* memory.max holds: init counts only what that does not */
+#define SP_CONFIG_FLAGS 255u
 
 struct sp_rec_config {
     uint32_t flags;

@@ -93,6 +93,7 @@ static uint32_t network_flags(const sp_sandbox_options *o) {
 
 static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
     return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
+           (cgroups != NULL && (sp_cgroups_enforced(cgroups) & SP_CGROUP_MEMORY) != 0 ? SP_CONFIG_MEMORY_CGROUP : 0) |
            (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0);
 }
 

@@ -59,8 +59,8 @@ struct sum {
     struct sp_kernel_sum kernel;     /* by a deep look */
 };
 
-/* What sp_memory_used() looks for, from cheap to dear. */
-enum depth { QUICK, EXACT, DEEP };
+/* What a look looks for: pages, from cheap to dear, or locks alone. */
+enum depth { QUICK, EXACT, DEEP, LOCKS };
 
 /* The kernel's own mounts of memfds and pipes, init's of /proc, and what a socket may hold that nobody has asked to
  * hold more. */
@@ -185,7 +185,7 @@ static bool add_files(struct sum *sum, int process, enum depth depth) {
         if (fstatat(fd, name, &st, 0) == 0) {
             add_file(sum, process, name, &st);
         }
-        if (depth == DEEP) {
+        if (depth >= DEEP) {
             sp_kernel_add_file(&sum->kernel, process, name, st.st_dev == facts.proc);
         }
         if (sum->kernel.objects > SP_KERNEL_OBJECTS) {
@@ -279,12 +279,27 @@ static bool is_deep_look_due(struct sp_memory_watch *watch) {
     return sp_kernel_is_due(&watch->kernel, part > SLACK_MIN ? part : SLACK_MIN);
 }
 
+/* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
+static bool has_too_many_locks(struct sp_memory_watch *watch, enum depth depth) {
+    static struct sum sum;
+    if (depth == QUICK && !sp_kernel_is_due(&watch->kernel, SLACK_MIN)) {
+        return false;
+    }
+    sp_kernel_count_begins(&watch->kernel);
+    add_processes(&sum, LOCKS);
+    sp_kernel_count_ends(&watch->kernel);
+    return sum.unseen;
+}
+
 /*
  * The growth counts as the sandbox's as far as its mappings reach, and wholly when a descriptor of anything may be
  * under way. What a deep look has found stands until the next, which a suspicion brings at once.
  */
 static bool is_too_much(struct sp_memory_watch *watch, enum depth depth) {
     static struct sum sum; /* too large for the stack */
+    if (watch->by_cgroup) {
+        return has_too_many_locks(watch, depth);
+    }
     add_processes(&sum, depth);
     /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
     uint64_t shared = sp_memory_kept() + sum.memfds;
@@ -305,10 +320,12 @@ static bool is_too_much(struct sp_memory_watch *watch, enum depth depth) {
 
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_rec_config *config,
                            const struct sp_memory_base *base) {
+    bool by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
     *watch = (struct sp_memory_watch){.limit = config->memory_bytes,
+                                      .by_cgroup = by_cgroup,
                                       .only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0,
                                       .base = *base,
-                                      .next_look = config->memory_bytes != 0 ? sp_now() : SP_NEVER};
+                                      .next_look = by_cgroup || config->memory_bytes != 0 ? sp_now() : SP_NEVER};
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {

@@ -25,12 +25,13 @@ struct sp_memory_base {
 };
 
 struct sp_memory_watch {
-    uint64_t limit;  /* bytes; 0: nothing is watched */
+    uint64_t limit;  /* bytes; 0: no sum is watched */
+    bool by_cgroup;  /* that has the sum, and leaves locks to init */
     bool only_pairs; /* no socket can be other than half of a pair, whose buffers' size is known */
     struct sp_memory_base base;
     struct sp_kernel_watch kernel;
     uint64_t by_kernel, reach; /* what the last deep look has found: the kernel's, and how far shared mappings reach */
-    int64_t next_look;         /* SP_NEVER without a limit */
+    int64_t next_look;         /* SP_NEVER: nothing is watched */
     unsigned breaches;         /* looks in a row that found too much */
     int64_t first_breach;
 };

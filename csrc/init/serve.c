@@ -115,7 +115,8 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
         if (signal > 0 && is_kill(&info, id)) {
             (void)kill(-1, SIGKILL);
         }
-        if (signal == SP_WATCH_SIGNAL && id != 0 && watch.limit == 0) { /* whoever sent it: it does not hurt */
+        /* Whoever sent it: it does not hurt. */
+        if (signal == SP_WATCH_SIGNAL && id != 0 && watch.next_look == SP_NEVER) {
             sp_memory_watch_begin(&watch, &standby->plan->config, &standby->base);
         }
         /* Also when something else woke it: a tenant's dying children must not put the look off. */
