@@ -70,6 +70,26 @@ def children(pid: int | None = None) -> set[int]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Without a look at every process there is."""
+    found: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError):
+                found += [int(word) for word in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        new = [child for child in children_of(todo.pop()) if child not in found]
+        found.update(new)
+        todo += new
+    return found
+
+
 def is_standby(pid: int) -> bool:
     """Whether this is still our program, waiting to become a sandbox's next command."""
     try:

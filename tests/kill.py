@@ -11,7 +11,6 @@ any more. A zygote is pid 1 of its namespace, so the kernel lets it go only afte
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import random
@@ -25,42 +24,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from eyes_linux import children_of, descendants, see_orphans, stat_fields
+
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, SandpoolError
 from pysandpool._cgroup import find_parent
 
 HANG_SECONDS = 20.0
-PR_SET_CHILD_SUBREAPER = 36
 
 
 # --- what there is ---------------------------------------------------------------------------------------
 
 
-def children_of(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError):
-                found += [int(word) for word in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
-    return found
-
-
-def descendants(pid: int) -> set[int]:
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        new = [child for child in children_of(todo.pop()) if child not in found]
-        found.update(new)
-        todo += new
-    return found
-
-
 def start_time(pid: int) -> str:
     """ "" when it is gone, or dead and waits to be reaped by somebody else."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return fields[19] if fields[0] not in "ZX" else ""
+    fields = stat_fields(pid)
+    return fields[19] if fields is not None and fields[0] not in "ZX" else ""
 
 
 def named(pids: set[int]) -> dict[int, str]:
@@ -265,7 +243,7 @@ def kill_zygotes(n: int, seed: int, tally: Tally) -> None:
 
 
 def main(what: str = "host", n: str = "1000", seed: str = "1", seconds: str = "0.1") -> int:
-    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    see_orphans()
     tally = Tally(float(seconds))
     {"host": kill_hosts, "zygote": kill_zygotes}[what](int(n), int(seed), tally)
     return 0 if tally.report(what, int(seed)) else 1

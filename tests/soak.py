@@ -12,18 +12,16 @@ With --cycles it is so many executes and ten times as many acquire/release, one 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import sys
 import time
 
+from eyes_linux import see_orphans
 from soak_check import MIB, BreachError
 from soak_deeds import Cycles, Mix
 from soak_run import Soak
 from soak_watch import Beats, watched
 
 from pysandpool import PoolConfig, PoolStats, SandboxPool
-
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def soak(seconds: float, seed: int, beats: Beats) -> int:
@@ -85,7 +83,7 @@ def main() -> int:
     args = parser.parse_args()
 
     def run(beats: Beats) -> int:
-        assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        see_orphans()
         return cycles(args.cycles, args.seed, beats) if args.cycles else soak(args.seconds, args.seed, beats)
 
     return watched(run)

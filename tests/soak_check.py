@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill import cgroups, children_of
+from eyes_linux import children_of, stat_fields
+from kill import cgroups
 
 from pysandpool import SandboxPool, _ffi
 
@@ -28,13 +29,6 @@ def census(pool: SandboxPool) -> dict[str, int]:
     states, free = _ffi.ffi.new("uint32_t[5]"), _ffi.ffi.new("uint32_t *")
     _ffi.lib.sp_pool_census(pool._core.ptr, states, free)
     return dict(zip(STATES, states), free=free[0])
-
-
-def state_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
 
 
 def resident() -> int:
@@ -101,7 +95,7 @@ class Footprint:
             threads=len(os.listdir("/proc/self/task")),
             zygotes=len(zygotes),
             sandboxes=len(inits),
-            zombies=sum(state_of(pid) == "Z" for pid in zygotes + inits),
+            zombies=sum((stat_fields(pid) or "-")[0] == "Z" for pid in zygotes + inits),
             mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
             namespaces=namespaces(inits),
             cgroups=len(cgroups(os.getpid())),

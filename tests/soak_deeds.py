@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from kill import children_of
+from eyes_linux import children_of
 from soak_check import BreachError
 from soak_run import CONFIGS, EXPECTED, Soak
 
@@ -51,6 +51,23 @@ def lose_zygote(noise: random.Random) -> None:
     zygotes = [pid for pid in children_of(os.getpid()) if children_of(pid)]
     with suppress(ProcessLookupError, IndexError):
         os.kill(noise.choice(zygotes), signal.SIGKILL)
+
+
+def lose_idle(lease: PooledSandbox) -> None:
+    """It dies after its release, in the ring or under whoever has it by then."""
+    pid = lease.pid
+    lease.release()
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def lose_busy(noise: random.Random, lease: PooledSandbox) -> None:
+    timer = threading.Timer(noise.uniform(0, 0.003), strike, [lease])
+    timer.start()
+    try:
+        lease.execute(["/bin/sleep", "60"], timeout=5)
+    finally:
+        timer.join()
 
 
 class Mix:
@@ -129,10 +146,7 @@ class Mix:
         other.join()
 
     def lose_idle(self, noise: random.Random, pool: SandboxPool) -> None:
-        with pool.acquire(timeout=5) as lease:
-            pid = lease.pid
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        lose_idle(pool.acquire(timeout=5))
 
     def lose_used(self, noise: random.Random, pool: SandboxPool) -> None:
         with pool.acquire(timeout=5) as lease:
@@ -143,12 +157,7 @@ class Mix:
 
     def lose_busy(self, noise: random.Random, pool: SandboxPool) -> None:
         with pool.acquire(timeout=5) as lease:
-            timer = threading.Timer(noise.uniform(0, 0.003), strike, [lease])
-            timer.start()
-            try:
-                lease.execute(["/bin/sleep", "60"], timeout=5)
-            finally:
-                timer.join()
+            lose_busy(noise, lease)
 
     def reopen(self, noise: random.Random, pool: SandboxPool) -> None:
         """Others may be inside calls on it."""
@@ -225,17 +234,9 @@ class Cycles:
             strike(lease)
             self.run(lease)
         elif way == "killed busy":
-            timer = threading.Timer(noise.uniform(0, 0.003), strike, [lease])
-            timer.start()
-            try:
-                lease.execute(["/bin/sleep", "60"], timeout=5)
-            finally:
-                timer.join()
+            lose_busy(noise, lease)
         elif way == "killed idle":
-            pid = lease.pid
-            lease.release()
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            lose_idle(lease)
         elif way == "timeout":
             lease.execute(["/bin/sh", "-c", "sleep 60 & sleep 60"], timeout=0.005)
         elif way == "not found":

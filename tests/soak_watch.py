@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from kill import descendants
+from eyes_linux import descendants
 
 HANG_SECONDS = 60.0
 HUNG = 3

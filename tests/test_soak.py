@@ -30,6 +30,7 @@ def test_soak(mode: list[str]) -> None:
 LOSSES = {
     "a lease": "lost = pool.acquire()",
     "a descriptor": "import os; lost = os.open('/dev/null', os.O_RDONLY)",
+    "a thread": "import threading, time; threading.Thread(target=time.sleep, args=(30,), daemon=True).start()",
     "a process": "import os; os.posix_spawn('/bin/sleep', ['sleep', '30'], {})",
     "a slot": "lost = SandboxPool(); run.pools[0], pool = lost, run.pools[0]",
 }
@@ -39,8 +40,8 @@ LOSSES = {
 def test_what_is_lost_is_seen(loss: str) -> None:
     done = run_script(
         f"""
-import ctypes
-ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+from eyes_linux import see_orphans
+see_orphans()
 import soak_run
 from soak_check import BreachError
 from pysandpool import SandboxPool
