@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,32 @@ def test_an_agent_that_was_stopped_is_ended_from_outside(pool: SandboxPool) -> N
         call = Call(lease.execute, ["sh", "-c", "kill -STOP $PPID; exec sleep 600"], timeout=0.2)
         call.result()
     wait_until(lambda: not alive(pid), "the agent is gone")
+
+
+def test_what_a_killed_agent_left_is_ended(pool: SandboxPool) -> None:
+    """A command is the agent's child and ends with it here; what has left it is looked for."""
+    with pool.acquire() as lease:
+        scratch = Path(lease.execute(["pwd"]).stdout.decode().strip())
+        call = Call(lease.execute, ["sh", "-c", "(setsid sleep 600 & echo $! > stray); sleep 600"])
+        wait_until(lambda: (scratch / "stray").exists() and (scratch / "stray").read_text().strip(), "it runs")
+        stray = int((scratch / "stray").read_text())
+        os.kill(lease.pid, signal.SIGKILL)
+        with pytest.raises(SandboxLostError):
+            call.result()
+        wait_until(lambda: not alive(stray), "it is ended")
+    wait_until(lambda: not scratch.exists(), "and its directory is gone")
+
+
+def test_one_that_was_used_in_peace_has_no_strays_to_look_for(pool: SandboxPool) -> None:
+    """The control: an agent that ends by itself has seen to it. Nobody else's process is touched."""
+    with pool.acquire() as lease:
+        scratch = Path(lease.execute(["pwd"]).stdout.decode().strip())
+        outside = subprocess.Popen(["sleep", "600"], cwd="/")
+        os.kill(lease.pid, signal.SIGKILL)
+    wait_until(lambda: not scratch.exists(), "its directory is gone")
+    assert outside.poll() is None
+    outside.kill()
+    outside.wait()
 
 
 def test_the_stand_in_gets_a_profile_that_denies_by_default(tmp_path: Path) -> None:

@@ -26,9 +26,14 @@ from agent import AgentLauncher
 launcher = AgentLauncher()
 pool = launcher.open(warm=1)
 lease = pool.acquire()
-print(lease.execute(["sh", "-c", sys.argv[2]]).check().stdout.decode().strip(), lease.pid, flush=True)
+print(lease.execute(["sh", "-c", "pwd; mkdir d; : > d/f"]).check().stdout.decode().strip(), lease.pid, flush=True)
 time.sleep(600)
 """
+
+# The same, while a command runs that has left one behind.
+BUSY_HOST = HOST.replace(
+    "time.sleep(600)", 'lease.execute(["sh", "-c", "(setsid sleep 600 & echo $! > stray); sleep 600"])'
+)
 
 
 @pytest.fixture
@@ -45,8 +50,8 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Host:
     """A host process of its own, and where its sandbox's scratch directory is."""
 
-    def __init__(self, parent: Path, script: str = "pwd; mkdir d; : > d/f") -> None:
-        command = [sys.executable, "-c", HOST, os.fspath(parent), script]
+    def __init__(self, parent: Path, code: str = HOST) -> None:
+        command = [sys.executable, "-c", code, os.fspath(parent)]
         self.process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         scratch, pid = self.process.stdout.readline().split()
@@ -81,6 +86,22 @@ def test_what_a_killed_host_left_is_swept(parent: Path, host: Host) -> None:
     assert (host.scratch / "d" / "f").exists(), "nobody has removed it"
     start_another()
     assert list(parent.iterdir()) == []
+
+
+def test_what_its_tenants_left_running_is_ended(parent: Path) -> None:
+    """Their agent cannot see to it: it was stopped when the host died, and killed then."""
+    host = Host(parent, BUSY_HOST)
+    told = host.scratch / "stray"
+    wait_until(lambda: told.exists() and told.read_text(), "it runs")
+    stray = int(told.read_text())
+    os.kill(host.agent, signal.SIGSTOP)
+    host.process.kill()
+    os.kill(host.agent, signal.SIGKILL)
+    host.kill()
+    assert alive(stray)
+    start_another()
+    wait_until(lambda: not alive(stray), "it is ended")
+    wait_until(lambda: not list(parent.iterdir()) or start_another() or False, "its directory is gone")
 
 
 def test_a_live_host_keeps_its_own(parent: Path, host: Host) -> None:
