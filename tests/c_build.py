@@ -134,6 +134,7 @@ def compiled(source: Path, build: Build) -> Path:
         key.update((ROOT / "csrc" / name).read_bytes())
     target = OBJECTS / f"{source.stem}-{build}-{key.hexdigest()[:16]}.o"
     if not target.exists():
+        OBJECTS.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(f".{os.getpid()}")
         done = run([build.compiler, *build.flags, "-c", os.fspath(source.relative_to(ROOT)), "-o", os.fspath(fresh)])
         assert done.returncode == 0, done.stdout
