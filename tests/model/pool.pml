@@ -4,12 +4,16 @@
  * holds a permit finds an entry, a lease is ended once and only by its own handle, the counts add up, nobody waits for
  * ever.
  *
+ * What keeps it small enough to be searched to the end with four threads: tags are told by what they are for (below), a
+ * loop of CAS on a value is one step (below), and what only its own thread can see is part of the step before.
+ *
  * Out of the model: weak memory orders (here every access is sequentially consistent; ThreadSanitizer and the windowed
- * tests take them), weak CAS that fail without cause, the wrap of a tag, sessions, tickets and jobs.
+ * tests take them), weak CAS that fail without cause, the wrap of a tag, sessions and jobs. Tickets have no model.
  *
  *   here                 C
- *   words[], H           links and head of host/ring.h; WORD is sp_ring_word()
- *   seek, take, push     sp_ring_seek() with _look, _help and _start; sp_ring_claim_at() with _claim; sp_ring_push()
+ *   words[], H           links and head of host/ring.h
+ *   seek, sweep, visit   sp_ring_seek(), for an end or an index; a turn of its loop with _look and _help
+ *   take, push           sp_ring_claim_at() with _claim; sp_ring_push()
  *   acquire              sp_acquire(), sp_lease_newest(), sp_lease_begin()              host/lease.c
  *   release, give_back   sp_release(), give_back(), give_back_full()                    host/lease.c
  *   release_used         release_used(), retire()                                       host/lease.c
@@ -29,15 +33,10 @@
 #define OLDEST 17
 #define EMPTY 31
 
-/* A word: {tag, mark:1, next:4} */
+/* A word: {mark:1, next:4} */
 #define NEXT(w) ((w) & 15)
-#define MARKED(w) (((w) & 16) != 0)
-#define TAG 32
-#ifdef MUTANT_NO_TAG
-#define WORD(w, n) (n)
-#else
-#define WORD(w, n) (((((w) >> 5) + 1) << 5) | (n))
-#endif
+#define MARK 16
+#define MARKED(w) (((w) & MARK) != 0)
 
 /* The ledger: {in_use:4, recycling:4, idle:4} */
 #define IDLE 1
@@ -58,7 +57,7 @@
 #define GENERATION(s) ((s) >> 4)
 #define WITH(s, state) (((s) & ~15) | (state))
 
-short words[SLOTS + 1];
+byte words[SLOTS + 1];
 short ledger;
 byte slot[SLOTS];
 bit queued[SLOTS]; /* to be recycled */
@@ -69,65 +68,145 @@ byte running;
 /* What the model knows and the C does not. */
 bit in_ring[SLOTS];
 
-#define LOCALS short prev_word, word, seen; byte prev, index, result; bit ok, found
+/*
+ * The tags. None is met again while somebody remembers it (ring.h: ABA), so all that a tag can tell is whether the word
+ * was written since it was read. That is here a bit for each of the two words that a thread remembers, and a write of
+ * the word clears it; without them the states would be told apart by how often a word was written.
+ */
+#define THREADS_MAX 4
+#define ME (_pid - 1)
+byte of_prev[THREADS_MAX], of_index[THREADS_MAX]; /* which words: as prev and index */
+bit prev_is_new[THREADS_MAX], index_is_new[THREADS_MAX];
+
+#ifdef MUTANT_NO_TAG
+#define PREV_UNCHANGED (words[prev] == prev_word)
+#define UNCHANGED (words[index] == word)
+#else
+#define PREV_UNCHANGED (prev_is_new[ME])
+#define UNCHANGED (index_is_new[ME])
+#endif
+
+#define LOCALS byte prev_word, word, prev, index, result; short seen; bit ok, found
 /* What is not read again would only make more states. */
-#define FORGET() atomic { prev_word = 0; word = 0; seen = 0; prev = 0; index = 0; ok = 0; found = 0 }
-#define END_THREAD() atomic { prev_word = 0; word = 0; seen = 0; prev = 0; index = 0; result = 0; ok = 0; found = 0; running-- }
+#define FORGET_INDEX word = 0; index = 0; of_index[ME] = 0; index_is_new[ME] = 0
+#define FORGET_PREV prev_word = 0; prev = 0; of_prev[ME] = 0; prev_is_new[ME] = 0
+#define FORGET_ALL FORGET_INDEX; FORGET_PREV; seen = 0; ok = 0; found = 0; result = 0
+#define FORGET() atomic { FORGET_ALL }
+#define END_THREAD() atomic { FORGET_ALL; running-- }
 
 inline lock() { atomic { !locked -> locked = 1 } }
 inline unlock() { locked = 0 }
 
-inline cas(at, from, to) {
+/* ---- the ring ---- */
+
+#define IS_OLD(t, at)                                       \
+    prev_is_new[t] = prev_is_new[t] && of_prev[t] != (at);  \
+    index_is_new[t] = index_is_new[t] && of_index[t] != (at)
+
+inline write_word(at, value) {
+    words[at] = value;
+    IS_OLD(0, at);
+    IS_OLD(1, at);
+    IS_OLD(2, at);
+    IS_OLD(3, at)
+}
+
+inline start() {
     d_step {
-        ok = (at == from);
+        FORGET_INDEX;
+        prev = H;
+        of_prev[ME] = H;
+        prev_word = words[H];
+        prev_is_new[ME] = 1
+    }
+}
+
+inline unlink() {
+    d_step {
+        ok = PREV_UNCHANGED;
         if
-        :: ok -> at = to
+        :: ok ->
+            prev_word = NEXT(word);
+            write_word(prev, prev_word);
+            prev_is_new[ME] = 1
         :: else
         fi
     }
 }
 
-/* ---- the ring ---- */
+inline note() {
+    d_step {
+        if
+        :: UNCHANGED -> write_word(index, index | MARK)
+        :: else
+        fi;
+        FORGET_INDEX
+    }
+}
 
-inline start() { prev = H; prev_word = words[H] }
+#define IS_OUT(i) (MARKED(words[i]) && NEXT(words[i]) == i)
+#define IS_AT(want) (want == NEWEST || want == index || (want == OLDEST && NEXT(word) == END))
+
+/* One turn of the loop: it breaks with `found`, stands at the next link, or at the start. */
+inline visit(want) {
+    d_step {
+        index = NEXT(prev_word);
+        of_index[ME] = index;
+        word = words[index];
+        index_is_new[ME] = 1
+    };
+    atomic {
+#ifdef MUTANT_NO_SECOND_LOOK
+        ok = 1;
+#else
+        ok = PREV_UNCHANGED;
+#endif
+        if
+        :: ok && !MARKED(word) && IS_AT(want) -> found = 1
+        :: ok && !MARKED(word) && !IS_AT(want) ->
+            prev = index;
+            of_prev[ME] = index;
+            prev_word = word;
+            prev_is_new[ME] = index_is_new[ME];
+            FORGET_INDEX
+        :: else
+        fi
+    };
+    if
+    :: !ok -> start()
+    :: ok && found -> break
+    :: ok && !found && MARKED(word) ->
+        unlink();
+        if
+        :: !ok -> start()
+        :: else ->
+            note();
+            if
+            :: want == OLDEST && NEXT(prev_word) == END -> start()
+            :: else
+            fi
+        fi
+    :: else
+    fi
+}
 
 inline seek(want) {
     start();
     found = 0;
     do
     :: NEXT(prev_word) == END -> break
-    :: NEXT(prev_word) != END && want < END && MARKED(words[want % SLOTS]) && NEXT(words[want % SLOTS]) == want -> break
-    :: NEXT(prev_word) != END && !(want < END && MARKED(words[want % SLOTS]) && NEXT(words[want % SLOTS]) == want) ->
-        index = NEXT(prev_word);
-        word = words[index];
-        if
-#ifdef MUTANT_NO_SECOND_LOOK
-        :: false
-#else
-        :: words[prev] != prev_word -> start()
-#endif
-        :: else ->
-            if
-            :: MARKED(word) ->
-                cas(words[prev], prev_word, WORD(prev_word, NEXT(word)));
-                if
-                :: !ok -> start()
-                :: else ->
-                    prev_word = WORD(prev_word, NEXT(word));
-                    cas(words[index], word, WORD(word, index) | 16);
-                    if
-                    :: want == OLDEST && NEXT(prev_word) == END -> start()
-                    :: else
-                    fi
-                fi
-            :: !MARKED(word) && (want == NEWEST || want == index || (want == OLDEST && NEXT(word) == END)) ->
-                found = 1;
-                break
-            :: else ->
-                prev = index;
-                prev_word = word
-            fi
-        fi
+    :: else -> visit(want)
+    od
+}
+
+/* seek for an index */
+inline sweep(i) {
+    start();
+    found = 0;
+    do
+    :: NEXT(prev_word) == END -> break
+    :: NEXT(prev_word) != END && IS_OUT(i) -> break
+    :: NEXT(prev_word) != END && !IS_OUT(i) -> visit(i)
     od
 }
 
@@ -142,10 +221,12 @@ inline take(want) {
         :: !found -> break
         :: else ->
             d_step {
-                ok = (words[index] == word);
+                ok = UNCHANGED;
                 if
                 :: ok ->
-                    words[index] = WORD(word, NEXT(word)) | 16;
+                    result = index;
+                    word = NEXT(word) | MARK;
+                    write_word(index, word);
                     assert(in_ring[index]); /* no entry is had twice */
                     in_ring[index] = 0
                 :: else
@@ -153,13 +234,11 @@ inline take(want) {
             };
             if
             :: ok ->
-                result = index;
-                word = WORD(word, NEXT(word)) | 16;
-                cas(words[prev], prev_word, WORD(prev_word, NEXT(word)));
+                unlink();
                 if
                 :: !ok ->
 #ifndef MUTANT_NO_SWEEP
-                    seek(result)
+                    sweep(result)
 #endif
                 :: else
                 fi
@@ -170,20 +249,20 @@ inline take(want) {
 }
 
 inline push(i) {
-    word = words[i];
-    prev_word = words[H];
+    start();
     do
     :: true ->
-        word = WORD(word + TAG, NEXT(prev_word));
-        words[i] = word;
+        d_step { write_word(i, NEXT(prev_word)) };
         d_step {
-            ok = (words[H] == prev_word);
+            ok = PREV_UNCHANGED;
             if
             :: ok ->
-                words[H] = WORD(prev_word, i);
+                write_word(H, i);
                 assert(!in_ring[i]);
                 in_ring[i] = 1
-            :: else -> prev_word = words[H]
+            :: else ->
+                prev_word = words[H];
+                prev_is_new[ME] = 1
             fi
         };
         if
@@ -193,123 +272,132 @@ inline push(i) {
     od
 }
 
-/* ---- leases ---- */
-
-inline add(delta) {
-    d_step { ledger = ledger + delta } /* a loop of CAS that ends by itself */
-}
+/* ---- leases ----
+ *
+ * A loop that reads a value, decides by it alone, and swaps it or tries again, is one step here: when the CAS succeeds,
+ * the decision is that of the moment.
+ */
 
 inline free_slot(i) { slot[i] = WITH(slot[i], IS_EMPTY) }
 
 /* handle: the generation, with the slot in `mine`; 0 when nothing was idle */
 inline acquire() {
     handle = 0;
-    seen = ledger;
-    do
-    :: IDLES(seen) == 0 -> break
-    :: else ->
-        cas(ledger, seen, seen - IDLE + IN_USE);
-        if
-        :: ok ->
-            take(NEWEST);
-            assert(result != EMPTY); /* a permit is an entry */
+    d_step {
+        ok = IDLES(ledger) != 0;
+        ledger = (ok -> ledger - IDLE + IN_USE : ledger)
+    };
+    if
+    :: ok ->
+        take(NEWEST);
+        assert(result != EMPTY); /* a permit is an entry */
+        d_step {
             mine = result;
             assert(STATE(slot[mine]) == IS_IDLE && !(slot[mine] & USED));
             handle = GENERATION(slot[mine]) + 1;
             slot[mine] = (handle << 4) | IS_LEASED;
-            FORGET();
-            break
-        :: else -> seen = ledger
-        fi
-    od
+            FORGET_ALL
+        }
+    :: else
+    fi
 }
 
 inline give_back_full() {
     lock();
-    add(-IN_USE);
-    evicted++;
+    d_step {
+        ledger = ledger - IN_USE;
+        evicted++
+    };
     take(OLDEST);
     assert(result != EMPTY); /* its own is there, or was taken instead of another one; nothing is closed here */
     free_slot(result);
     unlock()
 }
 
+/* ok: there was a place */
 inline enter_permit() {
-    seen = ledger;
-    do
-    :: FULL(seen) -> give_back_full(); break
-    :: else ->
-        cas(ledger, seen, seen - IN_USE + IDLE);
-        if
-        :: ok -> break
-        :: else -> seen = ledger
-        fi
-    od
+    atomic {
+        ok = !FULL(ledger);
+        ledger = (ok -> ledger - IN_USE + IDLE : ledger)
+    }
 }
 
 inline give_back(i) {
 #ifdef MUTANT_PERMIT_FIRST
-    seen = ledger;
-    if
-    :: FULL(seen) -> push(i); give_back_full()
-    :: else ->
-        add(IDLE - IN_USE);
-        push(i)
-    fi
+    enter_permit();
+    found = ok;
+    push(i);
+    ok = found;
 #else
     push(i);
-    enter_permit()
+    enter_permit();
 #endif
+    if
+    :: ok
+    :: else -> give_back_full()
+    fi
 }
 
 /* Takes a permit away, and then the oldest entry. result: EMPTY when there was no permit. */
 inline evict_oldest() {
     result = EMPTY;
-    seen = ledger;
-    do
-    :: IDLES(seen) == 0 -> break
-    :: else ->
 #ifdef MUTANT_NO_CAS
-        ok = 1;
-        ledger = seen - IDLE;
+    seen = ledger;
+    ok = IDLES(seen) != 0;
+    ledger = (ok -> seen - IDLE : ledger);
 #else
-        cas(ledger, seen, seen - IDLE);
+    d_step {
+        ok = IDLES(ledger) != 0;
+        ledger = (ok -> ledger - IDLE : ledger)
+    };
 #endif
-        if
-        :: ok ->
-            take(OLDEST);
-            assert(result != EMPTY);
+    if
+    :: ok ->
+        take(OLDEST);
+        assert(result != EMPTY);
+        d_step {
             evicted++;
-            free_slot(result);
-            break
-        :: else -> seen = ledger
-        fi
-    od
+            free_slot(result)
+        }
+    :: else
+    fi
 }
 
+/* Under the lock. The place is taken in the step that sees it: unused leases come back without the lock. */
 inline release_used(i) {
     slot[i] = WITH(slot[i], IS_RECYCLING);
-    seen = ledger;
     do
-    :: !FULL(seen) ->
-        cas(ledger, seen, seen + RECYCLING - IN_USE);
-        if
-        :: ok -> queued[i] = 1; break
-        :: else -> seen = ledger
-        fi
-    :: else ->
-        evict_oldest();
-        if
-        :: result != EMPTY -> seen = ledger
-        :: else ->
+    :: true ->
+        d_step {
             seen = ledger;
+            ok = !FULL(seen);
             if
-            :: !FULL(seen) || IDLES(seen) != 0
+            :: ok ->
+                ledger = ledger + RECYCLING - IN_USE;
+                queued[i] = 1
+            :: else
+            fi
+        };
+        if
+        :: ok -> break
+        :: else ->
+            evict_oldest();
+            if
+            :: result != EMPTY
             :: else ->
-                cas(ledger, seen, seen - IN_USE);
+                d_step {
+                    ok = (ledger == seen);
+                    if
+                    :: ok ->
+                        ledger = ledger - IN_USE;
+                        evicted++;
+                        free_slot(i)
+                    :: else
+                    fi
+                };
                 if
-                :: ok -> evicted++; free_slot(i); break
-                :: else -> seen = ledger
+                :: ok -> break
+                :: else
                 fi
             fi
         fi
@@ -323,55 +411,46 @@ inline release_used(i) {
 #endif
 
 inline release(i, h) {
-    do
-    :: true ->
+#ifdef MUTANT_RELEASE_WITHOUT_CAS
+    word = slot[i];
+#else
+    d_step {
         word = slot[i];
         if
-        :: !IS_ON(word, h) -> break
-        :: IS_ON(word, h) && (word & USED) ->
-            lock();
-            if
-            :: IS_ON(slot[i], h) ->
-                assert(GENERATION(slot[i]) == h);
-                release_used(i)
-            :: else
-            fi;
-            unlock();
-            break
-        :: else ->
-#ifdef MUTANT_RELEASE_WITHOUT_CAS
-            ok = 1;
-            slot[i] = WITH(word, IS_IDLE);
-#else
-            cas(slot[i], word, WITH(word, IS_IDLE));
-#endif
-            if
-            :: ok ->
-                assert(GENERATION(word) == h); /* nobody ends another one's lease */
-                give_back(i);
-                break
-            :: else
-            fi
+        :: IS_ON(word, h) && !(word & USED) -> slot[i] = WITH(word, IS_IDLE)
+        :: else
         fi
-    od
+    };
+#endif
+    if
+    :: !IS_ON(word, h)
+    :: IS_ON(word, h) && (word & USED) ->
+        lock();
+        if
+        :: IS_ON(slot[i], h) ->
+            assert(GENERATION(slot[i]) == h);
+            release_used(i)
+        :: else
+        fi;
+        unlock()
+    :: else ->
+#ifdef MUTANT_RELEASE_WITHOUT_CAS
+        slot[i] = WITH(word, IS_IDLE);
+#endif
+        assert(GENERATION(word) == h); /* nobody ends another one's lease */
+        give_back(i)
+    fi
 }
 
 /* A job sets the flag under the lock, unless the lease is over. */
 inline use(i, h) {
     lock();
-    do
-    :: true ->
-        word = slot[i];
+    d_step {
         if
-        :: !IS_ON(word, h) -> break
-        :: else ->
-            cas(slot[i], word, word | USED);
-            if
-            :: ok -> break
-            :: else
-            fi
+        :: IS_ON(slot[i], h) -> slot[i] = slot[i] | USED
+        :: else
         fi
-    od;
+    };
     unlock()
 }
 
@@ -416,8 +495,10 @@ proctype janitor(byte evictions) {
         lock();
         slot[i] = WITH(slot[i], IS_IDLE);
         push(i);
-        add(IDLE - RECYCLING);
-        FORGET();
+        atomic {
+            ledger = ledger + IDLE - RECYCLING;
+            FORGET_ALL
+        };
         unlock()
     :: running == 1 && evictions == 0 && !(queued[0] || queued[1] || queued[2]) -> break
     od;
@@ -447,10 +528,10 @@ init {
     byte walk, reached;
     atomic {
         /* 1 is newer than 0; 2 is leased, by a handle of generation 1. */
-        words[0] = TAG | END;
-        words[1] = TAG | 0;
-        words[2] = TAG | 16 | 2;
-        words[H] = TAG | 1;
+        words[0] = END;
+        words[1] = 0;
+        words[2] = MARK | 2;
+        words[H] = 1;
         in_ring[0] = 1;
         in_ring[1] = 1;
         slot[0] = IS_IDLE;
