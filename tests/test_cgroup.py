@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import wait_until, zygote_of
 
-from pysandpool import NamespaceDegradation, SandboxConfig, SandboxCreateError, SandboxPool, _cgroup, _open
+from pysandpool import (
+    NamespaceDegradation,
+    PoolConfig,
+    PooledSandbox,
+    SandboxConfig,
+    SandboxCreateError,
+    SandboxLostError,
+    SandboxPool,
+    _cgroup,
+    _open,
+)
 
 WANTED = {"memory", "pids"}
 ALL = "cpu memory pids\n"
@@ -154,3 +168,64 @@ def test_what_was_only_found_is_dispensable(monkeypatch: pytest.MonkeyPatch) -> 
         assert sandbox.execute(["/bin/true"]).exit_code == 0
     with pytest.raises(SandboxCreateError, match="cgroup"):
         SandboxPool(SandboxConfig(cpu_quota_us=50_000))
+
+
+# --- a real one: it holds a sandbox without any controller, and says what it used -------------------------
+
+
+@pytest.fixture
+def bare() -> Iterator[Path]:
+    found = _cgroup._own_cgroup()
+    if found is None or not _cgroup._usable(found[1], set()):
+        pytest.skip("no cgroup v2 that may be written")
+    before = set(found[1].glob("pysandpool-*"))
+    yield found[1]
+    assert set(found[1].glob("pysandpool-*")) == before
+
+
+def unlimited(parent: Path) -> SandboxConfig:
+    return SandboxConfig(memory_limit_mb=None, max_processes=None, cgroup_parent=parent)
+
+
+def cgroup_of(sandbox: PooledSandbox) -> str:
+    return Path(f"/proc/{sandbox.pid}/cgroup").read_text().rpartition("0::")[2].strip()
+
+
+def test_each_sandbox_is_born_in_its_own(bare: Path) -> None:
+    with SandboxPool(unlimited(bare), PoolConfig(min_size=2)) as pool:
+        one, other = pool.acquire(), pool.acquire()
+        assert re.fullmatch(r"/pysandpool-[\d-]+/s\d+", cgroup_of(one))
+        assert cgroup_of(one) != cgroup_of(other)
+        seen = one.execute(["/bin/cat", "/proc/self/cgroup"]).stdout.decode()
+        assert "0::/\n" in seen, "its own is all that it sees"
+        used = one.execute(["/bin/sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i + 1)); done"])
+        assert used.user_time > 0
+        assert (one.isolation.memory, one.isolation.processes) == ("none", "none"), "nothing is limited by it"
+        left = bare / cgroup_of(one).lstrip("/")
+        assert left.is_dir()
+        one.release()
+        wait_until(lambda: not left.exists(), "the directory goes after its sandbox")
+
+
+def test_what_a_command_leaves_is_killed_with_the_cgroup(bare: Path) -> None:
+    with SandboxPool(unlimited(bare), PoolConfig(min_size=1)) as pool, pool.acquire() as sandbox:
+        with pytest.raises(SandboxCreateError) as raised:
+            SandboxPool(SandboxConfig(cpu_quota_us=50_000, cgroup_parent=bare))
+        assert (raised.value.stage, raised.value.errno) == ("cgroup", errno.ENOTSUP)
+        sandbox.execute(["/bin/sh", "-c", "sleep 1000 & sleep 1000 &"])
+        procs = bare / cgroup_of(sandbox).lstrip("/") / "cgroup.procs"
+        assert str(sandbox.pid) in procs.read_text().split()
+    assert not procs.exists()
+
+
+def test_cgroups_of_a_dead_zygote_go(bare: Path) -> None:
+    with SandboxPool(unlimited(bare), PoolConfig(min_size=1)) as pool:
+        with pool.acquire() as sandbox:
+            sandbox.execute(["/bin/true"]).check()
+            lost = cgroup_of(sandbox)
+            os.kill(zygote_of(sandbox), signal.SIGKILL)
+            with pytest.raises(SandboxLostError):
+                sandbox.execute(["/bin/true"])
+        with pool.acquire() as sandbox:
+            assert cgroup_of(sandbox) != lost
+            assert sandbox.execute(["/bin/true"]).exit_code == 0

@@ -356,7 +356,12 @@ static int make_directories(struct sp_cgroups *c, int parent, const char **faile
         return -errno;
     }
     c->dir = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (c->dir == -1 || mkdirat(c->dir, "zygote", 0755) != 0) {
+    if (c->dir == -1) {
+        int err = errno;
+        (void)rmdir(c->path); /* close() goes by the descriptor */
+        return -err;
+    }
+    if (mkdirat(c->dir, "zygote", 0755) != 0) {
         return -errno;
     }
     return give_to_zygote(c->dir, "cgroup.procs");

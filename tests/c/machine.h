@@ -3,9 +3,11 @@
 #define SANDPOOL_TESTS_MACHINE_H
 
 #include <dirent.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +103,18 @@ static inline int in_child(void (*body)(void), unsigned seconds) {
     }
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
     return status;
+}
+
+/* Where cgroup v2 is mounted and may be written, or NULL. */
+static inline const char *find_cgroup_mount(void) {
+    static const char *const usual[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+    struct statfs fs;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) {
+        if (statfs(usual[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC && access(usual[i], W_OK) == 0) {
+            return usual[i];
+        }
+    }
+    return NULL;
 }
 
 #endif

@@ -1,17 +1,16 @@
 #include "host/cgroup.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "common/stage.h"
+#include "machine.h"
 
 static void refuses(const char *dir, int err) {
     sp_sandbox_options o = {.size = sizeof o, .cgroup_dir = dir, .memory_bytes = 1 << 20};
@@ -27,21 +26,9 @@ static void what_is_no_cgroup_is_refused_and_left_alone(void) {
     refuses("/nothing/here/pysandpool-test-cgroup", ENOENT);
 }
 
-/* Where cgroup v2 is mounted, or NULL. */
-static const char *find_mount(void) {
-    static const char *const usual[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
-    struct statfs fs;
-    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++) {
-        if (statfs(usual[i], &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC && access(usual[i], W_OK) == 0) {
-            return usual[i];
-        }
-    }
-    return NULL;
-}
-
 /* A sandbox that is not where it should be would have no limit: the host looks. */
 static void it_is_seen_who_is_inside(void) {
-    const char *mount = find_mount();
+    const char *mount = find_cgroup_mount();
     char dir[128];
     char procs[160];
     sp_error error = {0};

@@ -18,7 +18,19 @@
 
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"
 
-static enum what { NOTHING, CALLOC, STRDUP, FILTER, PAIR, SPAWN, PIDFD, SEND } refuse; /* each call of the kind */
+static enum what {
+    NOTHING,
+    CALLOC,
+    STRDUP,
+    FILTER,
+    PAIR,
+    SPAWN,
+    PIDFD,
+    SEND,
+    ADOPT,
+    TAKE,
+    HOLD
+} refuse; /* each call of the kind */
 
 static void *faulty_calloc(size_t n, size_t size) { return refuse == CALLOC ? NULL : calloc(n, size); }
 
@@ -40,6 +52,18 @@ static int faulty_spawn(pid_t *pid, const char *path, const posix_spawn_file_act
 
 static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
     return refuse == SEND ? -ENOBUFS : sp_packet_send(sock, out, deadline);
+}
+
+static int faulty_adopt(struct sp_cgroups *cgroups, pid_t pid) {
+    return refuse == ADOPT ? -EBUSY : sp_cgroups_adopt(cgroups, pid);
+}
+
+static int64_t faulty_take(struct sp_cgroups *cgroups, int *fd) {
+    return refuse == TAKE ? -ENOSPC : sp_cgroup_take(cgroups, fd);
+}
+
+static bool faulty_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid) {
+    return refuse != HOLD && sp_cgroup_holds(cgroups, number, pid);
 }
 
 #define sp_launcher_open faulty_launcher_open
@@ -65,6 +89,9 @@ uint32_t sp_launcher_cgroup(sp_launcher *launcher);
 #define sp_control_pair faulty_pair
 #define posix_spawn faulty_spawn
 #define sp_packet_send faulty_send
+#define sp_cgroups_adopt faulty_adopt
+#define sp_cgroup_take faulty_take
+#define sp_cgroup_holds faulty_holds
 #define syscall(number, ...) \
     (refuse == PIDFD && (number) == SYS_pidfd_open ? (errno = EMFILE, -1L) : syscall(number, __VA_ARGS__))
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
@@ -170,10 +197,63 @@ static void each_call_of_a_restart_may_fail(void) {
     restart_fails(SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
 }
 
+/* ---- with a cgroup for each sandbox; it needs no controller to be one ---- */
+
+static void opens_not(const sp_sandbox_options *options, enum what what, int stage, int err, const char *detail) {
+    sp_error error = {0};
+
+    refuse = what;
+    CHECK(sp_launcher_open(options, &error) == NULL);
+    refuse = NOTHING;
+    CHECK(error.stage == stage && error.err == err && (detail == NULL || strcmp(error.detail, detail) == 0));
+    CHECK(access(options->cgroup_dir, F_OK) != 0);
+}
+
+static void makes_not(sp_launcher *launcher, enum what what, int stage, int err, const char *detail) {
+    sp_error error = {0};
+
+    refuse = what;
+    CHECK(make_one(launcher, &error) == SP_E_CREATE);
+    refuse = NOTHING;
+    CHECK(error.stage == stage && error.err == err && strcmp(error.detail, detail) == 0);
+}
+
+static void a_cgroup_of_its_own_or_none(void) {
+    const char *mount = find_cgroup_mount();
+    const unsigned fds_before = count_fds();
+    sp_sandbox_options options = options_for(ZYGOTE);
+    sp_error error = {0};
+    char dir[128];
+
+    if (mount == NULL) {
+        printf("(no cgroup v2 that can be written) ");
+        return;
+    }
+    (void)snprintf(dir, sizeof dir, "%s/pysandpool-faults-%d", mount, (int)getpid());
+    options.cgroup_dir = dir;
+    opens_not(&options, ADOPT, SP_STAGE_CGROUP, EBUSY, NULL);
+    opens_not(&options, SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN, NULL);
+    sp_launcher *launcher = sp_launcher_open(&options, &error);
+    if (launcher == NULL) {
+        CHECK(!"the launcher opens");
+        return;
+    }
+    sp_launcher_enter(launcher);
+    CHECK(sp_launcher_cgroup(launcher) == 0 && make_one(launcher, &error) == 0);
+    makes_not(launcher, TAKE, SP_STAGE_CGROUP, ENOSPC, "directory of a sandbox");
+    makes_not(launcher, HOLD, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
+    CHECK(make_one(launcher, &error) == 0);
+    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+    CHECK(access(dir, F_OK) != 0 && count_fds() == fds_before && no_children());
+}
+
 int main(void) {
     check_deadline(90);
     RUN(each_call_of_a_start_may_fail);
     RUN(what_is_no_zygote_is_told);
     RUN(each_call_of_a_restart_may_fail);
+    RUN(a_cgroup_of_its_own_or_none);
     return check_report();
 }

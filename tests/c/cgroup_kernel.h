@@ -1,0 +1,205 @@
+/*
+ * A kernel for cgroup_linux.c: what is made below a plain directory has plain files for its knobs, which answer a write
+ * as the kernel does, and each call can be refused. The file is included under other names. One translation unit.
+ */
+#ifndef SANDPOOL_TESTS_CGROUP_KERNEL_H
+#define SANDPOOL_TESTS_CGROUP_KERNEL_H
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "host/cgroup.h"
+
+static enum call { NO_CALL, CALLOC, STRNDUP, STATFS, MKDIR, OPEN, OPENAT, WRITE, READ, CHOWN, RMDIR, LIST } refused;
+static const char *refused_name = ""; /* the end of the name that it is refused for */
+static int refused_errno;
+static const char *answer;     /* what is read back of what was written, or NULL */
+static uid_t as_user = 1000;   /* whom this process takes itself for */
+static unsigned given, killed; /* files to the zygote's user; writes to cgroup.kill */
+static void (*on_mkdir)(void); /* runs once, in the middle of the next */
+static char last_opened[128];  /* by openat(): whom a write is for */
+
+static bool ends_with(const char *name, const char *end) {
+    size_t len = strlen(name);
+    size_t end_len = strlen(end);
+    return len >= end_len && strcmp(name + len - end_len, end) == 0;
+}
+
+static bool refuses(enum call call, const char *name) {
+    if (refused != call || !ends_with(name, refused_name)) {
+        return false;
+    }
+    errno = refused_errno;
+    return true;
+}
+
+static void refuse(enum call call, const char *name, int err) {
+    refused = call;
+    refused_name = name;
+    refused_errno = err;
+}
+
+/* ---- the kernel's side ---- */
+
+static const char *const knobs[] = {
+    "cgroup.procs", "cgroup.kill",      "cgroup.subtree_control",
+    "memory.max",   "memory.oom.group", "memory.swap.max",
+    "pids.max",     "cpu.max",          "cpu.stat",
+    "memory.peak",  "memory.events",
+};
+#define KNOBS (sizeof knobs / sizeof knobs[0])
+
+static void fill(int dir) {
+    for (size_t i = 0; i < KNOBS; i++) {
+        int fd = openat(dir, knobs[i], O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+        CHECK(fd != -1);
+        (void)close(fd);
+    }
+}
+
+static int kernel_mkdirat(int dir, const char *name, mode_t mode) {
+    void (*between)(void) = on_mkdir;
+    on_mkdir = NULL;
+    if (between != NULL) {
+        between();
+    }
+    if (refuses(MKDIR, name)) {
+        return -1;
+    }
+    int rc = mkdirat(dir, name, mode);
+    int made = rc == 0 ? openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (made != -1) {
+        fill(made);
+        (void)close(made);
+    }
+    return rc;
+}
+
+static int kernel_mkdir(const char *path, mode_t mode) { return kernel_mkdirat(AT_FDCWD, path, mode); }
+
+static int kernel_unlinkat(int dir, const char *name, int flags) {
+    if (refuses(RMDIR, name)) {
+        return -1;
+    }
+    int inside = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < KNOBS && inside != -1; i++) {
+        (void)unlinkat(inside, knobs[i], 0);
+    }
+    (void)close(inside);
+    return unlinkat(dir, name, flags);
+}
+
+static int kernel_rmdir(const char *path) { return kernel_unlinkat(AT_FDCWD, path, AT_REMOVEDIR); }
+
+static int kernel_openat(int dir, const char *name, int flags) {
+    if (refuses(OPENAT, name)) {
+        return -1;
+    }
+    (void)snprintf(last_opened, sizeof last_opened, "%s", name);
+    return openat(dir, name, flags | (strcmp(name, "zygote/cgroup.procs") == 0 ? O_CREAT : 0), 0600);
+}
+
+static int kernel_open(const char *path, int flags) { return refuses(OPEN, path) ? -1 : open(path, flags); }
+
+/* "+memory" is read back as "memory", and a number on a line of its own. */
+static ssize_t kernel_write(int fd, const char *text, size_t len) {
+    char line[128];
+    killed += ends_with(last_opened, "cgroup.kill");
+    if (refuses(WRITE, last_opened)) {
+        return -1;
+    }
+    bool named = refused_name[0] != '\0' && ends_with(last_opened, refused_name);
+    const char *said = answer != NULL && named ? answer : text[0] == '+' ? text + 1 : text;
+    int n = snprintf(line, sizeof line, "%s\n", said);
+    CHECK(lseek(fd, 0, text[0] == '+' ? SEEK_END : SEEK_SET) >= 0 && write(fd, line, (size_t)n) == n);
+    return (ssize_t)len;
+}
+
+static ssize_t kernel_read(int fd, char *text, size_t size) {
+    return refuses(READ, last_opened) ? -1 : read(fd, text, size);
+}
+
+static int kernel_fstatfs(int fd, struct statfs *fs) {
+    memset(fs, 0, sizeof *fs);
+    fs->f_type = CGROUP2_SUPER_MAGIC;
+    return refuses(STATFS, "") ? -1 : fcntl(fd, F_GETFD) == -1 ? -1 : 0;
+}
+
+static int kernel_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags) {
+    CHECK(uid == 65534 && gid == 65534 && flags == 0 && faccessat(dir, name, F_OK, 0) == 0);
+    given++;
+    return refuses(CHOWN, name) ? -1 : 0;
+}
+
+static void *kernel_calloc(size_t n, size_t size) { return refuses(CALLOC, "") ? NULL : calloc(n, size); }
+
+static char *kernel_strndup(const char *text, size_t len) { return refuses(STRNDUP, "") ? NULL : strndup(text, len); }
+
+static DIR *kernel_fdopendir(int fd) { return refuses(LIST, "") ? NULL : fdopendir(fd); }
+
+static uid_t kernel_uid(void) { return as_user; }
+
+#define sp_cgroups_open files_cgroups_open
+#define sp_cgroups_enforced files_cgroups_enforced
+#define sp_cgroups_adopt files_cgroups_adopt
+#define sp_cgroups_close files_cgroups_close
+#define sp_cgroups_free files_cgroups_free
+#define sp_cgroups_tend files_cgroups_tend
+#define sp_cgroup_take files_cgroup_take
+#define sp_cgroup_kill files_cgroup_kill
+#define sp_cgroup_leave files_cgroup_leave
+#define sp_cgroup_holds files_cgroup_holds
+#define sp_cgroup_usage files_cgroup_usage
+struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *options, sp_error *error);
+uint32_t sp_cgroups_enforced(const struct sp_cgroups *cgroups);
+int sp_cgroups_adopt(struct sp_cgroups *cgroups, pid_t pid);
+void sp_cgroups_close(struct sp_cgroups *cgroups, int64_t deadline);
+void sp_cgroups_free(struct sp_cgroups *cgroups);
+bool sp_cgroups_tend(struct sp_cgroups *cgroups);
+int64_t sp_cgroup_take(struct sp_cgroups *cgroups, int *fd);
+void sp_cgroup_kill(struct sp_cgroups *cgroups, uint32_t number);
+void sp_cgroup_leave(struct sp_cgroups *cgroups, uint32_t number);
+bool sp_cgroup_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
+int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
+#define mkdirat kernel_mkdirat
+#define mkdir kernel_mkdir
+#define unlinkat kernel_unlinkat
+#define rmdir kernel_rmdir
+#define openat kernel_openat
+#define open kernel_open
+#define write kernel_write
+#define read kernel_read
+#define fstatfs kernel_fstatfs
+#define fchownat kernel_fchownat
+#define calloc kernel_calloc
+#define strndup kernel_strndup
+#define fdopendir kernel_fdopendir
+#define geteuid kernel_uid
+#define getuid kernel_uid
+#include "host/cgroup_linux.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#undef mkdirat
+#undef mkdir
+#undef unlinkat
+#undef rmdir
+#undef openat
+#undef open
+#undef write
+#undef read
+#undef fstatfs
+#undef fchownat
+#undef calloc
+#undef strndup
+#undef fdopendir
+#undef geteuid
+#undef getuid
+
+#endif

@@ -1,0 +1,341 @@
+/*
+ * cgroup_linux.c against directories that only look like a kernel's, see cgroup_kernel.h: what is asked for, what is
+ * read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the real ones.
+ */
+#include "cgroup_kernel.h"
+#include "common/stage.h"
+#include "machine.h"
+
+/* ---- a tree ---- */
+
+static char top[64], own[96];
+
+static void put(const char *directory, const char *file, const char *text) {
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s", directory, file);
+    FILE *out = fopen(path, "we");
+    CHECK(out != NULL && fputs(text, out) >= 0 && fclose(out) == 0);
+}
+
+static bool exists(const char *name) {
+    char path[256];
+    (void)snprintf(path, sizeof path, "%s/%s", own, name);
+    return access(path, F_OK) == 0;
+}
+
+static bool says(const char *name, const char *text) {
+    char path[256];
+    char found[128] = "";
+    (void)snprintf(path, sizeof path, "%s/%s", own, name);
+    FILE *in = fopen(path, "re");
+    size_t n = in != NULL ? fread(found, 1, sizeof found - 1, in) : 0;
+    if (in != NULL) {
+        (void)fclose(in);
+    }
+    found[n] = '\0';
+    return strcmp(found, text) == 0;
+}
+
+static void begin_tree(void) {
+    (void)snprintf(top, sizeof top, "/tmp/sandpool-cgroup-XXXXXX");
+    CHECK(mkdtemp(top) != NULL);
+    (void)snprintf(own, sizeof own, "%s/own", top);
+    put(top, "cgroup.subtree_control", "cpuset memory\n");
+    refuse(NO_CALL, "", 0);
+    answer = NULL;
+    given = killed = 0;
+    as_user = 1000;
+}
+
+static void end_tree(void) {
+    char path[256];
+    refuse(NO_CALL, "", 0);
+    CHECK(!exists(""));
+    (void)snprintf(path, sizeof path, "%s/cgroup.subtree_control", top);
+    (void)unlink(path);
+    CHECK(rmdir(top) == 0);
+}
+
+static const sp_sandbox_options all_limits = {.size = sizeof(sp_sandbox_options),
+                                              .cgroup_dir = own,
+                                              .memory_bytes = 1 << 20,
+                                              .max_processes = 7,
+                                              .cpu_quota_us = 30000,
+                                              .cpu_period_us = 60000};
+#define ALL_CONTROLLERS (SP_CGROUP_MEMORY | SP_CGROUP_PIDS | SP_CGROUP_CPU)
+
+static struct sp_cgroups *open_all(void) {
+    sp_error error = {0};
+    struct sp_cgroups *c = sp_cgroups_open(&all_limits, &error);
+    if (c == NULL) {
+        abort();
+    }
+    CHECK(sp_cgroups_enforced(c) == ALL_CONTROLLERS);
+    return c;
+}
+
+static void end(struct sp_cgroups *c) {
+    refuse(NO_CALL, "", 0);
+    sp_cgroups_close(c, 0);
+    sp_cgroups_free(c);
+}
+
+/* ---- the launcher's directory ---- */
+
+static void what_is_made(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    CHECK(exists("zygote") && says("cgroup.subtree_control", "memory\npids\ncpu\n"));
+    CHECK(sp_cgroups_adopt(c, 4711) == 0 && says("zygote/cgroup.procs", "4711\n"));
+    int64_t number = sp_cgroup_take(c, &fd);
+    CHECK(number == 1 && fd != -1 && given == 0);
+    CHECK(says("s1/memory.max", "1048576\n") && says("s1/memory.oom.group", "1\n") &&
+          says("s1/memory.swap.max", "0\n") && says("s1/pids.max", "8\n") && says("s1/cpu.max", "30000 60000\n"));
+    sp_cgroup_kill(c, 1);
+    CHECK(killed == 1);
+    (void)close(fd);
+    end(c);
+    CHECK(killed == 2);
+    end_tree();
+}
+
+static void roots_zygote_is_given_its_files(void) {
+    begin_tree();
+    as_user = 0;
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    CHECK(given == 1 && sp_cgroup_take(c, &fd) == 1 && given == 2);
+    (void)close(fd);
+    refuse(CHOWN, "cgroup.procs", EPERM);
+    CHECK(sp_cgroup_take(c, &fd) == -EPERM && !exists("s2"));
+    end(c);
+    end_tree();
+}
+
+static void opening_fails(enum call call, const char *name, int err, int stage, const char *detail) {
+    sp_error error = {0};
+    const unsigned fds = count_fds();
+    begin_tree();
+    as_user = call == CHOWN ? 0 : 1000;
+    refuse(call, name, err);
+    CHECK(sp_cgroups_open(&all_limits, &error) == NULL);
+    CHECK(error.stage == stage && error.err == (call == STATFS ? ENODEV : err));
+    CHECK(detail == NULL || strcmp(error.detail, detail) == 0);
+    end_tree();
+    CHECK(count_fds() == fds);
+}
+
+static void each_call_of_an_opening_may_fail(void) {
+    opening_fails(CALLOC, "", ENOMEM, SP_STAGE_NONE, NULL);
+    opening_fails(STRNDUP, "", ENOMEM, SP_STAGE_CGROUP, own);
+    opening_fails(STATFS, "", EIO, SP_STAGE_CGROUP, "not a directory of cgroup v2");
+    opening_fails(MKDIR, "own", EACCES, SP_STAGE_CGROUP, own);
+    opening_fails(OPEN, "own", EMFILE, SP_STAGE_CGROUP, own);
+    opening_fails(MKDIR, "zygote", EAGAIN, SP_STAGE_CGROUP, own);
+    opening_fails(CHOWN, "cgroup.procs", EPERM, SP_STAGE_CGROUP, own);
+}
+
+/* Which one was missed is told when it is required; else the report says what is enforced. */
+static void a_controller_may_be_missing(enum call call, int err) {
+    begin_tree();
+    sp_sandbox_options options = all_limits;
+    sp_error error = {0};
+    refuse(call, "cgroup.subtree_control", err);
+    struct sp_cgroups *c = sp_cgroups_open(&options, &error);
+    CHECK(c != NULL && sp_cgroups_enforced(c) == 0);
+    end(c);
+    refuse(call, "cgroup.subtree_control", err);
+    options.cgroup_required = SP_CGROUP_CPU;
+    CHECK(sp_cgroups_open(&options, &error) == NULL);
+    CHECK(error.code == SP_E_CREATE && error.stage == SP_STAGE_CGROUP && error.err == EOPNOTSUPP);
+    CHECK(strcmp(error.detail, "cpu") == 0);
+    end_tree();
+}
+
+static void controllers_that_cannot_be_enabled(void) {
+    a_controller_may_be_missing(OPENAT, EACCES);
+    a_controller_may_be_missing(WRITE, EBUSY);
+    a_controller_may_be_missing(READ, EIO);
+}
+
+static void words_are_whole(void) {
+    CHECK(has_word("cpuset cpu", "cpu") && has_word("io\ncpu\n", "cpu") && has_word("cpu", "cpu"));
+    CHECK(!has_word("cpuset", "cpu") && !has_word("xcpu", "cpu") && !has_word("", "cpu") && !has_word("cpu1", "cpu"));
+}
+
+/* ---- one sandbox's ---- */
+
+static void taking_fails(enum call call, const char *name, int err, const char *read_back) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    refuse(call, name, err);
+    answer = read_back;
+    CHECK(sp_cgroup_take(c, &fd) == (read_back != NULL ? -EPROTO : -err) && fd == -1);
+    CHECK(call == OPENAT && ends_with(name, "s1") ? exists("s1") : !exists("s1"));
+    refuse(NO_CALL, "", 0);
+    CHECK(!sp_cgroups_tend(c) && !exists("s1"));
+    end(c);
+    end_tree();
+}
+
+static void each_limit_may_be_refused(void) {
+    static const char *const files[] = {"memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.max"};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        taking_fails(OPENAT, files[i], EACCES, NULL);
+        taking_fails(WRITE, files[i], EINVAL, NULL);
+        taking_fails(READ, files[i], EIO, NULL);
+    }
+    taking_fails(MKDIR, "s1", EAGAIN, NULL);
+    taking_fails(OPENAT, "s1", EMFILE, NULL);
+}
+
+/* The kernel rounds, or somebody above allows less: a limit that is not the one that was asked for is none. */
+static void each_limit_is_read_back(void) {
+    taking_fails(NO_CALL, "memory.max", 0, "1044480");
+    taking_fails(NO_CALL, "memory.max", 0, "10485760"); /* it begins with the right one */
+    taking_fails(NO_CALL, "memory.oom.group", 0, "0");
+    taking_fails(NO_CALL, "memory.swap.max", 0, "max");
+    taking_fails(NO_CALL, "pids.max", 0, "max");
+    taking_fails(NO_CALL, "cpu.max", 0, "max 60000");
+}
+
+static void a_kernel_without_swap(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    refuse(OPENAT, "memory.swap.max", ENOENT);
+    CHECK(sp_cgroup_take(c, &fd) == 1 && says("s1/pids.max", "8\n"));
+    (void)close(fd);
+    end(c);
+    end_tree();
+}
+
+static void who_is_inside_and_what_was_used(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    struct sp_usage usage;
+    char dir[128];
+    int fd = -1;
+    CHECK(sp_cgroup_take(c, &fd) == 1);
+    (void)snprintf(dir, sizeof dir, "%s/s1", own);
+    put(dir, "cgroup.procs", "12\n345\n");
+    CHECK(sp_cgroup_holds(c, 1, 12) && sp_cgroup_holds(c, 1, 345) && !sp_cgroup_holds(c, 1, 34));
+    CHECK(!sp_cgroup_holds(c, 2, 12));
+    put(dir, "cpu.stat", "usage_usec 7\nuser_usec 4\nsystem_usec 3\n");
+    put(dir, "memory.peak", "4096\n");
+    put(dir, "memory.events", "low 0\noom 3\noom_kill 2\n");
+    CHECK(sp_cgroup_usage(c, 1, &usage) == 0);
+    CHECK(usage.user_us == 4 && usage.system_us == 3 && usage.peak_bytes == 4096 && usage.oom_kills == 2);
+    refuse(OPENAT, "memory.peak", ENOENT); /* before Linux 5.19 */
+    put(dir, "memory.events", "low 0\n");
+    CHECK(sp_cgroup_usage(c, 1, &usage) == 0 && usage.peak_bytes == 0 && usage.oom_kills == 0);
+    refuse(READ, "memory.events", EIO);
+    CHECK(sp_cgroup_usage(c, 1, &usage) == -EIO);
+    refuse(READ, "cpu.stat", ENODEV); /* its directory is gone */
+    CHECK(sp_cgroup_usage(c, 1, &usage) == -ENODEV && usage.user_us == 0);
+    refuse(NO_CALL, "", 0);
+    c->enforced = 0;
+    put(dir, "memory.peak", "4096\n");
+    CHECK(sp_cgroup_usage(c, 1, &usage) == 0 && usage.peak_bytes == 0);
+    (void)close(fd);
+    end(c);
+    end_tree();
+}
+
+/* ---- tending ---- */
+
+static struct sp_cgroups *tended;
+
+static void tend_once_more(void) { (void)sp_cgroups_tend(tended); }
+
+static unsigned count_directories(void) {
+    unsigned n = 0;
+    char name[32];
+    for (unsigned i = 1; i < 400; i++) {
+        (void)snprintf(name, sizeof name, "s%u", i);
+        n += exists(name);
+    }
+    return n;
+}
+
+static void made_ahead_by_one_thread_or_two(void) {
+    begin_tree();
+    struct sp_cgroups *c = tended = open_all();
+    int fds[STASH + 1];
+    refuse(MKDIR, "s1", EAGAIN);
+    CHECK(!sp_cgroups_tend(c) && count_directories() == 0);
+    refuse(NO_CALL, "", 0);
+    CHECK(!sp_cgroups_tend(c) && count_directories() == STASH);
+    CHECK(sp_cgroup_take(c, &fds[0]) == 9 && count_directories() == STASH);
+    (void)close(fds[0]);
+    on_mkdir = tend_once_more; /* it fills the place that this one is for */
+    CHECK(!sp_cgroups_tend(c) && c->n_stash == STASH && c->n_dying == 0 && count_directories() == STASH + 1);
+    for (unsigned i = 0; i < STASH + 1; i++) { /* the last one is made for it */
+        CHECK(sp_cgroup_take(c, &fds[i]) > 0);
+        (void)close(fds[i]);
+    }
+    end(c);
+    end_tree();
+}
+
+static void what_is_busy_is_removed_later(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    for (unsigned i = 0; i < 100; i++) {
+        int64_t number = sp_cgroup_take(c, &fd);
+        CHECK(number > 0 && close(fd) == 0);
+        sp_cgroup_leave(c, (uint32_t)number);
+    }
+    c->n_stash = STASH; /* nothing is made ahead meanwhile */
+    refuse(RMDIR, "", EBUSY);
+    CHECK(sp_cgroups_tend(c) && c->n_dying == 100);
+    refuse(RMDIR, "s7", EBUSY);
+    CHECK(sp_cgroups_tend(c) && c->n_dying == 1 && exists("s7"));
+    refuse(RMDIR, "s7", EPERM); /* nothing that time would mend: close() tries once more */
+    CHECK(!sp_cgroups_tend(c) && c->n_dying == 0);
+    end(c);
+    end_tree();
+}
+
+/* ---- the end ---- */
+
+static void a_closed_one_gives_nothing(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    refuse(RMDIR, "zygote", EBUSY);
+    const int64_t start = sp_now();
+    sp_cgroups_close(c, start + 20 * MS);
+    CHECK(sp_now() - start >= 20 * MS && exists("zygote"));
+    refuse(OPENAT, ".", EMFILE);
+    sp_cgroups_close(c, 0);
+    refuse(LIST, "", ENOMEM);
+    sp_cgroups_close(c, 0);
+    CHECK(exists("zygote"));
+    refuse(RMDIR, "zygote", ENOENT); /* somebody else's sweep was there first */
+    sp_cgroups_close(c, INT64_MAX);
+    CHECK(sp_cgroup_take(c, &fd) == -ESHUTDOWN && !sp_cgroups_tend(c));
+    end(c);
+    sp_cgroups_free(NULL);
+    end_tree();
+}
+
+int main(void) {
+    check_deadline(60);
+    RUN(what_is_made);
+    RUN(roots_zygote_is_given_its_files);
+    RUN(each_call_of_an_opening_may_fail);
+    RUN(controllers_that_cannot_be_enabled);
+    RUN(words_are_whole);
+    RUN(each_limit_may_be_refused);
+    RUN(each_limit_is_read_back);
+    RUN(a_kernel_without_swap);
+    RUN(who_is_inside_and_what_was_used);
+    RUN(made_ahead_by_one_thread_or_two);
+    RUN(what_is_busy_is_removed_later);
+    RUN(a_closed_one_gives_nothing);
+    return check_report();
+}
