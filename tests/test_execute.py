@@ -180,6 +180,19 @@ def test_what_cannot_be_executed(sandbox: PooledSandbox, prepare: str, command: 
     assert inside(sandbox) == set()
 
 
+def test_what_path_passes_over(sandbox: PooledSandbox) -> None:
+    """No directory, nothing of the name, nothing that may be executed; what is to be told goes before the rest."""
+    sh(sandbox, "mkdir closed; echo > closed/echo; echo > closed/other").check()
+    path = {"PATH": "/etc/passwd:/no/such:/tmp/closed:/bin"}
+    assert sandbox.execute(["echo", "found"], env=path).stdout == b"found\n"
+    with pytest.raises(CommandNotFoundError) as missing:
+        sandbox.execute(["other"], env=path)
+    assert missing.value.errno == errno.EACCES
+    with pytest.raises(SandboxError) as refused:
+        sandbox.execute(["echo", "x" * 200_000], env=path)
+    assert refused.value.errno == errno.E2BIG, "and nobody looks on in /bin"
+
+
 def test_two_megabytes_of_arguments(sandbox: PooledSandbox) -> None:
     words = [f"{number:05d}" + "x" * 99_994 for number in range(20)]
     result = sandbox.execute(["/bin/sh", "-c", 'echo $#; printf %s "$@" | cksum', "sh", *words]).check()

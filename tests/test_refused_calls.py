@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import children, open_fds, status_field, wait_until
+from conftest import children, open_fds
+from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
 
 from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, _open
-from pysandpool._ffi import lib, zygote_path
+from pysandpool._ffi import lib
 
 # Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
 FATAL = (
-    *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "landlock_add_rule", "landlock_create_ruleset"),
-    *("landlock_restrict_self", "mkdir", "mount", "mount_setattr", "openat", "pivot_root", "prctl", "prlimit64"),
-    *("sethostname", "setsid", "symlink", "umount2", "write"),
+    *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "fstatfs", "landlock_add_rule"),
+    *("landlock_create_ruleset", "landlock_restrict_self", "mkdir", "mount", "mount_setattr", "openat"),
+    *("pivot_root", "prctl", "prlimit64", "sethostname", "setsid", "symlink", "umount2", "write"),
 )
 OF_ROOT = ("setgroups", "setresgid", "setresuid", "move_mount", "open_tree")
 HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlink", "socketpair", "statfs", "unshare")
@@ -52,24 +51,6 @@ def whole(config: SandboxConfig) -> IsolationReport:
         return sandbox.isolation
 
 
-class Tracer:
-    """Stands in for the zygote: starts it under strace, which refuses the n-th such call of each process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.program = folder / "zygote"
-        self.log = folder / "log"
-
-    def refuse(self, call: str, numbers: int | str, error: str = "ENOMEM") -> None:
-        self.program.unlink(missing_ok=True)
-        self.log.write_bytes(b"")
-        options = f"-D -f -qq -o {self.log} -e trace={call} -e inject={call}:error={error}:when={numbers}"
-        self.program.write_text(f"#!/bin/sh\nexec strace {options} {zygote_path()}\n", encoding="utf-8")
-        self.program.chmod(0o755)
-
-    def refused(self) -> bool:
-        return "(INJECTED)" in self.log.read_text(encoding="utf-8", errors="replace")
-
-
 @pytest.fixture
 def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
     tracer = Tracer(tmp_path)
@@ -87,20 +68,6 @@ def attempt(config: SandboxConfig, whole: IsolationReport) -> SandboxCreateError
     return None
 
 
-def nothing_is_left(before: set[int], fds: dict[int, str]) -> None:
-    """Orphans come to this process, strace too."""
-
-    def all_reaped() -> bool:
-        for pid in children() - before:
-            os.waitpid(pid, os.WNOHANG)
-        return children() <= before and set(open_fds()) <= set(fds)
-
-    wait_until(all_reaped, "processes and descriptors")
-
-
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: apt-get install strace")
-
-
 @needs_strace
 @pytest.mark.parametrize("call", [*FATAL, *OF_ROOT, *HARMLESS])
 def test_a_refused_call_is_told_or_harms_nothing(
@@ -109,7 +76,7 @@ def test_a_refused_call_is_told_or_harms_nothing(
     before, fds = children(), open_fds()
     failures: list[str] = []
     for number in range(1, LAST + 1):
-        tracer.refuse(call, number)
+        tracer.refuse(f"{call}:error=ENOMEM:when={number}")
         error = attempt(config, whole)
         nothing_is_left(before, fds)
         if not tracer.refused():
@@ -130,7 +97,7 @@ def test_a_message_that_finds_no_memory_is_sent_again(
 ) -> None:
     """Five in a row, in the zygote's first process, in the zygote, and in init."""
     before, fds = children(), open_fds()
-    tracer.refuse("sendmsg", "1..5", "ENOBUFS")
+    tracer.refuse("sendmsg:error=ENOBUFS:when=1..5")
     assert attempt(config, whole) is None
     assert tracer.refused()
     nothing_is_left(before, fds)
@@ -140,42 +107,31 @@ def create_while_refused(config: SandboxConfig, call: str, number: int, log: Pat
     """The zygote has its own calls behind it: what is counted from now on are those of each init."""
     with SandboxPool(config, PoolConfig(min_size=0)) as pool:
         zygote = lib.sp_pool_zygote_pid(pool._core.ptr)
-        options = [
-            "-qq",
-            "-o",
-            os.fspath(log),
-            "-e",
-            f"trace={call}",
-            "-e",
-            f"inject={call}:error=ENOMEM:when={number}",
-        ]
-        tracer = subprocess.Popen(["strace", "-f", "-p", str(zygote), *options])
-        wait_until(lambda: status_field(zygote, "TracerPid") != "0", "strace")
-        try:
-            pool.acquire().release()
-        except SandboxCreateError as error:
-            return error
-        finally:
-            pool.close()
-            tracer.wait()
+        with refused_to(zygote, log, f"{call}:error=ENOMEM:when={number}") as tracer:
+            try:
+                pool.acquire().release()
+            except SandboxCreateError as error:
+                return error
+            finally:
+                pool.close()
+                tracer.wait()
     return None
 
 
 @needs_strace
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may trace a zygote, which is not dumpable")
+@needs_root
 @pytest.mark.parametrize("call", OF_INIT)
 def test_a_call_refused_to_init_is_told(call: str, tmp_path: Path, config: SandboxConfig) -> None:
     before, fds = children(), open_fds()
     log = tmp_path / "log"
     failures: list[str] = []
     for number in range(1, LAST + 1):
-        log.write_bytes(b"")
         error = create_while_refused(config, call, number, log)
         if error is not None:
             assert error.errno in ERRNOS, error
             failures.append(error.stage)
             error.__traceback__ = None  # it holds the pool
         nothing_is_left(before, fds)
-        if "(INJECTED)" not in log.read_text(encoding="utf-8", errors="replace"):
+        if not told_injected(log):
             break
     assert failures

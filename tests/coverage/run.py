@@ -44,7 +44,7 @@ TESTS = (
     ),
     *("test_contract_limits", "test_contract_seeing", "test_environments", "test_execute", "test_log"),
     *("test_files", "test_files_root", "test_hosts", "test_isolation", "test_memory", "test_network"),
-    *("test_proof", "test_refused_calls", "test_rootfs", "test_sockets", "test_zygote_death"),
+    *("test_proof", "test_refused_calls", "test_refused_otherwise", "test_rootfs", "test_sockets", "test_zygote_death"),
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
 LEFT_OUT = "not template_cannot_be_built and not without_free_fds"
