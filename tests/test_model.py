@@ -1,6 +1,7 @@
-"""The ring, the permits and the slots' states checked by spin: every interleaving of a few threads, exhaustively.
+"""The ring, the permits, the slots' states and the tickets checked by spin: every interleaving of a few threads, all of
+them searched to the end.
 
-tests/model/pool.pml tells what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
+tests/model/*.pml tell what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 POOL = Path(__file__).parent / "model" / "pool.pml"
+TICKET = POOL.with_name("ticket.pml")
 IN_CI = os.environ.get("CI") == "true"
 LARGE = os.environ.get("SANDPOOL_MODEL_THREADS") == "4"
 
@@ -37,6 +39,13 @@ FOUR = (
     "taker(1) taker(2) releaser(0) janitor(1)",
     "taker(1) taker(2) releaser(1) janitor(1)",
     "taker(2) taker(2) releaser(1) janitor(1)",
+)
+
+# taker(1) waits for ever, taker(0) may time out or give up; at most one or two leases are out.
+WAITERS = ("taker(0) taker(1) taker(1)", "taker(1) taker(1) taker(1) -DBOUND=2", "taker(0) taker(0) taker(1) -DBOUND=2")
+TICKET_MUTANTS = (
+    *("MUTANT_DOES_NOT_LOOK_AGAIN", "MUTANT_FAILURE_GRANTS_NOTHING", "MUTANT_LOOKS_FIRST", "MUTANT_NEWEST_FIRST"),
+    *("MUTANT_OVERTAKES", "MUTANT_RAISED_LATE"),
 )
 
 # With one more permit than entries, the last of three finds none.
@@ -69,9 +78,9 @@ def verify(folder: Path, model: Path, *defines: str, large: bool = False) -> str
     return run("./pan", "-m200000", *(("-w24",) if large else ()), folder=folder)
 
 
-def threads(names: str) -> str:
+def threads(names: str, macro: str = "THREADS") -> str:
     words = names.split()
-    return f"-DTHREADS=running = {len(words)};" + "".join(f"run {name};" for name in words)
+    return f"-D{macro}=running = {len(words)};" + "".join(f"run {name};" for name in words)
 
 
 def errors(output: str) -> int:
@@ -106,3 +115,14 @@ def test_every_interleaving_is_sound(names: str, tmp_path: Path) -> None:
 def test_a_mutant_is_found(mutant: str, tmp_path: Path) -> None:
     """Each order, CAS and check that the model has is needed: without it there is a trace that goes wrong."""
     assert errors(verify(tmp_path, POOL, threads(MUTANTS[mutant]), *f"-D{mutant}".split())) > 0
+
+
+@pytest.mark.parametrize("names", WAITERS)
+def test_no_ticket_swallows_or_overtakes(names: str, tmp_path: Path) -> None:
+    takers, _, define = names.partition(" -")
+    is_sound(verify(tmp_path, TICKET, threads(takers, "TAKERS"), *([f"-{define}"] if define else [])))
+
+
+@pytest.mark.parametrize("mutant", TICKET_MUTANTS)
+def test_a_mutant_of_the_tickets_is_found(mutant: str, tmp_path: Path) -> None:
+    assert errors(verify(tmp_path, TICKET, threads(WAITERS[0], "TAKERS"), f"-D{mutant}")) > 0

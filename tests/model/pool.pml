@@ -8,7 +8,7 @@
  * loop of CAS on a value is one step (below), and what only its own thread can see is part of the step before.
  *
  * Out of the model: weak memory orders (here every access is sequentially consistent; ThreadSanitizer and the windowed
- * tests take them), weak CAS that fail without cause, the wrap of a tag, sessions and jobs. Tickets have no model.
+ * tests take them), weak CAS that fail without cause, the wrap of a tag, sessions and jobs. Tickets: ticket.pml.
  *
  *   here                 C
  *   words[], H           links and head of host/ring.h
