@@ -6,6 +6,7 @@
  */
 #include "host/session.h"
 
+#include "common/fact.h"
 #include "common/stage.h"
 #include "hostile.h"
 
@@ -45,6 +46,10 @@ static int expected_birth(struct hostile *h, bool *ready, bool *created, sp_erro
         case SP_REC_READY:
             sound = note->n_fds == 0 && !*ready;
             *ready = true;
+            if (sound && note->record.u.ready.landlock_abi != 0 &&
+                (note->record.u.ready.facts & SP_FACT_LANDLOCK_DENIES) == 0) { /* nothing else is demanded here */
+                return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "");
+            }
             break;
         case SP_REC_FAILED:
             return sp_error_set(error, SP_E_CREATE, note->record.u.failed.stage, (int)note->record.u.failed.err, "");
