@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import wait_until, zygote_of
+from conftest import alive, wait_until, zygote_of
 
 from pysandpool import (
     NamespaceDegradation,
@@ -223,7 +223,9 @@ def test_cgroups_of_a_dead_zygote_go(bare: Path) -> None:
         with pool.acquire() as sandbox:
             sandbox.execute(["/bin/true"]).check()
             lost = cgroup_of(sandbox)
+            init = sandbox.pid
             os.kill(zygote_of(sandbox), signal.SIGKILL)
+            wait_until(lambda: not alive(init), "the sandbox dies with its zygote")
             with pytest.raises(SandboxLostError):
                 sandbox.execute(["/bin/true"])
         with pool.acquire() as sandbox:

@@ -39,11 +39,8 @@ struct sp_cgroups {
     bool closed;
 };
 
-/* "s<number>", or with `file` "s<number>/<file>"; the root directory's own for number 0. */
+/* "s<number>", or with `file` "s<number>/<file>" */
 static const char *name_of(char name[64], uint32_t number, const char *file) {
-    if (number == 0) {
-        return file;
-    }
     (void)snprintf(name, 64, file != NULL ? "s%u/%s" : "s%u", number, file);
     return name;
 }
