@@ -15,7 +15,7 @@ TIMEOUT = 240
 
 
 def builds_of(program: Path) -> list[Build]:
-    """ThreadSanitizer is for what threads share: ring and pool."""
+    """ThreadSanitizer is for what threads share: ring and pool, over the fake launcher and over real sandboxes."""
     shared = program.stem.startswith(("test_ring", "test_pool"))
     return [
         Build(compiler, sanitizer)
