@@ -11,7 +11,8 @@ from conftest import run_script
 # Leases until a creation fails, and then: what failed, that the pool's counts are right, and that one more is possible
 # once one has gone.
 UNTIL_IT_FAILS = """
-import sys
+import os, sys
+from contextlib import suppress
 from conftest import *
 from pysandpool import *
 
@@ -108,7 +109,8 @@ def test_number_of_files() -> None:
 def test_janitor_at_the_limit_of_files() -> None:
     """Nothing is free for a refill: it is counted, does not spin, and goes on when there is."""
     code = """
-import time
+import os, resource, time
+from contextlib import suppress
 from conftest import *
 from pysandpool import *
 
