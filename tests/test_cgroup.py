@@ -209,9 +209,10 @@ def test_each_sandbox_is_born_in_its_own(bare: Path) -> None:
 
 def test_what_a_command_leaves_is_killed_with_the_cgroup(bare: Path) -> None:
     with SandboxPool(unlimited(bare), PoolConfig(min_size=1)) as pool, pool.acquire() as sandbox:
-        with pytest.raises(SandboxCreateError) as raised:
-            SandboxPool(SandboxConfig(cpu_quota_us=50_000, cgroup_parent=bare))
-        assert (raised.value.stage, raised.value.errno) == ("cgroup", errno.ENOTSUP)
+        if "cpu" not in (bare / "cgroup.controllers").read_text().split():
+            with pytest.raises(SandboxCreateError) as raised:
+                SandboxPool(SandboxConfig(cpu_quota_us=50_000, cgroup_parent=bare))
+            assert (raised.value.stage, raised.value.errno) == ("cgroup", errno.ENOTSUP)
         sandbox.execute(["/bin/sh", "-c", "sleep 1000 & sleep 1000 &"])
         procs = bare / cgroup_of(sandbox).lstrip("/") / "cgroup.procs"
         assert str(sandbox.pid) in procs.read_text().split()

@@ -127,13 +127,13 @@ static void run_crowd(unsigned rounds, bool kill_zygote) {
     CHECK(count_fds() == fds_before);
 }
 
-static void threads_get_their_own_output(void) { run_crowd(60, false); }
+static void threads_get_their_own_output(void) { run_crowd(30, false); }
 
-static void threads_go_on_when_the_zygote_is_killed(void) { run_crowd(60, true); }
+static void threads_go_on_when_the_zygote_is_killed(void) { run_crowd(30, true); }
 
 /* Closed from one thread while the others are anywhere. */
 static void closed_in_the_middle(void) {
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         const unsigned fds_before = count_fds();
         sp_pool_options options = pool_options(1, 3, 0);
         pthread_t threads[THREADS];
