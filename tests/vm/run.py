@@ -25,6 +25,7 @@ MEMORY_MB = 1536
 TESTS = (
     "tests/vm/limits.py",
     "tests/vm/cgroups.py",
+    "tests/vm/killed.py",
     "tests/vm/landlock.py",
     "tests/test_attack.py",
     "tests/test_memory.py",
