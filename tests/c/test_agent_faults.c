@@ -298,16 +298,37 @@ static void what_is_no_sandbox_exec_is_told(void) {
     close_launcher(launcher);
 }
 
-/* A record that is whole, and none that may come here: an ACK. */
-static void another_record_is_refused(void) {
+/* Records that are whole: what the agent tells of a failure, and one that may not come here. */
+static void record_fails(const struct sp_record *record, int stage, int err, const char *words) {
     uint8_t bytes[SP_RECORD_SIZE];
     char body[64 + 5 * SP_RECORD_SIZE] = "printf '";
-    sp_wire_pack(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = 1}, bytes);
+    sp_wire_pack(record, bytes);
     for (size_t i = 0; i < sizeof bytes; i++) {
         (void)snprintf(body + strlen(body), 8, "\\%03o", bytes[i]);
     }
     (void)snprintf(body + strlen(body), 32, "' >&3; exec sleep 600");
-    stand_in_fails(body, SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
+    stand_in_fails(body, stage, err, words);
+}
+
+static void a_record_is_taken_for_what_it_is(void) {
+    struct sp_record failed = {.type = SP_REC_FAILED};
+    (void)sp_failed(&failed.u.failed, SP_STAGE_LIMITS, EPERM, "RLIMIT_CORE");
+    record_fails(&failed, SP_STAGE_LIMITS, EPERM, "RLIMIT_CORE");
+    record_fails(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = 1}, SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
+}
+
+/* There is no time for one that does not listen. */
+static void a_close_without_patience_kills(void) {
+    sp_launcher *launcher = open_launcher(stand_in("trap '' TERM; while :; do sleep 1; done"));
+    sp_error error = {0};
+    struct sp_birth birth;
+    CHECK(sp_birth_begin(launcher, &birth, &error) == 0);
+    sp_birth_abandon(&birth);
+    sp_launcher_leave(launcher, sp_now());
+    CHECK(no_children());
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+    CHECK(left_in(folder) == 0);
 }
 
 static void a_closed_launcher_bears_none(void) {
@@ -350,7 +371,8 @@ int main(void) {
     RUN(a_directory_that_a_sweep_has_taken_is_let_go);
     RUN(each_call_of_a_birth_may_fail);
     RUN(what_is_no_sandbox_exec_is_told);
-    RUN(another_record_is_refused);
+    RUN(a_record_is_taken_for_what_it_is);
+    RUN(a_close_without_patience_kills);
     RUN(a_closed_launcher_bears_none);
     RUN(a_tree_that_cannot_be_listed_is_left);
     (void)unlink(stand_in("exit 0"));
