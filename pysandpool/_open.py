@@ -89,9 +89,10 @@ class PoolCore:
         self.max_output_bytes = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         _open_cores[number] = self
 
-    def __del__(self, _free: Any = lib.sp_pool_free) -> None:
+    def __del__(self, _free: Any = lib.sp_pool_free, _exiting: Any = sys.is_finalizing) -> None:
         # Not at exit: a daemon thread may still be inside a C call on this pool, so that exit closes and never frees.
-        if not sys.is_finalizing():
+        # Names of this module may be gone by then, arguments are not.
+        if not _exiting():
             self.freed = True
             _free(self.ptr)
 

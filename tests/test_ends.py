@@ -180,6 +180,10 @@ EXITS = {
         "import atexit\natexit.register(lambda: pool.acquire().execute(['/bin/true']))",
         0,
     ),
+    "the module's names are gone first": (
+        "import atexit, pysandpool._open as m\natexit._run_exitfuncs()\nvars(m).update(dict.fromkeys(vars(m)))",
+        0,
+    ),
     "a handler of an earlier import": ("import atexit\natexit._run_exitfuncs()\nsys.exit(0)", 0),
 }
 
