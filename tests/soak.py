@@ -6,6 +6,7 @@
 Every second the work pauses, and fds, threads, processes, zombies, mounts, namespaces, slots and counters must be where
 they belong; memory must not grow. Prints progress; on a breach the seed and the last events, and the exit status is 1.
 When nothing has ended for a minute it prints where all threads wait, in Python and in the kernel, and exits with 3.
+When a signal ends it, that is named, and the exit status is 4.
 With --cycles it is so many executes and ten times as many acquire/release, one fault in a hundred, checked alike.
 """
 
@@ -86,7 +87,7 @@ def main() -> int:
         see_orphans()
         return cycles(args.cycles, args.seed, beats) if args.cycles else soak(args.seconds, args.seed, beats)
 
-    return watched(run)
+    return watched(run, f"seed {args.seed}")
 
 
 if __name__ == "__main__":

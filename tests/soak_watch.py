@@ -1,8 +1,8 @@
-"""Watches a soak from outside, so that one which hangs is told as well, wherever it hangs and whoever holds the GIL.
+"""Watches a soak from outside, so that a hang or a death is told as well, wherever it comes and whoever holds the GIL.
 
 The soak runs in a child. It says on a pipe what it begins and when something has ended; when nothing has for some time,
 its Python stacks, where each thread of it and of all it has started waits in the kernel, and the last it said are
-printed, and it is killed.
+printed, and it is killed. When a signal ends it, the signal and the last it said are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from eyes_linux import descendants
 
 HANG_SECONDS = 60.0
 HUNG = 3
+DIED = 4
 LAST_EVENTS = 60
 ENDED = "."
 
@@ -65,53 +66,76 @@ def tell_processes(top: int) -> None:
             print(f"  {pid}: {where(pid)}", flush=True)
 
 
-def tell_hang(host: int, events: deque[str]) -> None:
+def tell_hang(host: int) -> None:
     print(f"HANG: nothing has ended for {HANG_SECONDS:.0f} s; the processes, and where their threads wait:")
     tell_processes(host)
-    print("the last events:\n" + "\n".join(events), flush=True)
     os.kill(host, signal.SIGUSR1)  # its stacks; the handler is C and needs no lock
     time.sleep(1)
     os.kill(host, signal.SIGKILL)
 
 
-def _told(pipe: int, rest: bytes) -> tuple[list[str], bytes]:
-    *lines, rest = (rest + os.read(pipe, 1 << 16)).split(b"\n")
-    return [line.decode() for line in lines], rest
+class _Ear:
+    """The watch's end of the pipe."""
+
+    def __init__(self, pipe: int) -> None:
+        self.pipe = pipe
+        self.events: deque[str] = deque(maxlen=LAST_EVENTS)
+        self._rest = b""
+
+    def hear(self) -> bool:
+        """Whether something has ended."""
+        return self._take(os.read(self.pipe, 1 << 16))
+
+    def hear_the_rest(self) -> None:
+        os.set_blocking(self.pipe, False)  # what it has started may have the other end, too
+        with suppress(BlockingIOError):
+            while text := os.read(self.pipe, 1 << 16):
+                self._take(text)
+
+    def _take(self, text: bytes) -> bool:
+        *lines, self._rest = (self._rest + text).split(b"\n")
+        told = [line.decode() for line in lines]
+        self.events += [line for line in told if line != ENDED]
+        return ENDED in told
 
 
-def _listen(host: int, pipe: int) -> bool:
+def _listen(host: int, ear: _Ear) -> bool:
     """Until the host ends. False when it was hung."""
-    events: deque[str] = deque(maxlen=LAST_EVENTS)
-    ended, rest = time.monotonic(), b""
+    ended = time.monotonic()
     pidfd = os.pidfd_open(host)
     try:
         while True:
             left = ended + HANG_SECONDS - time.monotonic()
-            ready, _, _ = select.select([pipe, pidfd], [], [], max(left, 0))
+            ready, _, _ = select.select([ear.pipe, pidfd], [], [], max(left, 0))
             if pidfd in ready:
                 return True
-            if pipe in ready:
-                lines, rest = _told(pipe, rest)
-                events += [line for line in lines if line != ENDED]
-                ended = time.monotonic() if ENDED in lines else ended
+            if ear.pipe in ready and ear.hear():
+                ended = time.monotonic()
             if time.monotonic() - ended > HANG_SECONDS:
-                tell_hang(host, events)
+                tell_hang(host)
                 return False
     finally:
         os.close(pidfd)
 
 
-def watched(soak: Callable[[Beats], int]) -> int:
-    """Runs it in a child; its exit status, or HUNG."""
+def watched(soak: Callable[[Beats], int], named: str) -> int:
+    """Runs it in a child; its exit status, or HUNG, or DIED. `named` is told of one that has failed so."""
     near, far = os.pipe()
     sys.stdout.flush()
     host = os.fork()
     if host == 0:
         os.close(near)
+        faulthandler.enable()
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         sys.exit(soak(Beats(far)))
     os.close(far)
-    answered = _listen(host, near)
-    os.close(near)
+    ear = _Ear(near)
+    answered = _listen(host, ear)
     code = os.waitstatus_to_exitcode(os.waitpid(host, 0)[1])
-    return code if answered else HUNG
+    ear.hear_the_rest()
+    os.close(near)
+    if answered and code >= 0:
+        return code
+    what = f"DIED by signal {-code} ({signal.strsignal(-code)})" if answered else "HUNG"
+    print(f"{what}, {named}; the last events:\n" + "\n".join(ear.events), flush=True)
+    return DIED if answered else HUNG

@@ -69,7 +69,7 @@ def soak(beats):
     beats.ended()
     ctypes.PyDLL(None).sleep(60)  # it keeps the GIL
 
-print(soak_watch.watched(soak))
+print(soak_watch.watched(soak, "seed 3"))
 """
 
 
@@ -78,10 +78,39 @@ def test_a_hang_is_told_and_ended() -> None:
     done = run_script(HUNG)
     assert "HANG: nothing has ended for 1 s" in done.stdout
     assert "nanosleep" in done.stdout
-    assert "the last events:\nthe last deed\n3\n" in done.stdout
+    assert "HUNG, seed 3; the last events:\nthe last deed\n3\n" in done.stdout
     assert "in soak" in done.stderr
 
 
+# What it said is still in the pipe, whose other end a child of its keeps open.
+DIED = """
+import os, resource, signal, time
+import soak_watch
+
+def soak(beats):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if os.fork() == 0:
+        time.sleep(1)
+        os._exit(0)
+    for deed in range(100):
+        beats.begun(f"deed {deed}")
+    os.kill(os.getpid(), signal.SIGNAL)
+
+code = soak_watch.watched(soak, "seed 3")
+print(code)
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), [("SIGSEGV", "11 (Segmentation fault)"), ("SIGKILL", "9 (Killed)")])
+def test_a_death_by_a_signal_is_told(name: str, said: str) -> None:
+    done = run_script(DIED.replace("SIGNAL", name))
+    first, *events, code = done.stdout.splitlines()
+    assert first == f"DIED by signal {said}, seed 3; the last events:"
+    assert events == [f"deed {deed}" for deed in range(40, 100)]
+    assert code == "4"
+    assert ("in soak" in done.stderr) == (name == "SIGSEGV"), "where it was, unless nothing could be told"
+
+
 def test_a_soak_that_ends_is_not_hung() -> None:
-    done = run_script("import soak_watch\nprint(soak_watch.watched(lambda beats: 7))")
+    done = run_script("import soak_watch\nprint(soak_watch.watched(lambda beats: 7, 'seed 3'))")
     assert (done.stdout, done.stderr) == ("7\n", "")
