@@ -205,6 +205,24 @@ for i in range(1500):
         pass
     os.close(ends.pop())
 """,
+    "file locks": """
+import fcntl
+files = [open(f"/tmp/{i}", "w") for i in range(100)]
+for file in files:
+    for at in range(100):
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * at)
+""",
+    # Each keeps the text that the kernel has made for it, as long as the epoll set.
+    "texts of /proc": """
+import resource, select
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+watches = select.epoll()
+for i in range(1000):
+    watches.register(libc.eventfd(0, 0), select.EPOLLIN)
+texts = [open(f"/proc/self/fdinfo/{watches.fileno()}", "rb", 0) for i in range(400)]
+for text in texts:
+    text.read(1)
+""",
 }
 OPEN = {"cut": "the kernel tells nobody what lies behind a mapping's end"}
 

@@ -24,8 +24,30 @@
 #include "machine.h"
 
 /* Each call of the kind, or the one that follows so many others. */
-static enum what { NOTHING, CALLOC, MALLOC, STRDUP, PAIR, PIPE, FLAGS, MOVE, MAKE, SPAWN, SEND, LOCK, LIST } refuse;
+static enum what {
+    NOTHING,
+    CALLOC,
+    MALLOC,
+    STRDUP,
+    PAIR,
+    PIPE,
+    FLAGS,
+    MOVE,
+    MAKE,
+    SPAWN,
+    SEND,
+    LOCK,
+    LIST,
+    /* Not refused: something comes in between. */
+    SWEEP_BEFORE_OPEN,
+    SWEEP_BEFORE_LOCK,
+    DEATH_BEFORE_SEND,
+    CLOSE_BEFORE_SPAWN
+} refuse;
 static unsigned skip;
+
+static void shut_down(sp_launcher *launcher, int64_t deadline);
+static sp_launcher *newest;
 
 static bool refused(enum what what) {
     if (refuse == what && skip != 0) {
@@ -41,6 +63,9 @@ static char *faulty_strdup(const char *text) { return refused(STRDUP) ? NULL : s
 
 static int faulty_pair(int pair[2]) {
     pair[0] = pair[1] = -1;
+    if (refused(CLOSE_BEFORE_SPAWN)) {
+        shut_down(newest, sp_now());
+    }
     return refused(PAIR) ? -EMFILE : sp_stream_pair(pair);
 }
 
@@ -71,12 +96,35 @@ static int faulty_spawn(pid_t *pid, const char *path, const posix_spawn_file_act
 }
 
 static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+    if (refused(DEATH_BEFORE_SEND)) {
+        CHECK(sp_wait_fd(sock, POLLIN, SP_NEVER) == 0);
+    }
     return refused(SEND) ? -ENOBUFS : sp_packet_send(sock, out, deadline);
+}
+
+/* Of one directory. */
+static void sweep(const char *path) {
+    refuse = NOTHING;
+    CHECK(rmdir(path) == 0);
+}
+
+static int faulty_open(const char *path, int flags) {
+    if (refused(SWEEP_BEFORE_OPEN)) {
+        sweep(path);
+    }
+    return open(path, flags);
 }
 
 static int lock_errno = EWOULDBLOCK;
 
 static int faulty_flock(int fd, int operation) {
+    if (refused(SWEEP_BEFORE_LOCK)) {
+        char link[32];
+        char path[64] = "";
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        CHECK(readlink(link, path, sizeof path - 1) > 0);
+        sweep(path);
+    }
     if (refused(LOCK)) {
         errno = lock_errno;
         return -1;
@@ -109,6 +157,7 @@ sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
 #define mkdirat faulty_mkdirat
 #define posix_spawn faulty_spawn
 #define sp_packet_send faulty_send
+#define open faulty_open
 #define flock faulty_flock
 #define fdopendir faulty_fdopendir
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
@@ -122,6 +171,7 @@ sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
 #undef strdup
 #undef fcntl
 #undef mkdirat
+#undef open
 #undef flock
 #undef fdopendir
 
@@ -212,12 +262,28 @@ static void a_directory_that_a_sweep_has_taken_is_let_go(void) {
     sp_fd_close(&dir);
 }
 
+/* Between each two steps of its making: there is another try. */
+static void a_directory_that_is_swept_while_it_is_made_is_made_again(void) {
+    const sp_agent_options options = options_for("/bin/true");
+    for (enum what what = SWEEP_BEFORE_OPEN; what <= SWEEP_BEFORE_LOCK; what++) {
+        sp_error error;
+        refuse = what;
+        skip = what == SWEEP_BEFORE_OPEN; /* the first one opens the parent */
+        sp_launcher *launcher = sp_agents_open(&options, &error);
+        CHECK(launcher != NULL && refuse == NOTHING && left_in(folder) == 1);
+        refuse = NOTHING;
+        sp_launcher_unref(launcher);
+        CHECK(left_in(folder) == 0);
+    }
+}
+
 static sp_launcher *open_launcher(const char *sandbox_exec) {
     const sp_agent_options options = options_for(sandbox_exec);
     sp_error error;
     sp_launcher *launcher = sp_agents_open(&options, &error);
     CHECK(launcher != NULL);
     sp_launcher_enter(launcher);
+    newest = launcher;
     return launcher;
 }
 
@@ -267,6 +333,11 @@ static void each_call_of_a_birth_may_fail(void) {
     birth_fails(MAKE, 0, SP_STAGE_SCRATCH, ENOSPC);
     birth_fails(SPAWN, 0, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
     birth_fails(SEND, 0, SP_STAGE_PROTOCOL, ENOBUFS);
+}
+
+static void a_birth_may_be_overtaken(void) {
+    birth_fails(DEATH_BEFORE_SEND, 0, SP_STAGE_SEATBELT, EPROTO); /* why it ended is what counts */
+    birth_fails(CLOSE_BEFORE_SPAWN, 0, SP_STAGE_SCRATCH, EPIPE);
 }
 
 static void stand_in_fails(const char *body, int stage, int err, const char *words) {
@@ -369,7 +440,9 @@ int main(void) {
     }
     RUN(each_call_of_an_opening_may_fail);
     RUN(a_directory_that_a_sweep_has_taken_is_let_go);
+    RUN(a_directory_that_is_swept_while_it_is_made_is_made_again);
     RUN(each_call_of_a_birth_may_fail);
+    RUN(a_birth_may_be_overtaken);
     RUN(what_is_no_sandbox_exec_is_told);
     RUN(a_record_is_taken_for_what_it_is);
     RUN(a_close_without_patience_kills);

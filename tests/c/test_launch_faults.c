@@ -29,7 +29,8 @@ static enum what {
     SEND,
     ADOPT,
     TAKE,
-    HOLD
+    HOLD,
+    END   /* of a process: it is not seen yet */
 } refuse; /* each call of the kind */
 
 static void *faulty_calloc(size_t n, size_t size) { return refuse == CALLOC ? NULL : calloc(n, size); }
@@ -66,6 +67,8 @@ static bool faulty_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_
     return refuse != HOLD && sp_cgroup_holds(cgroups, number, pid);
 }
 
+static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refuse == END ? 0 : poll(fds, n, timeout); }
+
 #define sp_launcher_open faulty_launcher_open
 #define sp_launcher_pid faulty_launcher_pid
 #define sp_launcher_cgroup faulty_launcher_cgroup
@@ -92,6 +95,7 @@ uint32_t sp_launcher_cgroup(sp_launcher *launcher);
 #define sp_cgroups_adopt faulty_adopt
 #define sp_cgroup_take faulty_take
 #define sp_cgroup_holds faulty_holds
+#define poll faulty_poll
 #define syscall(number, ...) \
     (refuse == PIDFD && (number) == SYS_pidfd_open ? (errno = EMFILE, -1L) : syscall(number, __VA_ARGS__))
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
@@ -140,6 +144,25 @@ static void what_is_no_zygote_is_told(void) {
     open_fails("/no/such/program", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ENOENT);
     open_fails("/etc/passwd", NOTHING, SP_STAGE_SPAWN_ZYGOTE, EACCES);
     open_fails("/bin/true", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ECONNRESET);
+}
+
+/* The zygote answers before the process that has cloned it ends: that is waited for, so that no zombie stays. */
+static void the_first_process_may_end_last(void) {
+    const sp_sandbox_options options = options_for(ZYGOTE);
+    const unsigned fds_before = count_fds();
+    sp_error error = {0};
+
+    refuse = END;
+    sp_launcher *launcher = sp_launcher_open(&options, &error);
+    CHECK(launcher != NULL && no_children());
+    refuse = NOTHING;
+    if (launcher != NULL) {
+        sp_launcher_enter(launcher);
+        sp_launcher_leave(launcher, sp_now() + 5000 * MS);
+        sp_launcher_unref(launcher);
+        sp_launcher_unref(launcher);
+    }
+    CHECK(count_fds() == fds_before && no_children());
 }
 
 /* One sandbox, made and ended. 0 or SP_E_CREATE. */
@@ -253,6 +276,7 @@ int main(void) {
     check_deadline(90);
     RUN(each_call_of_a_start_may_fail);
     RUN(what_is_no_zygote_is_told);
+    RUN(the_first_process_may_end_last);
     RUN(each_call_of_a_restart_may_fail);
     RUN(a_cgroup_of_its_own_or_none);
     return check_report();
