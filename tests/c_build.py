@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def compiled(source: Path, build: Build) -> Path:
     target = OBJECTS / f"{source.stem}-{build}-{key.hexdigest()[:16]}.o"
     if not target.exists():
         OBJECTS.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_suffix(f".{os.getpid()}")
+        fresh = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         done = run([build.compiler, *build.flags, "-c", os.fspath(source.relative_to(ROOT)), "-o", os.fspath(fresh)])
         assert done.returncode == 0, done.stdout
         fresh.replace(target)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from c_build import Build, unusable
-from run import TARGETS, Planted, build, corpus, fuzz, fuzz_for
+from run import TARGETS, Planted, Run, build, corpus, fuzz, fuzz_for
 
 SECONDS = float(os.environ.get("SANDPOOL_FUZZ_SECONDS", "20"))
 IN_CI = os.environ.get("CI") == "true"
@@ -91,17 +93,31 @@ def test_corpus(target: str, tmp_path: Path) -> None:
     assert len(inputs) > 20
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Run]]]:
+    """Of each target and each planted bug, one on every core: a fuzzer uses no more."""
+
+    def begin(target: str, overlay: str, seconds: float) -> Run:
+        folder = tmp_path_factory.mktemp(target)
+        return fuzz_for(build(target, folder, overlay), corpus(target), folder, seconds)
+
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        yield {
+            **{target: workers.submit(begin, target, "", SECONDS / len(TARGETS)) for target in TARGETS},
+            **{bug: workers.submit(begin, p.target, p.overlay(), 60) for bug, p in PLANTED.items()},
+        }
+        workers.shutdown(cancel_futures=True)  # those of tests that were not selected
+
+
 @pytest.mark.parametrize("target", TARGETS)
-def test_short_run(target: str, tmp_path: Path) -> None:
-    run = fuzz_for(build(target, tmp_path), corpus(target), tmp_path, SECONDS / len(TARGETS))
+def test_short_run(target: str, runs: dict[str, Future[Run]]) -> None:
+    run = runs[target].result()
     assert run.code == 0, run
     assert run.executed > 100, run.output
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_a_planted_bug_is_found(bug: str, tmp_path: Path) -> None:
-    planted = PLANTED[bug]
-    program = build(planted.target, tmp_path, planted.overlay())
-    run = fuzz_for(program, corpus(planted.target), tmp_path, 60)
+def test_a_planted_bug_is_found(bug: str, runs: dict[str, Future[Run]]) -> None:
+    run = runs[bug].result()
     assert run.code != 0, f"not found in {run.executed} inputs: {bug}"
     assert run.crash is not None, run
