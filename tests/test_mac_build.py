@@ -6,6 +6,7 @@ What this shows is that the code compiles and links against the headers of macOS
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -43,6 +44,21 @@ def extension() -> list[str]:
     return made
 
 
+@pytest.fixture(scope="module")
+def python_headers() -> Path:
+    """Debian's pyconfig.h chooses by processor and knows Linux only: the one that it chooses stands in for it."""
+    include = Path(sysconfig.get_paths()["include"])
+    chosen = include.parent / str(sysconfig.get_config_var("MULTIARCH")) / include.name / "pyconfig.h"
+    if not chosen.exists():
+        return include
+    folder = BUILD / "python"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in include.iterdir():
+        (folder / path.name).symlink_to(chosen if path.name == chosen.name else path)
+    return folder
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_agent_links(target: str) -> None:
     from build_ffi import agent_sources
@@ -51,10 +67,10 @@ def test_the_agent_links(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_modules_link(target: str, extension: list[str]) -> None:
+def test_the_modules_link(target: str, extension: list[str], python_headers: Path) -> None:
     from build_ffi import sources
 
-    python = ["-DPy_LIMITED_API=0x03090000", "-I" + sysconfig.get_paths()["include"], "-Wno-unused-parameter"]
+    python = ["-DPy_LIMITED_API=0x03090000", f"-I{python_headers}", "-Wno-unused-parameter"]
     for source in extension:
         output = os.fspath(BUILD / f"{Path(source).stem}-{target}.so")
         shared = [
