@@ -99,7 +99,11 @@ def is_standby(pid: int) -> bool:
 
 
 def zygote_of(lease: PooledSandbox) -> int:
-    return int(status_field(lease.pid, "PPid"))
+    """An OSError when it is gone: then the parent is 0, whose kill is one of the own group, or who adopts orphans."""
+    parent = int(status_field(lease.pid, "PPid"))
+    if "sandpool" not in Path(f"/proc/{parent}/comm").read_text():
+        raise ProcessLookupError(f"the zygote of {lease} is gone")
+    return parent
 
 
 def reap_orphans() -> None:
