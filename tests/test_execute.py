@@ -382,6 +382,16 @@ def test_lease_is_usable_after_a_timeout(sandbox: PooledSandbox) -> None:
     assert sandbox.execute(["/bin/true"]).exit_code == 0
 
 
+def test_a_kill_that_comes_too_late_is_passed_over(sandbox: PooledSandbox) -> None:
+    """The command may end while the request to kill it is on its way; the next command must not be taken for it."""
+    took = sorted(sandbox.execute(["/bin/true"]).elapsed for _ in range(20))[10]
+    ends = set()
+    for i in range(200):
+        ends.add(sandbox.execute(["/bin/true"], timeout=took * (0.7 + i / 200)).timed_out)
+        assert sandbox.execute(["/bin/true"]).exit_code == 0
+    assert True in ends
+
+
 def test_command_that_ignores_signals_is_ended(sandbox: PooledSandbox) -> None:
     start = time.monotonic()
     result = sh(sandbox, "trap '' TERM INT HUP; echo on; while :; do :; done", timeout=0.4)

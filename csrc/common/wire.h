@@ -21,8 +21,10 @@
 #define SP_PAYLOAD_MAX (8u * 1024 * 1024)
 
 /*
- * The host asks init to kill the running command by this signal, queued through init's pidfd with the EXEC's id as its
- * value. So init needs no look at the socket while a command runs, which is the next command's alone.
+ * The host asks init to kill the running command by a KILL record with the EXEC's id, and then rings by this signal,
+ * queued through init's pidfd with the same id as its value: init sleeps in sigwait while a command runs. A tenant may
+ * send init any signal, and of one that is pending already the kernel drops a second one: so the signal is only a bell,
+ * and the record is what counts.
  */
 #define SP_KILL_SIGNAL SIGUSR1
 
@@ -46,7 +48,7 @@ enum sp_record_type {
     SP_REC_ACK,        /* init -> host: the request is whole, the command may start from here on */
     SP_REC_EXITED,     /* init -> host */
     SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
-    SP_REC_KILL,       /* host -> agent: ends the command of this number; where a signal cannot carry one */
+    SP_REC_KILL,       /* host -> init or agent: ends the command of this number */
     SP_REC_TYPE_END
 };
 

@@ -243,7 +243,12 @@ static void signal_init(struct sp_session *session, int signal) {
     (void)syscall(SYS_pidfd_send_signal, session->pidfd, signal, &info, 0);
 }
 
-static void interrupt(struct sp_session *session) { signal_init(session, SP_KILL_SIGNAL); }
+/* The record is what init goes by; the signal wakes it. While a command runs, nothing else is on its way to init. */
+static void interrupt(struct sp_session *session) {
+    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
+    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
+    signal_init(session, SP_KILL_SIGNAL);
+}
 
 static void watch(struct sp_session *session) { signal_init(session, SP_WATCH_SIGNAL); }
 

@@ -32,6 +32,7 @@ struct sp_memory_watch {
     struct sp_kernel_watch kernel;
     uint64_t by_kernel, reach; /* what the last deep look has found: the kernel's, and how far shared mappings reach */
     int64_t next_look;         /* SP_NEVER: nothing is watched */
+    bool over;                 /* the command has been ended for it: the watch does not begin again */
     unsigned breaches;         /* looks in a row that found too much */
     int64_t first_breach;
 };

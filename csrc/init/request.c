@@ -39,9 +39,20 @@ static int request_memory(struct sp_request *r) {
     return 0;
 }
 
+/* A KILL that came too late for its command is passed over: no command runs now. */
+static int recv_first(int control, struct sp_packet *packet) {
+    for (;;) {
+        int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
+        rc = rc != 0 ? rc : sp_packet_recv(control, packet, small_payload, sizeof small_payload);
+        if (rc != 0 || packet->record.type != SP_REC_KILL) {
+            return rc;
+        }
+        sp_packet_close(packet);
+    }
+}
+
 static int recv_whole(int control, struct sp_request *r) {
-    int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
-    rc = rc != 0 ? rc : sp_packet_recv(control, &r->packet, small_payload, sizeof small_payload);
+    int rc = recv_first(control, &r->packet);
     if (rc != 0 || r->packet.record.type != SP_REC_EXEC) {
         return rc != 0 ? rc : -EBADMSG;
     }

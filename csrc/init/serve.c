@@ -75,25 +75,40 @@ static bool reap(pid_t pid, struct outcome *outcome) {
 }
 
 /*
- * The host's KILL carries the command's number: one that comes late names a command that is over. It comes without a
- * number when the sandbox's signal queue is full, and then means whatever runs. A tenant that forges it kills itself.
+ * Before the command has execed, none of its code and none of any other tenant's runs: a KILL signal with the command's
+ * number is the host's.
  */
-static bool is_kill(const siginfo_t *info, uint32_t id) {
-    bool stale = info->si_code == SI_QUEUE && info->si_pid == 0 && (uint32_t)info->si_value.sival_int != id;
-    return info->si_signo == SP_KILL_SIGNAL && id != 0 && !stale;
+static bool is_signalled_kill(const siginfo_t *info, uint32_t id) {
+    return info->si_signo == SP_KILL_SIGNAL && info->si_code == SI_QUEUE && info->si_pid == 0 &&
+           (uint32_t)info->si_value.sival_int == id;
 }
 
-/* Sleeps until a signal or the next look. The signal's number, or -1. */
-static int await_signal(siginfo_t *info, int64_t next_look) {
+/*
+ * Afterwards a signal tells nothing: a tenant can send any, and of one kind the kernel keeps only the first. What
+ * counts is the record on the control socket, which no tenant holds and which nobody else reads until the next standby.
+ */
+static bool is_told_to_kill(int control, uint32_t id) {
+    struct sp_packet packet;
+    while (sp_packet_recv(control, &packet, NULL, 0) == 0) {
+        sp_packet_close(&packet);
+        if (packet.record.type == SP_REC_KILL && packet.record.u.id.id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Sleeps until a signal or `until`. The signal's number, or -1. */
+static int await_signal(siginfo_t *info, int64_t until) {
     sigset_t awaited;
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SP_KILL_SIGNAL);
     sigaddset(&awaited, SP_WATCH_SIGNAL);
-    if (next_look == SP_NEVER) {
+    if (until == SP_NEVER) {
         return sigwaitinfo(&awaited, info);
     }
-    int64_t left = next_look - sp_now();
+    int64_t left = until - sp_now();
     left = left > 0 ? left : 0;
     const struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
     return sigtimedwait(&awaited, info, &ts);
@@ -104,30 +119,65 @@ static bool has_execed(const struct sp_standby *standby) {
     return atomic_load_explicit(&standby->ours, memory_order_relaxed) == 0;
 }
 
+/* What init does while a command runs, and when. */
+struct vigil {
+    struct sp_memory_watch memory;
+    int64_t next_check; /* of the socket and of the memory, while the standby has not execed; else SP_NEVER */
+};
+
+/*
+ * Both of the host's signals are door bells: whichever rings, whoever rings it, init looks at the socket, and the watch
+ * begins. So a tenant that keeps one of them pending can delay neither.
+ */
+static void answer_bell(struct sp_standby *standby, uint32_t id, struct vigil *vigil) {
+    vigil->next_check = SP_NEVER;
+    if (is_told_to_kill(standby->control, id)) {
+        (void)kill(-1, SIGKILL);
+    }
+    if (vigil->memory.next_look == SP_NEVER && !vigil->memory.over) {
+        sp_memory_watch_begin(&vigil->memory, &standby->plan->config, &standby->base);
+    }
+}
+
+/* The standby may be in the middle of a system call on memory and an errno that init shares: leave both alone. */
+static void answer_early_bell(uint32_t id, const siginfo_t *info, struct vigil *vigil) {
+    if (is_signalled_kill(info, id)) {
+        (void)kill(-1, SIGKILL);
+    }
+    vigil->next_check = sp_now() + NOT_YET_NS;
+}
+
+static void look_at_memory(struct vigil *vigil, struct outcome *outcome) {
+    /* Also when something else woke it: a tenant's dying children must not put the look off. */
+    if (vigil->memory.next_look != SP_NEVER && sp_now() >= vigil->memory.next_look &&
+        sp_memory_watch_look(&vigil->memory)) {
+        outcome->oom = true;
+        vigil->memory.next_look = SP_NEVER;
+        vigil->memory.over = true;
+        (void)kill(-1, SIGKILL);
+    }
+}
+
 /* Until the standby, or the command that it has become, ends. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
-    struct sp_memory_watch watch = {.next_look = SP_NEVER};
+    struct vigil vigil = {.memory = {.next_look = SP_NEVER}, .next_check = SP_NEVER};
     siginfo_t info;
     outcome->oom = false;
     while (!reap(standby->pid, outcome)) {
-        int signal = await_signal(&info, watch.next_look);
+        int64_t look = vigil.memory.next_look;
+        int signal = await_signal(&info, look < vigil.next_check ? look : vigil.next_check);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        if (signal > 0 && is_kill(&info, id)) {
-            (void)kill(-1, SIGKILL);
+        bool bell = signal == SP_KILL_SIGNAL || signal == SP_WATCH_SIGNAL ||
+                    (vigil.next_check != SP_NEVER && sp_now() >= vigil.next_check);
+        if (id == 0) {
+            continue; /* no command yet */
         }
-        /* Whoever sent it: it does not hurt. */
-        if (signal == SP_WATCH_SIGNAL && id != 0 && watch.next_look == SP_NEVER) {
-            sp_memory_watch_begin(&watch, &standby->plan->config, &standby->base);
+        if (bell && has_execed(standby)) {
+            answer_bell(standby, id, &vigil);
+        } else if (bell) {
+            answer_early_bell(id, &info, &vigil);
         }
-        /* Also when something else woke it: a tenant's dying children must not put the look off. */
-        bool due = watch.next_look != SP_NEVER && sp_now() >= watch.next_look;
-        if (due && !has_execed(standby)) {
-            watch.next_look = sp_now() + NOT_YET_NS;
-        } else if (due && sp_memory_watch_look(&watch)) {
-            outcome->oom = true;
-            watch.next_look = SP_NEVER;
-            (void)kill(-1, SIGKILL);
-        }
+        look_at_memory(&vigil, outcome);
     }
 }
 

@@ -183,6 +183,22 @@ static void sigio(char **args) {
     held("alive and running after all of them");
 }
 
+/*
+ * Keeps one signal of each kind pending that is stale: of a standard signal the kernel drops a second one. With the code
+ * and the sender that the host's have inside.
+ */
+static void drown_signals(char **args) {
+    pid_t pid = atoi(args[0]);
+    static const int signals[] = {SIGUSR1, SIGUSR2, SIGCHLD};
+    (void)fork();
+    (void)fork();
+    for (unsigned i = 0;; i++) {
+        siginfo_t info = {.si_signo = signals[i % 3], .si_code = SI_QUEUE};
+        info.si_value.sival_int = 0x7ffffff0;
+        syscall(SYS_rt_sigqueueinfo, pid, info.si_signo, &info);
+    }
+}
+
 /* By every call that sends one, and with the codes of the kernel's own signals. */
 static void forged_signals(char **args) {
     pid_t pid = atoi(args[0]);
@@ -248,4 +264,5 @@ PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory
        {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
        {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
        {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
+       {"drown-signals", drown_signals},
        {"daemon", leave_daemon}, {"trace-me", trace_me})

@@ -91,6 +91,48 @@ def queued_signals_of_others(stage: Stage) -> Verdicts:
     return control, _judge(result.elapsed > 1, f"a timeout of 0.3 s came after {result.elapsed:.1f} s")
 
 
+_TARGET = """\
+import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("ready", flush=True)
+time.sleep(0.6)
+senders = []
+while (info := signal.sigtimedwait([signal.SIGUSR1], 0)) is not None and len(senders) < 2:
+    senders.append(info.si_pid)
+print(os.getppid() in senders)
+"""
+
+
+def _is_drowned(stage: Stage) -> bool:
+    """Whether a process that has SIGUSR1 blocked misses its parent's while others send it, too."""
+    target = subprocess.Popen(
+        ["/usr/bin/python3", "-c", _TARGET], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    assert target.stdout is not None
+    target.stdout.readline()
+    flood = subprocess.Popen([stage.programs / "process", "drown-signals", str(target.pid)], start_new_session=True)
+    time.sleep(0.3)
+    target.send_signal(signal.SIGUSR1)
+    heard = target.communicate()[0].strip() == "True"
+    os.killpg(flood.pid, signal.SIGKILL)
+    flood.wait()
+    return not heard
+
+
+def kill_among_forged(stage: Stage) -> Verdicts:
+    """A timeout kills while the tenant sends init the same signal without pause, and the lease goes on."""
+    control = _judge(_is_drowned(stage), "a signal among forged ones is lost")
+    with stage.pool().acquire() as sandbox:
+        result = sandbox.execute([stage.programs / "process", "drown-signals", "1"], timeout=0.3)
+        lost = ""
+        try:
+            sandbox.execute(["true"]).check()
+        except SandboxLostError as error:
+            lost = str(error)
+    late = result.elapsed > 1
+    return control, _judge(late or lost != "", f"a timeout of 0.3 s came after {result.elapsed:.1f} s; {lost}")
+
+
 def host_keys(stage: Stage) -> Verdicts:
     """Of a zygote that is started by a process with a key in its session keyring."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -161,6 +203,7 @@ SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "trace-me": trace_me,
     "output-flood": output_flood,
     "queued-signals-of-others": queued_signals_of_others,
+    "kill-among-forged": kill_among_forged,
     "host-keys": host_keys,
     "readonly-below-readwrite": readonly_below_readwrite,
     "bind-swapped-for-symlink": bind_swapped_for_symlink,

@@ -132,6 +132,12 @@ def _processes() -> list[Attack]:
         process("init-one-cpu", "sched_setaffinity(2)", "one-cpu", "{target}"),
         process("init-sigio", "fcntl(2) F_SETOWN, F_SETSIG: the kernel sends it", "sigio", "{target}"),
         process("init-forged-signals", "rt_sigqueueinfo(2), pidfd_send_signal(2)", "forged-signals", "{target}"),
+        Attack(
+            "kill-among-forged",
+            "processes",
+            "signal(7): of a standard signal one is pending at most, so that a forged one hides the next",
+            "scenario",
+        ),
         Attack("other-sandbox", "processes", "pid_namespaces(7)", "scenario"),
         Attack("daemon-outlives", "processes", "setsid(2), daemon(7)", "scenario"),
         Attack(
