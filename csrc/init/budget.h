@@ -1,0 +1,28 @@
+/*
+ * A bound on the work of one look. It is counted in processor time of the calling thread: on a machine that is busy
+ * with others, a look takes longer by the clock, but nothing is taken for too much because of that.
+ */
+#ifndef SANDPOOL_INIT_BUDGET_H
+#define SANDPOOL_INIT_BUDGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+struct sp_budget {
+    int64_t end;
+};
+
+static inline int64_t sp_cpu_now(void) {
+    struct timespec ts = {0};
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+static inline struct sp_budget sp_budget_of(int64_t ns) { return (struct sp_budget){sp_cpu_now() + ns}; }
+
+static inline bool sp_budget_is_spent(const struct sp_budget *budget) { return sp_cpu_now() >= budget->end; }
+
+static inline int64_t sp_budget_left(const struct sp_budget *budget) { return budget->end - sp_cpu_now(); }
+
+#endif

@@ -1,0 +1,54 @@
+#include "init/machine.h"
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "init/lines.h"
+#include "init/proc.h"
+
+#define KIB UINT64_C(1024)
+
+uint64_t sp_machine_shared(void) {
+    struct sysinfo info;
+    return sysinfo(&info) == 0 ? (uint64_t)info.sharedram * info.mem_unit : 0;
+}
+
+uint64_t sp_machine_kernel(int proc) {
+    static const char *const of_others[] = {
+        "\nMemFree:", "\nBuffers:", "\nCached:", "\nSwapCached:", "\nAnonPages:", "\nSReclaimable:"};
+    char text[4096];
+    uint64_t total = 0;
+    uint64_t others = 0;
+    text[0] = '\n'; /* so that the first line has one in front, too */
+    if (!sp_read_text(proc, "meminfo", text + 1, sizeof text - 1) || !sp_find_number(text, "\nMemTotal:", &total)) {
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof of_others / sizeof of_others[0]; i++) {
+        uint64_t kib = 0;
+        others += sp_find_number(text, of_others[i], &kib) ? kib : 0;
+    }
+    return total > others ? (total - others) * KIB : 0;
+}
+
+/* "              count:    123", see proc_zoneinfo(5) */
+uint64_t sp_machine_free_lists(int proc) {
+    struct sp_lines lines;
+    const char *line;
+    uint64_t pages = 0;
+    sp_auto_fd int fd = sp_lines_open(&lines, proc, "zoneinfo");
+    while (fd != -1 && (line = sp_lines_next(&lines)) != NULL) {
+        uint64_t count = 0;
+        pages += sp_find_number(line, " count:", &count) ? count : 0;
+    }
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+unsigned sp_machine_processors(void) {
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    return n > 0 ? (unsigned)n : 1;
+}

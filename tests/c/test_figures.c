@@ -1,0 +1,111 @@
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/machine.c csrc/init/sockets.c */
+/* The figures of the machine and of its sockets: of this one, and of texts that are made up. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "init/machine.h"
+#include "init/sockets.h"
+
+#define MIB (UINT64_C(1024) * 1024)
+
+static char folder[] = "/tmp/sandpool-figures-XXXXXX";
+static int fake = -1;
+
+static void write_text(const char *name, const char *text) {
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "we");
+    if (file == NULL) {
+        abort();
+    }
+    (void)fputs(text, file);
+    (void)fclose(file);
+}
+
+static void the_kernels_memory_is_what_nobody_else_has(void) {
+    CHECK(sp_machine_kernel(fake) == 0); /* it cannot be told */
+    write_text("meminfo",
+               "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
+               "SwapCached: 1 kB\nActive: 9 kB\nAnonPages: 49 kB\nSReclaimable: 100 kB\nSUnreclaim: 50 kB\n");
+    CHECK(sp_machine_kernel(fake) == UINT64_C(700) * 1024);
+    write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 2000 kB\n");
+    CHECK(sp_machine_kernel(fake) == 0);
+}
+
+static void free_pages_of_processors_are_added_up(void) {
+    CHECK(sp_machine_free_lists(fake) == 0);
+    write_text("zoneinfo", "Node 0, zone DMA\n  pagesets\n    cpu: 0\n              count:    3\n"
+                           "              high:     9\n    cpu: 1\n              count: 5\n");
+    CHECK(sp_machine_free_lists(fake) == 8 * (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+static void this_machine_has_figures(void) {
+    sp_auto_fd int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    sp_auto_fd int memfd = memfd_create("x", MFD_CLOEXEC);
+    CHECK(sp_machine_kernel(proc) > MIB);
+    CHECK(sp_machine_processors() >= 1);
+    CHECK(memfd != -1 && fallocate(memfd, 0, 0, (off_t)MIB) == 0 && sp_machine_shared() >= MIB);
+}
+
+static void sockets_are_told_apart_by_family(void) {
+    write_text("net/sockstat", "sockets: used 100\nTCP: inuse 10 orphan 0 tw 0 alloc 900 mem 1\nUDP: inuse 5 mem 0\n");
+    struct sp_sockets sockets = sp_sockets_count(fake);
+    CHECK(sockets.inet == 15 && sockets.local == 85);
+    write_text("net/sockstat6", "TCP6: inuse 7\nUDP6: inuse 3\n");
+    sockets = sp_sockets_count(fake);
+    CHECK(sockets.inet == 25 && sockets.local == 75);
+    write_text("net/sockstat", "sockets: used 4\n");
+    sockets = sp_sockets_count(fake);
+    CHECK(sockets.inet == 10 && sockets.local == 0);
+}
+
+#define TCP_HEAD "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n"
+
+static void what_waits_in_sockets_counts(void) {
+    const struct sp_budget enough = sp_budget_of(INT64_C(10000000000));
+    const struct sp_budget spent = {0};
+    uint64_t bytes = 1;
+    CHECK(sp_sockets_queued(fake, &enough, &bytes) && bytes == 0);
+    write_text("net/tcp", TCP_HEAD "   0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000\n");
+    CHECK(sp_sockets_queued(fake, &enough, &bytes) && bytes == 0);
+    write_text("net/udp", TCP_HEAD "  12: 0100007F:0050 00000000:0000 0A 0000000A:00000100 00:00000000\n");
+    CHECK(sp_sockets_queued(fake, &enough, &bytes) && bytes == 2 * (10 + 256) + UINT64_C(32) * 1024);
+    CHECK(!sp_sockets_queued(fake, &spent, &bytes));
+}
+
+static void a_pair_is_what_the_kernel_says(void) {
+    CHECK(sp_sockets_pair_bytes() >= 4096);
+    CHECK(sp_sockets_pair_bytes() == sp_sockets_pair_bytes());
+}
+
+static void remove_all(void) {
+    static const char *const names[] = {"meminfo", "zoneinfo", "net/sockstat", "net/sockstat6",
+                                        "net/tcp", "net/udp",  "net",          ""};
+    char path[128];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        CHECK(remove(path) == 0);
+    }
+}
+
+int main(void) {
+    check_deadline(60);
+    if (mkdtemp(folder) == NULL) {
+        return EXIT_FAILURE;
+    }
+    fake = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(mkdirat(fake, "net", 0700) == 0);
+    RUN(the_kernels_memory_is_what_nobody_else_has);
+    RUN(free_pages_of_processors_are_added_up);
+    RUN(this_machine_has_figures);
+    RUN(sockets_are_told_apart_by_family);
+    RUN(what_waits_in_sockets_counts);
+    RUN(a_pair_is_what_the_kernel_says);
+    RUN(remove_all);
+    return check_report();
+}
