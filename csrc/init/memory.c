@@ -1,339 +1,305 @@
 #include "init/memory.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/sysinfo.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"
-#include "init/files.h"
-#include "init/kernel_memory.h"
-#include "init/proc.h"
-#include "init/reach.h"
+#include "init/census.h"
+#include "init/machine.h"
+#include "init/sockets.h"
 #include "init/sysv.h"
 
-#define LOOK_NS (25 * INT64_C(1000000))
+#define MS INT64_C(1000000)
+#define KIB UINT64_C(1024)
+#define MIB (KIB * KIB)
+
+/* Processor time of one look, and of it for the pass over descriptors. */
+#define LOOK_BUDGET_NS (40 * MS)
+#define SCAN_BUDGET_NS (15 * MS)
+
+/*
+ * How long until the next look: as long as the fastest tenant needs to get to twice the limit, and then as long as it
+ * may stay there, less what it takes to look again and to be sure.
+ */
+#define LOOK_NS (35 * MS)
+#define FILL_BYTES_PER_MS (8 * MIB) /* of one processor: it touches new pages no faster */
+#define LOOK_MAX_NS (250 * MS)
+#define LOCKS_NS (100 * MS) /* in a cgroup there are only locks to be counted */
+
 /*
  * A child between vfork and exec shows its parent's memory as its own. It is there for a moment, so a sum counts as too
  * much only when no look of a whole row finds less.
  */
-#define CONFIRM_NS (4 * INT64_C(1000000))
-#define ROW_NS (20 * INT64_C(1000000))
+#define CONFIRM_NS (4 * MS)
+#define ROW_NS (20 * MS)
 #define ROW_LOOKS 3
+#define LONG_ROW_NS (50 * MS) /* of looks that take long, two are enough */
 
-#define KIB 1024
-/* Told apart by inode, so that what two processes hold counts once. A power of two. */
-#define FILES_TOLD_APART 4096
-#define PROBES_MAX 64 /* then a file counts as another one */
-/* Nobody needs more in all, and to look at more takes init too long: they count as too much. */
-#define FILES_MAX (1u << 14)
-/* Of sockets and pipes so many count as empty: that is what programs have. Any above that as full. */
-#define FREE_BUFFERS 64
-#define SPARSE_MIN (UINT64_C(1024) * KIB)
-#define SPARSE_RATIO 64
-#define PIPE_BYTES (64 * KIB)
-#define PROC_BYTES (8 * KIB) /* what an open file of /proc keeps of its text */
-/* So much of what the kernel keeps may come before it is counted, as a part of the limit. */
-#define SLACK_MIN (UINT64_C(1024) * KIB)
+/* When a pass over the descriptors is due: by growth of the machine's figures, as a part of the limit, or by time. */
 #define SLACK_PART 16
-#define DEEP_IS_NEW_NS (10 * INT64_C(1000000))
+#define SLACK_MIN MIB
+#define URGENT_PART 4
+#define URGENT_MIN (8 * MIB)
+#define GROWN_PAUSE 32  /* times what the last pass took */
+#define PERIOD_PAUSE 64 /* likewise */
+#define PERIOD_NS (1000 * MS)
+#define FRESH_PAUSE 2 /* likewise, when there is a suspicion */
+#define FRESH_NS (10 * MS)
 
-struct sum {
-    uint64_t own;    /* anonymous, swap, page tables */
-    uint64_t mapped; /* shared memory that is mapped */
-    uint64_t memfds;
-    uint64_t sockets, pipes, proc_files;
-    unsigned files;
-    bool unseen;                     /* by a process that init may not look into */
-    bool under_way;                  /* there are descriptors in sockets */
-    uint64_t seen[FILES_TOLD_APART]; /* keys of files; 0: free */
-    struct sp_reach reach;           /* by a deep look: of shared mappings */
-    struct sp_kernel_sum kernel;     /* by a deep look */
-};
+/* What an object costs. Of some, as many as programs have are not counted. */
+#define FREE_BUFFERS 64
+#define PIPE_BYTES (64 * KIB)
+#define TEXT_BYTES (8 * KIB) /* what an open file of /proc keeps of its text */
+#define FREE_LISTS 16
+#define LIST_BYTES (512 * KIB) /* the text of SP_SCAN_OBJECTS_MAX objects */
+#define OBJECT_BYTES 256       /* with the slack of its slab; a lock may have its inode's list */
+#define FREE_MAPPINGS 8192
+#define MAPPING_BYTES 512        /* it may have a file that nothing else holds */
+#define THREAD_BYTES (32 * KIB)  /* its stack in the kernel, and what the kernel knows of it */
+#define FILTER_BYTES (128 * KIB) /* as many instructions as a thread may add, compiled */
+#define HIDDEN_PASSES 2
+#define PAGE (4 * KIB)
 
-/* What a look looks for: pages, from cheap to dear, or locks alone. */
-enum depth { QUICK, EXACT, DEEP, LOCKS };
+static uint64_t above(uint64_t n, uint64_t free) { return n > free ? n - free : 0; }
 
-/* The kernel's own mounts of memfds and pipes, init's of /proc, and what a socket may hold that nobody has asked to
- * hold more. */
-static struct kernel_facts {
-    dev_t memfds, pipes, proc;
-    uint64_t socket_bytes;
-} facts;
+static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
-static void find_facts(void) {
-    struct stat st;
-    int ends[2] = {-1, -1};
-    int size = 0;
-    socklen_t len = sizeof size;
-    if (facts.socket_bytes != 0) {
-        return;
-    }
-    sp_auto_fd int memfd = (int)syscall(SYS_memfd_create, "", MFD_CLOEXEC);
-    facts.memfds = memfd != -1 && fstat(memfd, &st) == 0 ? st.st_dev : 0;
-    facts.proc = stat("/proc", &st) == 0 ? st.st_dev : 0;
-    if (pipe2(ends, O_CLOEXEC) == 0) {
-        facts.pipes = fstat(ends[0], &st) == 0 ? st.st_dev : 0;
-        sp_fd_close(&ends[0]);
-        sp_fd_close(&ends[1]);
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0) {
-        (void)getsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &size, &len);
-        sp_fd_close(&ends[0]);
-        sp_fd_close(&ends[1]);
-    }
-    facts.socket_bytes = size > 0 ? (uint64_t)size : 208 * KIB;
-}
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
-/* ---- one process ---- */
+/* ---- before the command ---- */
 
-static bool find_kib(const char *text, const char *name, uint64_t *bytes) {
-    bool found = sp_find_number(text, name, bytes);
-    *bytes *= KIB;
-    return found;
-}
-
-/*
- * A look walks all page tables of a process, and meanwhile init hears nothing, no KILL either. So one that has many for
- * what it holds (a full one maps 512 times its size) is not looked at that closely: what it shares may count twice.
- */
-static bool is_sparse(const char *status, uint64_t tables) {
-    uint64_t resident = 0;
-    (void)find_kib(status, "\nVmRSS:", &resident);
-    return tables > SPARSE_MIN && tables > resident / SPARSE_RATIO;
-}
-
-/* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
-static bool add_status(struct sum *sum, int dir, enum depth depth) {
-    char text[4096];
-    uint64_t anon = 0;
-    uint64_t shared = 0;
-    uint64_t swap = 0;
-    uint64_t tables = 0;
-    if (!sp_read_text(dir, "status", text, sizeof text) || !find_kib(text, "\nRssAnon:", &anon)) {
-        return false;
-    }
-    (void)find_kib(text, "\nRssShmem:", &shared);
-    (void)find_kib(text, "\nVmSwap:", &swap);
-    (void)find_kib(text, "\nVmPTE:", &tables);
-    if (depth == EXACT && !is_sparse(text, tables) && sp_read_text(dir, "smaps_rollup", text, sizeof text)) {
-        (void)find_kib(text, "\nPss_Anon:", &anon);
-        (void)find_kib(text, "\nPss_Shmem:", &shared);
-    }
-    sum->own += anon + swap + tables;
-    sum->mapped += shared;
-    return true;
-}
-
-static bool is_new(struct sum *sum, const struct stat *st) {
-    uint64_t key = (uint64_t)st->st_ino ^ ((uint64_t)st->st_dev << 48) ^ 1;
-    for (size_t i = 0; i < PROBES_MAX; i++) {
-        uint64_t *seen = &sum->seen[(key + i) & (FILES_TOLD_APART - 1)];
-        if (*seen == 0 || *seen == key) {
-            bool found = *seen == key;
-            *seen = key;
-            return !found;
-        }
-    }
-    return true;
-}
-
-/* unix_show_fdinfo() of the kernel, since 5.6: how many descriptors are under way in this socket's queue. */
-static void look_into_socket(struct sum *sum, int process, const char *fd) {
-    char path[32];
-    char text[512];
-    uint64_t waiting = 0;
-    (void)sp_append(sp_append(path, path + sizeof path, "fdinfo/"), path + sizeof path, fd);
-    if (sp_read_text(process, path, text, sizeof text) && sp_find_number(text, "\nscm_fds:", &waiting)) {
-        sum->under_way = sum->under_way || waiting != 0;
-    }
-}
-
-static void add_file(struct sum *sum, int process, const char *fd, const struct stat *st) {
-    if (st->st_dev == facts.proc && S_ISREG(st->st_mode)) {
-        sum->proc_files++; /* the same file may be open many times, which nothing tells from copies of a descriptor */
-    } else if (st->st_dev == facts.memfds && st->st_blocks != 0 && is_new(sum, st)) {
-        sum->memfds += (uint64_t)st->st_blocks * 512;
-    } else if (S_ISSOCK(st->st_mode) && is_new(sum, st)) {
-        sum->sockets++;
-        look_into_socket(sum, process, fd);
-    } else if (st->st_dev == facts.pipes && S_ISFIFO(st->st_mode) && is_new(sum, st)) {
-        sum->pipes++;
-    }
-}
-
-/* False when it may not be listed. */
-static bool add_files(struct sum *sum, int process, enum depth depth) {
-    struct sp_listing list;
-    sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
-    if (fd == -1) {
-        return errno != EACCES;
-    }
-    for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
-        struct stat st = {.st_dev = 0};
-        if (++sum->files > FILES_MAX) {
-            return false;
-        }
-        if (fstatat(fd, name, &st, 0) == 0) {
-            add_file(sum, process, name, &st);
-        }
-        if (depth >= DEEP) {
-            sp_kernel_add_file(&sum->kernel, process, name, st.st_dev == facts.proc);
-        }
-        if (sum->kernel.objects > SP_KERNEL_OBJECTS) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* One thread stands for its process: all share memory and, by seccomp, descriptors. False when it has no memory. */
-static bool add_thread(struct sum *sum, int dir, enum depth depth) {
-    bool listed = add_files(sum, dir, depth);
-    bool lives = add_status(sum, dir, depth);
-    /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
-    sum->unseen = sum->unseen || (lives && !listed);
-    if (lives && depth == DEEP) {
-        sp_reach_add(&sum->reach, dir, facts.memfds);
-    }
-    return lives;
-}
-
-static void add_process(struct sum *sum, int proc, const char *pid, enum depth depth) {
-    sp_auto_fd int dir = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir == -1 || add_thread(sum, dir, depth)) {
-        return;
-    }
-    /* The first thread may have ended and left the memory to the others, who show it. */
-    struct sp_listing list;
-    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
-    const char *name;
-    while (tasks != -1 && (name = sp_listing_next(&list)) != NULL) {
-        sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (task != -1 && add_thread(sum, task, depth == EXACT ? QUICK : depth)) {
-            return;
-        }
-    }
-}
-
-/* ---- the sandbox ---- */
+static int open_proc(void) { return open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
 static uint64_t scratch_used(void) {
     struct statfs fs;
     return statfs("/tmp", &fs) == 0 ? (uint64_t)fs.f_bsize * (fs.f_blocks - fs.f_bfree) : 0;
 }
 
-uint64_t sp_memory_kept(void) { return scratch_used() + sp_sysv_used(); }
+static uint64_t kept(void) { return scratch_used() + sp_sysv_used(); }
 
-uint64_t sp_memory_shared_by_all(void) {
-    struct sysinfo info;
-    return sysinfo(&info) == 0 ? (uint64_t)info.sharedram * info.mem_unit : 0;
-}
-
-static void add_processes(struct sum *sum, enum depth depth) {
-    struct sp_listing list;
-    sp_auto_fd int proc = sp_listing_open(&list, AT_FDCWD, "/proc");
-    const char *pid;
-    memset(sum, 0, sizeof *sum);
-    find_facts();
-    while (proc != -1 && (pid = sp_listing_next(&list)) != NULL) {
-        if (strcmp(pid, "1") != 0) {
-            add_process(sum, proc, pid, depth);
-        }
+void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan) {
+    base->kept = kept();
+    if (plan->config.memory_bytes != 0) {
+        sp_auto_fd int proc = open_proc();
+        base->kernel = sp_machine_kernel(proc);
     }
 }
 
-static uint64_t buffers(const struct sum *sum, bool only_pairs) {
-    uint64_t sockets = only_pairs && sum->sockets > FREE_BUFFERS ? sum->sockets - FREE_BUFFERS : 0;
-    uint64_t pipes = sum->pipes > FREE_BUFFERS ? sum->pipes - FREE_BUFFERS : 0;
-    uint64_t proc_files = sum->proc_files > FREE_BUFFERS ? sum->proc_files - FREE_BUFFERS : 0;
-    return sockets * facts.socket_bytes + pipes * PIPE_BYTES + proc_files * PROC_BYTES;
-}
+void sp_memory_base_late(struct sp_memory_base *base) { base->shared_by_all = sp_machine_shared(); }
 
-/* Shared memory that no process shows is still in the machine's figure: what has come to that since the command began.
- */
-static uint64_t growth(const struct sp_memory_watch *watch, uint64_t shared) {
-    uint64_t before = watch->base.shared_by_all + (shared > watch->base.kept ? shared - watch->base.kept : 0);
-    uint64_t all = sp_memory_shared_by_all();
-    return all > before ? all - before : 0;
-}
+/* ---- one look ---- */
 
-static void look_deep(struct sp_memory_watch *watch, struct sum *sum) {
-    sp_kernel_count_begins(&watch->kernel);
-    add_processes(sum, DEEP);
-    watch->by_kernel = sp_kernel_bytes(&sum->kernel, sum->reach.lines, SP_REACH_LINES);
-    watch->reach = sum->reach.bytes;
-    sp_kernel_count_ends(&watch->kernel);
-}
+struct look {
+    struct sp_memory_watch *watch;
+    int proc;
+    struct sp_budget budget;
+    struct sp_census census;
+    uint64_t kept, shared_by_all, kernel;
+};
 
-static bool is_deep_look_due(struct sp_memory_watch *watch) {
-    uint64_t part = watch->limit / SLACK_PART;
-    return sp_kernel_is_due(&watch->kernel, part > SLACK_MIN ? part : SLACK_MIN);
-}
-
-/* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
-static bool has_too_many_locks(struct sp_memory_watch *watch, enum depth depth) {
-    static struct sum sum;
-    if (depth == QUICK && !sp_kernel_is_due(&watch->kernel, SLACK_MIN)) {
-        return false;
-    }
-    sp_kernel_count_begins(&watch->kernel);
-    add_processes(&sum, LOCKS);
-    sp_kernel_count_ends(&watch->kernel);
-    return sum.unseen;
+/* Of the kernel's memory, what is known to be the sandbox's, taken as if all buffers were full. */
+static uint64_t known_of_kernel(const struct look *look) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_found *found = &watch->scan.last;
+    uint64_t sockets = watch->own_network  ? watch->sockets.local
+                       : watch->only_pairs ? found->sums[SP_TALLY_SOCKET].n_present
+                                           : 0;
+    uint64_t socket_bytes = sp_sockets_pair_bytes() * (watch->only_pairs ? 1 : 2);
+    return look->census.tables + (uint64_t)look->census.threads * THREAD_BYTES +
+           (uint64_t)found->filtered * FILTER_BYTES + above(sockets, SP_SOCKETS_FREE) * socket_bytes + watch->queued +
+           above(found->sums[SP_TALLY_PIPE].n_present, FREE_BUFFERS) * PIPE_BYTES +
+           above(found->proc_files, FREE_BUFFERS) * TEXT_BYTES + above(found->lists, FREE_LISTS) * LIST_BYTES +
+           (uint64_t)found->objects * OBJECT_BYTES + above(found->mappings, FREE_MAPPINGS) * MAPPING_BYTES;
 }
 
 /*
- * The growth counts as the sandbox's as far as its mappings reach, and wholly when a descriptor of anything may be
- * under way. What a deep look has found stands until the next, which a suspicion brings at once.
+ * What else the kernel of the machine has taken since the command began is somebody's. It counts as the sandbox's own
+ * as far as pipes have been seen that are not where they were, and wholly while something is there that can hide any
+ * amount: descriptors under way, or the text of a process's mappings.
  */
-static bool is_too_much(struct sp_memory_watch *watch, enum depth depth) {
-    static struct sum sum; /* too large for the stack */
-    if (watch->by_cgroup) {
-        return has_too_many_locks(watch, depth);
+static uint64_t hidden_in_kernel(const struct look *look, uint64_t known, uint64_t room) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_tally_sum *pipes = &watch->scan.last.sums[SP_TALLY_PIPE];
+    uint64_t hidden = above(look->kernel, watch->base.kernel + known);
+    if (watch->hidden_passes < HIDDEN_PASSES) {
+        uint64_t all = above((uint64_t)pipes->n_present + pipes->n_gone, FREE_BUFFERS);
+        return smaller(hidden, (all - above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES);
     }
-    add_processes(&sum, depth);
-    /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
-    uint64_t shared = sp_memory_kept() + sum.memfds;
-    shared = shared > sum.mapped ? shared : sum.mapped;
-    uint64_t seen = sum.own + shared + buffers(&sum, watch->only_pairs);
-    if (sum.unseen || seen > watch->limit) {
-        return true;
-    }
-    uint64_t grown = growth(watch, shared);
-    bool suspected = seen + grown + watch->by_kernel > watch->limit;
-    bool stale = sp_now() - watch->kernel.counted > DEEP_IS_NEW_NS;
-    if (is_deep_look_due(watch) || (suspected && stale)) {
-        look_deep(watch, &sum);
-    }
-    grown = sum.under_way || watch->reach > grown ? grown : watch->reach;
-    return sum.unseen || seen + grown + watch->by_kernel > watch->limit;
+    /* Free pages in the lists of processors look as if they were used; asked for only where it decides. */
+    return hidden > room ? above(hidden, above(sp_machine_free_lists(look->proc), watch->free_lists)) : hidden;
 }
 
-void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_rec_config *config,
-                           const struct sp_memory_base *base) {
-    bool by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
-    *watch = (struct sp_memory_watch){.limit = config->memory_bytes,
-                                      .by_cgroup = by_cgroup,
-                                      .only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0,
-                                      .base = *base,
-                                      .next_look = by_cgroup || config->memory_bytes != 0 ? sp_now() : SP_NEVER};
+/*
+ * Shared memory that no process shows is still in the machine's figure. What has come to that since the command began
+ * counts as far as the sandbox's mappings reach, or as memfds have been seen that are not where they were, and wholly
+ * when a descriptor of anything may be under way.
+ */
+static uint64_t hidden_shared(const struct look *look, uint64_t shared) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_found *found = &watch->scan.last;
+    uint64_t grown = above(look->shared_by_all, watch->base.shared_by_all + above(shared, watch->base.kept));
+    uint64_t gone = found->sums[SP_TALLY_MEMFD].gone * PAGE;
+    return found->under_way ? grown : smaller(grown, larger(found->reach, gone));
+}
+
+/* What the figures of the machine have grown by, whoever's it is. */
+static uint64_t grown(const struct look *look) {
+    const struct sp_memory_base *base = &look->watch->base;
+    return above(look->kernel, base->kernel) + above(look->shared_by_all, base->shared_by_all);
+}
+
+struct verdict {
+    bool too_much;
+    bool suspected; /* it would be too much if all growth of the machine were the sandbox's */
+};
+
+static struct verdict judge(const struct look *look) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_found *found = &watch->scan.last;
+    /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
+    uint64_t shared = larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, look->census.mapped);
+    uint64_t known = known_of_kernel(look);
+    uint64_t seen = look->census.own + shared + known;
+    struct verdict verdict = {.suspected = seen + grown(look) > watch->limit};
+    if (look->census.out_of_time || found->too_much || seen > watch->limit) {
+        verdict.too_much = true;
+        return verdict;
+    }
+    seen += hidden_shared(look, shared);
+    seen += seen > watch->limit ? 0 : hidden_in_kernel(look, known, watch->limit - seen);
+    verdict.too_much = seen > watch->limit;
+    return verdict;
+}
+
+/* ---- the pass over descriptors ---- */
+
+static bool is_scan_due(const struct look *look, bool suspected) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_scan *scan = &watch->scan;
+    int64_t age = sp_now() - scan->ended;
+    uint64_t growth = above(look->kernel + look->shared_by_all, watch->lowest);
+    uint64_t part = watch->by_cgroup ? 0 : watch->limit;
+    int64_t fresh = scan->cost * FRESH_PAUSE > FRESH_NS ? scan->cost * FRESH_PAUSE : FRESH_NS;
+    int64_t period = scan->cost * PERIOD_PAUSE > PERIOD_NS ? scan->cost * PERIOD_PAUSE : PERIOD_NS;
+    bool urgent = suspected || growth > larger(part / URGENT_PART, URGENT_MIN);
+    bool is_grown = growth > larger(part / SLACK_PART, SLACK_MIN);
+    return scan->is_running || scan->ended == 0 || (urgent && age > fresh) ||
+           (is_grown && age > scan->cost * GROWN_PAUSE) || age > period;
+}
+
+static void scan(struct look *look) {
+    struct sp_memory_watch *watch = look->watch;
+    const struct sp_budget budget = sp_budget_of(SCAN_BUDGET_NS);
+    if (!watch->scan.is_running) {
+        watch->lowest = look->kernel + look->shared_by_all; /* what comes during the pass is growth */
+    }
+    if (!sp_scan_step(&watch->scan, look->proc, &budget)) {
+        return;
+    }
+    struct sp_found *found = &watch->scan.last;
+    watch->sysv = sp_sysv_used();
+    look->kept = scratch_used() + watch->sysv;
+    watch->sockets = watch->own_network ? sp_sockets_count(look->proc) : (struct sp_sockets){0};
+    watch->hidden_passes = found->under_way || found->maps != 0 ? watch->hidden_passes + 1 : 0;
+    if (watch->own_network && !watch->only_pairs && !sp_sockets_queued(look->proc, &look->budget, &watch->queued)) {
+        found->too_much = true;
+    }
+}
+
+/* ---- the watch ---- */
+
+static void look_at_figures(struct look *look) {
+    struct sp_memory_watch *watch = look->watch;
+    look->kernel = sp_machine_kernel(look->proc);
+    if (!watch->by_cgroup) {
+        look->shared_by_all = sp_machine_shared();
+        look->kept = scratch_used() + watch->sysv;
+    }
+    watch->lowest = smaller(watch->lowest, look->kernel + look->shared_by_all);
+}
+
+/* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
+static bool has_too_many_locks(struct look *look) {
+    bool suspected = look->watch->breaches != 0;
+    if (is_scan_due(look, suspected)) {
+        scan(look);
+    }
+    return look->watch->scan.last.too_much;
+}
+
+static bool is_too_much(struct look *look) {
+    look_at_figures(look);
+    if (look->watch->by_cgroup) {
+        return has_too_many_locks(look);
+    }
+    sp_census_take(&look->census, look->proc, false, look->shared_by_all, &look->budget);
+    struct verdict verdict = judge(look);
+    bool exact = false;
+    /* What processes share may be all that is too much: asked before the pass, which the answer may make needless. */
+    if (verdict.too_much && !look->census.out_of_time) {
+        exact = true;
+        sp_census_take(&look->census, look->proc, true, look->shared_by_all, &look->budget);
+        verdict = judge(look);
+    }
+    if (is_scan_due(look, verdict.suspected || look->watch->breaches != 0)) {
+        scan(look);
+        verdict = judge(look);
+    }
+    if (verdict.too_much && !exact && !look->census.out_of_time) {
+        sp_census_take(&look->census, look->proc, true, look->shared_by_all, &look->budget);
+        verdict = judge(look);
+    }
+    return verdict.too_much;
+}
+
+static int64_t until_next(const struct look *look) {
+    const struct sp_memory_watch *watch = look->watch;
+    if (watch->by_cgroup) {
+        return LOCKS_NS;
+    }
+    uint64_t used = look->census.own + look->census.tables + larger(look->kept, look->census.mapped);
+    uint64_t ms = above(2 * watch->limit, used) / FILL_BYTES_PER_MS / watch->processors;
+    return LOOK_NS + (int64_t)smaller(ms, LOOK_MAX_NS / MS) * MS;
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {
-    bool suspected = watch->breaches != 0;
-    bool too_much = (suspected || is_too_much(watch, QUICK)) && is_too_much(watch, EXACT);
+    sp_auto_fd int proc = open_proc();
+    struct look look = {.watch = watch, .proc = proc, .budget = sp_budget_of(LOOK_BUDGET_NS)};
+    int64_t began = sp_now();
+    bool too_much = is_too_much(&look);
     int64_t now = sp_now();
-    watch->first_breach = suspected ? watch->first_breach : now;
+    watch->first_breach = watch->breaches != 0 ? watch->first_breach : began;
     watch->breaches = too_much ? watch->breaches + 1 : 0;
-    watch->next_look = now + (too_much ? CONFIRM_NS : LOOK_NS);
-    return watch->breaches >= ROW_LOOKS && now - watch->first_breach >= ROW_NS;
+    watch->next_look = now + (too_much ? CONFIRM_NS : until_next(&look));
+    int64_t row = now - watch->first_breach;
+    return (watch->breaches >= ROW_LOOKS && row >= ROW_NS) || (watch->breaches > 1 && row >= LONG_ROW_NS);
+}
+
+void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
+                           const struct sp_memory_base *base) {
+    const struct sp_rec_config *config = &plan->config;
+    memset(watch, 0, sizeof *watch);
+    watch->limit = config->memory_bytes;
+    watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
+    watch->next_look = watch->by_cgroup || watch->limit != 0 ? sp_now() : SP_NEVER;
+    if (watch->next_look == SP_NEVER) {
+        return;
+    }
+    watch->own_network = (config->flags & SP_CONFIG_NET_HOST) == 0 && (plan->left_out & SP_FACT_NET_NS) == 0;
+    watch->only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0;
+    watch->base = *base;
+    watch->processors = sp_machine_processors();
+    sp_scan_begin(&watch->scan, watch->by_cgroup, plan->exec_filter.len != 0);
+    watch->lowest = UINT64_MAX;
+    if (!watch->by_cgroup) {
+        sp_auto_fd int proc = open_proc();
+        watch->free_lists = sp_machine_free_lists(proc);
+        /* An idle sandbox may have waited long for its command: what others have taken meanwhile is none of its. */
+        watch->base.kernel = smaller(base->kernel, sp_machine_kernel(proc));
+    }
 }

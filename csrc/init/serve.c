@@ -135,7 +135,7 @@ static void answer_bell(struct sp_standby *standby, uint32_t id, struct vigil *v
         (void)kill(-1, SIGKILL);
     }
     if (vigil->memory.next_look == SP_NEVER && !vigil->memory.over) {
-        sp_memory_watch_begin(&vigil->memory, &standby->plan->config, &standby->base);
+        sp_memory_watch_begin(&vigil->memory, standby->plan, &standby->base);
     }
 }
 

@@ -12,7 +12,7 @@
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
     struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
-    standby->base.shared_by_all = sp_memory_shared_by_all();
+    sp_memory_base_late(&standby->base);
     /* Before the ACK: from it on, the host may ask init to kill the command of this number. */
     atomic_store_explicit(&standby->id, id, memory_order_release);
     return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
@@ -42,7 +42,7 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
     standby->control = control;
-    standby->base.kept = sp_memory_kept();
+    sp_memory_base_early(&standby->base, plan);
     /* The kernel clears `ours` when this memory is left, by exec too: see clone(2), CLONE_CHILD_CLEARTID. */
     int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
     standby->pid = clone(standby_main, stack + sizeof stack, flags, standby, &standby->ours, NULL, &standby->ours);

@@ -1,43 +1,84 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
- * csrc/init/files.c csrc/init/proc.c csrc/init/reach.c csrc/init/sysv.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c csrc/init/files.c
+ * csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c csrc/init/tally.c csrc/init/scan.c csrc/init/share.c
+ * csrc/init/census.c */
 /*
- * What init's watch leaves to a cgroup and what it does not, over directories that only look like /proc: it is part of
- * this program with that name replaced. tests/test_memory.py has the rest, in sandboxes; tests/vm has both together.
+ * init's watch over directories that only look like /proc, and figures of a machine that does not exist: it is part of
+ * this program with the name of /proc replaced. tests/test_memory.py has the rest, in sandboxes; tests/vm has cgroups.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "check.h"
+#include "common/fd.h"
 #include "common/packet.h"
-#include "init/proc.h"
+#include "init/census.h"
+#include "init/machine.h"
+#include "init/memory.h"
+#include "init/sockets.h"
+#include "init/sysv.h"
 #include "machine.h"
 
 static char folder[] = "/tmp/sandpool-proc-XXXXXX";
+
+static int fake_open(const char *path, int flags) { return open(strcmp(path, "/proc") == 0 ? folder : path, flags); }
+
+static int empty_scratch(struct statfs *fs) {
+    memset(fs, 0, sizeof *fs);
+    return 0;
+}
+
+#define open(path, flags) fake_open(path, flags)
+#define statfs(path, fs) empty_scratch(fs)
+/* NOLINTBEGIN(bugprone-suspicious-include): with other names, see above */
+#include "init/memory.c"
+/* NOLINTEND(bugprone-suspicious-include) */
+#undef open
+#undef statfs
+
+/* ---- the machine ---- */
+
+#define GIB (1024 * MIB)
+
+static struct {
+    uint64_t shared, kernel, free_lists, queued;
+    struct sp_sockets sockets;
+    bool queues_are_long;
+} the;
+
+uint64_t sp_machine_shared(void) { return the.shared; }
+uint64_t sp_machine_kernel(int proc) {
+    (void)proc;
+    return the.kernel;
+}
+uint64_t sp_machine_free_lists(int proc) {
+    (void)proc;
+    return the.free_lists;
+}
+unsigned sp_machine_processors(void) { return 2; }
+uint64_t sp_sysv_used(void) { return 0; }
+uint64_t sp_sockets_pair_bytes(void) { return 208 * KIB; }
+struct sp_sockets sp_sockets_count(int proc) {
+    (void)proc;
+    return the.sockets;
+}
+bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes) {
+    (void)proc, (void)budget;
+    *bytes = the.queued;
+    return !the.queues_are_long;
+}
+
+#define TOO_MANY (SP_SCAN_OBJECTS_MAX + 1)
+#define LIMIT (64 * MIB)
 
 static const char *in_folder(const char *name) {
     static char path[128];
     (void)snprintf(path, sizeof path, "%s%s", folder, name);
     return path;
 }
-
-static bool read_text(int dir, const char *name, char *text, size_t size) {
-    return sp_read_text(dir, strcmp(name, "/proc/meminfo") == 0 ? in_folder("/meminfo") : name, text, size);
-}
-
-static int open_listing(struct sp_listing *list, int dir, const char *name) {
-    return sp_listing_open(list, dir, strcmp(name, "/proc") == 0 ? folder : name);
-}
-
-#define sp_read_text read_text
-#define sp_listing_open open_listing
-/* NOLINTBEGIN(bugprone-suspicious-include): with other names, see above */
-#include "init/kernel_memory.c"
-#undef KIB
-#include "init/memory.c"
-/* NOLINTEND(bugprone-suspicious-include) */
-
-#define TOO_MANY (SP_KERNEL_OBJECTS + 1)
 
 static void write_lines(const char *name, const char *first, unsigned n, const char *line) {
     FILE *file = fopen(in_folder(name), "we");
@@ -57,12 +98,6 @@ static void set_locks(const char *pid, unsigned n) {
     write_lines(name, "pos:\t0\nflags:\t02\nmnt_id:\t7\n", n, "lock:\t1: POSIX  ADVISORY  WRITE 2 00:1f:7 0 0\n");
 }
 
-static void set_slab(unsigned mib) {
-    char line[64];
-    (void)snprintf(line, sizeof line, "SUnreclaim: %u kB\n", mib * 1024);
-    write_lines("/meminfo", "Slab: 1 kB\n", 1, line);
-}
-
 /* A process with memory and one descriptor. */
 static void make_process(const char *pid) {
     static const char *const parts[] = {"", "/fd", "/fdinfo"};
@@ -74,20 +109,35 @@ static void make_process(const char *pid) {
     (void)snprintf(name, sizeof name, "/%s/fd/3", pid);
     write_lines(name, "", 0, "");
     (void)snprintf(name, sizeof name, "/%s/status", pid);
-    write_lines(name, "Name:\tx\n", 1, "RssAnon:\t 100 kB\n");
+    write_lines(name, "Name:\tx\n", 1, "RssAnon:\t 100 kB\nThreads:\t1\n");
 }
 
-/* In a cgroup, with what there is when the command begins counted, and no other count due by the time. */
-static struct sp_memory_watch begin(void) {
-    const struct sp_rec_config config = {.flags = SP_CONFIG_MEMORY_CGROUP};
-    const struct sp_memory_base base = {0};
+/* No pass is due by time: the last one has taken nothing, and has just ended. */
+static bool look(struct sp_memory_watch *watch) {
+    watch->scan.cost = 0;
+    watch->scan.ended = sp_now();
+    return sp_memory_watch_look(watch);
+}
+
+static struct sp_memory_watch begin_with(struct sp_rec_config config) {
+    const struct sp_plan plan = {.config = config};
+    struct sp_memory_base base = {.kernel = the.kernel};
     struct sp_memory_watch watch;
-    sp_memory_watch_begin(&watch, &config, &base);
+    sp_memory_base_late(&base);
+    sp_memory_watch_begin(&watch, &plan, &base);
     CHECK(watch.next_look != SP_NEVER);
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
-    CHECK(watch.kernel.next > watch.kernel.counted);
-    watch.kernel.next = SP_NEVER;
+    CHECK(watch.scan.ended != 0 && !watch.scan.is_running);
     return watch;
+}
+
+/* In a cgroup, with what there is when the command begins counted. */
+static struct sp_memory_watch begin(void) {
+    return begin_with((struct sp_rec_config){.flags = SP_CONFIG_MEMORY_CGROUP});
+}
+
+static struct sp_memory_watch begin_with_limit(void) {
+    return begin_with((struct sp_rec_config){.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT});
 }
 
 /* The looks after a suspicion, each at its time, until one of them ends the command or takes it back. */
@@ -95,99 +145,346 @@ static bool ends(struct sp_memory_watch *watch) {
     bool ended = false;
     while (!ended && watch->breaches != 0) {
         CHECK(sp_wait_fd(-1, 0, watch->next_look) == -ETIMEDOUT);
+        watch->scan.ended -= FRESH_NS; /* a suspicion is looked into */
         ended = sp_memory_watch_look(watch);
     }
     return ended;
 }
 
 static void without_a_limit_nothing_is_watched(void) {
-    const struct sp_rec_config config = {.flags = 0};
+    const struct sp_plan plan = {.config = {.flags = 0}};
     const struct sp_memory_base base = {0};
     struct sp_memory_watch watch;
-    sp_memory_watch_begin(&watch, &config, &base);
+    sp_memory_watch_begin(&watch, &plan, &base);
     CHECK(watch.next_look == SP_NEVER);
 }
 
 static void too_many_locks_end_a_command_in_a_cgroup(void) {
     set_locks("2", 100);
-    set_slab(100);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
     set_locks("2", TOO_MANY);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0); /* of this nothing is to be seen yet */
-    set_slab(102);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    CHECK(!look(&watch) && watch.breaches == 0); /* of this nothing is to be seen yet */
+    the.kernel = 102 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 1);
     CHECK(ends(&watch) && watch.breaches >= ROW_LOOKS);
 }
 
 static void as_many_as_are_allowed_do_not(void) {
-    set_locks("2", SP_KERNEL_OBJECTS);
-    set_slab(100);
+    set_locks("2", SP_SCAN_OBJECTS_MAX);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
-    set_slab(200);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    the.kernel = 200 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 0);
 }
 
 static void the_sum_of_all_processes_counts(void) {
-    set_locks("2", SP_KERNEL_OBJECTS / 2);
-    set_locks("3", SP_KERNEL_OBJECTS / 2);
-    set_slab(100);
+    set_locks("2", SP_SCAN_OBJECTS_MAX / 2);
+    set_locks("3", SP_SCAN_OBJECTS_MAX / 2);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
-    set_locks("3", SP_KERNEL_OBJECTS / 2 + 1);
-    set_slab(102);
-    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+    set_locks("3", SP_SCAN_OBJECTS_MAX / 2 + 1);
+    the.kernel = 102 * MIB;
+    CHECK(!look(&watch) && ends(&watch));
     set_locks("3", 0);
 }
 
 static void those_of_init_are_its_own(void) {
     set_locks("1", TOO_MANY);
     set_locks("2", 1);
-    set_slab(100);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
-    set_slab(102);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    the.kernel = 102 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 0);
 }
 
 static void locks_that_are_let_go_end_nothing(void) {
     set_locks("2", 0);
-    set_slab(100);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
     set_locks("2", TOO_MANY);
-    set_slab(102);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    the.kernel = 102 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 1);
     set_locks("2", 0);
     CHECK(!ends(&watch) && watch.breaches == 0);
 }
 
 /* What somebody else has given back is where the next growth begins. */
-static void slab_counts_from_its_lowest(void) {
+static void growth_counts_from_the_lowest(void) {
     set_locks("2", 0);
-    set_slab(100);
+    the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
     set_locks("2", TOO_MANY);
-    set_slab(50);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
-    set_slab(52);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    the.kernel = 50 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 0);
+    the.kernel = 52 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 1);
 }
 
-/* Nobody tells of slab: there is the period. */
+/* Nobody tells of the kernel's memory: there is the period. */
 static void it_is_counted_once_in_a_while(void) {
     set_locks("2", 0);
-    CHECK(unlink(in_folder("/meminfo")) == 0);
+    the.kernel = 0;
     struct sp_memory_watch watch = begin();
     set_locks("2", TOO_MANY);
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
-    watch.kernel.next = sp_now();
+    CHECK(!look(&watch) && watch.breaches == 0);
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    set_locks("2", 0);
+}
+
+/* ---- with a limit ---- */
+
+static void set_status(const char *pid, uint64_t anon, uint64_t shared, uint64_t tables) {
+    char name[64];
+    char text[256];
+    (void)snprintf(name, sizeof name, "/%s/status", pid);
+    (void)snprintf(text, sizeof text,
+                   "RssAnon:\t%llu kB\nRssFile:\t0 kB\nRssShmem:\t%llu kB\nVmPTE:\t%llu kB\nThreads:\t1\n"
+                   "Seccomp_filters:\t0\n",
+                   (unsigned long long)(anon / KIB), (unsigned long long)(shared / KIB),
+                   (unsigned long long)(tables / KIB));
+    write_lines(name, "Name:\tx\n", 1, text);
+}
+
+static void set_share(const char *pid, uint64_t anon, unsigned faults) {
+    char name[64];
+    char text[128];
+    (void)snprintf(name, sizeof name, "/%s/smaps_rollup", pid);
+    (void)snprintf(text, sizeof text, "Pss_Anon: %llu kB\nPss_Shmem: 0 kB\n", (unsigned long long)(anon / KIB));
+    write_lines(name, "head\n", 1, text);
+    (void)snprintf(name, sizeof name, "/%s/stat", pid);
+    (void)snprintf(text, sizeof text, "2 (a) name) S 1 2 3 4 5 6 %u 8 0 10\n", faults);
+    write_lines(name, "", 1, text);
+}
+
+static void set_maps(const char *pid, size_t length_of_name) {
+    char name[64];
+    (void)snprintf(name, sizeof name, "/%s/maps", pid);
+    write_lines(name, "1000-2000 rw-s 0 00:01 7 /", (unsigned)length_of_name, "x");
+}
+
+/* The descriptor 3 of process 2 becomes what the path leads to. */
+static void set_file(const char *path, const char *info) {
+    char target[128];
+    (void)snprintf(target, sizeof target, "%s", path); /* it may be what in_folder() has said */
+    CHECK(unlink(in_folder("/2/fd/3")) == 0);
+    CHECK(symlink(target, in_folder("/2/fd/3")) == 0);
+    write_lines("/2/fdinfo/3", "pos:\t0\n", 1, info);
+}
+
+static void reset(void) {
+    static const char *const pids[] = {"2", "3"};
+    memset(&the, 0, sizeof the);
+    the.kernel = the.shared = GIB;
+    for (size_t i = 0; i < 2; i++) {
+        set_status(pids[i], MIB, 0, 0);
+        set_share(pids[i], MIB, 1);
+        set_maps(pids[i], 10);
+    }
+    set_file(in_folder("/3/fd/3"), "");
+}
+
+static void what_several_have_counts_once(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_status("2", 50 * MIB, 0, 0);
+    set_status("3", 50 * MIB, 0, 0);
+    set_share("2", 25 * MIB, 2);
+    set_share("3", 25 * MIB, 2);
+    CHECK(!look(&watch) && watch.breaches == 0);
+    /* Nobody has had a fault, nor more pages: it is not asked again. */
+    set_share("2", 50 * MIB, 2);
+    CHECK(!look(&watch) && watch.breaches == 0);
+    set_share("2", 50 * MIB, 3);
+    CHECK(!look(&watch) && watch.breaches == 1 && ends(&watch));
+}
+
+static void a_walk_that_would_take_long_is_not_made(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.shared += 10 * MIB;
+    set_share("2", 60 * MIB, 4); /* what the walk would say */
+    set_status("2", 60 * MIB, UINT64_C(1) << 40, MIB);
+    /* Not asked: its anonymous memory counts in full, and its shared memory is at most what the machine has. */
+    CHECK(!look(&watch) && watch.breaches == 1);
+    the.shared = MIB;
+    set_status("2", 40 * MIB, UINT64_C(1) << 40, MIB);
+    CHECK(!ends(&watch));
+}
+
+static void page_tables_and_threads_count(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_status("2", MIB, 0, 60 * MIB);
+    CHECK(!look(&watch) && watch.breaches == 0);
+    set_status("2", MIB, 0, 65 * MIB);
+    CHECK(!look(&watch) && ends(&watch));
+}
+
+static void more_processes_than_there_is_time_for_are_too_much(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    struct look late = {.watch = &watch, .proc = fake_open("/proc", O_RDONLY | O_DIRECTORY), .budget = {0}};
+    for (int pid = 4; pid < 20; pid++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "/%d", pid);
+        CHECK(mkdir(in_folder(name), 0700) == 0);
+    }
+    CHECK(is_too_much(&late) && late.census.out_of_time);
+    for (int pid = 4; pid < 20; pid++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "/%d", pid);
+        CHECK(rmdir(in_folder(name)) == 0);
+    }
+    sp_fd_close(&late.proc);
+}
+
+static void a_pass_goes_on_where_it_stopped(void) {
+    struct sp_scan pass;
+    const struct sp_budget spent = {0};
+    const struct sp_budget enough = sp_budget_of(10000 * MS);
+    int proc = fake_open("/proc", O_RDONLY | O_DIRECTORY);
+    set_locks("3", 7);
+    sp_scan_begin(&pass, false, false);
+    CHECK(!sp_scan_step(&pass, proc, &spent) && pass.is_running && pass.ended == 0);
+    CHECK(sp_scan_step(&pass, proc, &enough) && !pass.is_running && pass.last.objects == 7);
+    pass.is_running = true;
+    pass.done = 3;
+    CHECK(sp_scan_step(&pass, proc, &enough) && pass.last.objects == 7);
+    set_locks("3", 0);
+    sp_fd_close(&proc);
+}
+
+static void a_name_that_no_path_can_have_is_too_much(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_maps("2", 20000);
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    watch.scan.cost = 0;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && ends(&watch));
+}
+
+/* While it is open, the kernel may hold any amount of text for it. */
+static void an_open_text_of_mappings_hides(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.kernel += 100 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0); /* somebody else's */
+    set_file(in_folder("/2/maps"), "");
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.hidden_passes == 1);
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    the.free_lists = 90 * MIB; /* these pages only look as if they were used */
+    CHECK(!ends(&watch));
+}
+
+static void descriptors_under_way_hide(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.shared += 100 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    set_file(in_folder("/3/status"), "scm_fds:\t1\n");
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+}
+
+static void sockets_count_wherever_they_are(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.sockets.local = 1000;
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+    reset();
+    watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_NET_LOOPBACK, .memory_bytes = LIMIT});
+    the.sockets.local = 200; /* any of them may have asked for larger buffers */
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    the.queued = LIMIT;
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+    reset();
+    watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_NET_LOOPBACK, .memory_bytes = LIMIT});
+    the.queues_are_long = true;
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+}
+
+/* In the host's network namespace the kernel's count is of all; there only descriptors are counted. */
+static void sockets_of_the_host_are_not_counted(void) {
+    the.sockets.local = 1000;
+    struct sp_memory_watch watch =
+        begin_with((struct sp_rec_config){.flags = SP_CONFIG_NET_HOST, .memory_bytes = LIMIT});
+    CHECK(watch.sockets.local == 0);
+}
+
+/* Memory of pipes that were seen shortly before is still there as far as the machine's figure says so. */
+static void pipes_that_are_handed_about_count(void) {
+    int ends_of[100][2];
+    char path[64];
+    struct sp_tally_sum *pipes;
+    struct sp_memory_watch watch = begin_with_limit();
+    for (int i = 0; i < 100; i++) {
+        CHECK(pipe(ends_of[i]) == 0);
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", ends_of[i][0]);
+        set_file(path, "");
+        watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+        CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    }
+    pipes = &watch.scan.last.sums[SP_TALLY_PIPE];
+    CHECK(pipes->n_present == 1 && pipes->n_gone > 0);
+    unsigned gone = pipes->n_gone;
+    struct look seen = {.watch = &watch, .kernel = watch.base.kernel + GIB};
+    CHECK(hidden_in_kernel(&seen, 0, 0) == above(gone + 1, FREE_BUFFERS) * PIPE_BYTES);
+    seen.kernel = watch.base.kernel;
+    CHECK(hidden_in_kernel(&seen, 0, 0) == 0);
+    sleep_ns(SP_TALLY_KEPT_NS);
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    CHECK(!sp_memory_watch_look(&watch) && pipes->n_gone == 0);
+    for (int i = 0; i < 100; i++) {
+        sp_fd_close(&ends_of[i][0]);
+        sp_fd_close(&ends_of[i][1]);
+    }
+}
+
+static void memfds_that_are_handed_about_count(void) {
+    int memfd = memfd_create("x", MFD_CLOEXEC);
+    char path[64];
+    struct sp_memory_watch watch = begin_with_limit();
+    CHECK(memfd != -1 && fallocate(memfd, 0, 0, (off_t)(60 * MIB)) == 0);
+    the.shared += 60 * MIB;
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", memfd);
+    set_file(path, "");
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.scan.last.sums[SP_TALLY_MEMFD].present == 60 * MIB / PAGE);
+    set_file(in_folder("/3/status"), "");
+    struct look seen = {.watch = &watch, .shared_by_all = the.shared};
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && hidden_shared(&seen, 0) == 60 * MIB);
+    seen.shared_by_all -= 50 * MIB; /* it is gone, for the most part */
+    CHECK(hidden_shared(&seen, 0) == 10 * MIB);
+    sp_fd_close(&memfd);
+}
+
+/* Far from the limit nothing is missed by looking rarely. */
+static void the_next_look_comes_as_the_limit_is_near(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    struct look far = {.watch = &watch};
+    struct look near = {.watch = &watch, .census.own = 2 * LIMIT};
+    CHECK(until_next(&near) == LOOK_NS);
+    CHECK(until_next(&far) == LOOK_NS + (int64_t)(2 * LIMIT / FILL_BYTES_PER_MS / 2) * MS);
+    watch.limit = UINT64_C(1) << 40;
+    CHECK(until_next(&far) == LOOK_NS + LOOK_MAX_NS);
 }
 
 static void remove_folder(void) {
-    static const char *const names[] = {"/fdinfo/3", "/fd/3", "/status", "/fdinfo", "/fd", ""};
+    static const char *const names[] = {"/fdinfo/3", "/fd/3", "/status", "/smaps_rollup", "/stat", "/maps",
+                                        "/fdinfo",   "/fd",   ""};
     char name[64];
     for (int pid = 1; pid <= 3; pid++) {
         for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
             (void)snprintf(name, sizeof name, "/%d%s", pid, names[i]);
-            CHECK(remove(in_folder(name)) == 0);
+            CHECK(remove(in_folder(name)) == 0 || pid == 1);
         }
     }
     CHECK(rmdir(folder) == 0);
@@ -207,8 +504,34 @@ int main(void) {
     RUN(the_sum_of_all_processes_counts);
     RUN(those_of_init_are_its_own);
     RUN(locks_that_are_let_go_end_nothing);
-    RUN(slab_counts_from_its_lowest);
+    RUN(growth_counts_from_the_lowest);
     RUN(it_is_counted_once_in_a_while);
+    reset();
+    RUN(what_several_have_counts_once);
+    reset();
+    RUN(a_walk_that_would_take_long_is_not_made);
+    reset();
+    RUN(page_tables_and_threads_count);
+    reset();
+    RUN(more_processes_than_there_is_time_for_are_too_much);
+    reset();
+    RUN(a_pass_goes_on_where_it_stopped);
+    reset();
+    RUN(a_name_that_no_path_can_have_is_too_much);
+    reset();
+    RUN(an_open_text_of_mappings_hides);
+    reset();
+    RUN(descriptors_under_way_hide);
+    reset();
+    RUN(sockets_count_wherever_they_are);
+    reset();
+    RUN(sockets_of_the_host_are_not_counted);
+    reset();
+    RUN(pipes_that_are_handed_about_count);
+    reset();
+    RUN(memfds_that_are_handed_about_count);
+    reset();
+    RUN(the_next_look_comes_as_the_limit_is_near);
     remove_folder();
     return check_report();
 }

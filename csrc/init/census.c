@@ -1,0 +1,87 @@
+#include "init/census.h"
+
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "init/lines.h"
+#include "init/proc.h"
+#include "init/share.h"
+
+#define KIB UINT64_C(1024)
+#define BUDGET_PROCESSES 8 /* between two looks at the budget */
+
+static void find_kib(const char *text, const char *name, uint64_t *bytes) {
+    *bytes = 0;
+    (void)sp_find_number(text, name, bytes);
+    *bytes *= KIB;
+}
+
+struct tour {
+    struct sp_census *census;
+    const struct sp_budget *budget;
+    bool exact;
+    uint64_t unrefined; /* shared memory of those that were not asked */
+};
+
+/* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
+static bool add_status(struct tour *tour, int dir, int pid, bool exact) {
+    char text[4096];
+    struct sp_process p = {.pid = pid};
+    uint64_t threads = 0;
+    if (!sp_read_text(dir, "status", text, sizeof text) || strstr(text, "\nRssAnon:") == NULL) {
+        return false;
+    }
+    find_kib(text, "\nRssAnon:", &p.anon);
+    find_kib(text, "\nRssFile:", &p.file);
+    find_kib(text, "\nRssShmem:", &p.shared);
+    find_kib(text, "\nVmSwap:", &p.swap);
+    find_kib(text, "\nVmPTE:", &p.tables);
+    (void)sp_find_number(text, "\nThreads:", &threads);
+    bool refined = exact && sp_share_find(&p, dir, tour->budget);
+    tour->census->mapped += refined ? p.shared : 0;
+    tour->unrefined += refined ? 0 : p.shared;
+    tour->census->own += p.anon + p.swap;
+    tour->census->tables += p.tables;
+    tour->census->threads += (unsigned)threads;
+    return true;
+}
+
+static void add_process(struct tour *tour, int proc, const char *pid) {
+    sp_auto_fd int dir = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const char *at = pid;
+    if (dir == -1 || add_status(tour, dir, (int)sp_number(&at, 10), tour->exact)) {
+        return;
+    }
+    /* The first thread may have ended and left the memory to the others, who show it. */
+    struct sp_listing list;
+    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
+    const char *name;
+    while (tasks != -1 && !sp_budget_is_spent(tour->budget) && (name = sp_listing_next(&list)) != NULL) {
+        sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (task != -1 && add_status(tour, task, 0, false)) {
+            return;
+        }
+    }
+}
+
+void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t shared_by_all,
+                    const struct sp_budget *budget) {
+    struct tour tour = {.census = census, .budget = budget, .exact = exact};
+    struct sp_listing list;
+    const char *pid;
+    memset(census, 0, sizeof *census);
+    sp_auto_fd int fd = sp_listing_open(&list, proc, ".");
+    for (unsigned n = 1; fd != -1 && (pid = sp_listing_next(&list)) != NULL; n++) {
+        if (n % BUDGET_PROCESSES == 0 && sp_budget_is_spent(budget)) {
+            census->out_of_time = true;
+            break;
+        }
+        if (strcmp(pid, "1") != 0) {
+            add_process(&tour, fd, pid);
+        }
+    }
+    census->mapped += tour.unrefined < shared_by_all ? tour.unrefined : shared_by_all;
+}

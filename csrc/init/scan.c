@@ -1,0 +1,262 @@
+#include "init/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/packet.h"
+#include "init/files.h"
+#include "init/lines.h"
+#include "init/proc.h"
+
+#define PROCESS_NS (25 * INT64_C(1000000)) /* of processor time: more for one process is too much */
+#define BUDGET_FILES 16                    /* between two looks at the budget */
+
+/* Too large for the stack, and of one watch at a time. */
+static struct sp_tally tally;
+static struct sp_reach reach;
+
+/* The kernel's own mounts of memfds and pipes, and init's of /proc. */
+static struct devices {
+    bool known;
+    dev_t memfds, pipes, proc;
+} devices;
+
+static void find_devices(int proc) {
+    struct stat st;
+    int ends[2] = {-1, -1};
+    if (devices.known) {
+        return;
+    }
+    devices.known = true;
+    sp_auto_fd int memfd = (int)syscall(SYS_memfd_create, "", MFD_CLOEXEC);
+    devices.memfds = memfd != -1 && fstat(memfd, &st) == 0 ? st.st_dev : 0;
+    devices.proc = fstat(proc, &st) == 0 ? st.st_dev : 0;
+    if (pipe2(ends, O_CLOEXEC) == 0) {
+        devices.pipes = fstat(ends[0], &st) == 0 ? st.st_dev : 0;
+        sp_fd_close(&ends[0]);
+        sp_fd_close(&ends[1]);
+    }
+}
+
+void sp_scan_begin(struct sp_scan *scan, bool locks_only, bool exec_filter) {
+    memset(scan, 0, sizeof *scan);
+    memset(&tally, 0, sizeof tally);
+    scan->locks_only = locks_only;
+    scan->exec_filter = exec_filter;
+}
+
+/* ---- one descriptor ---- */
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text);
+    size_t m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* The same file may be open many times, which nothing tells from copies of a descriptor: each counts. */
+static void add_proc_file(struct sp_found *found, int process, const char *fd) {
+    char path[32];
+    char target[64];
+    (void)sp_append(sp_append(path, path + sizeof path, "fd/"), path + sizeof path, fd);
+    ssize_t n = readlinkat(process, path, target, sizeof target - 1);
+    target[n > 0 ? n : 0] = '\0';
+    found->proc_files++;
+    found->lists += strstr(target, "/fdinfo/") != NULL;
+    found->maps += ends_with(target, "maps"); /* numa_maps and smaps, too */
+}
+
+/* "lock:\t1: POSIX  ADVISORY  WRITE ..." and "tfd: ...", a line each; "scm_fds:\t2": see proc_pid_fdinfo(5). */
+static void read_info(struct sp_found *found, int process, const char *fd) {
+    char path[32];
+    char text[4096];
+    char before = '\n';
+    uint64_t waiting = 0;
+    ssize_t n;
+    (void)sp_append(sp_append(path, path + sizeof path, "fdinfo/"), path + sizeof path, fd);
+    sp_auto_fd int info = openat(process, path, O_RDONLY | O_CLOEXEC);
+    while (info != -1 && found->objects <= SP_SCAN_OBJECTS_MAX && (n = read(info, text, sizeof text - 1)) > 0) {
+        text[n] = '\0';
+        found->under_way = found->under_way || (sp_find_number(text, "\nscm_fds:", &waiting) && waiting != 0);
+        for (ssize_t i = 0; i < n; i++) {
+            found->objects += before == '\n' && (text[i] == 'l' || text[i] == 't');
+            before = text[i];
+        }
+    }
+}
+
+static void add_file(struct sp_found *found, int process, const char *fd, int64_t now) {
+    struct stat st;
+    if (fstatat(process, fd, &st, 0) != 0) {
+        return;
+    }
+    if (st.st_dev == devices.proc && S_ISREG(st.st_mode)) {
+        add_proc_file(found, process, fd + strlen("fd/"));
+    } else if (st.st_dev == devices.memfds && st.st_blocks != 0) {
+        sp_tally_add(&tally, SP_TALLY_MEMFD, &st, now);
+    } else if (S_ISSOCK(st.st_mode)) {
+        sp_tally_add(&tally, SP_TALLY_SOCKET, &st, now);
+    } else if (st.st_dev == devices.pipes && S_ISFIFO(st.st_mode)) {
+        sp_tally_add(&tally, SP_TALLY_PIPE, &st, now);
+    }
+}
+
+/* ---- one process ---- */
+
+/* False when they cannot be looked through. */
+static bool add_files(struct sp_found *found, int process, const struct sp_budget *budget) {
+    struct sp_listing list;
+    int64_t now = sp_now();
+    sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
+    if (fd == -1) {
+        return errno != EACCES;
+    }
+    for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
+        char path[32];
+        (void)sp_append(sp_append(path, path + sizeof path, "fd/"), path + sizeof path, name);
+        bool spent = ++found->files % BUDGET_FILES == 0 && sp_budget_is_spent(budget);
+        if (spent || found->files > SP_SCAN_FILES_MAX) {
+            return false;
+        }
+        add_file(found, process, path, now);
+        read_info(found, process, name);
+        if (found->objects > SP_SCAN_OBJECTS_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* True when there is memory behind this entry: it is no zombie, and no thread that is gone. */
+static bool is_alive(int dir, char *text, size_t size) {
+    uint64_t anon = 0;
+    return sp_read_text(dir, "status", text, size) && sp_find_number(text, "\nRssAnon:", &anon);
+}
+
+static bool has_own_filters(const struct sp_scan *scan, const char *status) {
+    uint64_t filters = 0;
+    return sp_find_number(status, "\nSeccomp_filters:", &filters) && filters > scan->filters;
+}
+
+/* Each thread may have filters of its own; all share memory and, by seccomp, descriptors. */
+static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const struct sp_budget *budget) {
+    struct sp_listing list;
+    char text[4096];
+    const char *name;
+    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
+    while (tasks != -1 && (name = sp_listing_next(&list)) != NULL) {
+        sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (sp_budget_is_spent(budget)) {
+            return false;
+        }
+        if (task == -1 || !is_alive(task, text, sizeof text)) {
+            continue;
+        }
+        scan->now.filtered += has_own_filters(scan, text);
+        /* The first thread may have ended and left the memory to the others, who show it. */
+        if (!*has_memory) {
+            *has_memory = true;
+            if (!add_files(&scan->now, task, budget) ||
+                (!scan->locks_only && !sp_reach_add(&reach, task, devices.memfds, budget))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* False when it cannot be looked through. */
+static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *budget) {
+    char text[4096];
+    uint64_t threads = 0;
+    bool listed = add_files(&scan->now, dir, budget);
+    /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
+    bool lives = is_alive(dir, text, sizeof text);
+    if (lives && !listed) {
+        return false;
+    }
+    if (lives && !scan->locks_only && !sp_reach_add(&reach, dir, devices.memfds, budget)) {
+        return false;
+    }
+    (void)sp_find_number(text, "\nThreads:", &threads);
+    if (lives && threads == 1) {
+        scan->now.filtered += has_own_filters(scan, text);
+        return true;
+    }
+    return add_threads(scan, dir, &lives, budget);
+}
+
+/* ---- a pass ---- */
+
+static void begin_pass(struct sp_scan *scan, int proc) {
+    char text[4096];
+    uint64_t filters = 0;
+    find_devices(proc);
+    memset(&reach, 0, sizeof reach);
+    memset(&scan->now, 0, sizeof scan->now);
+    sp_tally_begin_pass(&tally);
+    if (sp_read_text(proc, "1/status", text, sizeof text) && sp_find_number(text, "\nSeccomp_filters:", &filters)) {
+        scan->filters = (unsigned)filters + (scan->exec_filter ? 1 : 0);
+    }
+    scan->is_running = true;
+    scan->done = 1; /* init itself is no tenant's */
+    scan->started = sp_now();
+    scan->spent = 0;
+}
+
+static void end_pass(struct sp_scan *scan) {
+    int64_t now = sp_now();
+    sp_tally_sum(&tally, scan->started, now, scan->now.sums);
+    scan->now.reach = reach.bytes;
+    scan->now.mappings = reach.lines;
+    scan->last = scan->now;
+    scan->began = scan->started;
+    scan->ended = now;
+    scan->cost = scan->spent;
+    scan->is_running = false;
+}
+
+/* /proc lists processes in the order of their pids. True when there was no process left. */
+static bool go_on(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
+    struct sp_listing list;
+    const char *name;
+    const int done_before = scan->done;
+    sp_auto_fd int fd = sp_listing_open(&list, proc, ".");
+    while (fd != -1 && (name = sp_listing_next(&list)) != NULL) {
+        const char *at = name;
+        int pid = (int)sp_number(&at, 10);
+        if (pid <= done_before) {
+            continue;
+        }
+        if (sp_budget_is_spent(budget)) {
+            return false;
+        }
+        sp_auto_fd int dir = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const struct sp_budget own = sp_budget_of(PROCESS_NS);
+        if (dir != -1 && !add_process(scan, dir, &own)) {
+            scan->now.too_much = true;
+            return true;
+        }
+        scan->done = pid;
+    }
+    return true;
+}
+
+bool sp_scan_step(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
+    int64_t start = sp_cpu_now();
+    if (!scan->is_running) {
+        begin_pass(scan, proc);
+    }
+    bool whole = go_on(scan, proc, budget);
+    scan->spent += sp_cpu_now() - start;
+    if (whole) {
+        end_pass(scan);
+    }
+    return whole;
+}
