@@ -288,6 +288,19 @@ def _kept() -> list[Attack]:
     ]
 
 
+def _hidden() -> list[Attack]:
+    def hide(name: str, source: str, *args: str) -> Attack:
+        config = {"memory_limit_mb": 16}
+        return Attack(f"memory-{name}", "limits", source, "hide", (name, *args, "{settle}"), config=config)
+
+    return [
+        hide("long-names", "proc_pid_maps(5): a line is as long as its path", "{scratch}", "20"),
+        hide("sockets-under-way", "unix(7) SCM_RIGHTS: in no process's table", "400"),
+        hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"),
+        hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
+    ]
+
+
 def _binds() -> list[Attack]:
     return [
         Attack(
@@ -327,4 +340,4 @@ def _remains() -> list[Attack]:
     ]
 
 
-ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_kept(), *_binds(), *_remains()]
+ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_kept(), *_hidden(), *_binds(), *_remains()]

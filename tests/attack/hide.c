@@ -1,0 +1,211 @@
+/* Limits: memory that is where nobody looks: under way between processes, or in texts of any length. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "hoard.h"
+
+#define BATCH 20
+
+/* ---- texts of any length ---- */
+
+/* As deep as it gets; each name is four times as long in the text of the mappings, where a newline is escaped. */
+static int go_down(int wanted) {
+    char name[256];
+    int depth = 0;
+    memset(name, '\n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    while (depth < wanted && mkdir(name, 0700) == 0 && chdir(name) == 0) {
+        depth++;
+    }
+    return depth;
+}
+
+static void come_up(int depth) {
+    char name[256];
+    memset(name, '\n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    (void)unlink("file");
+    for (; depth > 0 && chdir("..") == 0 && rmdir(name) == 0; depth--) {
+    }
+}
+
+/* An open file of mappings keeps a buffer for its longest line, and a line is as long as the path of the file. */
+static void long_names(char **args) {
+    static const char *const texts[] = {"/proc/self/maps", "/proc/self/smaps", "/proc/self/numa_maps"};
+    static char piece[65536];
+    long wanted = atol(args[1]);
+    long n = 0;
+    (void)chdir(args[0]);
+    int depth = go_down(3000);
+    int file = open("file", O_RDWR | O_CREAT, 0600);
+    if (write(file, "x", 1) == 1 && mmap((void *)0x10000, 4096, PROT_READ, MAP_PRIVATE, file, 0) != MAP_FAILED) {
+        for (int fd; n < wanted && (fd = open(texts[n % 3], O_RDONLY)) != -1; n++) {
+            for (ssize_t got = 1; got > 0 && memchr(piece, '\\', sizeof piece) == NULL;) {
+                got = read(fd, piece, sizeof piece);
+            }
+            memset(piece, 0, sizeof piece);
+        }
+    }
+    settle(args[2]);
+    int err = errno;
+    come_up(depth);
+    errno = err;
+    count("texts of megabytes", depth >= 3000 ? n : 0, wanted);
+}
+
+/* ---- descriptors under way ---- */
+
+static int give(int to, const int *fds, size_t n) {
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int) * BATCH)];
+    } control = {.bytes = {0}};
+    struct iovec byte = {"x", 1};
+    struct msghdr message = {.msg_iov = &byte, .msg_iovlen = 1, .msg_control = control.bytes};
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+    control.head = (struct cmsghdr){CMSG_LEN(sizeof(int) * n), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.head), fds, sizeof(int) * n);
+    return sendmsg(to, &message, MSG_DONTWAIT) == 1 ? 0 : -1;
+}
+
+static size_t take(int from, int *fds) {
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(int) * BATCH)];
+    } control;
+    char byte;
+    struct iovec room = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &room, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control};
+    if (recvmsg(from, &message, 0) != 1 || message.msg_controllen == 0) {
+        return 0;
+    }
+    size_t n = (control.head.cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    memcpy(fds, CMSG_DATA(&control.head), sizeof(int) * n);
+    return n;
+}
+
+static void close_all(const int *fds, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        (void)close(fds[i]);
+    }
+}
+
+/* A socket pair with all that its buffers take. */
+static bool make_full_pair(int pair[2]) {
+    static char bytes[65536];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0) {
+        return false;
+    }
+    for (int end = 0; end < 2; end++) {
+        while (write(pair[end], bytes, sizeof bytes) > 0) {
+        }
+    }
+    return true;
+}
+
+static size_t make_batch(int fds[BATCH]) {
+    size_t n = 0;
+    while (n < BATCH && make_full_pair(fds + n)) {
+        n += 2;
+    }
+    return n;
+}
+
+/* In no process's table: each is sent into the queue of another one, and closed. */
+static void sockets_under_way(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    int fds[BATCH];
+    int queue[2];
+    raise_descriptors();
+    for (size_t batch; n < wanted && (batch = make_batch(fds)) != 0; n += (long)batch) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, queue) != 0 || give(queue[0], fds, batch) != 0) {
+            break;
+        }
+        close_all(fds, batch);
+    }
+    settle(args[1]);
+    count("full sockets under way", n, wanted);
+}
+
+/* ---- handed about ---- */
+
+#define RING 12
+
+struct ring {
+    int ends[RING][2];
+};
+
+/* Takes what comes and hands it on, for ever. */
+static void hand_on(const struct ring *ring, int place) {
+    int fds[BATCH];
+    for (;;) {
+        size_t n = take(ring->ends[place][1], fds);
+        while (n != 0 && give(ring->ends[(place + 1) % RING][0], fds, n) != 0) {
+        }
+        close_all(fds, n);
+    }
+}
+
+static void make_ring(struct ring *ring) {
+    setpgid(0, 0);
+    for (int i = 0; i < RING; i++) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, ring->ends[i]) != 0) {
+            held("no ring");
+        }
+    }
+    for (int i = 0; i < RING; i++) {
+        if (fork() == 0) {
+            hand_on(ring, i);
+        }
+    }
+}
+
+static void end_ring(void) {
+    signal(SIGTERM, SIG_IGN);
+    kill(0, SIGTERM);
+}
+
+static void buffers_handed_about(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    int fds[BATCH];
+    static struct ring ring;
+    make_ring(&ring);
+    for (size_t batch; n < wanted && (batch = make_batch(fds)) != 0; n += (long)batch) {
+        if (give(ring.ends[n / BATCH % RING][0], fds, batch) != 0) {
+            break;
+        }
+        close_all(fds, batch);
+    }
+    settle(args[1]);
+    end_ring();
+    count("full sockets handed about", n, wanted);
+}
+
+static void memfd_handed_about(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    static char bytes[MIB];
+    static struct ring ring;
+    int memfd = memfd_create("about", 0);
+    make_ring(&ring);
+    if (give(ring.ends[0][0], &memfd, 1) == 0) {
+        for (; n < wanted && write(memfd, bytes, sizeof bytes) == sizeof bytes; n++) {
+        }
+    }
+    (void)close(memfd);
+    settle(args[1]);
+    end_ring();
+    count("MiB of a memfd handed about", n, wanted);
+}
+
+PROBES({"long-names", long_names}, {"sockets-under-way", sockets_under_way},
+       {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about})
