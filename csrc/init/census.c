@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "init/files.h"
 #include "init/lines.h"
 #include "init/proc.h"
 #include "init/share.h"
@@ -27,43 +28,54 @@ struct tour {
 };
 
 /* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
-static bool add_status(struct tour *tour, int dir, int pid, bool exact) {
-    char text[4096];
-    struct sp_process p = {.pid = pid};
+static bool add_text(struct tour *tour, const char *text, struct sp_process *p, int dir) {
     uint64_t threads = 0;
-    if (!sp_read_text(dir, "status", text, sizeof text) || strstr(text, "\nRssAnon:") == NULL) {
+    if (strstr(text, "\nRssAnon:") == NULL) {
         return false;
     }
-    find_kib(text, "\nRssAnon:", &p.anon);
-    find_kib(text, "\nRssFile:", &p.file);
-    find_kib(text, "\nRssShmem:", &p.shared);
-    find_kib(text, "\nVmSwap:", &p.swap);
-    find_kib(text, "\nVmPTE:", &p.tables);
+    find_kib(text, "\nRssAnon:", &p->anon);
+    find_kib(text, "\nRssFile:", &p->file);
+    find_kib(text, "\nRssShmem:", &p->shared);
+    find_kib(text, "\nVmSwap:", &p->swap);
+    find_kib(text, "\nVmPTE:", &p->tables);
     (void)sp_find_number(text, "\nThreads:", &threads);
-    bool refined = exact && sp_share_find(&p, dir, tour->budget);
-    tour->census->mapped += refined ? p.shared : 0;
-    tour->unrefined += refined ? 0 : p.shared;
-    tour->census->own += p.anon + p.swap;
-    tour->census->tables += p.tables;
+    bool refined = dir != -1 && sp_share_find(p, dir, tour->budget);
+    tour->census->mapped += refined ? p->shared : 0;
+    tour->unrefined += refined ? 0 : p->shared;
+    tour->census->own += p->anon + p->swap;
+    tour->census->tables += p->tables;
     tour->census->threads += (unsigned)threads;
     return true;
 }
 
-static void add_process(struct tour *tour, int proc, const char *pid) {
-    sp_auto_fd int dir = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const char *at = pid;
-    if (dir == -1 || add_status(tour, dir, (int)sp_number(&at, 10), tour->exact)) {
-        return;
-    }
-    /* The first thread may have ended and left the memory to the others, who show it. */
+/* The first thread may have ended and left the memory to the others, who show it. */
+static void add_other_thread(struct tour *tour, int dir) {
     struct sp_listing list;
-    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
+    char text[4096];
     const char *name;
+    sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
     while (tasks != -1 && !sp_budget_is_spent(tour->budget) && (name = sp_listing_next(&list)) != NULL) {
+        struct sp_process p = {.pid = 0};
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (task != -1 && add_status(tour, task, 0, false)) {
+        if (task != -1 && sp_read_text(task, "status", text, sizeof text) && add_text(tour, text, &p, -1)) {
             return;
         }
+    }
+}
+
+static void add_process(struct tour *tour, int proc, const char *pid) {
+    char name[32];
+    char text[4096];
+    const char *at = pid;
+    struct sp_process p = {.pid = (int)sp_number(&at, 10)};
+    (void)sp_append(sp_append(name, name + sizeof name, pid), name + sizeof name, "/status");
+    if (!sp_read_text(proc, name, text, sizeof text)) {
+        return;
+    }
+    sp_auto_fd int dir = tour->exact ? openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (!add_text(tour, text, &p, dir)) {
+        sp_auto_fd int leaderless = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        add_other_thread(tour, leaderless);
     }
 }
 

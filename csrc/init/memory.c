@@ -137,14 +137,14 @@ static uint64_t hidden_in_kernel(const struct look *look, uint64_t known, uint64
 /*
  * Shared memory that no process shows is still in the machine's figure. What has come to that since the command began
  * counts as far as the sandbox's mappings reach, or as memfds have been seen that are not where they were, and wholly
- * when a descriptor of anything may be under way.
+ * when a descriptor of anything may be under way, or nobody knows how far they reach.
  */
 static uint64_t hidden_shared(const struct look *look, uint64_t shared) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
     uint64_t grown = above(look->shared_by_all, watch->base.shared_by_all + above(shared, watch->base.kept));
     uint64_t gone = found->sums[SP_TALLY_MEMFD].gone * PAGE;
-    return found->under_way ? grown : smaller(grown, larger(found->reach, gone));
+    return found->under_way || found->is_unknown ? grown : smaller(grown, larger(found->reach, gone));
 }
 
 /* What the figures of the machine have grown by, whoever's it is. */

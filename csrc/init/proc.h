@@ -9,7 +9,7 @@
 struct sp_listing {
     int fd;
     long filled, at;
-    char buffer[1024] __attribute__((aligned(8)));
+    char buffer[4096] __attribute__((aligned(8)));
 };
 
 /* The directory's descriptor, to be closed by the caller, or -1. */

@@ -18,6 +18,12 @@
 #define PROCESS_NS (25 * INT64_C(1000000)) /* of processor time: more for one process is too much */
 #define BUDGET_FILES 16                    /* between two looks at the budget */
 
+/*
+ * A text of mappings waits for the lock of the process's memory, which some calls hold until they have gone through all
+ * page tables. A process with larger ones is not asked: what it may reach is not known.
+ */
+#define TABLES_MAX_KIB UINT64_C(8192)
+
 /* Too large for the stack, and of one watch at a time. */
 static struct sp_tally tally;
 static struct sp_reach reach;
@@ -144,6 +150,20 @@ static bool has_own_filters(const struct sp_scan *scan, const char *status) {
     return sp_find_number(status, "\nSeccomp_filters:", &filters) && filters > scan->filters;
 }
 
+/* False when it cannot be looked through. */
+static bool add_mappings(struct sp_scan *scan, int dir, const char *status, const struct sp_budget *budget) {
+    uint64_t tables = 0;
+    (void)sp_find_number(status, "\nVmPTE:", &tables);
+    if (scan->locks_only) {
+        return true;
+    }
+    if (tables > TABLES_MAX_KIB) {
+        scan->now.is_unknown = true;
+        return true;
+    }
+    return sp_reach_add(&reach, dir, devices.memfds, budget);
+}
+
 /* Each thread may have filters of its own; all share memory and, by seccomp, descriptors. */
 static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const struct sp_budget *budget) {
     struct sp_listing list;
@@ -162,8 +182,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
         /* The first thread may have ended and left the memory to the others, who show it. */
         if (!*has_memory) {
             *has_memory = true;
-            if (!add_files(&scan->now, task, budget) ||
-                (!scan->locks_only && !sp_reach_add(&reach, task, devices.memfds, budget))) {
+            if (!add_files(&scan->now, task, budget) || !add_mappings(scan, task, text, budget)) {
                 return false;
             }
         }
@@ -178,10 +197,7 @@ static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *b
     bool listed = add_files(&scan->now, dir, budget);
     /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
     bool lives = is_alive(dir, text, sizeof text);
-    if (lives && !listed) {
-        return false;
-    }
-    if (lives && !scan->locks_only && !sp_reach_add(&reach, dir, devices.memfds, budget)) {
+    if (lives && (!listed || !add_mappings(scan, dir, text, budget))) {
         return false;
     }
     (void)sp_find_number(text, "\nThreads:", &threads);

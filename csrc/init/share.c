@@ -87,6 +87,9 @@ static bool walk(const struct sp_process *p, int dir, uint64_t *anon, uint64_t *
 }
 
 bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget) {
+    if (p->anon + p->shared < p->tables) {
+        return false; /* a long walk over empty tables, by which little could be gained */
+    }
     struct known *k = &known[(unsigned)p->pid & (KNOWN_PROCESSES - 1)];
     uint64_t faults = faults_of(dir);
     int64_t now = sp_now();

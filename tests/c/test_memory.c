@@ -386,6 +386,19 @@ static void descriptors_under_way_hide(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
+/* Its mappings may be locked for long, so they are not read. */
+static void large_page_tables_hide(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_status("2", MIB, 0, 9 * MIB);
+    set_maps("2", 20000);
+    the.shared += 30 * MIB;
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.scan.last.is_unknown);
+    the.shared += 30 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+}
+
 static void sockets_count_wherever_they_are(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.sockets.local = 1000;
@@ -522,6 +535,8 @@ int main(void) {
     RUN(an_open_text_of_mappings_hides);
     reset();
     RUN(descriptors_under_way_hide);
+    reset();
+    RUN(large_page_tables_hide);
     reset();
     RUN(sockets_count_wherever_they_are);
     reset();
