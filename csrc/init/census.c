@@ -85,14 +85,14 @@ void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t sha
     struct sp_listing list;
     const char *pid;
     memset(census, 0, sizeof *census);
-    sp_auto_fd int fd = sp_listing_open(&list, proc, ".");
-    for (unsigned n = 1; fd != -1 && (pid = sp_listing_next(&list)) != NULL; n++) {
+    sp_listing_again(&list, proc);
+    for (unsigned n = 1; (pid = sp_listing_next(&list)) != NULL; n++) {
         if (n % BUDGET_PROCESSES == 0 && sp_budget_is_spent(budget)) {
             census->out_of_time = true;
             break;
         }
         if (strcmp(pid, "1") != 0) {
-            add_process(&tour, fd, pid);
+            add_process(&tour, proc, pid);
         }
     }
     census->mapped += tour.unrefined < shared_by_all ? tour.unrefined : shared_by_all;

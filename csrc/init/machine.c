@@ -17,14 +17,14 @@ uint64_t sp_machine_shared(void) {
     return sysinfo(&info) == 0 ? (uint64_t)info.sharedram * info.mem_unit : 0;
 }
 
-uint64_t sp_machine_kernel(int proc) {
+uint64_t sp_machine_kernel(int meminfo) {
     static const char *const of_others[] = {
         "\nMemFree:", "\nBuffers:", "\nCached:", "\nSwapCached:", "\nAnonPages:", "\nSReclaimable:"};
     char text[4096];
     uint64_t total = 0;
     uint64_t others = 0;
     text[0] = '\n'; /* so that the first line has one in front, too */
-    if (!sp_read_text(proc, "meminfo", text + 1, sizeof text - 1) || !sp_find_number(text, "\nMemTotal:", &total)) {
+    if (!sp_read_again(meminfo, text + 1, sizeof text - 1) || !sp_find_number(text, "\nMemTotal:", &total)) {
         return 0;
     }
     for (size_t i = 0; i < sizeof of_others / sizeof of_others[0]; i++) {

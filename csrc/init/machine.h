@@ -11,10 +11,11 @@
 uint64_t sp_machine_shared(void);
 /*
  * Bytes that the kernel holds for itself and cannot drop: slab, page tables, stacks, and what no figure names, such as
- * the buffers of pipes and sockets. 0 when it cannot be told. `proc`: a descriptor of /proc.
+ * the buffers of pipes and sockets. 0 when it cannot be told. `meminfo`: a descriptor of /proc/meminfo.
  */
-uint64_t sp_machine_kernel(int proc);
-/* Bytes of free pages that wait in the lists of each processor, which sp_machine_kernel() takes for used. */
+uint64_t sp_machine_kernel(int meminfo);
+/* Bytes of free pages that wait in the lists of each processor, which sp_machine_kernel() takes for used. `proc`: of
+ * /proc. */
 uint64_t sp_machine_free_lists(int proc);
 /* How many processors this process may use. */
 unsigned sp_machine_processors(void);

@@ -27,7 +27,7 @@
  * may stay there, less what it takes to look again and to be sure.
  */
 #define LOOK_NS (35 * MS)
-#define FILL_BYTES_PER_MS (8 * MIB) /* of one processor: it touches new pages no faster */
+#define FILL_BYTES_PER_MS (6 * MIB) /* of one processor: it touches new pages no faster */
 #define LOOK_MAX_NS (250 * MS)
 #define LOCKS_NS (100 * MS) /* in a cgroup there are only locks to be counted */
 
@@ -75,6 +75,8 @@ static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 static int open_proc(void) { return open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
 
+static int open_meminfo(int proc) { return openat(proc, "meminfo", O_RDONLY | O_CLOEXEC); }
+
 static uint64_t scratch_used(void) {
     struct statfs fs;
     return statfs("/tmp", &fs) == 0 ? (uint64_t)fs.f_bsize * (fs.f_blocks - fs.f_bfree) : 0;
@@ -86,7 +88,8 @@ void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *pla
     base->kept = kept();
     if (plan->config.memory_bytes != 0) {
         sp_auto_fd int proc = open_proc();
-        base->kernel = sp_machine_kernel(proc);
+        sp_auto_fd int meminfo = open_meminfo(proc);
+        base->kernel = sp_machine_kernel(meminfo);
     }
 }
 
@@ -96,7 +99,6 @@ void sp_memory_base_late(struct sp_memory_base *base) { base->shared_by_all = sp
 
 struct look {
     struct sp_memory_watch *watch;
-    int proc;
     struct sp_budget budget;
     struct sp_census census;
     uint64_t kept, shared_by_all, kernel;
@@ -131,7 +133,7 @@ static uint64_t hidden_in_kernel(const struct look *look, uint64_t known, uint64
         return smaller(hidden, (all - above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES);
     }
     /* Free pages in the lists of processors look as if they were used; asked for only where it decides. */
-    return hidden > room ? above(hidden, above(sp_machine_free_lists(look->proc), watch->free_lists)) : hidden;
+    return hidden > room ? above(hidden, above(sp_machine_free_lists(look->watch->proc), watch->free_lists)) : hidden;
 }
 
 /*
@@ -198,15 +200,16 @@ static void scan(struct look *look) {
     if (!watch->scan.is_running) {
         watch->lowest = look->kernel + look->shared_by_all; /* what comes during the pass is growth */
     }
-    if (!sp_scan_step(&watch->scan, look->proc, &budget)) {
+    if (!sp_scan_step(&watch->scan, look->watch->proc, &budget)) {
         return;
     }
     struct sp_found *found = &watch->scan.last;
     watch->sysv = sp_sysv_used();
     look->kept = scratch_used() + watch->sysv;
-    watch->sockets = watch->own_network ? sp_sockets_count(look->proc) : (struct sp_sockets){0};
+    watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
     watch->hidden_passes = found->under_way || found->maps != 0 ? watch->hidden_passes + 1 : 0;
-    if (watch->own_network && !watch->only_pairs && !sp_sockets_queued(look->proc, &look->budget, &watch->queued)) {
+    if (watch->own_network && !watch->only_pairs &&
+        !sp_sockets_queued(look->watch->proc, &look->budget, &watch->queued)) {
         found->too_much = true;
     }
 }
@@ -215,7 +218,7 @@ static void scan(struct look *look) {
 
 static void look_at_figures(struct look *look) {
     struct sp_memory_watch *watch = look->watch;
-    look->kernel = sp_machine_kernel(look->proc);
+    look->kernel = sp_machine_kernel(look->watch->meminfo);
     if (!watch->by_cgroup) {
         look->shared_by_all = sp_machine_shared();
         look->kept = scratch_used() + watch->sysv;
@@ -237,13 +240,13 @@ static bool is_too_much(struct look *look) {
     if (look->watch->by_cgroup) {
         return has_too_many_locks(look);
     }
-    sp_census_take(&look->census, look->proc, false, look->shared_by_all, &look->budget);
+    sp_census_take(&look->census, look->watch->proc, false, look->shared_by_all, &look->budget);
     struct verdict verdict = judge(look);
     bool exact = false;
     /* What processes share may be all that is too much: asked before the pass, which the answer may make needless. */
     if (verdict.too_much && !look->census.out_of_time) {
         exact = true;
-        sp_census_take(&look->census, look->proc, true, look->shared_by_all, &look->budget);
+        sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
         verdict = judge(look);
     }
     if (is_scan_due(look, verdict.suspected || look->watch->breaches != 0)) {
@@ -251,7 +254,7 @@ static bool is_too_much(struct look *look) {
         verdict = judge(look);
     }
     if (verdict.too_much && !exact && !look->census.out_of_time) {
-        sp_census_take(&look->census, look->proc, true, look->shared_by_all, &look->budget);
+        sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
         verdict = judge(look);
     }
     return verdict.too_much;
@@ -268,8 +271,7 @@ static int64_t until_next(const struct look *look) {
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {
-    sp_auto_fd int proc = open_proc();
-    struct look look = {.watch = watch, .proc = proc, .budget = sp_budget_of(LOOK_BUDGET_NS)};
+    struct look look = {.watch = watch, .budget = sp_budget_of(LOOK_BUDGET_NS)};
     int64_t began = sp_now();
     bool too_much = is_too_much(&look);
     int64_t now = sp_now();
@@ -287,9 +289,12 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     watch->limit = config->memory_bytes;
     watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
     watch->next_look = watch->by_cgroup || watch->limit != 0 ? sp_now() : SP_NEVER;
+    watch->proc = watch->meminfo = -1;
     if (watch->next_look == SP_NEVER) {
         return;
     }
+    watch->proc = open_proc();
+    watch->meminfo = open_meminfo(watch->proc);
     watch->own_network = (config->flags & SP_CONFIG_NET_HOST) == 0 && (plan->left_out & SP_FACT_NET_NS) == 0;
     watch->only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0;
     watch->base = *base;
@@ -297,9 +302,14 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     sp_scan_begin(&watch->scan, watch->by_cgroup, plan->exec_filter.len != 0);
     watch->lowest = UINT64_MAX;
     if (!watch->by_cgroup) {
-        sp_auto_fd int proc = open_proc();
-        watch->free_lists = sp_machine_free_lists(proc);
+        watch->free_lists = sp_machine_free_lists(watch->proc);
         /* An idle sandbox may have waited long for its command: what others have taken meanwhile is none of its. */
-        watch->base.kernel = smaller(base->kernel, sp_machine_kernel(proc));
+        watch->base.kernel = smaller(base->kernel, sp_machine_kernel(watch->meminfo));
     }
+}
+
+void sp_memory_watch_end(struct sp_memory_watch *watch) {
+    sp_fd_close(&watch->meminfo);
+    sp_fd_close(&watch->proc);
+    watch->next_look = SP_NEVER;
 }

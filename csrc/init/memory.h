@@ -32,6 +32,7 @@ struct sp_memory_watch {
     bool only_pairs;  /* no socket can be other than half of a pair, whose buffers' size is known */
     bool over;        /* the command has been ended for it: the watch does not begin again */
     unsigned processors;
+    int proc, meminfo; /* open while it is on, else -1 */
     struct sp_memory_base base;
     uint64_t free_lists; /* of the machine, when the watch began */
     struct sp_scan scan;
@@ -50,10 +51,13 @@ struct sp_memory_watch {
 void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan);
 void sp_memory_base_late(struct sp_memory_base *base);
 
-/* The looks begin now. */
+#define SP_MEMORY_NOT_WATCHED {.proc = -1, .meminfo = -1, .next_look = SP_NEVER}
+
+/* The looks begin now, unless there is nothing to be watched. */
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
                            const struct sp_memory_base *base);
 /* To be called when next_look has come. True when the command is to be ended. */
 bool sp_memory_watch_look(struct sp_memory_watch *watch);
+void sp_memory_watch_end(struct sp_memory_watch *watch);
 
 #endif

@@ -22,6 +22,12 @@ int sp_listing_open(struct sp_listing *list, int dir, const char *name) {
     return list->fd;
 }
 
+void sp_listing_again(struct sp_listing *list, int dir) {
+    list->filled = list->at = 0;
+    list->fd = dir;
+    (void)lseek(dir, 0, SEEK_SET);
+}
+
 const char *sp_listing_next(struct sp_listing *list) {
     for (;;) {
         if (list->at >= list->filled) {
@@ -42,6 +48,12 @@ const char *sp_listing_next(struct sp_listing *list) {
 bool sp_read_text(int dir, const char *name, char *text, size_t size) {
     sp_auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd == -1 ? -1 : read(fd, text, size - 1);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+bool sp_read_again(int fd, char *text, size_t size) {
+    ssize_t n = pread(fd, text, size - 1, 0);
     text[n > 0 ? n : 0] = '\0';
     return n > 0;
 }

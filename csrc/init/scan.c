@@ -243,8 +243,8 @@ static bool go_on(struct sp_scan *scan, int proc, const struct sp_budget *budget
     struct sp_listing list;
     const char *name;
     const int done_before = scan->done;
-    sp_auto_fd int fd = sp_listing_open(&list, proc, ".");
-    while (fd != -1 && (name = sp_listing_next(&list)) != NULL) {
+    sp_listing_again(&list, proc);
+    while ((name = sp_listing_next(&list)) != NULL) {
         const char *at = name;
         int pid = (int)sp_number(&at, 10);
         if (pid <= done_before) {
@@ -253,7 +253,7 @@ static bool go_on(struct sp_scan *scan, int proc, const struct sp_budget *budget
         if (sp_budget_is_spent(budget)) {
             return false;
         }
-        sp_auto_fd int dir = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        sp_auto_fd int dir = openat(proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         const struct sp_budget own = sp_budget_of(PROCESS_NS);
         if (dir != -1 && !add_process(scan, dir, &own)) {
             scan->now.too_much = true;

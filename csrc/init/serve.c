@@ -152,7 +152,7 @@ static void look_at_memory(struct vigil *vigil, struct outcome *outcome) {
     if (vigil->memory.next_look != SP_NEVER && sp_now() >= vigil->memory.next_look &&
         sp_memory_watch_look(&vigil->memory)) {
         outcome->oom = true;
-        vigil->memory.next_look = SP_NEVER;
+        sp_memory_watch_end(&vigil->memory);
         vigil->memory.over = true;
         (void)kill(-1, SIGKILL);
     }
@@ -160,7 +160,7 @@ static void look_at_memory(struct vigil *vigil, struct outcome *outcome) {
 
 /* Until the standby, or the command that it has become, ends. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
-    struct vigil vigil = {.memory = {.next_look = SP_NEVER}, .next_check = SP_NEVER};
+    struct vigil vigil = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
     siginfo_t info;
     outcome->oom = false;
     while (!reap(standby->pid, outcome)) {
@@ -179,6 +179,7 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
         }
         look_at_memory(&vigil, outcome);
     }
+    sp_memory_watch_end(&vigil.memory);
 }
 
 static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }

@@ -27,14 +27,19 @@ static void write_text(const char *name, const char *text) {
     (void)fclose(file);
 }
 
+static uint64_t kernel_of(int proc) {
+    sp_auto_fd int meminfo = openat(proc, "meminfo", O_RDONLY | O_CLOEXEC);
+    return sp_machine_kernel(meminfo);
+}
+
 static void the_kernels_memory_is_what_nobody_else_has(void) {
-    CHECK(sp_machine_kernel(fake) == 0); /* it cannot be told */
+    CHECK(kernel_of(fake) == 0); /* it cannot be told */
     write_text("meminfo",
                "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
                "SwapCached: 1 kB\nActive: 9 kB\nAnonPages: 49 kB\nSReclaimable: 100 kB\nSUnreclaim: 50 kB\n");
-    CHECK(sp_machine_kernel(fake) == UINT64_C(700) * 1024);
+    CHECK(kernel_of(fake) == UINT64_C(700) * 1024);
     write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 2000 kB\n");
-    CHECK(sp_machine_kernel(fake) == 0);
+    CHECK(kernel_of(fake) == 0);
 }
 
 static void free_pages_of_processors_are_added_up(void) {
@@ -47,7 +52,7 @@ static void free_pages_of_processors_are_added_up(void) {
 static void this_machine_has_figures(void) {
     sp_auto_fd int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     sp_auto_fd int memfd = memfd_create("x", MFD_CLOEXEC);
-    CHECK(sp_machine_kernel(proc) > MIB);
+    CHECK(kernel_of(proc) > MIB);
     CHECK(sp_machine_processors() >= 1);
     CHECK(memfd != -1 && fallocate(memfd, 0, 0, (off_t)MIB) == 0 && sp_machine_shared() >= MIB);
 }
