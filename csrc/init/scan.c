@@ -79,7 +79,9 @@ static void add_proc_file(struct sp_found *found, int process, const char *fd) {
 }
 
 /* "lock:\t1: POSIX  ADVISORY  WRITE ..." and "tfd: ...", a line each; "scm_fds:\t2": see proc_pid_fdinfo(5). */
-static void read_info(struct sp_found *found, int process, const char *fd) {
+static void read_info(struct sp_scan *scan, int process, const char *fd) {
+    struct sp_found *found = &scan->now;
+    const char watch = scan->locks_only ? 'l' : 't'; /* a cgroup counts epoll watches */
     char path[32];
     char text[4096];
     char before = '\n';
@@ -91,7 +93,7 @@ static void read_info(struct sp_found *found, int process, const char *fd) {
         text[n] = '\0';
         found->under_way = found->under_way || (sp_find_number(text, "\nscm_fds:", &waiting) && waiting != 0);
         for (ssize_t i = 0; i < n; i++) {
-            found->objects += before == '\n' && (text[i] == 'l' || text[i] == 't');
+            found->objects += before == '\n' && (text[i] == 'l' || text[i] == watch);
             before = text[i];
         }
     }
@@ -116,7 +118,8 @@ static void add_file(struct sp_found *found, int process, const char *fd, int64_
 /* ---- one process ---- */
 
 /* False when they cannot be looked through. */
-static bool add_files(struct sp_found *found, int process, const struct sp_budget *budget) {
+static bool add_files(struct sp_scan *scan, int process, const struct sp_budget *budget) {
+    struct sp_found *found = &scan->now;
     struct sp_listing list;
     int64_t now = sp_now();
     sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
@@ -131,7 +134,7 @@ static bool add_files(struct sp_found *found, int process, const struct sp_budge
             return false;
         }
         add_file(found, process, path, now);
-        read_info(found, process, name);
+        read_info(scan, process, name);
         if (found->objects > SP_SCAN_OBJECTS_MAX) {
             return false;
         }
@@ -182,7 +185,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
         /* The first thread may have ended and left the memory to the others, who show it. */
         if (!*has_memory) {
             *has_memory = true;
-            if (!add_files(&scan->now, task, budget) || !add_mappings(scan, task, text, budget)) {
+            if (!add_files(scan, task, budget) || !add_mappings(scan, task, text, budget)) {
                 return false;
             }
         }
@@ -194,7 +197,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
 static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *budget) {
     char text[4096];
     uint64_t threads = 0;
-    bool listed = add_files(&scan->now, dir, budget);
+    bool listed = add_files(scan, dir, budget);
     /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
     bool lives = is_alive(dir, text, sizeof text);
     if (lives && (!listed || !add_mappings(scan, dir, text, budget))) {

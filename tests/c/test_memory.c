@@ -189,6 +189,15 @@ static void the_sum_of_all_processes_counts(void) {
     set_locks("3", 0);
 }
 
+/* The kernel accounts them. */
+static void a_cgroup_counts_epoll_watches(void) {
+    the.kernel = 100 * MIB;
+    struct sp_memory_watch watch = begin();
+    write_lines("/2/fdinfo/3", "pos:\t0\n", TOO_MANY, "tfd:        5 events:       19 data:  5\n");
+    the.kernel = 200 * MIB;
+    CHECK(!look(&watch) && watch.breaches == 0 && watch.scan.last.objects == 0);
+}
+
 static void those_of_init_are_its_own(void) {
     set_locks("1", TOO_MANY);
     set_locks("2", 1);
@@ -514,6 +523,7 @@ int main(void) {
     RUN(too_many_locks_end_a_command_in_a_cgroup);
     RUN(as_many_as_are_allowed_do_not);
     RUN(the_sum_of_all_processes_counts);
+    RUN(a_cgroup_counts_epoll_watches);
     RUN(those_of_init_are_its_own);
     RUN(locks_that_are_let_go_end_nothing);
     RUN(growth_counts_from_the_lowest);
