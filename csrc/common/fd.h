@@ -38,6 +38,11 @@ int sp_stream_pair(int pair[2]);
  * the true length of a packet that is longer than `len`.
  */
 ssize_t sp_send_now(int sock, const struct msghdr *msg);
+/*
+ * The same after ETOOMANYREFS: too many descriptors of this user are under way in sockets for the soft limit of this
+ * process. Its hard limit counts instead, and the process's own limits stay as they are.
+ */
+ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg);
 ssize_t sp_recv_now(int sock, struct msghdr *msg);
 ssize_t sp_recv_rest(int sock, void *bytes, size_t len);
 

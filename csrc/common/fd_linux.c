@@ -2,11 +2,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/packet.h"
+#include "common/vfork.h"
 
 int sp_poll_until(struct pollfd *fds, unsigned n, int64_t deadline) {
     struct timespec ts = {0};
@@ -38,6 +40,36 @@ int sp_packet_pair(int pair[2]) { return open_pair(SOCK_SEQPACKET, pair); }
 int sp_stream_pair(int pair[2]) { return open_pair(SOCK_STREAM, pair); }
 
 ssize_t sp_send_now(int sock, const struct msghdr *msg) { return sendmsg(sock, msg, MSG_NOSIGNAL | MSG_DONTWAIT); }
+
+struct send {
+    int sock;
+    const struct msghdr *msg;
+    ssize_t n;
+    int err;
+};
+
+static int send_in_child(void *arg) {
+    struct send *s = arg;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    s->n = sp_send_now(s->sock, s->msg);
+    s->err = errno;
+    return 0;
+}
+
+/*
+ * unix(7): the kernel compares what the user has under way, in all processes, with the soft limit of the sender. A
+ * tenant may put there as much as its own limit lets it, which confine.c keeps below the hard limit of the host.
+ */
+ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) {
+    struct send s = {.sock = sock, .msg = msg, .n = -1, .err = ETOOMANYREFS};
+    (void)sp_vfork_run(send_in_child, &s);
+    errno = s.err;
+    return s.n;
+}
 
 ssize_t sp_recv_now(int sock, struct msghdr *msg) { return recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC); }
 

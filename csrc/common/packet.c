@@ -9,7 +9,7 @@
 
 #include "common/fd.h"
 
-#define MEMORY_RETRY_NS INT64_C(1000000)
+#define ROOM_RETRY_NS INT64_C(1000000)
 
 int64_t sp_now(void) {
     struct timespec ts;
@@ -62,23 +62,29 @@ static void advance(struct msghdr *msg, size_t sent) {
 }
 
 /*
- * The kernel had no memory for it. The socket itself may well be writable, so that a wait for that would be a spin: a
+ * Two refusals that pass: the kernel had no memory for it, or too many descriptors of this user are under way, which
+ * their receivers take out. The socket itself may well be writable, so that a wait for that would be a spin: a
  * short sleep then, which only the peer's end cuts short.
  */
-static int wait_for_memory(int sock, int64_t deadline) {
+static int wait_for_room(int sock, int64_t deadline) {
     struct pollfd end = {.fd = sock};
     int64_t now = sp_now();
     if (now >= deadline) { /* never, when that is SP_NEVER */
         return -ETIMEDOUT;
     }
-    int n = sp_poll_until(&end, 1, deadline - now > MEMORY_RETRY_NS ? now + MEMORY_RETRY_NS : deadline);
+    int n = sp_poll_until(&end, 1, deadline - now > ROOM_RETRY_NS ? now + ROOM_RETRY_NS : deadline);
     return n < 0 ? n : 0;
+}
+
+static ssize_t try_send(int sock, const struct msghdr *msg) {
+    ssize_t n = sp_send_now(sock, msg);
+    return n < 0 && errno == ETOOMANYREFS ? sp_send_at_hard_limit(sock, msg) : n;
 }
 
 /* A packet is taken whole; a stream may take a part at a time. */
 static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline) {
     for (;;) {
-        ssize_t n = sp_send_now(sock, msg);
+        ssize_t n = try_send(sock, msg);
         if (n >= 0 && (size_t)n >= len) {
             return 0;
         }
@@ -87,10 +93,11 @@ static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline
             advance(msg, (size_t)n);
             continue;
         }
-        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS) {
+        bool no_room = errno == ENOBUFS || errno == ETOOMANYREFS;
+        if (errno != EAGAIN && errno != EWOULDBLOCK && !no_room) {
             return errno == ECONNRESET ? -EPIPE : -errno;
         }
-        int rc = errno == ENOBUFS ? wait_for_memory(sock, deadline) : sp_wait_fd(sock, POLLOUT, deadline);
+        int rc = no_room ? wait_for_room(sock, deadline) : sp_wait_fd(sock, POLLOUT, deadline);
         /* A packet sequence cannot be resumed by a caller: a signal does not interrupt it. */
         if (rc != 0 && rc != -EINTR) {
             return rc;

@@ -1,4 +1,5 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
+            csrc/common/vfork_linux.c */
 /* Packets over a socket pair: descriptors, payloads, malformed ones, deadlines and the sender. */
 #include "common/packet.h"
 

@@ -1,6 +1,8 @@
-/* sources: csrc/common/wire.c csrc/common/fd.c csrc/common/fd_linux.c */
-/* A kernel that has no memory for a packet says ENOBUFS, while the socket can be written: the send waits, and is no
- * spin. */
+/* sources: csrc/common/wire.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c */
+/*
+ * A kernel that has no memory for a packet says ENOBUFS, and ETOOMANYREFS where the user has too many descriptors under
+ * way, while the socket can be written: the send waits, and is no spin.
+ */
 #include <errno.h>
 #include <limits.h>
 
@@ -10,27 +12,36 @@
 
 static unsigned refusals; /* still to come */
 static unsigned tries;
+static unsigned raised; /* of them with the hard limit */
+static int refusal = ENOBUFS;
 
 static ssize_t refuse_send(int sock, const struct msghdr *msg) {
     tries++;
     if (refusals != 0) {
         refusals--;
-        errno = ENOBUFS;
+        errno = refusal;
         return -1;
     }
     return sp_send_now(sock, msg);
 }
 
-/* NOLINTBEGIN(bugprone-suspicious-include): with one call renamed */
+static ssize_t refuse_send_at_hard_limit(int sock, const struct msghdr *msg) {
+    raised++;
+    return refuse_send(sock, msg);
+}
+
+/* NOLINTBEGIN(bugprone-suspicious-include): with two calls renamed */
 #define sp_send_now refuse_send
+#define sp_send_at_hard_limit refuse_send_at_hard_limit
 #include "common/packet.c"
 #undef sp_send_now
+#undef sp_send_at_hard_limit
 /* NOLINTEND(bugprone-suspicious-include) */
 
 static const struct sp_record ack = {.type = SP_REC_ACK, .u.id.id = 7};
 
 static int send_ack(int sock, unsigned refused, int64_t deadline) {
-    tries = 0;
+    tries = raised = 0;
     refusals = refused;
     return sp_packet_send(sock, &(struct sp_outgoing){.record = &ack}, deadline);
 }
@@ -66,11 +77,30 @@ static void ends_with_the_peer(void) {
     sp_fd_close(&pair[0]);
 }
 
+static void is_sent_at_the_hard_limit(void) {
+    int pair[2];
+    CHECK(sp_stream_pair(pair) == 0);
+    CHECK(send_ack(pair[0], 1, SP_NEVER) == 0 && tries == 2 && raised == 1);
+    CHECK(send_ack(pair[0], 3, SP_NEVER) == 0 && tries == 4 && raised == 2);
+    CHECK(send_ack(pair[0], UINT_MAX, sp_now() + 30 * MS) == -ETIMEDOUT && tries <= 2 * 31 + 2);
+    sp_fd_close(&pair[0]);
+    sp_fd_close(&pair[1]);
+}
+
+static void keeps_no_descriptor(void) {
+    static unsigned before;
+    CHECK(before == 0 || count_fds() == before);
+    before = count_fds();
+}
+
 int main(void) {
-    unsigned fds = count_fds();
-    is_sent_when_there_is_memory_again();
-    is_no_spin_until_the_deadline();
-    ends_with_the_peer();
-    CHECK(count_fds() == fds);
-    return 0;
+    check_deadline(60);
+    RUN(keeps_no_descriptor);
+    RUN(is_sent_when_there_is_memory_again);
+    RUN(is_no_spin_until_the_deadline);
+    RUN(ends_with_the_peer);
+    refusal = ETOOMANYREFS;
+    RUN(is_sent_at_the_hard_limit);
+    RUN(keeps_no_descriptor);
+    return check_report();
 }
