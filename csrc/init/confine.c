@@ -24,14 +24,24 @@ static int set_limit(int resource, uint64_t soft, uint64_t hard) {
     return setrlimit(resource, &wanted) == 0 ? 0 : -errno;
 }
 
+/*
+ * unix(7): descriptors under way in sockets are counted for the user of the host, and each sender is held to its own
+ * limit. Half of what the host may have leaves room for the host's own sends, whatever its tenants have under way.
+ */
+static uint64_t limit_of_files(void) {
+    struct rlimit now;
+    return getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max / 2 < SP_NOFILE_MAX ? now.rlim_max / 2 : SP_NOFILE_MAX;
+}
+
 static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
+    uint64_t files = limit_of_files();
     /* 0 in the configuration: unlimited, so the host's own limit stays. NPROC counts init too. */
     const struct {
         int resource;
         const char *name;
         uint64_t soft, hard;
     } limits[] = {
-        {RLIMIT_NOFILE, "RLIMIT_NOFILE", 1024, 4096},
+        {RLIMIT_NOFILE, "RLIMIT_NOFILE", files < 1024 ? files : 1024, files},
         {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), a core_pattern helper of the host is started at 0 */
         {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
         {RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 256 * 1024, 256 * 1024}, /* of 800 KiB for all of the host's uid */

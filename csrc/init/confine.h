@@ -4,6 +4,9 @@
 
 #include "init/plan.h"
 
+/* The most that a tenant's hard limit of open files can be. */
+#define SP_NOFILE_MAX 4096
+
 /* limits -> no capabilities -> no_new_privs -> Landlock -> seccomp -> undumpable. *landlock_abi: 0 when there is none.
  */
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why);

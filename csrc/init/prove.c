@@ -20,6 +20,7 @@
 
 #include "common/fact.h"
 #include "common/fd.h"
+#include "init/confine.h"
 #include "init/files.h"
 
 /* Bit n of the facts is namespace n: fact.h lists them first, in this order. */
@@ -192,8 +193,8 @@ static bool is_limited(int resource, uint64_t most) {
 static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     uint64_t size = plan->config.scratch_bytes;
     tell(proof, SP_FACT_LIMITS,
-         is_limited(RLIMIT_NOFILE, 4096) && is_limited(RLIMIT_CORE, 1) && is_limited(RLIMIT_MEMLOCK, 64 * 1024) &&
-             (size == 0 || is_limited(RLIMIT_FSIZE, size)));
+         is_limited(RLIMIT_NOFILE, SP_NOFILE_MAX) && is_limited(RLIMIT_CORE, 1) &&
+             is_limited(RLIMIT_MEMLOCK, 64 * 1024) && (size == 0 || is_limited(RLIMIT_FSIZE, size)));
 }
 
 static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
