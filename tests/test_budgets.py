@@ -1,5 +1,5 @@
-"""Some of what the kernel gives is counted for the user of the host, over all its processes and sandboxes: a tenant that
-takes as much as it can get of it does not stop another pool of the same user."""
+"""Some of what the kernel gives is counted for the user of the host, over all its processes and sandboxes: a tenant
+that takes as much as it can get of it does not stop another pool of the same user."""
 
 from __future__ import annotations
 

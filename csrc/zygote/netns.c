@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "init/proc.h"
 #include "zygote/zygote.h"
 
 #define STASH_MAX (sizeof((struct sp_netns_stash *)0)->fds / sizeof(int))
@@ -43,22 +44,49 @@ int sp_netns_make(struct sp_netns_stash *stash) {
     return 0;
 }
 
+static int enter(int fd) { return setns(fd, CLONE_NEWNET) == 0 ? 0 : -errno; }
+
+/*
+ * The kernel's own count, over all families, of the current netns. A tenant's sockets may outlive it: those that are
+ * under way in each other form cycles, which wait for the kernel's collector, and whoever is there next would see them.
+ */
+static bool is_empty(void) {
+    char text[256];
+    uint64_t sockets = 0;
+    return sp_read_text(SP_PROC_FD, "self/net/sockstat", text, sizeof text) &&
+           sp_find_number(text, "sockets: used ", &sockets) && sockets == 0;
+}
+
+bool sp_netns_look(struct sp_netns_stash *stash) {
+    if (stash->n_used == 0) {
+        return false;
+    }
+    int fd = stash->used[--stash->n_used];
+    if (stash->count < STASH_MAX && enter(fd) == 0 && is_empty()) {
+        stash->fds[stash->count++] = fd;
+    } else {
+        sp_fd_close(&fd);
+    }
+    return true;
+}
+
 int sp_netns_enter(struct sp_netns_stash *stash) {
+    while (stash->count == 0 && sp_netns_look(stash)) {
+    }
     if (stash->count == 0) {
         return new_netns(stash->loopback);
     }
     int fd = stash->fds[--stash->count];
-    if (setns(fd, CLONE_NEWNET) != 0) {
-        int err = errno;
+    int rc = enter(fd);
+    if (rc != 0) {
         sp_fd_close(&fd);
-        return -err;
     }
-    return fd;
+    return rc != 0 ? rc : fd;
 }
 
 void sp_netns_return(struct sp_netns_stash *stash, int fd) {
-    if (fd != -1 && stash->count < STASH_MAX) {
-        stash->fds[stash->count++] = fd;
+    if (fd != -1 && stash->n_used < STASH_MAX) {
+        stash->used[stash->n_used++] = fd;
     } else {
         sp_fd_close(&fd);
     }

@@ -1,4 +1,7 @@
-/* The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> one more network namespace for the stash. */
+/*
+ * The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> a look at a network namespace that came back, or one
+ * more for the stash.
+ */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -27,6 +30,8 @@
 
 /* A machine that needs longer for one sandbox lets no birth succeed. */
 #define REHEARSAL_NS (5 * INT64_C(1000000000))
+/* From SIGKILL to the end of a rehearsal: its netns is wanted back, but nothing depends on it. */
+#define REHEARSAL_END_NS (INT64_C(50) * 1000000)
 
 struct live {
     pid_t pid;
@@ -121,14 +126,15 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
  */
 static void rehearse(struct sp_plan *plan) {
     int pair[2];
-    int netns = -1;
-    int pidfd = -1;
+    sp_auto_fd int netns = -1;
+    sp_auto_fd int pidfd = -1;
     struct sp_packet packet;
     struct sp_rec_failed ignored;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    /* The sockets are made where the sandbox is to be: no other may find them in its own netns. */
+    if (choose_netns(plan, &netns, &ignored) != 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return;
     }
-    long pid = choose_netns(plan, &netns, &ignored) == 0 ? sp_zygote_clone(plan, -1, &pidfd) : -1;
+    long pid = sp_zygote_clone(plan, -1, &pidfd);
     if (pid == 0) {
         sp_init_main(plan, pair[1]);
     }
@@ -140,11 +146,11 @@ static void rehearse(struct sp_plan *plan) {
     }
     if (pid != -1) {
         (void)kill((pid_t)pid, SIGKILL);
-        (void)waitpid((pid_t)pid, NULL, 0);
+        remember(plan, (pid_t)pid, &netns);
+        (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
+        reap(); /* now, or like any other */
     }
-    sp_netns_return(&stash, netns); /* no tenant was in it */
     sp_fd_close(&pair[0]);
-    sp_fd_close(&pidfd);
 }
 
 /* Serves one request. 0, or -errno when the host is gone or not to be understood. */
@@ -192,13 +198,13 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
         bool wants_more = stocking && stash.count < STASH_TARGET;
-        int n = ppoll(p, 2, wants_more ? &now : NULL, &while_waiting);
+        int n = ppoll(p, 2, wants_more || stash.n_used != 0 ? &now : NULL, &while_waiting);
         reap();
         if (n > 0 && p[1].revents != 0) {
             rc = -ECONNRESET;
         } else if (n > 0) {
             rc = serve_one(sock, plan);
-        } else if (n == 0 && wants_more) {
+        } else if (n == 0 && !sp_netns_look(&stash) && wants_more) {
             stocking = sp_netns_make(&stash) == 0; /* a failure here comes back, with its reason, to a CREATE */
         }
     }

@@ -50,19 +50,26 @@ int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 /* idmap.c: makes the owner of the detached tree's root the sandbox's user. 0 or -errno: nothing has changed. */
 int sp_zygote_own_tree(int tree);
 
-/* netns.c: the stash of network namespaces that no tenant has used, or could have marked. */
+/* netns.c: the stash of network namespaces that no tenant has used, or in which a look has shown no socket. */
 struct sp_netns_stash {
     int fds[8];
     unsigned count;
+    int used[8]; /* by a sandbox that is reaped, and not looked at yet */
+    unsigned n_used;
     bool loopback; /* new ones get lo up; the profile must allow inet sockets, to the zygote too */
 };
 /* Adds one new namespace. 0 or -errno. */
 int sp_netns_make(struct sp_netns_stash *stash);
-/* Makes an unused namespace the current one, so that the next clone inherits it. Its fd (owned by the caller) or
+/* Makes an empty namespace the current one, so that the next clone inherits it. Its fd (owned by the caller) or
  * -errno. */
 int sp_netns_enter(struct sp_netns_stash *stash);
-/* Takes back a pristine namespace's fd, or closes it when the stash is full. */
+/* Takes back the fd of a namespace whose processes are all dead, or closes it when there are enough. */
 void sp_netns_return(struct sp_netns_stash *stash, int fd);
+/*
+ * Looks at one that came back, about 10 us: it is kept when no socket is left in it, else closed. False: there was
+ * none.
+ */
+bool sp_netns_look(struct sp_netns_stash *stash);
 
 /*
  * serve.c: answers CREATE and reaps, until the host's socket closes or the host ends. Its end alone closes nothing when

@@ -17,7 +17,7 @@ from table import ATTACKS, Attack
 
 def run(stage: Stage, attack: Attack) -> Verdicts:
     if attack.program == "scenario":
-        return left(stage, *attack.args) if attack.kind == "remains" else SCENARIOS[attack.name](stage)
+        return left(stage, *attack.args) if attack.args else SCENARIOS[attack.name](stage)
     return (
         stage.run_control(attack.control, attack.program, attack.args),
         stage.run_inside(attack.program, attack.args, **attack.config),

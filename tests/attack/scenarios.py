@@ -197,6 +197,25 @@ def left(stage: Stage, channel: str) -> Verdicts:
             return control, verdict_of(sandbox.execute([program, "find", channel]).stdout, 0)
 
 
+def sockets_of_the_last(stage: Stage) -> Verdicts:
+    """Several leases at once after each release: one of them may be where the former tenant was, a moment later."""
+    leave = [stage.programs / "leave", "leave", "sockets"]
+    find = [stage.programs / "leave", "find", "sockets"]
+    control, found = "HELD never", False
+    with SandboxPool(stage.config(), PoolConfig(min_size=1, max_size=1)) as pool:
+        for _ in range(40):
+            with pool.acquire() as sandbox:
+                sandbox.execute(leave).check()
+                verdict = verdict_of(sandbox.execute(find).stdout, 0)
+                control = verdict if verdict.startswith("REACHED ") else control
+            leases = [pool.acquire() for _ in range(4)]
+            found = found or any(b"REACHED" in sandbox.execute(find).stdout for sandbox in leases)
+            for sandbox in leases:
+                sandbox.release()
+            pool.settle(5)
+    return control, _judge(found, "sockets of a former tenant")
+
+
 SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "other-sandbox": other_sandbox,
     "daemon-outlives": daemon_outlives,
@@ -205,6 +224,7 @@ SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "queued-signals-of-others": queued_signals_of_others,
     "kill-among-forged": kill_among_forged,
     "host-keys": host_keys,
+    "sockets-of-the-last": sockets_of_the_last,
     "readonly-below-readwrite": readonly_below_readwrite,
     "bind-swapped-for-symlink": bind_swapped_for_symlink,
 }

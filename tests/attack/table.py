@@ -330,6 +330,18 @@ def _remains() -> list[Attack]:
     }
     return [
         Attack(
+            "sockets-of-the-last",
+            "remains",
+            "unix(7): sockets under way in themselves wait for the collector, and /proc/net/unix names them",
+            "scenario",
+        ),
+        *_left(channels),
+    ]
+
+
+def _left(channels: dict[str, str]) -> list[Attack]:
+    return [
+        Attack(
             f"left-{channel}",
             "remains",
             source,

@@ -1,0 +1,110 @@
+/* sources: csrc/zygote/netns.c csrc/init/proc.c csrc/common/fd.c */
+/* The stash of network namespaces: what comes back is kept only when no socket is left in it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/stat.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "machine.h"
+#include "zygote/zygote.h"
+
+static struct sp_netns_stash stash;
+
+static void drop_stash(void) {
+    while (stash.count != 0) {
+        sp_fd_close(&stash.fds[--stash.count]);
+    }
+    while (stash.n_used != 0) {
+        sp_fd_close(&stash.used[--stash.n_used]);
+    }
+}
+
+static ino_t inode_of(int fd) {
+    struct stat st = {0};
+    CHECK(fstat(fd, &st) == 0);
+    return st.st_ino;
+}
+
+static void an_empty_one_is_kept(void) {
+    CHECK(sp_netns_make(&stash) == 0 && stash.count == 1);
+    ino_t made = inode_of(stash.fds[0]);
+    int fd = sp_netns_enter(&stash);
+    CHECK(fd >= 0 && inode_of(fd) == made && stash.count == 0);
+    sp_netns_return(&stash, fd);
+    CHECK(stash.count == 0 && stash.n_used == 1);
+    CHECK(sp_netns_look(&stash) && stash.count == 1 && stash.n_used == 0);
+    CHECK(!sp_netns_look(&stash));
+    CHECK(inode_of(stash.fds[0]) == made);
+    drop_stash();
+}
+
+static void one_with_a_socket_is_closed(void) {
+    static const int families[] = {AF_UNIX, AF_INET};
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned fds = count_fds();
+        int fd = sp_netns_enter(&stash);
+        int sock = socket(families[i], SOCK_DGRAM, 0);
+        CHECK(fd >= 0 && sock != -1);
+        sp_netns_return(&stash, fd);
+        CHECK(sp_netns_look(&stash) && stash.count == 0 && stash.n_used == 0);
+        sp_fd_close(&sock);
+        CHECK(count_fds() == fds);
+    }
+}
+
+static void what_came_back_goes_before_a_new_one(void) {
+    int first = sp_netns_enter(&stash);
+    ino_t made = inode_of(first);
+    sp_netns_return(&stash, first);
+    int second = sp_netns_enter(&stash);
+    CHECK(second >= 0 && inode_of(second) == made);
+    sp_fd_close(&second);
+}
+
+static void no_more_than_there_is_room_for(void) {
+    unsigned fds = count_fds();
+    for (int i = 0; i < 20; i++) {
+        sp_netns_return(&stash, dup(0));
+    }
+    CHECK(stash.n_used == 8 && count_fds() == fds + 8);
+    CHECK(sp_netns_look(&stash) && stash.count == 0); /* /dev/null is no namespace */
+    drop_stash();
+    while (sp_netns_make(&stash) == 0) {
+    }
+    CHECK(stash.count == 8 && sp_netns_make(&stash) == -ENOSPC);
+    sp_netns_return(&stash, dup(stash.fds[0]));
+    CHECK(sp_netns_look(&stash) && stash.count == 8 && stash.n_used == 0);
+    drop_stash();
+    CHECK(count_fds() == fds);
+}
+
+static void what_cannot_be_counted_is_not_used_again(void) {
+    int proc = dup(SP_PROC_FD);
+    int fd = sp_netns_enter(&stash);
+    CHECK(fd >= 0 && dup2(0, SP_PROC_FD) != -1);
+    sp_netns_return(&stash, fd);
+    CHECK(sp_netns_look(&stash) && stash.count == 0);
+    CHECK(sp_netns_enter(&stash) == -ENOTDIR);
+    CHECK(dup2(proc, SP_PROC_FD) != -1);
+    sp_fd_close(&proc);
+}
+
+int main(void) {
+    check_deadline(60);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0 && unshare(CLONE_NEWNET) != 0) {
+        perror("unshare");
+        return 1;
+    }
+    int proc = open("/proc", O_PATH | O_DIRECTORY);
+    if (proc != SP_PROC_FD) {
+        (void)dup2(proc, SP_PROC_FD);
+    }
+    RUN(an_empty_one_is_kept);
+    RUN(one_with_a_socket_is_closed);
+    RUN(what_came_back_goes_before_a_new_one);
+    RUN(no_more_than_there_is_room_for);
+    RUN(what_cannot_be_counted_is_not_used_again);
+    return check_report();
+}
