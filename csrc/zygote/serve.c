@@ -73,9 +73,9 @@ static void reap(void) {
     }
 }
 
-/* Only a netns in which no inet socket could exist is remembered, to be used again once its sandbox is reaped. */
-static void remember(const struct sp_plan *plan, pid_t pid, int *netns) {
-    if (*netns != -1 && (plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0 && live_count < LIVE_MAX) {
+/* Its netns may be used again, if a look shows it empty. */
+static void remember(pid_t pid, int *netns) {
+    if (*netns != -1 && live_count < LIVE_MAX) {
         live[live_count++] = (struct live){.pid = pid, .netns = sp_fd_steal(netns)};
     }
 }
@@ -111,7 +111,9 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
         bool by_cgroup = cgroup != -1 && (err == EACCES || err == EBUSY || err == ENOENT || err == ENOSYS);
         return sp_failed(why, by_cgroup ? SP_STAGE_CGROUP : SP_STAGE_CLONE, err, "clone");
     }
-    remember(plan, (pid_t)pid, &netns);
+    if ((plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0) { /* no inet socket could exist there, in any state */
+        remember((pid_t)pid, &netns);
+    }
     struct sp_record created = {.type = SP_REC_CREATED};
     rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
     if (rc != 0) { /* the host gave it up meanwhile */
@@ -146,7 +148,7 @@ static void rehearse(struct sp_plan *plan) {
     }
     if (pid != -1) {
         (void)kill((pid_t)pid, SIGKILL);
-        remember(plan, (pid_t)pid, &netns);
+        remember((pid_t)pid, &netns); /* no tenant was in it */
         (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
         reap(); /* now, or like any other */
     }
