@@ -13,7 +13,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def see_orphans() -> None:
-    """A zygote is nobody's child. Here orphans come to this process, so that one that is left behind is found."""
+    """Where its reaper is killed, a zygote comes to this process, so that one that is left behind is found."""
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
@@ -111,4 +111,5 @@ def reap_orphans() -> None:
     for pid in children():
         fields = stat_fields(pid)
         if fields is not None and fields[0] == "Z" and "sandpool" in Path(f"/proc/{pid}/comm").read_text():
-            os.waitpid(pid, 0)
+            with suppress(ChildProcessError):  # a reaper, which only the library waits for
+                os.waitpid(pid, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
@@ -25,6 +26,7 @@ from conftest import (
     wait_until,
     zygote_of,
 )
+from eyes_linux import children_of
 from fake import FakeLauncher
 
 from pysandpool import (
@@ -132,15 +134,21 @@ def test_waiters_are_served(real_pool: OpenPool) -> None:
     assert_balanced(pool.stats())
 
 
+def below_reapers(known: set[int]) -> list[int]:
+    """The children of this process's new children."""
+    return [pid for reaper in children() - known for pid in children_of(reaper)]
+
+
 def test_killed_while_warming() -> None:
     """A constructor whose zygote dies under it is served by the next one, whenever that is."""
     served = 0
     for turn in range(5):
         before = HostState()
         opening = Call(SandboxPool, None, PoolConfig(min_size=24, max_size=24, max_idle_duration=None))
-        wait_until(lambda known=before.children: children() - known, "the zygote is there")
+        zygotes = functools.partial(below_reapers, before.children)
+        wait_until(zygotes, "the zygote is there")
         time.sleep(0.005 * turn)
-        for pid in children() - before.children:
+        for pid in zygotes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         # Before its HELLO that is a failed start, told by the constructor.

@@ -29,15 +29,16 @@ void sp_zygote_order_free(struct sp_zygote_order *order);
 /* ---- zygote_linux.c ---- */
 struct sp_zygote {
     atomic_int refs;
-    int sock;              /* any thread may send CREATE on it */
-    int first;             /* pidfd of the process that was spawned, which ends once it has cloned; -1: reaped */
-    int pidfd;             /* of the zygote proper, nobody's child that we know; -1: not told yet */
-    pid_t pid;             /* 0: it has not said HELLO */
-    sp_error why;          /* why its start failed; code 0: it did not */
-    int64_t started;       /* when it was spawned */
-    _Atomic int64_t heard; /* when it last answered a CREATE */
-    atomic_bool settled;   /* nothing is left to be heard */
-    atomic_bool useful;    /* it has made a sandbox */
+    int sock;  /* any thread may send CREATE on it */
+    int first; /* pidfd of the process that was spawned, which ends once it has cloned; -1: it has ended */
+    int pidfd; /* of the zygote proper; -1: not told yet */
+    struct sp_reaper *reaper; /* of both; NULL: there is none */
+    pid_t pid;                /* 0: it has not said HELLO */
+    sp_error why;             /* why its start failed; code 0: it did not */
+    int64_t started;          /* when it was spawned */
+    _Atomic int64_t heard;    /* when it last answered a CREATE */
+    atomic_bool settled;      /* nothing is left to be heard */
+    atomic_bool useful;       /* it has made a sandbox */
     atomic_bool killed;
     struct sp_zygote *next; /* in the launcher's list of the dying */
 };
@@ -47,7 +48,7 @@ struct sp_zygote *sp_zygote_spawn(const struct sp_zygote_order *order, struct sp
                                   sp_error *error);
 void sp_zygote_ref(struct sp_zygote *z);
 void sp_zygote_unref(struct sp_zygote *z);
-/* Takes in what it has said of its start, and reaps the first process. Does not wait. */
+/* Takes in what it has said of its start, and the end of the first process. Does not wait. */
 void sp_zygote_hear(struct sp_zygote *z);
 /* The same until it is ready. 0, or SP_E_CREATE; then it is to be ended. */
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error);
@@ -57,7 +58,7 @@ bool sp_zygote_gone(const struct sp_zygote *z);
 void sp_zygote_kill(struct sp_zygote *z);
 /* True once it is dead and no zombie of ours. */
 bool sp_zygote_reap(struct sp_zygote *z);
-/* Lets it end by itself until the deadline, then kills it. */
+/* Lets it end by itself for a moment, until the deadline at most, and then kills it. */
 void sp_zygote_end(struct sp_zygote *z, int64_t deadline);
 
 #endif

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,11 +11,14 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/launch.h"
+#include "host/reaper.h"
 #include "host/zygote.h"
 
 #define ZYGOTE_SOCKET 3
 /* glibc's headers have it since 2.36 only. */
 #define BY_PIDFD ((idtype_t)3)
+/* From the end of its socket to its own: longer takes one that is stopped. */
+#define END_GRACE_NS (INT64_C(100) * 1000000)
 /* From SIGKILL to its end, all sandboxes included. */
 #define KILL_GRACE_NS INT64_C(1000000000)
 
@@ -31,6 +33,7 @@ void sp_zygote_unref(struct sp_zygote *z) {
         sp_fd_close(&z->sock);
         sp_fd_close(&z->first);
         sp_fd_close(&z->pidfd);
+        sp_reaper_free(z->reaper);
         free(z);
     }
 }
@@ -63,40 +66,43 @@ void sp_zygote_kill(struct sp_zygote *z) {
     }
 }
 
-static void reap_first(struct sp_zygote *z, int options) {
-    siginfo_t info = {0};
-    int rc = 0;
-    do {
-        rc = waitid(BY_PIDFD, (id_t)z->first, &info, WEXITED | options);
-    } while (rc == -1 && errno == EINTR);
-    if (rc == -1 || info.si_pid != 0) { /* -1: somebody who waits for any child has reaped it */
-        sp_fd_close(&z->first);
+/* It is a child of ours only when its reaper was killed, and this process gets orphans. */
+static void reap_orphan(int pidfd) { (void)waitid(BY_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED | WNOHANG); }
+
+/* What to wait for next; -1: nothing is left. */
+static int still_alive(const struct sp_zygote *z) {
+    if (z->first != -1) {
+        return z->first;
     }
+    return z->pidfd != -1 && !is_dead(z->pidfd) ? z->pidfd : z->reaper != NULL ? sp_reaper_fd(z->reaper) : -1;
 }
 
 bool sp_zygote_reap(struct sp_zygote *z) {
     sp_zygote_hear(z);
     if (z->pidfd != -1 && is_dead(z->pidfd)) {
-        /* It is a child of ours only when this process is the reaper of its orphans. */
-        (void)waitid(BY_PIDFD, (id_t)z->pidfd, &(siginfo_t){0}, WEXITED | WNOHANG);
-        return z->first == -1;
+        reap_orphan(z->pidfd);
     }
-    return z->first == -1 && z->pidfd == -1;
+    (void)sp_reaper_reap(z->reaper);
+    return still_alive(z) == -1;
+}
+
+/* Up to the deadline. Whether it is dead and reaped. */
+static bool wait_for_end(struct sp_zygote *z, int64_t deadline) {
+    while (!sp_zygote_reap(z)) {
+        int rc = sp_wait_fd(still_alive(z), POLLIN, deadline);
+        if (rc != 0 && rc != -EINTR) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void sp_zygote_end(struct sp_zygote *z, int64_t deadline) {
-    bool killed = false;
+    int64_t by_itself = sp_now() + END_GRACE_NS;
     (void)shutdown(z->sock, SHUT_WR);
-    while (!sp_zygote_reap(z)) {
-        int rc = sp_wait_fd(z->first != -1 ? z->first : z->pidfd, POLLIN, deadline);
-        if (rc != 0 && rc != -EINTR) {
-            if (killed) {
-                return;
-            }
-            killed = true;
-            sp_zygote_kill(z);
-            deadline = sp_now() + KILL_GRACE_NS;
-        }
+    if (!wait_for_end(z, deadline < by_itself ? deadline : by_itself)) {
+        sp_zygote_kill(z);
+        (void)wait_for_end(z, sp_now() + KILL_GRACE_NS);
     }
 }
 
@@ -139,7 +145,8 @@ static void hear_socket(struct sp_zygote *z) {
 void sp_zygote_hear(struct sp_zygote *z) {
     hear_socket(z);
     if (z->first != -1 && is_dead(z->first)) {
-        reap_first(z, WNOHANG);
+        reap_orphan(z->first);
+        sp_fd_close(&z->first);
         hear_socket(z); /* its last word was sent before */
     }
     /* relaxed: a hint that spares the lock */
@@ -158,49 +165,29 @@ int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
         *error = z->why;
         return SP_E_CREATE;
     }
-    if (z->first != -1) {
-        reap_first(z, 0); /* it ends by itself, and has no more to do */
-    }
-    sp_zygote_hear(z);
     return 0;
 }
 
-/*
- * posix_spawn, never fork: its cost does not grow with the host's memory, and no lock of a Python thread is copied. The
- * child starts with an empty signal mask, default dispositions and its own session, so that no terminal signal of the
- * host's reaches it.
- */
-static int spawn_zygote(const char *path, int far_end, pid_t *pid) {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    sigset_t mask;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attr);
-    posix_spawn_file_actions_adddup2(&actions, far_end, ZYGOTE_SOCKET);
-    sigemptyset(&mask);
-    posix_spawnattr_setsigmask(&attr, &mask);
-    sigfillset(&mask);
-    posix_spawnattr_setsigdefault(&attr, &mask);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-    char *argv[] = {(char *)(uintptr_t) "sandpool-zygote", NULL};
-    char *env[] = {NULL};
-    int rc = posix_spawn(pid, path, &actions, &attr, argv, env);
-    posix_spawnattr_destroy(&attr);
-    posix_spawn_file_actions_destroy(&actions);
-    return -rc;
-}
-
-/* Its pidfd, so that nobody who is given its number after it is hit or waited for in its place. */
-static int hold_first(struct sp_zygote *z, pid_t pid) {
-    z->first = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (z->first != -1) {
-        return 0;
+/* Never a fork: its cost does not grow with the host's memory, and no lock of a Python thread is copied. */
+static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_cgroups *cgroups, sp_error *error) {
+    const struct sp_start what = {.path = path, .name = "sandpool-zygote", .fd = far_end, .number = ZYGOTE_SOCKET};
+    pid_t first = 0;
+    int rc = sp_reaper_start(&what, &z->reaper, &first);
+    if (rc != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, path);
     }
-    int err = errno;
-    (void)kill(pid, SIGKILL);
-    while (waitpid(pid, NULL, 0) == -1 && errno == EINTR) {
+    /* Until the reaper goes on, that pid is nobody else's. */
+    z->first = (int)syscall(SYS_pidfd_open, first, 0);
+    if (z->first == -1) {
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, errno, path);
+        (void)kill(first, SIGKILL);
     }
-    return -err;
+    int moved = rc == 0 && cgroups != NULL ? sp_cgroups_adopt(cgroups, first) : 0;
+    if (moved != 0) {
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -moved, "moving the zygote");
+    }
+    sp_reaper_go(z->reaper);
+    return rc;
 }
 
 static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struct sp_cgroups *cgroups, int64_t deadline,
@@ -212,17 +199,11 @@ static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struc
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair");
     }
-    pid_t first = 0;
-    rc = spawn_zygote(order->path, far_end, &first);
-    rc = rc != 0 ? rc : hold_first(z, first);
+    rc = spawn(z, order->path, far_end, cgroups, error);
     if (rc != 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, order->path);
+        return rc;
     }
     sp_fd_close(&far_end); /* else its end of file would never come */
-    rc = cgroups != NULL ? sp_cgroups_adopt(cgroups, first) : 0;
-    if (rc != 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -rc, "moving the zygote");
-    }
     sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     struct sp_outgoing out = {.record = &order->config,
                               .payload = order->payload,

@@ -1,7 +1,7 @@
 /*
- * From a child of the host to the zygote proper. The first process gives up root, clones the second into new
- * namespaces and exits: so the host has no child that its own wait() could meet, and the second, being pid 1 of its pid
- * namespace, takes every sandbox with it when it ends.
+ * From a child of the host's reaper to the zygote proper. The first process gives up root, clones the second into new
+ * namespaces, as another child of that reaper, and exits. The second, being pid 1 of its pid namespace, takes every
+ * sandbox with it when it ends.
  */
 #include <errno.h>
 #include <grp.h>
@@ -46,7 +46,7 @@ static long clone_once(uint64_t flags, int cgroup, int *pidfd) {
 }
 
 /* The kernel does not say which kind it refuses: those that a sandbox can be without are left out by turns. */
-long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
+static long clone_into(struct sp_plan *plan, uint64_t more, int cgroup, int *pidfd) {
     static const uint32_t sets[] = {0, SP_FACT_CGROUP_NS, SP_FACT_UTS_NS, SP_FACT_CGROUP_NS | SP_FACT_UTS_NS};
     const uint32_t before = plan->left_out;
     /* A cgroup namespace would begin at the zygote's own cgroup, and put those of the sandboxes out of its reach. */
@@ -54,7 +54,7 @@ long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
     int err = 0;
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         plan->left_out = before | sets[i]; /* before the clone: the child reads its copy */
-        uint64_t flags = ALWAYS | ((plan->left_out & SP_FACT_UTS_NS) != 0 ? 0 : CLONE_NEWUTS) |
+        uint64_t flags = ALWAYS | more | ((plan->left_out & SP_FACT_UTS_NS) != 0 ? 0 : CLONE_NEWUTS) |
                          (later || (plan->left_out & SP_FACT_CGROUP_NS) != 0 ? 0 : CLONE_NEWCGROUP);
         long pid = clone_once(flags, cgroup, pidfd);
         if (pid != -1) {
@@ -70,6 +70,8 @@ long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
     return -1;
 }
 
+long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) { return clone_into(plan, 0, cgroup, pidfd); }
+
 int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = drop_root(why);
     if (rc != 0) {
@@ -80,7 +82,7 @@ int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
     /* After a change of uid the process is undumpable, and then may not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sp_auto_fd int pidfd = -1;
-    long pid = sp_zygote_clone(plan, -1, &pidfd);
+    long pid = clone_into(plan, CLONE_PARENT, -1, &pidfd);
     if (pid == -1) {
         return sp_failed(why, SP_STAGE_USERNS, errno, "clone(CLONE_NEWUSER)");
     }

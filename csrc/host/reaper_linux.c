@@ -1,0 +1,319 @@
+/*
+ * Two parts. While the thread that started it waits, the reaper may use the C library: it stands on that thread's own
+ * data (errno, the stack's canary). Once it has told what came of the start, that thread goes on, and may end: from
+ * then on nothing here may touch such data, and only bare system calls are made.
+ */
+#include "host/reaper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+#define MEMORY_SIZE (64 * 1024)
+#define CHILD_STACK (MEMORY_SIZE / 2)
+#define LOOK_NS (INT64_C(100) * 1000000)
+/* glibc's headers have it since 2.36 only. */
+#define BY_PIDFD ((idtype_t)3)
+
+/* The reaper's own descriptors. */
+enum { HOST = 0, CHILDREN = 1 };
+
+enum { STARTING, TOLD, GONE_ON };
+
+/* At the lower end of memory of its own; the rest are two stacks: the reaper's, and that of its child before the exec.
+ */
+struct sp_reaper {
+    int pidfd; /* -1: reaped */
+    /* A futex. Whoever sets it writes all else before, and whoever sees it reads that after: the default order. */
+    _Atomic uint32_t phase;
+    const struct sp_start *what; /* while STARTING */
+    int host;                    /* pidfd of this process, while STARTING */
+    pid_t child;
+    int err; /* why there is no child */
+    struct pollfd polled[2];
+    struct timespec patience;
+    char heard[sizeof(struct signalfd_siginfo)];
+};
+
+/* Sanitizers keep a thread's data, too, and the stack's canary is there. */
+#ifndef __has_attribute
+#define __has_attribute(name) 0
+#endif
+#if __has_attribute(no_stack_protector)
+#define UNGUARDED no_stack_protector,
+#else
+#define UNGUARDED
+#endif
+#define ALONE __attribute__((UNGUARDED noinline, no_sanitize("address", "thread", "undefined")))
+
+/* ---- the child, until its exec ---- */
+
+/* Ignored signals would stay ignored. By the call itself, as all here: a sanitizer would take sigaction() for ours. */
+ALONE static void reset_signals(void) {
+    static const uint64_t by_default[4]; /* as the kernel has it: handler, flags, restorer, mask */
+    const uint64_t none = 0;
+    for (int signal = 1; signal <= 64; signal++) {
+        (void)syscall(SYS_rt_sigaction, signal, by_default, NULL, sizeof none);
+    }
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+}
+
+ALONE static int run_child(void *arg) {
+    struct sp_reaper *r = arg;
+    char *argv[] = {(char *)(uintptr_t)r->what->name, NULL};
+    char *env[] = {NULL};
+    reset_signals();
+    (void)syscall(SYS_setsid);
+    (void)syscall(SYS_execve, r->what->path, argv, env);
+    r->err = errno;
+    return 1;
+}
+
+/* ---- the reaper, while it is waited for ---- */
+
+ALONE static void close_but(unsigned one, unsigned other) {
+    unsigned low = one < other ? one : other;
+    unsigned high = one < other ? other : one;
+    const unsigned gaps[3][2] = {{0, low - 1}, {low + 1, high - 1}, {high + 1, ~0u}};
+    for (int i = 0; i < 3; i++) {
+        if (gaps[i][0] <= gaps[i][1] && (i != 0 || low != 0)) {
+            (void)syscall(SYS_close_range, gaps[i][0], gaps[i][1], 0);
+        }
+    }
+}
+
+ALONE static int move_to(int fd, int number) { return fd == number ? 0 : (int)syscall(SYS_dup3, fd, number, 0); }
+
+/* Its table is a copy of this process's: nothing of that may stay open here. */
+ALONE static bool take_descriptors(const struct sp_reaper *r) {
+    const uint64_t child_signal = UINT64_C(1) << (SIGCHLD - 1);
+    close_but((unsigned)r->what->fd, (unsigned)r->host);
+    /* Out of the way first. */
+    int sock = (int)syscall(SYS_fcntl, r->what->fd, F_DUPFD, r->what->number + 1);
+    int host = (int)syscall(SYS_fcntl, r->host, F_DUPFD, r->what->number + 1);
+    int children = (int)syscall(SYS_signalfd4, -1, &child_signal, sizeof child_signal, SFD_NONBLOCK);
+    if (sock == -1 || host == -1 || children == -1 || move_to(children, CHILDREN) == -1 || move_to(host, HOST) == -1 ||
+        move_to(sock, r->what->number) == -1) {
+        return false;
+    }
+    (void)syscall(SYS_close_range, CHILDREN + 1, r->what->number - 1, 0);
+    (void)syscall(SYS_close_range, r->what->number + 1, ~0u, 0);
+    return true;
+}
+
+#ifdef __GLIBC__
+/* Under the name that no sanitizer puts its own in the place of: that would take what shares memory for a thread. */
+extern int __clone(int (*run)(void *), void *stack, int flags, void *arg,
+                   ...); /* NOLINT(bugprone-reserved-identifier) */
+#define CLONE __clone
+#else
+#define CLONE clone
+#endif
+
+_Noreturn static void stand_alone(struct sp_reaper *r);
+
+ALONE static int run_reaper(void *arg) {
+    struct sp_reaper *r = arg;
+    static const uint64_t by_default[4];
+    (void)syscall(SYS_prctl, PR_SET_NAME, "sandpool-reaper", 0, 0, 0);
+    (void)syscall(SYS_setsid);
+    /* Ignored, its children would end without a word. */
+    (void)syscall(SYS_rt_sigaction, SIGCHLD, by_default, NULL, sizeof by_default[0]);
+    if (!take_descriptors(r)) {
+        r->err = errno;
+    } else {
+        r->child = CLONE(run_child, (char *)r + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, r);
+        r->err = r->child == -1 ? errno : r->err;
+    }
+    (void)syscall(SYS_close, r->what->number);
+    stand_alone(r);
+}
+
+/* ---- the reaper, on its own ---- */
+
+#if defined(__x86_64__)
+#define ARCH AUDIT_ARCH_X86_64
+static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d, long e) {
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    long result = number;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+#define ARCH AUDIT_ARCH_AARCH64
+static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d, long e) {
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
+    return x0;
+}
+#endif
+
+/*
+ * It shares memory with a process that may give up privileges later, and keeps those that it was born with: so it gives
+ * up all that it could do with them.
+ */
+#define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+static const struct sock_filter waits_only[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    ALLOW(SYS_futex),
+    ALLOW(SYS_ppoll),
+    ALLOW(SYS_read),
+    ALLOW(SYS_wait4),
+    ALLOW(SYS_restart_syscall),
+    ALLOW(SYS_exit),
+    /* Not to be killed by it: a dump of core would end who shares the memory, on some kernels. */
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+};
+static const struct sock_fprog waits_only_program = {.len = sizeof waits_only / sizeof waits_only[0],
+                                                     .filter = (struct sock_filter *)(uintptr_t)waits_only};
+
+/* False once there is no child left. */
+static inline __attribute__((always_inline)) bool reap_children(void) {
+    long pid = 0;
+    do {
+        pid = bare(SYS_wait4, -1, 0, WNOHANG | __WALL, 0, 0);
+    } while (pid > 0);
+    return pid == 0;
+}
+
+ALONE _Noreturn static void stand_alone(struct sp_reaper *r) {
+    bool alive = r->err == 0;
+    bool confined = bare(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                    bare(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&waits_only_program, 0, 0) == 0;
+    r->err = alive && !confined ? EPERM : r->err;
+    r->phase = TOLD;
+    (void)bare(SYS_futex, (long)&r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0);
+    while (alive && r->phase == TOLD &&
+           bare(SYS_futex, (long)&r->phase, FUTEX_WAIT_PRIVATE, TOLD, (long)&r->patience, 0) != -ETIMEDOUT) {
+    }
+    while (reap_children()) {
+        (void)bare(SYS_ppoll, (long)r->polled, 2, 0, 0, sizeof(uint64_t));
+        if (r->polled[HOST].revents != 0) {
+            break;
+        }
+        (void)bare(SYS_read, CHILDREN, (long)r->heard, sizeof r->heard, 0, 0);
+    }
+    for (;;) {
+        (void)bare(SYS_exit, 0, 0, 0, 0, 0);
+    }
+}
+
+/* ---- this process ---- */
+
+static bool is_dead(int pidfd) {
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+/* Nothing but this knows how far the reaper is; one that was killed meanwhile says nothing more. */
+static void wait_for_word(struct sp_reaper *r) {
+    const struct timespec look = {.tv_nsec = LOOK_NS};
+    while (r->phase == STARTING && !is_dead(r->pidfd)) {
+        (void)syscall(SYS_futex, &r->phase, FUTEX_WAIT_PRIVATE, STARTING, &look, NULL, 0);
+    }
+    if (r->phase == STARTING) {
+        r->err = ECHILD;
+    }
+}
+
+static int start(struct sp_reaper *r) {
+    const int flags = CLONE_VM | CLONE_PIDFD; /* and no exit signal */
+    const uint64_t all = UINT64_MAX;
+    uint64_t before = 0;
+    /* Those that the C library keeps for itself, too: the reaper has its own dispositions, but no thread's data. */
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    int rc = CLONE(run_reaper, (char *)r + MEMORY_SIZE, flags, r, &r->pidfd, NULL, NULL) == -1 ? -errno : 0;
+    if (rc == 0) {
+        wait_for_word(r);
+        rc = -r->err;
+    }
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+    return rc;
+}
+
+int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_t *child) {
+    sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (self == -1) {
+        return -errno;
+    }
+    struct sp_reaper *r =
+        mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (r == MAP_FAILED) {
+        return -errno;
+    }
+    r->pidfd = -1;
+    r->what = what;
+    r->host = self;
+    r->polled[HOST] = (struct pollfd){.fd = HOST, .events = POLLIN};
+    r->polled[CHILDREN] = (struct pollfd){.fd = CHILDREN, .events = POLLIN};
+    r->patience.tv_sec = 1;
+    int rc = start(r);
+    if (rc != 0) {
+        while (r->pidfd != -1 && !sp_reaper_reap(r)) {
+            (void)poll(&(struct pollfd){.fd = r->pidfd, .events = POLLIN}, 1, -1);
+        }
+        sp_reaper_free(r);
+        return rc;
+    }
+    *child = r->child;
+    *reaper = r;
+    return 0;
+}
+
+void sp_reaper_go(struct sp_reaper *r) {
+    r->phase = GONE_ON;
+    (void)syscall(SYS_futex, &r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+int sp_reaper_fd(const struct sp_reaper *r) { return r->pidfd; }
+
+bool sp_reaper_reap(struct sp_reaper *r) {
+    siginfo_t info = {0};
+    if (r == NULL || r->pidfd == -1) {
+        return true;
+    }
+    int rc = waitid(BY_PIDFD, (id_t)r->pidfd, &info, WEXITED | WNOHANG | __WCLONE);
+    if ((rc == 0 && info.si_pid != 0) || (rc == -1 && errno == ECHILD && is_dead(r->pidfd))) {
+        sp_fd_close(&r->pidfd); /* ECHILD: somebody who waits for all kinds has reaped it */
+        return true;
+    }
+    return false;
+}
+
+void sp_reaper_free(struct sp_reaper *r) {
+    if (r != NULL) {
+        bool over = r->pidfd == -1;
+        sp_fd_close(&r->pidfd);
+        if (over) {
+            (void)munmap(r, MEMORY_SIZE);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+/* sources: csrc/host/reaper_linux.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
+            csrc/common/packet.c csrc/common/wire.c */
+/* What stands between a host and a zygote: it starts it, reaps it, and nobody else meets either. */
+#include "host/reaper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#include "check.h"
+#include "common/fd.h"
+#include "common/packet.h"
+#include "machine.h"
+
+#define SOCKET 3
+
+static atomic_uint signals_heard;
+
+static void on_signal(int signal) {
+    (void)signal;
+    atomic_fetch_add(&signals_heard, 1);
+}
+
+static struct sp_start what = {.name = "test", .number = SOCKET};
+
+static bool ends(struct sp_reaper *reaper) {
+    int64_t deadline = sp_now() + 10000 * MS;
+    while (!sp_reaper_reap(reaper) && sp_now() < deadline) {
+        (void)sp_wait_fd(sp_reaper_fd(reaper), POLLIN, deadline);
+    }
+    return sp_reaper_reap(reaper);
+}
+
+/* /bin/cat of nothing ends at once: its stdin is the pidfd of this process, which cannot be read. */
+static void starts_and_reaps(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    int pair[2];
+    make_pair(pair);
+    what.path = "/bin/cat";
+    what.fd = pair[1];
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0 && child > 0);
+    sp_fd_close(&pair[1]);
+    /* Not reaped before it is told to go. */
+    CHECK(kill(child, 0) == 0);
+    int pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+    CHECK(pidfd != -1 && sp_wait_fd(pidfd, POLLIN, sp_now() + 10000 * MS) == 0);
+    CHECK(waitpid(-1, NULL, 0) == -1 && errno == ECHILD);
+    sp_reaper_go(reaper);
+    CHECK(ends(reaper) && sp_reaper_fd(reaper) == -1 && sp_reaper_reap(reaper));
+    CHECK(kill(child, 0) == -1 && errno == ESRCH);
+    CHECK(sp_wait_fd(pair[0], POLLIN, sp_now() + 10000 * MS) == 0); /* end of file: nobody else has the far end */
+    sp_reaper_free(reaper);
+    sp_fd_close(&pidfd);
+    sp_fd_close(&pair[0]);
+    CHECK(atomic_load(&signals_heard) == 0);
+    CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+}
+
+static void goes_by_itself_in_the_end(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    CHECK(ends(reaper));
+    sp_reaper_free(reaper);
+}
+
+static void says_why_nothing_was_started(void) {
+    static const char *const paths[] = {"/nowhere", "/", "/etc/passwd"};
+    static const int errors[] = {-ENOENT, -EACCES, -EACCES};
+    for (int i = 0; i < 3; i++) {
+        struct sp_reaper *reaper = NULL;
+        pid_t child = 0;
+        what.path = paths[i];
+        what.fd = i; /* the host's own 0 to 2 are no exception */
+        CHECK(sp_reaper_start(&what, &reaper, &child) == errors[i] && reaper == NULL);
+    }
+    what.fd = 1000000;
+    CHECK(sp_reaper_start(&what, &(struct sp_reaper *){NULL}, &(pid_t){0}) == -EBADF);
+    CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+}
+
+static void is_nothing_without_descriptors(void) {
+    struct rlimit before;
+    struct rlimit none;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    what.path = "/bin/cat";
+    what.fd = 2;
+    for (rlim_t n = 0; n < 6; n++) {
+        struct sp_reaper *reaper = NULL;
+        pid_t child = 0;
+        none = (struct rlimit){n, before.rlim_max};
+        CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+        int rc = sp_reaper_start(&what, &reaper, &child);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        CHECK(rc == 0 || rc == -EMFILE || rc == -EINVAL || rc == -EBADF);
+        if (rc == 0) {
+            sp_reaper_go(reaper);
+            CHECK(ends(reaper));
+        }
+        sp_reaper_free(reaper);
+    }
+    CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+}
+
+/* The thread that started it takes its stack and its data along. */
+static void *start_one(void *arg) {
+    pid_t child = 0;
+    what.path = "/bin/sleep"; /* without an argument it ends with an error */
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, arg, &child) == 0);
+    return NULL;
+}
+
+static void outlives_the_thread(void) {
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        struct sp_reaper *reaper = NULL;
+        CHECK(pthread_create(&thread, NULL, start_one, (void *)&reaper) == 0 && pthread_join(thread, NULL) == 0);
+        sp_reaper_go(reaper);
+        CHECK(ends(reaper));
+        sp_reaper_free(reaper);
+    }
+}
+
+static void who_waits_for_all_kinds_may_take_it(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    sp_reaper_go(reaper);
+    CHECK(waitpid(-1, NULL, __WALL) > 0);
+    CHECK(ends(reaper));
+    sp_reaper_free(reaper);
+}
+
+int main(void) {
+    check_deadline(120);
+    struct sigaction action = {.sa_handler = on_signal};
+    (void)sigaction(SIGCHLD, &action, NULL);
+    unsigned fds = count_fds();
+    RUN(starts_and_reaps);
+    RUN(goes_by_itself_in_the_end);
+    RUN(says_why_nothing_was_started);
+    RUN(is_nothing_without_descriptors);
+    RUN(outlives_the_thread);
+    RUN(who_waits_for_all_kinds_may_take_it);
+    if (count_fds() != fds) {
+        (void)fprintf(stderr, "descriptors are left open\n");
+        return EXIT_FAILURE;
+    }
+    return check_report();
+}
