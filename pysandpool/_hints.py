@@ -8,6 +8,7 @@ Documentation/admin-guide/sysctl of the kernel.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Union
 
@@ -54,6 +55,15 @@ _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
 _REINSTALL = "the installation is not whole: pip install --force-reinstall pysandpool"
+_NO_OTHER_ID = (
+    "root's sandboxes run as uid and gid 65534, and this process can become no other user: run it as an ordinary user "
+    "(docker run --user 1000), give it CAP_SETUID and CAP_SETGID (docker run --cap-add SETUID --cap-add SETGID), or "
+    "map more ids into its user namespace (unshare --map-auto, newuidmap)"
+)
+_NO_ROOT_MAP = (
+    "this process is root and may not pass that id on to a user namespace: run it as an ordinary user (docker run "
+    "--user 1000), or leave it CAP_SETFCAP"
+)
 _HEALTH = (
     "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
 )
@@ -121,6 +131,10 @@ def _namespaces_denied() -> str:
     return _SERVICE if is_filtered() else _ANY
 
 
+def _id_map_denied() -> str:
+    return _NO_ROOT_MAP if os.geteuid() == 0 else _namespaces_denied()
+
+
 def _namespaces_missing() -> str:
     """ENOSYS or EINVAL: of a filter that hides what it forbids, or of the kernel."""
     return _namespaces_denied() if is_filtered() else _KINDS
@@ -141,6 +155,8 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
     (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), DELEGATE),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
+    (frozenset({"drop_root"}), frozenset(), _NO_OTHER_ID),
+    (frozenset({"id_map"}), _DENIED, _id_map_denied),
     (frozenset({"health_check"}), frozenset(), _HEALTH),
     (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR}), _BIND_MISSING),
     (frozenset({"bind"}), frozenset({errno.ELOOP}), _BIND_LINK),

@@ -100,12 +100,16 @@ static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, con
 
 /* ---- one sandbox's directory ---- */
 
-/* Root's zygote is not root, and it is the one whose permission the kernel asks for when a sandbox is born inside. */
+/*
+ * Root's zygote is not root, and it is the one whose permission the kernel asks for when a sandbox is born inside.
+ * Where there is no such id, or no capability to give a file away, it stays who it is: see zygote/enter.c.
+ */
 static int give_to_zygote(int dir, const char *procs) {
     if (geteuid() != 0 && getuid() != 0) {
         return 0;
     }
-    return fchownat(dir, procs, UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0) == 0 ? 0 : -errno;
+    bool given = fchownat(dir, procs, UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0) == 0;
+    return given || errno == EINVAL || errno == EPERM ? 0 : -errno;
 }
 
 /* What the kernel has made of it; its numbers end with a newline. */

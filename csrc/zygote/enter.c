@@ -17,17 +17,62 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/files.h"
+#include "init/proc.h"
 #include "zygote/zygote.h"
 
+static uint64_t take_number(const char **at) {
+    uint64_t value = 0;
+    for (; **at == ' '; ++*at) {
+    }
+    for (; **at >= '0' && **at <= '9'; ++*at) {
+        value = value * 10 + (uint64_t)(**at - '0');
+    }
+    return value;
+}
+
+/* Whether the id is 0 one user namespace further out, too: the map's lines are "inside outside count". */
+static bool is_root_outside(const char *map, uint64_t id) {
+    char text[4096];
+    if (!sp_read_text(SP_PROC_FD, map, text, sizeof text)) {
+        return true;
+    }
+    for (const char *at = text; *at != '\0'; at += *at == '\n') {
+        uint64_t inside = take_number(&at);
+        uint64_t outside = take_number(&at);
+        uint64_t count = take_number(&at);
+        if (id >= inside && id - inside < count) {
+            return outside + (id - inside) == 0;
+        }
+        if (*at != '\n') {
+            break;
+        }
+    }
+    return true;
+}
+
+/*
+ * Where "nobody" is not mapped (EINVAL), or the capability is gone (EPERM), there is no other id to have. That of an
+ * ordinary user, which is root only in a user namespace, is as good; the real root's is not, for whoever has it owns
+ * the host's files and knobs, without any capability.
+ */
+static bool may_stay(int err, const char *map, uint64_t id) {
+    return (err == EINVAL || err == EPERM) && !is_root_outside(map, id);
+}
+
 static int drop_root(struct sp_rec_failed *why) {
+    const unsigned id = SP_UNPRIVILEGED_ID;
     if (geteuid() != 0 && getuid() != 0) {
         return 0;
     }
     /* setgroups is forbidden in a user namespace that gave it up; then there are no groups to lose that could be. */
-    if ((setgroups(0, NULL) != 0 && errno != EPERM) ||
-        setresgid(SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) != 0 ||
-        setresuid(SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) != 0) {
-        return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "uid and gid 65534");
+    if (setgroups(0, NULL) != 0 && errno != EPERM) {
+        return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "setgroups");
+    }
+    if (setresgid(id, id, id) != 0 && !may_stay(errno, "self/gid_map", getegid())) {
+        return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "gid 65534");
+    }
+    if (setresuid(id, id, id) != 0 && !may_stay(errno, "self/uid_map", geteuid())) {
+        return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "uid 65534");
     }
     return 0;
 }
