@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Call
 
 from pysandpool import (
     InvalidSandboxConfigError,
@@ -204,3 +208,56 @@ def test_words_and_flag_agree(word: str | None, found: str) -> None:
     assert (config.network, config.deny_network) == (word, True)
     with Sandbox(config) as sandbox:
         assert python(sandbox, INET) == found
+
+
+FILL = """
+import socket, time
+listener, keep, sent = socket.create_server(("127.0.0.1", 0)), [], 0
+for _ in range(50):
+    near = socket.create_connection(listener.getsockname())
+    keep += [near, listener.accept()[0]]
+for end in keep:
+    end.setblocking(False)
+    try:
+        while True:
+            sent += end.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+print(sent, flush=True)
+time.sleep(1)
+"""
+
+
+def tcp_mib() -> float:
+    """What TCP has in its queues, on the whole machine."""
+    (line,) = [line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:")]
+    return int(line.split()[-1]) * resource.getpagesize() / (1 << 20)
+
+
+def test_queues_of_tcp_are_small() -> None:
+    """tcp(7), tcp_mem: they come out of one budget for all."""
+    before = most = tcp_mib()
+    with Sandbox(LOOPBACK) as sandbox:
+        filling = Call(sandbox.execute, [PYTHON, "-c", FILL])
+        while not filling.done:
+            most = max(most, tcp_mib())
+            time.sleep(0.02)
+        assert int(filling.result().check().stdout) > 50 * 16384, "they were full"
+    assert most - before < 32
+
+
+def test_a_stream_is_not_slow_for_it() -> None:
+    stream = """
+import socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0))
+near = socket.create_connection(listener.getsockname())
+far = listener.accept()[0]
+threading.Thread(target=lambda: (near.sendall(bytes(64 << 20)), near.close())).start()
+got = 0
+while data := far.recv(1 << 18):
+    got += len(data)
+print(got)
+"""
+    with Sandbox(LOOPBACK) as sandbox:
+        result = sandbox.execute([PYTHON, "-c", stream], timeout=20).check()
+    assert int(result.stdout) == 64 << 20

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +20,24 @@ static int raise_loopback(void) {
     return sock != -1 && ioctl(sock, SIOCSIFFLAGS, &request) == 0 ? 0 : -errno;
 }
 
+/*
+ * What TCP has in its queues comes out of one budget of the whole machine, net.ipv4.tcp_mem: at the kernel's own bounds
+ * of 6 MiB and 4 MiB, a few dozen connections of one sandbox are felt by the host's. Whoever owns the netns may lower
+ * them; a kernel that does not let it leaves them as they are.
+ */
+static void bound_queues(void) {
+    static const char *const bounds[][2] = {
+        {"sys/net/ipv4/tcp_rmem", "4096 65536 131072"}, /* at least, at first, at most; IPv6 goes by them, too */
+        {"sys/net/ipv4/tcp_wmem", "4096 16384 65536"},
+    };
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        sp_auto_fd int fd = openat(SP_PROC_FD, bounds[i][0], O_WRONLY | O_CLOEXEC);
+        if (fd != -1) {
+            (void)!write(fd, bounds[i][1], strlen(bounds[i][1]));
+        }
+    }
+}
+
 /* It belongs to the zygote's user namespace, not to the sandbox's: no sandbox ever has a capability over its own. */
 static int new_netns(bool loopback) {
     if (unshare(CLONE_NEWNET) != 0) {
@@ -27,6 +46,9 @@ static int new_netns(bool loopback) {
     int rc = loopback ? raise_loopback() : 0;
     if (rc != 0) {
         return rc;
+    }
+    if (loopback) {
+        bound_queues();
     }
     int fd = openat(SP_PROC_FD, "self/ns/net", O_RDONLY | O_CLOEXEC);
     return fd != -1 ? fd : -errno;
