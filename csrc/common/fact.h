@@ -5,6 +5,8 @@
 #ifndef SANDPOOL_COMMON_FACT_H
 #define SANDPOOL_COMMON_FACT_H
 
+#include <stdint.h>
+
 /* name, words for a message */
 #define SP_FACTS(X)                                                        \
     X(USER_NS, "a user namespace of its own")                              \
@@ -43,11 +45,15 @@ enum sp_fact_index {
         SP_FACT_COUNT
 };
 
+/* One bit each of a uint32_t, where they are kept and sent; as constants of an enum they have to fit into an int, too.
+ */
 enum sp_fact {
 #define X(name, words) SP_FACT_##name = 1 << SP_FACT_INDEX_##name,
     SP_FACTS(X)
 #undef X
-        SP_FACT_ALL = (1 << SP_FACT_COUNT) - 1
+        SP_FACT_ALL = (int)((UINT32_C(1) << SP_FACT_COUNT) - 1)
 };
+
+_Static_assert(SP_FACT_COUNT <= 31, "a 32nd fact needs another type than int");
 
 #endif
