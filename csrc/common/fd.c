@@ -4,10 +4,10 @@
 #include <unistd.h>
 
 void sp_fd_close(int *fd) {
-    if (*fd != -1) {
+    if (*fd >= 0) {
         int saved = errno;
         (void)close(*fd);
-        *fd = -1;
         errno = saved;
     }
+    *fd = -1;
 }

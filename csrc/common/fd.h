@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/* Closes once; safe on -1 and on repetition. */
+/* Closes once; safe on -1, on repetition, and on the -errno that a function gave in the place of a descriptor. */
 void sp_fd_close(int *fd);
 /* Release by leaving the scope: `sp_auto_fd int fd = -1;` */
 #define sp_auto_fd __attribute__((cleanup(sp_fd_close)))

@@ -1,0 +1,48 @@
+/* sources: none */
+/* What leaves a scope is closed once, and only if it is a descriptor. */
+#include <errno.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static unsigned closed;
+
+static int count_close(int fd) {
+    closed++;
+    errno = fd < 0 ? EBADF : EIO;
+    return -1;
+}
+
+/* NOLINTBEGIN(bugprone-suspicious-include): with one call renamed */
+#define close count_close
+#include "common/fd.c"
+#undef close
+/* NOLINTEND(bugprone-suspicious-include) */
+
+static void is_closed_once(void) {
+    int fd = 0;
+    errno = ENOENT;
+    sp_fd_close(&fd);
+    CHECK(closed == 1 && fd == -1 && errno == ENOENT);
+    sp_fd_close(&fd);
+    CHECK(closed == 1);
+}
+
+/* Many functions give a descriptor or -errno. */
+static void an_error_is_no_descriptor(void) {
+    closed = 0;
+    {
+        sp_auto_fd int error = -EACCES;
+        sp_auto_fd int none = -1;
+        CHECK(error == -EACCES && none == -1);
+    }
+    int error = -EMFILE;
+    sp_fd_close(&error);
+    CHECK(closed == 0 && error == -1);
+}
+
+int main(void) {
+    RUN(is_closed_once);
+    RUN(an_error_is_no_descriptor);
+    return check_report();
+}
