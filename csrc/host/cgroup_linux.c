@@ -21,6 +21,8 @@
 /* As in zygote/enter.c: whom root's zygote becomes. */
 #define UNPRIVILEGED_ID 65534
 #define RETRY_NS (5 * INT64_C(1000000))
+/* The kernel's own bound of pids, on 64 bits, and so the largest limit that it takes. */
+#define PIDS_MOST (4 * 1024 * 1024)
 
 struct sp_cgroups {
     char *path;
@@ -47,8 +49,8 @@ static const char *name_of(char name[64], uint32_t number, const char *file) {
 
 static int write_at(int dir, const char *name, const char *text) {
     sp_auto_fd int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
-    size_t len = strlen(text);
-    return fd != -1 && write(fd, text, len) == (ssize_t)len ? 0 : -errno;
+    ssize_t n = fd == -1 ? -1 : write(fd, text, strlen(text));
+    return n == -1 ? -errno : (size_t)n == strlen(text) ? 0 : -EIO;
 }
 
 static int read_at(int dir, const char *name, char *text, size_t size) {
@@ -144,7 +146,9 @@ static int set_limits(const struct sp_cgroups *c, uint32_t number) {
         rc = rc == -ENOENT ? 0 : rc; /* a kernel without swap */
     }
     if (rc == 0 && (c->enforced & SP_CGROUP_PIDS) != 0) {
-        rc = set_number(c, number, "pids.max", c->limits.max_processes + 1); /* and init */
+        uint64_t pids = c->limits.max_processes + 1; /* and init */
+        rc = pids <= PIDS_MOST ? set_number(c, number, "pids.max", pids)
+                               : write_and_confirm(c, number, "pids.max", "max");
     }
     if (rc == 0 && (c->enforced & SP_CGROUP_CPU) != 0) {
         (void)snprintf(text, sizeof text, "%llu %llu", (unsigned long long)c->limits.cpu_quota_us,
@@ -240,26 +244,23 @@ int sp_cgroup_usage(const struct sp_cgroups *c, uint32_t number, struct sp_usage
 
 /* ---- tending ---- */
 
-static uint32_t pop_dying(struct sp_cgroups *c) {
-    pthread_mutex_lock(&c->lock);
-    uint32_t number = c->n_dying != 0 ? c->dying[--c->n_dying] : 0;
-    pthread_mutex_unlock(&c->lock);
-    return number;
-}
-
+/* Each is tried, however many are still busy. */
 static bool remove_dying(struct sp_cgroups *c) {
     char name[64];
-    uint32_t busy[64];
     uint32_t n_busy = 0;
-    uint32_t number;
-    while (n_busy < 64 && (number = pop_dying(c)) != 0) {
-        if (unlinkat(c->dir, name_of(name, number, NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
-            busy[n_busy++] = number;
+    pthread_mutex_lock(&c->lock);
+    uint32_t *dying = c->dying;
+    uint32_t n = c->n_dying;
+    c->dying = NULL;
+    c->n_dying = c->dying_cap = 0;
+    pthread_mutex_unlock(&c->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        if (unlinkat(c->dir, name_of(name, dying[i], NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
+            sp_cgroup_leave(c, dying[i]);
+            n_busy++;
         }
     }
-    for (uint32_t i = 0; i < n_busy; i++) {
-        sp_cgroup_leave(c, busy[i]);
-    }
+    free(dying);
     return n_busy != 0;
 }
 

@@ -19,7 +19,21 @@
 #include "check.h"
 #include "host/cgroup.h"
 
-static enum call { NO_CALL, CALLOC, STRNDUP, STATFS, MKDIR, OPEN, OPENAT, WRITE, READ, CHOWN, RMDIR, LIST } refused;
+static enum call {
+    NO_CALL,
+    CALLOC,
+    STRNDUP,
+    STATFS,
+    MKDIR,
+    OPEN,
+    OPENAT,
+    WRITE,
+    SHORT_WRITE,
+    READ,
+    CHOWN,
+    RMDIR,
+    LIST
+} refused;
 static const char *refused_name = ""; /* the end of the name that it is refused for */
 static int refused_errno;
 static const char *answer;     /* what is read back of what was written, or NULL */
@@ -116,6 +130,9 @@ static ssize_t kernel_write(int fd, const char *text, size_t len) {
     killed += ends_with(last_opened, "cgroup.kill");
     if (refuses(WRITE, last_opened)) {
         return -1;
+    }
+    if (refuses(SHORT_WRITE, last_opened)) { /* errno is what some call before has left there */
+        return (ssize_t)len - 1;
     }
     bool named = refused_name[0] != '\0' && ends_with(last_opened, refused_name);
     const char *said = answer != NULL && named ? answer : text[0] == '+' ? text + 1 : text;

@@ -107,8 +107,8 @@ static void roots_zygote_is_given_its_files(void) {
     int fd = -1;
     CHECK(given == 1 && sp_cgroup_take(c, &fd) == 1 && given == 2);
     (void)close(fd);
-    refuse(CHOWN, "cgroup.procs", EPERM);
-    CHECK(sp_cgroup_take(c, &fd) == -EPERM && !exists("s2"));
+    refuse(CHOWN, "cgroup.procs", EROFS);
+    CHECK(sp_cgroup_take(c, &fd) == -EROFS && !exists("s2"));
     end(c);
     end_tree();
 }
@@ -133,7 +133,7 @@ static void each_call_of_an_opening_may_fail(void) {
     opening_fails(MKDIR, "own", EACCES, SP_STAGE_CGROUP, own);
     opening_fails(OPEN, "own", EMFILE, SP_STAGE_CGROUP, own);
     opening_fails(MKDIR, "zygote", EAGAIN, SP_STAGE_CGROUP, own);
-    opening_fails(CHOWN, "cgroup.procs", EPERM, SP_STAGE_CGROUP, own);
+    opening_fails(CHOWN, "cgroup.procs", EROFS, SP_STAGE_CGROUP, own);
 }
 
 /* Which one was missed is told when it is required; else the report says what is enforced. */
@@ -199,6 +199,49 @@ static void each_limit_is_read_back(void) {
     taking_fails(NO_CALL, "memory.swap.max", 0, "max");
     taking_fails(NO_CALL, "pids.max", 0, "max");
     taking_fails(NO_CALL, "cpu.max", 0, "max 60000");
+}
+
+/* Where "nobody" is not mapped, or root may give nothing away, the zygote is whom this process is. */
+static void a_zygote_that_stays_root_needs_no_file(void) {
+    static const int refusals[] = {EINVAL, EPERM};
+    for (int i = 0; i < 2; i++) {
+        begin_tree();
+        as_user = 0;
+        refuse(CHOWN, "cgroup.procs", refusals[i]);
+        struct sp_cgroups *c = open_all();
+        int fd = -1;
+        CHECK(sp_cgroup_take(c, &fd) == 1 && close(fd) == 0);
+        end(c);
+        end_tree();
+    }
+}
+
+static void half_a_write_is_a_failure_of_its_own(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    refuse(SHORT_WRITE, "memory.max", 0); /* as if no call had failed before */
+    CHECK(sp_cgroup_take(c, &fd) == -EIO && fd == -1 && !exists("s1"));
+    end(c);
+    end_tree();
+}
+
+/* The kernel refuses a limit that no number of processes could reach. */
+static void more_processes_than_there_can_be(void) {
+    static const uint64_t limits[] = {4194303, 4194304, UINT32_MAX};
+    static const char *const written[] = {"4194304\n", "max\n", "max\n"};
+    for (int i = 0; i < 3; i++) {
+        begin_tree();
+        sp_sandbox_options options = all_limits;
+        options.max_processes = limits[i];
+        sp_error error = {0};
+        struct sp_cgroups *c = sp_cgroups_open(&options, &error);
+        int fd = -1;
+        CHECK(c != NULL && sp_cgroup_take(c, &fd) == 1 && says("s1/pids.max", written[i]));
+        (void)close(fd);
+        end(c);
+        end_tree();
+    }
 }
 
 static void a_kernel_without_swap(void) {
@@ -300,6 +343,25 @@ static void what_is_busy_is_removed_later(void) {
     end_tree();
 }
 
+/* Many that stay busy hold up none of those that are not. */
+static void the_stuck_starve_nobody(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    for (unsigned i = 0; i < 700; i++) {
+        int64_t number = sp_cgroup_take(c, &fd);
+        CHECK(number > 0 && close(fd) == 0);
+        sp_cgroup_leave(c, (uint32_t)number);
+    }
+    c->n_stash = STASH; /* nothing is made ahead meanwhile */
+    refuse(RMDIR, "7", EBUSY);
+    CHECK(sp_cgroups_tend(c) && c->n_dying == 70 && !exists("s1") && exists("s7") && exists("s697"));
+    refuse(NO_CALL, "", 0);
+    CHECK(!sp_cgroups_tend(c) && c->n_dying == 0 && !exists("s7"));
+    end(c);
+    end_tree();
+}
+
 /* ---- the end ---- */
 
 static void a_closed_one_gives_nothing(void) {
@@ -332,10 +394,14 @@ int main(void) {
     RUN(words_are_whole);
     RUN(each_limit_may_be_refused);
     RUN(each_limit_is_read_back);
+    RUN(a_zygote_that_stays_root_needs_no_file);
+    RUN(half_a_write_is_a_failure_of_its_own);
+    RUN(more_processes_than_there_can_be);
     RUN(a_kernel_without_swap);
     RUN(who_is_inside_and_what_was_used);
     RUN(made_ahead_by_one_thread_or_two);
     RUN(what_is_busy_is_removed_later);
+    RUN(the_stuck_starve_nobody);
     RUN(a_closed_one_gives_nothing);
     return check_report();
 }
