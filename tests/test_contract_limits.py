@@ -138,3 +138,29 @@ print("well")
 """
     done = run_script(code)
     assert (done.stderr, done.stdout) == ("", "well\n")
+
+
+def test_network_namespaces_are_made_ahead_again() -> None:
+    """One failure does not end it: once there may be more, there are some when they are needed."""
+    code = f"""
+{ENTER}
+import time
+from pysandpool import *
+
+def allow(count):
+    with open("/proc/sys/user/max_net_namespaces", "w") as file:
+        file.write(str(count))
+
+allow(1)
+with SandboxPool(None, PoolConfig(min_size=0, max_size=1)) as pool:
+    time.sleep(0.3)
+    allow(100)
+    time.sleep(2)
+    allow(0)
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        lease.execute(["/bin/true"]).check()
+print("well")
+"""
+    done = run_script(code)
+    assert (done.stderr, done.stdout) == ("", "well\n")

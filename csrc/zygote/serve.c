@@ -30,6 +30,11 @@
 
 /* A machine that needs longer for one sandbox lets no birth succeed. */
 #define REHEARSAL_NS (5 * INT64_C(1000000000))
+/* Between two tries to make a netns ahead, once one has failed: ever longer. A CREATE tries at once, and says why not.
+ */
+#define STOCK_PAUSE_MIN_NS (INT64_C(100) * 1000000)
+#define STOCK_PAUSE_MAX_NS (30 * INT64_C(1000000000))
+
 /* From SIGKILL to the end of a rehearsal: its netns is wanted back, but nothing depends on it. */
 #define REHEARSAL_END_NS (INT64_C(50) * 1000000)
 
@@ -189,25 +194,67 @@ static bool make_first_netns(struct sp_plan *plan) {
     return rc == 0;
 }
 
+/* When the next netns is to be made ahead. */
+struct stocking {
+    bool wanted;
+    int64_t not_before, pause;
+};
+
+/* SP_NEVER: there are enough, or none is wanted. */
+static int64_t next_work(const struct stocking *s) {
+    if (stash.n_used != 0) {
+        return 0;
+    }
+    return s->wanted && stash.count < STASH_TARGET ? s->not_before : SP_NEVER;
+}
+
+static void pause_stocking(struct stocking *s) {
+    s->pause = s->pause == 0                       ? STOCK_PAUSE_MIN_NS
+               : s->pause * 2 < STOCK_PAUSE_MAX_NS ? s->pause * 2
+                                                   : STOCK_PAUSE_MAX_NS;
+    s->not_before = sp_now() + s->pause;
+}
+
+static void work_ahead(struct stocking *s) {
+    if (sp_netns_look(&stash) || next_work(s) > sp_now()) {
+        return;
+    }
+    if (sp_netns_make(&stash) == 0) {
+        *s = (struct stocking){.wanted = true};
+    } else {
+        pause_stocking(s);
+    }
+}
+
+/* As ppoll(2), with SIGCHLD let in. */
+static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
+    sigset_t none;
+    sigemptyset(&none);
+    int64_t left = deadline == SP_NEVER || deadline == 0 ? 0 : deadline - sp_now();
+    left = left > 0 ? left : 0;
+    struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    return ppoll(p, n, deadline == SP_NEVER ? NULL : &ts, &none);
+}
+
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* -1 is passed over */
-    const struct timespec now = {0};
-    sigset_t while_waiting;
-    sigemptyset(&while_waiting);
+    struct stocking stocking = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0};
     watch_children();
     stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
-    bool stocking = (plan->config.flags & SP_CONFIG_NET_HOST) == 0 && make_first_netns(plan);
+    if (stocking.wanted && !make_first_netns(plan)) {
+        pause_stocking(&stocking);
+    }
+    stocking.wanted = stocking.wanted && (plan->left_out & SP_FACT_NET_NS) == 0;
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
-        bool wants_more = stocking && stash.count < STASH_TARGET;
-        int n = ppoll(p, 2, wants_more || stash.n_used != 0 ? &now : NULL, &while_waiting);
+        int n = wait_until(p, 2, next_work(&stocking));
         reap();
         if (n > 0 && p[1].revents != 0) {
             rc = -ECONNRESET;
         } else if (n > 0) {
             rc = serve_one(sock, plan);
-        } else if (n == 0 && !sp_netns_look(&stash) && wants_more) {
-            stocking = sp_netns_make(&stash) == 0; /* a failure here comes back, with its reason, to a CREATE */
+        } else if (n == 0) {
+            work_ahead(&stocking);
         }
     }
 }
