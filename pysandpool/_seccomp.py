@@ -63,10 +63,10 @@ NEVER: dict[str, str] = {
     **dict.fromkeys(("fork", "vfork"), _FORK),
     **dict.fromkeys(("accept", "accept4", "bind", "connect", "listen"), _SOCKETS),
     **dict.fromkeys(
-        "chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl ioctl ioprio_set memfd_create"
-        " mknod mknodat mmap open openat openat2 personality prctl prlimit64 sched_setaffinity sched_setattr"
-        " sched_setparam sched_setscheduler setpriority setrlimit setsockopt socket socketpair sync syncfs"
-        " unshare".split(),
+        "arch_prctl chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl ioctl ioprio_set"
+        " madvise memfd_create mknod mknodat mmap open openat openat2 personality prctl prlimit64"
+        " sched_setaffinity sched_setattr sched_setparam sched_setscheduler setpriority setrlimit setsockopt"
+        " socket socketpair sync syncfs unshare".split(),
         _CHECKED,
     ),
     "vmsplice": "memory that a pipe holds is counted by no limit but a cgroup's",

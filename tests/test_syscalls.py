@@ -45,6 +45,7 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         tree / "tests/c/test_seccomp.c",
         ROOT / "csrc/host/seccomp_linux.c",
         ROOT / "csrc/host/seccomp_leaf_linux.c",
+        ROOT / "csrc/host/seccomp_option_linux.c",
     ]
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", *include, *sources, "-o", program], check=True)
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)

@@ -1,4 +1,7 @@
-/* The leaves of the search: verdicts, and the looks at arguments that lead to one. Only for seccomp_linux.c. */
+/*
+ * The leaves of the search: verdicts, the looks at arguments that lead to one, and the choices by an option's number.
+ * Only for the files seccomp_*.c.
+ */
 #ifndef SANDPOOL_HOST_SECCOMP_LEAF_H
 #define SANDPOOL_HOST_SECCOMP_LEAF_H
 
@@ -10,6 +13,11 @@ enum leaf {
     ALLOW,
     DENY,
     UNKNOWN,
+    PRETEND, /* success that never happened */
+    REFUSE_EINVAL,
+    REFUSE_EIO,
+    REFUSE_ENOTTY,
+    REFUSE_EOPNOTSUPP,
     CHECK_MODE_1,
     CHECK_MODE_2,
     CHECK_OPEN,
@@ -22,12 +30,10 @@ enum leaf {
     CHECK_PID,
     CHECK_PRIORITY,
     CHECK_IOPRIO,
-    CHECK_IOCTL,
     CHECK_PERSONALITY,
     CHECK_SETRLIMIT,
-    CHECK_FCNTL,
-    CHECK_PRCTL,
     CHECK_DUMPABLE,
+    CHECK_OWNER,
     CHECK_CLOSE_RANGE,
     CHECK_MMAP,
     CHECK_MEMFD,
@@ -37,8 +43,31 @@ enum leaf {
     CHECK_SYNC,
     CHECK_ADVICE,
     CHECK_NAMED,
+    CHOOSE_PRCTL, /* another search, over the numbers of an option: see sp_seccomp_options() */
+    CHOOSE_ARCH_PRCTL,
+    CHOOSE_MADVISE,
+    CHOOSE_FCNTL,
+    CHOOSE_IOCTL,
     LEAF_COUNT
 };
+
+/* Options of one call, by number: an allow-list. What no range has is unknown, as to a kernel older than the option. */
+struct option_range {
+    uint32_t first, last;
+    enum leaf leaf;
+};
+
+struct options {
+    const char *call;
+    unsigned arg; /* which argument holds the number; the kernel reads its low 32 bits */
+    bool whole;   /* it reads all 64: garbage in the upper half is another number */
+    enum leaf unknown;
+    const struct option_range *ranges; /* ascending */
+    uint32_t n;
+};
+
+/* NULL when the leaf is no choice. */
+const struct options *sp_seccomp_options(enum leaf leaf);
 
 /* Writes it, in order; it ends with a verdict on every path. */
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);

@@ -6,7 +6,6 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -18,7 +17,6 @@
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
 /* Newer than some of the headers that this has to compile with. */
-#define SP_PR_SCHED_CORE 62
 #define SP_IOPRIO_WHO_USER 3
 #define SP_CLONE_NEWCGROUP 0x02000000u
 #define SP_CLOSE_RANGE_UNSHARE 2u
@@ -45,6 +43,31 @@ static void deny(struct block *b, const struct sp_seccomp_policy *policy) {
 static void unknown(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     refuse(b, ENOSYS);
+}
+
+static void pretend(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, 0);
+}
+
+static void refuse_einval(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, EINVAL);
+}
+
+static void refuse_eio(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, EIO);
+}
+
+static void refuse_enotty(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, ENOTTY);
+}
+
+static void refuse_eopnotsupp(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, EOPNOTSUPP);
 }
 
 /* The kernel takes a mode as 16 bits. */
@@ -128,23 +151,6 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
     give(b, SECCOMP_RET_ALLOW);
 }
 
-/*
- * A lease on a file of the host's holds up whoever opens it there, and F_NOTIFY tells when the host opens what; a pipe
- * counts as having the size it is made with. Locks of an open file, not of a process, would last where nobody can count
- * them, by a mapping alone: as a kernel that does not know them.
- */
-static void check_fcntl(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 1);
-    refuse_if_equal(b, F_SETLEASE, EPERM);
-    refuse_if_equal(b, F_SETPIPE_SZ, EPERM);
-    refuse_if_equal(b, F_NOTIFY, EPERM);
-    refuse_if_equal(b, F_OFD_GETLK, EINVAL);
-    refuse_if_equal(b, F_OFD_SETLK, EINVAL);
-    refuse_if_equal(b, F_OFD_SETLKW, EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
 /* The kernel lets equal uids set each other's limits, so a tenant could choke init (pid 1). Reading is free. */
 static void check_prlimit(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -188,16 +194,6 @@ static void check_ioprio(struct block *b, const struct sp_seccomp_policy *policy
     check_whose(b, SP_IOPRIO_WHO_USER);
 }
 
-/* TIOCSETD loads line disciplines, a row of past kernel exploits; the other two type into a terminal. */
-static void check_ioctl(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 1);
-    refuse_if_equal(b, TIOCSTI, EPERM);
-    refuse_if_equal(b, TIOCLINUX, EPERM);
-    refuse_if_equal(b, TIOCSETD, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
 /* PER_LINUX, PER_LINUX32, each also with UNAME26, and the question. Not READ_IMPLIES_EXEC, not ADDR_NO_RANDOMIZE. */
 static void check_personality(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -207,20 +203,23 @@ static void check_personality(struct block *b, const struct sp_seccomp_policy *p
     give(b, SECCOMP_RET_ALLOW);
 }
 
-/* PR_SET_MM forges /proc/self/exe; a core-scheduling cookie leaves the other hyperthread of the host's core idle. */
-static void check_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 0);
-    refuse_if_equal(b, PR_SET_MM, EPERM);
-    refuse_if_equal(b, SP_PR_SCHED_CORE, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
 /* An undumpable process hides its descriptors from init too. Here nobody else could look: it is told that it is one. */
 static void check_dumpable(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 0);
     refuse_if_equal(b, PR_SET_DUMPABLE, 0);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * F_SETOWN: whoever is named gets a signal, of any number (F_SETSIG), from the kernel itself. Not init, and not its
+ * group (-1). The kernel reads an int.
+ */
+static void check_owner(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 2);
+    refuse_if_equal(b, INIT_PID, EPERM);
+    refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -338,6 +337,11 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [ALLOW] = allow,
     [DENY] = deny,
     [UNKNOWN] = unknown,
+    [PRETEND] = pretend,
+    [REFUSE_EINVAL] = refuse_einval,
+    [REFUSE_EIO] = refuse_eio,
+    [REFUSE_ENOTTY] = refuse_enotty,
+    [REFUSE_EOPNOTSUPP] = refuse_eopnotsupp,
     [CHECK_MODE_1] = check_mode_1,
     [CHECK_MODE_2] = check_mode_2,
     [CHECK_OPEN] = check_open,
@@ -350,12 +354,10 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_PID] = check_pid,
     [CHECK_PRIORITY] = check_priority,
     [CHECK_IOPRIO] = check_ioprio,
-    [CHECK_IOCTL] = check_ioctl,
     [CHECK_PERSONALITY] = check_personality,
     [CHECK_SETRLIMIT] = check_setrlimit,
-    [CHECK_FCNTL] = check_fcntl,
-    [CHECK_PRCTL] = check_prctl,
     [CHECK_DUMPABLE] = check_dumpable,
+    [CHECK_OWNER] = check_owner,
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,

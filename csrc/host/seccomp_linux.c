@@ -55,10 +55,12 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_PRIORITY] = {CHECK_PRIORITY, ALLOW, ALLOW},
     [SP_RULE_IOPRIO] = {CHECK_IOPRIO, ALLOW, ALLOW},
     [SP_RULE_SETRLIMIT] = {ALLOW, CHECK_SETRLIMIT, ALLOW},
-    [SP_RULE_FCNTL] = {CHECK_FCNTL, ALLOW, ALLOW},
-    [SP_RULE_IOCTL] = {CHECK_IOCTL, ALLOW, ALLOW},
+    [SP_RULE_FCNTL] = {CHOOSE_FCNTL, ALLOW, ALLOW},
+    [SP_RULE_IOCTL] = {CHOOSE_IOCTL, ALLOW, ALLOW},
     [SP_RULE_PERSONALITY] = {CHECK_PERSONALITY, ALLOW, ALLOW},
-    [SP_RULE_PRCTL] = {CHECK_PRCTL, CHECK_DUMPABLE, ALLOW},
+    [SP_RULE_PRCTL] = {CHOOSE_PRCTL, CHECK_DUMPABLE, ALLOW},
+    [SP_RULE_ARCH_PRCTL] = {CHOOSE_ARCH_PRCTL, ALLOW, ALLOW},
+    [SP_RULE_MADVISE] = {CHOOSE_MADVISE, ALLOW, ALLOW},
     [SP_RULE_CLOSE_RANGE] = {CHECK_CLOSE_RANGE, ALLOW, ALLOW},
     [SP_RULE_MMAP] = {CHECK_MMAP, ALLOW, ALLOW},
     [SP_RULE_MEMFD] = {CHECK_MEMFD, ALLOW, ALLOW},
@@ -77,31 +79,70 @@ struct range {
     enum leaf leaf;
 };
 
+struct ranges {
+    struct range at[NR_END];
+    uint32_t n;
+};
+
 struct search {
     const struct sp_seccomp_policy *policy;
-    struct range ranges[NR_END];
-    uint32_t n;
     uint32_t shared[LEAF_COUNT]; /* the label of each leaf that was written, 0 for none */
 };
+
+/* Neighbours that end alike are one. */
+static void add_range(struct ranges *r, uint32_t first, enum leaf leaf) {
+    if (r->n == 0 || r->at[r->n - 1].leaf != leaf) {
+        r->at[r->n++] = (struct range){first, leaf};
+    }
+}
+
+static uint32_t prepend_search(struct program *p, struct search *s, const struct range *from, const struct range *to);
+
+/* Every number below, between and above the listed ranges is unknown. */
+static uint32_t prepend_choice(struct program *p, struct search *s, const struct options *o) {
+    struct ranges ranges = {.n = 0};
+    struct block start = {.len = 0};
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < o->n; i++) {
+        if (o->ranges[i].first > next) {
+            add_range(&ranges, next, o->unknown);
+        }
+        add_range(&ranges, o->ranges[i].first, o->ranges[i].leaf);
+        next = o->ranges[i].last + 1;
+    }
+    add_range(&ranges, next, o->unknown);
+    prepend_search(p, s, ranges.at, ranges.at + ranges.n);
+    if (o->whole) {
+        load_high(&start, o->arg);
+        emit(&start, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+        sp_seccomp_write_leaf(&start, o->unknown, s->policy);
+    }
+    load_low(&start, o->arg);
+    return prepend_block(p, &start);
+}
 
 /* Written again when the branches have come out of its reach. */
 static uint32_t prepend_leaf(struct program *p, struct search *s, enum leaf leaf) {
     if (s->shared[leaf] == 0 || p->len - s->shared[leaf] >= JUMP_MAX / 2) {
+        const struct options *options = sp_seccomp_options(leaf);
         struct block block = {.len = 0};
-        sp_seccomp_write_leaf(&block, leaf, s->policy);
-        s->shared[leaf] = prepend_block(p, &block);
+        if (options == NULL) {
+            sp_seccomp_write_leaf(&block, leaf, s->policy);
+        }
+        s->shared[leaf] = options != NULL ? prepend_choice(p, s, options) : prepend_block(p, &block);
     }
     return s->shared[leaf];
 }
 
-static uint32_t prepend_search(struct program *p, struct search *s, uint32_t from, uint32_t to) {
+/* Its root comes out in front: what is put before it falls through to it. */
+static uint32_t prepend_search(struct program *p, struct search *s, const struct range *from, const struct range *to) {
     if (to - from == 1) {
-        return prepend_leaf(p, s, s->ranges[from].leaf);
+        return prepend_leaf(p, s, from->leaf);
     }
-    uint32_t middle = from + (to - from) / 2;
+    const struct range *middle = from + (to - from) / 2;
     uint32_t right = prepend_search(p, s, middle, to);
     uint32_t left = prepend_search(p, s, from, middle);
-    return prepend_branch(p, s->ranges[middle].first, right, left);
+    return prepend_branch(p, middle->first, right, left);
 }
 
 static int by_name(const void *key, const void *row) { return strcmp(key, ((const struct sp_syscall *)row)->name); }
@@ -149,21 +190,18 @@ static int loosen(enum sp_arch arch, const struct sp_seccomp_policy *policy, uin
 }
 
 /* The last range has no end: every number above the table is unknown. */
-static int find_ranges(struct search *s, enum sp_arch arch, enum sp_layer layer) {
+static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer layer,
+                       const struct sp_seccomp_policy *policy) {
     uint8_t rules[NR_END];
     find_rules(arch, rules);
-    int rc = loosen(arch, s->policy, rules);
+    int rc = loosen(arch, policy, rules);
     if (rc != 0) {
         return rc;
     }
-    s->n = 0;
     for (uint32_t nr = 0; nr < NR_END; nr++) {
         enum leaf leaf = leaves[rules[nr]][layer];
         bool of_modes = leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2;
-        leaf = of_modes && !s->policy->no_setid ? ALLOW : leaf;
-        if (s->n == 0 || s->ranges[s->n - 1].leaf != leaf) {
-            s->ranges[s->n++] = (struct range){nr, leaf};
-        }
+        add_range(ranges, nr, of_modes && !policy->no_setid ? ALLOW : leaf);
     }
     return 0;
 }
@@ -208,8 +246,9 @@ int sp_seccomp_build(enum sp_arch arch, enum sp_layer layer, const struct sp_sec
     }
     struct program program = {.len = 0};
     struct search search = {.policy = policy};
+    struct ranges ranges = {.n = 0};
     struct block start = {.len = 0};
-    int rc = find_ranges(&search, arch, layer);
+    int rc = find_ranges(&ranges, arch, layer, policy);
     if (rc != 0) {
         return rc;
     }
@@ -218,7 +257,7 @@ int sp_seccomp_build(enum sp_arch arch, enum sp_layer layer, const struct sp_sec
     } else {
         load(&start, offsetof(struct seccomp_data, nr));
     }
-    prepend_search(&program, &search, 0, search.n); /* its root comes out in front: the start falls through to it */
+    prepend_search(&program, &search, ranges.at, ranges.at + ranges.n);
     prepend_block(&program, &start);
     return finish(&program, filter);
 }

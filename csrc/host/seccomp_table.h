@@ -35,11 +35,13 @@ enum sp_rule {
     SP_RULE_PID,      /* not of init */
     SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
     SP_RULE_IOPRIO,
-    SP_RULE_SETRLIMIT,   /* RLIMIT_CORE stays as it is */
-    SP_RULE_FCNTL,       /* no leases, no watches, no larger pipes */
-    SP_RULE_IOCTL,       /* no terminal injection */
-    SP_RULE_PERSONALITY, /* Docker's values */
+    SP_RULE_SETRLIMIT, /* RLIMIT_CORE stays as it is */
+    SP_RULE_FCNTL,     /* by command, request and option: seccomp_option_linux.c; like the next four */
+    SP_RULE_IOCTL,
     SP_RULE_PRCTL,
+    SP_RULE_ARCH_PRCTL,
+    SP_RULE_MADVISE,
+    SP_RULE_PERSONALITY, /* Docker's values */
     SP_RULE_CLOSE_RANGE, /* of the table that all threads share */
     SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
     SP_RULE_MEMFD,
@@ -144,12 +146,11 @@ static const struct sp_rule_group sp_rules[] = {
       "timerfd_gettime", "timerfd_settime"}},
     /* memory; map_shadow_stack because a libc built for shadow stacks aborts without it */
     {SP_RULE_ALLOW,
-     {"brk", "madvise", "map_shadow_stack", "membarrier", "mincore", "mlock", "mlock2", "mlockall", "mprotect",
-      "mremap", "mseal", "msync", "munlock", "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect"}},
+     {"brk", "map_shadow_stack", "membarrier", "mincore", "mlock", "mlock2", "mlockall", "mprotect", "mremap", "mseal",
+      "msync", "munlock", "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect"}},
     /* processes and signals */
     {SP_RULE_ALLOW,
      {"alarm",
-      "arch_prctl",
       "execve",
       "execveat",
       "exit",
@@ -320,6 +321,8 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_IOCTL, {"ioctl"}},
     {SP_RULE_PERSONALITY, {"personality"}},
     {SP_RULE_PRCTL, {"prctl"}},
+    {SP_RULE_ARCH_PRCTL, {"arch_prctl"}},
+    {SP_RULE_MADVISE, {"madvise"}},
     {SP_RULE_CLOSE_RANGE, {"close_range"}},
     {SP_RULE_MMAP, {"mmap"}},
     {SP_RULE_MEMFD, {"memfd_create"}},

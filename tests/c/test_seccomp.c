@@ -1,4 +1,4 @@
-/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c */
+/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
 /*
  * A simulator gives the combined verdict of every syscall number for every profile and architecture; it is compared
  * with tests/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.
@@ -16,28 +16,12 @@
 #include <sys/stat.h>
 
 #include "check.h"
+#include "golden.h"
 #include "seccomp_sim.h"
 
 static bool update;
 
 /* ---- every number, against the golden tables ---- */
-
-static const char *word(uint32_t verdict) {
-    switch (verdict) {
-    case SECCOMP_RET_ALLOW:
-        return "allow";
-    case SECCOMP_RET_KILL_PROCESS:
-        return "kill";
-    case ERRNO(EPERM):
-        return "EPERM";
-    case ERRNO(ENOSYS):
-        return "ENOSYS";
-    case ERRNO(EAFNOSUPPORT):
-        return "EAFNOSUPPORT";
-    default:
-        return "?";
-    }
-}
 
 static void print_table(FILE *out, const struct layers *l) {
     size_t n;
@@ -73,35 +57,15 @@ static void check_unnamed(const struct layers *l) {
     CHECK(verdict_of(l, arch_audit[l->arch], UINT32_MAX - 1) == with_bit);
 }
 
-static void compare_golden(const struct layers *l, const char *profile) {
-    char path[512];
+static void compare(const struct layers *l, const char *profile) {
+    char name[64];
     char *text = NULL;
     size_t len = 0;
-    int dir = (int)(strrchr(__FILE__, '/') != NULL ? strrchr(__FILE__, '/') - __FILE__ : 0);
-    snprintf(path, sizeof path, "%.*s/../golden/seccomp_%s_%s.txt", dir, __FILE__, arch_words[l->arch], profile);
+    snprintf(name, sizeof name, "seccomp_%s_%s.txt", arch_words[l->arch], profile);
     FILE *now = open_memstream(&text, &len);
     print_table(now, l);
     fclose(now);
-    FILE *golden = fopen(path, update ? "w" : "r");
-    if (golden == NULL) {
-        printf("%s: %s\n", path, strerror(errno));
-        CHECK(golden != NULL);
-    } else if (update) {
-        fwrite(text, 1, len, golden);
-    } else {
-        char line[128];
-        const char *at = text;
-        while (fgets(line, sizeof line, golden) != NULL && strncmp(at, line, strlen(line)) == 0) {
-            at += strlen(line);
-        }
-        if (*at != '\0' || !feof(golden)) {
-            printf("%s differs at: %.*s\n", path, (int)strcspn(at, "\n"), at);
-        }
-        CHECK(*at == '\0' && feof(golden));
-    }
-    if (golden != NULL) {
-        fclose(golden);
-    }
+    compare_golden(__FILE__, name, text, update);
     free(text);
 }
 
@@ -420,8 +384,8 @@ static void test_every_number(void) {
     for (int i = 0; i < SP_ARCH_COUNT; i++) {
         struct layers e = build((enum sp_arch)i, &essential), n = build((enum sp_arch)i, &network),
                       f = build((enum sp_arch)i, &no_fork);
-        compare_golden(&e, "essential");
-        compare_golden(&n, "network");
+        compare(&e, "essential");
+        compare(&n, "network");
         check_unnamed(&e);
         check_unnamed(&n);
         check_unnamed(&f);

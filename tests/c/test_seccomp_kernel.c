@@ -1,4 +1,4 @@
-/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c */
+/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
 /* The seccomp layers on this machine's kernel. Each attack is shown to get further without them first. */
 #include <errno.h>
 #include <linux/seccomp.h>

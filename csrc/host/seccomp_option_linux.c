@@ -1,0 +1,164 @@
+/*
+ * The options of calls that are many calls in one, by number. Numbers, not names: they are newer than some of the
+ * headers that this has to compile with, and the same on both architectures; where one of them lacks an option, its
+ * kernel says so itself.
+ *
+ * A list holds what ordinary programs use and what can only touch the process itself. What is in none looks like an
+ * option of a later kernel, whose error programs know how to take.
+ */
+#include <stddef.h>
+
+#include "host/seccomp_leaf.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof(array)[0])
+
+/*
+ * Left out, and why:
+ *   5, 6, 9 - 12, 19, 20, 43 - 46, 69 - 73  other architectures
+ *   33, 34 MCE_KILL; 57, 58 IO_FLUSHER; 77 TIMER_CREATE_RESTORE_IDS  of the machine's services only
+ *   67, 68 MEMORY_MERGE   merged pages tell by their timing what is in others' memory
+ *   78 FUTEX_HASH         a table of any size, in kernel memory that only a cgroup counts
+ *   79 RSEQ_SLICE_EXTENSION  more than a fair share of a processor
+ *   PR_SET_VMA            a name for each mapping is kernel memory, and long lines of /proc/PID/maps; many kernels are
+ *                         built without it
+ * EPERM: 35 SET_MM forges /proc/self/exe; a cookie of 62 SCHED_CORE leaves the other hyperthread of the host's core
+ * idle.
+ */
+static const struct option_range prctl_options[] = {
+    {1, 4, ALLOW},   /* PDEATHSIG, DUMPABLE: init's layer looks again */
+    {7, 8, ALLOW},   /* KEEPCAPS */
+    {13, 16, ALLOW}, /* TIMING, NAME */
+    {21, 32, ALLOW}, /* SECCOMP, CAPBSET, TSC, SECUREBITS, TIMERSLACK, TASK_PERF_EVENTS */
+    {35, 35, DENY},
+    {36, 42, ALLOW}, /* CHILD_SUBREAPER, NO_NEW_PRIVS, GET_TID_ADDRESS, THP_DISABLE */
+    {47, 47, ALLOW}, /* CAP_AMBIENT */
+    {50, 56, ALLOW}, /* SVE, SPECULATION_CTRL, PAC_RESET_KEYS, TAGGED_ADDR_CTRL */
+    {59, 61, ALLOW}, /* SYSCALL_USER_DISPATCH, PAC_ENABLED_KEYS */
+    {62, 62, DENY},
+    {63, 66, ALLOW},                 /* SME, MDWE */
+    {74, 76, ALLOW},                 /* shadow stacks */
+    {0x41555856, 0x41555856, ALLOW}, /* PR_GET_AUXV */
+    {0x59616d61, 0x59616d61, ALLOW}, /* PR_SET_PTRACER */
+};
+
+/* Not 0x1011, 0x1012 (CPUID), 0x1024, 0x1025 (permissions of guests), 0x2001 - 0x2003 (the vdso), 0x5004 (unlock). */
+static const struct option_range arch_prctl_options[] = {
+    {0x1001, 0x1004, ALLOW}, /* the bases of FS and GS */
+    {0x1021, 0x1023, ALLOW}, /* XCOMP: AMX */
+    {0x4001, 0x4003, ALLOW}, /* bits of addresses that are masked */
+    {0x5001, 0x5003, ALLOW}, /* shadow stacks */
+    {0x5005, 0x5005, ALLOW},
+};
+
+/*
+ * Not 12, 13 MERGEABLE (as MEMORY_MERGE above; as on a kernel without it), 100, 101 (broken pages). MADV_PAGEOUT takes
+ * what is mapped, files of the host's too, out of memory: advice need not be followed.
+ */
+static const struct option_range madvise_options[] = {
+    {0, 4, ALLOW}, {8, 11, ALLOW}, {14, 20, ALLOW}, {21, 21, PRETEND}, {22, 25, ALLOW}, {102, 103, ALLOW},
+};
+
+/*
+ * A lease on a file of the host's holds up whoever opens it there, and F_NOTIFY tells when the host opens what; a pipe
+ * counts as having the size that it is made with. Locks of an open file, not of a process (36 - 38), would last where
+ * nobody can count them, by a mapping alone: as a kernel that does not know them. F_SETOWN_EX (15) names its receiver
+ * behind a pointer. Hints on how long data lives (1035 - 1038) are the host's file system's.
+ */
+static const struct option_range fcntl_options[] = {
+    {0, 7, ALLOW},                       /* DUPFD, FD, FL, locks of the process */
+    {8, 8, CHECK_OWNER}, {9, 11, ALLOW}, /* GETOWN, SETSIG, GETSIG */
+    {16, 17, ALLOW},                     /* GETOWN_EX, GETOWNER_UIDS */
+    {1024, 1024, DENY},                  /* SETLEASE */
+    {1025, 1025, ALLOW},                 /* GETLEASE */
+    {1026, 1026, DENY},                  /* NOTIFY */
+    {1027, 1028, ALLOW},                 /* DUPFD_QUERY, CREATED_QUERY */
+    {1030, 1030, ALLOW},                 /* DUPFD_CLOEXEC */
+    {1031, 1031, DENY},                  /* SETPIPE_SZ */
+    {1032, 1034, ALLOW},                 /* GETPIPE_SZ, ADD_SEALS, GET_SEALS */
+};
+
+/*
+ * Terminals, files, sockets that exist; and descriptors that are there only where seccomp_allow has their call. No
+ * other devices can be opened in a sandbox. Left out as unknown, among others: all that changes a file or its file
+ * system otherwise than by writing (FS_IOC_SETFLAGS, EXT4_IOC_MOVE_EXT, XFS_IOC_SWAPEXT and _EXCHANGE_RANGE, verity,
+ * btrfs), what tells of the disk (FIEMAP, FIBMAP) or compares files (FIDEDUPERANGE), FIOSETOWN and SIOCSPGRP, which
+ * name a receiver of signals behind a pointer, and namespaces' and pidfds' requests.
+ * EPERM: TIOCSETD loads line disciplines, a row of past kernel exploits; TIOCSTI and TIOCLINUX type into a terminal.
+ */
+static const struct option_range ioctl_options[] = {
+    {0x2, 0x2, ALLOW},       /* FIGETBSZ */
+    {0x2400, 0x2403, ALLOW}, /* perf events: ENABLE, DISABLE, REFRESH, RESET */
+    {0x2405, 0x2405, ALLOW},
+    {0x5401, 0x540b, ALLOW}, /* TCGETS - TCFLSH */
+    {0x540e, 0x5411, ALLOW}, /* TIOCSCTTY, TIOCGPGRP, TIOCSPGRP, TIOCOUTQ */
+    {0x5412, 0x5412, DENY},  /* TIOCSTI */
+    {0x5413, 0x5414, ALLOW}, /* TIOCGWINSZ, TIOCSWINSZ */
+    {0x541b, 0x541b, ALLOW}, /* FIONREAD */
+    {0x541c, 0x541d, DENY},  /* TIOCLINUX, TIOCCONS */
+    {0x5420, 0x5422, ALLOW}, /* TIOCPKT, FIONBIO, TIOCNOTTY */
+    {0x5423, 0x5423, DENY},  /* TIOCSETD */
+    {0x5424, 0x5425, ALLOW}, /* TIOCGETD, TCSBRKP */
+    {0x5427, 0x5429, ALLOW}, /* TIOCSBRK, TIOCCBRK, TIOCGSID */
+    {0x5441, 0x5441, ALLOW}, /* TIOCGPTPEER */
+    {0x5450, 0x5452, ALLOW}, /* FIONCLEX, FIOCLEX, FIOASYNC */
+    {0x5460, 0x5460, ALLOW}, /* FIOQSIZE */
+    {0x8903, 0x8907, ALLOW}, /* FIOGETOWN, SIOCGPGRP, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS */
+    {0x8910, 0x8910, ALLOW}, /* interfaces: SIOCGIFNAME */
+    {0x8912, 0x8915,
+     ALLOW}, /* GIFCONF, GIFFLAGS, SIFFLAGS (the zygote sets lo up; without capability EPERM), GIFADDR */
+    {0x8917, 0x8917, ALLOW},             /* GIFDSTADDR */
+    {0x8919, 0x8919, ALLOW},             /* GIFBRDADDR */
+    {0x891b, 0x891b, ALLOW},             /* GIFNETMASK */
+    {0x891d, 0x891d, ALLOW},             /* GIFMETRIC */
+    {0x8921, 0x8921, ALLOW},             /* GIFMTU */
+    {0x8927, 0x8927, ALLOW},             /* GIFHWADDR */
+    {0x8933, 0x8933, ALLOW},             /* GIFINDEX */
+    {0x8938, 0x8938, ALLOW},             /* GIFCOUNT */
+    {0x8942, 0x8942, ALLOW},             /* GIFTXQLEN */
+    {0x8946, 0x8946, REFUSE_EOPNOTSUPP}, /* SIOCETHTOOL, as by a driver without it */
+    {0x894b, 0x894b, ALLOW},             /* SIOCOUTQNSD */
+    {0x8970, 0x8970, ALLOW},             /* GIFMAP */
+    {0x40042409, 0x40042409, ALLOW},     /* perf events: PAUSE_OUTPUT */
+    {0x40045431, 0x40045431, ALLOW},     /* TIOCSPTLCK */
+    {0x40045436, 0x40045436, ALLOW},     /* TIOCSIG */
+    {0x40049409, 0x40049409, ALLOW},     /* FICLONE */
+    {0x40082102, 0x40082102, ALLOW},     /* seccomp listeners: ID_VALID */
+    {0x40082104, 0x40082104, ALLOW},     /* SET_FLAGS */
+    {0x40082404, 0x40082404, ALLOW},     /* perf events: PERIOD */
+    {0x40082406, 0x40082406, ALLOW},     /* SET_FILTER */
+    {0x40182103, 0x40182103, ALLOW},     /* seccomp listeners: ADDFD */
+    {0x4020940d, 0x4020940d, ALLOW},     /* FICLONERANGE */
+    {0x402c542b, 0x402c542d, ALLOW},     /* TCSETS2, TCSETSW2, TCSETSF2 */
+    {0x80045430, 0x80045430, ALLOW},     /* TIOCGPTN */
+    {0x80045432, 0x80045432, ALLOW},     /* TIOCGDEV */
+    {0x80045438, 0x80045439, ALLOW},     /* TIOCGPKT, TIOCGPTLCK */
+    {0x80082102, 0x80082102, ALLOW},     /* seccomp listeners: the first ID_VALID */
+    {0x80082407, 0x80082407, ALLOW},     /* perf events: ID */
+    {0x80086601, 0x80086601, ALLOW},     /* FS_IOC_GETFLAGS */
+    {0x80108906, 0x80108907, ALLOW},     /* SIOCGSTAMP and SIOCGSTAMPNS with 64 bits */
+    {0x8010aa01, 0x8010aa02, ALLOW},     /* userfaultfd: UNREGISTER, WAKE */
+    {0x802c542a, 0x802c542a, ALLOW},     /* TCGETS2 */
+    {0xc0182101, 0xc0182101, ALLOW},     /* seccomp listeners: SEND */
+    {0xc018aa06, 0xc018aa06, ALLOW},     /* userfaultfd: WRITEPROTECT */
+    {0xc018aa3f, 0xc018aa3f, ALLOW},     /* API */
+    {0xc020aa00, 0xc020aa00, ALLOW},     /* REGISTER */
+    {0xc020aa04, 0xc020aa04, ALLOW},     /* ZEROPAGE */
+    {0xc020aa07, 0xc020aa08, ALLOW},     /* CONTINUE, POISON */
+    {0xc028aa03, 0xc028aa03, ALLOW},     /* COPY */
+    {0xc028aa05, 0xc028aa05, ALLOW},     /* MOVE */
+    {0xc0502100, 0xc0502100, ALLOW},     /* seccomp listeners: RECV */
+};
+
+#define RANGES(list) list, LENGTH(list)
+
+static const struct options choices[] = {
+    [CHOOSE_PRCTL - CHOOSE_PRCTL] = {"prctl", 0, false, REFUSE_EINVAL, RANGES(prctl_options)},
+    [CHOOSE_ARCH_PRCTL - CHOOSE_PRCTL] = {"arch_prctl", 0, false, REFUSE_EINVAL, RANGES(arch_prctl_options)},
+    [CHOOSE_MADVISE - CHOOSE_PRCTL] = {"madvise", 2, false, REFUSE_EINVAL, RANGES(madvise_options)},
+    [CHOOSE_FCNTL - CHOOSE_PRCTL] = {"fcntl", 1, false, REFUSE_EINVAL, RANGES(fcntl_options)},
+    [CHOOSE_IOCTL - CHOOSE_PRCTL] = {"ioctl", 1, false, REFUSE_ENOTTY, RANGES(ioctl_options)},
+};
+
+const struct options *sp_seccomp_options(enum leaf leaf) {
+    return leaf >= CHOOSE_PRCTL && leaf < LEAF_COUNT ? &choices[leaf - CHOOSE_PRCTL] : NULL;
+}

@@ -1,0 +1,149 @@
+/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
+/*
+ * Calls that are many calls in one: the verdict on every option by number, compared with tests/golden/ (--update
+ * rewrites it), and what the numbers stand for.
+ */
+#include "check.h"
+#include "golden.h"
+#include "host/seccomp_leaf.h"
+#include "seccomp_sim.h"
+
+#define SCANNED 0x10000u
+
+static bool update;
+
+/* One call, and which argument holds the number of the option. */
+struct question {
+    const char *call;
+    unsigned arg;
+    uint64_t args[6];
+    const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
+};
+
+static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
+    struct trace trace = {0};
+    struct seccomp_data data = {.arch = arch_audit[l->arch], .nr = (int)number(l->arch, q->call)};
+    memcpy(data.args, q->args, sizeof data.args);
+    data.args[q->arg] = number_of_option;
+    return combined(l, &data, &trace);
+}
+
+static void print_line(FILE *out, const struct layers *l, const struct question *q, const uint64_t range[2]) {
+    uint32_t verdict = ask(l, q, range[0]);
+    uint32_t above = ask(l, q, range[0] | GARBAGE);
+    char numbers[48];
+    snprintf(numbers, sizeof numbers, range[0] == range[1] ? "%#llx" : "%#llx - %#llx", (unsigned long long)range[0],
+             (unsigned long long)range[1]);
+    fprintf(out, "    %-22s %s", numbers, word(verdict));
+    fprintf(out, above == verdict ? "\n" : "; with garbage above: %s\n", word(above));
+}
+
+/* Numbers that are judged alike are one line. */
+static void print_question(FILE *out, const struct layers *l, const struct question *q) {
+    uint64_t range[2] = {0, 0};
+    fprintf(out, "%s, by argument %u\n", q->call, q->arg);
+    for (uint64_t i = 1; i <= SCANNED; i++) {
+        bool alike = i < SCANNED && ask(l, q, i) == ask(l, q, range[0]) &&
+                     ask(l, q, i | GARBAGE) == ask(l, q, range[0] | GARBAGE);
+        if (!alike) {
+            range[1] = i - 1;
+            print_line(out, l, q, range);
+            range[0] = i;
+        }
+    }
+    for (const uint64_t *at = q->larger; at != NULL && *at != 0; at++) {
+        print_line(out, l, q, (const uint64_t[]){*at, *at});
+    }
+}
+
+static const uint64_t larger_prctls[] = {0x41555856, 0x53564d41 /* SET_VMA */, 0x59616d61, 0x7fffffff, 0xffffffff, 0};
+static const uint64_t larger_requests[] = {0x40045431 /* TIOCSPTLCK */,
+                                           0x40045436 /* TIOCSIG */,
+                                           0x40049409 /* FICLONE */,
+                                           0x4020940d /* FICLONERANGE */,
+                                           0xc0189436 /* FIDEDUPERANGE */,
+                                           0x402c542b /* TCSETS2 */,
+                                           0x802c542a /* TCGETS2 */,
+                                           0x80045430 /* TIOCGPTN */,
+                                           0x80086601 /* FS_IOC_GETFLAGS */,
+                                           0x40086602 /* FS_IOC_SETFLAGS */,
+                                           0x801c581f /* FS_IOC_FSGETXATTR */,
+                                           0x401c5820 /* FS_IOC_FSSETXATTR */,
+                                           0xc020660b /* FS_IOC_FIEMAP */,
+                                           0xc028660f /* EXT4_IOC_MOVE_EXT */,
+                                           0xc0c0586d /* XFS_IOC_SWAPEXT */,
+                                           0x40285881 /* XFS_IOC_EXCHANGE_RANGE */,
+                                           0x40806685 /* FS_IOC_ENABLE_VERITY */,
+                                           0x50009401 /* BTRFS_IOC_SNAP_CREATE */,
+                                           0xc400941a /* BTRFS_IOC_SPACE... */,
+                                           0xc0045877 /* FIFREEZE */,
+                                           0xc0185879 /* FITRIM */,
+                                           0x80081272 /* BLKGETSIZE64 */,
+                                           0xc018aa3f /* UFFDIO_API */,
+                                           0xc0502100 /* SECCOMP_IOCTL_NOTIF_RECV */,
+                                           0x80045200 /* RNDGETENTCNT */,
+                                           0xffffffff,
+                                           0};
+
+static const struct question questions[] = {
+    {"prctl", 0, {0}, larger_prctls}, {"arch_prctl", 0, {0}, NULL},       {"madvise", 2, {0}, NULL},
+    {"fcntl", 1, {0}, NULL},          {"ioctl", 1, {0}, larger_requests},
+};
+
+static void compare(const struct layers *l, const char *profile) {
+    char name[64];
+    char *text = NULL;
+    size_t len = 0;
+    snprintf(name, sizeof name, "options_%s_%s.txt", arch_words[l->arch], profile);
+    FILE *now = open_memstream(&text, &len);
+    for (size_t i = 0; i < LENGTH(questions); i++) {
+        if (number(l->arch, questions[i].call) != UINT32_MAX) {
+            print_question(now, l, &questions[i]);
+        }
+    }
+    fclose(now);
+    compare_golden(__FILE__, name, text, update);
+    free(text);
+}
+
+static void test_every_option(void) {
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers e = build((enum sp_arch)i, &essential), n = build((enum sp_arch)i, &network);
+        compare(&e, "essential");
+        compare(&n, "network");
+        drop(&e);
+        drop(&n);
+    }
+}
+
+/* A search needs them in order. */
+static void test_order(void) {
+    for (int leaf = 0; leaf < LEAF_COUNT; leaf++) {
+        const struct options *o = sp_seccomp_options((enum leaf)leaf);
+        for (uint32_t i = 0; o != NULL && i < o->n; i++) {
+            CHECK(o->ranges[i].first <= o->ranges[i].last);
+            CHECK(i == 0 || o->ranges[i - 1].last < o->ranges[i].first);
+        }
+    }
+}
+
+/* Signals that the kernel sends for a descriptor: to anybody but init and its group. */
+static void test_owners(void) {
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers l = build((enum sp_arch)i, &essential);
+        CHECK(call(&l, "fcntl", 3, 8, 1) == ERRNO(EPERM) && call(&l, "fcntl", 3, 8, 1 | GARBAGE) == ERRNO(EPERM));
+        CHECK(call(&l, "fcntl", 3, 8, (uint64_t)-1) == ERRNO(EPERM) &&
+              call(&l, "fcntl", 3, 8, 0xffffffff) == ERRNO(EPERM));
+        CHECK(call(&l, "fcntl", 3, 8, 2) == SECCOMP_RET_ALLOW && call(&l, "fcntl", 1, 8, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, "fcntl", 3, 15, 0) == ERRNO(EINVAL));
+        drop(&l);
+    }
+}
+
+int main(int argc, char **argv) {
+    update = argc > 1 && strcmp(argv[1], "--update") == 0;
+    RUN(test_order);
+    RUN(test_every_option);
+    RUN(test_owners);
+    return check_report();
+}
