@@ -16,6 +16,7 @@ from pysandpool._syscalls import AARCH64, X86_64
 
 _AIO = "fs.aio-max-nr is one budget for the whole host: a tenant can use it up"
 _RULESETS = "rules are memory of the kernel that no limit but a cgroup's counts"
+_TRACE = "with PTRACE_O_TRACEEXIT, which strace and lldb ask for, a tenant can leave processes that nothing ever ends"
 _LEGACY = "legacy code of the kernel that few use"
 ALLOWABLE: dict[str, str] = {
     **dict.fromkeys(
@@ -28,6 +29,7 @@ ALLOWABLE: dict[str, str] = {
     **dict.fromkeys("io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit".split(), _AIO),
     **dict.fromkeys(("remap_file_pages", "uselib"), _LEGACY),
     **dict.fromkeys("landlock_add_rule landlock_create_ruleset landlock_restrict_self".split(), _RULESETS),
+    "ptrace": _TRACE,
     "modify_ldt": "16-bit segments, code of the kernel that past exploits came through",
     "memfd_secret": "memory that no watch can look at; bounded by the 64 KiB of locked memory",
     "cachestat": "tells which parts of the host's files others have read lately",

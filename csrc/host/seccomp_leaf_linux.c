@@ -22,6 +22,9 @@
 #define SP_CLOSE_RANGE_UNSHARE 2u
 #define SP_MFD_HUGETLB 4u
 
+/* PTRACE_O_: TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, SECCOMP, EXITKILL; neither EXIT nor SUSPEND_SECCOMP */
+#define SP_TRACE_OPTIONS 0x1000bfu
+
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
                 CLONE_NEWNET))
@@ -130,8 +133,7 @@ static void check_unshare(struct block *b, const struct sp_seccomp_policy *polic
     load_low(b, 0);
     refuse_if_set(b, ~SP_UNSHARE_HARMLESS, EPERM);
     load_high(b, 0);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
-    refuse(b, EPERM);
+    refuse_unless_zero(b, EPERM);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -220,6 +222,42 @@ static void check_owner(struct block *b, const struct sp_seccomp_policy *policy)
     load_low(b, 2);
     refuse_if_equal(b, INIT_PID, EPERM);
     refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * PTRACE_O_TRACEEXIT is the one option that stops a process which is already dying: it has taken its SIGKILL, a second
+ * one is dropped, and only its tracer can end the stop. Two processes that trace each other so, both killed, wait for
+ * each other for ever, and with them the sandbox. None of the other stops is like this: for a process with a SIGKILL
+ * under way the kernel skips group stops and those at signals and system calls, and it wakes from one that it is in. A
+ * tracer whose own end is not stopped lets its tracees go as it dies, so that one refusal breaks every circle.
+ *
+ * The kernel reads all 64 bits, and has a different error for SEIZE.
+ */
+static void check_traced(struct block *b, int err) {
+    load_high(b, 3);
+    refuse_unless_zero(b, err);
+    load_low(b, 3);
+    refuse_if_set(b, ~SP_TRACE_OPTIONS, err);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_trace_options(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_traced(b, EINVAL);
+}
+
+static void check_seize(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_traced(b, EIO);
+}
+
+/* PTRACE_ARCH_PRCTL: for another process, what is of no use to a debugger but the bases of FS and GS. */
+static void check_traced_base(struct block *b, const struct sp_seccomp_policy *policy) {
+    static const uint32_t bases[] = {0x1001, 0x1002, 0x1003, 0x1004};
+    (void)policy;
+    load_low(b, 3);
+    require_one_of(b, bases, LENGTH(bases), EINVAL);
     give(b, SECCOMP_RET_ALLOW);
 }
 
@@ -358,6 +396,9 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_SETRLIMIT] = check_setrlimit,
     [CHECK_DUMPABLE] = check_dumpable,
     [CHECK_OWNER] = check_owner,
+    [CHECK_TRACE_OPTIONS] = check_trace_options,
+    [CHECK_SEIZE] = check_seize,
+    [CHECK_TRACED_BASE] = check_traced_base,
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,

@@ -149,6 +149,24 @@ static const struct option_range ioctl_options[] = {
     {0xc0502100, 0xc0502100, ALLOW},     /* seccomp listeners: RECV */
 };
 
+/*
+ * What gdb and LeakSanitizer ask for, and what strace and emulators do besides. Not: filters and their metadata
+ * (0x420c, 0x420d), which only root may see, and what is for checkpoints (0x4210 and above).
+ */
+static const struct option_range ptrace_options[] = {
+    {0, 9, ALLOW},                 /* TRACEME, PEEK*, POKE*, CONT, KILL, SINGLESTEP */
+    {12, 19, ALLOW},               /* registers; ATTACH, DETACH */
+    {21, 21, CHECK_TRACE_OPTIONS}, /* OLDSETOPTIONS */
+    {24, 25, ALLOW},               /* SYSCALL, GET_THREAD_AREA */
+    {30, 30, CHECK_TRACED_BASE},
+    {31, 34, ALLOW},                       /* SYSEMU; SINGLEBLOCK, or the tags of arm64's memory */
+    {0x4200, 0x4200, CHECK_TRACE_OPTIONS}, /* SETOPTIONS */
+    {0x4201, 0x4205, ALLOW},               /* GETEVENTMSG, SIGINFO, REGSET */
+    {0x4206, 0x4206, CHECK_SEIZE},
+    {0x4207, 0x420b, ALLOW}, /* INTERRUPT, LISTEN, PEEKSIGINFO, SIGMASK */
+    {0x420e, 0x420f, ALLOW}, /* GET_SYSCALL_INFO, GET_RSEQ_CONFIGURATION */
+};
+
 #define RANGES(list) list, LENGTH(list)
 
 static const struct options choices[] = {
@@ -157,6 +175,7 @@ static const struct options choices[] = {
     [CHOOSE_MADVISE - CHOOSE_PRCTL] = {"madvise", 2, false, REFUSE_EINVAL, RANGES(madvise_options)},
     [CHOOSE_FCNTL - CHOOSE_PRCTL] = {"fcntl", 1, false, REFUSE_EINVAL, RANGES(fcntl_options)},
     [CHOOSE_IOCTL - CHOOSE_PRCTL] = {"ioctl", 1, false, REFUSE_ENOTTY, RANGES(ioctl_options)},
+    [CHOOSE_PTRACE - CHOOSE_PRCTL] = {"ptrace", 0, true, REFUSE_EIO, RANGES(ptrace_options)},
 };
 
 const struct options *sp_seccomp_options(enum leaf leaf) {

@@ -60,6 +60,11 @@ static inline void refuse_if_equal(struct block *b, uint32_t value, int err) {
     refuse(b, err);
 }
 
+static inline void refuse_unless_zero(struct block *b, int err) {
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0);
+    refuse(b, err);
+}
+
 static inline void refuse_if_set(struct block *b, uint32_t mask, int err) {
     emit(b, BPF_JMP | BPF_JSET | BPF_K, mask, 0, 1);
     refuse(b, err);

@@ -20,6 +20,7 @@ enum sp_rule {
     SP_RULE_DENY,        /* EPERM, in zygote and init too */
     SP_RULE_MAY_UNKNOWN, /* ENOSYS, unless the configuration allows it by name */
     SP_RULE_MAY_DENY,    /* EPERM, unless the same */
+    SP_RULE_MAY_PTRACE,  /* by request, unless the same */
     SP_RULE_MAY_LATER,   /* ENOSYS once init has installed its layer, unless the same */
     SP_RULE_MODE_1, /* no set-id bit in the mode of this argument, with no_setid; else allowed, like the next four */
     SP_RULE_MODE_2,
@@ -206,11 +207,6 @@ static const struct sp_rule_group sp_rules[] = {
       "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid", "setreuid", "setuid"}},
     /* programs may confine themselves further */
     {SP_RULE_ALLOW, {"seccomp"}},
-    /*
-     * One's own processes only (init is undumpable). LeakSanitizer, gdb and strace need it; since Linux 4.8 a tracer
-     * cannot change a call behind the filter's back.
-     */
-    {SP_RULE_ALLOW, {"ptrace"}},
     /* the kernel's own trampolines, when someone on the host probes a library; by hand they only raise SIGILL */
     {SP_RULE_ALLOW, {"uprobe", "uretprobe"}},
     /* time and the machine; adjtimex and clock_adjtime only read without CAP_SYS_TIME */
@@ -295,6 +291,11 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_MAY_DENY,
      {"kcmp", "name_to_handle_at", "perf_event_open", "pidfd_getfd", "process_madvise", "process_vm_readv",
       "process_vm_writev", "userfaultfd"}},
+    /*
+     * One's own processes only (init is undumpable). LeakSanitizer and gdb need it; since Linux 4.8 a tracer cannot
+     * change a call behind the filter's back.
+     */
+    {SP_RULE_MAY_PTRACE, {"ptrace"}},
     /* a ruleset takes as many rules as one likes, which is memory of the kernel that nothing but a cgroup counts */
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self"}},
 

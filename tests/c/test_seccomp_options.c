@@ -18,6 +18,7 @@ struct question {
     unsigned arg;
     uint64_t args[6];
     const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
+    const char *bits;       /* what stands in the other arguments: the number is a mask, each bit is asked for */
 };
 
 static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
@@ -36,6 +37,14 @@ static void print_line(FILE *out, const struct layers *l, const struct question 
              (unsigned long long)range[1]);
     fprintf(out, "    %-22s %s", numbers, word(verdict));
     fprintf(out, above == verdict ? "\n" : "; with garbage above: %s\n", word(above));
+}
+
+static void print_bits(FILE *out, const struct layers *l, const struct question *q) {
+    fprintf(out, "%s %s, by the bits of argument %u\n", q->call, q->bits, q->arg);
+    fprintf(out, "    %-22s %s\n", "0", word(ask(l, q, 0)));
+    for (unsigned bit = 0; bit < 64; bit++) {
+        fprintf(out, "    %#-22llx %s\n", 1ull << bit, word(ask(l, q, UINT64_C(1) << bit)));
+    }
 }
 
 /* Numbers that are judged alike are one line. */
@@ -86,8 +95,15 @@ static const uint64_t larger_requests[] = {0x40045431 /* TIOCSPTLCK */,
                                            0};
 
 static const struct question questions[] = {
-    {"prctl", 0, {0}, larger_prctls}, {"arch_prctl", 0, {0}, NULL},       {"madvise", 2, {0}, NULL},
-    {"fcntl", 1, {0}, NULL},          {"ioctl", 1, {0}, larger_requests},
+    {"prctl", 0, {0}, larger_prctls, NULL},
+    {"arch_prctl", 0, {0}, NULL, NULL},
+    {"madvise", 2, {0}, NULL, NULL},
+    {"fcntl", 1, {0}, NULL, NULL},
+    {"ioctl", 1, {0}, larger_requests, NULL},
+    {"ptrace", 0, {0}, NULL, NULL},
+    {"ptrace", 3, {21}, NULL, "OLDSETOPTIONS"},
+    {"ptrace", 3, {0x4200}, NULL, "SETOPTIONS"},
+    {"ptrace", 3, {0x4206}, NULL, "SEIZE"},
 };
 
 static void compare(const struct layers *l, const char *profile) {
@@ -97,8 +113,9 @@ static void compare(const struct layers *l, const char *profile) {
     snprintf(name, sizeof name, "options_%s_%s.txt", arch_words[l->arch], profile);
     FILE *now = open_memstream(&text, &len);
     for (size_t i = 0; i < LENGTH(questions); i++) {
-        if (number(l->arch, questions[i].call) != UINT32_MAX) {
-            print_question(now, l, &questions[i]);
+        const struct question *q = &questions[i];
+        if (number(l->arch, q->call) != UINT32_MAX) {
+            (q->bits != NULL ? print_bits : print_question)(now, l, q);
         }
     }
     fclose(now);
@@ -140,10 +157,43 @@ static void test_owners(void) {
     }
 }
 
+static uint32_t trace(const struct layers *l, uint64_t request, uint64_t options) {
+    struct question q = {"ptrace", 3, {request, 7}, NULL, NULL};
+    return ask(l, &q, options);
+}
+
+/* No process can be stopped when it is already dying, whatever else is asked for in the same breath. */
+static void test_no_stop_at_exit(void) {
+    static const uint64_t requests[] = {21, 0x4200, 0x4206};
+    static const char *const way_back[] = {"ptrace"};
+    const uint64_t of_gdb = 0x10007f & ~UINT64_C(0x40);
+    const uint64_t exit = 0x40, suspend_seccomp = 1 << 21;
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers l = build((enum sp_arch)i, &essential), n = build((enum sp_arch)i, &network);
+        for (size_t k = 0; k < LENGTH(requests); k++) {
+            uint32_t refused = requests[k] == 0x4206 ? ERRNO(EIO) : ERRNO(EINVAL);
+            CHECK(trace(&l, requests[k], 0) == SECCOMP_RET_ALLOW &&
+                  trace(&l, requests[k], of_gdb) == SECCOMP_RET_ALLOW);
+            CHECK(trace(&l, requests[k], exit) == refused && trace(&n, requests[k], exit | of_gdb) == refused);
+            CHECK(trace(&l, requests[k], exit | GARBAGE) == refused && trace(&l, requests[k], GARBAGE) == refused);
+            CHECK(trace(&l, requests[k] | GARBAGE, exit) == ERRNO(EIO));
+            CHECK(trace(&l, requests[k], suspend_seccomp) == refused);
+        }
+        policy_t by_name = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow = way_back, .n_allow = 1};
+        struct layers open = build((enum sp_arch)i, &by_name);
+        CHECK(trace(&open, 0x4206, exit) == SECCOMP_RET_ALLOW);
+        drop(&open);
+        CHECK(trace(&l, 16 /* ATTACH */, exit) == SECCOMP_RET_ALLOW); /* a signal to deliver, or nothing */
+        drop(&l);
+        drop(&n);
+    }
+}
+
 int main(int argc, char **argv) {
     update = argc > 1 && strcmp(argv[1], "--update") == 0;
     RUN(test_order);
     RUN(test_every_option);
     RUN(test_owners);
+    RUN(test_no_stop_at_exit);
     return check_report();
 }
