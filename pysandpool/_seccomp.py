@@ -16,20 +16,29 @@ from pysandpool._syscalls import AARCH64, X86_64
 
 _AIO = "fs.aio-max-nr is one budget for the whole host: a tenant can use it up"
 _RULESETS = "rules are memory of the kernel that no limit but a cgroup's counts"
+_POLICIES = "policies for ranges of a memfd are memory of the kernel that no limit counts"
+_XATTRS = "attributes of a memfd are memory of the kernel that no limit but a cgroup's counts"
+_PAGES = "a page of a file in a pipe or a socket keeps up to 2 MiB of memory that no limit but a cgroup's counts"
 _TRACE = "with PTRACE_O_TRACEEXIT, which strace and lldb ask for, a tenant can leave processes that nothing ever ends"
 _LEGACY = "legacy code of the kernel that few use"
 ALLOWABLE: dict[str, str] = {
     **dict.fromkeys(
-        "file_getattr file_setattr futex_requeue futex_wait futex_wake get_mempolicy getxattrat kcmp listmount"
-        " listxattrat mbind migrate_pages move_pages name_to_handle_at pidfd_getfd process_madvise process_mrelease"
-        " process_vm_readv process_vm_writev removexattrat set_mempolicy set_mempolicy_home_node setxattrat statmount"
-        " sysfs ustat".split(),
+        "file_getattr futex_requeue futex_wait futex_wake get_mempolicy getxattrat kcmp listxattrat migrate_pages"
+        " move_pages name_to_handle_at pidfd_getfd process_mrelease process_vm_readv process_vm_writev sysfs".split(),
         "",
     ),
+    **dict.fromkeys("mbind set_mempolicy set_mempolicy_home_node".split(), _POLICIES),
+    **dict.fromkeys(
+        "fremovexattr fsetxattr lremovexattr lsetxattr removexattr removexattrat setxattr setxattrat".split(), _XATTRS
+    ),
+    **dict.fromkeys(("sendfile", "splice"), _PAGES),
+    **dict.fromkeys(("listmount", "statmount"), "the sources of mounts name devices and directories of the host"),
     **dict.fromkeys("io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit".split(), _AIO),
     **dict.fromkeys(("remap_file_pages", "uselib"), _LEGACY),
     **dict.fromkeys("landlock_add_rule landlock_create_ruleset landlock_restrict_self".split(), _RULESETS),
     "ptrace": _TRACE,
+    "file_setattr": "flags and project ids of files in a writable bind outlive the lease",
+    "process_madvise": "it takes files' pages out of the host's page cache, where a tenant may write the file",
     "modify_ldt": "16-bit segments, code of the kernel that past exploits came through",
     "memfd_secret": "memory that no watch can look at; bounded by the 64 KiB of locked memory",
     "cachestat": "tells which parts of the host's files others have read lately",
@@ -72,6 +81,11 @@ NEVER: dict[str, str] = {
         _CHECKED,
     ),
     "vmsplice": "memory that a pipe holds is counted by no limit but a cgroup's",
+    "ustat": "it tells how full any mounted file system of the machine is, other tenants' scratch too",
+    **dict.fromkeys(
+        "mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink".split(),
+        "their bytes are counted for the host's user, who has 800 KiB in all",
+    ),
     "bpf": "it loads programs into the kernel",
 }
 """What must not be allowed, and why."""

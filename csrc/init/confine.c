@@ -44,7 +44,6 @@ static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) 
         {RLIMIT_NOFILE, "RLIMIT_NOFILE", files < 1024 ? files : 1024, files},
         {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), a core_pattern helper of the host is started at 0 */
         {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
-        {RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 256 * 1024, 256 * 1024}, /* of 800 KiB for all of the host's uid */
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
         {RLIMIT_DATA, "RLIMIT_DATA", c->memory_bytes, c->memory_bytes},
