@@ -37,6 +37,7 @@ ALLOWABLE: dict[str, str] = {
     **dict.fromkeys(("remap_file_pages", "uselib"), _LEGACY),
     **dict.fromkeys("landlock_add_rule landlock_create_ruleset landlock_restrict_self".split(), _RULESETS),
     "ptrace": _TRACE,
+    "seccomp": "a listener keeps filters, which are memory of the kernel, when their process is gone",
     "file_setattr": "flags and project ids of files in a writable bind outlive the lease",
     "process_madvise": "it takes files' pages out of the host's page cache, where a tenant may write the file",
     "modify_ldt": "16-bit segments, code of the kernel that past exploits came through",

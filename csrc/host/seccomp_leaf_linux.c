@@ -25,6 +25,9 @@
 /* PTRACE_O_: TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, SECCOMP, EXITKILL; neither EXIT nor SUSPEND_SECCOMP */
 #define SP_TRACE_OPTIONS 0x1000bfu
 
+/* SECCOMP_FILTER_FLAG_: TSYNC, SPEC_ALLOW, TSYNC_ESRCH */
+#define SP_FILTER_FLAGS 0x15u
+
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
                 CLONE_NEWNET))
@@ -226,6 +229,17 @@ static void check_owner(struct block *b, const struct sp_seccomp_policy *policy)
 }
 
 /*
+ * A filter of one's own. Not with a listener (NEW_LISTENER and WAIT_KILLABLE_RECV): its descriptor would keep a chain
+ * of filters alive when their process is gone. Not with LOG: each verdict would be a line of the host's audit trail.
+ */
+static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
  * PTRACE_O_TRACEEXIT is the one option that stops a process which is already dying: it has taken its SIGKILL, a second
  * one is dropped, and only its tracer can end the stop. Two processes that trace each other so, both killed, wait for
  * each other for ever, and with them the sandbox. None of the other stops is like this: for a process with a SIGKILL
@@ -396,6 +410,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_SETRLIMIT] = check_setrlimit,
     [CHECK_DUMPABLE] = check_dumpable,
     [CHECK_OWNER] = check_owner,
+    [CHECK_FILTER_FLAGS] = check_filter_flags,
     [CHECK_TRACE_OPTIONS] = check_trace_options,
     [CHECK_SEIZE] = check_seize,
     [CHECK_TRACED_BASE] = check_traced_base,

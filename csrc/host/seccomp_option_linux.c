@@ -167,6 +167,12 @@ static const struct option_range ptrace_options[] = {
     {0x420e, 0x420f, ALLOW}, /* GET_SYSCALL_INFO, GET_RSEQ_CONFIGURATION */
 };
 
+static const struct option_range seccomp_operations[] = {
+    {0, 0, ALLOW}, /* SET_MODE_STRICT */
+    {1, 1, CHECK_FILTER_FLAGS},
+    {2, 3, ALLOW}, /* GET_ACTION_AVAIL, GET_NOTIF_SIZES */
+};
+
 #define RANGES(list) list, LENGTH(list)
 
 static const struct options choices[] = {
@@ -176,6 +182,7 @@ static const struct options choices[] = {
     [CHOOSE_FCNTL - CHOOSE_PRCTL] = {"fcntl", 1, false, REFUSE_EINVAL, RANGES(fcntl_options)},
     [CHOOSE_IOCTL - CHOOSE_PRCTL] = {"ioctl", 1, false, REFUSE_ENOTTY, RANGES(ioctl_options)},
     [CHOOSE_PTRACE - CHOOSE_PRCTL] = {"ptrace", 0, true, REFUSE_EIO, RANGES(ptrace_options)},
+    [CHOOSE_SECCOMP - CHOOSE_PRCTL] = {"seccomp", 0, false, REFUSE_EINVAL, RANGES(seccomp_operations)},
 };
 
 const struct options *sp_seccomp_options(enum leaf leaf) {

@@ -9,9 +9,9 @@
  *   io_uring_*      every operation of it passes by seccomp: sockets of all families, set-id modes
  *   inotify_*       names and times of what the host and other tenants open
  *   vmsplice        memory in pipes that init's accounting cannot see; pipes are written otherwise
- *   mq_*            counted for the host's user, who has 800 KiB in all; and Landlock has no rule by which one is opened
- *   ustat           tells how full any mounted file system of the machine is, by number: other tenants' scratch too
- *   lsm_*, and what no kernel of today has
+ *   mq_*            counted for the host's user, who has 800 KiB in all; and Landlock has no rule by which one is
+ * opened ustat           tells how full any mounted file system of the machine is, by number: other tenants' scratch
+ * too lsm_*, and what no kernel of today has
  */
 #ifndef SANDPOOL_HOST_SECCOMP_TABLE_H
 #define SANDPOOL_HOST_SECCOMP_TABLE_H
@@ -25,6 +25,7 @@ enum sp_rule {
     SP_RULE_MAY_XATTR,   /* EOPNOTSUPP, unless the same */
     SP_RULE_MAY_SPLICE,  /* EINVAL, unless the same */
     SP_RULE_MAY_PTRACE,  /* by request, unless the same */
+    SP_RULE_MAY_SECCOMP, /* by operation, unless the same */
     SP_RULE_MAY_LATER,   /* ENOSYS once init has installed its layer, unless the same */
     SP_RULE_MODE_1, /* no set-id bit in the mode of this argument, with no_setid; else allowed, like the next four */
     SP_RULE_MODE_2,
@@ -66,76 +67,18 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW,
-     {"access",
-      "chdir",
-      "chown",
-      "close",
-      "copy_file_range",
-      "dup",
-      "dup2",
-      "dup3",
-      "faccessat",
-      "faccessat2",
-      "fallocate",
-      "fchdir",
-      "fchown",
-      "fchownat",
-      "fdatasync",
-      "fgetxattr",
-      "flistxattr",
-      "flock",
-      "fstat",
-      "fstatfs",
-      "fsync",
-      "ftruncate",
-      "futimesat",
-      "getcwd",
-      "getdents",
-      "getdents64",
-      "getxattr",
-      "lchown",
-      "lgetxattr",
-      "link",
-      "linkat",
-      "listxattr",
-      "llistxattr",
-      "lseek",
-      "lstat",
-      "mkdir",
-      "mkdirat",
-      "newfstatat",
-      "pread64",
-      "preadv",
-      "preadv2",
-      "pwrite64",
-      "pwritev",
-      "pwritev2",
-      "read",
-      "readahead",
-      "readlink",
-      "readlinkat",
-      "readv",
-      "rename",
-      "renameat",
-      "renameat2",
-      "rmdir",
-      "stat",
-      "statfs",
-      "statx",
-      "symlink",
-      "symlinkat",
-      "sync_file_range",
-      "tee",
-      "truncate",
-      "umask",
-      "unlink",
-      "unlinkat",
-      "utime",
-      "utimensat",
-      "utimes",
-      "write",
-      "writev"}},
+    {SP_RULE_ALLOW, {"access",   "chdir",      "chown",      "close",      "copy_file_range", "dup",
+                     "dup2",     "dup3",       "faccessat",  "faccessat2", "fallocate",       "fchdir",
+                     "fchown",   "fchownat",   "fdatasync",  "fgetxattr",  "flistxattr",      "flock",
+                     "fstat",    "fstatfs",    "fsync",      "ftruncate",  "futimesat",       "getcwd",
+                     "getdents", "getdents64", "getxattr",   "lchown",     "lgetxattr",       "link",
+                     "linkat",   "listxattr",  "llistxattr", "lseek",      "lstat",           "mkdir",
+                     "mkdirat",  "newfstatat", "pread64",    "preadv",     "preadv2",         "pwrite64",
+                     "pwritev",  "pwritev2",   "read",       "readahead",  "readlink",        "readlinkat",
+                     "readv",    "rename",     "renameat",   "renameat2",  "rmdir",           "stat",
+                     "statfs",   "statx",      "symlink",    "symlinkat",  "sync_file_range", "tee",
+                     "truncate", "umask",      "unlink",     "unlinkat",   "utime",           "utimensat",
+                     "utimes",   "write",      "writev"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
@@ -201,8 +144,6 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_ALLOW,
      {"capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid", "getuid", "setfsgid",
       "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid", "setreuid", "setuid"}},
-    /* programs may confine themselves further */
-    {SP_RULE_ALLOW, {"seccomp"}},
     /* the kernel's own trampolines, when someone on the host probes a library; by hand they only raise SIGILL */
     {SP_RULE_ALLOW, {"uprobe", "uretprobe"}},
     /* time and the machine; adjtimex and clock_adjtime only read without CAP_SYS_TIME */
@@ -303,6 +244,8 @@ static const struct sp_rule_group sp_rules[] = {
      * change a call behind the filter's back.
      */
     {SP_RULE_MAY_PTRACE, {"ptrace"}},
+    /* programs may confine themselves further */
+    {SP_RULE_MAY_SECCOMP, {"seccomp"}},
     /* a ruleset takes as many rules as one likes, which is memory of the kernel that nothing but a cgroup counts */
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self"}},
 

@@ -9,7 +9,6 @@
 #include "common/fact.h"
 #include "common/packet.h"
 #include "common/stage.h"
-#include "init/confine.h"
 #include "init/prove.h"
 #include "zygote/zygote.h"
 
@@ -58,7 +57,7 @@ static unsigned count_capabilities(void) {
     return n;
 }
 
-static int confine_self(const struct sp_plan *plan, struct sp_rec_failed *why) {
+static int confine_self(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
     }
@@ -66,8 +65,7 @@ static int confine_self(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "undumpable");
     }
-    int rc = sp_install_filter(&plan->template_filter);
-    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the zygote");
+    return sp_zygote_filter(plan, why);
 }
 
 static struct sp_plan plan;
@@ -90,7 +88,6 @@ int main(void) {
     }
     sp_namespaces_of_self(plan.zygote_namespaces);
     rc = rc != 0 ? rc : confine_self(&plan, &why);
-    plan.zygote_filters = sp_filters_of_self();
     if (rc != 0) {
         sp_packet_fail(sock, 0, &why);
         return 1;

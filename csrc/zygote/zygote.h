@@ -50,6 +50,9 @@ int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 /* idmap.c: makes the owner of the detached tree's root the sandbox's user. 0 or -errno: nothing has changed. */
 int sp_zygote_own_tree(int tree);
 
+/* filters.c: installs what every sandbox inherits, and counts it. Needs no_new_privs. */
+int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
+
 /* netns.c: the stash of network namespaces that no tenant has used, or in which a look has shown no socket. */
 struct sp_netns_stash {
     int fds[8];

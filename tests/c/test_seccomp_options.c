@@ -100,6 +100,8 @@ static const struct question questions[] = {
     {"madvise", 2, {0}, NULL, NULL},
     {"fcntl", 1, {0}, NULL, NULL},
     {"ioctl", 1, {0}, larger_requests, NULL},
+    {"seccomp", 0, {0}, NULL, NULL},
+    {"seccomp", 1, {1}, NULL, "SET_MODE_FILTER"},
     {"ptrace", 0, {0}, NULL, NULL},
     {"ptrace", 3, {21}, NULL, "OLDSETOPTIONS"},
     {"ptrace", 3, {0x4200}, NULL, "SETOPTIONS"},
@@ -189,11 +191,32 @@ static void test_no_stop_at_exit(void) {
     }
 }
 
+/* Filters, without what keeps them or tells of them; and all of it when the call is allowed by name. */
+static void test_filters(void) {
+    static const uint64_t flags[] = {0, 1, 4, 0x11, 0x15};
+    static const uint64_t refused[] = {2, 8, 0x20, 0x28, 0x40, 0x1d, 0x80000000};
+    static const char *const way_back[] = {"seccomp"};
+    policy_t by_name = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow = way_back, .n_allow = 1};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers l = build((enum sp_arch)i, &essential), open = build((enum sp_arch)i, &by_name);
+        for (size_t k = 0; k < LENGTH(flags); k++) {
+            CHECK(call(&l, "seccomp", 1 | GARBAGE, flags[k] | GARBAGE, 0) == SECCOMP_RET_ALLOW);
+        }
+        for (size_t k = 0; k < LENGTH(refused); k++) {
+            CHECK(call(&l, "seccomp", 1 | GARBAGE, refused[k] | GARBAGE, 0) == ERRNO(EINVAL));
+            CHECK(call(&open, "seccomp", 1, refused[k], 0) == SECCOMP_RET_ALLOW);
+        }
+        drop(&l);
+        drop(&open);
+    }
+}
+
 int main(int argc, char **argv) {
     update = argc > 1 && strcmp(argv[1], "--update") == 0;
     RUN(test_order);
     RUN(test_every_option);
     RUN(test_owners);
+    RUN(test_filters);
     RUN(test_no_stop_at_exit);
     return check_report();
 }

@@ -1,0 +1,88 @@
+/*
+ * The zygote's filters: the template, and then some that only take up room.
+ *
+ * A tenant may install filters of its own, as `file`, `man` and sshd do. Each is memory of the kernel, which no limit
+ * but a cgroup's counts. The kernel bounds them for each task: all filters together, those that it has inherited
+ * included, have at most 32,768 instructions as the kernel translates them, and each filter counts 4 more (the bound
+ * and the penalty of kernel/seccomp.c). That is up to 3,600 filters with some 6 KiB each: 20 MiB a task. So the zygote
+ * uses the room up, but for what init and the tenants are to have: programs that are nothing but "allow". They cost a
+ * tenant next to nothing: the kernel asks each filter only once about a call whose verdict never varies, and about the
+ * others each costs some 10 ns. They cost the zygote 3 to 5 ms, once, and half a MiB.
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/stage.h"
+#include "init/confine.h"
+#include "init/prove.h"
+#include "zygote/zygote.h"
+
+#define PATH_MAX_INSNS 32768u /* MAX_INSNS_PER_PATH */
+#define TENANT_INSNS 3200u    /* a filter of 1,500 classic instructions, and some more of a few hundred */
+
+/* A program of n classic "return" becomes two instructions for each, behind 3 that open it; and the penalty. */
+#define COST(n) (2 * (n) + 3 + 4)
+
+static int install_filler(unsigned n) {
+    static struct sock_filter allow[BPF_MAXINSNS];
+    for (unsigned i = 0; i < n; i++) {
+        allow[i] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    return sp_install_filter(&(struct sp_plan_filter){.insns = allow, .len = (uint16_t)n});
+}
+
+#define UNIT 128u /* so that a number of them is an exit status */
+
+/* In a process that ends with its filters. Bounded, for who answers the call without carrying it out. */
+static int count_units(void) {
+    unsigned found = 0;
+    for (unsigned n = BPF_MAXINSNS; n >= UNIT / 2 && found < PATH_MAX_INSNS;) {
+        if (install_filler(n) == 0) {
+            found += COST(n);
+        } else {
+            n /= 2;
+        }
+    }
+    return (int)(found < 255 * UNIT ? found / UNIT : 255);
+}
+
+/* What a container or a service manager has installed before is of unknown size: so a child tries how much there is. */
+static int ask_child(unsigned *room) {
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(count_units());
+    }
+    if (pid == -1 || waitpid(pid, &status, 0) != pid) {
+        return -errno;
+    }
+    *room = WIFEXITED(status) ? (unsigned)WEXITSTATUS(status) * UNIT : 0;
+    return 0;
+}
+
+/* Twice: no classic instruction of ours becomes more than two. */
+static unsigned cost_at_most(const struct sp_plan_filter *filter) { return filter->len == 0 ? 0 : COST(filter->len); }
+
+static int fill(const struct sp_plan *plan, unsigned inherited) {
+    const unsigned kept = TENANT_INSNS + cost_at_most(&plan->init_filter) + cost_at_most(&plan->exec_filter);
+    unsigned room = PATH_MAX_INSNS - cost_at_most(&plan->template_filter);
+    int rc = inherited == 0 ? 0 : ask_child(&room);
+    while (rc == 0 && room > kept + COST(1)) {
+        unsigned n = (room - kept - COST(0)) / 2;
+        n = n < BPF_MAXINSNS ? n : BPF_MAXINSNS;
+        rc = install_filler(n);
+        room -= COST(n);
+    }
+    return rc;
+}
+
+int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why) {
+    const unsigned inherited = sp_filters_of_self();
+    int rc = sp_install_filter(&plan->template_filter);
+    rc = rc != 0 ? rc : fill(plan, inherited);
+    plan->zygote_filters = sp_filters_of_self();
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the zygote");
+}

@@ -1,0 +1,78 @@
+"""Filters that a tenant installs: ordinary ones work, and there is a bound on all of one task."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+import simulate
+from conftest import run_script
+
+from pysandpool import Sandbox, SandboxConfig
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
+
+# Installs filters of the given numbers of instructions that vary with their call, and prints 0 or the error of each.
+INSTALL = f"""
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def install(n, flags=0, end=0x7fff0000):
+    insns = [(0x20, 0, 0, 0)] * (n - 1) + [(0x06, 0, 0, end)]  # load the number of the call; allow
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in insns))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", n, ctypes.addressof(code)))
+    result = libc.syscall({simulate.number_of("seccomp") if sys.platform == "linux" else 0}, 1, flags, program)
+    return 0 if result != -1 else ctypes.get_errno()
+"""
+COUNT = """
+large = install(1500)
+small = 0
+while install(1) == 0:
+    small += 1
+print(large, small, install(1))
+"""
+FLAGS = "print(*(install(2, flags) for flags in (0, 1, 4, 2, 8, 0x28, 1 << 31)))"
+
+
+def installed(*statements: str, config: SandboxConfig | None = None) -> list[str]:
+    with Sandbox(config) as sandbox:
+        result = sandbox.execute(["python3", "-c", INSTALL + "\n".join(statements)]).check()
+    return result.stdout.decode().split()
+
+
+def test_a_large_filter_fits_and_all_have_a_bound() -> None:
+    large, small, error = map(int, installed(COUNT))
+    assert large == 0
+    assert 100 < small < 300, "a filter of one instruction counts nine"
+    assert error == errno.ENOMEM
+
+
+UNDER_OTHERS = """
+import sys
+import simulate
+from test_filters_of_tenants import COUNT, installed
+for _ in range(int(sys.argv[1])):
+    simulate.answer("swapon", 1)
+print(*installed(COUNT))
+"""
+
+
+@pytest.mark.parametrize("times", ["1", "400"])
+def test_the_same_under_filters_of_a_container(times: str) -> None:
+    """Whatever has been used up before: what is left for a tenant is the same."""
+    done = run_script(UNDER_OTHERS, times)
+    assert done.returncode == 0, done.stderr
+    large, small, error = map(int, done.stdout.split())
+    assert (large, error) == (0, errno.ENOMEM)
+    assert 100 < small < 300
+
+
+def test_no_listener_and_no_log() -> None:
+    """Neither may be asked for: EINVAL, as a kernel answers that does not know the flag."""
+    assert installed(FLAGS) == ["0"] * 3 + [str(errno.EINVAL)] * 4
+
+
+def test_the_way_back() -> None:
+    allowed = SandboxConfig(seccomp_allow=("seccomp",))
+    # A listener's descriptor is no error, and what it cannot be had with is one of the kernel's own.
+    assert installed("print(install(2, 2), install(2, 8), install(2, 0x28))", config=allowed) == ["0", "0", "16"]
