@@ -17,7 +17,15 @@ from pysandpool._config import NamespaceDegradation, SandboxConfig
 from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
-from pysandpool._machine import NAMESPACES, SYSCTLS, in_container, masked_proc, read_sysctl, security_modules
+from pysandpool._machine import (
+    NAMESPACES,
+    SYSCTLS,
+    audit_listener,
+    in_container,
+    masked_proc,
+    read_sysctl,
+    security_modules,
+)
 from pysandpool._sandbox import Sandbox
 
 _COMMAND = ("/bin/echo",)
@@ -133,6 +141,7 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
         yield from _missing_of_isolation(isolation)
     if find_parent(set(CONTROLLERS)) is None:
         yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.DELEGATE)
+    yield from _filters()
     yield from _few_files()
     yield from _few_namespaces()
 
@@ -149,6 +158,22 @@ def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
     if isolation.landlock == PARTIAL:
         what = f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}): signals and abstract sockets scoped"
         yield Missing(what, "a newer kernel: Linux 6.12 has it")
+
+
+def _filters() -> Iterator[Missing]:
+    listens = audit_listener()
+    if listens:
+        yield Missing(
+            "a tenant's own seccomp filters, which programs such as `file` and `man` install: they are refused, for an "
+            "audit daemon or journald listens here, and what a filter logs would fill its log",
+            _hints.FILTERS,
+        )
+    elif listens is None:
+        yield Missing(
+            "a look at who listens to the host's audit trail, for this is another network namespace: a tenant's own "
+            "seccomp filters are allowed, and may fill it",
+            _hints.FILTER_LOG,
+        )
 
 
 def _few_files() -> Iterator[Missing]:

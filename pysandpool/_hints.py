@@ -48,6 +48,14 @@ _PIDS = (
     "raise the limit of processes: RLIMIT_NPROC (ulimit -u), the cgroup's pids.max (TasksMax=, docker run "
     "--pids-limit), or sysctl -w kernel.pid_max"
 )
+FILTERS = (
+    'allow them by SandboxConfig(seccomp_allow=("seccomp",)) where nobody minds, or let the kernel not log what they '
+    'say: sysctl -w kernel.seccomp.actions_logged="kill_process kill_thread trap errno user_notif trace"'
+)
+FILTER_LOG = (
+    "on the host, where there is an audit daemon: sysctl -w "
+    'kernel.seccomp.actions_logged="kill_process kill_thread trap errno user_notif trace"'
+)
 _KINDS = "this kernel lacks a namespace kind: it needs CONFIG_USER_NS, CONFIG_PID_NS, CONFIG_NET_NS and CONFIG_IPC_NS"
 _NESTING = "user namespaces are nested too deep (32 levels at most): start the host process further out"
 _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespaces=15000"

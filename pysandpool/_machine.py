@@ -36,6 +36,20 @@ def is_filtered() -> bool:
     return "\nSeccomp:\t2\n" in f"\n{_read(Path('/proc/self/status'))}\n"
 
 
+def audit_listener() -> bool | None:
+    """Whether somebody listens to the host's audit trail, and gets what filters log; None when it cannot be told.
+
+    An audit daemon has a netlink socket of the audit family (9), and so has journald; the kernel's own has pid 0. They
+    are to be seen in the host's network namespace only, which is the one with the settings of the machine's devices.
+    """
+    if "log" not in _read(Path("/proc/sys/kernel/seccomp/actions_logged")).split():
+        return False
+    sockets = [line.split() for line in _read(Path("/proc/net/netlink")).splitlines()[1:]]
+    if any(len(words) > 2 and words[1] == "9" and words[2] != "0" for words in sockets):
+        return True
+    return False if Path("/proc/sys/net/core/dev_weight").exists() else None
+
+
 def masked_proc() -> tuple[str, ...]:
     """What is mounted over entries of /proc: with anything there, the kernel lets nobody mount a new one."""
     points = (line.split(" ")[4] for line in _read(Path("/proc/self/mountinfo")).splitlines())

@@ -22,6 +22,7 @@ from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
 from pysandpool._hints import hint_for
 from pysandpool._log import log
+from pysandpool._machine import audit_listener
 from pysandpool._macos import open_agents
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
@@ -230,6 +231,8 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "allow_degradation": _may_degrade(config),
             "seccomp_allow": calls,
             "n_seccomp_allow": len(config.seccomp_allow),
+            # What a filter says is to be logged would fill the host's audit trail, at the tenant's speed.
+            "refuse_filters": audit_listener() is True,
         },
     )
     return options, keep

@@ -33,6 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_doctor, "_try", lambda degradation: FULL)
     monkeypatch.setattr(_doctor, "find_parent", lambda wanted: "/sys/fs/cgroup/user")
     monkeypatch.setattr(_doctor, "read_sysctl", lambda name: "10000")
+    monkeypatch.setattr(_doctor, "audit_listener", lambda: False)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     return monkeypatch
 
@@ -45,6 +46,17 @@ def test_nothing_is_missing(machine: pytest.MonkeyPatch) -> None:
     found = _doctor.diagnose()
     assert (found.works, found.isolation, found.missing) == (True, FULL, ())
     assert "works" in "\n".join(found.lines())
+
+
+def test_who_listens_to_the_audit_trail(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(_doctor, "audit_listener", lambda: True)
+    [(what, fix)] = missing().items()
+    assert "refused" in what
+    assert "seccomp_allow" in fix
+    machine.setattr(_doctor, "audit_listener", lambda: None)
+    [(what, fix)] = missing().items()
+    assert "another network namespace" in what
+    assert "actions_logged" in fix
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import simulate
 from conftest import run_script
 
-from pysandpool import Sandbox, SandboxConfig
+from pysandpool import Sandbox, SandboxConfig, _machine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 
@@ -76,3 +80,54 @@ def test_the_way_back() -> None:
     allowed = SandboxConfig(seccomp_allow=("seccomp",))
     # A listener's descriptor is no error, and what it cannot be had with is one of the kernel's own.
     assert installed("print(install(2, 2), install(2, 8), install(2, 0x28))", config=allowed) == ["0", "0", "16"]
+
+
+@pytest.fixture
+def listener() -> Iterator[None]:
+    """As an audit daemon has one. Whoever is not root is given no records by it, but is seen all the same."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9) as audit:
+        audit.bind((0, 0))
+        yield
+
+
+EITHER_WAY = """
+print(install(2), install(2, 1), end=" ")
+code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 1, ctypes.addressof(code)))
+print(0 if libc.prctl(22, 2, program, 0, 0) == 0 else ctypes.get_errno())
+"""
+
+
+@pytest.mark.parametrize("allow_fork", [True, False])
+def test_no_filters_where_an_audit_daemon_listens(listener: None, allow_fork: bool) -> None:
+    """Whether by seccomp(2) or by prctl(2): EINVAL, as a kernel without filters answers."""
+    assert _machine.audit_listener() is True
+    # It is looked for when a zygote is started: not one of a test before this one.
+    refused = SandboxConfig(allow_fork=allow_fork, env_vars={"FOR": "audit"})
+    assert installed(EITHER_WAY, config=refused) == [str(errno.EINVAL)] * 3
+    allowed = dataclasses.replace(refused, seccomp_allow=("seccomp",))
+    assert installed(EITHER_WAY, config=allowed) == ["0"] * 3
+
+
+TABLE = "sk Eth Pid Groups\n0 9 0 00000000\n0 16 77 00000000\n"
+
+
+@pytest.mark.parametrize(
+    ("actions", "table", "in_host", "found"),
+    [
+        ("kill_process log", TABLE, True, False),
+        ("kill_process log", TABLE, False, None),
+        ("kill_process log", TABLE + "0 9 412 00000001\n", True, True),
+        ("kill_process log", TABLE + "0 9 412 00000001\n", False, True),
+        ("kill_process errno", TABLE + "0 9 412 00000001\n", True, False),
+        ("kill_process log", "", True, False),
+        ("", TABLE + "0 9 412 00000001\n", True, False),
+    ],
+)
+def test_who_listens(
+    monkeypatch: pytest.MonkeyPatch, actions: str, table: str, in_host: bool, found: bool | None
+) -> None:
+    texts = {"/proc/sys/kernel/seccomp/actions_logged": actions, "/proc/net/netlink": table}
+    monkeypatch.setattr(_machine, "_read", lambda path: texts[str(path)])
+    monkeypatch.setattr(Path, "exists", lambda self: in_host)
+    assert _machine.audit_listener() is found

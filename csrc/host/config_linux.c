@@ -35,6 +35,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
                                        .allow_unix_sockets = o->allow_unix_sockets != 0,
                                        .no_setid = has_writable_bind(o),
                                        .pretend_sync = !has_writable_bind(o),
+                                       .no_filters = o->refuse_filters != 0,
                                        .allow = o->seccomp_allow,
                                        .n_allow = o->n_seccomp_allow};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);

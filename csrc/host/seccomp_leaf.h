@@ -32,12 +32,6 @@ enum leaf {
     CHECK_IOPRIO,
     CHECK_PERSONALITY,
     CHECK_SETRLIMIT,
-    CHECK_DUMPABLE,
-    CHECK_OWNER,
-    CHECK_FILTER_FLAGS,
-    CHECK_TRACE_OPTIONS,
-    CHECK_SEIZE,
-    CHECK_TRACED_BASE,
     CHECK_CLOSE_RANGE,
     CHECK_MMAP,
     CHECK_MEMFD,
@@ -47,6 +41,15 @@ enum leaf {
     CHECK_SYNC,
     CHECK_ADVICE,
     CHECK_NAMED,
+    CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: what stands beside the number of an option */
+    CHECK_LAST_PRCTL,
+    CHECK_LATE_FILTER,
+    CHECK_LAST_FILTER,
+    CHECK_OWNER,
+    CHECK_FILTER_FLAGS,
+    CHECK_TRACE_OPTIONS,
+    CHECK_SEIZE,
+    CHECK_TRACED_BASE,
     CHOOSE_PRCTL, /* another search, over the numbers of an option: see sp_seccomp_options() */
     CHOOSE_ARCH_PRCTL,
     CHOOSE_MADVISE,
@@ -75,7 +78,11 @@ struct options {
 /* NULL when the leaf is no choice. */
 const struct options *sp_seccomp_options(enum leaf leaf);
 
+#define INIT_PID 1 /* its process group too */
+
 /* Writes it, in order; it ends with a verdict on every path. */
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
+/* The same for what stands beside an option; only for sp_seccomp_write_leaf(). */
+void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -13,7 +12,6 @@
 
 #include "sandpool.h"
 
-#define INIT_PID 1 /* its process group too */
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
 /* Newer than some of the headers that this has to compile with. */
@@ -21,12 +19,6 @@
 #define SP_CLONE_NEWCGROUP 0x02000000u
 #define SP_CLOSE_RANGE_UNSHARE 2u
 #define SP_MFD_HUGETLB 4u
-
-/* PTRACE_O_: TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, SECCOMP, EXITKILL; neither EXIT nor SUSPEND_SECCOMP */
-#define SP_TRACE_OPTIONS 0x1000bfu
-
-/* SECCOMP_FILTER_FLAG_: TSYNC, SPEC_ALLOW, TSYNC_ESRCH */
-#define SP_FILTER_FLAGS 0x15u
 
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
@@ -208,73 +200,6 @@ static void check_personality(struct block *b, const struct sp_seccomp_policy *p
     give(b, SECCOMP_RET_ALLOW);
 }
 
-/* An undumpable process hides its descriptors from init too. Here nobody else could look: it is told that it is one. */
-static void check_dumpable(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 0);
-    refuse_if_equal(b, PR_SET_DUMPABLE, 0);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
-/*
- * F_SETOWN: whoever is named gets a signal, of any number (F_SETSIG), from the kernel itself. Not init, and not its
- * group (-1). The kernel reads an int.
- */
-static void check_owner(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 2);
-    refuse_if_equal(b, INIT_PID, EPERM);
-    refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
-/*
- * A filter of one's own. Not with a listener (NEW_LISTENER and WAIT_KILLABLE_RECV): its descriptor would keep a chain
- * of filters alive when their process is gone. Not with LOG: each verdict would be a line of the host's audit trail.
- */
-static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 1);
-    refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
-/*
- * PTRACE_O_TRACEEXIT is the one option that stops a process which is already dying: it has taken its SIGKILL, a second
- * one is dropped, and only its tracer can end the stop. Two processes that trace each other so, both killed, wait for
- * each other for ever, and with them the sandbox. None of the other stops is like this: for a process with a SIGKILL
- * under way the kernel skips group stops and those at signals and system calls, and it wakes from one that it is in. A
- * tracer whose own end is not stopped lets its tracees go as it dies, so that one refusal breaks every circle.
- *
- * The kernel reads all 64 bits, and has a different error for SEIZE.
- */
-static void check_traced(struct block *b, int err) {
-    load_high(b, 3);
-    refuse_unless_zero(b, err);
-    load_low(b, 3);
-    refuse_if_set(b, ~SP_TRACE_OPTIONS, err);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
-static void check_trace_options(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_traced(b, EINVAL);
-}
-
-static void check_seize(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_traced(b, EIO);
-}
-
-/* PTRACE_ARCH_PRCTL: for another process, what is of no use to a debugger but the bases of FS and GS. */
-static void check_traced_base(struct block *b, const struct sp_seccomp_policy *policy) {
-    static const uint32_t bases[] = {0x1001, 0x1002, 0x1003, 0x1004};
-    (void)policy;
-    load_low(b, 3);
-    require_one_of(b, bases, LENGTH(bases), EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
-}
-
 /* As a kernel that does not know the flag. */
 static void check_close_range(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -408,12 +333,6 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_IOPRIO] = check_ioprio,
     [CHECK_PERSONALITY] = check_personality,
     [CHECK_SETRLIMIT] = check_setrlimit,
-    [CHECK_DUMPABLE] = check_dumpable,
-    [CHECK_OWNER] = check_owner,
-    [CHECK_FILTER_FLAGS] = check_filter_flags,
-    [CHECK_TRACE_OPTIONS] = check_trace_options,
-    [CHECK_SEIZE] = check_seize,
-    [CHECK_TRACED_BASE] = check_traced_base,
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,
@@ -426,5 +345,9 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
 };
 
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {
-    write_leaf[leaf](b, policy);
+    if (leaf >= CHECK_LATE_PRCTL && leaf <= CHECK_TRACED_BASE) {
+        sp_seccomp_write_option(b, leaf, policy);
+    } else {
+        write_leaf[leaf](b, policy);
+    }
 }

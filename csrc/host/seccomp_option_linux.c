@@ -6,11 +6,23 @@
  * A list holds what ordinary programs use and what can only touch the process itself. What is in none looks like an
  * option of a later kernel, whose error programs know how to take.
  */
+#include <errno.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "host/seccomp_leaf.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
+
+/* PTRACE_O_: TRACESYSGOOD, FORK, VFORK, CLONE, EXEC, VFORKDONE, SECCOMP, EXITKILL; neither EXIT nor SUSPEND_SECCOMP */
+#define SP_TRACE_OPTIONS 0x1000bfu
+
+/* SECCOMP_FILTER_FLAG_: TSYNC, SPEC_ALLOW, TSYNC_ESRCH */
+#define SP_FILTER_FLAGS 0x15u
+
+/* ---- the lists ---- */
 
 /*
  * Left out, and why:
@@ -187,4 +199,135 @@ static const struct options choices[] = {
 
 const struct options *sp_seccomp_options(enum leaf leaf) {
     return leaf >= CHOOSE_PRCTL && leaf < LEAF_COUNT ? &choices[leaf - CHOOSE_PRCTL] : NULL;
+}
+
+/* ---- what stands beside an option ---- */
+
+/*
+ * Where the tenant is to install no filters, the layer that refuses it must be the last that we install: init's, or the
+ * one before exec, which is there only with allow_fork = false. EINVAL is how a kernel without filters answers.
+ */
+static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
+    bool by_name = false;
+    for (size_t i = 0; i < policy->n_allow; i++) {
+        by_name |= strcmp(policy->allow[i], "seccomp") == 0;
+    }
+    return policy->no_filters && !by_name && policy->allow_fork != last;
+}
+
+/* prctl(PR_SET_SECCOMP); strict mode stays. */
+static void refuse_filter_mode(struct block *b) {
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, PR_SET_SECCOMP, 0, 3);
+    load_low(b, 1);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SECCOMP_MODE_STRICT, 1, 0);
+    refuse(b, EINVAL);
+}
+
+/* An undumpable process hides its descriptors from init too. Here nobody else could look: it is told that it is one. */
+static void check_late_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
+    load_low(b, 0);
+    refuse_if_equal(b, PR_SET_DUMPABLE, 0);
+    if (refuses_filters(policy, false)) {
+        refuse_filter_mode(b);
+    }
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_last_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (refuses_filters(policy, true)) {
+        load_low(b, 0);
+        refuse_filter_mode(b);
+    }
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_own_filter(struct block *b, bool refused) {
+    if (refused) {
+        load_low(b, 0);
+        refuse_if_equal(b, SECCOMP_SET_MODE_FILTER, EINVAL);
+    }
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_late_filter(struct block *b, const struct sp_seccomp_policy *policy) {
+    check_own_filter(b, refuses_filters(policy, false));
+}
+
+static void check_last_filter(struct block *b, const struct sp_seccomp_policy *policy) {
+    check_own_filter(b, refuses_filters(policy, true));
+}
+
+/*
+ * F_SETOWN: whoever is named gets a signal, of any number (F_SETSIG), from the kernel itself. Not init, and not its
+ * group (-1). The kernel reads an int.
+ */
+static void check_owner(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 2);
+    refuse_if_equal(b, INIT_PID, EPERM);
+    refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * A filter of one's own. Not with a listener (NEW_LISTENER and WAIT_KILLABLE_RECV): its descriptor would keep a chain
+ * of filters alive when their process is gone. Not with LOG: each verdict would be a line of the host's audit trail.
+ */
+static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+/*
+ * PTRACE_O_TRACEEXIT is the one option that stops a process which is already dying: it has taken its SIGKILL, a second
+ * one is dropped, and only its tracer can end the stop. Two processes that trace each other so, both killed, wait for
+ * each other for ever, and with them the sandbox. None of the other stops is like this: for a process with a SIGKILL
+ * under way the kernel skips group stops and those at signals and system calls, and it wakes from one that it is in. A
+ * tracer whose own end is not stopped lets its tracees go as it dies, so that one refusal breaks every circle.
+ *
+ * The kernel reads all 64 bits, and has a different error for SEIZE.
+ */
+static void check_traced(struct block *b, int err) {
+    load_high(b, 3);
+    refuse_unless_zero(b, err);
+    load_low(b, 3);
+    refuse_if_set(b, ~SP_TRACE_OPTIONS, err);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void check_trace_options(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_traced(b, EINVAL);
+}
+
+static void check_seize(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    check_traced(b, EIO);
+}
+
+/* PTRACE_ARCH_PRCTL: for another process, what is of no use to a debugger but the bases of FS and GS. */
+static void check_traced_base(struct block *b, const struct sp_seccomp_policy *policy) {
+    static const uint32_t bases[] = {0x1001, 0x1002, 0x1003, 0x1004};
+    (void)policy;
+    load_low(b, 3);
+    require_one_of(b, bases, LENGTH(bases), EINVAL);
+    give(b, SECCOMP_RET_ALLOW);
+}
+
+static void (*const write_option[])(struct block *, const struct sp_seccomp_policy *) = {
+    [CHECK_LATE_PRCTL - CHECK_LATE_PRCTL] = check_late_prctl,
+    [CHECK_LAST_PRCTL - CHECK_LATE_PRCTL] = check_last_prctl,
+    [CHECK_LATE_FILTER - CHECK_LATE_PRCTL] = check_late_filter,
+    [CHECK_LAST_FILTER - CHECK_LATE_PRCTL] = check_last_filter,
+    [CHECK_OWNER - CHECK_LATE_PRCTL] = check_owner,
+    [CHECK_FILTER_FLAGS - CHECK_LATE_PRCTL] = check_filter_flags,
+    [CHECK_TRACE_OPTIONS - CHECK_LATE_PRCTL] = check_trace_options,
+    [CHECK_SEIZE - CHECK_LATE_PRCTL] = check_seize,
+    [CHECK_TRACED_BASE - CHECK_LATE_PRCTL] = check_traced_base,
+};
+
+void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {
+    write_option[leaf - CHECK_LATE_PRCTL](b, policy);
 }

@@ -25,6 +25,7 @@ static const policy_t network = {.profile = SP_SECCOMP_NETWORK, .allow_fork = tr
 static const policy_t no_fork = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = false};
 static const policy_t no_setid = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .no_setid = true};
 static const policy_t no_sync = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .pretend_sync = true};
+static const policy_t no_filters = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .no_filters = true};
 static const policy_t with_unix = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow_unix_sockets = true};
 
 static const char *const arch_words[] = {"x86_64", "aarch64"};

@@ -211,12 +211,42 @@ static void test_filters(void) {
     }
 }
 
+static bool takes_filters(const struct layers *l) {
+    uint32_t one = call(l, "seccomp", 1 | GARBAGE, 0, 0), other = call(l, "prctl", 22 | GARBAGE, 2 | GARBAGE, 0);
+    CHECK(one == other && (one == SECCOMP_RET_ALLOW || one == ERRNO(EINVAL)));
+    CHECK(call(l, "seccomp", 0, 0, 0) == SECCOMP_RET_ALLOW && call(l, "seccomp", 2, 0, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(l, "prctl", 22, 1, 0) == SECCOMP_RET_ALLOW && call(l, "prctl", 21, 2, 0) == SECCOMP_RET_ALLOW);
+    return one == SECCOMP_RET_ALLOW;
+}
+
+/* Refused by the last layer that is ours, and by none before it. */
+static void test_no_filters(void) {
+    static const char *const way_back[] = {"seccomp"};
+    policy_t single = {.profile = SP_SECCOMP_ESSENTIAL, .no_filters = true};
+    policy_t by_name = {.profile = SP_SECCOMP_ESSENTIAL, .no_filters = true, .allow = way_back, .n_allow = 1};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers all[] = {build((enum sp_arch)i, &no_filters), build((enum sp_arch)i, &single),
+                               build((enum sp_arch)i, &by_name), build((enum sp_arch)i, &essential)};
+        CHECK(!takes_filters(&all[0]) && !takes_filters(&all[1]));
+        CHECK(takes_filters(&all[2]) && takes_filters(&all[3]));
+        for (size_t k = 0; k < 2; k++) {
+            struct layers last = all[k];
+            last.filter[k == 0 ? SP_LAYER_INIT : SP_LAYER_EXEC].len = 0;
+            CHECK(takes_filters(&last));
+        }
+        for (size_t k = 0; k < LENGTH(all); k++) {
+            drop(&all[k]);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     update = argc > 1 && strcmp(argv[1], "--update") == 0;
     RUN(test_order);
     RUN(test_every_option);
     RUN(test_owners);
     RUN(test_filters);
+    RUN(test_no_filters);
     RUN(test_no_stop_at_exit);
     return check_report();
 }
