@@ -68,6 +68,11 @@ static void refuse_eopnotsupp(struct block *b, const struct sp_seccomp_policy *p
     refuse(b, EOPNOTSUPP);
 }
 
+static void refuse_enoprotoopt(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    refuse(b, ENOPROTOOPT);
+}
+
 /* The kernel takes a mode as 16 bits. */
 static void check_mode(struct block *b, unsigned arg) {
     load_low(b, arg);
@@ -225,15 +230,12 @@ static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy)
 
 /* Where there are only pairs, init counts a socket as full of what it is made with. Too large sizes do not fail either.
  */
-static void check_setsockopt(struct block *b, const struct sp_seccomp_policy *policy) {
+static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets) {
-        load_low(b, 2);
-        emit(b, BPF_JMP | BPF_JEQ | BPF_K, SO_SNDBUF, 0, 3);
-        load_low(b, 1);
-        emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 1);
         refuse(b, 0);
+    } else {
+        give(b, SECCOMP_RET_ALLOW);
     }
-    give(b, SECCOMP_RET_ALLOW);
 }
 
 /* The low 4 bits are the type, the others flags such as SOCK_CLOEXEC. */
@@ -319,6 +321,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [REFUSE_EIO] = refuse_eio,
     [REFUSE_ENOTTY] = refuse_enotty,
     [REFUSE_EOPNOTSUPP] = refuse_eopnotsupp,
+    [REFUSE_ENOPROTOOPT] = refuse_enoprotoopt,
     [CHECK_MODE_1] = check_mode_1,
     [CHECK_MODE_2] = check_mode_2,
     [CHECK_OPEN] = check_open,
@@ -336,7 +339,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,
-    [CHECK_SETSOCKOPT] = check_setsockopt,
+    [CHECK_SNDBUF] = check_sndbuf,
     [CHECK_SOCKET] = check_socket,
     [CHECK_SOCKETPAIR] = check_socketpair,
     [CHECK_SYNC] = check_sync,

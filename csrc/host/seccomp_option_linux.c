@@ -115,50 +115,66 @@ static const struct option_range ioctl_options[] = {
     {0x5450, 0x5452, ALLOW}, /* FIONCLEX, FIOCLEX, FIOASYNC */
     {0x5460, 0x5460, ALLOW}, /* FIOQSIZE */
     {0x8903, 0x8907, ALLOW}, /* FIOGETOWN, SIOCGPGRP, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS */
-    {0x8910, 0x8910, ALLOW}, /* interfaces: SIOCGIFNAME */
+    /* interfaces; what else there is of them would need a capability, and says so */
+    {0x890b, 0x890f, DENY},
+    {0x8910, 0x8910, ALLOW}, /* SIOCGIFNAME */
+    {0x8911, 0x8911, DENY},
     {0x8912, 0x8915,
-     ALLOW}, /* GIFCONF, GIFFLAGS, SIFFLAGS (the zygote sets lo up; without capability EPERM), GIFADDR */
-    {0x8917, 0x8917, ALLOW},             /* GIFDSTADDR */
-    {0x8919, 0x8919, ALLOW},             /* GIFBRDADDR */
-    {0x891b, 0x891b, ALLOW},             /* GIFNETMASK */
-    {0x891d, 0x891d, ALLOW},             /* GIFMETRIC */
-    {0x8921, 0x8921, ALLOW},             /* GIFMTU */
-    {0x8927, 0x8927, ALLOW},             /* GIFHWADDR */
-    {0x8933, 0x8933, ALLOW},             /* GIFINDEX */
-    {0x8938, 0x8938, ALLOW},             /* GIFCOUNT */
-    {0x8942, 0x8942, ALLOW},             /* GIFTXQLEN */
+     ALLOW}, /* GIFCONF, GIFFLAGS, SIFFLAGS (by the zygote, for lo; the kernel refuses others), GIFADDR */
+    {0x8916, 0x8916, DENY},
+    {0x8917, 0x8917, ALLOW}, /* GIFDSTADDR */
+    {0x8918, 0x8918, DENY},
+    {0x8919, 0x8919, ALLOW}, /* GIFBRDADDR */
+    {0x891a, 0x891a, DENY},
+    {0x891b, 0x891b, ALLOW}, /* GIFNETMASK */
+    {0x891c, 0x891c, DENY},
+    {0x891d, 0x891d, ALLOW}, /* GIFMETRIC */
+    {0x891e, 0x8920, DENY},
+    {0x8921, 0x8921, ALLOW}, /* GIFMTU */
+    {0x8922, 0x8926, DENY},
+    {0x8927, 0x8927, ALLOW}, /* GIFHWADDR */
+    {0x8928, 0x8932, DENY},
+    {0x8933, 0x8933, ALLOW}, /* GIFINDEX */
+    {0x8934, 0x8937, DENY},
+    {0x8938, 0x8938, ALLOW}, /* GIFCOUNT */
+    {0x8939, 0x8941, DENY},
+    {0x8942, 0x8942, ALLOW}, /* GIFTXQLEN */
+    {0x8943, 0x8945, DENY},
     {0x8946, 0x8946, REFUSE_EOPNOTSUPP}, /* SIOCETHTOOL, as by a driver without it */
-    {0x894b, 0x894b, ALLOW},             /* SIOCOUTQNSD */
-    {0x8970, 0x8970, ALLOW},             /* GIFMAP */
-    {0x40042409, 0x40042409, ALLOW},     /* perf events: PAUSE_OUTPUT */
-    {0x40045431, 0x40045431, ALLOW},     /* TIOCSPTLCK */
-    {0x40045436, 0x40045436, ALLOW},     /* TIOCSIG */
-    {0x40049409, 0x40049409, ALLOW},     /* FICLONE */
-    {0x40082102, 0x40082102, ALLOW},     /* seccomp listeners: ID_VALID */
-    {0x40082104, 0x40082104, ALLOW},     /* SET_FLAGS */
-    {0x40082404, 0x40082404, ALLOW},     /* perf events: PERIOD */
-    {0x40082406, 0x40082406, ALLOW},     /* SET_FILTER */
-    {0x40182103, 0x40182103, ALLOW},     /* seccomp listeners: ADDFD */
-    {0x4020940d, 0x4020940d, ALLOW},     /* FICLONERANGE */
-    {0x402c542b, 0x402c542d, ALLOW},     /* TCSETS2, TCSETSW2, TCSETSF2 */
-    {0x80045430, 0x80045430, ALLOW},     /* TIOCGPTN */
-    {0x80045432, 0x80045432, ALLOW},     /* TIOCGDEV */
-    {0x80045438, 0x80045439, ALLOW},     /* TIOCGPKT, TIOCGPTLCK */
-    {0x80082102, 0x80082102, ALLOW},     /* seccomp listeners: the first ID_VALID */
-    {0x80082407, 0x80082407, ALLOW},     /* perf events: ID */
-    {0x80086601, 0x80086601, ALLOW},     /* FS_IOC_GETFLAGS */
-    {0x80108906, 0x80108907, ALLOW},     /* SIOCGSTAMP and SIOCGSTAMPNS with 64 bits */
-    {0x8010aa01, 0x8010aa02, ALLOW},     /* userfaultfd: UNREGISTER, WAKE */
-    {0x802c542a, 0x802c542a, ALLOW},     /* TCGETS2 */
-    {0xc0182101, 0xc0182101, ALLOW},     /* seccomp listeners: SEND */
-    {0xc018aa06, 0xc018aa06, ALLOW},     /* userfaultfd: WRITEPROTECT */
-    {0xc018aa3f, 0xc018aa3f, ALLOW},     /* API */
-    {0xc020aa00, 0xc020aa00, ALLOW},     /* REGISTER */
-    {0xc020aa04, 0xc020aa04, ALLOW},     /* ZEROPAGE */
-    {0xc020aa07, 0xc020aa08, ALLOW},     /* CONTINUE, POISON */
-    {0xc028aa03, 0xc028aa03, ALLOW},     /* COPY */
-    {0xc028aa05, 0xc028aa05, ALLOW},     /* MOVE */
-    {0xc0502100, 0xc0502100, ALLOW},     /* seccomp listeners: RECV */
+    {0x8947, 0x894a, DENY},
+    {0x894b, 0x894b, ALLOW}, /* SIOCOUTQNSD */
+    {0x894c, 0x896f, DENY},
+    {0x8970, 0x8970, ALLOW}, /* GIFMAP */
+    {0x8971, 0x89ff, DENY},
+    {0x40042409, 0x40042409, ALLOW}, /* perf events: PAUSE_OUTPUT */
+    {0x40045431, 0x40045431, ALLOW}, /* TIOCSPTLCK */
+    {0x40045436, 0x40045436, ALLOW}, /* TIOCSIG */
+    {0x40049409, 0x40049409, ALLOW}, /* FICLONE */
+    {0x40082102, 0x40082102, ALLOW}, /* seccomp listeners: ID_VALID */
+    {0x40082104, 0x40082104, ALLOW}, /* SET_FLAGS */
+    {0x40082404, 0x40082404, ALLOW}, /* perf events: PERIOD */
+    {0x40082406, 0x40082406, ALLOW}, /* SET_FILTER */
+    {0x40182103, 0x40182103, ALLOW}, /* seccomp listeners: ADDFD */
+    {0x4020940d, 0x4020940d, ALLOW}, /* FICLONERANGE */
+    {0x402c542b, 0x402c542d, ALLOW}, /* TCSETS2, TCSETSW2, TCSETSF2 */
+    {0x80045430, 0x80045430, ALLOW}, /* TIOCGPTN */
+    {0x80045432, 0x80045432, ALLOW}, /* TIOCGDEV */
+    {0x80045438, 0x80045439, ALLOW}, /* TIOCGPKT, TIOCGPTLCK */
+    {0x80082102, 0x80082102, ALLOW}, /* seccomp listeners: the first ID_VALID */
+    {0x80082407, 0x80082407, ALLOW}, /* perf events: ID */
+    {0x80086601, 0x80086601, ALLOW}, /* FS_IOC_GETFLAGS */
+    {0x80108906, 0x80108907, ALLOW}, /* SIOCGSTAMP and SIOCGSTAMPNS with 64 bits */
+    {0x8010aa01, 0x8010aa02, ALLOW}, /* userfaultfd: UNREGISTER, WAKE */
+    {0x802c542a, 0x802c542a, ALLOW}, /* TCGETS2 */
+    {0xc0182101, 0xc0182101, ALLOW}, /* seccomp listeners: SEND */
+    {0xc018aa06, 0xc018aa06, ALLOW}, /* userfaultfd: WRITEPROTECT */
+    {0xc018aa3f, 0xc018aa3f, ALLOW}, /* API */
+    {0xc020aa00, 0xc020aa00, ALLOW}, /* REGISTER */
+    {0xc020aa04, 0xc020aa04, ALLOW}, /* ZEROPAGE */
+    {0xc020aa07, 0xc020aa08, ALLOW}, /* CONTINUE, POISON */
+    {0xc028aa03, 0xc028aa03, ALLOW}, /* COPY */
+    {0xc028aa05, 0xc028aa05, ALLOW}, /* MOVE */
+    {0xc0502100, 0xc0502100, ALLOW}, /* seccomp listeners: RECV */
 };
 
 /*
@@ -185,6 +201,40 @@ static const struct option_range seccomp_operations[] = {
     {2, 3, ALLOW}, /* GET_ACTION_AVAIL, GET_NOTIF_SIZES */
 };
 
+/*
+ * What is set of a socket. Not: filters (26, 50 - 52) and their lock (44), which are memory of the kernel and share of
+ * the machine's for compiled filters as those of seccomp are, for each descriptor; ZEROCOPY (60), by which sent data
+ * stays where it is, in pages that the socket pins; RESERVE_MEM (73); what is for network cards.
+ */
+static const struct option_range socket_levels[] = {
+    {0, 0, ALLOW}, /* IP */
+    {1, 1, CHOOSE_SOCKET_OPTION},
+    {6, 6, CHOOSE_TCP_OPTION},
+    {17, 17, ALLOW}, /* UDP */
+    {41, 41, ALLOW}, /* IPv6 */
+};
+
+static const struct option_range socket_options[] = {
+    {1, 6, ALLOW},                        /* DEBUG, REUSEADDR, TYPE, ERROR, DONTROUTE, BROADCAST */
+    {7, 7, CHECK_SNDBUF}, {8, 21, ALLOW}, /* RCVBUF - REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
+    {25, 25, ALLOW},                      /* BINDTODEVICE */
+    {29, 43, ALLOW},                      /* TIMESTAMP - NOFCS; those with FORCE and MARK need a capability */
+    {46, 47, ALLOW},                      /* BUSY_POLL, MAX_PACING_RATE */
+    {49, 49, ALLOW},                      /* INCOMING_CPU */
+    {62, 67, ALLOW},                      /* BINDTOIFINDEX, TIMESTAMP and TIMEO with 64 bits */
+    {75, 76, ALLOW},                      /* RCVMARK, PASSPIDFD */
+    {83, 83, ALLOW},                      /* PASSRIGHTS */
+};
+
+/* Not: signatures of segments (14, 32, 38 and above) and repair (19 - 22); ULP (31), kernel code for protocols above.
+ */
+static const struct option_range tcp_options[] = {
+    {1, 13, ALLOW},
+    {15, 18, ALLOW},
+    {23, 30, ALLOW},
+    {33, 37, ALLOW},
+};
+
 #define RANGES(list) list, LENGTH(list)
 
 static const struct options choices[] = {
@@ -195,6 +245,9 @@ static const struct options choices[] = {
     [CHOOSE_IOCTL - CHOOSE_PRCTL] = {"ioctl", 1, false, REFUSE_ENOTTY, RANGES(ioctl_options)},
     [CHOOSE_PTRACE - CHOOSE_PRCTL] = {"ptrace", 0, true, REFUSE_EIO, RANGES(ptrace_options)},
     [CHOOSE_SECCOMP - CHOOSE_PRCTL] = {"seccomp", 0, false, REFUSE_EINVAL, RANGES(seccomp_operations)},
+    [CHOOSE_LEVEL - CHOOSE_PRCTL] = {"setsockopt", 1, false, REFUSE_ENOPROTOOPT, RANGES(socket_levels)},
+    [CHOOSE_SOCKET_OPTION - CHOOSE_PRCTL] = {"setsockopt", 2, false, REFUSE_ENOPROTOOPT, RANGES(socket_options)},
+    [CHOOSE_TCP_OPTION - CHOOSE_PRCTL] = {"setsockopt", 2, false, REFUSE_ENOPROTOOPT, RANGES(tcp_options)},
 };
 
 const struct options *sp_seccomp_options(enum leaf leaf) {

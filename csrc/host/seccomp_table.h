@@ -51,7 +51,7 @@ enum sp_rule {
     SP_RULE_CLOSE_RANGE, /* of the table that all threads share */
     SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
     SP_RULE_MEMFD,
-    SP_RULE_SETSOCKOPT, /* a pair's buffers stay as they are */
+    SP_RULE_SETSOCKOPT, /* by level and option; a pair's buffers stay as they are */
     SP_RULE_SOCKET,     /* families, types and protocols of the profile */
     SP_RULE_SOCKETPAIR, /* AF_UNIX, and nothing that can name an address */
     SP_RULE_SYNC,       /* nothing is done where there is no writable bind */

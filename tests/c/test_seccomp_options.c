@@ -18,7 +18,8 @@ struct question {
     unsigned arg;
     uint64_t args[6];
     const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
-    const char *bits;       /* what stands in the other arguments: the number is a mask, each bit is asked for */
+    const char *what;       /* stands in the other arguments */
+    bool mask;              /* the number is one: each of its bits is asked for */
 };
 
 static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
@@ -40,7 +41,7 @@ static void print_line(FILE *out, const struct layers *l, const struct question 
 }
 
 static void print_bits(FILE *out, const struct layers *l, const struct question *q) {
-    fprintf(out, "%s %s, by the bits of argument %u\n", q->call, q->bits, q->arg);
+    fprintf(out, "%s %s, by the bits of argument %u\n", q->call, q->what, q->arg);
     fprintf(out, "    %-22s %s\n", "0", word(ask(l, q, 0)));
     for (unsigned bit = 0; bit < 64; bit++) {
         fprintf(out, "    %#-22llx %s\n", 1ull << bit, word(ask(l, q, UINT64_C(1) << bit)));
@@ -50,7 +51,8 @@ static void print_bits(FILE *out, const struct layers *l, const struct question 
 /* Numbers that are judged alike are one line. */
 static void print_question(FILE *out, const struct layers *l, const struct question *q) {
     uint64_t range[2] = {0, 0};
-    fprintf(out, "%s, by argument %u\n", q->call, q->arg);
+    fprintf(out, "%s%s%s, by argument %u\n", q->call, q->what != NULL ? " " : "", q->what != NULL ? q->what : "",
+            q->arg);
     for (uint64_t i = 1; i <= SCANNED; i++) {
         bool alike = i < SCANNED && ask(l, q, i) == ask(l, q, range[0]) &&
                      ask(l, q, i | GARBAGE) == ask(l, q, range[0] | GARBAGE);
@@ -95,17 +97,20 @@ static const uint64_t larger_requests[] = {0x40045431 /* TIOCSPTLCK */,
                                            0};
 
 static const struct question questions[] = {
-    {"prctl", 0, {0}, larger_prctls, NULL},
-    {"arch_prctl", 0, {0}, NULL, NULL},
-    {"madvise", 2, {0}, NULL, NULL},
-    {"fcntl", 1, {0}, NULL, NULL},
-    {"ioctl", 1, {0}, larger_requests, NULL},
-    {"seccomp", 0, {0}, NULL, NULL},
-    {"seccomp", 1, {1}, NULL, "SET_MODE_FILTER"},
-    {"ptrace", 0, {0}, NULL, NULL},
-    {"ptrace", 3, {21}, NULL, "OLDSETOPTIONS"},
-    {"ptrace", 3, {0x4200}, NULL, "SETOPTIONS"},
-    {"ptrace", 3, {0x4206}, NULL, "SEIZE"},
+    {"prctl", 0, {0}, larger_prctls, NULL, false},
+    {"arch_prctl", 0, {0}, NULL, NULL, false},
+    {"madvise", 2, {0}, NULL, NULL, false},
+    {"fcntl", 1, {0}, NULL, NULL, false},
+    {"ioctl", 1, {0}, larger_requests, NULL, false},
+    {"setsockopt", 1, {0}, NULL, NULL, false},
+    {"setsockopt", 2, {3, 1}, NULL, "SOL_SOCKET", false},
+    {"setsockopt", 2, {3, 6}, NULL, "TCP", false},
+    {"seccomp", 0, {0}, NULL, NULL, false},
+    {"seccomp", 1, {1}, NULL, "SET_MODE_FILTER", true},
+    {"ptrace", 0, {0}, NULL, NULL, false},
+    {"ptrace", 3, {21}, NULL, "OLDSETOPTIONS", true},
+    {"ptrace", 3, {0x4200}, NULL, "SETOPTIONS", true},
+    {"ptrace", 3, {0x4206}, NULL, "SEIZE", true},
 };
 
 static void compare(const struct layers *l, const char *profile) {
@@ -117,7 +122,7 @@ static void compare(const struct layers *l, const char *profile) {
     for (size_t i = 0; i < LENGTH(questions); i++) {
         const struct question *q = &questions[i];
         if (number(l->arch, q->call) != UINT32_MAX) {
-            (q->bits != NULL ? print_bits : print_question)(now, l, q);
+            (q->mask ? print_bits : print_question)(now, l, q);
         }
     }
     fclose(now);
@@ -160,7 +165,7 @@ static void test_owners(void) {
 }
 
 static uint32_t trace(const struct layers *l, uint64_t request, uint64_t options) {
-    struct question q = {"ptrace", 3, {request, 7}, NULL, NULL};
+    struct question q = {"ptrace", 3, {request, 7}, NULL, NULL, false};
     return ask(l, &q, options);
 }
 
