@@ -9,8 +9,11 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "hoard.h"
 
@@ -211,6 +214,43 @@ static void rules(char **args) {
     count("Landlock rules", n, wanted);
 }
 
+/* Each up to 64 KiB, none of which a figure of the file shows. */
+static void attributes(char **args) {
+    static char value[65536];
+    long wanted = atol(args[0]);
+    long n = 0;
+    int fd = memfd_create("keep", 0);
+    for (; fd != -1 && n < wanted; n++) {
+        char name[32];
+        snprintf(name, sizeof name, "user.%ld", n);
+        if (fsetxattr(fd, name, value, sizeof value, 0) != 0) {
+            break;
+        }
+    }
+    settle(args[1]);
+    count("attributes", n, wanted);
+}
+
+/* A table of 64 bytes a slot, of the process alone. */
+static void futex_hash(char **args) {
+    long rc = prctl(78 /* PR_FUTEX_HASH */, 1 /* SET_SLOTS */, strtoul(args[0], NULL, 0), 0, 0);
+    int why = errno;
+    settle(args[1]);
+    errno = why;
+    JUDGE("a hash table for futexes", rc);
+}
+
+/* What a pipe holds of a file keeps the whole folio, whatever becomes of the file. */
+static void pinned_pages(char **args) {
+    int file = make_file(args[1], 0);
+    int ends[2];
+    if (file == -1 || pipe(ends) == -1 || ftruncate(file, 4096) == -1) {
+        held("no file or pipe: %s", strerror(errno));
+    }
+    bool spliced = strcmp(args[0], "splice") == 0;
+    JUDGE(args[0], spliced ? splice(file, NULL, ends[1], NULL, 4096, 0) : sendfile(ends[1], file, NULL, 4096));
+}
+
 PROBES({"locks", locks}, {"open-file-locks", open_file_locks}, {"read-locks", read_locks},
        {"locks-of-the-dead", locks_of_the_dead}, {"mappings", mappings}, {"watches", watches}, {"texts", texts},
-       {"rules", rules})
+       {"rules", rules}, {"attributes", attributes}, {"futex-hash", futex_hash}, {"pinned-pages", pinned_pages})

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -133,6 +134,14 @@ def kill_among_forged(stage: Stage) -> Verdicts:
     return control, _judge(late or lost != "", f"a timeout of 0.3 s came after {result.elapsed:.1f} s; {lost}")
 
 
+def filter_log(stage: Stage) -> Verdicts:
+    """With a socket as an audit daemon has one."""
+    control = stage.run_control("bare", "filters", ("log",))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9) as audit:
+        audit.bind((0, 0))
+        return control, stage.run_inside("filters", ("log",), env_vars={"FOR": "audit"})
+
+
 def host_keys(stage: Stage) -> Verdicts:
     """Of a zygote that is started by a process with a key in its session keyring."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -223,6 +232,7 @@ SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "output-flood": output_flood,
     "queued-signals-of-others": queued_signals_of_others,
     "kill-among-forged": kill_among_forged,
+    "filter-log": filter_log,
     "host-keys": host_keys,
     "sockets-of-the-last": sockets_of_the_last,
     "readonly-below-readwrite": readonly_below_readwrite,

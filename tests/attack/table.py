@@ -28,6 +28,8 @@ class Attack:
     users: tuple[str, ...] = BOTH
     """for whom the control can succeed at all"""
     config: dict[str, Any] = field(default_factory=dict)
+    since: tuple[int, int] = (0, 0)
+    """the first Linux on which the control can succeed"""
     hole: str = ""
     """not closed yet, and what would close it: the probe is expected to be REACHED inside"""
     hole_for: tuple[str, ...] = BOTH
@@ -284,6 +286,12 @@ def _kept() -> list[Attack]:
         keep("mappings", "mmap(2): 65,530 in each process", "mappings", "300000"),
         keep("epoll-watches", "epoll(7): fs.epoll.max_user_watches, counted for the host's uid", "watches", "150000"),
         keep("landlock-rules", "landlock_add_rule(2): in no limit but a cgroup's", "rules", "200000"),
+        keep("attributes", "xattr(7): of a memfd, without bound", "attributes", "1000", since=(6, 6)),
+        keep("futex-hash", "prctl(2) PR_FUTEX_HASH: a table of any size", "futex-hash", "0x100000", since=(6, 16)),
+        keep(
+            "pages-by-splice", "splice(2): a slot keeps a folio of up to 2 MiB", "pinned-pages", "splice", "{scratch}"
+        ),
+        keep("pages-by-sendfile", "sendfile(2): the same", "pinned-pages", "sendfile", "{scratch}"),
         keep("proc-texts", "proc_pid_fdinfo(5)", "texts", "400"),
     ]
 
@@ -298,6 +306,24 @@ def _hidden() -> list[Attack]:
         hide("sockets-under-way", "unix(7) SCM_RIGHTS: in no process's table", "400"),
         hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"),
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
+    ]
+
+
+def _filters() -> list[Attack]:
+    def filters(name: str, source: str, *args: str, **more: Any) -> Attack:
+        return Attack(name, "filters", source, "filters", args, **more)
+
+    option = "ptrace(2) PTRACE_O_TRACEEXIT: two that trace each other so never end"
+    return [
+        filters("filter-listener", "seccomp_unotify(2): keeps filters alive", "flags", "8", since=(5, 0)),
+        filters("filter-flag-log", "seccomp(2) SECCOMP_FILTER_FLAG_LOG: a record for each verdict", "flags", "2"),
+        filters("filters-of-one-task", "seccomp(2): 32,768 instructions, in memory of the kernel", "many", "1000"),
+        filters("filters-of-the-dead", "seccomp_unotify(2)", "of-the-dead", "20", since=(5, 0)),
+        filters("filter-on-socket", "socket(7) SO_ATTACH_FILTER, for each descriptor", "on-sockets", "1000"),
+        Attack("filter-log", "filters", "seccomp(2) SECCOMP_RET_LOG: the host's audit trail", "scenario"),
+        filters("stop-at-exit-seize", option, "stop-at-exit", "seize"),
+        filters("stop-at-exit-options", option, "stop-at-exit", "options", "0"),
+        filters("stop-at-exit-garbage", option, "stop-at-exit", "options", "0x10003f"),
     ]
 
 
@@ -352,4 +378,15 @@ def _left(channels: dict[str, str]) -> list[Attack]:
     ]
 
 
-ATTACKS = [*_files(), *_processes(), *_kernel(), *_network(), *_limits(), *_kept(), *_hidden(), *_binds(), *_remains()]
+ATTACKS = [
+    *_files(),
+    *_processes(),
+    *_kernel(),
+    *_network(),
+    *_limits(),
+    *_kept(),
+    *_hidden(),
+    *_filters(),
+    *_binds(),
+    *_remains(),
+]
