@@ -71,12 +71,11 @@ struct option_range {
 };
 
 struct options {
-    const char *call;
-    unsigned arg; /* which argument holds the number; the kernel reads its low 32 bits */
-    bool whole;   /* it reads all 64: garbage in the upper half is another number */
-    enum leaf unknown;
     const struct option_range *ranges; /* ascending */
     uint32_t n;
+    unsigned arg; /* which argument holds the number; the kernel reads its low 32 bits */
+    enum leaf unknown;
+    bool whole; /* the kernel reads all 64 bits: garbage in the upper half is another number */
 };
 
 /* NULL when the leaf is no choice. */

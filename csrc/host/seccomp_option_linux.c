@@ -238,16 +238,16 @@ static const struct option_range tcp_options[] = {
 #define RANGES(list) list, LENGTH(list)
 
 static const struct options choices[] = {
-    [CHOOSE_PRCTL - CHOOSE_PRCTL] = {"prctl", 0, false, REFUSE_EINVAL, RANGES(prctl_options)},
-    [CHOOSE_ARCH_PRCTL - CHOOSE_PRCTL] = {"arch_prctl", 0, false, REFUSE_EINVAL, RANGES(arch_prctl_options)},
-    [CHOOSE_MADVISE - CHOOSE_PRCTL] = {"madvise", 2, false, REFUSE_EINVAL, RANGES(madvise_options)},
-    [CHOOSE_FCNTL - CHOOSE_PRCTL] = {"fcntl", 1, false, REFUSE_EINVAL, RANGES(fcntl_options)},
-    [CHOOSE_IOCTL - CHOOSE_PRCTL] = {"ioctl", 1, false, REFUSE_ENOTTY, RANGES(ioctl_options)},
-    [CHOOSE_PTRACE - CHOOSE_PRCTL] = {"ptrace", 0, true, REFUSE_EIO, RANGES(ptrace_options)},
-    [CHOOSE_SECCOMP - CHOOSE_PRCTL] = {"seccomp", 0, false, REFUSE_EINVAL, RANGES(seccomp_operations)},
-    [CHOOSE_LEVEL - CHOOSE_PRCTL] = {"setsockopt", 1, false, REFUSE_ENOPROTOOPT, RANGES(socket_levels)},
-    [CHOOSE_SOCKET_OPTION - CHOOSE_PRCTL] = {"setsockopt", 2, false, REFUSE_ENOPROTOOPT, RANGES(socket_options)},
-    [CHOOSE_TCP_OPTION - CHOOSE_PRCTL] = {"setsockopt", 2, false, REFUSE_ENOPROTOOPT, RANGES(tcp_options)},
+    [CHOOSE_PRCTL - CHOOSE_PRCTL] = {RANGES(prctl_options), 0, REFUSE_EINVAL, false},
+    [CHOOSE_ARCH_PRCTL - CHOOSE_PRCTL] = {RANGES(arch_prctl_options), 0, REFUSE_EINVAL, false},
+    [CHOOSE_MADVISE - CHOOSE_PRCTL] = {RANGES(madvise_options), 2, REFUSE_EINVAL, false},
+    [CHOOSE_FCNTL - CHOOSE_PRCTL] = {RANGES(fcntl_options), 1, REFUSE_EINVAL, false},
+    [CHOOSE_IOCTL - CHOOSE_PRCTL] = {RANGES(ioctl_options), 1, REFUSE_ENOTTY, false},
+    [CHOOSE_PTRACE - CHOOSE_PRCTL] = {RANGES(ptrace_options), 0, REFUSE_EIO, true},
+    [CHOOSE_SECCOMP - CHOOSE_PRCTL] = {RANGES(seccomp_operations), 0, REFUSE_EINVAL, false},
+    [CHOOSE_LEVEL - CHOOSE_PRCTL] = {RANGES(socket_levels), 1, REFUSE_ENOPROTOOPT, false},
+    [CHOOSE_SOCKET_OPTION - CHOOSE_PRCTL] = {RANGES(socket_options), 2, REFUSE_ENOPROTOOPT, false},
+    [CHOOSE_TCP_OPTION - CHOOSE_PRCTL] = {RANGES(tcp_options), 2, REFUSE_ENOPROTOOPT, false},
 };
 
 const struct options *sp_seccomp_options(enum leaf leaf) {

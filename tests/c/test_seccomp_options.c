@@ -15,11 +15,11 @@ static bool update;
 /* One call, and which argument holds the number of the option. */
 struct question {
     const char *call;
-    unsigned arg;
-    uint64_t args[6];
-    const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
     const char *what;       /* stands in the other arguments */
-    bool mask;              /* the number is one: each of its bits is asked for */
+    const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
+    uint64_t args[6];
+    unsigned arg;
+    bool mask; /* the number is one: each of its bits is asked for */
 };
 
 static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
@@ -97,20 +97,20 @@ static const uint64_t larger_requests[] = {0x40045431 /* TIOCSPTLCK */,
                                            0};
 
 static const struct question questions[] = {
-    {"prctl", 0, {0}, larger_prctls, NULL, false},
-    {"arch_prctl", 0, {0}, NULL, NULL, false},
-    {"madvise", 2, {0}, NULL, NULL, false},
-    {"fcntl", 1, {0}, NULL, NULL, false},
-    {"ioctl", 1, {0}, larger_requests, NULL, false},
-    {"setsockopt", 1, {0}, NULL, NULL, false},
-    {"setsockopt", 2, {3, 1}, NULL, "SOL_SOCKET", false},
-    {"setsockopt", 2, {3, 6}, NULL, "TCP", false},
-    {"seccomp", 0, {0}, NULL, NULL, false},
-    {"seccomp", 1, {1}, NULL, "SET_MODE_FILTER", true},
-    {"ptrace", 0, {0}, NULL, NULL, false},
-    {"ptrace", 3, {21}, NULL, "OLDSETOPTIONS", true},
-    {"ptrace", 3, {0x4200}, NULL, "SETOPTIONS", true},
-    {"ptrace", 3, {0x4206}, NULL, "SEIZE", true},
+    {"prctl", NULL, larger_prctls, {0}, 0, false},
+    {"arch_prctl", NULL, NULL, {0}, 0, false},
+    {"madvise", NULL, NULL, {0}, 2, false},
+    {"fcntl", NULL, NULL, {0}, 1, false},
+    {"ioctl", NULL, larger_requests, {0}, 1, false},
+    {"setsockopt", NULL, NULL, {0}, 1, false},
+    {"setsockopt", "SOL_SOCKET", NULL, {3, 1}, 2, false},
+    {"setsockopt", "TCP", NULL, {3, 6}, 2, false},
+    {"seccomp", NULL, NULL, {0}, 0, false},
+    {"seccomp", "SET_MODE_FILTER", NULL, {1}, 1, true},
+    {"ptrace", NULL, NULL, {0}, 0, false},
+    {"ptrace", "OLDSETOPTIONS", NULL, {21}, 3, true},
+    {"ptrace", "SETOPTIONS", NULL, {0x4200}, 3, true},
+    {"ptrace", "SEIZE", NULL, {0x4206}, 3, true},
 };
 
 static void compare(const struct layers *l, const char *profile) {
@@ -165,7 +165,7 @@ static void test_owners(void) {
 }
 
 static uint32_t trace(const struct layers *l, uint64_t request, uint64_t options) {
-    struct question q = {"ptrace", 3, {request, 7}, NULL, NULL, false};
+    struct question q = {"ptrace", NULL, NULL, {request, 7}, 3, false};
     return ask(l, &q, options);
 }
 
