@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import simulate
 from conftest import run_script
+from strace import needs_strace
 
 from pysandpool import Sandbox, SandboxConfig, _machine
 
@@ -69,6 +70,29 @@ def test_the_same_under_filters_of_a_container(times: str) -> None:
     large, small, error = map(int, done.stdout.split())
     assert (large, error) == (0, errno.ENOMEM)
     assert 100 < small < 300
+
+
+ROOM_UNKNOWN = """
+import os, sys
+from pathlib import Path
+import simulate
+from strace import Tracer
+from pysandpool import Sandbox, SandboxCreateError, _open
+simulate.answer("swapon", 1)
+tracer = Tracer(Path(sys.argv[1]))
+tracer.refuse("wait4:error=ECHILD:when=1")
+_open.zygote_path = lambda: os.fspath(tracer.program)
+try:
+    Sandbox()
+except SandboxCreateError as error:
+    print(error.stage, error.errno, tracer.refused())
+"""
+
+
+@needs_strace
+def test_room_that_cannot_be_found_out_is_told(tmp_path: Path) -> None:
+    done = run_script(ROOM_UNKNOWN, str(tmp_path))
+    assert done.stdout.split() == ["seccomp", str(errno.ECHILD), "True"], done.stderr
 
 
 def test_no_listener_and_no_log() -> None:
