@@ -34,6 +34,7 @@ class _Lib:
     SP_E_NOMEM: int
     SP_E_INVAL: int
     SP_BIND_WRITABLE: int
+    SP_BIND_COVER: int
     SP_NET_NONE: int
     SP_NET_HOST: int
     SP_NET_LOOPBACK: int

@@ -65,7 +65,7 @@ PLANTED = {
         "payload", "zygote/config.c", "(c->payload_len - filters) % sizeof(struct sock_filter) != 0", "false"
     ),
     "binds in any order": Planted(
-        "payload", "zygote/config.c", " || (n > 0 && strcmp(binds[n - 1].path, text + 1) >= 0)", ""
+        "payload", "zygote/config.c", " || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)", ""
     ),
     "a jump over the end": Planted(
         "seccomp", "host/seccomp_program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"

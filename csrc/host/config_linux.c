@@ -1,5 +1,7 @@
 /* CONFIG: what a launcher tells each of its zygotes. Built once, so that a later zygote is what the first one was. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +31,24 @@ static bool has_writable_bind(const sp_sandbox_options *o) {
     return false;
 }
 
+#define BIND_PREFIX 33 /* of a cover: 'c', and device and inode as 16 digits each */
+
+/* 'r' or 'w' and the path; or 'c', what has to be there, and the path. Returns the bytes written, NUL included. */
+static size_t put_bind(char *at, const sp_bind *bind) {
+    size_t len = strlen(bind->path) + 1;
+    size_t prefix = 1;
+    if ((bind->flags & SP_BIND_COVER) != 0) {
+        char text[BIND_PREFIX + 1];
+        (void)snprintf(text, sizeof text, "c%016" PRIx64 "%016" PRIx64, bind->device, bind->inode);
+        prefix = BIND_PREFIX;
+        memcpy(at, text, prefix);
+    } else {
+        *at = (bind->flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
+    }
+    memcpy(at + prefix, bind->path, len);
+    return prefix + len;
+}
+
 static int payload_build(const sp_sandbox_options *o, struct config_payload *p) {
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
@@ -47,7 +67,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     size_t root_len = o->rootfs != NULL ? strlen(o->rootfs) + 1 : 0;
     size_t strings = root_len;
     for (uint32_t i = 0; i < o->n_binds; i++) {
-        strings += strlen(o->binds[i].path) + 2;
+        strings += strlen(o->binds[i].path) + 1 + ((o->binds[i].flags & SP_BIND_COVER) != 0 ? BIND_PREFIX : 1);
     }
     const size_t insn = sizeof(struct sock_filter);
     p->len = (strings + insn - 1) / insn * insn;
@@ -64,10 +84,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
         at += root_len;
     }
     for (uint32_t i = 0; i < o->n_binds; i++) {
-        size_t len = strlen(o->binds[i].path) + 1;
-        *at++ = (o->binds[i].flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
-        memcpy(at, o->binds[i].path, len);
-        at += len;
+        at += put_bind(at, &o->binds[i]);
     }
     at = p->bytes + (strings + insn - 1) / insn * insn;
     for (int i = 0; i < 3; i++) {

@@ -110,14 +110,13 @@ static int check_source(const struct sp_plan_bind *bind, int fd, const char *bas
 }
 
 /* A mount tree of its own that nobody else sees, and that no mount of the host's reaches any more. */
-static int clone_tree(const struct sp_plan_bind *bind, int source) {
+static int clone_tree(int source, bool writable) {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | WHOLE_TREE;
     sp_auto_fd int tree = (int)syscall(SYS_open_tree, source, "", flags);
     if (tree == -1) {
         return -errno;
     }
-    struct mount_attr attr = {.attr_set = HELD_BACK | (bind->writable ? 0u : MOUNT_ATTR_RDONLY),
-                              .propagation = MS_PRIVATE};
+    struct mount_attr attr = {.attr_set = HELD_BACK | (writable ? 0u : MOUNT_ATTR_RDONLY), .propagation = MS_PRIVATE};
     if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0) {
         return -errno;
     }
@@ -128,7 +127,7 @@ static int take_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind
     sp_auto_fd int root = open_path(AT_FDCWD, base[0] != '\0' ? base : "/", 0);
     sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
     int rc = source < 0 ? source : check_source(bind, source, base);
-    return rc != 0 ? rc : clone_tree(bind, source);
+    return rc != 0 ? rc : clone_tree(source, bind->writable);
 }
 
 /* The taken trees; 0 for none, for this process has given 0 to /dev/null. */
@@ -150,6 +149,9 @@ int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
     }
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
+        if (bind->covers) {
+            continue; /* of what its parent shows, once that is shown */
+        }
         int tree = take_tree(plan, bind, "");
         if (tree == -EPERM) {
             return 0; /* a container's root without CAP_SYS_ADMIN: what it may see is seen as "nobody" */
@@ -202,16 +204,40 @@ static int show_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind
     return rc != 0 ? rc : check_access(bind, tree, st.st_mode);
 }
 
+/*
+ * Lays what is there over itself, read-only. It is taken from the place where the tenant would find it, so that it
+ * belongs to the same ids, and nothing can come between the look and the cover. A tenant may have moved it since the
+ * host has seen it, and put something else there: then the pool is not to have what is left open elsewhere.
+ */
+static int cover(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    struct stat st;
+    int found = open_target(plan, bind);
+    sp_auto_fd int target = found < 0 ? -1 : found;
+    if (found < 0 || fstat(target, &st) != 0 || st.st_dev != bind->device || st.st_ino != bind->inode) {
+        return -ESTALE;
+    }
+    int rc = clone_tree(target, false);
+    sp_auto_fd int tree = rc < 0 ? -1 : rc;
+    return rc < 0 ? rc : attach(tree, target);
+}
+
+static int show_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    if (bind->covers) {
+        return cover(plan, bind);
+    }
+    int own = taken[bind - plan->binds];
+    sp_auto_fd int tree = own != 0 ? own : take_tree(plan, bind, OLD);
+    return tree < 0 ? tree : show_tree(plan, bind, tree);
+}
+
 int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->has_staged && mkdir("/new" SP_STAGED_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_BIND, errno, "staging directory");
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
-        const struct sp_plan_bind *bind = &plan->binds[i];
-        sp_auto_fd int tree = taken[i] != 0 ? taken[i] : take_tree(plan, bind, OLD);
-        int rc = tree < 0 ? tree : show_tree(plan, bind, tree);
+        int rc = show_bind(plan, &plan->binds[i]);
         if (rc != 0) {
-            return sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
+            return sp_failed(why, SP_STAGE_BIND, -rc, plan->binds[i].path);
         }
     }
     return 0;

@@ -27,15 +27,42 @@ static int find_parent(const char *path, int n) {
     return -1;
 }
 
-/* One bind is 'r' or 'w' and an absolute path. */
+/* 16 digits, lower case; NULL when they are not there. */
+static const char *take_hex(const char *text, uint64_t *value) {
+    static const char digits[] = "0123456789abcdef";
+    *value = 0;
+    for (int i = 0; i < 16; i++) {
+        const char *digit = text[i] != '\0' ? strchr(digits, text[i]) : NULL;
+        if (digit == NULL) {
+            return NULL;
+        }
+        *value = *value << 4 | (uint64_t)(digit - digits);
+    }
+    return text + 16;
+}
+
+/* What stands before the path: 'r', 'w', or 'c' with the device and inode of what is covered. */
+static const char *take_kind(const char *text, struct sp_plan_bind *bind) {
+    bind->writable = text[0] == 'w';
+    bind->covers = text[0] == 'c';
+    if (!bind->covers) {
+        return text[0] == 'r' || text[0] == 'w' ? text + 1 : NULL;
+    }
+    text = take_hex(text + 1, &bind->device);
+    return text != NULL ? take_hex(text, &bind->inode) : NULL;
+}
+
+/* One bind is its kind and an absolute path. */
 static int take_bind(const char *text, int n) {
     struct sp_plan_bind *bind = &binds[n];
-    if ((text[0] != 'r' && text[0] != 'w') || text[1] != '/' || (n > 0 && strcmp(binds[n - 1].path, text + 1) >= 0)) {
+    bind->path = take_kind(text, bind);
+    if (bind->path == NULL || bind->path[0] != '/' || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)) {
         return -EBADMSG;
     }
-    bind->path = text + 1;
-    bind->writable = text[0] == 'w';
     bind->parent = find_parent(bind->path, n);
+    if (bind->covers && bind->parent == -1) {
+        return -EBADMSG;
+    }
     bool in_tmp = sp_path_is_below(bind->path, "/tmp");
     bind->staged = in_tmp && bind->parent == -1;
     bind->opens = bind->writable && !in_tmp;
