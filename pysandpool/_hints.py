@@ -115,6 +115,19 @@ _BIND_SYSTEM = (
     "it is, or a symbolic link makes it, a place of the system that is not shown (/proc, /sys, /dev), or not for "
     "writing (/usr, /etc, ...): name another path"
 )
+_BIND_MOVED = (
+    "a file with a set-id bit or a capability, or a directory that cannot be looked through, was moved since the pool "
+    "was opened, so that it cannot be made read-only: open the pool again"
+)
+SET_ID = (
+    "a file that runs with its owner's rights, or with capabilities, must not be writable for a sandbox: "
+    "chmod u-s,g-s FILE, setcap -r FILE, or put it in fs_readonly"
+)
+MANY_SET_ID = (
+    "each set-id file, file with capabilities and directory that cannot be read takes a bind of its own, and 4,096 is "
+    "the most that there can be: chmod u-s,g-s and setcap -r what needs none, or put its directory in fs_readonly"
+)
+MANY_DIRECTORIES = "there are too many directories below it to look for set-id files: put it in fs_readonly"
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
@@ -170,6 +183,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"bind"}), frozenset({errno.ELOOP}), _BIND_LINK),
     (frozenset({"bind"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
     (frozenset({"bind"}), frozenset({errno.EROFS}), _BIND_READ_ONLY),
+    (frozenset({"bind"}), frozenset({errno.ESTALE}), _BIND_MOVED),
     (frozenset({"bind"}), _DENIED, _BIND_DENIED),
     (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
     (frozenset({"mount_proc"}), _DENIED, _no_proc),

@@ -24,6 +24,7 @@ from pysandpool._hints import hint_for
 from pysandpool._log import log
 from pysandpool._machine import audit_listener
 from pysandpool._macos import open_agents
+from pysandpool._setid import find_covers
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024
@@ -179,26 +180,40 @@ def _wanted_controllers(config: SandboxConfig) -> set[str]:
 
 
 def _open_launcher(config: SandboxConfig, cgroup_parent: str | None) -> Any:
-    options, _keep = _sandbox_options(config, cgroup_parent)
-    error = new_error()
-    launcher = lib.sp_launcher_open(options, error)
+    for last in (False, False, True):
+        options, _keep = _sandbox_options(config, cgroup_parent)
+        error = new_error()
+        launcher = lib.sp_launcher_open(options, error)
+        # ESTALE: what was to be covered has gone or was moved since it was found.
+        if launcher != ffi.NULL or error.err != errno.ESTALE or last:
+            break
     if launcher == ffi.NULL:
         check(error.code or lib.SP_E_INVAL, error=error)
     return launcher
+
+
+def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
+    """{path, SP_BIND_*, device, inode}: a directory comes before what is in it, so that what is in it lies on top."""
+    flags = dict.fromkeys(map(os.fsencode, config.fs_readonly), 0)
+    flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
+    covers = find_covers(config.fs_readwrite, config.fs_readonly)
+    return sorted(
+        [
+            *((path, flag, 0, 0) for path, flag in flags.items()),
+            *((cover.path, lib.SP_BIND_COVER, cover.device, cover.inode) for cover in covers),
+        ]
+    )
 
 
 def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, list[Any]]:
     """The struct, and what must stay alive as long as it is used."""
     keep: list[Any] = []
 
-    def text(value: str) -> Any:
+    def text(value: str | bytes) -> Any:
         keep.append(ffi.new("char[]", os.fsencode(value)))
         return keep[-1]
 
-    flags = dict.fromkeys(config.fs_readonly, 0)
-    flags.update(dict.fromkeys(config.fs_readwrite, lib.SP_BIND_WRITABLE))
-    # A directory comes before what is in it, so that what is in it lies on top.
-    binds = [(text(path), flags[path]) for path in sorted(flags, key=os.fsencode)]
+    binds = [(text(path), *rest) for path, *rest in _binds(config)]
     bind_array = ffi.new("sp_bind[]", binds)
     keep.append(bind_array)
     calls = ffi.new("char *[]", [text(name) for name in config.seccomp_allow])

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -189,6 +190,22 @@ static void plant_setuid(char **args) {
     held("fchmod: %s", strerror(err));
 }
 
+/* A write takes the bit away, a shared mapping does not. */
+static void rewrite_set_id(char **args) {
+    struct stat st = {0};
+    int fd = open(args[0], O_RDWR);
+    char *text = fd == -1 ? MAP_FAILED : mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (text == MAP_FAILED) {
+        held("%s: %s", args[0], strerror(errno));
+    }
+    *text = '#';
+    (void)fstat(fd, &st);
+    if ((st.st_mode & S_ISUID) != 0) {
+        reached("a setuid program of uid %u is what the tenant wrote", st.st_uid);
+    }
+    held("the bit is gone");
+}
+
 /* The file is gain.c, setuid and root's, or with CAP_NET_RAW: what does a start of it bring? */
 static void exec_gaining(char **args) {
     execl(args[0], args[0], (char *)NULL);
@@ -211,5 +228,5 @@ PROBES({"path", path}, {"parent-path", parent_path}, {"process-root", process_ro
        {"process-environ", process_environ}, {"process-fds", process_fds}, {"inherited-fds", inherited_fds},
        {"handle", keep_handle}, {"make-device", make_device}, {"open-device", open_device}, {"write", write_path},
        {"create", create_in}, {"chmod", change_mode}, {"link", link_across}, {"rename", rename_across},
-       {"symlink", symlink_out}, {"fifo", write_fifo}, {"plant-setuid", plant_setuid}, {"exec-gaining", exec_gaining},
-       {"lease", take_lease}, {"watch", watch_dir})
+       {"symlink", symlink_out}, {"fifo", write_fifo}, {"plant-setuid", plant_setuid},
+       {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})

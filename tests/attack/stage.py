@@ -68,6 +68,8 @@ class Stage:
         for path in (self.outside / "secret", self.ro / "data"):
             path.write_text("of the host\n")
             path.chmod(0o666)
+        (self.rw / "set-id").write_text("of the host\n")
+        (self.rw / "set-id").chmod(0o4755)
         os.mkfifo(self.ro / "fifo")
         (self.ro / "fifo").chmod(0o666)
 

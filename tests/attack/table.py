@@ -65,6 +65,7 @@ def _files() -> list[Attack]:
             "plant-setuid",
             "{rw}",
         ),
+        files("setuid-rewritten", "mmap(2) MAP_SHARED: no write that takes the bit", "rewrite-set-id", "{rw}/set-id"),
         files(
             "lease-on-readonly",
             "fcntl(2) F_SETLEASE: the host's open() waits lease-break-time",
