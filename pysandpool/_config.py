@@ -26,7 +26,7 @@ from pysandpool._fields import (
     optional_seconds,
     seconds,
 )
-from pysandpool._paths import check_rootfs, optional_path, readable_paths, writable_paths
+from pysandpool._paths import check_binds, check_rootfs, optional_path, readable_paths, writable_paths
 from pysandpool._seccomp import allowed_calls
 
 StrPath = Union[str, "os.PathLike[str]"]
@@ -173,9 +173,7 @@ class SandboxConfig:
                 "deny_network", False, "False only together with seccomp_profile=SeccompProfile.NETWORK"
             )
         check_rootfs(_refuse_sandbox, self.rootfs, self.fs_readwrite)
-        both = set(self.fs_readonly) & set(self.fs_readwrite)
-        if both:
-            raise InvalidSandboxConfigError("fs_readwrite", min(both), "a path is in one of fs_readonly, fs_readwrite")
+        check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite)
 
 
 @dataclass(frozen=True, init=False)

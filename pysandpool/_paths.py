@@ -8,6 +8,10 @@ from typing import Any
 
 from pysandpool._fields import Refuse
 
+MAX_BINDS = 4096
+"""Of one sandbox: what the configuration names, and the covers of `_setid`."""
+MAX_BIND_BYTES = 4 * 1024 * 1024
+"""Of all their paths together; likewise."""
 _PATH_MAX = 4096
 # What is mounted there is the sandbox's own; a bind over it would take that away.
 _OWN_MOUNTS = ("/", "/dev", "/proc", "/tmp")
@@ -41,6 +45,23 @@ def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) 
     for path in writable:
         if rootfs is not None and (is_below(path, rootfs) or is_below(rootfs, path)):
             raise refuse("fs_readwrite", path, f"no path in the rootfs {rootfs} or above it", False)
+
+
+def check_binds(refuse: Refuse, readonly: tuple[str, ...], writable: tuple[str, ...]) -> None:
+    """Each path once, and no more of them than a sandbox can have."""
+    both = set(readonly) & set(writable)
+    if both:
+        raise refuse("fs_readwrite", min(both), "a path is in one of fs_readonly, fs_readwrite", False)
+    count = len(readonly) + len(writable)
+    if count > MAX_BINDS:
+        raise refuse(_longer(readonly, writable), count, f"at most {MAX_BINDS:,} paths in both", False)
+    size = sum(len(os.fsencode(path)) for path in (*readonly, *writable))
+    if size > MAX_BIND_BYTES:
+        raise refuse(_longer(readonly, writable), size, f"at most {MAX_BIND_BYTES:,} bytes of paths in both", False)
+
+
+def _longer(readonly: tuple[str, ...], writable: tuple[str, ...]) -> str:
+    return "fs_readonly" if len(readonly) >= len(writable) else "fs_readwrite"
 
 
 def is_below(path: str, directory: str) -> bool:

@@ -19,9 +19,8 @@ from typing import NamedTuple
 
 from pysandpool._errors import SandboxCreateError
 from pysandpool._hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID
+from pysandpool._paths import MAX_BIND_BYTES, MAX_BINDS
 
-MAX_BINDS = 4096
-"""Of one sandbox: what the configuration names, and the covers."""
 _LONGEST_PATH = 4095
 _MOST_PENDING_BYTES = 256 * 1024 * 1024
 _ENTRY_BYTES = 100  # that Python needs for a path, beside its letters
@@ -48,10 +47,12 @@ def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]
     """
     roots = [os.fsencode(path) for path in writable]
     shown = {*roots, *map(os.fsencode, readonly)}
+    size = sum(map(len, shown))
     covers: list[Cover] = []
     for root in roots:
         for cover in _walk(root, shown):
-            if len(shown) + len(covers) == MAX_BINDS:
+            size += len(cover.path)
+            if len(shown) + len(covers) == MAX_BINDS or size > MAX_BIND_BYTES:
                 raise _refusal(errno.E2BIG, cover.path, MANY_SET_ID)
             covers.append(cover)
     return covers
@@ -59,7 +60,7 @@ def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]
 
 def _walk(root: bytes, shown: set[bytes]) -> Iterator[Cover]:
     pending = [root]
-    pending_bytes = 0
+    pending_bytes = len(root) + _ENTRY_BYTES
     if _is_gaining_file(root):
         raise _refusal(errno.EPERM, root, SET_ID)
     while pending:

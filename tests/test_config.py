@@ -333,3 +333,15 @@ def test_pool_refuses_what_is_no_config(arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError):
         SandboxPool(*arguments)
     before.assert_restored(0)
+
+
+@pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
+def test_the_number_of_binds_is_bounded(field: str) -> None:
+    other = "fs_readwrite" if field == "fs_readonly" else "fs_readonly"
+    paths = [f"/srv/{number}" for number in range(4096)]
+    SandboxConfig(**{field: paths})
+    with pytest.raises(InvalidSandboxConfigError, match="4,096") as refused:
+        SandboxConfig(**{field: paths, other: ["/srv/other"]})
+    assert (refused.value.field, refused.value.value) == (field, 4097)
+    with pytest.raises(InvalidSandboxConfigError, match="bytes"):
+        SandboxConfig(**{field: [path + "/x" * 1000 for path in paths]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -311,3 +312,19 @@ for mode in (0o600, 0o755, 0o1777, 0o777):
 os.mkdir("sub", 0o1777); tempfile.TemporaryFile(dir=".").write(b"x")
 """
     assert inside(code, host_dir, fs_readwrite=[host_dir]) == "0o600 0o755 0o1777 0o777"
+
+
+# --- many of them ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
+def test_as_many_as_the_configuration_allows(host_dir: Path, field: str) -> None:
+    """4,096, each a mount and, if it is writable, a Landlock rule; with more than there are by a usual soft limit."""
+    paths = [open_dir(host_dir / str(number)) for number in range(4096)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        written = inside(WRITE, *paths[-3:], **{field: paths})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert written == ("012" if field == "fs_readwrite" else "")

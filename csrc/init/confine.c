@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "common/stage.h"
-#include "init/landlock.h"
 
 /* A limit never rises above what init has: without privilege the kernel would refuse it. */
 static int set_limit(int resource, uint64_t soft, uint64_t hard) {
@@ -89,20 +88,9 @@ int sp_install_filter(const struct sp_plan_filter *filter) {
 
 /* The mounts decide what exists; Landlock repeats which of it may be written, for whatever a mount flag would miss. */
 static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
-    struct sp_landlock_rule rules[64] = {{"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
-    unsigned n = 4;
-    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
-        const struct sp_plan_bind *bind = &plan->binds[i];
-        if (bind->opens && n == sizeof rules / sizeof rules[0]) {
-            return sp_failed(why, SP_STAGE_LANDLOCK, E2BIG, "more than 60 writable paths");
-        }
-        if (bind->opens) {
-            rules[n++] = (struct sp_landlock_rule){bind->path, true};
-        }
-    }
     bool deny_tcp = (plan->config.flags & SP_CONFIG_DENY_TCP) != 0;
     const char *failed = NULL;
-    int rc = sp_landlock_restrict(rules, n, plan->config.landlock_abi_max, deny_tcp, &failed);
+    int rc = sp_landlock_restrict(plan->rules, plan->n_rules, plan->config.landlock_abi_max, deny_tcp, &failed);
     *abi = rc > 0 ? (uint32_t)rc : 0;
     return rc >= 0 || sp_may_leave_out(plan, -rc) ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, failed);
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/wire.h"
+#include "init/landlock.h"
 
 /* The one user and group that exist inside: nobody is uid 0, so no namespace's root owns /proc/sys knobs. */
 #define SP_INSIDE_ID 1000
@@ -50,9 +51,11 @@ struct sp_plan_bind {
 
 struct sp_plan {
     struct sp_rec_config config;
-    const char *rootfs;         /* NULL: the host's system view */
-    struct sp_plan_bind *binds; /* config.n_binds, sorted by path */
-    unsigned n_capabilities;    /* that this kernel knows */
+    const char *rootfs;                   /* NULL: the host's system view */
+    struct sp_plan_bind *binds;           /* config.n_binds, sorted by path */
+    const struct sp_landlock_rule *rules; /* what may be opened, and what written */
+    unsigned n_rules;
+    unsigned n_capabilities; /* that this kernel knows */
     bool has_staged;
     uint32_t masks; /* of mask.h */
     /* What a sandbox's own must differ from, or go beyond: see prove.h. */

@@ -13,6 +13,7 @@
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -139,6 +140,15 @@ static int take_rootfs(const struct sp_plan *plan, const char *base) {
     return take_tree(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
 }
 
+/* Each taken tree is a descriptor. The soft limit is for programs that use select(); init has limits of its own. */
+static void raise_open_files(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->rootfs != NULL && geteuid() == 0) {
         int tree = take_rootfs(plan, "");
@@ -147,6 +157,7 @@ int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
         }
         taken_rootfs = tree > 0 ? tree : 0;
     }
+    raise_open_files();
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
         if (bind->covers) {

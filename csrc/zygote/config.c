@@ -16,6 +16,9 @@ static struct sp_plan_filter take_filter(const char **at, uint32_t len) {
 }
 
 static struct sp_plan_bind binds[SP_BINDS_MAX];
+/* Here once, and not in each init: a page of them that is written is a page of that sandbox's own. */
+static struct sp_landlock_rule rules[SP_BINDS_MAX + 4] = {
+    {"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
 
 /* Sorted by path, so that whatever lies above a bind came before it, and the nearest came last. */
 static int find_parent(const char *path, int n) {
@@ -74,10 +77,15 @@ static int take_bind(const char *text, int n) {
 
 static int take_binds(struct sp_plan *plan, const char *cursor, const char *end) {
     int rc = plan->config.n_binds <= SP_BINDS_MAX ? 0 : -EBADMSG;
+    plan->rules = rules;
+    plan->n_rules = 4;
     for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
         const char *text = sp_strings_next(&cursor, end);
         rc = text != NULL ? take_bind(text, (int)i) : -EBADMSG;
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
+        if (rc == 0 && binds[i].opens) {
+            rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true};
+        }
     }
     plan->binds = binds;
     return rc;
