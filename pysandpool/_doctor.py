@@ -64,18 +64,29 @@ class Diagnosis:
     sysctls: dict[str, str | None] = field(default_factory=lambda: {name: read_sysctl(name) for name in SYSCTLS})
     security_modules: str = field(default_factory=security_modules)
     masked_proc: tuple[str, ...] = field(default_factory=masked_proc)
+    cgroup: str | None = field(default_factory=lambda: find_parent(set(CONTROLLERS)))
+    """where a sandbox's cgroup would be made"""
 
     def lines(self) -> list[str]:
         """The same for people."""
         found = [
+            *self._cgroup(),
             f"kernel            {self.kernel} {self.machine}",
             f"python            {self.python}, uid {self.uid}{', in a container' if self.container else ''}",
         ]
         if self.seatbelt is not None:
             return [*found, *self.seatbelt.lines(), "", *self._verdict(), *self._proved(), *self._what_is_missing()]
         found.append(f"security modules  {self.security_modules or 'unknown'}")
+        found.append(f"cgroup            {self.cgroup or 'none that cgroups can be made in'}")
         found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
         return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
+
+    def _cgroup(self) -> Iterator[str]:
+        """First of all: whatever else is said, this is what a hostile tenant's memory is bounded by."""
+        if self.seatbelt is None and self.cgroup is None:
+            yield "for hostile tenants, give the pool a cgroup: without one, memory that cannot be seen is not bounded"
+            yield f"    fix: {_hints.delegate()}"
+            yield ""
 
     def _verdict(self) -> Iterator[str]:
         if self.works:
@@ -140,7 +151,7 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
     if isolation is not None:
         yield from _missing_of_isolation(isolation)
     if find_parent(set(CONTROLLERS)) is None:
-        yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.DELEGATE)
+        yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.delegate())
     yield from _filters()
     yield from _few_files()
     yield from _few_namespaces()

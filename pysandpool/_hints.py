@@ -91,11 +91,24 @@ _SEATBELT = (
 _NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
 _PROFILE = "sandbox-exec did not start the agent: report the detail with the version of macOS"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
-DELEGATE = (
-    "run in a delegated cgroup of v2: systemd-run --user --scope -p Delegate=yes COMMAND, or Delegate=yes in the "
-    "service; and name a directory there, without processes, as cgroup_parent"
+# Controllers can be enabled only in a cgroup without processes of its own, so the host has to go one deeper.
+_GO_DEEPER = 'mkdir $c/host && echo $$ > $c/host/cgroup.procs && exec "$@"\' sh COMMAND'
+_OWN_CGROUP = "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)"
+_SYSTEMD = (
+    "Delegate=yes and DelegateSubgroup=host in the unit of a service (systemd 254 and later); from a shell: "
+    f"systemd-run --user --scope -p Delegate=yes sh -c 'c={_OWN_CGROUP}; {_GO_DEEPER}"
 )
-_CPU = f"only a cgroup enforces cpu_quota_us: {DELEGATE}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
+_CONTAINER_CGROUP = (
+    "docker run --security-opt writable-cgroups=true (Docker 28 and later), or podman run --security-opt "
+    f"unmask=/sys/fs/cgroup; start in it with sh -c 'c=/sys/fs/cgroup; {_GO_DEEPER}; "
+    "and cgroup_parent='/sys/fs/cgroup' in the configuration"
+)
+_POD_CGROUP = (
+    "let the node's runtime make /sys/fs/cgroup writable (containerd 2.1 and later: cgroup_writable = true of the "
+    "runtime; CRI-O: the annotation io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw); start with "
+    f"sh -c 'c=/sys/fs/cgroup; {_GO_DEEPER}; and cgroup_parent='/sys/fs/cgroup' in the "
+    "configuration"
+)
 _CONTROLLERS = (
     "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
     "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
@@ -129,6 +142,15 @@ MANY_SET_ID = (
 )
 MANY_DIRECTORIES = "there are too many directories below it to look for set-id files: put it in fs_readonly"
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
+
+
+def delegate() -> str:
+    """How this process gets a cgroup of v2 in which it can make others."""
+    return _POD_CGROUP if in_pod() else _CONTAINER_CGROUP if in_container() else _SYSTEMD
+
+
+def _cpu() -> str:
+    return f"only a cgroup enforces cpu_quota_us: {delegate()}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
 
 
 def _counts() -> str:
@@ -172,9 +194,9 @@ _Hint = Union[str, Callable[[], str]]
 
 # The first rule that matches wins. No stages: any stage.
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
-    (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _CPU),
+    (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
-    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), DELEGATE),
+    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), delegate),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"drop_root"}), frozenset(), _NO_OTHER_ID),
     (frozenset({"id_map"}), _DENIED, _id_map_denied),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_doctor, "find_parent", lambda wanted: "/sys/fs/cgroup/user")
     monkeypatch.setattr(_doctor, "read_sysctl", lambda name: "10000")
     monkeypatch.setattr(_doctor, "audit_listener", lambda: False)
+    monkeypatch.setattr(_hints, "in_container", lambda: False)
+    monkeypatch.setattr(_hints, "in_pod", lambda: False)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     return monkeypatch
 
@@ -86,6 +89,31 @@ def test_what_the_machine_lacks(machine: pytest.MonkeyPatch) -> None:
     assert "RLIMIT_NOFILE is 64" in found
     assert "ulimit -n" in found
     assert "sysctl -w user.max_net_namespaces=15000" in found
+
+
+def test_it_begins_with_the_cgroup_that_is_missing(machine: pytest.MonkeyPatch) -> None:
+    assert "cgroup            /sys/fs/cgroup/user" in _doctor.diagnose().lines()
+    machine.setattr(_doctor, "find_parent", lambda wanted: None)
+    first, second, *_ = _doctor.diagnose().lines()
+    assert first.startswith("for hostile tenants, give the pool a cgroup")
+    assert "Delegate=yes and DelegateSubgroup=host" in second
+    machine.setattr(_hints, "in_container", lambda: True)
+    assert "writable-cgroups=true" in _doctor.diagnose().lines()[1]
+    machine.setattr(_hints, "in_pod", lambda: True)
+    assert "cgroup_writable = true" in _doctor.diagnose().lines()[1]
+    assert "cgroup" not in _doctor._diagnose(Seatbelt("15.1", "", False)).lines()[0]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in_container", "in_pod"])
+def test_the_command_goes_one_cgroup_deeper(machine: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
+    """In a plain directory, where the file that the kernel would read is an ordinary one."""
+    machine.setattr(_hints, where, lambda: True, raising=False)
+    command = re.search(r"sh -c '(.*?)' sh COMMAND", _hints.delegate())
+    assert command is not None
+    script = re.sub(r"^c=[^;]*;", f"c={tmp_path};", command[1])
+    words = ["sh", "-c", script, "sh", "cat", tmp_path / "host" / "cgroup.procs"]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.stdout.strip().isdigit(), done.stderr
 
 
 def test_a_failure_has_its_address(machine: pytest.MonkeyPatch) -> None:

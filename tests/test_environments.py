@@ -139,12 +139,19 @@ ENVIRONMENTS = {
         less=NO_LANDLOCK,
     ),
     "no cgroup": Environment(
+        "_hints.in_container = _hints.in_pod = lambda: False",
         config="dict(cpu_quota_us=50_000)",
         fails=("limits", errno.ENOTSUP),
         hint=("systemd-run --user --scope -p Delegate=yes",),
     ),
+    "no cgroup in a container": Environment(
+        "_hints.in_container, _hints.in_pod = lambda: True, lambda: False",
+        config="dict(cpu_quota_us=50_000)",
+        fails=("limits", errno.ENOTSUP),
+        hint=("writable-cgroups=true", "cgroup_parent='/sys/fs/cgroup'"),
+    ),
     "read-only cgroup": Environment(
-        before="cgroup_read_only()",
+        before="cgroup_read_only(); _hints.in_container = _hints.in_pod = lambda: False",
         config="dict(cgroup_parent=cgroup_mount(), cpu_quota_us=50_000)",
         fails=("cgroup", errno.EROFS),
         hint=("Delegate=yes",),
