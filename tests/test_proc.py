@@ -12,7 +12,10 @@ import pytest
 from pysandpool import PooledSandbox, Sandbox, SandboxConfig
 
 # Of what container runtimes mask or make read-only: any uid may read these, so they are covered.
-COVERED = ["keys", "kallsyms", "interrupts", "cmdline", "bus", "fs", "irq", "acpi", "scsi", "asound"]
+COVERED = [
+    *["keys", "kallsyms", "interrupts", "cmdline", "bootconfig", "sys/kernel/random/boot_id"],
+    *["diskstats", "partitions", "mdstat", "pressure", "bus", "fs", "irq", "acpi", "scsi", "asound"],
+]
 # These are the host root's by their mode, and no sandbox has its uid.
 OF_ROOT = [
     *["kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "pagetypeinfo", "sched_debug", "slabinfo"],
@@ -111,6 +114,12 @@ def test_what_runtimes_size_themselves_by_is_there(sandbox: PooledSandbox) -> No
     names = ["cpuinfo", "meminfo", "stat", "uptime", "loadavg", "version", "filesystems", "sys/kernel/osrelease"]
     seen, _ = inside(sandbox, LOOK, json.dumps([f"/proc/{name}" for name in names]))
     assert all(seen)
+
+
+def test_programs_that_look_at_disks_find_none(sandbox: PooledSandbox) -> None:
+    """They are not refused: psutil, for one, does not expect that."""
+    result = sandbox.execute(["/bin/cat", "/proc/diskstats", "/proc/partitions"]).check()
+    assert (result.stdout, result.stderr) == (b"", b"")
 
 
 def test_masks_are_there_beside_every_configuration() -> None:

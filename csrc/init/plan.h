@@ -19,7 +19,8 @@
 /* Backstage: what only init needs, until it mounts the sandbox's own devpts there, last of all. */
 #define SP_STAGED_DIR "/dev/pts/staged" /* what it binds below the private /tmp */
 #define SP_EMPTY_DIR "/dev/pts/empty"   /* covers a directory that is not for the tenant */
-#define SP_CLOSED_FILE "/dev/pts/none"  /* covers a file; nobody may open it */
+#define SP_EMPTY_FILE "/dev/pts/nothing"
+#define SP_CLOSED_FILE "/dev/pts/none" /* covers a file; nobody may open it */
 
 #define SP_BINDS_MAX 4096
 

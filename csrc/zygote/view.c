@@ -162,7 +162,8 @@ int sp_zygote_show_dev(struct sp_rec_failed *why) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev");
     }
     sp_auto_fd int closed = open("/new" SP_CLOSED_FILE, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0);
-    int rc = closed != -1 ? 0 : sp_failed(why, SP_STAGE_DEV, errno, SP_CLOSED_FILE);
+    sp_auto_fd int empty = open("/new" SP_EMPTY_FILE, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444);
+    int rc = closed != -1 && empty != -1 ? 0 : sp_failed(why, SP_STAGE_DEV, errno, "files that cover others");
     for (size_t i = 0; i < COUNT(devices) && rc == 0; i++) {
         rc = show_device(devices[i], why);
     }
