@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,6 +122,32 @@ def test_programs_that_look_at_disks_find_none(sandbox: PooledSandbox) -> None:
     """They are not refused: psutil, for one, does not expect that."""
     result = sandbox.execute(["/bin/cat", "/proc/diskstats", "/proc/partitions"]).check()
     assert (result.stdout, result.stderr) == (b"", b"")
+
+
+FILES = """
+import json, os
+def readable(path):
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return bool(file.read(16))
+    except OSError:
+        return False
+def files_below(path):
+    return any(readable(os.path.join(where, name)) for where, _, names in os.walk(path) for name in names)
+names = [name for name in os.listdir("/proc") if not name.isdigit() and not os.path.islink("/proc/" + name)]
+print(json.dumps([name for name in names if readable("/proc/" + name) or files_below("/proc/" + name)]))
+"""
+
+
+def test_all_that_can_be_read_is_told(sandbox: PooledSandbox) -> None:
+    """Whatever of /proc is of no process, and has something to say, is the host's, and named in SECURITY.md."""
+    page = (Path(__file__).parent.parent / "SECURITY.md").read_text(encoding="utf-8")
+    section = page.split("## What a tenant can learn of the host")[1].split("\n## ")[0]
+    told = set(re.findall(r"`/proc/([\w.-]+)", section))
+    found = set(inside(sandbox, FILES))
+    assert {"meminfo", "stat", "sys"} <= found, "the control finds something"
+    assert found - told == set()
+    assert not told & set(COVERED)
 
 
 def test_masks_are_there_beside_every_configuration() -> None:

@@ -41,6 +41,16 @@ def test_what_a_row_names_is_there(row: list[str]) -> None:
     assert set(quoted(attacks)) <= {attack.name for attack in ATTACKS}
 
 
+def test_every_test_and_attack_of_the_page_is_there() -> None:
+    for file, test in re.findall(r"`(tests/[\w./]+)::(\w+)`", PAGE):
+        assert test in functions_of(ROOT / file), f"{file}::{test}"
+    limits = PAGE.split("## Known limits")[1].split("\n## ")[0]
+    shown = [line.strip("|").split("|")[-1] for line in limits.splitlines() if line[:2] == "| "]
+    attacks = {name for cell in shown for name in quoted(cell)}
+    assert len(attacks) > 5
+    assert attacks <= {attack.name for attack in ATTACKS}
+
+
 def test_no_attack_that_is_named_is_known_to_succeed() -> None:
     named = {name for row in ROWS for name in quoted(row[2])}
     assert not {attack.name for attack in ATTACKS if attack.hole} & named
