@@ -72,9 +72,11 @@ class SandboxConfig:
     """
 
     fs_readonly: tuple[str, ...]
-    """host paths seen at the same place, read-only. Of nested paths the longest is in force, also below fs_readwrite"""
+    """host paths seen at the same place, read-only. Of nested paths the longest is in force, also below fs_readwrite.
+    There can be 4,096 paths in both fields together"""
     fs_readwrite: tuple[str, ...]
-    """host paths seen at the same place, writable; none of the system's"""
+    """host paths seen at the same place, writable; none of the system's. Files in them with a set-id bit or a file
+    capability are read-only, and each counts as a path"""
     rootfs: str | None
     """a directory tree as the root, read-only, instead of the host's programs and libraries; it must have the
     directories /proc, /tmp and /dev, and those that `fs_*` paths are seen at"""
