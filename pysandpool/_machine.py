@@ -12,6 +12,7 @@ SYSCTLS = (
     "kernel.apparmor_restrict_unprivileged_userns",
 )
 
+_PSEUDO = frozenset(["proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs"])
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _POD_MARK = "/var/run/secrets/kubernetes.io"
 
@@ -54,6 +55,17 @@ def masked_proc() -> tuple[str, ...]:
     """What is mounted over entries of /proc: with anything there, the kernel lets nobody mount a new one."""
     points = (line.split(" ")[4] for line in _read(Path("/proc/self/mountinfo")).splitlines())
     return tuple(sorted({point for point in points if point.startswith("/proc/")}))
+
+
+def pseudo_devices() -> frozenset[int]:
+    """The devices (st_dev) of file systems in which nobody can make a file, such as those of other mounts of /proc."""
+    devices = set()
+    for line in _read(Path("/proc/self/mountinfo")).splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ")[0] in _PSEUDO:
+            major, minor = before.split(" ")[2].split(":")
+            devices.add(os.makedev(int(major), int(minor)))
+    return frozenset(devices)
 
 
 def security_modules() -> str:

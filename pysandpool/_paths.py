@@ -30,7 +30,7 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     """The same, none of them a system directory or below one."""
     paths = readable_paths(refuse, name, value)
     for path in paths:
-        if any(is_below(path, system) for system in _SYSTEM):
+        if is_system(path):
             raise refuse(name, path, f"no path of the system, which is {', '.join(_SYSTEM)}, / and /tmp itself", False)
     return paths
 
@@ -62,6 +62,11 @@ def check_binds(refuse: Refuse, readonly: tuple[str, ...], writable: tuple[str, 
 
 def _longer(readonly: tuple[str, ...], writable: tuple[str, ...]) -> str:
     return "fs_readonly" if len(readonly) >= len(writable) else "fs_readwrite"
+
+
+def is_system(path: str) -> bool:
+    """Whether nothing there may be given away for writing."""
+    return path in _OWN_MOUNTS or any(is_below(path, system) for system in _SYSTEM)
 
 
 def is_below(path: str, directory: str) -> bool:

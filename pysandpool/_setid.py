@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 from pysandpool._errors import SandboxCreateError
 from pysandpool._hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID
-from pysandpool._paths import MAX_BIND_BYTES, MAX_BINDS
+from pysandpool._machine import pseudo_devices
+from pysandpool._paths import MAX_BIND_BYTES, MAX_BINDS, is_system
 
 _LONGEST_PATH = 4095
 _MOST_PENDING_BYTES = 256 * 1024 * 1024
@@ -40,17 +41,20 @@ def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]
     """What has to be covered in the binds of `writable`, at most as much as there is room for beside all binds.
 
     Covered as a whole are directories that cannot be looked through, because the tenant could open them (it may be
-    their owner) and find such a file there: those that this process may not read, and those with paths that are too
-    long for a mount. What vanishes meanwhile is no error.
+    their owner) and find such a file there: those that this process may not read, those that answer with an error,
+    and those with paths that are too long for a mount. What vanishes meanwhile is no error.
 
     Raises `SandboxCreateError`, which names the file and the remedy, when something cannot be covered.
     """
     roots = [os.fsencode(path) for path in writable]
     shown = {*roots, *map(os.fsencode, readonly)}
     size = sum(map(len, shown))
+    pseudo = pseudo_devices() if roots else frozenset()
     covers: list[Cover] = []
     for root in roots:
-        for cover in _walk(root, shown):
+        if is_system(os.path.realpath(os.fsdecode(root))):
+            continue  # by a link: the zygote refuses it
+        for cover in _walk(root, shown, pseudo):
             size += len(cover.path)
             if len(shown) + len(covers) == MAX_BINDS or size > MAX_BIND_BYTES:
                 raise _refusal(errno.E2BIG, cover.path, MANY_SET_ID)
@@ -58,7 +62,7 @@ def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]
     return covers
 
 
-def _walk(root: bytes, shown: set[bytes]) -> Iterator[Cover]:
+def _walk(root: bytes, shown: set[bytes], pseudo: frozenset[int]) -> Iterator[Cover]:
     pending = [root]
     pending_bytes = len(root) + _ENTRY_BYTES
     if _is_gaining_file(root):
@@ -66,7 +70,7 @@ def _walk(root: bytes, shown: set[bytes]) -> Iterator[Cover]:
     while pending:
         directory = pending.pop()
         pending_bytes -= len(directory) + _ENTRY_BYTES
-        looked = _look(directory, shown)
+        looked = _look(directory, shown, pseudo)
         if looked is None:
             if directory == root:
                 return  # its creation tells what is wrong with it
@@ -80,11 +84,13 @@ def _walk(root: bytes, shown: set[bytes]) -> Iterator[Cover]:
             raise _refusal(errno.E2BIG, directory, MANY_DIRECTORIES)
 
 
-def _look(directory: bytes, shown: set[bytes]) -> tuple[list[Cover], list[bytes]] | None:
+def _look(directory: bytes, shown: set[bytes], pseudo: frozenset[int]) -> tuple[list[Cover], list[bytes]] | None:
     """The covers in one directory, and the directories in it; None when it cannot be looked through."""
     covers: list[Cover] = []
     below: list[bytes] = []
     try:
+        if os.stat(directory).st_dev in pseudo:
+            return covers, below
         with os.scandir(directory) as entries:
             for entry in entries:
                 if len(entry.path) > _LONGEST_PATH:
@@ -95,12 +101,8 @@ def _look(directory: bytes, shown: set[bytes]) -> tuple[list[Cover], list[bytes]
                     below.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     covers += _cover_file(entry.path)
-    except PermissionError:
-        return None
     except OSError as error:
-        if error.errno in _GONE:
-            return covers, below
-        raise _refusal(error.errno or errno.EIO, directory) from None
+        return (covers, below) if error.errno in _GONE else None
     return covers, below
 
 

@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -296,3 +297,43 @@ def test_one_that_was_moved_is_not_left_open(host_dir: Path, monkeypatch: pytest
     assert (refused.value.stage, refused.value.errno) == ("bind", errno.ESTALE)
     assert refused.value.detail == str(host_dir / "sub" / "program")
     assert "open the pool again" in refused.value.hint
+
+
+@pytest.mark.parametrize("target", ["/", "/proc", "/usr"])
+def test_what_will_be_refused_is_not_looked_through(host_dir: Path, target: str) -> None:
+    (host_dir / "link").symlink_to(target)
+    assert find_covers([str(host_dir / "link")], []) == []
+
+
+@pytest.mark.skipif(not ROOT, reason="only root mounts something there")
+def test_another_mount_of_proc_is_not_looked_through(host_dir: Path) -> None:
+    """A chroot has one. In a mount namespace of the test's own, so that nothing has to be unmounted."""
+    (host_dir / "proc").mkdir()
+    (host_dir / "program").touch()
+    (host_dir / "program").chmod(0o4755)
+    script = """
+import os, subprocess, sys
+from pysandpool._setid import find_covers
+subprocess.run(["mount", "-t", "proc", "none", sys.argv[1] + "/proc"], check=True)
+seen, scandir = [], os.scandir
+os.scandir = lambda path: seen.append(path) or scandir(path)
+print([cover.path for cover in find_covers([sys.argv[1]], [])], len(seen))
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", script, str(host_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"[{os.fsencode(host_dir / 'program')}] 1"
+
+
+def test_a_directory_that_answers_with_errors_is_covered(host_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a FUSE mount does whose server has gone."""
+    tree(host_dir)
+    scandir = os.scandir
+
+    def fail(path: bytes) -> Any:
+        if path.endswith(b"/sub"):
+            raise OSError(errno.ENOTCONN, "gone")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    [cover] = find_covers([str(host_dir)], [])
+    assert cover.path == os.fsencode(host_dir / "sub")
