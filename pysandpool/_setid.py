@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pysandpool._errors import SandboxCreateError
-from pysandpool._hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID
+from pysandpool._hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID, hint_for
 from pysandpool._machine import pseudo_devices
 from pysandpool._paths import MAX_BIND_BYTES, MAX_BINDS, is_system
 
@@ -73,7 +73,7 @@ def _walk(root: bytes, shown: set[bytes], pseudo: frozenset[int]) -> Iterator[Co
         looked = _look(directory, shown, pseudo)
         if looked is None:
             if directory == root:
-                return  # its creation tells what is wrong with it
+                raise _refusal(errno.EACCES, root, hint_for("bind", errno.EACCES))
             yield from _cover_directory(directory)
             continue
         covers, below = looked
@@ -121,8 +121,8 @@ def _cover_directory(path: bytes) -> list[Cover]:
         return []  # gone; or a tenant has no way to it either
     if not stat.S_ISDIR(status.st_mode):
         return []
-    # Who is neither its owner nor may search it has no way in, and cannot open one.
-    reachable = status.st_uid == os.geteuid() or os.access(path, os.X_OK, effective_ids=True)
+    # Who is neither its owner nor may search it has no way in, and cannot open one. Root's tenants are other users.
+    reachable = os.geteuid() in (0, status.st_uid) or os.access(path, os.X_OK, effective_ids=True)
     return [Cover(path, status.st_dev, status.st_ino)] if reachable else []
 
 

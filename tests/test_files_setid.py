@@ -250,6 +250,17 @@ def test_a_closed_directory_hides_nothing(host_dir: Path, mode: int) -> None:
     assert os.pread(program, len(BEFORE), 0) == BEFORE
 
 
+@pytest.mark.skipif(ROOT, reason="root may look everywhere")
+def test_a_closed_bind_is_refused(host_dir: Path) -> None:
+    """Its owner, the tenant, could open it."""
+    tree(host_dir)
+    host_dir.chmod(0o300)
+    with pytest.raises(SandboxCreateError) as refused:
+        SandboxPool(SandboxConfig(fs_readwrite=[host_dir]))
+    host_dir.chmod(0o700)
+    assert (refused.value.stage, refused.value.errno, refused.value.detail) == ("bind", errno.EACCES, str(host_dir))
+
+
 def deep(directory: Path, levels: int) -> None:
     """Directories in each other, far beyond what a path can name, a set-id file in the last one."""
     here = os.open(directory, os.O_RDONLY)
