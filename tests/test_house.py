@@ -22,7 +22,7 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 UNDER_POOL = (
     *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
     *("host/ledger.h", "host/watch.h", "host/clock.h", "host/fork_mark.h", "host/histogram.h", "host/back_off.h"),
-    "host/events.h",
+    *("host/events.h", "host/thread.h"),
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
@@ -42,6 +42,7 @@ MAY_INCLUDE = {
     "host/watch*": ("common/*", "host/watch.h"),
     "host/clock*": ("common/*", "host/clock.h"),
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
+    "host/thread*": ("host/thread.h",),
     "host/pool*": POOL,
     "host/stats*": POOL,
     "host/settle*": POOL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -283,4 +284,48 @@ print("in order")
 @pytest.mark.parametrize(("what", "turns"), [("acquire", 1000), ("execute", 300)])
 def test_real_signals(what: str, turns: int) -> None:
     done = run_script(SIGNALS, "7", str(turns), what, timeout=120)
+    assert (done.stdout, done.stderr) == ("in order\n", "")
+
+
+FLOODS = {
+    "stdout": (["yes"], None),
+    "stderr": (["sh", "-c", "exec yes >&2"], None),
+    "both": (["sh", "-c", "yes & exec yes >&2"], None),
+    "input": (["sh", "-c", "exec cat > /dev/null"], 1 << 30),
+    "input and output": (["cat"], 1 << 30),
+    "nothing": (["sleep", "1000"], None),
+}
+
+INTERRUPTED = """
+import json, math, os, signal, sys, threading, time
+from pysandpool import PoolConfig, SandboxConfig, SandboxPool
+
+command, size, way = json.loads(sys.argv[1])
+data = None if size is None else bytes(size)
+with SandboxPool(SandboxConfig(max_output_bytes=1000), PoolConfig(min_size=1)) as pool:
+    with pool.acquire() as lease:
+        for _ in range(3):
+            if way == "timer":
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+            else:
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            began = time.monotonic()
+            try:
+                lease.execute(command, input=data, timeout=math.inf)
+            except KeyboardInterrupt:
+                # Kinder than the 100 ms that it takes at most: this machine may be busy.
+                assert time.monotonic() - began < 2.2, time.monotonic() - began
+            else:
+                raise AssertionError("it returned")
+            assert lease.execute(["echo", "on"]).stdout == b"on\\n"
+        assert pool.stats().in_use_count == 1
+print("in order")
+"""
+
+
+@pytest.mark.parametrize("way", ["timer", "kill"])
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_signal_is_not_kept_waiting_by_streams_that_never_rest(flood: str, way: str) -> None:
+    done = run_script(INTERRUPTED, json.dumps([*FLOODS[flood], way]), timeout=60)
     assert (done.stdout, done.stderr) == ("in order\n", "")

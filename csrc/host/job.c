@@ -14,9 +14,19 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/session.h"
+#include "host/thread.h"
 
 /* A caller that waits for another's job comes back this often to handle signals. */
 #define SLICE_NS (50 * INT64_C(1000000))
+/*
+ * So does one whose streams never rest: its waits end at once, and a signal interrupts none of them. Short enough that
+ * nobody waits for a Ctrl-C; long enough that 10 MiB of output take fewer slices than anybody can measure, because
+ * getting the GIL back may cost 5 ms.
+ */
+#define BUSY_NS (30 * INT64_C(1000000))
+/* A signal that comes just before the wait interrupts nothing. Only the main thread runs Python's handlers, so it alone
+ * wakes up to look for one. */
+#define IDLE_NS (80 * INT64_C(1000000))
 /* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
 #define KILL_GRACE_NS (2 * INT64_C(1000000000))
 
@@ -205,13 +215,21 @@ static void look_at_clock(struct sp_job *job) {
     }
 }
 
+/* Something is to be done at this time, whatever the streams do. */
+static int64_t next_look(const struct sp_job *job) {
+    return job->deadline < job->watch_at ? job->deadline : job->watch_at;
+}
+
 int sp_job_poll(sp_job *job) {
     if (!sp_pool_is_mine(job->pool)) {
         return SP_E_FORKED;
     }
+    const int64_t began = sp_now();
+    const int64_t rest = sp_is_main_thread() ? began + IDLE_NS : SP_NEVER;
     while (!job->over) {
-        int n = sp_job_wait(job, job->deadline < job->watch_at ? job->deadline : job->watch_at);
-        if (n == -EINTR) {
+        int64_t until = next_look(job);
+        int n = sp_job_wait(job, until < rest ? until : rest);
+        if (n == -EINTR || (n == 0 && until > rest)) {
             return SP_AGAIN;
         }
         if (sp_job_pump(job) != 0) {
@@ -227,6 +245,9 @@ int sp_job_poll(sp_job *job) {
             if (rc != 0) {
                 end_job(job, rc);
             }
+        }
+        if (!job->over && n > 0 && sp_now() - began >= BUSY_NS) {
+            return SP_AGAIN;
         }
     }
     return SP_OK;

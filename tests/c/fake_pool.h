@@ -118,7 +118,16 @@ static inline sp_exec_request request_for(int64_t timeout_ns) {
                              .max_output_bytes = 4096};
 }
 
-/* One command: the exit code, or SP_E_*. No signal comes, so that one poll is enough. */
+/* As Python does it: a poll that takes long comes back in between. */
+static inline int poll_to_end(sp_job *job) {
+    int rc = SP_AGAIN;
+    while (rc == SP_AGAIN) {
+        rc = sp_job_poll(job);
+    }
+    return rc;
+}
+
+/* One command: the exit code, or SP_E_*. */
 static inline int use(sp_pool *pool, int64_t handle) {
     const sp_exec_request request = request_for(10000 * MS);
     sp_exec_result result = {0};
@@ -126,7 +135,7 @@ static inline int use(sp_pool *pool, int64_t handle) {
     sp_error error;
     int rc = sp_job_start(pool, handle, &request, &job, &error);
 
-    rc = rc != SP_OK ? rc : sp_job_poll(job);
+    rc = rc != SP_OK ? rc : poll_to_end(job);
     rc = rc != SP_OK ? rc : sp_job_finish(job, &result, &error);
     sp_job_free(job);
     return rc == SP_OK ? result.exit_code : rc;

@@ -74,7 +74,7 @@ static void every_call_is_refused(void) {
     CHECK(a_child_sees(of_a_lease, &h));
     CHECK(a_child_sees(of_what_is_under_way, &h));
 
-    CHECK(sp_job_poll(h.job) == SP_OK && sp_job_finish(h.job, &result, &error) == SP_OK);
+    CHECK(poll_to_end(h.job) == SP_OK && sp_job_finish(h.job, &result, &error) == SP_OK);
     sp_job_free(h.job);
     int64_t other = poll_ticket(h.ticket);
     sp_ticket_free(h.ticket);

@@ -191,7 +191,7 @@ static void longest_timeouts_are_none(void) {
     CHECK(sp_ticket_poll(ticket, &error) == SP_AGAIN);
     sp_ticket_free(ticket);
     if (sp_job_start(f.pool, handle, &request, &job, &error) == SP_OK) {
-        CHECK(sp_job_poll(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK);
+        CHECK(poll_to_end(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK);
     }
     CHECK(result.exit_code == 0 && result.timed_out == 0);
     sp_job_free(job);
@@ -781,7 +781,7 @@ static void forked_child_does_not_touch_a_running_job(void) {
     parents_handle = sp_acquire(f.pool);
     CHECK(sp_job_start(f.pool, parents_handle, &request, &parents_job, &error) == SP_OK);
     CHECK(in_child(the_job_is_refused, 10) == 0);
-    CHECK(sp_job_poll(parents_job) == SP_OK); /* what init said is still there to be heard */
+    CHECK(poll_to_end(parents_job) == SP_OK); /* what init said is still there to be heard */
     CHECK(sp_job_finish(parents_job, &result, &error) == SP_OK);
     CHECK(result.exit_code == 0 && result.timed_out == 0);
     sp_job_free(parents_job);

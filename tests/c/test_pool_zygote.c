@@ -54,7 +54,7 @@ static int echo(sp_pool *pool, int64_t handle, uint32_t word, bool *own) {
     request.argv = argv;
     request.argv_len = sizeof "/bin/echo" + (size_t)len;
     int rc = sp_job_start(pool, handle, &request, &job, &error);
-    rc = rc != SP_OK ? rc : sp_job_poll(job);
+    rc = rc != SP_OK ? rc : poll_to_end(job);
     rc = rc != SP_OK ? rc : sp_job_finish(job, &result, &error);
     *own = rc == SP_OK && result.exit_code == 0 && result.out_len == (size_t)len &&
            memcmp(result.out, expected, (size_t)len) == 0;

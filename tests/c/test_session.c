@@ -324,7 +324,7 @@ static int run_under(sp_pool *pool, int64_t handle, int far_end, const struct at
     CHECK(rc == SP_OK);
     if (rc == SP_OK) {
         attack->run(far_end, pool->slots[slot_of(handle)].session->last_id);
-        CHECK(sp_job_poll(job) == SP_OK);
+        CHECK(poll_to_end(job) == SP_OK);
         rc = sp_job_finish(job, result, &error);
     }
     sp_job_free(job);
@@ -402,7 +402,7 @@ static void a_second_end_spoils_the_next_command(void) {
     say_ack(far_end, 1);
     say(far_end, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = 1, .status = 7 << 8}});
     say_exited(far_end, 1);
-    CHECK(sp_job_poll(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK && result.exit_code == 7);
+    CHECK(poll_to_end(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK && result.exit_code == 7);
     sp_job_free(job);
     CHECK(run_under(f.pool, handle, far_end, &twice, &result) == SP_E_LOST);
     sp_fd_close(&far_end);

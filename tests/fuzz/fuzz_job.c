@@ -331,7 +331,11 @@ static bool execute(int64_t handle, unsigned first, bool first_use) {
             hostile_hang_up(&a->h);
         }
         if ((how & 16) == 0) {
-            MUST(sp_job_poll(job) == SP_OK);
+            int rc = SP_AGAIN;
+            while (rc == SP_AGAIN) {
+                rc = sp_job_poll(job);
+            }
+            MUST(rc == SP_OK);
             rc = sp_job_finish(job, &result, &error);
         } else if ((how & 8) == 0) {
             end_if_pending(a);

@@ -1,0 +1,5 @@
+#include <pthread.h>
+
+#include "host/thread.h"
+
+bool sp_is_main_thread(void) { return pthread_main_np() != 0; }
