@@ -200,7 +200,9 @@ static void begin_births(struct janitor *j) {
     }
 }
 
+/* Of the two, those that a thread waits for come first. */
 static void end_buried(sp_pool *pool) {
+    sp_jobs_strike(pool);
     pthread_mutex_lock(&pool->lock);
     struct sp_session *session = pool->morgue;
     pool->morgue = NULL;

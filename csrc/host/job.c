@@ -16,12 +16,10 @@
 #include "host/session.h"
 #include "host/thread.h"
 
-/* A caller that waits for another's job comes back this often to handle signals. */
-#define SLICE_NS (50 * INT64_C(1000000))
 /*
- * So does one whose streams never rest: its waits end at once, and a signal interrupts none of them. Short enough that
- * nobody waits for a Ctrl-C; long enough that 10 MiB of output take fewer slices than anybody can measure, because
- * getting the GIL back may cost 5 ms.
+ * A caller whose streams never rest comes back this often to handle signals: its waits end at once, and a signal
+ * interrupts none of them. Short enough that nobody waits for a Ctrl-C; long enough that 10 MiB of output take fewer
+ * slices than anybody can measure, because getting the GIL back may cost 5 ms.
  */
 #define BUSY_NS (30 * INT64_C(1000000))
 /* A signal that comes just before the wait interrupts nothing. Only the main thread runs Python's handlers, so it alone
@@ -29,86 +27,6 @@
 #define IDLE_NS (80 * INT64_C(1000000))
 /* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
 #define KILL_GRACE_NS (2 * INT64_C(1000000000))
-
-/* ---- the slot ---- */
-
-/* Under the lock. SP_AGAIN while another job has it. */
-static int try_claim(struct sp_job *job) {
-    uint64_t word;
-    struct sp_slot *slot = sp_lease_slot(job->pool, job->handle, &word);
-    if (sp_ledger_closed(atomic_load(&job->pool->ledger))) {
-        return SP_E_CLOSED;
-    }
-    if (slot == NULL) {
-        return SP_E_RELEASED;
-    }
-    if ((word & SP_SLOT_LOST) != 0) {
-        return SP_E_LOST;
-    }
-    if ((word & SP_SLOT_BUSY) != 0) {
-        return SP_AGAIN;
-    }
-    /* A release of the unused lease does not take the lock: one of the two changes the word, the other looks again. */
-    if (!atomic_compare_exchange_strong(&slot->word, &word, word | SP_SLOT_BUSY | SP_SLOT_USED)) {
-        return try_claim(job);
-    }
-    job->first_use = (word & SP_SLOT_USED) == 0;
-    job->session = slot->session;
-    job->claimed = true;
-    slot->job = job;
-    return SP_OK;
-}
-
-static int claim_slot(struct sp_job *job) {
-    sp_pool *pool = job->pool;
-    int64_t until = sp_now() + SLICE_NS;
-    pthread_mutex_lock(&pool->lock);
-    int rc = try_claim(job);
-    while (rc == SP_AGAIN && sp_cond_wait_until(&pool->slot_free, &pool->lock, until) == 0) {
-        rc = try_claim(job);
-    }
-    pthread_mutex_unlock(&pool->lock);
-    return rc;
-}
-
-/* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
-static struct sp_session *leave_slot(struct sp_job *job, uint64_t drop, uint64_t add) {
-    sp_pool *pool = job->pool;
-    struct sp_session *own = NULL;
-    pthread_mutex_lock(&pool->lock);
-    struct sp_slot *slot = &pool->slots[job->slot];
-    if (job->over) {
-        sp_pool_took(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
-    }
-    if (atomic_load(&job->orphan) != 0) {
-        own = job->session;
-    } else if (job->claimed) {
-        slot->job = NULL;
-        if (job->tally == &pool->lost) {
-            sp_pool_lost(pool, job->session);
-        } else if (job->tally != NULL) {
-            ++*job->tally;
-        }
-        if ((add & SP_SLOT_LOST) != 0) {
-            own = job->session;
-            slot->session = NULL;
-        }
-        atomic_fetch_or(&slot->word, add);
-        atomic_fetch_and(&slot->word, ~(SP_SLOT_BUSY | drop));
-    }
-    job->claimed = false;
-    job->session = NULL;
-    pthread_cond_broadcast(&pool->slot_free);
-    pthread_mutex_unlock(&pool->lock);
-    return own;
-}
-
-void sp_job_orphan(struct sp_job *job, int code) {
-    atomic_store(&job->orphan, code);
-    if (job->session != NULL) {
-        job->session->launcher->ops->kill(job->session); /* its end wakes the job's poll */
-    }
-}
 
 /* ---- start ---- */
 
@@ -133,7 +51,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->slot = (uint32_t)handle & SP_COUNT_MAX;
     job->request = *request;
     job->input_fd = job->out.fd = job->err.fd = -1;
-    int rc = claim_slot(job);
+    int rc = sp_job_claim(job);
     if (rc != SP_OK) {
         free(job);
         return rc;
@@ -155,7 +73,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
         job->tally = rc == SP_E_LOST ? &pool->lost : NULL;
-        sp_session_end(leave_slot(job, drop, lost ? SP_SLOT_LOST : 0));
+        sp_session_end(sp_job_leave(job, drop, lost ? SP_SLOT_LOST : 0));
         free(job);
         return orphan != 0 ? orphan : rc;
     }
@@ -342,7 +260,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     } else {
         *error = job->why;
     }
-    sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+    sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
     int orphan = atomic_load(&job->orphan);
     if (orphan != 0) {
         return orphan;
@@ -369,7 +287,7 @@ static void cancel(struct sp_job *job) {
     interrupt(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }
-    sp_session_end(leave_slot(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+    sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
 }
 
 static void free_job(struct sp_job *job) {

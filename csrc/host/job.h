@@ -1,5 +1,5 @@
-/* One running command, from its pipes to its result. job.c (start, poll, finish), job_send.c (the request and who takes
- * it) and job_io.c (the streams) share it.
+/* One running command, from its pipes to its result. job.c (start, poll, finish), job_slot.c (its claim on the lease),
+ * job_send.c (the request and who takes it) and job_io.c (the streams) share it.
  */
 #ifndef SANDPOOL_HOST_JOB_H
 #define SANDPOOL_HOST_JOB_H
@@ -17,6 +17,9 @@ struct sp_job {
     struct sp_session *session; /* the slot's, borrowed; the job's own once it is an orphan. Changed under the lock */
     atomic_int orphan;          /* 0, or the code with which release() or close() ended it */
     sp_exec_request request;    /* its buffers are the caller's, until the job is freed */
+    struct sp_job *next;        /* in the pool's list of the condemned; under the lock, as the next two */
+    bool condemned;             /* an orphan whose sandbox is to be killed */
+    bool struck;                /* it is being killed, outside the lock: the session has to stay */
     bool claimed;               /* the slot is BUSY for this job */
     bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
     bool over;
@@ -33,6 +36,12 @@ struct sp_job {
     sp_error why;          /* of a code that needs one */
     uint64_t *tally;       /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
 };
+
+/* ---- job_slot.c ---- */
+/* SP_OK, SP_AGAIN while another job has the lease, or SP_E_*. */
+int sp_job_claim(struct sp_job *job);
+/* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
+struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add);
 
 /* ---- job_send.c ---- */
 /* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */

@@ -298,6 +298,7 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
     if (!begin_close(pool, deadline)) {
         return SP_OK;
     }
+    sp_jobs_strike(pool);
     /* Before the janitor is joined: whatever it is waiting for then fails at once. */
     sp_launcher_leave(pool->launcher, deadline);
     if (pool->janitor_runs) {

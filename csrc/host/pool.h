@@ -77,6 +77,7 @@ struct sp_pool {
     uint32_t fresh;     /* slots never used: fresh .. SP_COUNT_MAX - 1 */
     uint32_t recycle_head, recycle_tail;
     struct sp_session *morgue;        /* to be ended by the janitor */
+    struct sp_job *condemned;         /* orphans whose sandboxes are to be killed by it */
     struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
@@ -145,9 +146,12 @@ bool sp_tickets_hand_over(sp_pool *pool, uint32_t index);
 bool sp_tickets_hand_failure(sp_pool *pool);
 void sp_tickets_close(sp_pool *pool);
 
-/* ---- job.c ---- */
-/* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. */
+/* ---- job_slot.c ---- */
+/* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. Somebody
+ * has to call sp_jobs_strike() soon: it is the janitor, once it is kicked, or who closes the pool. */
 void sp_job_orphan(struct sp_job *job, int code);
+/* Kills the sandboxes of these jobs. Not under the lock. */
+void sp_jobs_strike(sp_pool *pool);
 
 /* ---- settle.c ---- */
 /* Below min_size, and nothing under way for it yet. Under the lock, as the next. */
