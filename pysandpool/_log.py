@@ -24,6 +24,7 @@ from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import ffi, lib, stage_name, text_of
 from pysandpool._hints import hint_for
 from pysandpool._stats import Evictions
+from pysandpool._undead import state_of
 
 _logger = logging.getLogger("pysandpool")
 _logger.addHandler(logging.NullHandler())
@@ -168,6 +169,16 @@ def _described(event: Any) -> tuple[int, str, str | None, str]:
         return logging.WARNING, "leases_killed", None, f"{pool} was closed with leases still out, which were killed"
     if kind == lib.SP_EVENT_ZYGOTE_RESTARTED:
         return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another{which}"
+    if kind == lib.SP_EVENT_UNDEAD:
+        state = state_of(event.pid)
+        return (
+            logging.ERROR,
+            "undead",
+            state,
+            f"{pool} killed a sandbox{which} more than 2 s ago, and it is not dead: {state}",
+        )
+    if kind == lib.SP_EVENT_UNDEAD_ENDED:
+        return logging.INFO, "undead_ended", None, f"{pool}: the sandbox{which} that did not die is dead now"
     return logging.WARNING, "dropped", None, "events were dropped: more kinds of trouble at a time than are kept apart"
 
 

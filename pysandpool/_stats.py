@@ -140,6 +140,8 @@ class PoolStats:
     """entries that are being created right now, replacements not counted"""
     waiting_count: int = 0
     """acquires that wait because of `max_in_use`"""
+    undead_count: int = 0
+    """sandboxes that were killed more than 2 s ago and are not dead: the kernel holds a process of theirs"""
     evictions: Evictions = Evictions()
     """`evict_count` by reason"""
     latencies: Latencies = Latencies()

@@ -57,6 +57,10 @@ class FakeLauncher:
         """A pool of this launcher; see `warmed`."""
         return warmed(lambda config: SandboxPool(None, config, _launcher=self._launcher), warm, fields)
 
+    def undead(self, on: bool = True) -> None:
+        """Kills do not work, until it is switched off."""
+        _ffi.lib.sp_fake_undead(self._launcher, on)
+
     def fail(self, count: int = 1, *, skip: int = 0, stage: str = "clone", err: int = 11) -> None:
         """After `skip` more creations the next `count` fail."""
         _ffi.lib.sp_fake_fail(self._launcher, skip, count, stages()[stage], err)

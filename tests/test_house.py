@@ -44,6 +44,7 @@ MAY_INCLUDE = {
     "host/fork_mark*": ("common/*", "host/fork_mark.h"),
     "host/thread*": ("host/thread.h",),
     "host/pool*": POOL,
+    "host/close*": POOL,
     "host/stats*": POOL,
     "host/settle*": POOL,
     "host/entries*": POOL,

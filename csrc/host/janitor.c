@@ -20,6 +20,9 @@
 /* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
 #define REFILL_LOOK_NS (250 * INT64_C(1000000))
 #define TEND_NS (20 * INT64_C(1000000))
+/* A sandbox that was killed is looked at after this time, and then ever more seldom. */
+#define DYING_MIN_NS (5 * INT64_C(1000000))
+#define DYING_MAX_NS (250 * INT64_C(1000000))
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
 
@@ -45,6 +48,7 @@ struct janitor {
     int64_t died_young;        /* when the last one did */
     int64_t refill_after;      /* refills wait until then; recycling does not, somebody may wait for it */
     int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
+    int64_t look_after;        /* at the dying; SP_NEVER: there are none */
     uint64_t restarts;         /* of the launcher's process, those that were told */
 };
 
@@ -200,8 +204,11 @@ static void begin_births(struct janitor *j) {
     }
 }
 
+static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /* Of the two, those that a thread waits for come first. */
-static void end_buried(sp_pool *pool) {
+static void end_buried(struct janitor *j) {
+    sp_pool *pool = j->pool;
     sp_jobs_strike(pool);
     pthread_mutex_lock(&pool->lock);
     struct sp_session *session = pool->morgue;
@@ -214,10 +221,25 @@ static void end_buried(sp_pool *pool) {
         session = next;
         ended++;
     }
+    if (ended != 0) {
+        j->look_after = earlier(j->look_after, sp_now() + DYING_MIN_NS);
+    }
     pthread_mutex_lock(&pool->lock);
     pool->ending -= ended;
     sp_pool_tell_settled(pool);
     pthread_mutex_unlock(&pool->lock);
+}
+
+/* Not by the watch: a wake-up for each death would cost more than a look at several of them. */
+static void look_at_dying(struct janitor *j) {
+    const int64_t now = sp_now();
+    if (now < j->look_after && j->look_after != SP_NEVER) {
+        return;
+    }
+    const struct sp_dying_ear ear = {sp_pool_hear_dying, j->pool};
+    int64_t youngest = sp_dying_look(j->pool->launcher, &j->pool->dying, &ear);
+    int64_t pause = youngest / 2 < DYING_MIN_NS ? DYING_MIN_NS : earlier(youngest / 2, DYING_MAX_NS);
+    j->look_after = youngest == SP_NEVER ? SP_NEVER : now + pause;
 }
 
 static void expire(sp_pool *pool) {
@@ -274,8 +296,6 @@ static void note_death(struct janitor *j, uint32_t index) {
 
 /* ---- the loop ---- */
 
-static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* When it is to be looked at, whatever its socket says. */
 static int64_t birth_due(const struct sp_birth *birth) {
     return birth->not_before != 0 ? earlier(birth->not_before, birth->deadline) : birth->deadline;
@@ -283,7 +303,7 @@ static int64_t birth_due(const struct sp_birth *birth) {
 
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
-    int64_t wake = j->tend_after;
+    int64_t wake = earlier(j->tend_after, j->look_after);
     for (unsigned i = 0; i < j->n_births; i++) {
         const struct tended *t = &j->births[i];
         wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
@@ -365,12 +385,15 @@ static void end_births(struct janitor *j) {
 
 void *sp_janitor_main(void *arg) {
     sp_pool *pool = arg;
-    struct janitor j = {
-        .pool = pool, .n_births = pool->options.refill_concurrency, .back_off = {.noise = (uint64_t)sp_now()}};
+    struct janitor j = {.pool = pool,
+                        .n_births = pool->options.refill_concurrency,
+                        .back_off = {.noise = (uint64_t)sp_now()},
+                        .look_after = SP_NEVER};
     while (!must_stop(j.pool)) {
-        end_buried(j.pool);
+        end_buried(&j);
         expire(j.pool);
-        end_buried(j.pool);
+        end_buried(&j);
+        look_at_dying(&j);
         begin_births(&j);
         tend(&j);
         tell_restarts(&j);
@@ -382,5 +405,9 @@ void *sp_janitor_main(void *arg) {
         attend_overdue(&j);
     }
     end_births(&j);
+    pthread_mutex_lock(&pool->lock);
+    pool->janitor_over = true;
+    pthread_cond_broadcast(&pool->ended);
+    pthread_mutex_unlock(&pool->lock);
     return NULL;
 }

@@ -41,6 +41,8 @@ void sp_launcher_ref(sp_launcher *launcher) {
 void sp_launcher_unref(sp_launcher *launcher) {
     /* acq_rel: what other owners did with it comes before its end, which is by the last of them */
     if (launcher != NULL && atomic_fetch_sub_explicit(&launcher->refs, 1, memory_order_acq_rel) == 1) {
+        struct sp_session *left = NULL;
+        sp_dying_forget(launcher, &left);
         launcher->ops->free(launcher);
     }
 }
@@ -48,6 +50,7 @@ void sp_launcher_unref(sp_launcher *launcher) {
 void sp_launcher_enter(sp_launcher *launcher) {
     sp_launcher_ref(launcher);
     atomic_fetch_add_explicit(&launcher->pools, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&launcher->lookers, 1, memory_order_relaxed);
 }
 
 void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
@@ -76,9 +79,15 @@ void sp_session_end(struct sp_session *session) {
             session->launcher->ops->forget(session);
         }
         sp_fd_close(&session->control);
-        sp_fd_close(&session->pidfd);
-        sp_launcher_unref(session->launcher);
-        free(session);
+        sp_launcher *launcher = session->launcher;
+        /* relaxed: if the last one leaves meanwhile, it goes with the launcher */
+        if (session->pidfd != -1 && atomic_load_explicit(&launcher->lookers, memory_order_relaxed) != 0) {
+            sp_dying_add(session); /* from here on it is another's */
+        } else {
+            sp_fd_close(&session->pidfd);
+            free(session);
+        }
+        sp_launcher_unref(launcher);
     }
 }
 

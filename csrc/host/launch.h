@@ -39,6 +39,8 @@ struct sp_session {
     bool acked;               /* init has confirmed it */
     const char *home;         /* where a command runs when it does not say where; never freed */
     struct sp_agent *agent;   /* of launch_agent.c; NULL where there is none */
+    int64_t ended_at;         /* when it was killed */
+    bool undead;              /* and is not dead although it should be: that was told */
 };
 
 struct sp_birth {
@@ -91,8 +93,11 @@ struct sp_launcher {
     const struct sp_launch_ops *ops;
     atomic_int refs;
     atomic_int pools;
-    uint32_t demanded;         /* SP_FACT_*: without them no sandbox is handed out */
-    _Atomic uint64_t restarts; /* processes that took the place of a dead one, and made a sandbox */
+    uint32_t demanded;                /* SP_FACT_*: without them no sandbox is handed out */
+    _Atomic uint64_t restarts;        /* processes that took the place of a dead one, and made a sandbox */
+    struct sp_session *_Atomic dying; /* killed, and not looked at since: a stack, see dying.c */
+    atomic_uint undead;               /* killed long ago, and not dead */
+    atomic_uint lookers;              /* pools that look at the dying */
 };
 
 void sp_launcher_ref(sp_launcher *launcher);
@@ -125,8 +130,25 @@ int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *
 
 /* NULL on ENOMEM. */
 struct sp_session *sp_session_new(sp_launcher *launcher);
-/* Kills the sandbox, closes the fds and frees. Safe on NULL. Never waits. */
+/* Kills the sandbox and gives the session up; who tends the launcher looks that it dies. Safe on NULL. Never waits. */
 void sp_session_end(struct sp_session *session);
+
+/* ---- dying.c ---- */
+/* A sandbox that was killed is dead by then; killing one takes a few ms, a hundred with much memory. */
+#define SP_UNDEAD_NS (2 * INT64_C(1000000000))
+/* Is told of a sandbox that has become undead, and of one that no longer is. */
+struct sp_dying_ear {
+    void (*hear)(void *arg, const struct sp_session *session, bool undead);
+    void *arg;
+};
+/* From sp_session_end(): it was killed, its control socket is closed, and it holds no reference. */
+void sp_dying_add(struct sp_session *session);
+/* Takes over what was added, and drops the dead. The age of the youngest that is left; SP_NEVER: none is. */
+int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_ear *ear);
+/* This pool will not look any more. */
+void sp_dying_leave(sp_launcher *launcher, struct sp_session **list);
+/* Drops these, and all that nobody has looked at yet. */
+void sp_dying_forget(sp_launcher *launcher, struct sp_session **list);
 
 /* Fills *error and returns `code`. detail may be NULL. */
 int sp_error_set(sp_error *error, int code, uint32_t stage, int err, const char *detail);

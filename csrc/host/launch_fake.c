@@ -57,6 +57,7 @@ struct fake {
     int64_t last_due; /* of these */
     bool mute;        /* commands are not answered */
     bool hold;
+    bool undead; /* kills do not work */
     bool crash;
     int exit_code;
 };
@@ -172,7 +173,12 @@ static void serve_node(struct fake *f, unsigned i, bool spoken, bool killed, boo
     } else if (!gone && spoken) {
         gone = !answer_exec(f, node->control);
     }
-    if (gone) {
+    pthread_mutex_lock(&f->lock);
+    bool undead = f->undead && !killed;
+    pthread_mutex_unlock(&f->lock);
+    if (gone && undead) {
+        sp_fd_close(&node->control); /* all that is left of it is its death, which does not come */
+    } else if (gone || (i < f->n_nodes && node->control == -1 && !undead)) {
         drop_node(f, i);
     }
 }
@@ -211,7 +217,10 @@ static void *serve(void *arg) {
         crash(f);
         open = fds[0].revents == 0 || take_create(f);
     }
-    while (f->n_nodes != 0) {
+    pthread_mutex_lock(&f->lock);
+    bool undead = f->undead;
+    pthread_mutex_unlock(&f->lock);
+    while (!undead && f->n_nodes != 0) { /* else free_fake() does it */
         drop_node(f, 0);
     }
     free(fds);
@@ -242,7 +251,9 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
 static bool forget(struct fake *f, const struct sp_session *session, int64_t pid) {
     for (unsigned i = 0; i < f->n_alive; i++) {
         if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
-            (void)shutdown(f->alive[i].session->pidfd, SHUT_RDWR);
+            if (!f->undead) {
+                (void)shutdown(f->alive[i].session->pidfd, SHUT_RDWR);
+            }
             f->alive[i] = f->alive[--f->n_alive];
             return true;
         }
@@ -276,6 +287,9 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
 static void free_fake(sp_launcher *launcher) {
     struct fake *f = (struct fake *)launcher;
     shut_down(launcher, 0);
+    while (f->n_nodes != 0) {
+        drop_node(f, 0);
+    }
     sp_fd_close(&f->sock);
     sp_fd_close(&f->far_sock);
     sp_fd_close(&f->wake[0]);
@@ -359,6 +373,12 @@ void sp_fake_serial(sp_launcher *launcher, int serial) {
 void sp_fake_mute(sp_launcher *launcher, int mute) {
     struct fake *f = lock_fake(launcher);
     f->mute = mute != 0;
+    unlock_fake(f);
+}
+
+void sp_fake_undead(sp_launcher *launcher, int undead) {
+    struct fake *f = lock_fake(launcher);
+    f->undead = undead != 0;
     unlock_fake(f);
 }
 

@@ -1,5 +1,5 @@
 /*
- * The pool's state, shared by pool.c (open, close, warm), entries.c (slots, permits, eviction), lease.c (acquire and
+ * The pool's state, shared by pool.c (open, warm), close.c, entries.c (slots, permits, eviction), lease.c (acquire and
  * release), ticket.c (acquires that wait), job*.c (execute), recycle.c (what becomes of a used one's place), janitor.c
  * (the thread) and stats.c (what it tells). Nobody else includes it.
  *
@@ -67,10 +67,13 @@ struct sp_pool {
     _Atomic uint64_t *links;
     struct sp_watch watch;
     pthread_t janitor;
-    bool janitor_runs;
-    bool stopping; /* the janitor shall end */
-    bool closed;   /* close() is through */
-    char *strings; /* the health check's argv and env, copied */
+    struct sp_session *dying; /* the janitor's, and after it close()'s: killed, and not dead when it last looked */
+    bool janitor_runs;        /* there is a thread to be joined */
+    bool janitor_over;        /* it has nothing left to do; under the lock */
+    bool wound_up;            /* close() has done what comes after the janitor's end */
+    bool stopping;            /* the janitor shall end */
+    bool closed;              /* close() is through */
+    char *strings;            /* the health check's argv and env, copied */
 
     /* under the lock */
     uint32_t free_head; /* slots used before */
@@ -168,6 +171,9 @@ void sp_pool_create_failed(sp_pool *pool, const sp_error *error);
 void sp_pool_lost(sp_pool *pool, const struct sp_session *session);
 /* Tells whoever listens; the pool's name is filled in. Any thread, with or without the lock. */
 void sp_pool_tell(sp_pool *pool, sp_event event);
+
+/* An ear for sp_dying_look(); `pool` is the pool. */
+void sp_pool_hear_dying(void *pool, const struct sp_session *session, bool undead);
 
 /* Something of the kind SP_LATENCY_* took `ns`. Under the lock. */
 void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns);

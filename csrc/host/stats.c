@@ -38,6 +38,14 @@ void sp_pool_lost(sp_pool *pool, const struct sp_session *session) {
     sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_LOST, .pid = session->pid, .count = 1});
 }
 
+/* Told apart by pid: each of them is an event of its own. */
+void sp_pool_hear_dying(void *pool, const struct sp_session *session, bool undead) {
+    sp_pool_tell(pool, (sp_event){.kind = undead ? SP_EVENT_UNDEAD : SP_EVENT_UNDEAD_ENDED,
+                                  .reason = (uint32_t)session->pid,
+                                  .pid = session->pid,
+                                  .count = 1});
+}
+
 void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&pool->latencies[kind], ns); }
 
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
@@ -80,7 +88,8 @@ int sp_snapshot(sp_pool *pool, sp_stats *stats) {
                         .in_use_count = sp_ledger_in_use(ledger),
                         .starting_count = pool->starting,
                         .waiting_count = atomic_load(&pool->waiting),
-                        .closed = sp_ledger_closed(ledger)};
+                        .closed = sp_ledger_closed(ledger),
+                        .undead_count = atomic_load(&pool->launcher->undead)};
     for (unsigned i = 0; i < SP_EVICT_REASONS; i++) {
         stats->evictions[i] = pool->evictions[i];
         stats->evict_count += pool->evictions[i];

@@ -94,6 +94,7 @@ void sp_ticket_close(sp_ticket **ticket);
 #define begin_birth begin_tended
 #include "host/janitor.c"
 #undef begin_birth
+#include "host/close.c"
 #include "host/pool.c"
 #include "host/ticket.c"
 /* NOLINTEND(bugprone-suspicious-include) */

@@ -1,0 +1,194 @@
+/*
+ * The end of a pool. close() decides under the lock what is to be ended, and ends it outside. It waits for three
+ * things, none of them beyond its deadline: the launcher's process, the janitor, and the death of what was killed.
+ */
+#include "host/pool.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include "common/packet.h"
+#include "host/fork_mark.h"
+
+/* The zygote gets half the time, and no more than this, to end by itself; a healthy one needs a few ms. */
+#define ZYGOTE_NS INT64_C(1000000000)
+#define DYING_LOOK_NS (20 * INT64_C(1000000))
+
+/*
+ * The lease at this slot, if any, ends now; true if there was one. A concurrent return of the unused lease may win: it
+ * sees the closed ledger, and buries the entry itself.
+ */
+static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
+    uint64_t word = atomic_load(&slot->word);
+    while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED) {
+        if (atomic_compare_exchange_weak(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
+            if ((word & SP_SLOT_BUSY) != 0) {
+                sp_job_orphan(slot->job, SP_E_CLOSED);
+            } else {
+                sp_pool_bury(pool, slot->session);
+            }
+            slot->session = NULL;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */
+static void bury_idle(sp_pool *pool) {
+    for (uint32_t index; (index = sp_pool_take_oldest(pool)) != SP_NO_SLOT;) {
+        sp_pool_bury(pool, pool->slots[index].session);
+        sp_pool_free_slot(pool, index);
+    }
+}
+
+static void end_sessions(sp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    struct sp_session *session = pool->morgue;
+    pool->morgue = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    while (session != NULL) {
+        struct sp_session *next = session->next;
+        sp_session_end(session);
+        session = next;
+    }
+}
+
+/* From here on every other call is refused. True for the one caller that has to do the rest; others wait for it. */
+static bool begin_close(sp_pool *pool, int64_t deadline) {
+    bool first = false;
+    pthread_mutex_lock(&pool->lock);
+    if (!sp_ledger_closed(atomic_load(&pool->ledger))) {
+        sp_ledger_add(pool, SP_LEDGER_CLOSED);
+        pool->stopping = true;
+        first = true;
+        sp_tickets_close(pool);
+        uint64_t ended = 0;
+        for (uint32_t i = 0; i < pool->fresh; i++) {
+            ended += end_lease(pool, &pool->slots[i]);
+        }
+        if (ended != 0) {
+            sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_LEASES_KILLED, .count = ended});
+        }
+        pthread_cond_broadcast(&pool->slot_free);
+        pthread_cond_broadcast(&pool->settled);
+    }
+    for (int rc = 0; !first && !pool->closed && rc == 0;) {
+        rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return first;
+}
+
+static bool await_janitor(sp_pool *pool, int64_t deadline) {
+    sp_watch_kick(&pool->watch);
+    pthread_mutex_lock(&pool->lock);
+    for (int rc = 0; pool->janitor_runs && !pool->janitor_over && rc == 0;) {
+        rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
+    }
+    bool over = !pool->janitor_runs || pool->janitor_over;
+    pthread_mutex_unlock(&pool->lock);
+    return over;
+}
+
+/* Until all are dead, or undead and told, or it is time. */
+static void await_dying(sp_pool *pool, int64_t deadline) {
+    const struct sp_dying_ear ear = {sp_pool_hear_dying, pool};
+    for (;;) {
+        int64_t youngest = sp_dying_look(pool->launcher, &pool->dying, &ear);
+        int64_t now = sp_now();
+        if (youngest >= SP_UNDEAD_NS || now >= deadline) { /* SP_NEVER: there are none */
+            return;
+        }
+        int64_t until = deadline - now < DYING_LOOK_NS ? deadline : now + DYING_LOOK_NS;
+        (void)sp_wait_fd(pool->dying->pidfd, POLLIN, until);
+    }
+}
+
+/* The janitor is over, or about to return: what it had is the caller's. Once. */
+static void wind_up(sp_pool *pool, int64_t deadline) {
+    if (pool->janitor_runs) {
+        pthread_join(pool->janitor, NULL);
+        pool->janitor_runs = false;
+    }
+    end_sessions(pool);
+    await_dying(pool, deadline);
+    sp_dying_leave(pool->launcher, &pool->dying);
+    pool->wound_up = true;
+}
+
+static int64_t zygote_deadline(int64_t now, int64_t deadline) {
+    int64_t half = (deadline - now) / 2;
+    return now + (half < ZYGOTE_NS ? half : ZYGOTE_NS);
+}
+
+int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    int64_t now = sp_now();
+    int64_t deadline = timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
+    if (!begin_close(pool, deadline)) {
+        return SP_OK;
+    }
+    /* First what is killed at once, so that its death is not waited for behind others. */
+    sp_jobs_strike(pool);
+    end_sessions(pool);
+    /* Before the janitor is waited for: whatever it is waiting for then fails at once. */
+    sp_launcher_leave(pool->launcher, zygote_deadline(now, deadline));
+    bool over = await_janitor(pool, deadline);
+    pthread_mutex_lock(&pool->lock);
+    bury_idle(pool);
+    pthread_mutex_unlock(&pool->lock);
+    end_sessions(pool);
+    if (over) { /* else sp_pool_free() waits for it */
+        wind_up(pool, deadline);
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->closed = true;
+    pthread_cond_broadcast(&pool->ended);
+    pthread_mutex_unlock(&pool->lock);
+    if (pool->options.events != NULL) {
+        sp_events_leave(pool->options.events);
+    }
+    return SP_OK;
+}
+
+/* What threads that were inside a call during close() left: leases handed out, and unused ones given back. */
+static void end_stragglers(sp_pool *pool) {
+    end_sessions(pool);
+    for (uint32_t i = 0; i < pool->fresh; i++) {
+        sp_session_end(pool->slots[i].session);
+    }
+}
+
+void sp_pool_free(sp_pool *pool) {
+    if (pool == NULL || (pool->mine != NULL && !sp_pool_is_mine(pool))) {
+        return; /* a forked child: its parent's pool is not its to end */
+    }
+    if (pool->mine != NULL) {
+        (void)sp_pool_close(pool, SP_CREATE_TIMEOUT_NS);
+        if (!pool->wound_up) {
+            wind_up(pool, sp_now());
+        }
+    } else {
+        sp_dying_leave(pool->launcher, &pool->dying);
+        sp_launcher_leave(pool->launcher, sp_now());
+        if (pool->options.events != NULL) {
+            sp_events_leave(pool->options.events);
+        }
+    }
+    end_stragglers(pool);
+    sp_launcher_unref(pool->launcher);
+    sp_watch_close(&pool->watch);
+    sp_fork_mark_free(pool->mine);
+    sp_events_unref(pool->options.events);
+    pthread_cond_destroy(&pool->slot_free);
+    pthread_cond_destroy(&pool->ended);
+    pthread_cond_destroy(&pool->settled);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->strings);
+    free(pool->links);
+    free(pool->slots);
+    free(pool);
+}
