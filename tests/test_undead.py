@@ -15,7 +15,7 @@ from conftest import OpenPool, alive, use, wait_until
 from fake import FakeLauncher
 from test_log import Records, records  # noqa: F401
 
-from pysandpool import PoolStats, SandboxPool
+from pysandpool import PoolStats, SandboxLostError, SandboxPool
 from pysandpool._undead import state_of
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
@@ -70,6 +70,20 @@ def test_close_tells_it_when_it_has_the_time(launcher: FakeLauncher, records: Re
     assert records.wait("undead").pid == pid
 
 
+def test_a_timeout_is_not_late(launcher: FakeLauncher) -> None:
+    """Neither the command nor its sandbox can be killed: what became of them is not known."""
+    pool = launcher.open(warm=1, max_size=2)
+    with pool.acquire() as lease:
+        launcher.mute(True)
+        launcher.undead()
+        began = time.monotonic()
+        with pytest.raises(SandboxLostError):
+            lease.execute(["/bin/true"], timeout=0.3)
+        assert time.monotonic() - began < 1.3  # 0.7 s, on a machine that is not busy
+        assert pool.stats().lost_count == 1
+        launcher.undead(False)
+
+
 def test_what_is_told_of_its_processes() -> None:
     assert f"pid {os.getpid()}: R (running)" in state_of(os.getpid())
     assert state_of(2**22) == "its processes cannot be seen"
@@ -108,6 +122,10 @@ def test_a_frozen_sandbox_is_in_nobodys_way(real_pool: OpenPool, records: Record
     use(lease)
     pid = lease.pid
     with frozen(pid):
+        began = time.monotonic()
+        with pytest.raises(SandboxLostError):
+            lease.execute(["/bin/true"], timeout=0.3)
+        assert time.monotonic() - began < 1.3
         lease.release()
         use(other)
         told = records.wait("undead")

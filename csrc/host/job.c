@@ -6,6 +6,7 @@
 #include "host/job.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,9 @@
  * wakes up to look for one. */
 #define IDLE_NS (80 * INT64_C(1000000))
 /* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
-#define KILL_GRACE_NS (2 * INT64_C(1000000000))
+#define KILL_GRACE_NS (300 * INT64_C(1000000))
+/* From that to the sandbox's death. One that does not die even so is not waited for. */
+#define END_GRACE_NS (100 * INT64_C(1000000))
 
 /* ---- start ---- */
 
@@ -109,15 +112,21 @@ static void hear_init(struct sp_job *job) {
     }
 }
 
-/* The first time: KILL, and a grace. The second: init itself does not answer, so the sandbox goes. */
+/*
+ * The first time: KILL, and a grace. The second: init itself does not answer, so the sandbox goes, which is the end of
+ * the command, too: when its pidfd says so. The third: nothing is known of either.
+ */
 static void pass_deadline(struct sp_job *job) {
+    struct sp_session *session = job->session;
     if (!job->timed_out) {
         job->timed_out = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
         interrupt(job);
-    } else {
-        end_job(job, SP_E_LOST);
+        return;
     }
+    session->launcher->ops->kill(session);
+    job->undead = session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, sp_now() + END_GRACE_NS) == -ETIMEDOUT;
+    end_job(job, SP_E_LOST);
 }
 
 static void look_at_clock(struct sp_job *job) {
@@ -247,7 +256,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     }
     /* What only the end of the sandbox could enforce is still a timeout, or the memory limit; the lease is lost by it.
      */
-    bool ended = code == SP_E_LOST && (job->timed_out || job->oom);
+    bool ended = code == SP_E_LOST && !job->undead && (job->timed_out || job->oom);
     if (code == SP_OK && job->last.type == SP_REC_FAILED) {
         const struct sp_rec_failed *why = &job->last.u.failed;
         code =

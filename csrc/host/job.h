@@ -25,7 +25,8 @@ struct sp_job {
     bool over;
     int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
-    bool oom; /* the memory limit ended it */
+    bool undead; /* neither the command nor its sandbox could be ended in time */
+    bool oom;    /* the memory limit ended it */
     int input_fd;
     uint64_t input_sent;
     struct sp_capture out, err;
