@@ -59,9 +59,11 @@
 #define LIST_BYTES (512 * KIB) /* the text of SP_SCAN_OBJECTS_MAX objects */
 #define OBJECT_BYTES 256       /* with the slack of its slab; a lock may have its inode's list */
 #define FREE_MAPPINGS 8192
-#define MAPPING_BYTES 512        /* it may have a file that nothing else holds */
-#define THREAD_BYTES (32 * KIB)  /* its stack in the kernel, and what the kernel knows of it */
-#define FILTER_BYTES (128 * KIB) /* as many instructions as a thread may add, compiled */
+#define MAPPING_BYTES 512         /* it may have a file that nothing else holds */
+#define THREAD_BYTES (32 * KIB)   /* its stack in the kernel, and what the kernel knows of it */
+#define FILTER_BYTES (6 * KIB)    /* of one that is short */
+#define FILTERED_BYTES (96 * KIB) /* as many instructions as a thread may add in all, compiled: see zygote/filters.c \
+                                   */
 #define HIDDEN_PASSES 2
 #define PAGE (4 * KIB)
 
@@ -113,7 +115,8 @@ static uint64_t known_of_kernel(const struct look *look) {
                                            : 0;
     uint64_t socket_bytes = sp_sockets_pair_bytes() * (watch->only_pairs ? 1 : 2);
     return look->census.tables + (uint64_t)look->census.threads * THREAD_BYTES +
-           (uint64_t)found->filtered * FILTER_BYTES + above(sockets, SP_SOCKETS_FREE) * socket_bytes + watch->queued +
+           (uint64_t)found->filtered * FILTERED_BYTES + (uint64_t)found->filters * FILTER_BYTES +
+           above(sockets, SP_SOCKETS_FREE) * socket_bytes + watch->queued +
            above(found->sums[SP_TALLY_PIPE].n_present, FREE_BUFFERS) * PIPE_BYTES +
            above(found->proc_files, FREE_BUFFERS) * TEXT_BYTES + above(found->lists, FREE_LISTS) * LIST_BYTES +
            (uint64_t)found->objects * OBJECT_BYTES + above(found->mappings, FREE_MAPPINGS) * MAPPING_BYTES;

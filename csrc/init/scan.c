@@ -148,9 +148,13 @@ static bool is_alive(int dir, char *text, size_t size) {
     return sp_read_text(dir, "status", text, size) && sp_find_number(text, "\nRssAnon:", &anon);
 }
 
-static bool has_own_filters(const struct sp_scan *scan, const char *status) {
+/* Of one thread, beyond those that every command is born with. */
+static void add_filters(struct sp_scan *scan, const char *status) {
     uint64_t filters = 0;
-    return sp_find_number(status, "\nSeccomp_filters:", &filters) && filters > scan->filters;
+    if (sp_find_number(status, "\nSeccomp_filters:", &filters) && filters > scan->filters) {
+        scan->now.filtered++;
+        scan->now.filters += (unsigned)filters - scan->filters;
+    }
 }
 
 /* False when it cannot be looked through. */
@@ -181,7 +185,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
         if (task == -1 || !is_alive(task, text, sizeof text)) {
             continue;
         }
-        scan->now.filtered += has_own_filters(scan, text);
+        add_filters(scan, text);
         /* The first thread may have ended and left the memory to the others, who show it. */
         if (!*has_memory) {
             *has_memory = true;
@@ -205,7 +209,7 @@ static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *b
     }
     (void)sp_find_number(text, "\nThreads:", &threads);
     if (lives && threads == 1) {
-        scan->now.filtered += has_own_filters(scan, text);
+        add_filters(scan, text);
         return true;
     }
     return add_threads(scan, dir, &lives, budget);

@@ -1,6 +1,6 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
- * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c csrc/init/tally.c csrc/init/scan.c csrc/init/share.c
- * csrc/init/census.c */
+ * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c csrc/init/tally.c
+ * csrc/init/scan.c csrc/init/share.c csrc/init/census.c */
 /*
  * init's watch over directories that only look like /proc, and figures of a machine that does not exist: it is part of
  * this program with the name of /proc replaced. tests/test_memory.py has the rest, in sandboxes; tests/vm has cgroups.
@@ -328,6 +328,29 @@ static void page_tables_and_threads_count(void) {
     CHECK(!look(&watch) && ends(&watch));
 }
 
+/* Of the threads of a process, each may have its own; init's are everybody's. */
+static void filters_of_ones_own_count(void) {
+    static const char text[] = "RssAnon:\t100 kB\nThreads:\t2\nSeccomp_filters:\t%d\n";
+    char line[128];
+    write_lines("/1/status", "", 1, "RssAnon:\t 100 kB\nSeccomp_filters:\t6\n");
+    (void)snprintf(line, sizeof line, text, 6);
+    write_lines("/2/status", "Name:\tx\n", 1, line);
+    CHECK(mkdir(in_folder("/2/task"), 0700) == 0 && mkdir(in_folder("/2/task/2"), 0700) == 0);
+    CHECK(mkdir(in_folder("/2/task/4"), 0700) == 0);
+    write_lines("/2/task/2/status", "Name:\tx\n", 1, line);
+    (void)snprintf(line, sizeof line, text, 6 + 380);
+    write_lines("/2/task/4/status", "Name:\tx\n", 1, line);
+    struct sp_memory_watch watch = begin_with_limit();
+    CHECK(watch.scan.last.filtered == 1 && watch.scan.last.filters == 380);
+    struct look seen = {.watch = &watch};
+    CHECK(known_of_kernel(&seen) == FILTERED_BYTES + 380 * FILTER_BYTES);
+    static const char *const made[] = {"/2/task/2/status", "/2/task/4/status", "/2/task/2", "/2/task/4", "/2/task"};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        CHECK(remove(in_folder(made[i])) == 0);
+    }
+    write_lines("/1/status", "Name:\tx\n", 1, "RssAnon:\t 100 kB\nThreads:\t1\n");
+}
+
 static void more_processes_than_there_is_time_for_are_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
     struct look late = {.watch = &watch, .budget = {0}};
@@ -534,6 +557,8 @@ int main(void) {
     RUN(a_walk_that_would_take_long_is_not_made);
     reset();
     RUN(page_tables_and_threads_count);
+    reset();
+    RUN(filters_of_ones_own_count);
     reset();
     RUN(more_processes_than_there_is_time_for_are_too_much);
     reset();
