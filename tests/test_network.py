@@ -234,11 +234,20 @@ def tcp_mib() -> float:
     return int(line.split()[-1]) * resource.getpagesize() / (1 << 20)
 
 
-def test_queues_of_tcp_are_small() -> None:
+ASK_FOR_MORE = """
+for end in keep:
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        end.setsockopt(socket.SOL_SOCKET, option, 16 << 20)
+for end in keep:"""
+
+
+@pytest.mark.parametrize("ask", ["", ASK_FOR_MORE])
+def test_queues_of_tcp_are_small(ask: str) -> None:
     """tcp(7), tcp_mem: they come out of one budget for all."""
     before = most = tcp_mib()
+    fill = FILL.replace("\nfor end in keep:", ask or "\nfor end in keep:")
     with Sandbox(LOOPBACK) as sandbox:
-        filling = Call(sandbox.execute, [PYTHON, "-c", FILL])
+        filling = Call(sandbox.execute, [PYTHON, "-c", fill])
         while not filling.done:
             most = max(most, tcp_mib())
             time.sleep(0.02)

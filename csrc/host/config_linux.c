@@ -55,6 +55,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
                                        .allow_unix_sockets = o->allow_unix_sockets != 0,
                                        .no_setid = has_writable_bind(o),
                                        .pretend_sync = !has_writable_bind(o),
+                                       .fixed_buffers = o->network != SP_NET_HOST,
                                        .no_filters = o->refuse_filters != 0,
                                        .allow = o->seccomp_allow,
                                        .n_allow = o->n_seccomp_allow};

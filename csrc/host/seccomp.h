@@ -27,7 +27,8 @@ struct sp_seccomp_policy {
     bool no_setid; /* no file gets a setuid or setgid bit: what the host finds in a writable bind stays harmless */
     bool
         pretend_sync; /* sync() and syncfs() do nothing: without a writable bind nothing of the tenant's is on a disk */
-    bool no_filters;  /* none of the tenant's own: unless "seccomp" is allowed by name */
+    bool fixed_buffers;       /* of sockets: the network namespace decides how large they are */
+    bool no_filters;          /* none of the tenant's own: unless "seccomp" is allowed by name */
     const char *const *allow; /* names that the table lets a configuration allow; borrowed while a filter is built */
     size_t n_allow;
 };

@@ -231,7 +231,20 @@ static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy)
 /* Where there are only pairs, init counts a socket as full of what it is made with. Too large sizes do not fail either.
  */
 static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy) {
-    if (policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets) {
+    bool only_pairs = policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets;
+    if (only_pairs || policy->fixed_buffers) {
+        refuse(b, 0);
+    } else {
+        give(b, SECCOMP_RET_ALLOW);
+    }
+}
+
+/*
+ * The buffers of TCP come out of one budget of the machine (tcp_mem). In a network namespace of the sandbox's own they
+ * are small, and stay so. The kernel itself grants less than what is asked for without a word.
+ */
+static void check_rcvbuf(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->fixed_buffers) {
         refuse(b, 0);
     } else {
         give(b, SECCOMP_RET_ALLOW);
@@ -340,6 +353,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,
     [CHECK_SNDBUF] = check_sndbuf,
+    [CHECK_RCVBUF] = check_rcvbuf,
     [CHECK_SOCKET] = check_socket,
     [CHECK_SOCKETPAIR] = check_socketpair,
     [CHECK_SYNC] = check_sync,

@@ -215,15 +215,16 @@ static const struct option_range socket_levels[] = {
 };
 
 static const struct option_range socket_options[] = {
-    {1, 6, ALLOW},                        /* DEBUG, REUSEADDR, TYPE, ERROR, DONTROUTE, BROADCAST */
-    {7, 7, CHECK_SNDBUF}, {8, 21, ALLOW}, /* RCVBUF - REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
-    {25, 25, ALLOW},                      /* BINDTODEVICE */
-    {29, 43, ALLOW},                      /* TIMESTAMP - NOFCS; those with FORCE and MARK need a capability */
-    {46, 47, ALLOW},                      /* BUSY_POLL, MAX_PACING_RATE */
-    {49, 49, ALLOW},                      /* INCOMING_CPU */
-    {62, 67, ALLOW},                      /* BINDTOIFINDEX, TIMESTAMP and TIMEO with 64 bits */
-    {75, 76, ALLOW},                      /* RCVMARK, PASSPIDFD */
-    {83, 83, ALLOW},                      /* PASSRIGHTS */
+    {1, 6, ALLOW}, /* DEBUG, REUSEADDR, TYPE, ERROR, DONTROUTE, BROADCAST */
+    {7, 7, CHECK_SNDBUF}, {8, 8, CHECK_RCVBUF},
+    {9, 21, ALLOW},  /* KEEPALIVE - REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
+    {25, 25, ALLOW}, /* BINDTODEVICE */
+    {29, 43, ALLOW}, /* TIMESTAMP - NOFCS; those with FORCE and MARK need a capability */
+    {46, 47, ALLOW}, /* BUSY_POLL, MAX_PACING_RATE */
+    {49, 49, ALLOW}, /* INCOMING_CPU */
+    {62, 67, ALLOW}, /* BINDTOIFINDEX, TIMESTAMP and TIMEO with 64 bits */
+    {75, 76, ALLOW}, /* RCVMARK, PASSPIDFD */
+    {83, 83, ALLOW}, /* PASSRIGHTS */
 };
 
 /* Not: signatures of segments (14, 32, 38 and above) and repair (19 - 22); ULP (31), kernel code for protocols above.

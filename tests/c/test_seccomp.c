@@ -302,7 +302,7 @@ static void check_modes(enum sp_arch arch) {
 static void check_memory(enum sp_arch arch) {
     const uint64_t anonymous[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS};
     const uint64_t huge[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | GARBAGE};
-    struct layers l = build(arch, &essential), n = build(arch, &network);
+    struct layers l = build(arch, &essential), n = build(arch, &network), own = build(arch, &own_network);
     struct trace trace = {0};
     struct seccomp_data undumpable = {.arch = arch_audit[arch], .nr = (int)number(arch, "prctl"), .args = {4}};
     CHECK(call4(&l, "mmap", anonymous) == SECCOMP_RET_ALLOW && call4(&l, "mmap", huge) == ERRNO(ENOMEM));
@@ -311,6 +311,9 @@ static void check_memory(enum sp_arch arch) {
     CHECK(call(&l, "setsockopt", 0, 6, SO_SNDBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&l, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_SNDBUF) == SECCOMP_RET_ALLOW);
+    CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
+    CHECK(call(&own, "setsockopt", 0, SOL_SOCKET | GARBAGE, SO_SNDBUF) == ERRNO(0));
+    CHECK(call(&own, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF | GARBAGE) == ERRNO(0));
     CHECK(call(&l, "fcntl", 0, F_SETPIPE_SZ, 0) == ERRNO(EPERM));
     for (unsigned cmd = F_OFD_GETLK; cmd <= F_OFD_SETLKW; cmd++) {
         CHECK(call(&l, "fcntl", 0, cmd | GARBAGE, 0) == ERRNO(EINVAL));
@@ -321,6 +324,7 @@ static void check_memory(enum sp_arch arch) {
     CHECK(run(&l.filter[SP_LAYER_TEMPLATE], &undumpable, &trace) == SECCOMP_RET_ALLOW); /* init needs it */
     drop(&l);
     drop(&n);
+    drop(&own);
 }
 
 /* What zygote and init do after the template is in must not be refused by it. */
