@@ -23,6 +23,7 @@ class _Lib:
     SP_EVENT_DROPPED: int
     SP_EVENT_UNDEAD: int
     SP_EVENT_UNDEAD_ENDED: int
+    SP_EVENT_DESCRIPTORS: int
     SP_AGAIN: int
     SP_OK: int
     SP_E_CLOSED: int
@@ -35,6 +36,7 @@ class _Lib:
     SP_E_EXEC: int
     SP_E_NOMEM: int
     SP_E_INVAL: int
+    SP_E_DESCRIPTORS: int
     SP_BIND_WRITABLE: int
     SP_BIND_COVER: int
     SP_NET_NONE: int
@@ -76,6 +78,7 @@ class _Lib:
     def sp_events_leave(self, events: Any) -> None: ...
     def sp_events_take(self, events: Any, out: Any, n: int, pause_ns: int) -> int: ...
     def sp_pool_zygote_pid(self, pool: Any) -> int: ...
+    def sp_pool_descriptors_lost(self, pool: Any) -> bool: ...
     def sp_pool_owner_pid(self, pool: Any) -> int: ...
     def sp_pool_census(self, pool: Any, states: Any, free_slots: Any) -> None: ...
     def sp_ticket_open(self, pool: Any, timeout_ns: int, ticket: Any) -> int: ...

@@ -46,6 +46,7 @@ lib = _core.lib
 hot_ffi = _core_hot.ffi
 hot = _core_hot.lib
 
+_STOLEN = "were closed by another part of this process (os.closerange(), or a number closed twice)"
 UNLIMITED_BYTES = 2**64 - 1
 UINT32_MAX = 2**32 - 1
 
@@ -89,8 +90,13 @@ def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
         return _exec_error(error, command)
     if code == lib.SP_E_FORKED:
         return _forked_error(pool)
+    if code == lib.SP_E_CLOSED and pool is not None and lib.sp_pool_descriptors_lost(pool):
+        return PoolStateError(f"descriptors of the pool {_STOLEN}: it can only be closed, open another one")
     plain: dict[int, Exception] = {
         lib.SP_E_CLOSED: PoolStateError(),
+        lib.SP_E_DESCRIPTORS: SandboxLostError(
+            f"descriptors of the sandbox {_STOLEN}: it is lost, and the outcome of the command is unknown"
+        ),
         lib.SP_E_RELEASED: SandboxReleasedError(),
         lib.SP_E_TIMEOUT: AcquireTimeoutError(),
         lib.SP_E_LOST: SandboxLostError(),

@@ -177,6 +177,12 @@ def _described(event: Any) -> tuple[int, str, str | None, str]:
             state,
             f"{pool} killed a sandbox{which} more than 2 s ago, and it is not dead: {state}",
         )
+    if kind == lib.SP_EVENT_DESCRIPTORS:
+        whose = f"a sandbox{which}" if event.pid else "the pool"
+        text = (
+            f"{pool}: descriptors of {whose} were closed by another part of this process, and cannot be used any more"
+        )
+        return logging.ERROR, "descriptors_lost", None, text
     if kind == lib.SP_EVENT_UNDEAD_ENDED:
         return logging.INFO, "undead_ended", None, f"{pool}: the sandbox{which} that did not die is dead now"
     return logging.WARNING, "dropped", None, "events were dropped: more kinds of trouble at a time than are kept apart"

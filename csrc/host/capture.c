@@ -20,6 +20,7 @@ int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
         return rc;
     }
     capture->fd = pair[0];
+    capture->identity = sp_identity_of(pair[0]);
     *far_end = pair[1];
     /* Only this end: O_NONBLOCK belongs to the open file, and the tenant's end is another one. */
     return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
@@ -54,6 +55,10 @@ static ssize_t drop(struct sp_capture *c) {
 }
 
 int sp_capture_read(struct sp_capture *c) {
+    if (c->fd != -1 && !sp_is_own(c->fd, &c->identity)) {
+        c->fd = -1;
+        return -EBADF;
+    }
     for (size_t taken = 0; c->fd != -1 && taken < SP_CAPTURE_TURN;) {
         int rc = 0;
         bool room = make_room(c, &rc);
@@ -81,7 +86,7 @@ int sp_capture_read(struct sp_capture *c) {
 }
 
 void sp_capture_close(struct sp_capture *c) {
-    sp_fd_close(&c->fd);
+    sp_close_own(&c->fd, &c->identity);
     free(c->bytes);
     c->bytes = NULL;
 }

@@ -6,19 +6,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/own.h"
+
 struct sp_capture {
     int fd; /* the host's end of the pipe, non-blocking; -1 at end of file */
     char *bytes;
     size_t len, cap;
     uint64_t max;
     bool truncated;
+    struct sp_identity identity; /* of fd, see own.h */
 };
 
 /* Makes the pipe: `*far_end` is the tenant's, owned by the caller. 0 or -errno. */
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end);
 /* One turn of reading; a command that writes without end must not keep its reader from the deadline. */
 #define SP_CAPTURE_TURN (1024 * 1024)
-/* Reads what is there without waiting, up to a turn; closes at end of file. 0 or -ENOMEM. */
+/* Reads what is there without waiting, up to a turn; closes at end of file. 0, -ENOMEM, or -EBADF: no longer ours. */
 int sp_capture_read(struct sp_capture *capture);
 void sp_capture_close(struct sp_capture *capture);
 

@@ -58,9 +58,11 @@ static void end_sessions(sp_pool *pool) {
 static bool begin_close(sp_pool *pool, int64_t deadline) {
     bool first = false;
     pthread_mutex_lock(&pool->lock);
-    if (!sp_ledger_closed(atomic_load(&pool->ledger))) {
-        sp_ledger_add(pool, SP_LEDGER_CLOSED);
-        pool->stopping = true;
+    if (!pool->closing) {
+        if (!sp_ledger_closed(atomic_load(&pool->ledger))) {
+            sp_ledger_add(pool, SP_LEDGER_CLOSED);
+        }
+        pool->closing = pool->stopping = true;
         first = true;
         sp_tickets_close(pool);
         uint64_t ended = 0;
@@ -81,7 +83,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
 }
 
 static bool await_janitor(sp_pool *pool, int64_t deadline) {
-    sp_watch_kick(&pool->watch);
+    (void)sp_watch_kick(&pool->watch);
     pthread_mutex_lock(&pool->lock);
     for (int rc = 0; pool->janitor_runs && !pool->janitor_over && rc == 0;) {
         rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
@@ -114,6 +116,9 @@ static void wind_up(sp_pool *pool, int64_t deadline) {
     end_sessions(pool);
     await_dying(pool, deadline);
     sp_dying_leave(pool->launcher, &pool->dying);
+    pthread_mutex_lock(&pool->lock); /* sessions are added to the watch under it */
+    sp_watch_close(&pool->watch);
+    pthread_mutex_unlock(&pool->lock);
     pool->wound_up = true;
 }
 

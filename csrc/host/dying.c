@@ -14,7 +14,7 @@
 #include "host/launch.h"
 
 static void drop(struct sp_session *session) {
-    sp_fd_close(&session->pidfd);
+    sp_close_own(&session->pidfd, &session->pidfd_identity);
     free(session);
 }
 
@@ -39,9 +39,10 @@ static void take(sp_launcher *launcher, struct sp_session **list) {
     }
 }
 
+/* Of one whose pidfd was taken from us nothing more will be known. */
 static bool is_dead(const struct sp_session *session) {
     struct pollfd p = {.fd = session->pidfd, .events = POLLIN};
-    return poll(&p, 1, 0) > 0;
+    return poll(&p, 1, 0) > 0 || !sp_is_own(session->pidfd, &session->pidfd_identity);
 }
 
 /* relaxed: the count orders nothing */

@@ -23,6 +23,8 @@
 /* A sandbox that was killed is looked at after this time, and then ever more seldom. */
 #define DYING_MIN_NS (5 * INT64_C(1000000))
 #define DYING_MAX_NS (250 * INT64_C(1000000))
+/* A watch whose descriptors somebody else has closed wakes nobody up any more. */
+#define OWN_LOOK_NS INT64_C(1000000000)
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
 
@@ -303,7 +305,7 @@ static int64_t birth_due(const struct sp_birth *birth) {
 
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
-    int64_t wake = earlier(j->tend_after, j->look_after);
+    int64_t wake = earlier(earlier(j->tend_after, j->look_after), sp_now() + OWN_LOOK_NS);
     for (unsigned i = 0; i < j->n_births; i++) {
         const struct tended *t = &j->births[i];
         wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
@@ -326,9 +328,12 @@ static void attend(struct janitor *j, uint64_t key) {
     if (key == SP_WATCH_KICK) {
         return;
     }
-    if (key < BIRTH_KEY) {
+    if (key < SP_COUNT_MAX) {
         note_death(j, (uint32_t)key);
         return;
+    }
+    if (key < BIRTH_KEY || key >= BIRTH_KEY + j->n_births) {
+        return; /* of a watch that is not ours any more */
     }
     struct tended *t = &j->births[key - BIRTH_KEY];
     if (t->phase == BORN) {
@@ -368,11 +373,16 @@ static void tell_restarts(struct janitor *j) {
     }
 }
 
-static bool must_stop(sp_pool *pool) {
+/* The watch first: a kick that comes later is not taken back, and what came with an earlier one is seen now. */
+static bool begin_turn(sp_pool *pool) {
+    bool own = sp_watch_begin_turn(&pool->watch) == 0;
+    if (!own) {
+        sp_pool_lose_descriptors(pool);
+    }
     pthread_mutex_lock(&pool->lock);
     bool stop = pool->stopping;
     pthread_mutex_unlock(&pool->lock);
-    return stop;
+    return own && !stop;
 }
 
 static void end_births(struct janitor *j) {
@@ -389,7 +399,7 @@ void *sp_janitor_main(void *arg) {
                         .n_births = pool->options.refill_concurrency,
                         .back_off = {.noise = (uint64_t)sp_now()},
                         .look_after = SP_NEVER};
-    while (!must_stop(j.pool)) {
+    while (begin_turn(j.pool)) {
         end_buried(&j);
         expire(j.pool);
         end_buried(&j);

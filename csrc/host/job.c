@@ -26,10 +26,14 @@
 /* A signal that comes just before the wait interrupts nothing. Only the main thread runs Python's handlers, so it alone
  * wakes up to look for one. */
 #define IDLE_NS (80 * INT64_C(1000000))
+/* A descriptor that was closed while it was waited for wakes nobody up. */
+#define OWN_LOOK_NS INT64_C(1000000000)
 /* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
 #define KILL_GRACE_NS (300 * INT64_C(1000000))
 /* From that to the sandbox's death. One that does not die even so is not waited for. */
 #define END_GRACE_NS (100 * INT64_C(1000000))
+/* An agent is first told to end, and killed only when it does not. */
+#define AGENT_END_GRACE_NS (800 * INT64_C(1000000))
 
 /* ---- start ---- */
 
@@ -72,10 +76,10 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     }
     if (rc != 0) {
         int orphan = atomic_load(&job->orphan);
-        bool lost = rc == SP_E_LOST || rc == SP_E_CREATE;
+        bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->stolen;
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
-        job->tally = rc == SP_E_LOST ? &pool->lost : NULL;
+        job->tally = rc == SP_E_LOST || job->stolen ? &pool->lost : NULL;
         sp_session_end(sp_job_leave(job, drop, lost ? SP_SLOT_LOST : 0));
         free(job);
         return orphan != 0 ? orphan : rc;
@@ -88,7 +92,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
 
 /* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
 static void interrupt(struct sp_job *job) {
-    if (job->session->acked) {
+    if (job->session->acked && sp_session_is_whole(job->session)) {
         job->session->launcher->ops->interrupt(job->session);
     }
 }
@@ -102,7 +106,7 @@ static void hear_init(struct sp_job *job) {
             return;
         }
         if (rc != 0) {
-            end_job(job, SP_E_LOST);
+            end_job(job, rc == -EBADF ? sp_job_stolen(job) : SP_E_LOST);
         } else if (record.type == SP_REC_ACK && job->timed_out) {
             interrupt(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
@@ -124,8 +128,12 @@ static void pass_deadline(struct sp_job *job) {
         interrupt(job);
         return;
     }
-    session->launcher->ops->kill(session);
-    job->undead = session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, sp_now() + END_GRACE_NS) == -ETIMEDOUT;
+    if (sp_session_is_whole(session)) {
+        session->launcher->ops->kill(session);
+    }
+    job->undead = session->pidfd != -1 &&
+                  sp_wait_fd(session->pidfd, POLLIN,
+                             sp_now() + (session->agent != NULL ? AGENT_END_GRACE_NS : END_GRACE_NS)) == -ETIMEDOUT;
     end_job(job, SP_E_LOST);
 }
 
@@ -133,7 +141,9 @@ static void look_at_clock(struct sp_job *job) {
     int64_t now = sp_now();
     if (now >= job->watch_at && job->session->acked) {
         job->watch_at = SP_NEVER;
-        job->session->launcher->ops->watch(job->session);
+        if (sp_session_is_whole(job->session)) {
+            job->session->launcher->ops->watch(job->session);
+        }
     } else if (now >= job->watch_at) { /* nothing runs yet; a time that stays in the past would make the wait a spin */
         job->watch_at = now + SP_WATCH_AFTER_NS;
     }
@@ -143,8 +153,11 @@ static void look_at_clock(struct sp_job *job) {
 }
 
 /* Something is to be done at this time, whatever the streams do. */
-static int64_t next_look(const struct sp_job *job) {
-    return job->deadline < job->watch_at ? job->deadline : job->watch_at;
+static int64_t next_look(const struct sp_job *job, int64_t rest) {
+    int64_t look = sp_now() + OWN_LOOK_NS;
+    look = look < rest ? look : rest;
+    look = look < job->watch_at ? look : job->watch_at;
+    return look < job->deadline ? look : job->deadline;
 }
 
 int sp_job_poll(sp_job *job) {
@@ -154,13 +167,13 @@ int sp_job_poll(sp_job *job) {
     const int64_t began = sp_now();
     const int64_t rest = sp_is_main_thread() ? began + IDLE_NS : SP_NEVER;
     while (!job->over) {
-        int64_t until = next_look(job);
-        int n = sp_job_wait(job, until < rest ? until : rest);
-        if (n == -EINTR || (n == 0 && until > rest)) {
+        int n = sp_job_wait(job, next_look(job, rest));
+        if (n == -EINTR || (n == 0 && sp_now() >= rest && rest < job->deadline)) {
             return SP_AGAIN;
         }
-        if (sp_job_pump(job) != 0) {
-            end_job(job, SP_E_NOMEM);
+        int pumped = sp_job_pump(job);
+        if (pumped != 0) {
+            end_job(job, pumped == -EBADF ? sp_job_stolen(job) : SP_E_NOMEM);
             break;
         }
         hear_init(job);
@@ -246,8 +259,9 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
         return SP_E_FORKED;
     }
     /* Every writer is dead by now, and a pipe holds at most a turn: this reads the streams to their ends. */
-    if (sp_job_pump(job) != 0 && job->code == SP_OK) {
-        job->code = SP_E_NOMEM;
+    int pumped = sp_job_pump(job);
+    if (pumped != 0 && job->code == SP_OK) {
+        job->code = pumped == -EBADF ? sp_job_stolen(job) : SP_E_NOMEM;
     }
     int code = job->code;
     bool ran = code == SP_E_LOST || (code == SP_OK && job->last.type == SP_REC_EXITED);
@@ -264,7 +278,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
         job->tally = result->timed_out ? &job->pool->timeouts : job->oom ? &job->pool->oom_kills : NULL;
-    } else if (code == SP_E_LOST) {
+    } else if (code == SP_E_LOST || job->stolen) {
         job->tally = &job->pool->lost;
     } else {
         *error = job->why;
@@ -292,7 +306,7 @@ static void cancel(struct sp_job *job) {
     job->timed_out = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
-    sp_fd_close(&job->input_fd); /* the caller's input may be gone */
+    sp_close_own(&job->input_fd, &job->input_identity); /* the caller's input may be gone */
     interrupt(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }

@@ -25,9 +25,11 @@ struct sp_job {
     bool over;
     int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
+    bool stolen; /* descriptors of its were closed by somebody else */
     bool undead; /* neither the command nor its sandbox could be ended in time */
     bool oom;    /* the memory limit ended it */
     int input_fd;
+    struct sp_identity input_identity;
     uint64_t input_sent;
     struct sp_capture out, err;
     int64_t started, ended, deadline;
@@ -43,6 +45,9 @@ struct sp_job {
 int sp_job_claim(struct sp_job *job);
 /* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
 struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add);
+/* Descriptors of the job or its session are no longer ours: tells it. The code to end with: maybe it is the whole pool.
+ */
+int sp_job_stolen(struct sp_job *job);
 
 /* ---- job_send.c ---- */
 /* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
@@ -54,7 +59,7 @@ int sp_job_send_again(struct sp_job *job);
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
 int sp_job_open_streams(struct sp_job *job);
 void sp_job_close_streams(struct sp_job *job);
-/* Moves what can be moved without waiting. 0 or -ENOMEM. */
+/* Moves what can be moved without waiting. 0, -ENOMEM, or -EBADF: a pipe is no longer ours. */
 int sp_job_pump(struct sp_job *job);
 /* Waits for the sandbox or a stream until `until`: > 0, 0 at the time, or -errno (-EINTR). */
 int sp_job_wait(struct sp_job *job, int64_t until);

@@ -24,6 +24,7 @@ static int open_input(struct sp_job *job, int *far_end) {
     }
     *far_end = pair[0];
     job->input_fd = pair[1];
+    job->input_identity = sp_identity_of(pair[1]);
     return fcntl(pair[1], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
@@ -71,7 +72,7 @@ int sp_job_open_streams(struct sp_job *job) {
 }
 
 void sp_job_close_streams(struct sp_job *job) {
-    sp_fd_close(&job->input_fd);
+    sp_close_own(&job->input_fd, &job->input_identity);
     sp_capture_close(&job->out);
     sp_capture_close(&job->err);
     job->input_sent = 0;
@@ -126,6 +127,10 @@ static void pump_input(struct sp_job *job) {
 }
 
 int sp_job_pump(struct sp_job *job) {
+    if (job->input_fd != -1 && !sp_is_own(job->input_fd, &job->input_identity)) {
+        job->input_fd = -1;
+        return -EBADF;
+    }
     pump_input(job);
     int rc = sp_capture_read(&job->out);
     return rc != 0 ? rc : sp_capture_read(&job->err);

@@ -60,7 +60,13 @@ int sp_job_send(struct sp_job *job, sp_error *error) {
         if (rc == 0) {
             return 0;
         }
-        if (!died(rc)) {
+        if (rc == -EBADF) {
+            int code = sp_job_stolen(job);
+            if (code != SP_E_DESCRIPTORS || !job->first_use) {
+                return code;
+            }
+            job->stolen = false; /* nothing ran in that one, and another one serves as well */
+        } else if (!died(rc)) {
             return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
         }
         job->timed_out = rc == -ETIMEDOUT && sp_now() >= job->deadline;

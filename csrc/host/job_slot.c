@@ -44,7 +44,9 @@ void sp_jobs_strike(sp_pool *pool) {
         job->condemned = false;
         job->struck = true;
         pthread_mutex_unlock(&pool->lock);
-        job->session->launcher->ops->kill(job->session); /* its end wakes the job's poll */
+        if (sp_session_is_whole(job->session)) {
+            job->session->launcher->ops->kill(job->session); /* its end wakes the job's poll */
+        }
         pthread_mutex_lock(&pool->lock);
         job->struck = false;
         pthread_cond_broadcast(&pool->slot_free);
@@ -123,4 +125,15 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
     pthread_cond_broadcast(&pool->slot_free);
     pthread_mutex_unlock(&pool->lock);
     return own;
+}
+
+int sp_job_stolen(struct sp_job *job) {
+    sp_pool *pool = job->pool;
+    job->stolen = true;
+    if (!sp_watch_is_own(&pool->watch)) {
+        sp_pool_lose_descriptors(pool);
+        return SP_E_CLOSED;
+    }
+    sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .pid = job->session->pid, .count = 1});
+    return SP_E_DESCRIPTORS;
 }

@@ -72,8 +72,24 @@ struct sp_session *sp_session_new(sp_launcher *launcher) {
     return session;
 }
 
+bool sp_session_is_whole(const struct sp_session *session) {
+    return sp_is_own(session->control, &session->control_identity) &&
+           (session->pidfd == -1 || sp_is_own(session->pidfd, &session->pidfd_identity));
+}
+
+/* A number that is another's now is not signalled through, and not closed. */
+static void give_up_stolen(struct sp_session *session) {
+    if (!sp_is_own(session->control, &session->control_identity)) {
+        session->control = -1;
+    }
+    if (!sp_is_own(session->pidfd, &session->pidfd_identity)) {
+        session->pidfd = -1;
+    }
+}
+
 void sp_session_end(struct sp_session *session) {
     if (session != NULL) {
+        give_up_stolen(session);
         session->launcher->ops->kill(session);
         if (session->launcher->ops->forget != NULL) {
             session->launcher->ops->forget(session);
@@ -91,6 +107,15 @@ void sp_session_end(struct sp_session *session) {
     }
 }
 
+/* The launcher's; who has a control socket then knows it again. */
+static int begin(struct sp_birth *birth, sp_error *error) {
+    struct sp_session *session = birth->session;
+    int rc = session->launcher->ops->begin(session->launcher, birth, error);
+    session->control_identity = sp_identity_of(session->control);
+    session->pidfd_identity = sp_identity_of(session->pidfd); /* an agent has one from its start */
+    return rc;
+}
+
 int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     memset(birth, 0, sizeof *birth);
     birth->deadline = sp_now() + SP_CREATE_TIMEOUT_NS;
@@ -98,7 +123,7 @@ int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *erro
     if (birth->session == NULL) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "memory");
     }
-    int rc = launcher->ops->begin(launcher, birth, error);
+    int rc = begin(birth, error);
     if (rc < 0) {
         sp_birth_abandon(birth);
     }
@@ -110,7 +135,7 @@ static int ask_later(struct sp_birth *birth, sp_error *error) {
         return SP_AGAIN;
     }
     birth->not_before = 0;
-    int rc = birth->session->launcher->ops->begin(birth->session->launcher, birth, error);
+    int rc = begin(birth, error);
     return rc < 0 ? rc : SP_AGAIN;
 }
 
@@ -135,13 +160,25 @@ static int ask_again(struct sp_birth *birth, sp_error *error) {
     sp_session_end(birth->session);
     birth->session = next;
     birth->ready = false;
-    int rc = next->launcher->ops->begin(next->launcher, birth, error);
+    int rc = begin(birth, error);
     return rc < 0 ? rc : SP_AGAIN;
+}
+
+static int hear(struct sp_birth *birth, sp_error *error) {
+    struct sp_session *session = birth->session;
+    if (!sp_is_own(session->control, &session->control_identity)) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, EBADF, "closed by another part of this process");
+    }
+    int rc = session->launcher->ops->step(session->launcher, birth, error);
+    if (session->pidfd_identity.ino == 0) {
+        session->pidfd_identity = sp_identity_of(session->pidfd);
+    }
+    return rc;
 }
 
 int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     sp_launcher *launcher = birth->session->launcher;
-    int rc = birth->not_before != 0 ? ask_later(birth, error) : launcher->ops->step(launcher, birth, error);
+    int rc = birth->not_before != 0 ? ask_later(birth, error) : hear(birth, error);
     if (rc < 0 && ended_mute(birth, error)) {
         rc = ask_again(birth, error);
     }

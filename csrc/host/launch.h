@@ -18,6 +18,7 @@
 
 #include "common/wire.h"
 #include "host/cgroup.h"
+#include "host/own.h"
 #include "sandpool.h"
 
 /* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */
@@ -25,10 +26,12 @@
 
 /* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). */
 struct sp_session {
-    sp_launcher *launcher;    /* holds a reference */
-    struct sp_session *next;  /* in a list of sessions to end */
-    int control;              /* socket to init, or to what stands for it */
-    int pidfd;                /* readable once the sandbox is dead */
+    sp_launcher *launcher;               /* holds a reference */
+    struct sp_session *next;             /* in a list of sessions to end */
+    int control;                         /* socket to init, or to what stands for it */
+    int pidfd;                           /* readable once the sandbox is dead */
+    struct sp_identity control_identity; /* see own.h */
+    struct sp_identity pidfd_identity;
     pid_t pid;                /* init's pid as the host sees it */
     sp_isolation isolation;   /* proved at its birth; never changed after it */
     uint32_t last_id;         /* of the last EXEC sent */
@@ -128,6 +131,8 @@ uint32_t sp_facts_demanded_of_agent(const sp_agent_options *options);
 /* 0, or SP_E_CREATE with the first fact that is missing in *error. */
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error);
 
+/* Whether both descriptors are still ours: else nothing can be asked of the sandbox, and it cannot be killed. */
+bool sp_session_is_whole(const struct sp_session *session);
 /* NULL on ENOMEM. */
 struct sp_session *sp_session_new(sp_launcher *launcher);
 /* Kills the sandbox and gives the session up; who tends the launcher looks that it dies. Safe on NULL. Never waits. */

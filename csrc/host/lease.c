@@ -86,7 +86,7 @@ static void give_back_full(sp_pool *pool) {
         sp_pool_free_slot(pool, oldest);
     }
     pthread_mutex_unlock(&pool->lock);
-    sp_watch_kick(&pool->watch);
+    sp_pool_kick(pool);
 }
 
 /* Puts an unused sandbox back where the next acquire finds it. */
@@ -149,7 +149,7 @@ static int release_used(sp_pool *pool, int64_t handle) {
     if (slot == NULL || closed) {
         return SP_E_RELEASED;
     }
-    sp_watch_kick(&pool->watch);
+    sp_pool_kick(pool);
     return SP_OK;
 }
 

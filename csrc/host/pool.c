@@ -120,7 +120,7 @@ int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error) {
     if (closed) {
         return SP_E_CLOSED;
     }
-    sp_watch_kick(&pool->watch);
+    sp_pool_kick(pool);
     int64_t n = create_missing(pool, target < pool->options.max_size ? target : pool->options.max_size, error);
     /* Births that were under way when the pool was closed fail; the reason is not theirs. */
     return sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
@@ -179,7 +179,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
     pool->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     pool->as_root = geteuid() == 0;
     pool->free_head = pool->recycle_head = pool->recycle_tail = SP_NO_SLOT;
-    pool->watch = (struct sp_watch){-1, -1};
+    pool->watch = (struct sp_watch){.set = -1, .kick = -1};
     init_locks(pool);
     sp_launcher_enter(launcher);
     pool->launcher = launcher;

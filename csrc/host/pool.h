@@ -67,13 +67,15 @@ struct sp_pool {
     _Atomic uint64_t *links;
     struct sp_watch watch;
     pthread_t janitor;
-    struct sp_session *dying; /* the janitor's, and after it close()'s: killed, and not dead when it last looked */
-    bool janitor_runs;        /* there is a thread to be joined */
-    bool janitor_over;        /* it has nothing left to do; under the lock */
-    bool wound_up;            /* close() has done what comes after the janitor's end */
-    bool stopping;            /* the janitor shall end */
-    bool closed;              /* close() is through */
-    char *strings;            /* the health check's argv and env, copied */
+    struct sp_session *dying;      /* the janitor's, and after it close()'s: killed, and not dead when it last looked */
+    bool janitor_runs;             /* there is a thread to be joined */
+    bool janitor_over;             /* it has nothing left to do; under the lock */
+    bool closing;                  /* close() was called */
+    _Atomic bool descriptors_lost; /* they were closed by somebody else, and the ledger says that it is closed */
+    bool wound_up;                 /* close() has done what comes after the janitor's end */
+    bool stopping;                 /* the janitor shall end */
+    bool closed;                   /* close() is through */
+    char *strings;                 /* the health check's argv and env, copied */
 
     /* under the lock */
     uint32_t free_head; /* slots used before */
@@ -148,6 +150,12 @@ bool sp_tickets_hand_over(sp_pool *pool, uint32_t index);
 /* Recycling failed: the first take-over has to create one itself. False when nobody waits. */
 bool sp_tickets_hand_failure(sp_pool *pool);
 void sp_tickets_close(sp_pool *pool);
+
+/* ---- descriptors.c ---- */
+/* Wakes the janitor. Not under the lock, as the next. */
+void sp_pool_kick(sp_pool *pool);
+/* The pool's own descriptors are not ours any more: from here on every call is refused, until it is closed. */
+void sp_pool_lose_descriptors(sp_pool *pool);
 
 /* ---- job_slot.c ---- */
 /* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. Somebody

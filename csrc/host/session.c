@@ -9,6 +9,9 @@
 #include "common/packet.h"
 
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
+    if (!sp_session_is_whole(session)) {
+        return -EBADF;
+    }
     size_t cwd_len = strlen(exec->cwd) + 1;
     size_t len = cwd_len + exec->argv_len + exec->env_len;
     if (len > SP_PAYLOAD_MAX) {
@@ -57,6 +60,9 @@ static bool is_expected(const struct sp_session *session, const struct sp_record
 
 int sp_session_recv(struct sp_session *session, struct sp_record *record) {
     struct sp_packet packet;
+    if (!sp_is_own(session->control, &session->control_identity)) {
+        return -EBADF;
+    }
     int rc = sp_packet_recv(session->control, &packet, NULL, 0);
     if (rc != 0) {
         return rc;

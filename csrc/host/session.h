@@ -14,11 +14,12 @@ struct sp_session_exec {
     bool has_stdin;
 };
 
-/* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -E2BIG, -ENOMEM. */
+/* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -EBADF when its
+ * descriptors are no longer ours, -E2BIG, -ENOMEM. */
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline);
 /*
  * One record about the running command. 0 with *record filled: ACK, then FAILED or EXITED, with the right id.
- * -EAGAIN, -ECONNRESET at its death, -EBADMSG for all else.
+ * -EAGAIN, -ECONNRESET at its death, -EBADF as above, -EBADMSG for all else.
  */
 int sp_session_recv(struct sp_session *session, struct sp_record *record);
 

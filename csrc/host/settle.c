@@ -28,7 +28,7 @@ int sp_settle(sp_pool *pool, int64_t timeout_ns) {
     }
     int64_t until = sp_now() + (timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS);
     int rc = 0;
-    sp_watch_kick(&pool->watch); /* an acquire makes no syscall: that a refill is due may not be known yet */
+    sp_pool_kick(pool); /* an acquire makes no syscall: that a refill is due may not be known yet */
     pthread_mutex_lock(&pool->lock);
     while (!is_settled(pool) && !sp_ledger_closed(atomic_load(&pool->ledger)) && rc == 0) {
         rc = sp_cond_wait_until(&pool->settled, &pool->lock, until);

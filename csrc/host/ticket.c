@@ -163,6 +163,9 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     const int64_t now = sp_now();
     ticket->opened = now;
     ticket->deadline = timeout_ns < 0 || timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
+    if (!sp_watch_is_own(&pool->watch)) { /* an acquire without a ticket makes no system call, and does not look */
+        sp_pool_lose_descriptors(pool);
+    }
     pthread_mutex_lock(&pool->lock);
     int rc = sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : SP_OK;
     if (rc == SP_OK) {

@@ -1,6 +1,11 @@
+/*
+ * An epoll, and a socket in it that is always writable, whose registration is the kick: to arm it wakes the sleeper. So
+ * a kick writes nothing anywhere, and proves by itself that the epoll is ours: another one does not know the socket
+ * (ENOENT). That the socket is ours its inode tells; an eventfd would share one with every other.
+ */
 #include <errno.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -10,45 +15,71 @@
 #define BATCH 64
 
 int sp_watch_open(struct sp_watch *watch) {
-    watch->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    watch->set = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = SP_WATCH_KICK};
-    if (watch->kick == -1 || watch->set == -1 || epoll_ctl(watch->set, EPOLL_CTL_ADD, watch->kick, &event) != 0) {
-        int err = errno;
-        sp_watch_close(watch);
-        return -err;
+    int kick = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLONESHOT, .data.u64 = SP_WATCH_KICK};
+    int err = kick == -1 || set == -1 || epoll_ctl(set, EPOLL_CTL_ADD, kick, &event) != 0 ? errno : 0;
+    if (err != 0) {
+        sp_fd_close(&set);
+        sp_fd_close(&kick);
     }
-    return 0;
+    watch->kick_identity = sp_identity_of(kick);
+    atomic_store(&watch->set, set);
+    atomic_store(&watch->kick, kick);
+    return -err;
 }
 
+/* The registration of the kick, with these events. */
+static int arm(struct sp_watch *watch, uint32_t events) {
+    struct epoll_event event = {.events = events | EPOLLONESHOT, .data.u64 = SP_WATCH_KICK};
+    int kick = atomic_load(&watch->kick);
+    if (!sp_is_own(kick, &watch->kick_identity)) {
+        return -EBADF;
+    }
+    return epoll_ctl(atomic_load(&watch->set), EPOLL_CTL_MOD, kick, &event) == 0 ? 0 : -errno;
+}
+
+int sp_watch_kick(struct sp_watch *watch) { return arm(watch, EPOLLOUT); }
+
+bool sp_watch_is_own(struct sp_watch *watch) { return sp_is_own(atomic_load(&watch->kick), &watch->kick_identity); }
+
+int sp_watch_begin_turn(struct sp_watch *watch) { return arm(watch, 0); }
+
+/* The set first: the kick proves that it is ours. */
 void sp_watch_close(struct sp_watch *watch) {
-    sp_fd_close(&watch->set);
-    sp_fd_close(&watch->kick);
+    int set = atomic_exchange(&watch->set, -1);
+    int kick = atomic_load(&watch->kick);
+    atomic_store(&watch->kick, -1);
+    if (sp_is_own(kick, &watch->kick_identity)) {
+        struct epoll_event none = {.events = EPOLLONESHOT};
+        if (set != -1 && epoll_ctl(set, EPOLL_CTL_MOD, kick, &none) == 0) {
+            sp_fd_close(&set);
+        }
+        sp_fd_close(&kick);
+    }
 }
 
 static int control(struct sp_watch *watch, int op, int fd, uint64_t key) {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = key};
-    return epoll_ctl(watch->set, op, fd, &event) == 0 ? 0 : -errno;
+    if (!sp_watch_is_own(watch)) {
+        return -EBADF;
+    }
+    return epoll_ctl(atomic_load(&watch->set), op, fd, &event) == 0 ? 0 : -errno;
 }
 
 int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key) { return control(watch, EPOLL_CTL_ADD, fd, key); }
 
 int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return control(watch, EPOLL_CTL_MOD, fd, key); }
 
-void sp_watch_kick(struct sp_watch *watch) { (void)eventfd_write(watch->kick, 1); }
-
 unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
     struct epoll_event events[BATCH];
     int64_t left = deadline == SP_NEVER ? -1 : deadline - sp_now();
     /* Rounded up: a wake-up before the deadline would only spin. */
     int64_t ms = left < 0 ? (deadline == SP_NEVER ? -1 : 0) : (left + 999999) / 1000000;
-    int got = epoll_wait(watch->set, events, (int)(n < BATCH ? n : BATCH), ms > INT32_MAX ? INT32_MAX : (int)ms);
+    int got = epoll_wait(atomic_load(&watch->set), events, (int)(n < BATCH ? n : BATCH),
+                         ms > INT32_MAX ? INT32_MAX : (int)ms);
     for (int i = 0; i < got; i++) {
         keys[i] = events[i].data.u64;
-        if (keys[i] == SP_WATCH_KICK) {
-            eventfd_t count;
-            (void)eventfd_read(watch->kick, &count);
-        }
     }
     return got > 0 ? (unsigned)got : 0;
 }

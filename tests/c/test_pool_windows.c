@@ -46,9 +46,10 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_free windowed_pool_free
 #define sp_pool_owner_pid windowed_pool_owner_pid
 void sp_pool_free(sp_pool *pool);
-#include "host/close.c"   /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 #include "host/entries.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
-#include "host/pool.c"    /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+
+#include "host/close.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 /* The windows of the files below are these, not the ring's. */
 static _Thread_local void (*in_retire)(void);

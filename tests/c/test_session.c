@@ -309,7 +309,9 @@ static int take_over_control(sp_pool *pool, int64_t handle) {
     int pair[2];
 
     make_pair(pair);
-    CHECK(dup2(pair[0], pool->slots[slot_of(handle)].session->control) != -1);
+    struct sp_session *session = pool->slots[slot_of(handle)].session;
+    CHECK(dup2(pair[0], session->control) != -1);
+    session->control_identity = sp_identity_of(session->control);
     sp_fd_close(&pair[0]);
     return pair[1];
 }

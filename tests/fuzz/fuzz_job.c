@@ -105,7 +105,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     struct attempt *a = &world.attempts[world.n++];
     MUST(sp_control_pair(pair) == 0);
     birth->session->control = pair[0];
-    birth->session->pidfd = eventfd(0, EFD_CLOEXEC);
+    birth->session->pidfd = -1; /* nobody waits for its death */
     *a = (struct attempt){.h = {.sock = pair[1]}, .session = birth->session};
     atomic_fetch_add(&world.living, 1);
     say(a, 1);
@@ -331,11 +331,11 @@ static bool execute(int64_t handle, unsigned first, bool first_use) {
             hostile_hang_up(&a->h);
         }
         if ((how & 16) == 0) {
-            int rc = SP_AGAIN;
-            while (rc == SP_AGAIN) {
-                rc = sp_job_poll(job);
+            int polled = SP_AGAIN;
+            while (polled == SP_AGAIN) {
+                polled = sp_job_poll(job);
             }
-            MUST(rc == SP_OK);
+            MUST(polled == SP_OK);
             rc = sp_job_finish(job, &result, &error);
         } else if ((how & 8) == 0) {
             end_if_pending(a);

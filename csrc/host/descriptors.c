@@ -1,0 +1,24 @@
+/* A pool whose descriptors somebody else has closed: see own.h. It refuses every call as a closed one does, and says
+ * why; close() still ends what there is. */
+#include "host/pool.h"
+
+void sp_pool_kick(sp_pool *pool) {
+    if (sp_watch_kick(&pool->watch) != 0) {
+        sp_pool_lose_descriptors(pool);
+    }
+}
+
+void sp_pool_lose_descriptors(sp_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    if (!sp_ledger_closed(atomic_load(&pool->ledger))) { /* else it is close() that has closed them */
+        sp_ledger_add(pool, SP_LEDGER_CLOSED);
+        atomic_store(&pool->descriptors_lost, true);
+        sp_tickets_close(pool);
+        pthread_cond_broadcast(&pool->slot_free);
+        pthread_cond_broadcast(&pool->settled);
+        sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .count = 1});
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+bool sp_pool_descriptors_lost(sp_pool *pool) { return atomic_load(&pool->descriptors_lost); }
