@@ -129,6 +129,9 @@ static int give_birth(struct sp_agents *l, struct sp_agent *a, const int far_end
     pthread_mutex_lock(&l->lock);
     int rc = scratch == NULL ? -ENOMEM : l->closed ? -EPIPE : 0;
     uint32_t stage = SP_STAGE_SCRATCH;
+    if (rc == 0 && !sp_is_own(l->root_fd, &l->root_identity)) {
+        rc = -EBADF;
+    }
     if (rc == 0 && mkdirat(l->root_fd, a->name, 0700) != 0) {
         rc = -errno;
     }

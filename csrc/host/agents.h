@@ -20,7 +20,8 @@ struct sp_agent {
 struct sp_agents {
     struct sp_launcher base;
     char *sandbox_exec, *profile, *program, *root;
-    int root_fd; /* where the scratch directories are */
+    int root_fd;                      /* where the scratch directories are */
+    struct sp_identity root_identity; /* see own.h */
     struct sp_rec_config config;
     pthread_mutex_t lock;
     struct sp_agent *list;

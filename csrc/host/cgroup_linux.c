@@ -27,6 +27,7 @@
 struct sp_cgroups {
     char *path;
     int dir;
+    struct sp_identity dir_identity; /* see own.h */
     uint32_t enforced;
     struct sp_cgroup_limits {
         uint64_t memory_bytes, max_processes, cpu_quota_us, cpu_period_us;
@@ -171,6 +172,9 @@ static int make(struct sp_cgroups *c, uint32_t number) {
     return rc;
 }
 
+/* Else nothing is made, written or removed there: it may be a directory of the application's. */
+static bool has_dir(const struct sp_cgroups *c) { return sp_is_own(c->dir, &c->dir_identity); }
+
 int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
     char name[64];
     pthread_mutex_lock(&c->lock);
@@ -178,7 +182,7 @@ int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
     bool closed = c->closed;
     uint32_t number = ready ? c->stash[--c->n_stash] : ++c->last;
     pthread_mutex_unlock(&c->lock);
-    int rc = closed ? -ESHUTDOWN : ready ? 0 : make(c, number);
+    int rc = closed ? -ESHUTDOWN : !has_dir(c) ? -EBADF : ready ? 0 : make(c, number);
     if (rc != 0) {
         return rc;
     }
@@ -193,6 +197,9 @@ int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
 
 void sp_cgroup_kill(struct sp_cgroups *c, uint32_t number) {
     char name[64];
+    if (!has_dir(c)) {
+        return;
+    }
     (void)write_at(c->dir, name_of(name, number, "cgroup.kill"), "1"); /* Linux 5.14; else killing init has to do */
 }
 
@@ -285,6 +292,9 @@ static void fill_stash(struct sp_cgroups *c) {
 }
 
 bool sp_cgroups_tend(struct sp_cgroups *c) {
+    if (!has_dir(c)) {
+        return false;
+    }
     fill_stash(c);
     return remove_dying(c);
 }
@@ -312,7 +322,7 @@ void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
     pthread_mutex_lock(&c->lock);
     c->closed = true;
     pthread_mutex_unlock(&c->lock);
-    if (c->dir == -1) { /* nothing was made */
+    if (!has_dir(c)) { /* nothing was made, or a later start sweeps it */
         return;
     }
     (void)write_at(c->dir, "cgroup.kill", "1");
@@ -325,7 +335,7 @@ void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
 
 void sp_cgroups_free(struct sp_cgroups *c) {
     if (c != NULL) {
-        sp_fd_close(&c->dir);
+        sp_close_own(&c->dir, &c->dir_identity);
         pthread_mutex_destroy(&c->lock);
         free(c->dying);
         free(c->path);
@@ -358,6 +368,7 @@ static int make_directories(struct sp_cgroups *c, int parent, const char **faile
         return -errno;
     }
     c->dir = open(c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    c->dir_identity = sp_identity_of(c->dir);
     if (c->dir == -1) {
         int err = errno;
         (void)rmdir(c->path); /* close() goes by the descriptor */

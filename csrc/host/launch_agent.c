@@ -91,6 +91,9 @@ static bool bury(const struct sp_agents *l, struct sp_agent *a) {
         }
         return false;
     }
+    if (!a->removed && !sp_is_own(l->root_fd, &l->root_identity)) {
+        a->removed = true; /* the sweep of a later start does it */
+    }
     if (!a->removed) {
         bool more = sp_scratch_remove(l->root_fd, a->name, SCRATCH_BUDGET);
         a->removed = !more || ++a->tries == SCRATCH_TRIES;
@@ -186,7 +189,7 @@ static void free_agents(sp_launcher *launcher) {
     }
     if (l->root_fd >= 0) {
         (void)rmdir(l->root); /* empty, unless something in it could not be removed: the next sweep tries again */
-        sp_fd_close(&l->root_fd);
+        sp_close_own(&l->root_fd, &l->root_identity);
     }
     pthread_mutex_destroy(&l->lock);
     free(l->sandbox_exec);
@@ -227,6 +230,7 @@ sp_launcher *sp_agents_open(const sp_agent_options *o, sp_error *error) {
     l->program = strdup(o->program);
     sp_scratch_root_sweep(o->scratch_parent);
     l->root_fd = sp_scratch_root_make(o->scratch_parent, &l->root);
+    l->root_identity = l->root_fd >= 0 ? sp_identity_of(l->root_fd) : (struct sp_identity){0};
     int rc = l->root_fd < 0                                                        ? l->root_fd
              : l->sandbox_exec == NULL || l->profile == NULL || l->program == NULL ? -ENOMEM
                                                                                    : 0;

@@ -156,6 +156,9 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
         if (rc == 0 && cgroup == -1) {
             rc = take_cgroup(l, session, &cgroup, error);
         }
+        if (rc == 0 && sp_zygote_gone(session->zygote)) { /* its number may be another's: nothing is sent there */
+            rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EPIPE, "the zygote is gone");
+        }
         rc = rc != 0 ? rc : sp_birth_request(session->zygote->sock, cgroup, birth, error);
         if (rc >= 0 || session->zygote == NULL || !sp_zygote_gone(session->zygote)) {
             return rc;

@@ -4,8 +4,7 @@
  * late, or to an application that is pid 1 (or the reaper of orphans) itself.
  *
  * For that it must be a child without an exit signal, which only one that never execs can be: wait() without __WCLONE
- * or
- * __WALL passes over it. It shares this process's memory (CLONE_VM: a fork would copy page tables), has no descriptor
+ * or __WALL passes over it. It shares this process's memory (CLONE_VM: a fork would copy page tables), has no descriptor
  * of ours, takes no signal but SIGKILL and SIGSTOP, and by its own filter can do nothing but wait and end. It ends,
  * too, when this process does.
  */
@@ -32,9 +31,9 @@ struct sp_start {
 int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_t *child);
 void sp_reaper_go(struct sp_reaper *reaper);
 
-/* Readable once it has ended; -1: it has, and was reaped. */
+/* Readable once it has ended; -1: it was reaped, or cannot be waited for any more. */
 int sp_reaper_fd(const struct sp_reaper *reaper);
-/* Does not wait. True once it is reaped, and NULL is. */
+/* Does not wait. True when there is nothing to be waited for, as for NULL. */
 bool sp_reaper_reap(struct sp_reaper *reaper);
 /* Safe on NULL. One that was not reaped keeps its memory. */
 void sp_reaper_free(struct sp_reaper *reaper);

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "host/own.h"
 
 #define MEMORY_SIZE (64 * 1024)
 #define CHILD_STACK (MEMORY_SIZE / 2)
@@ -42,7 +43,9 @@ enum { STARTING, TOLD, GONE_ON };
 /* At the lower end of memory of its own; the rest are two stacks: the reaper's, and that of its child before the exec.
  */
 struct sp_reaper {
-    int pidfd; /* -1: reaped */
+    int pidfd; /* -1: reaped, or its number is another's now */
+    struct sp_identity identity;
+    bool reaped;
     /* A futex. Whoever sets it writes all else before, and whoever sees it reads that after: the default order. */
     _Atomic uint32_t phase;
     const struct sp_start *what; /* while STARTING */
@@ -252,6 +255,7 @@ static int start(struct sp_reaper *r) {
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     int rc = CLONE(run_reaper, (char *)r + MEMORY_SIZE, flags, r, &r->pidfd, NULL, NULL) == -1 ? -errno : 0;
     if (rc == 0) {
+        r->identity = sp_identity_of(r->pidfd);
         wait_for_word(r);
         rc = -r->err;
     }
@@ -276,6 +280,7 @@ int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_
     r->polled[CHILDREN] = (struct pollfd){.fd = CHILDREN, .events = POLLIN};
     r->patience.tv_sec = 1;
     int rc = start(r);
+    r->reaped = r->pidfd == -1; /* it never was */
     if (rc != 0) {
         while (r->pidfd != -1 && !sp_reaper_reap(r)) {
             (void)poll(&(struct pollfd){.fd = r->pidfd, .events = POLLIN}, 1, -1);
@@ -300,9 +305,14 @@ bool sp_reaper_reap(struct sp_reaper *r) {
     if (r == NULL || r->pidfd == -1) {
         return true;
     }
+    if (!sp_is_own(r->pidfd, &r->identity)) { /* nothing can be known of it any more */
+        r->pidfd = -1;
+        return true;
+    }
     int rc = waitid(BY_PIDFD, (id_t)r->pidfd, &info, WEXITED | WNOHANG | __WCLONE);
     if ((rc == 0 && info.si_pid != 0) || (rc == -1 && errno == ECHILD && is_dead(r->pidfd))) {
         sp_fd_close(&r->pidfd); /* ECHILD: somebody who waits for all kinds has reaped it */
+        r->reaped = true;
         return true;
     }
     return false;
@@ -310,8 +320,8 @@ bool sp_reaper_reap(struct sp_reaper *r) {
 
 void sp_reaper_free(struct sp_reaper *r) {
     if (r != NULL) {
-        bool over = r->pidfd == -1;
-        sp_fd_close(&r->pidfd);
+        bool over = r->reaped;
+        sp_close_own(&r->pidfd, &r->identity);
         if (over) {
             (void)munmap(r, MEMORY_SIZE);
         }

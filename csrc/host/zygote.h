@@ -12,6 +12,7 @@
 
 #include "common/wire.h"
 #include "host/cgroup.h"
+#include "host/own.h"
 #include "sandpool.h"
 
 /* ---- config_linux.c: what each zygote of a launcher is told, with no pointer into the caller's options ---- */
@@ -29,7 +30,8 @@ void sp_zygote_order_free(struct sp_zygote_order *order);
 /* ---- zygote_linux.c ---- */
 struct sp_zygote {
     atomic_int refs;
-    int sock;  /* any thread may send CREATE on it */
+    int sock;                                                         /* any thread may send CREATE on it */
+    struct sp_identity sock_identity, first_identity, pidfd_identity; /* see own.h */
     int first; /* pidfd of the process that was spawned, which ends once it has cloned; -1: it has ended */
     int pidfd; /* of the zygote proper; -1: not told yet */
     struct sp_reaper *reaper; /* of both; NULL: there is none */

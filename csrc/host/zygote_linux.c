@@ -27,10 +27,18 @@ void sp_zygote_ref(struct sp_zygote *z) {
     atomic_fetch_add_explicit(&z->refs, 1, memory_order_relaxed);
 }
 
+/* Under the launcher's lock. A number that is another's now is not waited for, not signalled through and not closed;
+ * the socket's stays, for others read it without the lock: who uses it looks first. */
+static void give_up_stolen(struct sp_zygote *z) {
+    z->first = sp_is_own(z->first, &z->first_identity) ? z->first : -1;
+    z->pidfd = sp_is_own(z->pidfd, &z->pidfd_identity) ? z->pidfd : -1;
+}
+
 void sp_zygote_unref(struct sp_zygote *z) {
     /* acq_rel: what the other owners did with it comes before its end, which is by the last of them */
     if (z != NULL && atomic_fetch_sub_explicit(&z->refs, 1, memory_order_acq_rel) == 1) {
-        sp_fd_close(&z->sock);
+        give_up_stolen(z);
+        sp_close_own(&z->sock, &z->sock_identity);
         sp_fd_close(&z->first);
         sp_fd_close(&z->pidfd);
         sp_reaper_free(z->reaper);
@@ -50,14 +58,22 @@ static bool is_dead(int pidfd) {
 bool sp_zygote_gone(const struct sp_zygote *z) {
     struct pollfd p = {.fd = z->sock};
     /* relaxed: whoever sees it late asks in vain, and looks again */
-    return atomic_load_explicit(&z->killed, memory_order_relaxed) || (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0);
+    return atomic_load_explicit(&z->killed, memory_order_relaxed) || !sp_is_own(z->sock, &z->sock_identity) ||
+           (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0);
+}
+
+static void hang_up(const struct sp_zygote *z) {
+    if (sp_is_own(z->sock, &z->sock_identity)) {
+        (void)shutdown(z->sock, SHUT_WR);
+    }
 }
 
 void sp_zygote_kill(struct sp_zygote *z) {
     atomic_store_explicit(&z->killed, true, memory_order_relaxed);
     /* Not close: another thread may be about to send on this number. End of file tells the zygote to end, and what it
      * says still comes through. */
-    (void)shutdown(z->sock, SHUT_WR);
+    hang_up(z);
+    give_up_stolen(z);
     if (z->first != -1) {
         kill_pidfd(z->first);
     }
@@ -78,6 +94,7 @@ static int still_alive(const struct sp_zygote *z) {
 }
 
 bool sp_zygote_reap(struct sp_zygote *z) {
+    give_up_stolen(z);
     sp_zygote_hear(z);
     if (z->pidfd != -1 && is_dead(z->pidfd)) {
         reap_orphan(z->pidfd);
@@ -99,7 +116,7 @@ static bool wait_for_end(struct sp_zygote *z, int64_t deadline) {
 
 void sp_zygote_end(struct sp_zygote *z, int64_t deadline) {
     int64_t by_itself = sp_now() + END_GRACE_NS;
-    (void)shutdown(z->sock, SHUT_WR);
+    hang_up(z);
     if (!wait_for_end(z, deadline < by_itself ? deadline : by_itself)) {
         sp_zygote_kill(z);
         (void)wait_for_end(z, sp_now() + KILL_GRACE_NS);
@@ -114,6 +131,7 @@ static bool is_ready(const struct sp_zygote *z) { return z->pid != 0 && z->pidfd
 static void take_record(struct sp_zygote *z, struct sp_packet *packet) {
     if (packet->record.type == SP_REC_CREATED && packet->n_fds == 1 && z->pidfd == -1) {
         z->pidfd = sp_fd_steal(&packet->fds[0]);
+        z->pidfd_identity = sp_identity_of(z->pidfd);
     } else if (packet->record.type == SP_REC_HELLO && packet->sender > 0) {
         z->pid = packet->sender;
     } else if (packet->record.type == SP_REC_FAILED) {
@@ -124,7 +142,7 @@ static void take_record(struct sp_zygote *z, struct sp_packet *packet) {
 }
 
 static void hear_socket(struct sp_zygote *z) {
-    while (!is_ready(z)) {
+    while (!is_ready(z) && sp_is_own(z->sock, &z->sock_identity)) {
         struct sp_packet packet;
         int rc = sp_packet_recv(z->sock, &packet, NULL, 0);
         if (rc == -EAGAIN) {
@@ -178,6 +196,7 @@ static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_c
     }
     /* Until the reaper goes on, that pid is nobody else's. */
     z->first = (int)syscall(SYS_pidfd_open, first, 0);
+    z->first_identity = sp_identity_of(z->first);
     if (z->first == -1) {
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, errno, path);
         (void)kill(first, SIGKILL);
@@ -195,6 +214,7 @@ static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struc
     int pair[2] = {-1, -1};
     int rc = sp_control_pair(pair);
     z->sock = pair[0];
+    z->sock_identity = sp_identity_of(z->sock);
     sp_auto_fd int far_end = pair[1];
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair");
