@@ -158,3 +158,12 @@ def test_hanging_check_has_its_timeout(launcher: FakeLauncher) -> None:
         stats = pool.stats()
         assert (stats.evict_count, stats.miss_count, stats.health_check_count) == (1, 0, 1)
         launcher.mute(False)
+
+
+def test_a_large_environment_is_no_reason_to_fail(real_pool: OpenPool) -> None:
+    """It does not fit the socket at once: the check's own time is there to send it."""
+    config = SandboxConfig(env_vars={f"V{n}": "x" * 100 * 1024 for n in range(8)})
+    pool = real_pool(config, warm=1, max_size=1, health_check_interval=1)
+    recycle(pool, 5)
+    stats = pool.stats()
+    assert (stats.health_check_count, stats.recycle_count, stats.evict_count) == (5, 5, 0)

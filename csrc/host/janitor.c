@@ -115,7 +115,7 @@ static void begin_check(struct janitor *j, struct tended *t) {
     pthread_mutex_lock(&j->pool->lock);
     j->pool->checks++;
     pthread_mutex_unlock(&j->pool->lock);
-    if (session->launcher->ops->check_begin(session, &check) != 0) {
+    if (session->launcher->ops->check_begin(session, &check, t->check_deadline) != 0) {
         sp_session_end(session);
         conclude(j, t, NULL);
     }

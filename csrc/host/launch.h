@@ -71,8 +71,8 @@ struct sp_launch_ops {
     bool (*gone)(const struct sp_session *session);
     /* A birth has got no answer in time. */
     void (*overdue)(sp_launcher *launcher, const struct sp_birth *birth);
-    /* Starts the check. 0 or -errno. */
-    int (*check_begin)(struct sp_session *session, const struct sp_check *check);
+    /* Starts the check; what does not fit the socket at once is sent until the deadline. 0 or -errno. */
+    int (*check_begin)(struct sp_session *session, const struct sp_check *check, int64_t deadline);
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
     int (*check_step)(struct sp_session *session, int *status);
     /* Asks init to kill the command of the last EXEC, and to report its end; to watch its memory. Do not wait. */

@@ -75,7 +75,7 @@ int sp_session_recv(struct sp_session *session, struct sp_record *record) {
     return sound ? 0 : -EBADMSG;
 }
 
-int sp_session_check_begin(struct sp_session *session, const struct sp_check *check) {
+int sp_session_check_begin(struct sp_session *session, const struct sp_check *check, int64_t deadline) {
     sp_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null == -1) {
         return -errno;
@@ -89,7 +89,7 @@ int sp_session_check_begin(struct sp_session *session, const struct sp_check *ch
                                    .argv_len = check->argv_len,
                                    .env_len = check->env_len,
                                    .fds = fds};
-    return sp_session_send_exec(session, &exec, 0);
+    return sp_session_send_exec(session, &exec, deadline);
 }
 
 int sp_session_check_step(struct sp_session *session, int *status) {

@@ -24,7 +24,7 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
 int sp_session_recv(struct sp_session *session, struct sp_record *record);
 
 /* The health check of launch_ops, for sandboxes that have an init. */
-int sp_session_check_begin(struct sp_session *session, const struct sp_check *check);
+int sp_session_check_begin(struct sp_session *session, const struct sp_check *check, int64_t deadline);
 int sp_session_check_step(struct sp_session *session, int *status);
 
 #endif

@@ -294,7 +294,7 @@ static void a_check_does_not_believe_it_either(void) {
 
         begin_duel(&d);
         answered_well(&d);
-        CHECK(sp_session_check_begin(&d.session, &check) == 0);
+        CHECK(sp_session_check_begin(&d.session, &check, 0) == 0);
         attacks[i].run(d.far_end, d.session.last_id);
         CHECK(sp_session_check_step(&d.session, &status) < 0 && status == -1);
         end_duel(&d);

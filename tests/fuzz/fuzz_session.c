@@ -116,7 +116,7 @@ static void ask(struct listener *l, uint8_t how) {
     int rc = 0;
 
     if ((how & 8) != 0) {
-        rc = sp_session_check_begin(l->session, &check);
+        rc = sp_session_check_begin(l->session, &check, 0);
     } else {
         const int fds[3] = {0, 0, 0};
         const struct sp_session_exec exec = {
