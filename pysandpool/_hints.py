@@ -90,6 +90,7 @@ _SEATBELT = (
 )
 _NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
 _PROFILE = "sandbox-exec did not start the agent: report the detail with the version of macOS"
+_LEASES = "a pool has at most 16383 leases out at a time: release some, or open another pool"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 # Controllers can be enabled only in a cgroup without processes of its own, so the host has to go one deeper.
 _GO_DEEPER = 'mkdir $c/host && echo $$ > $c/host/cgroup.procs && exec "$@"\' sh COMMAND'
@@ -216,6 +217,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"seatbelt"}), frozenset({errno.EPERM}), _NESTED),
     (frozenset({"seatbelt"}), frozenset({errno.EPROTO}), _PROFILE),
     (frozenset({"seccomp"}), frozenset({errno.ENOSYS, errno.EINVAL}), _SECCOMP),
+    (frozenset({"host_socket"}), frozenset({errno.ENOSPC}), _LEASES),
     (frozenset({"network_namespace"}), frozenset({errno.ENOSPC}), _NETNS),
     (frozenset({"root_template", "bind", "dev", "scratch"}), frozenset({errno.ENOSPC}), _MOUNTS),
     (_NAMESPACE_STAGES, frozenset({errno.ENOSPC}), _counts),

@@ -66,7 +66,7 @@ int64_t sp_acquire(sp_pool *pool) {
         }
         /* seq_cst: pairs with ticket.c, which raises `waiting` and then reads the ledger: one of the two sees the
          * other. */
-        if (sp_ledger_idle(ledger) == 0 || sp_ledger_must_fold(ledger) ||
+        if (sp_ledger_idle(ledger) == 0 || sp_ledger_must_fold(ledger) || sp_ledger_in_use(ledger) == SP_COUNT_MAX ||
             (bound != 0 && (sp_ledger_in_use(ledger) >= bound || atomic_load(&pool->waiting) != 0))) {
             return SP_SLOW;
         }

@@ -4,6 +4,8 @@
  *   63      43 42     41     28 27        14 13     0
  *   | hits:21 | closed | in_use | recycling | idle   |
  *
+ * One lease more than in_use can hold would carry into `closed`: whoever raises it looks first.
+ *
  * `idle` counts *permits*: an entry is pushed to the ring before its permit is added, and a permit is taken before an
  * entry is popped. So whoever holds a permit finds an entry in the ring. `hits` is folded into a wide counter, under
  * the pool's mutex, before it can overflow.

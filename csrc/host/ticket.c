@@ -27,6 +27,7 @@ struct sp_ticket {
     int64_t deadline; /* of QUEUED */
     int64_t handle;   /* of DONE */
     uint32_t slot;    /* of CREATING */
+    bool refused;     /* CREATING, but there are as many leases as can be counted: it is none of them */
     struct sp_birth birth;
     pthread_cond_t changed;
 };
@@ -84,6 +85,14 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
     for (;;) {
         if (bound != 0 && sp_ledger_in_use(ledger) >= bound) {
             return false;
+        }
+        if (sp_ledger_in_use(ledger) == SP_COUNT_MAX) {
+            (void)dequeue(&pool->waiters); /* it is the first */
+            atomic_fetch_sub(&pool->waiting, 1);
+            pool->misses++;
+            ticket->refused = true;
+            move_to(ticket, CREATING);
+            return true;
         }
         bool idle = sp_ledger_idle(ledger) != 0;
         bool recycling = !idle && sp_ledger_recycling(ledger) != 0;
@@ -206,6 +215,9 @@ static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
 /* What a failed or given up creation leaves behind. Under the lock. */
 static void roll_back(sp_pool *pool, struct sp_ticket *ticket) {
     ticket->state = OVER;
+    if (ticket->refused) {
+        return;
+    }
     if (ticket->slot != SP_NO_SLOT) {
         sp_pool_free_slot(pool, ticket->slot);
     }
@@ -238,7 +250,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
 static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) {
     int rc = 0;
     if (ticket->slot == SP_NO_SLOT) {
-        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOSPC, "16383 sandboxes are alive");
+        rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOSPC, "16383 sandboxes of this pool are in use");
     } else if (ticket->birth.session == NULL) {
         rc = sp_birth_begin(pool->launcher, &ticket->birth, error);
     }

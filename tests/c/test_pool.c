@@ -789,7 +789,39 @@ static void forked_child_does_not_touch_a_running_job(void) {
     shut_pool(&f);
 }
 
+/* in_use is full: one lease more would carry into the bit that says the pool is closed. */
+static void the_lease_that_cannot_be_counted_is_refused(void) {
+    struct fake_pool f;
+    sp_error error = {0};
+    const uint64_t others = SP_COUNT_MAX - 1;
+
+    open_warm_pool(&f, 2, 0);
+    int64_t handle = acquire(f.pool, INT64_MAX);
+    CHECK(use(f.pool, handle) == 0);
+    CHECK(sp_warm(f.pool, 1, &error) == 1);
+    sp_ledger_add(f.pool, others * SP_LEDGER_IN_USE);
+    for (int way = 0; way < 2; way++) { /* with an idle entry at hand, and a ticket that is given up */
+        sp_ticket *ticket = open_ticket(f.pool, INT64_MAX);
+
+        CHECK(sp_acquire(f.pool) == SP_SLOW);
+        if (way == 0) {
+            CHECK(sp_ticket_poll(ticket, &error) == SP_E_CREATE && error.err == ENOSPC);
+            CHECK(sp_ticket_poll(ticket, &error) == SP_E_CLOSED);
+        }
+        sp_ticket_free(ticket);
+        const sp_stats stats = stats_of(f.pool);
+        CHECK(stats.closed == 0 && stats.in_use_count == SP_COUNT_MAX && stats.waiting_count == 0);
+        CHECK(stats.idle_count == 1 && stats.create_error_count == 1);
+    }
+    sp_ledger_add(f.pool, 0 - others * SP_LEDGER_IN_USE);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    handle = sp_acquire(f.pool);
+    CHECK(handle > 0 && use(f.pool, handle) == 0 && sp_release(f.pool, handle) == SP_OK);
+    shut_pool(&f);
+}
+
 int main(void) {
+    RUN(the_lease_that_cannot_be_counted_is_refused);
     check_deadline(UNDER_TSAN ? 180 : 90);
     RUN(an_open_pool_is_warm);
     RUN(failed_warming_fails_the_constructor);
