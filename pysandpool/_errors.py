@@ -78,14 +78,18 @@ class SandboxError(SandpoolError):
     """Base of the errors of one sandbox; by itself: a command could not be started inside.
 
     `errno` is the kernel's (ENOENT at stage "cwd" for a missing working directory, E2BIG, ENOMEM, ...),
-    `stage` the step that failed. Both are None where an error has no such address.
+    `stage` the step that failed. Both are None where an error has no such address. `hint` is the command or setting that
+    would fix it; empty where none is known.
     """
 
     errno: int | None = None
     stage: str | None = None
+    hint: str = ""
 
-    def __init__(self, message: str = "", errno: int | None = None, stage: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", errno: int | None = None, stage: str | None = None, hint: str = "") -> None:
+        super().__init__(message + (f"; hint: {hint}" if hint else ""))
+        if hint:
+            self.hint = hint
         if errno is not None:
             self.errno = errno
         if stage is not None:

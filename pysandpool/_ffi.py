@@ -113,7 +113,9 @@ def _create_error(error: Any) -> SandboxCreateError:
 def _exec_error(error: Any, command: str) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
-    return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage)
+    # Inside, a limit is the sandbox's own; what the host could not send is the host's.
+    hint = hint_for(stage, error.err) if detail == "request" else ""
+    return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage, hint)
 
 
 def _forked_error(pool: Any) -> PoolStateError:

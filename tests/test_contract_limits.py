@@ -164,3 +164,33 @@ print("well")
 """
     done = run_script(code)
     assert (done.stderr, done.stdout) == ("", "well\n")
+
+
+def test_an_execute_without_descriptors_says_so() -> None:
+    """And lease and pool are in order after it."""
+    done = run_script(
+        """
+import errno, os, resource
+from conftest import leave_free_fds
+from pysandpool import PoolConfig, SandboxError, SandboxPool
+
+with SandboxPool(None, PoolConfig(min_size=1)) as pool, pool.acquire() as lease:
+    lease.execute(["sh", "-c", "echo kept > note"])
+    pool.settle()
+    before, limits = pool.stats(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    for free in range(4):
+        leave_free_fds(free)
+        try:
+            lease.execute(["true"])
+        except SandboxError as error:
+            assert error.errno == errno.EMFILE and "RLIMIT_NOFILE" in error.hint and error.hint in str(error), error
+        else:
+            raise AssertionError(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert lease.execute(["cat", "note"]).stdout == b"kept\\n"
+    after = pool.stats()
+    assert (after.in_use_count, after.idle_count, after.lost_count) == (before.in_use_count, before.idle_count, 0)
+print("in order")
+"""
+    )
+    assert (done.stdout, done.stderr) == ("in order\n", "")
