@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._encode import Environ, Word
-from pysandpool._errors import SandboxReleasedError
+from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute import run_command
 from pysandpool._ffi import check, hot, lib
 from pysandpool._fields import Duration
@@ -93,6 +93,10 @@ class PooledSandbox:
         return isolation_of(self._core.ptr, self._live_handle(), self._core.config)
 
     def __enter__(self) -> Self:
+        if not self._handle:
+            raise SandboxReleasedError
+        if self._core.closed:
+            raise PoolStateError
         return self
 
     # The body of release() again, three times in all: a call more is a tenth of the budget of an acquire.

@@ -149,6 +149,7 @@ class SandboxPool:
         self._core.close(_MAX_NS if timeout_ns < 0 else timeout_ns)
 
     def __enter__(self) -> Self:
+        self._require_open()
         return self
 
     def __exit__(

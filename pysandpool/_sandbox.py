@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config import SandboxConfig
 from pysandpool._encode import Environ, Word
+from pysandpool._errors import SandboxReleasedError
 from pysandpool._fields import Duration
 from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
@@ -81,6 +82,8 @@ class Sandbox:
         self._lease.release()
 
     def __enter__(self) -> Self:
+        if self.destroyed:
+            raise SandboxReleasedError("this sandbox was destroyed")
         return self
 
     def __exit__(

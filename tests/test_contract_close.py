@@ -26,7 +26,7 @@ from conftest import (
 )
 from fake import FakeLauncher
 
-from pysandpool import PoolConfig, PooledSandbox, PoolStateError, SandboxPool
+from pysandpool import PoolConfig, PooledSandbox, PoolStateError, Sandbox, SandboxPool, SandboxReleasedError
 
 
 def started(lease: PooledSandbox) -> Callable[[], object]:
@@ -40,8 +40,6 @@ def test_close_is_idempotent(open_pool: OpenPool) -> None:
     for _ in range(3):
         pool.close()
         assert pool.closed
-    with pool:
-        pass
     for call in [Call(pool.close) for _ in range(4)]:
         call.result()
 
@@ -448,3 +446,36 @@ print("well")
 """
     )
     assert (done.stdout, done.stderr) == ("well\n", "")
+
+
+def test_with_needs_what_is_still_open(open_pool: OpenPool) -> None:
+    pool = open_pool(warm=1, max_size=2)
+    lease, released = pool.acquire(), pool.acquire()
+    released.release()
+    with pytest.raises(SandboxReleasedError), released:
+        pass
+    pool.close()
+    with pytest.raises(PoolStateError), pool:
+        pass
+    with pytest.raises(PoolStateError), lease:
+        pass
+
+
+def test_with_needs_a_sandbox_that_lives() -> None:
+    sandbox = Sandbox()
+    sandbox.destroy()
+    with pytest.raises(SandboxReleasedError, match="destroyed"), sandbox:
+        pass
+
+
+def test_a_closed_pool_keeps_no_descriptor() -> None:
+    before = set(open_fds())
+    pool = SandboxPool(None, PoolConfig(min_size=1))
+    lease = pool.acquire()
+    use(lease)
+    pool.close()
+    assert set(open_fds()) <= before
+    lease.release()
+    pool.close()
+    with pytest.raises(PoolStateError):
+        pool.acquire()
