@@ -78,8 +78,8 @@ class SandboxError(SandpoolError):
     """Base of the errors of one sandbox; by itself: a command could not be started inside.
 
     `errno` is the kernel's (ENOENT at stage "cwd" for a missing working directory, E2BIG, ENOMEM, ...),
-    `stage` the step that failed. Both are None where an error has no such address. `hint` is the command or setting that
-    would fix it; empty where none is known.
+    `stage` the step that failed. Both are None where an error has no such address. `hint` is the command or
+    setting that would fix it; empty where none is known.
     """
 
     errno: int | None = None

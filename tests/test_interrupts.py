@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -15,7 +17,7 @@ from conftest import HostState, OpenPool, assert_balanced, children, run_script,
 from fake import FakeLauncher
 
 import pysandpool
-from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxPool, _ffi, _open
+from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxLostError, SandboxPool, _ffi, _open
 
 PACKAGE = str(Path(pysandpool.__file__).parent)
 
@@ -329,3 +331,31 @@ print("in order")
 def test_a_signal_is_not_kept_waiting_by_streams_that_never_rest(flood: str, way: str) -> None:
     done = run_script(INTERRUPTED, json.dumps([*FLOODS[flood], way]), timeout=60)
     assert (done.stdout, done.stderr) == ("in order\n", "")
+
+
+def test_a_signal_is_heard_while_a_dead_sandbox_is_replaced(launcher: FakeLauncher) -> None:
+    """It died before its first command; another one is being made, and that may take 10 s."""
+
+    def strike(*_: object) -> None:
+        raise Struck
+
+    pool = launcher.open(warm=1, max_size=2)
+    lease = pool.acquire()
+    assert launcher.kill(lease.pid)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with launcher.held():
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            began = time.monotonic()
+            with pytest.raises(Struck):
+                lease.execute(["/bin/true"])
+            assert time.monotonic() - began < 2.2
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(SandboxLostError):
+        lease.execute(["/bin/true"])
+    lease.release()
+    with pool.acquire() as lease:
+        use(lease)
+    wait_until(lambda: pool.stats().recycling_count == 0, "recycled")
+    assert_balanced(pool.stats())

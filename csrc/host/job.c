@@ -74,7 +74,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         end_job(job, SP_E_LOST);
         rc = SP_OK;
     }
-    if (rc != 0) {
+    if (rc != 0 && rc != SP_AGAIN) {
         int orphan = atomic_load(&job->orphan);
         bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->stolen;
         /* A request that could not be sent leaves an unused sandbox unused. */
@@ -167,6 +167,15 @@ int sp_job_poll(sp_job *job) {
     const int64_t began = sp_now();
     const int64_t rest = sp_is_main_thread() ? began + IDLE_NS : SP_NEVER;
     while (!job->over) {
+        if (job->replacing) {
+            int rc = sp_job_replace(job);
+            if (rc < 0) {
+                end_job(job, rc);
+            } else if (rc == SP_AGAIN) {
+                return SP_AGAIN;
+            }
+            continue;
+        }
         int n = sp_job_wait(job, next_look(job, rest));
         if (n == -EINTR || (n == 0 && sp_now() >= rest && rest < job->deadline)) {
             return SP_AGAIN;
@@ -182,7 +191,7 @@ int sp_job_poll(sp_job *job) {
         }
         if (job->over && job->code == SP_E_LOST) {
             int rc = sp_job_send_again(job);
-            if (rc != 0) {
+            if (rc < 0) {
                 end_job(job, rc);
             }
         }
@@ -306,6 +315,10 @@ static void cancel(struct sp_job *job) {
     job->timed_out = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
+    if (job->replacing) { /* the dead one stays with the lease, which is lost by it */
+        sp_job_give_up_replacement(job);
+        end_job(job, SP_E_LOST);
+    }
     sp_close_own(&job->input_fd, &job->input_identity); /* the caller's input may be gone */
     interrupt(job);
     while (sp_job_poll(job) == SP_AGAIN) {

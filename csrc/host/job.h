@@ -23,6 +23,8 @@ struct sp_job {
     bool claimed;               /* the slot is BUSY for this job */
     bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
     bool over;
+    struct sp_birth birth; /* while `replacing`: of the sandbox that takes the place of a dead one */
+    bool replacing;
     int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
     bool stolen; /* descriptors of its were closed by somebody else */
@@ -50,10 +52,15 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
 int sp_job_stolen(struct sp_job *job);
 
 /* ---- job_send.c ---- */
-/* Sends the request, to another sandbox if this one is dead and was never used. 0, or SP_E_*. */
+/* Sends the request. 0; SP_AGAIN: the sandbox is dead and was never used, another one is being made; or SP_E_*. */
 int sp_job_send(struct sp_job *job, sp_error *error);
-/* The sandbox is lost. 0 when another one has the request; else what to report: nothing has run if that is no loss. */
+/* The sandbox is lost. SP_AGAIN when another one is being made; else what to report: nothing has run if that is no
+ * loss.
+ */
 int sp_job_send_again(struct sp_job *job);
+/* While job->replacing: waits a moment for the other sandbox. 0 when it has the request; SP_AGAIN, or SP_E_*. */
+int sp_job_replace(struct sp_job *job);
+void sp_job_give_up_replacement(struct sp_job *job);
 
 /* ---- job_io.c ---- */
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */

@@ -8,76 +8,88 @@
 #include "host/job.h"
 #include "host/session.h"
 
-/* A wait for a fresh sandbox looks this often whether the lease is over. */
+/* A wait for a fresh sandbox comes back this often, for signals and to look whether the lease is over. */
 #define SLICE_NS (50 * INT64_C(1000000))
 /* How many dead sandboxes in a row an unused lease passes over silently. */
 #define MAX_ATTEMPTS 3
 
-/*
- * The sandbox died before init had the whole request: nothing of it can have started, so a fresh one takes its place.
- * created and evicted both rise: one entry went, one came.
- */
-static int replace_sandbox(struct sp_job *job, sp_error *error) {
+/* ---- another sandbox, a step at a time, so that the caller's signals are handled meanwhile ---- */
+
+static int begin_replacement(struct sp_job *job, sp_error *error) {
+    int rc = sp_birth_begin(job->pool->launcher, &job->birth, error);
+    job->replacing = rc == 0;
+    return rc == 0 ? SP_AGAIN : rc;
+}
+
+void sp_job_give_up_replacement(struct sp_job *job) {
+    if (job->replacing) {
+        job->replacing = false;
+        sp_birth_abandon(&job->birth);
+    }
+}
+
+/* The new one takes the dead one's place. created and evicted both rise: one entry went, one came. */
+static void take_place(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    struct sp_birth birth;
-    int rc = sp_birth_begin(pool->launcher, &birth, error);
-    while (rc == 0 && (rc = sp_birth_wait(&birth, sp_now() + SLICE_NS, error)) == SP_AGAIN) {
-        job->timed_out = sp_now() >= job->deadline;
-        if (atomic_load(&job->orphan) != 0 || job->timed_out) {
-            sp_birth_abandon(&birth);
-            return SP_E_LOST; /* the orphan's code wins in the end */
-        }
-        rc = 0;
-    }
-    if (rc != 0) {
-        pthread_mutex_lock(&pool->lock);
-        sp_pool_create_failed(pool, error);
-        pthread_mutex_unlock(&pool->lock);
-        return rc;
-    }
-    struct sp_session *dead = birth.session;
+    struct sp_session *dead = job->birth.session;
     pthread_mutex_lock(&pool->lock);
     if (atomic_load(&job->orphan) == 0) {
         dead = job->session;
-        job->session = birth.session;
-        pool->slots[job->slot].session = birth.session;
+        job->session = job->birth.session;
+        pool->slots[job->slot].session = job->session;
         atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
-        (void)sp_watch_add(&pool->watch, birth.session->pidfd, job->slot);
+        (void)sp_watch_add(&pool->watch, job->session->pidfd, job->slot);
         pool->created++;
-        sp_pool_took(pool, SP_LATENCY_CREATE, birth.took);
+        sp_pool_took(pool, SP_LATENCY_CREATE, job->birth.took);
         sp_pool_evicted(pool, SP_EVICT_REPLACED, dead);
     }
     pthread_mutex_unlock(&pool->lock);
     sp_session_end(dead);
-    return 0;
+}
+
+int sp_job_replace(struct sp_job *job) {
+    sp_pool *pool = job->pool;
+    int rc = sp_birth_wait(&job->birth, sp_now() + SLICE_NS, &job->why);
+    if (rc == SP_AGAIN) {
+        job->timed_out = sp_now() >= job->deadline;
+        if (atomic_load(&job->orphan) != 0 || job->timed_out) {
+            sp_job_give_up_replacement(job);
+            return SP_E_LOST; /* the orphan's code wins in the end */
+        }
+        return SP_AGAIN;
+    }
+    job->replacing = false;
+    if (rc != 0) {
+        pthread_mutex_lock(&pool->lock);
+        sp_pool_create_failed(pool, &job->why);
+        pthread_mutex_unlock(&pool->lock);
+        return rc;
+    }
+    take_place(job);
+    return atomic_load(&job->orphan) != 0 ? SP_E_LOST : sp_job_send(job, &job->why);
 }
 
 static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
 
 int sp_job_send(struct sp_job *job, sp_error *error) {
-    for (;;) {
-        int rc = sp_job_open_streams(job);
-        if (rc == 0) {
-            return 0;
-        }
-        if (rc == -EBADF) {
-            int code = sp_job_stolen(job);
-            if (code != SP_E_DESCRIPTORS || !job->first_use) {
-                return code;
-            }
-            job->stolen = false; /* nothing ran in that one, and another one serves as well */
-        } else if (!died(rc)) {
-            return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
-        }
-        job->timed_out = rc == -ETIMEDOUT && sp_now() >= job->deadline;
-        if (!job->first_use || ++job->replaced == MAX_ATTEMPTS || job->timed_out) {
-            return SP_E_LOST;
-        }
-        rc = replace_sandbox(job, error);
-        if (rc != 0 || atomic_load(&job->orphan) != 0) {
-            return rc != 0 ? rc : SP_E_LOST; /* an orphan's code wins in the end */
-        }
+    int rc = sp_job_open_streams(job);
+    if (rc == 0) {
+        return 0;
     }
+    if (rc == -EBADF) {
+        int code = sp_job_stolen(job);
+        if (code != SP_E_DESCRIPTORS || !job->first_use) {
+            return code;
+        }
+        job->stolen = false; /* nothing ran in that one, and another one serves as well */
+    } else if (!died(rc)) {
+        return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
+    }
+    job->timed_out = rc == -ETIMEDOUT && sp_now() >= job->deadline;
+    if (!job->first_use || ++job->replaced == MAX_ATTEMPTS || job->timed_out) {
+        return SP_E_LOST;
+    }
+    return begin_replacement(job, error);
 }
 
 int sp_job_send_again(struct sp_job *job) {
@@ -89,9 +101,5 @@ int sp_job_send_again(struct sp_job *job) {
     }
     sp_job_close_streams(job);
     job->over = false;
-    int rc = replace_sandbox(job, &job->why);
-    if (rc == 0 && atomic_load(&job->orphan) != 0) {
-        return SP_E_LOST; /* an orphan's code wins in the end */
-    }
-    return rc != 0 ? rc : sp_job_send(job, &job->why);
+    return begin_replacement(job, &job->why);
 }
