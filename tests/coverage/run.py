@@ -42,9 +42,10 @@ TESTS = (
         "test_contract_death",
         "test_contract_health",
     ),
-    *("test_contract_limits", "test_contract_seeing", "test_environments", "test_execute", "test_log"),
-    *("test_ids", "test_reaper", "test_stuck"),
-    *("test_files", "test_files_root", "test_hosts", "test_isolation", "test_memory", "test_network"),
+    *("test_contract_limits", "test_contract_seeing", "test_descriptors", "test_environments", "test_execute"),
+    *("test_ids", "test_reaper", "test_stuck", "test_log", "test_interrupts", "test_undead"),
+    *("test_files", "test_files_root", "test_files_setid", "test_filters_of_tenants", "test_budgets"),
+    *("test_hosts", "test_isolation", "test_memory", "test_network"),
     *("test_proof", "test_refused_calls", "test_refused_otherwise", "test_rootfs", "test_sockets", "test_zygote_death"),
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
