@@ -18,7 +18,7 @@ from test_leaks import all_children
 
 from pysandpool import PoolConfig, PooledSandbox, SandboxLostError, SandboxPool
 
-# From the deadline of a command to the end of its sandbox, when init does not answer: 0.4 s; and a loaded machine.
+# From the deadline of a command to the end of its sandbox, when init does not answer: 2.3 s; and a loaded machine.
 PATIENCE = 15.0
 
 

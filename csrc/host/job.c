@@ -28,10 +28,13 @@
 #define IDLE_NS (80 * INT64_C(1000000))
 /* A descriptor that was closed while it was waited for wakes nobody up. */
 #define OWN_LOOK_NS INT64_C(1000000000)
-/* From a KILL to its EXITED; an init that needs longer is beyond help, and its sandbox is ended from outside. */
-#define KILL_GRACE_NS (300 * INT64_C(1000000))
+/*
+ * From a KILL to its EXITED. The kernel may need most of it to unmap what a command had, and on a busy machine to let
+ * its processes end; a lease is not given up for that. A sandbox that needs longer is ended from outside.
+ */
+#define KILL_GRACE_NS (2 * INT64_C(1000000000))
 /* From that to the sandbox's death. One that does not die even so is not waited for. */
-#define END_GRACE_NS (100 * INT64_C(1000000))
+#define END_GRACE_NS (300 * INT64_C(1000000))
 /* An agent is first told to end, and killed only when it does not. */
 #define AGENT_END_GRACE_NS (800 * INT64_C(1000000))
 
