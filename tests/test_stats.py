@@ -28,7 +28,7 @@ def test_is_a_value() -> None:
 
 def test_has_the_counters_of_the_core() -> None:
     counters = {name for name, _ in _ffi.ffi.typeof("sp_stats").fields}
-    assert {field.name for field in dataclasses.fields(PoolStats)} == counters - {"closed"}
+    assert {field.name for field in dataclasses.fields(PoolStats)} == counters - {"closed", "reserved"}
 
 
 def test_has_the_reasons_of_the_core() -> None:
