@@ -8,17 +8,18 @@
 
 #include "host/own.h"
 
-/* The numbers are atomic, for a kick may come while the watch is closed. */
+/* A kick may come while the watch is closed: who uses the numbers is counted, and the close waits for them. */
 struct sp_watch {
     atomic_int set;
     atomic_int kick;
+    atomic_uint users;
     struct sp_identity kick_identity;
 };
 
 #define SP_WATCH_KICK UINT64_MAX
 
 int sp_watch_open(struct sp_watch *watch);
-/* Under whatever lock keeps out the next two. */
+/* Later calls of the others do nothing. */
 void sp_watch_close(struct sp_watch *watch);
 /* Tells once when fd is readable; closing the fd ends the watch. Any thread. 0 or -errno. */
 int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/event.h>
 #include <sys/time.h>
@@ -14,7 +15,11 @@
 #define KICK_IDENT 1 /* an EVFILT_USER event has a number, not a descriptor */
 
 static int change(struct sp_watch *watch, const struct kevent *event) {
-    return kevent(atomic_load(&watch->set), event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
+    /* seq_cst, before the number is read: pairs with sp_watch_close(), which takes it away and then looks here. */
+    atomic_fetch_add(&watch->users, 1);
+    int rc = kevent(atomic_load(&watch->set), event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
+    atomic_fetch_sub(&watch->users, 1);
+    return rc;
 }
 
 int sp_watch_open(struct sp_watch *watch) {
@@ -38,6 +43,9 @@ int sp_watch_open(struct sp_watch *watch) {
 void sp_watch_close(struct sp_watch *watch) {
     bool own = sp_watch_kick(watch) == 0;
     int set = atomic_exchange(&watch->set, -1);
+    while (atomic_load(&watch->users) != 0) {
+        (void)sched_yield();
+    }
     if (own) {
         sp_fd_close(&set);
     }

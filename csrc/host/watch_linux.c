@@ -4,6 +4,7 @@
  * (ENOENT). That the socket is ours its inode tells; an eventfd would share one with every other.
  */
 #include <errno.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,14 +30,23 @@ int sp_watch_open(struct sp_watch *watch) {
     return -err;
 }
 
-/* The registration of the kick, with these events. */
-static int arm(struct sp_watch *watch, uint32_t events) {
-    struct epoll_event event = {.events = events | EPOLLONESHOT, .data.u64 = SP_WATCH_KICK};
+/* What epoll_ctl says of our set; -EBADF when it is not ours, or closed. fd -1: the kick itself. */
+static int control(struct sp_watch *watch, int op, int fd, struct epoll_event *event) {
+    int rc = -EBADF;
+    /* seq_cst, before the numbers are read: pairs with sp_watch_close(), which takes them away and then looks here. */
+    atomic_fetch_add(&watch->users, 1);
+    int set = atomic_load(&watch->set);
     int kick = atomic_load(&watch->kick);
-    if (!sp_is_own(kick, &watch->kick_identity)) {
-        return -EBADF;
+    if (set != -1 && sp_is_own(kick, &watch->kick_identity)) {
+        rc = epoll_ctl(set, op, fd != -1 ? fd : kick, event) == 0 ? 0 : -errno;
     }
-    return epoll_ctl(atomic_load(&watch->set), EPOLL_CTL_MOD, kick, &event) == 0 ? 0 : -errno;
+    atomic_fetch_sub(&watch->users, 1);
+    return rc;
+}
+
+static int arm(struct sp_watch *watch, uint32_t events) {
+    return control(watch, EPOLL_CTL_MOD, -1,
+                   &(struct epoll_event){.events = events | EPOLLONESHOT, .data.u64 = SP_WATCH_KICK});
 }
 
 int sp_watch_kick(struct sp_watch *watch) { return arm(watch, EPOLLOUT); }
@@ -45,31 +55,28 @@ bool sp_watch_is_own(struct sp_watch *watch) { return sp_is_own(atomic_load(&wat
 
 int sp_watch_begin_turn(struct sp_watch *watch) { return arm(watch, 0); }
 
-/* The set first: the kick proves that it is ours. */
+/* The kick proves that the set is ours. */
 void sp_watch_close(struct sp_watch *watch) {
+    bool own = sp_watch_begin_turn(watch) == 0;
     int set = atomic_exchange(&watch->set, -1);
-    int kick = atomic_load(&watch->kick);
-    atomic_store(&watch->kick, -1);
-    if (sp_is_own(kick, &watch->kick_identity)) {
-        struct epoll_event none = {.events = EPOLLONESHOT};
-        if (set != -1 && epoll_ctl(set, EPOLL_CTL_MOD, kick, &none) == 0) {
-            sp_fd_close(&set);
-        }
-        sp_fd_close(&kick);
+    int kick = atomic_exchange(&watch->kick, -1);
+    while (atomic_load(&watch->users) != 0) {
+        (void)sched_yield();
     }
+    if (own) {
+        sp_fd_close(&set);
+    }
+    sp_close_own(&kick, &watch->kick_identity);
 }
 
-static int control(struct sp_watch *watch, int op, int fd, uint64_t key) {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = key};
-    if (!sp_watch_is_own(watch)) {
-        return -EBADF;
-    }
-    return epoll_ctl(atomic_load(&watch->set), op, fd, &event) == 0 ? 0 : -errno;
+static int watch_fd(struct sp_watch *watch, int op, int fd, uint64_t key) {
+    return fd == -1 ? -EBADF
+                    : control(watch, op, fd, &(struct epoll_event){.events = EPOLLIN | EPOLLONESHOT, .data.u64 = key});
 }
 
-int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key) { return control(watch, EPOLL_CTL_ADD, fd, key); }
+int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key) { return watch_fd(watch, EPOLL_CTL_ADD, fd, key); }
 
-int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return control(watch, EPOLL_CTL_MOD, fd, key); }
+int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return watch_fd(watch, EPOLL_CTL_MOD, fd, key); }
 
 unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
     struct epoll_event events[BATCH];
