@@ -120,6 +120,8 @@ class SandboxPool:
     def settle(self, timeout: Duration | None = None) -> bool:
         """Waits until the pool has no work of its own: nothing is recycling, starting, due to be, or to be ended.
 
+        What was released is dead then, but for what `stats().undead_count` counts.
+
         `timeout` is seconds or timedelta; None: no limit. Returns True when settled, False after the timeout. A pool
         that cannot create what `min_size` asks for does not settle. Raises `PoolStateError`, also when the pool is
         closed meanwhile, and ValueError for a negative timeout.

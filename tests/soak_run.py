@@ -27,7 +27,9 @@ from pysandpool import (
     SandboxLostError,
     SandboxPool,
     SeccompProfile,
+    _ffi,
 )
+from pysandpool._sandbox import _zygotes
 
 THREADS = 4
 STUCK_SECONDS = 40.0
@@ -100,6 +102,9 @@ class Soak:
         self.wake()  # the zygote of single sandboxes stays
         while Footprint.now().sandboxes:  # the last one is still dying
             time.sleep(0.001)
+        for slot in _zygotes._slots.values():  # its pidfd is kept until that is known
+            while slot.core is not None and _ffi.lib.sp_settle(slot.core.ptr, 50_000_000) != _ffi.lib.SP_OK:
+                pass
         self.checker = Checker()
         noise = random.Random(seed)
         self.pools += [self.open(noise) for _ in range(n_pools)]

@@ -228,6 +228,7 @@ static void end_buried(struct janitor *j) {
     }
     pthread_mutex_lock(&pool->lock);
     pool->ending -= ended;
+    pool->awaits_death = pool->awaits_death || ended != 0;
     sp_pool_tell_settled(pool);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -242,6 +243,12 @@ static void look_at_dying(struct janitor *j) {
     int64_t youngest = sp_dying_look(j->pool->launcher, &j->pool->dying, &ear);
     int64_t pause = youngest / 2 < DYING_MIN_NS ? DYING_MIN_NS : earlier(youngest / 2, DYING_MAX_NS);
     j->look_after = youngest == SP_NEVER ? SP_NEVER : now + pause;
+    if (j->pool->awaits_death || youngest < SP_UNDEAD_NS) {
+        pthread_mutex_lock(&j->pool->lock);
+        j->pool->awaits_death = youngest < SP_UNDEAD_NS;
+        sp_pool_tell_settled(j->pool);
+        pthread_mutex_unlock(&j->pool->lock);
+    }
 }
 
 static void expire(sp_pool *pool) {

@@ -92,6 +92,7 @@ struct sp_pool {
     uint32_t starting;
     uint32_t replacing; /* recycling entries, taken over or not, and surplus ones */
     uint32_t ending;    /* sessions in the morgue, and being ended by the janitor */
+    bool awaits_death;  /* some were ended, and are not known to be dead or undead; written by the janitor */
     bool made;          /* an acquire has created one: refills need not wait any longer */
     uint32_t surplus;   /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;

@@ -13,7 +13,8 @@ bool sp_pool_wants_refill(const sp_pool *pool) {
 }
 
 static bool is_settled(const sp_pool *pool) {
-    return pool->starting == 0 && pool->replacing == 0 && pool->ending == 0 && !sp_pool_wants_refill(pool);
+    return pool->starting == 0 && pool->replacing == 0 && pool->ending == 0 && !pool->awaits_death &&
+           !sp_pool_wants_refill(pool);
 }
 
 void sp_pool_tell_settled(sp_pool *pool) {
