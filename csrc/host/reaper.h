@@ -4,9 +4,9 @@
  * late, or to an application that is pid 1 (or the reaper of orphans) itself.
  *
  * For that it must be a child without an exit signal, which only one that never execs can be: wait() without __WCLONE
- * or __WALL passes over it. It shares this process's memory (CLONE_VM: a fork would copy page tables), has no descriptor
- * of ours, takes no signal but SIGKILL and SIGSTOP, and by its own filter can do nothing but wait and end. It ends,
- * too, when this process does.
+ * or __WALL passes over it. It shares this process's memory (CLONE_VM: a fork would copy page tables), has no
+ * descriptor of ours, takes no signal but SIGKILL and SIGSTOP, and by its own filter can do nothing but wait and end.
+ * It ends, too, when this process does.
  */
 #ifndef SANDPOOL_HOST_REAPER_H
 #define SANDPOOL_HOST_REAPER_H

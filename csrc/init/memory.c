@@ -62,8 +62,7 @@
 #define MAPPING_BYTES 512         /* it may have a file that nothing else holds */
 #define THREAD_BYTES (32 * KIB)   /* its stack in the kernel, and what the kernel knows of it */
 #define FILTER_BYTES (6 * KIB)    /* of one that is short */
-#define FILTERED_BYTES (96 * KIB) /* as many instructions as a thread may add in all, compiled: see zygote/filters.c \
-                                   */
+#define FILTERED_BYTES (96 * KIB) /* all that a thread may add, compiled: see zygote/filters.c */
 #define HIDDEN_PASSES 2
 #define PAGE (4 * KIB)
 
