@@ -103,6 +103,7 @@ struct look {
     struct sp_budget budget;
     struct sp_census census;
     uint64_t kept, shared_by_all, kernel;
+    bool by_pass; /* that it is too much rests on what only a pass over the descriptors has found */
 };
 
 /* Of the kernel's memory, what is known to be the sandbox's, taken as if all buffers were full. */
@@ -160,6 +161,7 @@ static uint64_t grown(const struct look *look) {
 struct verdict {
     bool too_much;
     bool suspected; /* it would be too much if all growth of the machine were the sandbox's */
+    bool by_pass;
 };
 
 static struct verdict judge(const struct look *look) {
@@ -169,7 +171,10 @@ static struct verdict judge(const struct look *look) {
     uint64_t shared = larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, look->census.mapped);
     uint64_t known = known_of_kernel(look);
     uint64_t seen = look->census.own + shared + known;
-    struct verdict verdict = {.suspected = seen + grown(look) > watch->limit};
+    uint64_t plain = look->census.own + larger(look->kept, look->census.mapped) + look->census.tables +
+                     (uint64_t)look->census.threads * THREAD_BYTES;
+    struct verdict verdict = {.suspected = seen + grown(look) > watch->limit,
+                              .by_pass = plain <= watch->limit && !look->census.out_of_time};
     if (look->census.out_of_time || found->too_much || seen > watch->limit) {
         verdict.too_much = true;
         return verdict;
@@ -192,7 +197,9 @@ static bool is_scan_due(const struct look *look, bool suspected) {
     int64_t period = scan->cost * PERIOD_PAUSE > PERIOD_NS ? scan->cost * PERIOD_PAUSE : PERIOD_NS;
     bool urgent = suspected || growth > larger(part / URGENT_PART, URGENT_MIN);
     bool is_grown = growth > larger(part / SLACK_PART, SLACK_MIN);
-    return scan->is_running || scan->ended == 0 || (urgent && age > fresh) ||
+    /* What a pass has found is looked for again before a command is ended for it. */
+    bool confirms = watch->breaches != 0 && scan->began <= watch->first_judged;
+    return scan->is_running || scan->ended == 0 || confirms || (urgent && age > fresh) ||
            (is_grown && age > scan->cost * GROWN_PAUSE) || age > period;
 }
 
@@ -230,6 +237,7 @@ static void look_at_figures(struct look *look) {
 
 /* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
 static bool has_too_many_locks(struct look *look) {
+    look->by_pass = true;
     bool suspected = look->watch->breaches != 0;
     if (is_scan_due(look, suspected)) {
         scan(look);
@@ -259,6 +267,7 @@ static bool is_too_much(struct look *look) {
         sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
         verdict = judge(look);
     }
+    look->by_pass = verdict.by_pass;
     return verdict.too_much;
 }
 
@@ -278,9 +287,13 @@ bool sp_memory_watch_look(struct sp_memory_watch *watch) {
     bool too_much = is_too_much(&look);
     int64_t now = sp_now();
     watch->first_breach = watch->breaches != 0 ? watch->first_breach : began;
+    watch->first_judged = watch->breaches != 0 ? watch->first_judged : now;
     watch->breaches = too_much ? watch->breaches + 1 : 0;
     watch->next_look = now + (too_much ? CONFIRM_NS : until_next(&look));
     int64_t row = now - watch->first_breach;
+    if (look.by_pass && watch->scan.began <= watch->first_judged) {
+        return false;
+    }
     return (watch->breaches >= ROW_LOOKS && row >= ROW_NS) || (watch->breaches > 1 && row >= LONG_ROW_NS);
 }
 

@@ -40,11 +40,11 @@ struct sp_memory_watch {
     uint64_t sysv;   /* bytes of System V objects */
     uint64_t queued; /* bytes that waited in inet sockets */
     struct sp_sockets sockets;
-    uint64_t lowest;        /* of the machine's figures since the last pass */
-    unsigned hidden_passes; /* passes in a row with something that can hide memory of the kernel's */
-    int64_t next_look;      /* SP_NEVER: nothing is watched */
-    unsigned breaches;      /* looks in a row that found too much */
-    int64_t first_breach;
+    uint64_t lowest;                    /* of the machine's figures since the last pass */
+    unsigned hidden_passes;             /* passes in a row with something that can hide memory of the kernel's */
+    int64_t next_look;                  /* SP_NEVER: nothing is watched */
+    unsigned breaches;                  /* looks in a row that found too much */
+    int64_t first_breach, first_judged; /* when the first of these began, and ended */
 };
 
 /* What the watch needs to know of before the command begins; in microseconds, for the path to READY and to the ACK. */

@@ -231,6 +231,7 @@ static void begin_pass(struct sp_scan *scan, int proc) {
     scan->done = 1; /* init itself is no tenant's */
     scan->started = sp_now();
     scan->spent = 0;
+    scan->steps = 0;
 }
 
 static void end_pass(struct sp_scan *scan) {
@@ -277,6 +278,10 @@ bool sp_scan_step(struct sp_scan *scan, int proc, const struct sp_budget *budget
         begin_pass(scan, proc);
     }
     bool whole = go_on(scan, proc, budget);
+    if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX) {
+        scan->now.too_much = true;
+        whole = true;
+    }
     scan->spent += sp_cpu_now() - start;
     if (whole) {
         end_pass(scan);

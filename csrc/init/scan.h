@@ -19,6 +19,8 @@
 /* Nobody needs more in all; each takes microseconds to be looked at. */
 #define SP_SCAN_FILES_MAX (1u << 14)
 #define SP_SCAN_OBJECTS_MAX 8192 /* file locks and epoll watches */
+/* A pass that needs more runs after processes that are made faster than they are looked at. */
+#define SP_SCAN_STEPS_MAX 32
 
 /* What one pass has found. */
 struct sp_found {
@@ -47,6 +49,7 @@ struct sp_scan {
     /* Of the pass under way. */
     bool is_running;
     int done; /* the highest pid that was looked at */
+    unsigned steps;
     int64_t started, spent;
     struct sp_found now;
 };

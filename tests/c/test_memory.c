@@ -380,6 +380,11 @@ static void a_pass_goes_on_where_it_stopped(void) {
     pass.done = 3;
     CHECK(sp_scan_step(&pass, proc, &enough) && pass.last.objects == 7);
     set_locks("3", 0);
+    for (int i = 1; i < SP_SCAN_STEPS_MAX; i++) {
+        CHECK(!sp_scan_step(&pass, proc, &spent));
+    }
+    CHECK(sp_scan_step(&pass, proc, &spent) && pass.last.too_much); /* it does not go on for ever */
+    CHECK(sp_scan_step(&pass, proc, &enough) && !pass.last.too_much);
     sp_fd_close(&proc);
 }
 
@@ -415,6 +420,19 @@ static void descriptors_under_way_hide(void) {
     set_file(in_folder("/3/status"), "scm_fds:\t1\n");
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+}
+
+/* Not even when the next pass takes its time: what was there may be gone. */
+static void what_a_pass_has_found_is_looked_for_again(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.sockets.local = 1000;
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    the.sockets.local = 0;
+    watch.scan.cost = 10000 * MS;
+    sleep_ns(LONG_ROW_NS);
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
 }
 
 /* Its mappings may be locked for long, so they are not read. */
@@ -569,6 +587,8 @@ int main(void) {
     RUN(an_open_text_of_mappings_hides);
     reset();
     RUN(descriptors_under_way_hide);
+    reset();
+    RUN(what_a_pass_has_found_is_looked_for_again);
     reset();
     RUN(large_page_tables_hide);
     reset();
