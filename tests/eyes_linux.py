@@ -80,6 +80,25 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def command_name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def zygotes_of_host(pid: int) -> list[int]:
+    """Children of the host's reapers; of the host itself, when it adopts orphans and a reaper was killed."""
+    zygotes = []
+    for child in children_of(pid):
+        name = command_name(child)
+        if name == "sandpool-zygote":
+            zygotes.append(child)
+        elif name == "sandpool-reaper":
+            zygotes += children_of(child)
+    return zygotes
+
+
 def descendants(pid: int) -> set[int]:
     found: set[int] = set()
     todo = [pid]

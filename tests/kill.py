@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eyes_linux import children_of, descendants, see_orphans, stat_fields
+from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, SandpoolError
 from pysandpool._cgroup import find_parent
@@ -197,7 +197,7 @@ def works(pool: SandboxPool, tally: Tally) -> bool:
 
 def kill_zygote(pool: SandboxPool, noise: random.Random, tally: Tally) -> None:
     time.sleep(noise.uniform(0, 0.06))
-    zygotes = children_of(os.getpid())
+    zygotes = zygotes_of_host(os.getpid())
     lived = named(descendants(os.getpid()))
     start = time.monotonic()
     for zygote in zygotes:

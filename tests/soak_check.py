@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from eyes_linux import children_of, stat_fields
+from eyes_linux import children_of, stat_fields, zygotes_of_host
 from kill import cgroups
 
 from pysandpool import SandboxPool, _ffi
@@ -88,7 +88,7 @@ class Footprint:
 
     @classmethod
     def now(cls) -> Footprint:
-        zygotes = children_of(os.getpid())
+        zygotes = zygotes_of_host(os.getpid())
         inits = [pid for zygote in zygotes for pid in children_of(zygote)]
         return cls(
             fds=len(os.listdir("/proc/self/fd")),
@@ -161,7 +161,7 @@ class Checker:
         """What they keep beyond their sandboxes' lives: nothing."""
         wrong = []
         mounts = {}
-        for zygote in children_of(os.getpid()):
+        for zygote in zygotes_of_host(os.getpid()):
             fds, mounts[zygote] = inside(zygote)
             if fds > FDS_OF_A_ZYGOTE + FDS_OF_A_ZYGOTES_SANDBOX * live:
                 wrong.append(f"zygote {zygote} has {fds} descriptors, {live} sandboxes live")

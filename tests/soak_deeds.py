@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from eyes_linux import children_of
+from eyes_linux import children_of, zygotes_of_host
 from soak_check import BreachError
 from soak_run import CONFIGS, EXPECTED, Soak
 
@@ -48,7 +48,7 @@ def strike(lease: PooledSandbox) -> None:
 
 def lose_zygote(noise: random.Random) -> None:
     # Not what fork() has made, nor a zygote's short first process.
-    zygotes = [pid for pid in children_of(os.getpid()) if children_of(pid)]
+    zygotes = [pid for pid in zygotes_of_host(os.getpid()) if children_of(pid)]
     with suppress(ProcessLookupError, IndexError):
         os.kill(noise.choice(zygotes), signal.SIGKILL)
 
