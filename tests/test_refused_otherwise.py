@@ -93,7 +93,6 @@ TOLD = {
     "no /dev for a rootfs": ("rootfs", ("dev", "ENOSPC", "tmpfs of /dev"), ["mount:error=ENOSPC:when=3"]),
     "no socket to raise lo with": ("loopback", ("network_namespace", "ENOMEM", ""), ["socket:error=ENOMEM"]),
     "lo not raised": ("loopback", ("network_namespace", "ENOMEM", ""), ["ioctl:error=ENOMEM"]),
-    "a netns that cannot be entered": ("plain", ("network_namespace", "ENOMEM", ""), ["setns:error=ENOMEM"]),
 }
 
 # What a sandbox has to prove of itself, and something between it and the kernel has answered without doing it.
@@ -112,6 +111,7 @@ WITHOUT = {
     "setgroups forbidden": ("plain", ["setgroups:error=EPERM"]),
     "keyctl unknown": ("plain", ["keyctl:error=ENOSYS"]),
     "setns unknown to init": ("host", ["setns:error=ENOSYS"]),
+    "a netns that cannot be entered again": ("plain", ["setns:error=ENOMEM"]),
 }
 
 

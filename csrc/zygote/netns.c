@@ -99,11 +99,11 @@ int sp_netns_enter(struct sp_netns_stash *stash) {
         return new_netns(stash->loopback);
     }
     int fd = stash->fds[--stash->count];
-    int rc = enter(fd);
-    if (rc != 0) {
+    if (enter(fd) != 0) {
         sp_fd_close(&fd);
+        return new_netns(stash->loopback);
     }
-    return rc != 0 ? rc : fd;
+    return fd;
 }
 
 void sp_netns_return(struct sp_netns_stash *stash, int fd) {
