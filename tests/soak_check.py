@@ -79,7 +79,7 @@ class Footprint:
 
     fds: int
     threads: int
-    zygotes: int
+    children: int
     sandboxes: int
     zombies: int
     mounts: int
@@ -88,12 +88,13 @@ class Footprint:
 
     @classmethod
     def now(cls) -> Footprint:
+        children = children_of(os.getpid())  # the reapers, one for each zygote, and whatever else there is
         zygotes = zygotes_of_host(os.getpid())
         inits = [pid for zygote in zygotes for pid in children_of(zygote)]
         return cls(
             fds=len(os.listdir("/proc/self/fd")),
             threads=len(os.listdir("/proc/self/task")),
-            zygotes=len(zygotes),
+            children=len(children),
             sandboxes=len(inits),
             zombies=sum((stat_fields(pid) or "-")[0] == "Z" for pid in zygotes + inits),
             mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
@@ -144,7 +145,7 @@ class Checker:
         expected = Footprint(
             fds=was.fds + FDS_OF_A_POOL * len(pools) + FDS_OF_A_SANDBOX * live,
             threads=was.threads + THREADS_OF_A_POOL * len(pools) + workers,
-            zygotes=was.zygotes + len(pools),
+            children=was.children + len(pools),
             sandboxes=was.sandboxes + live,
             zombies=was.zombies,
             mounts=was.mounts,

@@ -31,7 +31,7 @@ LOSSES = {
     "a lease": "lost = pool.acquire()",
     "a descriptor": "import os; lost = os.open('/dev/null', os.O_RDONLY)",
     "a thread": "import threading, time; threading.Thread(target=time.sleep, args=(30,), daemon=True).start()",
-    "a process": "import os; os.posix_spawn('/bin/sleep', ['sleep', '30'], {})",
+    "a process": "import os; os.posix_spawn('/bin/sleep', ['sleep', '8'], {})",
     "a slot": "lost = SandboxPool(); run.pools[0], pool = lost, run.pools[0]",
 }
 

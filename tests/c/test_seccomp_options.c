@@ -53,9 +53,14 @@ static void print_question(FILE *out, const struct layers *l, const struct quest
     uint64_t range[2] = {0, 0};
     fprintf(out, "%s%s%s, by argument %u\n", q->call, q->what != NULL ? " " : "", q->what != NULL ? q->what : "",
             q->arg);
+    uint32_t verdict = ask(l, q, 0);
+    uint32_t above = ask(l, q, GARBAGE);
     for (uint64_t i = 1; i <= SCANNED; i++) {
-        bool alike = i < SCANNED && ask(l, q, i) == ask(l, q, range[0]) &&
-                     ask(l, q, i | GARBAGE) == ask(l, q, range[0] | GARBAGE);
+        uint32_t next = i < SCANNED ? ask(l, q, i) : 0;
+        uint32_t next_above = i < SCANNED ? ask(l, q, i | GARBAGE) : 0;
+        bool alike = i < SCANNED && next == verdict && next_above == above;
+        verdict = next;
+        above = next_above;
         if (!alike) {
             range[1] = i - 1;
             print_line(out, l, q, range);
