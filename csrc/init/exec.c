@@ -10,7 +10,7 @@
 
 /*
  * Fewer queued signals than init may have: they are counted together, and a tenant that fills the queue must not take
- * the place of the host's KILL.
+ * the place of the signals by which the host wakes init.
  */
 static int limit_signals(void) {
     struct rlimit queued;
