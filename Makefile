@@ -7,7 +7,7 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 
 CORE    := csrc/sandpool.cdef $(sort $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h))
 BUILD   := build_ffi.py setup.py pyproject.toml
-C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] tests/fuzz/*.[ch] bench/*.[ch]))
+C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/native/c/*.[ch] tests/native/fuzz/*.[ch] bench/*.[ch]))
 PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
 
 # Stamps: tools = the build's own requirements; installed = the package, editable, with the extras that the target
@@ -37,17 +37,17 @@ test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-all: test coverage ## the same, coverage, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
-	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/test_model.py tests/test_pool_model.py
+	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/native/test_model.py tests/test_pool_model.py
 	$(PY) tests/vm/run.py
 
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
-	$(PY) -m pytest tests/test_c.py $(PYTEST_ARGS)
+	$(PY) -m pytest tests/native/test_c.py $(PYTEST_ARGS)
 
-coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests/coverage/allowed.txt gives no reason
-	$(PY) tests/coverage/run.py $(COVERAGE_ARGS)
+coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests/native/coverage/allowed.txt gives no reason
+	$(PY) tests/native/coverage/run.py $(COVERAGE_ARGS)
 
 fuzz: $(STRICT) ## the readers of what comes over the walls under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
-	$(PY) tests/fuzz/run.py $(FUZZ_ARGS)
+	$(PY) tests/native/fuzz/run.py $(FUZZ_ARGS)
 
 lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(PY) -m ruff check .
@@ -56,7 +56,7 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 	@# Its warnings are errors, so that the exit status tells; what it says of its progress goes to stderr.
 	printf '%s\n' $(filter-out %_darwin.c,$(filter %.c,$(C_FILES))) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
-	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Itests/fuzz 2>/dev/null' tidy
+	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/native/c -Itests/native/fuzz 2>/dev/null' tidy
 	@# What is for macOS is read with the headers that zig brings; tests/test_mac_build.py compiles it.
 	$(VENV)/bin/clang-tidy --quiet $(filter %_darwin.c,$(C_FILES)) -- -target aarch64-apple-macos11 -std=c11 -Icsrc \
 	    -nostdinc $(foreach d,include libc/include/any-darwin-any,-isystem $(ZIG)lib/$(d)) 2>/dev/null

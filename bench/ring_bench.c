@@ -1,4 +1,4 @@
-/* What a push and a take cost: one thread alone, and 2 and 4 on one ring. The twin of tests/c/test_ring.c. */
+/* What a push and a take cost: one thread alone, and 2 and 4 on one ring. The twin of tests/native/c/test_ring.c. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-"""Compiles the programs of tests/c and tests/fuzz, with each compiler, plain and under the sanitizers.
+"""Compiles the programs of tests/native/c and tests/native/fuzz, with each compiler, plain and under the sanitizers.
 
 A program is linked with the C files of csrc/common and csrc/host, or with those that its first comment names:
 `/* sources: csrc/common/wire.c */`, or `/* sources: none */`. Objects are kept in build/c-tests by content.
@@ -25,7 +25,7 @@ NAMED_SOURCES = re.compile(r"/\* sources: (.*?) ?\*/", re.DOTALL)
 INCLUDED_SOURCE = re.compile(r'^#include "(.*\.c)"', re.MULTILINE)
 
 FLAGS = (
-    *("-std=c11", "-D_GNU_SOURCE", "-Icsrc", "-Itests/c", "-Itests/fuzz", "-pthread"),
+    *("-std=c11", "-D_GNU_SOURCE", "-Icsrc", "-Itests/native/c", "-Itests/native/fuzz", "-pthread"),
     *("-g", "-O1", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"),
 )
 SANITIZERS = {
@@ -112,7 +112,7 @@ def unusable(build: Build) -> str | None:
 @functools.cache
 def digest_of_headers() -> bytes:
     text = hashlib.sha256()
-    for folder in ("csrc", "tests/c", "tests/fuzz"):
+    for folder in ("csrc", "tests/native/c", "tests/native/fuzz"):
         for path in sorted((ROOT / folder).rglob("*")):
             if path.suffix in {".h", ".cdef"}:
                 text.update(path.read_bytes())

@@ -22,9 +22,9 @@ def tree(tmp_path: Path) -> Path:
     for name in (*(f"csrc/host/syscalls_{arch}.h" for arch in ARCHES), "pysandpool/_syscalls.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "tests" / "golden", tmp_path / "tests" / "golden")
-    (tmp_path / "tests" / "c").mkdir()
-    shutil.copy(ROOT / "tests" / "c" / "test_seccomp.c", tmp_path / "tests" / "c")
+    shutil.copytree(ROOT / "tests" / "native" / "golden", tmp_path / "tests" / "native" / "golden")
+    (tmp_path / "tests" / "native" / "c").mkdir()
+    shutil.copy(ROOT / "tests" / "native" / "c" / "test_seccomp.c", tmp_path / "tests" / "native" / "c")
     return tmp_path
 
 
@@ -40,9 +40,9 @@ def changes(old: Path, new: Path) -> list[str]:
 
 def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = tree / "test_seccomp"
-    include = [f"-I{path}" for path in (tree / "csrc", ROOT / "csrc", ROOT / "tests" / "c")]
+    include = [f"-I{path}" for path in (tree / "csrc", ROOT / "csrc", ROOT / "tests" / "native" / "c")]
     sources = [
-        tree / "tests/c/test_seccomp.c",
+        tree / "tests/native/c/test_seccomp.c",
         ROOT / "csrc/host/seccomp_linux.c",
         ROOT / "csrc/host/seccomp_leaf_linux.c",
         ROOT / "csrc/host/seccomp_option_linux.c",
@@ -74,8 +74,8 @@ def test_a_new_call_is_a_row(tree: Path) -> None:
     assert FAKE in run_golden(tree).stdout
     done = run_golden(tree, "--update")
     assert done.returncode == 0, done.stdout
-    for path in sorted((ROOT / "tests" / "golden").glob("seccomp_*")):
-        new = [line for line in changes(path, tree / "tests" / "golden" / path.name) if FAKE in line]
+    for path in sorted((ROOT / "tests" / "native" / "golden").glob("seccomp_*")):
+        new = [line for line in changes(path, tree / "tests" / "native" / "golden" / path.name) if FAKE in line]
         assert new == [f"+ {FAKE:<24} ENOSYS"]
 
 

@@ -110,8 +110,8 @@ def probes() -> Path:
     """The programs in C that tests run, static, for there is no compiler inside: the attacks, and Landlock's test."""
     folder = CACHE / "probes"
     folder.mkdir(parents=True, exist_ok=True)
-    compile_ = ["cc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-static", "-Icsrc", "-Itests/c", "-o"]
-    landlock = ROOT / "tests" / "c" / "test_landlock.c"
+    compile_ = ["cc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-static", "-Icsrc", "-Itests/native/c", "-o"]
+    landlock = ROOT / "tests" / "native" / "c" / "test_landlock.c"
     programs: dict[Path, list[Path | str]] = {
         source: [source] for source in sorted((ROOT / "tests" / "attack").glob("*.c"))
     }

@@ -1,4 +1,4 @@
-"""tests/c/test_landlock.c on this machine's kernel, which has to have it. For tests/vm/run.py."""
+"""tests/native/c/test_landlock.c on this machine's kernel, which has to have it. For tests/vm/run.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which C code no test runs: `python tests/coverage/run.py`. Fails when some of it is not in allowed.txt.
+"""Which C code no test runs: `python tests/native/coverage/run.py`. Fails when some of it is not in allowed.txt.
 
-A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote and the programs of tests/c. What
-is measured are these programs and the Python tests named below, which go through zygote and init. `--again` only
+A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote and the programs of tests/native/c.
+What is measured are these programs and the Python tests named below, which go through zygote and init. `--again` only
 judges what was measured last.
 """
 
@@ -20,8 +20,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HERE = Path("tests", "coverage")
+ROOT = Path(__file__).resolve().parents[3]
+HERE = Path("tests", "native", "coverage")
 TREE = ROOT / "build" / "coverage"
 ZYGOTE = TREE / "pysandpool" / "_bin" / "sandpool-zygote"
 COUNTERS = TREE / "counters"
@@ -114,7 +114,7 @@ def run_c_programs() -> bool:
     folder.mkdir()
     failed = [
         program.name
-        for program in sorted((TREE / "tests" / "c").glob("test_*.c"))
+        for program in sorted((TREE / "tests" / "native" / "c").glob("test_*.c"))
         if run([c_build.linked(program, build, folder)]) != 0
     ]
     print("failed:", *failed or ["none"])
@@ -122,7 +122,7 @@ def run_c_programs() -> bool:
 
 
 def run_python_tests() -> bool:
-    files = [f"tests/{name}.py" for name in TESTS]
+    files = [os.fspath(next((TREE / "tests").rglob(f"{name}.py"))) for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "-k", LEFT_OUT, *files]
     return run(command, PYTHONPATH=os.fspath(TREE), SANDPOOL_REFUSED_CALLS="all") == 0
 

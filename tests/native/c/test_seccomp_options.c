@@ -1,6 +1,6 @@
 /* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
 /*
- * Calls that are many calls in one: the verdict on every option by number, compared with tests/golden/ (--update
+ * Calls that are many calls in one: the verdict on every option by number, compared with ../golden/ (--update
  * rewrites it), and what the numbers stand for.
  */
 #include "check.h"

@@ -1,7 +1,7 @@
 """The readers of what comes over the walls under libFuzzer: its corpus, a short run, and bugs that it has to find.
 
 SANDPOOL_FUZZ_SECONDS is the time of the short runs together; `make fuzz` is the long one. A crash prints the line that
-belongs into tests/fuzz/corpus.
+belongs into tests/native/fuzz/corpus.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fuzzes the readers of what comes over the walls: `python tests/fuzz/run.py [--seconds 3600] [target ...]`.
+"""Fuzzes the readers of what comes over the walls: `python tests/native/fuzz/run.py [--seconds 3600] [target ...]`.
 
 A target's corpus is corpus/<target>.txt, one input per line in base64, `#` for what it is there for. What is found
 crashing is printed as such a line. `--minimize` writes the corpus anew, with what the run has added.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 
 from c_build import ROOT, SANITIZER_OPTIONS, Build, fixed_addresses, linked  # noqa: E402
 

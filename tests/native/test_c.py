@@ -1,4 +1,4 @@
-"""Runs each program of tests/c, built with each compiler, plain and under the sanitizers."""
+"""Runs each program of tests/native/c, built with each compiler, plain and under the sanitizers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from c_build import ROOT, SANITIZER_OPTIONS, Build, fixed_addresses, linked, run, unusable
 
-PROGRAMS = sorted((ROOT / "tests" / "c").glob("test_*.c"))
+PROGRAMS = sorted((ROOT / "tests" / "native" / "c").glob("test_*.c"))
 IN_CI = os.environ.get("CI") == "true"
 TIMEOUT = 240
 

@@ -1,7 +1,7 @@
 /* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
 /*
  * A simulator gives the combined verdict of every syscall number for every profile and architecture; it is compared
- * with tests/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.
+ * with tests/native/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.
  */
 #include <errno.h>
 #include <fcntl.h>
