@@ -40,9 +40,9 @@
 
 enum sp_record_type {
     SP_REC_CONFIG = 1, /* host -> zygote, with the host's pidfd if there is one; payload: binds and filters */
-    SP_REC_HELLO,      /* zygote -> host, fd: pidfd of the zygote */
+    SP_REC_HELLO,      /* zygote -> host: its root is built, it serves */
     SP_REC_CREATE,     /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
-    SP_REC_CREATED,    /* zygote -> host over the new sandbox's socket, fd: pidfd of its init */
+    SP_REC_CREATED,    /* zygote -> host, fd: pidfd of the zygote, or over the sandbox's socket that of its init */
     SP_REC_READY,      /* init -> host */
     SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr; payload: cwd, argv, env */
     SP_REC_ACK,        /* init -> host: the request is whole, the command may start from here on */
