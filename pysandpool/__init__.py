@@ -13,7 +13,7 @@ Example::
 __version__ = "0.1.0"
 
 from pysandpool._bench import PoolBenchmarkResult, run_pool_benchmark
-from pysandpool._config import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._config.sandbox import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._errors import (
     AcquireTimeoutError,
     CommandFailedError,

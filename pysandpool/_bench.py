@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from pysandpool._config import PoolConfig, SandboxConfig
+from pysandpool._config.sandbox import PoolConfig, SandboxConfig
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolLimits, open_core
 from pysandpool._pool import SandboxPool, lease_slowly

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pysandpool import __version__
 from pysandpool._bench import measure_pool, run_pool_benchmark
-from pysandpool._config import SandboxConfig, SeccompProfile
+from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
 from pysandpool._doctor import diagnose
 from pysandpool._errors import CommandNotFoundError, SandboxCreateError, SandpoolError
 from pysandpool._sandbox import Sandbox

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pysandpool import _hints
 from pysandpool._cgroup import CONTROLLERS, find_parent
-from pysandpool._config import NamespaceDegradation, SandboxConfig
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pysandpool._duration import to_nanoseconds
+from pysandpool._config.duration import to_nanoseconds
+from pysandpool._config.fields import Duration
 from pysandpool._encode import Environ, Word, command_name, encode_command, encode_cwd, encode_input
 from pysandpool._ffi import check, ffi, hot, lib
-from pysandpool._fields import Duration
 from pysandpool._open import PoolCore
 from pysandpool._result import SandboxResult
 

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from pysandpool._config import SandboxConfig
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._ffi import check, ffi, lib
 
 FULL = "full"

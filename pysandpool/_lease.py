@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pysandpool._config.fields import Duration
 from pysandpool._encode import Environ, Word
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute import run_command
 from pysandpool._ffi import check, hot, lib
-from pysandpool._fields import Duration
 from pysandpool._isolation import IsolationReport, isolation_of
 from pysandpool._open import PoolCore
 from pysandpool._result import SandboxResult

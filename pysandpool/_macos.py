@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pysandpool._config import SandboxConfig
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import check, ffi, lib, new_error
 from pysandpool._hints import hint_for

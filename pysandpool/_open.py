@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
-from pysandpool._config import TRUE, NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
-from pysandpool._duration import to_nanoseconds
+from pysandpool._config.duration import to_nanoseconds
+from pysandpool._config.sandbox import TRUE, NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._encode import Environment, encode_command
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path

@@ -9,11 +9,11 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from pysandpool._config import PoolConfig, SandboxConfig
-from pysandpool._duration import to_nanoseconds
+from pysandpool._config.duration import to_nanoseconds
+from pysandpool._config.fields import Duration
+from pysandpool._config.sandbox import PoolConfig, SandboxConfig
 from pysandpool._errors import AcquireTimeoutError, PoolStateError
 from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
-from pysandpool._fields import Duration
 from pysandpool._lease import PooledSandbox
 from pysandpool._log import log
 from pysandpool._open import PoolCore, PoolLimits, open_core

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pysandpool._config import SandboxConfig
+from pysandpool._config.fields import Duration
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._encode import Environ, Word
 from pysandpool._errors import SandboxReleasedError
-from pysandpool._fields import Duration
 from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core

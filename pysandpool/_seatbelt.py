@@ -16,9 +16,9 @@ import errno
 import posixpath
 from collections.abc import Iterable
 
-from pysandpool._config import NamespaceDegradation, SandboxConfig
+from pysandpool._config.paths import is_below
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError
-from pysandpool._paths import is_below
 
 # What programs and their loader need to start: dyld, frameworks, compilers, and what a package manager installs.
 _SYSTEM = (

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig, SandboxCreateError
-from pysandpool._seccomp import ALLOWABLE, NEVER
-from pysandpool._syscalls import AARCH64, X86_64
+from pysandpool._config.seccomp import ALLOWABLE, NEVER
+from pysandpool._config.syscalls import AARCH64, X86_64
 
 TABLE = (Path(__file__).parent.parent / "csrc" / "host" / "seccomp_table.h").read_text()
 # What a process may do with itself. 64 KiB of locked memory are left, whatever is allowed.

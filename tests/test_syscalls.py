@@ -19,7 +19,7 @@ FAKE = "fake_call_of_tomorrow"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The tables, and the test that compares them with the golden ones, in a place of their own."""
-    for name in (*(f"csrc/host/syscalls_{arch}.h" for arch in ARCHES), "pysandpool/_syscalls.py"):
+    for name in (*(f"csrc/host/syscalls_{arch}.h" for arch in ARCHES), "pysandpool/_config/syscalls.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "tests" / "native" / "golden", tmp_path / "tests" / "native" / "golden")
@@ -54,7 +54,7 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_tables_are_what_the_tool_makes(tree: Path) -> None:
     """Of headers as old as they like: a name that is in a table stays."""
     assert generate(tree).returncode == 0
-    for path in ("csrc/host/syscalls_x86_64.h", "csrc/host/syscalls_aarch64.h", "pysandpool/_syscalls.py"):
+    for path in ("csrc/host/syscalls_x86_64.h", "csrc/host/syscalls_aarch64.h", "pysandpool/_config/syscalls.py"):
         assert not [line for line in changes(ROOT / path, tree / path) if line[0] == "-" and '{"' in line]
 
 
@@ -68,7 +68,7 @@ def test_a_new_call_is_a_row(tree: Path) -> None:
         assert f'+     {{"{FAKE}", 999}},' in changes(ROOT / name, tree / name)
         assert not [line for line in changes(ROOT / name, tree / name) if line[0] == "-"]
     found: dict[str, object] = {}
-    exec((tree / "pysandpool/_syscalls.py").read_text(), found)
+    exec((tree / "pysandpool/_config/syscalls.py").read_text(), found)
     assert all(FAKE in found[name] for name in ("X86_64", "AARCH64"))  # type: ignore[operator]
     # The golden tables miss it, and gain one row each that says: unknown, like all that nobody has judged.
     assert FAKE in run_golden(tree).stdout

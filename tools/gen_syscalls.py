@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Regenerate csrc/host/syscalls_<arch>.h, the name -> number tables of the seccomp builder, and their names alone in
-pysandpool/_syscalls.py.
+pysandpool/_config/syscalls.py.
 
     tools/gen_syscalls.py              merge the installed kernel headers into the tables
     tools/gen_syscalls.py --check      change nothing; exit 1 if the headers know a name that the tables do not
@@ -124,7 +124,7 @@ def main() -> int:
         table = merge(table, from_headers(arch, options.cc), arch)
         tables[arch] = merge(table, parse_added(options.add, arch), arch)
         stale |= replace(path, render(arch, tables[arch]), f"{len(tables[arch])} names", not options.check)
-    names = options.root / "pysandpool" / "_syscalls.py"
+    names = options.root / "pysandpool" / "_config" / "syscalls.py"
     stale |= replace(names, render_names(tables), "names", not options.check)
     return 1 if options.check and stale else 0
 

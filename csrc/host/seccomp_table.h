@@ -3,7 +3,7 @@
  * table looks to libc like an older kernel. Names that an architecture does not have are skipped there.
  *
  * What a configuration may allow by name (seccomp_allow) is a rule too, so that each such call was judged once, here;
- * pysandpool/_seccomp.py says what is to be known of it. A call that nobody judged cannot be allowed.
+ * pysandpool/_config/seccomp.py says what is to be known of it. A call that nobody judged cannot be allowed.
  *
  * In no group, and so ENOSYS whatever the configuration says:
  *   io_uring_*      every operation of it passes by seccomp: sockets of all families, set-id modes

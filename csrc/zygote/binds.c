@@ -32,7 +32,8 @@
 
 /* Places that the template or init fills itself, and file systems that tell of the host: nobody may see those. */
 static const char *const never_shown[] = {"/proc", "/sys", "/dev"};
-/* What must not be written, under whatever name a link gives it. pysandpool/_paths.py refuses the names themselves. */
+/* What must not be written, under whatever name a link gives it. pysandpool/_config/paths.py refuses the names
+ * themselves. */
 static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
                                              "/lib64", "/libx32", "/etc",  "/boot"};
 

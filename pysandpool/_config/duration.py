@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pysandpool._fields import Duration, to_seconds
+from pysandpool._config.fields import Duration, to_seconds
 
 _MAX_NS = 2**63 - 1
 UNLIMITED_NS = -1

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from pysandpool._fields import Refuse
+from pysandpool._config.fields import Refuse
 
 MAX_BINDS = 4096
 """Of one sandbox: what the configuration names, and the covers of `_setid`."""

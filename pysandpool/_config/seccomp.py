@@ -11,8 +11,8 @@ import platform
 from collections.abc import Iterable
 from typing import Any
 
-from pysandpool._fields import Refuse
-from pysandpool._syscalls import AARCH64, X86_64
+from pysandpool._config.fields import Refuse
+from pysandpool._config.syscalls import AARCH64, X86_64
 
 _AIO = "fs.aio-max-nr is one budget for the whole host: a tenant can use it up"
 _RULESETS = "rules are memory of the kernel that no limit but a cgroup's counts"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
-from pysandpool._fields import Refuse
+from pysandpool._config.fields import Refuse
 
 _ALLOWED = "a mapping of str to str or None"
 

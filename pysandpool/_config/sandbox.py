@@ -9,14 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from pysandpool._environ import frozen_env
-from pysandpool._errors import (
-    InvalidPoolConfigError,
-    InvalidPoolConfigTypeError,
-    InvalidSandboxConfigError,
-    InvalidSandboxConfigTypeError,
-)
-from pysandpool._fields import (
+from pysandpool._config.environ import frozen_env
+from pysandpool._config.fields import (
     Duration,
     command,
     flag,
@@ -26,8 +20,14 @@ from pysandpool._fields import (
     optional_seconds,
     seconds,
 )
-from pysandpool._paths import check_binds, check_rootfs, optional_path, readable_paths, writable_paths
-from pysandpool._seccomp import allowed_calls
+from pysandpool._config.paths import check_binds, check_rootfs, optional_path, readable_paths, writable_paths
+from pysandpool._config.seccomp import allowed_calls
+from pysandpool._errors import (
+    InvalidPoolConfigError,
+    InvalidPoolConfigTypeError,
+    InvalidSandboxConfigError,
+    InvalidSandboxConfigTypeError,
+)
 
 StrPath = Union[str, "os.PathLike[str]"]
 

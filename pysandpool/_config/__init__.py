@@ -1,0 +1,1 @@
+"""The configurations: immutable values that check themselves, and the checks of their fields."""
