@@ -11,13 +11,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pysandpool import _hints
-from pysandpool._cgroup import CONTROLLERS, find_parent
-from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
-from pysandpool._doctor_macos import Seatbelt, surroundings
-from pysandpool._errors import SandboxCreateError, SandpoolError
-from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
-from pysandpool._machine import (
+from pysandpool._backend import hints as _hints
+from pysandpool._backend.cgroup import CONTROLLERS, find_parent
+from pysandpool._backend.machine import (
     NAMESPACES,
     SYSCTLS,
     audit_listener,
@@ -26,6 +22,10 @@ from pysandpool._machine import (
     read_sysctl,
     security_modules,
 )
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
+from pysandpool._doctor_macos import Seatbelt, surroundings
+from pysandpool._errors import SandboxCreateError, SandpoolError
+from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._sandbox import Sandbox
 
 _COMMAND = ("/bin/echo",)

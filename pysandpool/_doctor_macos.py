@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pysandpool import _hints
+from pysandpool._backend import hints as _hints
+from pysandpool._backend.macos import SANDBOX_EXEC, is_confined
 from pysandpool._isolation import NONE, IsolationReport
-from pysandpool._macos import SANDBOX_EXEC, is_confined
 
 _TRIAL = ("-p", "(version 1)(allow default)", "/usr/bin/true")
 

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pysandpool._backend.hints import hint_for
 from pysandpool._errors import (
     AcquireTimeoutError,
     CommandNotFoundError,
@@ -22,7 +23,6 @@ from pysandpool._errors import (
     SandboxReleasedError,
     SandpoolError,
 )
-from pysandpool._hints import hint_for
 
 try:
     from pysandpool import _core, _core_hot

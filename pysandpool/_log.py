@@ -20,11 +20,11 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+from pysandpool._backend.hints import hint_for
+from pysandpool._backend.undead import state_of
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import ffi, lib, stage_name, text_of
-from pysandpool._hints import hint_for
 from pysandpool._stats import Evictions
-from pysandpool._undead import state_of
 
 _logger = logging.getLogger("pysandpool")
 _logger.addHandler(logging.NullHandler())

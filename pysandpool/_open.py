@@ -14,17 +14,17 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pysandpool._cgroup import CONTROLLERS, find_parent, new_directory, sweep
+from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
+from pysandpool._backend.hints import hint_for
+from pysandpool._backend.machine import audit_listener
+from pysandpool._backend.macos import open_agents
+from pysandpool._backend.setid import find_covers
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.sandbox import TRUE, NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._encode import Environment, encode_command
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
-from pysandpool._hints import hint_for
 from pysandpool._log import log
-from pysandpool._machine import audit_listener
-from pysandpool._macos import open_agents
-from pysandpool._setid import find_covers
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024

@@ -15,7 +15,7 @@ from typing import Any
 from fake import warmed
 
 from pysandpool import SandboxConfig, SandboxPool, _ffi
-from pysandpool._macos import open_agents
+from pysandpool._backend.macos import open_agents
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = "SANDPOOL_TEST_AGENT"

@@ -27,7 +27,7 @@ from pathlib import Path
 from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, SandpoolError
-from pysandpool._cgroup import find_parent
+from pysandpool._backend.cgroup import find_parent
 
 HANG_SECONDS = 20.0
 

@@ -14,7 +14,7 @@ from agent import STAND_IN, AgentLauncher, stand_in
 from conftest import Call, alive, children, wait_until
 
 from pysandpool import SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
-from pysandpool._seatbelt import canonical
+from pysandpool._backend.seatbelt import canonical
 
 HOSTILE_TREE = """
 mkdir -p deep && cd deep && i=0

@@ -15,7 +15,8 @@ import pytest
 from agent import AgentLauncher, program
 from conftest import alive, children, run_script, wait_until
 
-from pysandpool import SandboxConfig, SandboxCreateError, _macos
+from pysandpool import SandboxConfig, SandboxCreateError
+from pysandpool._backend import macos as _macos
 
 PREFIX = "pysandpool-"
 # A host with one agent, which it has let leave a file; then it waits to be killed.

@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE))
 
 from table import ATTACKS, BOTH, ROOT, Attack  # noqa: E402
 
-from pysandpool._cgroup import find_parent  # noqa: E402
+from pysandpool._backend.cgroup import find_parent  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the attacks are on Linux's mechanisms")
 

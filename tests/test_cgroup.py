@@ -20,10 +20,10 @@ from pysandpool import (
     SandboxCreateError,
     SandboxLostError,
     SandboxPool,
-    _cgroup,
-    _hints,
     _open,
 )
+from pysandpool._backend import cgroup as _cgroup
+from pysandpool._backend import hints as _hints
 
 WANTED = {"memory", "pids"}
 ALL = "cpu memory pids\n"

@@ -24,8 +24,8 @@ from pysandpool import (
     SandboxResult,
     SandpoolError,
     UnsupportedPlatformError,
-    _hints,
 )
+from pysandpool._backend import hints as _hints
 
 FAILED = SandboxResult(stdout=b"", stderr=b"no \x1b[31mway\n", exit_code=3)
 BASES: dict[type[SandpoolError], tuple[type[BaseException], ...]] = {

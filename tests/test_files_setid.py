@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, SandboxResult, _open, _setid
-from pysandpool._setid import Cover, find_covers
+from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, SandboxResult, _open
+from pysandpool._backend import setid as _setid
+from pysandpool._backend.setid import Cover, find_covers
 
 ROOT = os.geteuid() == 0
 BEFORE, AFTER = b"before the tenant " * 500, b"by the tenant"
@@ -324,7 +325,7 @@ def test_another_mount_of_proc_is_not_looked_through(host_dir: Path) -> None:
     (host_dir / "program").chmod(0o4755)
     script = """
 import os, subprocess, sys
-from pysandpool._setid import find_covers
+from pysandpool._backend.setid import find_covers
 subprocess.run(["mount", "-t", "proc", "none", sys.argv[1] + "/proc"], check=True)
 seen, scandir = [], os.scandir
 os.scandir = lambda path: seen.append(path) or scandir(path)

@@ -14,7 +14,8 @@ import simulate
 from conftest import run_script
 from strace import needs_strace
 
-from pysandpool import Sandbox, SandboxConfig, _machine
+from pysandpool import Sandbox, SandboxConfig
+from pysandpool._backend import machine as _machine
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 

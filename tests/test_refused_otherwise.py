@@ -26,9 +26,9 @@ from pysandpool import (
     SandboxError,
     SandboxPool,
     SeccompProfile,
-    _cgroup,
     _open,
 )
+from pysandpool._backend import cgroup as _cgroup
 
 pytestmark = needs_strace
 

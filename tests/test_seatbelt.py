@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pysandpool import NamespaceDegradation, SandboxConfig, SandboxCreateError, SeccompProfile
-from pysandpool._seatbelt import canonical, quoted, refused, seatbelt_profile
+from pysandpool._backend.seatbelt import canonical, quoted, refused, seatbelt_profile
 
 GOLDEN = Path(__file__).parent / "golden"
 AGENT = "/opt/py/pysandpool/_bin/sandpool-agent"
@@ -80,7 +80,7 @@ def test_golden(name: str) -> None:
     assert text == (GOLDEN / f"seatbelt_{name}.sb").read_text(encoding="utf-8")
 
 
-# What published profiles use; pysandpool/_seatbelt.py names them.
+# What published profiles use; pysandpool/_backend/seatbelt.py names them.
 OPERATIONS = {
     *("default", "process-fork", "process-exec*", "process-info*", "signal", "nvram*", "iokit-get-properties"),
     *("ipc-posix-sem", "sysctl-read", "mach-lookup", "file-read*", "file-read-metadata", "file-write*"),

@@ -16,7 +16,7 @@ from fake import FakeLauncher
 from test_log import Records, records  # noqa: F401
 
 from pysandpool import PoolStats, SandboxLostError, SandboxPool
-from pysandpool._undead import state_of
+from pysandpool._backend.undead import state_of
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 

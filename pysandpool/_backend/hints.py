@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Union
 
-from pysandpool._machine import SYSCTLS, in_container, in_pod, is_filtered, masked_proc, read_sysctl
+from pysandpool._backend.machine import SYSCTLS, in_container, in_pod, is_filtered, masked_proc, read_sysctl
 
 _DENIED = frozenset({errno.EPERM, errno.EACCES})
 _MOUNT_STAGES = frozenset({"root_template", "bind", "dev", "mount_proc", "pivot_root", "scratch"})

@@ -17,10 +17,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pysandpool._backend.hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID, hint_for
+from pysandpool._backend.machine import pseudo_devices
 from pysandpool._config.paths import MAX_BIND_BYTES, MAX_BINDS, is_system
 from pysandpool._errors import SandboxCreateError
-from pysandpool._hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID, hint_for
-from pysandpool._machine import pseudo_devices
 
 _LONGEST_PATH = 4095
 _MOST_PENDING_BYTES = 256 * 1024 * 1024
