@@ -29,10 +29,10 @@ from pysandpool._errors import (
     SandpoolError,
     UnsupportedPlatformError,
 )
+from pysandpool._execute.result import SandboxResult
 from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
 from pysandpool._pool import SandboxPool
-from pysandpool._result import SandboxResult
 from pysandpool._sandbox import Sandbox
 from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
 

@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config.fields import Duration
-from pysandpool._encode import Environ, Word
 from pysandpool._errors import PoolStateError, SandboxReleasedError
-from pysandpool._execute import run_command
+from pysandpool._execute.encode import Environ, Word
+from pysandpool._execute.result import SandboxResult
+from pysandpool._execute.run import run_command
 from pysandpool._ffi import check, hot, lib
 from pysandpool._isolation import IsolationReport, isolation_of
 from pysandpool._open import PoolCore
-from pysandpool._result import SandboxResult
 
 _sp_release = hot.sp_release
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config.fields import Duration
 from pysandpool._config.sandbox import SandboxConfig
-from pysandpool._encode import Environ, Word
 from pysandpool._errors import SandboxReleasedError
+from pysandpool._execute.encode import Environ, Word
+from pysandpool._execute.result import SandboxResult
 from pysandpool._isolation import IsolationReport
 from pysandpool._lease import PooledSandbox
 from pysandpool._open import PoolCore, PoolLimits, open_core
 from pysandpool._pool import lease_slowly
-from pysandpool._result import SandboxResult
 
 MAX_ZYGOTES = 8
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
-from pysandpool._encode import Environ, Word, command_name, encode_command, encode_cwd, encode_input
+from pysandpool._execute.encode import Environ, Word, command_name, encode_command, encode_cwd, encode_input
+from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import check, ffi, hot, lib
 from pysandpool._open import PoolCore
-from pysandpool._result import SandboxResult
 
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")

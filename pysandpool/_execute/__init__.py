@@ -1,0 +1,1 @@
+"""One command in one lease: its request, its run and its result."""
