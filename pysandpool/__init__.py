@@ -30,11 +30,11 @@ from pysandpool._errors import (
     UnsupportedPlatformError,
 )
 from pysandpool._execute.result import SandboxResult
-from pysandpool._isolation import IsolationReport
-from pysandpool._lease import PooledSandbox
-from pysandpool._pool import SandboxPool
-from pysandpool._sandbox import Sandbox
-from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
+from pysandpool._pool.isolation import IsolationReport
+from pysandpool._pool.lease import PooledSandbox
+from pysandpool._pool.pool import SandboxPool
+from pysandpool._pool.sandbox import Sandbox
+from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
 
 __all__ = [
     "AcquireTimeoutError",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 
 from pysandpool._config.sandbox import PoolConfig, SandboxConfig
-from pysandpool._lease import PooledSandbox
-from pysandpool._open import PoolLimits, open_core
-from pysandpool._pool import SandboxPool, lease_slowly
+from pysandpool._pool.core import PoolLimits, open_core
+from pysandpool._pool.lease import PooledSandbox
+from pysandpool._pool.pool import SandboxPool, lease_slowly
 
 _ECHO = ("/bin/echo", "hello")
 _ECHO_STDOUT = b"hello\n"

@@ -17,7 +17,7 @@ from pysandpool._bench import measure_pool, run_pool_benchmark
 from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
 from pysandpool._doctor import diagnose
 from pysandpool._errors import CommandNotFoundError, SandboxCreateError, SandpoolError
-from pysandpool._sandbox import Sandbox
+from pysandpool._pool.sandbox import Sandbox
 
 # As timeout(1), env(1) and docker-run(1) have them.
 EXIT_TIMEOUT = 124

@@ -25,8 +25,8 @@ from pysandpool._backend.machine import (
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._errors import SandboxCreateError, SandpoolError
-from pysandpool._isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
-from pysandpool._sandbox import Sandbox
+from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
+from pysandpool._pool.sandbox import Sandbox
 
 _COMMAND = ("/bin/echo",)
 _FEW = 1000  # sandboxes; a machine that has room for so many is not to be told about

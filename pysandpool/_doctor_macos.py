@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pysandpool._backend import hints as _hints
 from pysandpool._backend.macos import SANDBOX_EXEC, is_confined
-from pysandpool._isolation import NONE, IsolationReport
+from pysandpool._pool.isolation import NONE, IsolationReport
 
 _TRIAL = ("-p", "(version 1)(allow default)", "/usr/bin/true")
 

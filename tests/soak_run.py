@@ -29,7 +29,7 @@ from pysandpool import (
     SeccompProfile,
     _ffi,
 )
-from pysandpool._sandbox import _zygotes
+from pysandpool._pool.sandbox import _zygotes
 
 THREADS = 4
 STUCK_SECONDS = 40.0

@@ -19,7 +19,7 @@ from pysandpool import (
     SandboxCreateError,
     SeccompProfile,
 )
-from pysandpool._isolation import _FACTS, report
+from pysandpool._pool.isolation import _FACTS, report
 
 # What is left out -> words of the fact that is missing.
 OPEN: dict[str, Any] = {"deny_network": False, "seccomp_profile": SeccompProfile.NETWORK}

@@ -20,10 +20,10 @@ from pysandpool import (
     SandboxCreateError,
     SandboxLostError,
     SandboxPool,
-    _open,
 )
 from pysandpool._backend import cgroup as _cgroup
 from pysandpool._backend import hints as _hints
+from pysandpool._pool import core as _open
 
 WANTED = {"memory", "pids"}
 ALL = "cpu memory pids\n"

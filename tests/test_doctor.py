@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import IsolationReport, SandboxCreateError, _cli, _doctor, _open, _sandbox
+from pysandpool import IsolationReport, SandboxCreateError, _cli, _doctor
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
 from pysandpool._backend.macos import open_agents
 from pysandpool._doctor_macos import Seatbelt, surroundings
+from pysandpool._pool import core as _open
+from pysandpool._pool import sandbox as _sandbox
 
 FULL = IsolationReport(
     **dict.fromkeys(

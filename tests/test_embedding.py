@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from conftest import OpenPool, run_script
 
-from pysandpool import Sandbox, SandboxConfig, _sandbox
+from pysandpool import Sandbox, SandboxConfig
+from pysandpool._pool import sandbox as _sandbox
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])

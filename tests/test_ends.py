@@ -181,7 +181,7 @@ EXITS = {
         0,
     ),
     "the module's names are gone first": (
-        "import atexit, pysandpool._open as m\natexit._run_exitfuncs()\nvars(m).update(dict.fromkeys(vars(m)))",
+        "import atexit, pysandpool._pool.core as m\natexit._run_exitfuncs()\nvars(m).update(dict.fromkeys(vars(m)))",
         0,
     ),
     "a handler of an earlier import": ("import atexit\natexit._run_exitfuncs()\nsys.exit(0)", 0),

@@ -19,7 +19,8 @@ SCRIPT = """
 import codecs, dataclasses, json, os, sys
 import simulate
 from simulate import *
-from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError, SeccompProfile, _open
+from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError, SeccompProfile
+from pysandpool._pool import core as _open
 from pysandpool._backend import hints as _hints
 codecs.lookup("ascii")
 _open.find_parent = lambda wanted: None  # whether there is a cgroup is not what this is about

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, SandboxResult, _open
+from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, SandboxResult
 from pysandpool._backend import setid as _setid
 from pysandpool._backend.setid import Cover, find_covers
+from pysandpool._pool import core as _open
 
 ROOT = os.geteuid() == 0
 BEFORE, AFTER = b"before the tenant " * 500, b"by the tenant"

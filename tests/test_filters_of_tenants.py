@@ -78,7 +78,8 @@ import os, sys
 from pathlib import Path
 import simulate
 from strace import Tracer
-from pysandpool import Sandbox, SandboxCreateError, _open
+from pysandpool import Sandbox, SandboxCreateError
+from pysandpool._pool import core as _open
 simulate.answer("swapon", 1)
 tracer = Tracer(Path(sys.argv[1]))
 tracer.refuse("wait4:error=ECHILD:when=1")

@@ -17,7 +17,8 @@ from conftest import HostState, OpenPool, assert_balanced, children, run_script,
 from fake import FakeLauncher
 
 import pysandpool
-from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxLostError, SandboxPool, _ffi, _open
+from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxLostError, SandboxPool, _ffi
+from pysandpool._pool import core as _open
 
 PACKAGE = str(Path(pysandpool.__file__).parent)
 

@@ -20,8 +20,8 @@ from pysandpool import (
     SandboxLostError,
     SandboxReleasedError,
     SeccompProfile,
-    _isolation,
 )
+from pysandpool._pool import isolation as _isolation
 
 NO_WORDS = ("landlock_abi", "seccomp_allow")
 PARTS = [field.name for field in dataclasses.fields(IsolationReport) if field.name not in NO_WORDS]

@@ -16,7 +16,7 @@ from conftest import Call, OpenPool, run_script, thread_count, use, wait_idle, w
 from fake import FakeLauncher
 
 from pysandpool import SandboxCreateError, SandboxLostError, SandboxPool
-from pysandpool._log import log
+from pysandpool._pool.log import log
 
 
 class Records(logging.Handler):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pysandpool import Sandbox, SandboxConfig, SandboxResult, _open
+from pysandpool import Sandbox, SandboxConfig, SandboxResult
+from pysandpool._pool import core as _open
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MB = 64

@@ -15,8 +15,9 @@ import pytest
 from conftest import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
 
-from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, _open
+from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 from pysandpool._ffi import lib
+from pysandpool._pool import core as _open
 
 # Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
 FATAL = (

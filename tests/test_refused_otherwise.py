@@ -26,9 +26,9 @@ from pysandpool import (
     SandboxError,
     SandboxPool,
     SeccompProfile,
-    _open,
 )
 from pysandpool._backend import cgroup as _cgroup
+from pysandpool._pool import core as _open
 
 pytestmark = needs_strace
 

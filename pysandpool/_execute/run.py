@@ -10,7 +10,7 @@ from pysandpool._config.fields import Duration
 from pysandpool._execute.encode import Environ, Word, command_name, encode_command, encode_cwd, encode_input
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import check, ffi, hot, lib
-from pysandpool._open import PoolCore
+from pysandpool._pool.core import PoolCore
 
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")

@@ -24,7 +24,7 @@ from pysandpool._config.sandbox import TRUE, NamespaceDegradation, PoolConfig, S
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._execute.encode import Environment, encode_command
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
-from pysandpool._log import log
+from pysandpool._pool.log import log
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024

@@ -14,10 +14,10 @@ from pysandpool._config.fields import Duration
 from pysandpool._config.sandbox import PoolConfig, SandboxConfig
 from pysandpool._errors import AcquireTimeoutError, PoolStateError
 from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
-from pysandpool._lease import PooledSandbox
-from pysandpool._log import log
-from pysandpool._open import PoolCore, PoolLimits, open_core
-from pysandpool._stats import Evictions, Histogram, Latencies, PoolStats
+from pysandpool._pool.core import PoolCore, PoolLimits, open_core
+from pysandpool._pool.lease import PooledSandbox
+from pysandpool._pool.log import log
+from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
 
 if TYPE_CHECKING:
     from typing_extensions import Self

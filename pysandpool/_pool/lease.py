@@ -12,8 +12,8 @@ from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
 from pysandpool._ffi import check, hot, lib
-from pysandpool._isolation import IsolationReport, isolation_of
-from pysandpool._open import PoolCore
+from pysandpool._pool.core import PoolCore
+from pysandpool._pool.isolation import IsolationReport, isolation_of
 
 _sp_release = hot.sp_release
 

@@ -14,10 +14,10 @@ from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.result import SandboxResult
-from pysandpool._isolation import IsolationReport
-from pysandpool._lease import PooledSandbox
-from pysandpool._open import PoolCore, PoolLimits, open_core
-from pysandpool._pool import lease_slowly
+from pysandpool._pool.core import PoolCore, PoolLimits, open_core
+from pysandpool._pool.isolation import IsolationReport
+from pysandpool._pool.lease import PooledSandbox
+from pysandpool._pool.pool import lease_slowly
 
 MAX_ZYGOTES = 8
 

@@ -24,7 +24,7 @@ from pysandpool._backend.hints import hint_for
 from pysandpool._backend.undead import state_of
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import ffi, lib, stage_name, text_of
-from pysandpool._stats import Evictions
+from pysandpool._pool.stats import Evictions
 
 _logger = logging.getLogger("pysandpool")
 _logger.addHandler(logging.NullHandler())
