@@ -12,7 +12,6 @@ Example::
 
 __version__ = "0.1.0"
 
-from pysandpool._bench import PoolBenchmarkResult, run_pool_benchmark
 from pysandpool._config.sandbox import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
 from pysandpool._errors import (
     AcquireTimeoutError,
@@ -35,6 +34,7 @@ from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool
 from pysandpool._pool.sandbox import Sandbox
 from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
+from pysandpool.cli.bench import PoolBenchmarkResult, run_pool_benchmark
 
 __all__ = [
     "AcquireTimeoutError",

@@ -2,7 +2,7 @@
 
 import sys
 
-from pysandpool._cli import main
+from pysandpool.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

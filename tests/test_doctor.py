@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import IsolationReport, SandboxCreateError, _cli, _doctor
+from pysandpool import IsolationReport, SandboxCreateError
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
 from pysandpool._backend.macos import open_agents
-from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._pool import core as _open
 from pysandpool._pool import sandbox as _sandbox
+from pysandpool.cli import doctor as _doctor
+from pysandpool.cli import main as _cli
+from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
 FULL = IsolationReport(
     **dict.fromkeys(

@@ -206,7 +206,9 @@ def test_environment(name: str, ordinary: bool, plain: dict[str, Any]) -> None:
 
 
 def test_the_doctor_tells_what_a_degraded_sandbox_has() -> None:
-    script = "import simulate; simulate.mask_proc(); import sys; from pysandpool import _cli; sys.exit(_cli.main(%r))"
+    script = (
+        "import simulate; simulate.mask_proc(); import sys; from pysandpool.cli.main import main; sys.exit(main(%r))"
+    )
     done = run_script(script % ["doctor", "--json"])
     found = json.loads(done.stdout)
     assert (done.returncode, found["works"], found["stage"]) == (1, False, "mount_proc")

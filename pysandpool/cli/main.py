@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pysandpool import __version__
-from pysandpool._bench import measure_pool, run_pool_benchmark
 from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
-from pysandpool._doctor import diagnose
 from pysandpool._errors import CommandNotFoundError, SandboxCreateError, SandpoolError
 from pysandpool._pool.sandbox import Sandbox
+from pysandpool.cli.bench import measure_pool, run_pool_benchmark
+from pysandpool.cli.doctor import diagnose
 
 # As timeout(1), env(1) and docker-run(1) have them.
 EXIT_TIMEOUT = 124

@@ -23,10 +23,10 @@ from pysandpool._backend.machine import (
     security_modules,
 )
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
-from pysandpool._doctor_macos import Seatbelt, surroundings
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._pool.sandbox import Sandbox
+from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
 _COMMAND = ("/bin/echo",)
 _FEW = 1000  # sandboxes; a machine that has room for so many is not to be told about
