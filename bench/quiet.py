@@ -23,9 +23,8 @@ import numpy as np
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxError, SandboxPool
 
-STUBBORN: dict[str, list[str]] = runpy.run_path(os.fspath(Path(__file__).parent.parent / "tests" / "hostile.py"))[
-    "STUBBORN"
-]
+HOSTILE = Path(__file__).parents[1] / "tests" / "support" / "hostile.py"
+STUBBORN: dict[str, list[str]] = runpy.run_path(os.fspath(HOSTILE))["STUBBORN"]
 BUDGET_MS = 20.0
 TIMEOUT = 0.15
 

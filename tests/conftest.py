@@ -1,56 +1,22 @@
-"""What every test may use: pools over both backends, and eyes on the host's own state."""
+"""The fixtures of all tests: pools over every backend; and which modules are collected on macOS."""
 
 from __future__ import annotations
 
-import gc
-import resource
+import logging
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from agent import AgentLauncher
+from eyes import LINUX, reap_orphans, see_orphans
 from fake import FakeLauncher, warmed
+from log_records import Records
+from pools import OpenPool
 
-from pysandpool import PoolConfig, PooledSandbox, PoolStats, SandboxConfig, SandboxPool
-
-LINUX = sys.platform != "darwin"
-if LINUX:
-    from eyes_linux import (
-        alive,
-        children,
-        identity,
-        is_standby,
-        open_fds,
-        reap_orphans,
-        see_orphans,
-        stat_fields,
-        status_field,
-        thread_count,
-        zygote_of,
-    )
-else:
-    from eyes_darwin import (  # noqa: F401
-        alive,
-        children,
-        identity,
-        is_standby,
-        open_fds,
-        reap_orphans,
-        see_orphans,
-        stat_fields,
-        status_field,
-        thread_count,
-        zygote_of,
-    )
-
-OpenPool = Callable[..., SandboxPool]
+from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 
 # What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
 # one does, and "real" in the contract means a pool over it.
@@ -83,99 +49,6 @@ def _orphans_are_reaped() -> Iterator[None]:
     """What came to this process so far: every look at /proc would meet it again."""
     yield
     reap_orphans()
-
-
-# --- waiting ---------------------------------------------------------------------------------------------
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.001)
-
-
-class Call:
-    """A function run in a thread of its own; result() gives what it returned or raises what it raised."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
-        self._thread.start()
-
-    def _run(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        try:
-            self._value = function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  # result() raises it
-            self._error = error
-
-    @property
-    def done(self) -> bool:
-        return not self._thread.is_alive()
-
-    def result(self, seconds: float = 20.0) -> Any:
-        self._thread.join(seconds)
-        assert not self._thread.is_alive(), f"the call did not return within {seconds} s"
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
-# --- the host's own state --------------------------------------------------------------------------------
-
-
-def leave_free_fds(count: int) -> None:
-    """Lowers the soft limit of this process, until so many more files can be opened."""
-    used, limit, free = set(open_fds()), 0, 0
-    while free < count:
-        free += limit not in used
-        limit += 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-
-class HostState:
-    """What must be the same after as it was before: fds, threads, child processes and orphans."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        reap_orphans()
-        self.fds = open_fds()
-        self.threads = thread_count()
-        self.children = children()
-
-    def assert_restored(self, seconds: float = 10.0) -> None:
-        gc.collect()
-        try:
-            wait_until(lambda: children() <= self.children, "child processes", seconds)
-            wait_until(lambda: thread_count() <= self.threads, "threads", seconds)
-            wait_until(lambda: set(open_fds()) <= set(self.fds), "fds", seconds)
-        except AssertionError as error:
-            left = {fd: link for fd, link in open_fds().items() if fd not in self.fds}
-            extra = children() - self.children
-            raise AssertionError(f"{error}; left: fds {left}, children {extra}, threads {thread_count()}") from None
-
-
-# --- pools -----------------------------------------------------------------------------------------------
-
-
-def use(lease: PooledSandbox) -> None:
-    """Runs a command, so that the sandbox counts as used."""
-    lease.execute(["/bin/true"])
-
-
-def assert_balanced(stats: PoolStats) -> None:
-    assert stats.created_count - stats.evict_count == stats.idle_count + stats.in_use_count, stats
-    assert stats.evictions.total == stats.evict_count, stats
-
-
-def wait_idle(pool: SandboxPool, count: int) -> None:
-    """Until `count` entries are IDLE and none is on its way."""
-    wait_until(
-        lambda: pool.stats().idle_count == count and pool.stats().recycling_count == 0,
-        f"{count} idle, none recycling",
-    )
 
 
 @pytest.fixture
@@ -246,13 +119,13 @@ def host_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def run_script(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a process of its own: for limits, signals and exits that this one must not have."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=Path(__file__).parent,  # it may import what is defined here
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-    )
+@pytest.fixture
+def records() -> Iterator[Records]:
+    handler = Records()
+    logger = logging.getLogger("pysandpool")
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.setLevel(before)
+    logger.removeHandler(handler)

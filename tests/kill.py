@@ -24,6 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+sys.path.insert(0, os.fspath(Path(__file__).resolve().parent / "support"))
+
 from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, SandpoolError

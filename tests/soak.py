@@ -13,8 +13,12 @@ With --cycles it is so many executes and ten times as many acquire/release, one 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, os.fspath(Path(__file__).resolve().parent / "support"))
 
 from eyes_linux import see_orphans
 from soak_check import MIB, BreachError

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from agent import STAND_IN, AgentLauncher, stand_in
-from conftest import Call, alive, children, wait_until
+from eyes import alive, children
+from waiting import Call, wait_until
 
 from pysandpool import SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
 from pysandpool._backend.seatbelt import canonical

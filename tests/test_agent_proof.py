@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from agent import AgentLauncher, confine, landlock_abi, stand_in
-from conftest import children, wait_until
+from eyes import children
+from waiting import wait_until
 
 from pysandpool import (
     IsolationReport,

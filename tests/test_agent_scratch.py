@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from agent import AgentLauncher, program
-from conftest import alive, children, run_script, wait_until
+from eyes import alive, children
+from scripts import SUPPORT, run_script
+from waiting import wait_until
 
 from pysandpool import SandboxConfig, SandboxCreateError
 from pysandpool._backend import macos as _macos
@@ -53,7 +55,7 @@ class Host:
 
     def __init__(self, parent: Path, code: str = HOST) -> None:
         command = [sys.executable, "-c", code, os.fspath(parent)]
-        self.process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, cwd=SUPPORT, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         scratch, pid = self.process.stdout.readline().split()
         self.scratch, self.agent = Path(scratch), int(pid)
@@ -118,9 +120,7 @@ def test_hosts_that_start_at_once_leave_each_others(parent: Path) -> None:
         "for _ in range(200):\n    AgentLauncher().close()\n"
         "launcher = AgentLauncher()\nlauncher.open(warm=1).close()\nlauncher.close()"
     )
-    hosts = [
-        subprocess.Popen([sys.executable, "-c", code, os.fspath(parent)], cwd=Path(__file__).parent) for _ in range(3)
-    ]
+    hosts = [subprocess.Popen([sys.executable, "-c", code, os.fspath(parent)], cwd=SUPPORT) for _ in range(3)]
     assert [one.wait() for one in hosts] == [0, 0, 0]
     assert list(parent.iterdir()) == []
 

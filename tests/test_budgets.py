@@ -6,7 +6,7 @@ from __future__ import annotations
 import resource
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 
 # What a tenant runs, with Python: takes until it is refused, says how much that was, and keeps it.
 DESCRIPTORS = """
@@ -92,7 +92,7 @@ time.sleep(30)
 
 SCRIPT = """
 import os, resource, threading, time
-from conftest import *
+from waiting import Call
 from pysandpool import *
 
 def serves(pool):

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import alive, wait_until, zygote_of
+from eyes import alive, zygote_of
+from waiting import wait_until
 
 from pysandpool import (
     NamespaceDegradation,

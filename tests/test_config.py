@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HostState
+from host_state import HostState
 
 from pysandpool import (
     InvalidPoolConfigError,

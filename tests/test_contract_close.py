@@ -8,23 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import (
-    Call,
-    HostState,
-    OpenPool,
-    alive,
-    children,
-    open_fds,
-    run_script,
-    thread_count,
-    use,
-    wait_until,
-)
+from eyes import alive, children, open_fds, thread_count
 from fake import FakeLauncher
+from host_state import HostState
+from pools import OpenPool, use
+from scripts import SUPPORT, run_script
+from waiting import Call, wait_until
 
 from pysandpool import PoolConfig, PooledSandbox, PoolStateError, Sandbox, SandboxPool, SandboxReleasedError
 
@@ -238,7 +230,8 @@ def test_pool_in_a_cycle_is_closed(launcher: FakeLauncher) -> None:
 EXIT = """
 import sys, threading, time
 from contextlib import suppress
-from conftest import children, wait_until, zygote_of
+from eyes import children, zygote_of
+from waiting import wait_until
 from pysandpool import *
 
 pool = SandboxPool(None, PoolConfig(min_size=2))
@@ -279,9 +272,7 @@ def test_interpreter_exit_closes(ending: str) -> None:
 
 def test_killed_host_leaves_nothing() -> None:
     script = EXIT + "time.sleep(60)"
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
-    ) as host:
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as host:
         assert host.stdout is not None
         pids = [int(word) for word in host.stdout.readline().split()]
         were_alive = [alive(pid) for pid in pids]
@@ -312,7 +303,8 @@ def test_limit_of_open_files_is_named() -> None:
         """
 import errno, os
 from contextlib import suppress
-from conftest import leave_free_fds, wait_until
+from host_state import leave_free_fds
+from waiting import wait_until
 from pysandpool import *
 
 def room():
@@ -392,7 +384,8 @@ def test_interrupt_of_the_whole_process_group() -> None:
     done = run_script(
         """
 import os, signal, threading
-from conftest import children, wait_until
+from eyes import children
+from waiting import wait_until
 from pysandpool import *
 
 os.setsid()

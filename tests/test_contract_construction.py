@@ -6,8 +6,11 @@ import errno
 import time
 
 import pytest
-from conftest import HostState, OpenPool, alive, assert_balanced, run_script
+from eyes import alive
 from fake import FakeLauncher, stages
+from host_state import HostState
+from pools import OpenPool, assert_balanced
+from scripts import run_script
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 
@@ -76,7 +79,7 @@ def test_failure_with_sandboxes_already_made_leaves_nothing() -> None:
     """The limit of open files stops the warming half-way."""
     done = run_script(
         """
-from conftest import HostState, leave_free_fds
+from host_state import HostState, leave_free_fds
 from pysandpool import *
 
 before = HostState()

@@ -8,8 +8,11 @@ import signal
 import time
 
 import pytest
-from conftest import Call, OpenPool, alive, assert_balanced, children, run_script, use, wait_idle, wait_until
+from eyes import alive, children
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use, wait_idle
+from scripts import run_script
+from waiting import Call, wait_until
 
 from pysandpool import PooledSandbox, SandboxLostError
 
@@ -70,7 +73,8 @@ def test_unused_lease_over_the_fake_gets_another(launcher: FakeLauncher) -> None
 
 UNREAD = """
 import os, resource, signal, time
-from conftest import Call, is_standby, stat_fields, wait_until
+from eyes import is_standby, stat_fields
+from waiting import Call, wait_until
 from pysandpool import PoolConfig, SandboxCreateError, SandboxPool
 
 def standbys(init):

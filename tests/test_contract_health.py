@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import OpenPool, assert_balanced, use, wait_idle, wait_until
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use, wait_idle
+from waiting import wait_until
 
 from pysandpool import SandboxConfig, SandboxPool
 

@@ -6,14 +6,16 @@ from __future__ import annotations
 import errno
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 
 # Leases until a creation fails, and then: what failed, that the pool's counts are right, and that one more is possible
 # once one has gone.
 UNTIL_IT_FAILS = """
 import os, sys
 from contextlib import suppress
-from conftest import *
+from host_state import HostState, leave_free_fds
+from pools import assert_balanced
+from waiting import wait_until
 from pysandpool import *
 
 def serves(pool, first):
@@ -92,6 +94,7 @@ def test_number_of_processes() -> None:
     """Counted for the user that the zygote runs as, over the whole machine."""
     limit = """
 import resource
+from eyes import status_field
 uid, used = os.geteuid() or 65534, 0
 for name in os.listdir("/proc"):
     with suppress(OSError):
@@ -111,7 +114,9 @@ def test_janitor_at_the_limit_of_files() -> None:
     code = """
 import os, resource, time
 from contextlib import suppress
-from conftest import *
+from host_state import HostState, leave_free_fds
+from pools import assert_balanced
+from waiting import wait_until
 from pysandpool import *
 
 before = HostState()
@@ -171,7 +176,7 @@ def test_an_execute_without_descriptors_says_so() -> None:
     done = run_script(
         """
 import errno, os, resource
-from conftest import leave_free_fds
+from host_state import leave_free_fds
 from pysandpool import PoolConfig, SandboxError, SandboxPool
 
 with SandboxPool(None, PoolConfig(min_size=1)) as pool, pool.acquire() as lease:

@@ -10,8 +10,9 @@ import threading
 import time
 
 import pytest
-from conftest import Call, OpenPool, assert_balanced, use, wait_until
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use
+from waiting import Call, wait_until
 
 from pysandpool import AcquireTimeoutError, PooledSandbox, PoolError, SandboxCreateError, SandboxPool
 

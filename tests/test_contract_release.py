@@ -8,18 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import (
-    Call,
-    OpenPool,
-    alive,
-    assert_balanced,
-    identity,
-    status_field,
-    use,
-    wait_idle,
-    wait_until,
-)
+from eyes import alive, identity, status_field
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import PooledSandbox, SandboxCreateError, SandboxPool, SandboxReleasedError
 

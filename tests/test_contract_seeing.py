@@ -9,8 +9,9 @@ import time
 from contextlib import suppress
 
 import pytest
-from conftest import Call, OpenPool, assert_balanced, use, wait_idle, wait_until
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import (
     AcquireTimeoutError,

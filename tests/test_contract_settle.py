@@ -9,8 +9,10 @@ import threading
 import time
 
 import pytest
-from conftest import Call, OpenPool, assert_balanced, children, use, wait_until
+from eyes import children
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use
+from waiting import Call, wait_until
 
 from pysandpool import PoolStateError
 

@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Call, OpenPool, assert_balanced, run_script, use, wait_until, zygote_of
+from eyes import zygote_of
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, use
+from scripts import run_script
+from waiting import Call, wait_until
 
 from pysandpool import AcquireTimeoutError, PooledSandbox, PoolStats, SandboxCreateError, SandboxLostError, SandboxPool
 

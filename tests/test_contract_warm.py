@@ -8,8 +8,10 @@ import signal
 import time
 
 import pytest
-from conftest import Call, OpenPool, alive, assert_balanced, wait_idle, wait_until
+from eyes import alive
 from fake import FakeLauncher
+from pools import OpenPool, assert_balanced, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import SandboxCreateError, SandboxPool
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 
 # Opens what a service has: files, directories, a pair of sockets, a pipe, an epoll with an eventfd in it. They take the
 # numbers that were closed; afterwards each has to be what it was.
 APPLICATION = """
 import gc, json, os, select, socket, sys, threading, time
 from pathlib import Path
-from conftest import wait_until
+from waiting import wait_until
 from fake import FakeLauncher
 from pysandpool import *
 

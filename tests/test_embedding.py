@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import OpenPool, run_script
+from pools import OpenPool
+from scripts import run_script
 
 from pysandpool import Sandbox, SandboxConfig
 from pysandpool._pool import sandbox as _sandbox

@@ -11,7 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from conftest import Call, HostState, alive, run_script, wait_until
+from eyes import alive
+from host_state import HostState
+from scripts import run_script
+from waiting import Call, wait_until
 
 from pysandpool import PoolConfig, PoolStateError, Sandbox, SandboxPool, SandboxReleasedError
 
@@ -134,7 +137,8 @@ def test_a_lease_dropped_by_a_thread_that_ends() -> None:
 
 EXIT = """
 import os, sys, threading, time
-from conftest import children, wait_until, zygote_of
+from eyes import children, zygote_of
+from waiting import wait_until
 from pysandpool import *
 
 pool = SandboxPool(None, PoolConfig(min_size=2, max_size=4))

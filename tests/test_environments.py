@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 from simulate import cgroup_mount
 
 SCRIPT = """

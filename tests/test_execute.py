@@ -16,17 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from conftest import (
-    Call,
-    HostState,
-    OpenPool,
-    alive,
-    assert_balanced,
-    children,
-    stat_fields,
-    wait_idle,
-    wait_until,
-)
+from eyes import alive, children, stat_fields
+from host_state import HostState
+from pools import OpenPool, assert_balanced, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import (
     CommandFailedError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import simulate
-from conftest import run_script
+from scripts import run_script
 from strace import needs_strace
 
 from pysandpool import Sandbox, SandboxConfig
@@ -56,6 +57,7 @@ def test_a_large_filter_fits_and_all_have_a_bound() -> None:
 UNDER_OTHERS = """
 import sys
 import simulate
+sys.path.append(sys.argv[2])
 from test_filters_of_tenants import COUNT, installed
 for _ in range(int(sys.argv[1])):
     simulate.answer("swapon", 1)
@@ -66,7 +68,7 @@ print(*installed(COUNT))
 @pytest.mark.parametrize("times", ["1", "400"])
 def test_the_same_under_filters_of_a_container(times: str) -> None:
     """Whatever has been used up before: what is left for a tenant is the same."""
-    done = run_script(UNDER_OTHERS, times)
+    done = run_script(UNDER_OTHERS, times, os.fspath(Path(__file__).parent))
     assert done.returncode == 0, done.stderr
     large, small, error = map(int, done.stdout.split())
     assert (large, error) == (0, errno.ENOMEM)

@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_script
-
-HERE = Path(__file__).parent
+from scripts import ROOT, SUPPORT, run_script
 
 # --- fork ------------------------------------------------------------------------------------------------
 
@@ -67,14 +65,15 @@ def test_multiprocessing(method: str, tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
     )
     assert (done.stdout, done.stderr) == ("well\n", "")
 
 
 PREFORK = """
 import os, signal, sys, threading, time
-from conftest import alive, children, wait_until, zygote_of
+from eyes import alive, children, zygote_of
+from waiting import wait_until
 from pysandpool import PoolConfig, PoolStateError, SandboxPool
 
 master = SandboxPool(None, PoolConfig(min_size=2, max_idle_duration=None))
@@ -289,8 +288,8 @@ def test_hosts(setting: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=[far],
-        cwd=HERE,
-        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+        cwd=SUPPORT,
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
     ) as host:
         os.close(far)
         with open(near, "rb") as answers:
@@ -358,7 +357,7 @@ def test_ld_preload_is_the_hosts_own(tmp_path: Path) -> None:
         text=True,
         check=False,
         timeout=60,
-        env={**os.environ, "LD_PRELOAD": os.fspath(library), "PYTHONPATH": os.fspath(HERE.parent)},
+        env={**os.environ, "LD_PRELOAD": os.fspath(library), "PYTHONPATH": os.fspath(ROOT)},
     )
     assert (done.stdout, set(done.stderr.split())) == ("well\n", {"NOISE"})
 
@@ -367,7 +366,7 @@ def test_an_execute_without_free_fds_is_told_and_harms_nothing() -> None:
     done = run_script(
         """
 import errno, resource
-from conftest import leave_free_fds
+from host_state import leave_free_fds
 from pysandpool import PoolConfig, SandboxError, SandboxPool
 
 pool = SandboxPool(None, PoolConfig(min_size=1, max_idle_duration=None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 
 ENTER = """
 import ctypes, os, struct

@@ -13,8 +13,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conftest import HostState, OpenPool, assert_balanced, children, run_script, use, wait_until
+from eyes import children
 from fake import FakeLauncher
+from host_state import HostState
+from pools import OpenPool, assert_balanced, use
+from scripts import run_script
+from waiting import wait_until
 
 import pysandpool
 from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxLostError, SandboxPool, _ffi
@@ -243,7 +247,7 @@ def test_a_launcher_without_a_pool_leaves_no_zombie() -> None:
 
 SIGNALS = """
 import random, signal, sys, time
-from conftest import wait_until
+from waiting import wait_until
 from pysandpool import PoolConfig, SandboxPool
 
 class Struck(BaseException):

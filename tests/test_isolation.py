@@ -9,8 +9,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import OpenPool, run_script, wait_until
 from fake import FakeLauncher
+from pools import OpenPool
+from scripts import run_script
+from waiting import wait_until
 
 from pysandpool import (
     IsolationReport,

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import alive, wait_until
+from eyes import alive
+from scripts import ROOT, SUPPORT
+from waiting import wait_until
 
 HERE = Path(__file__).parent
 
@@ -21,7 +23,7 @@ def killed(what: str, n: int, seed: int) -> str:
         text=True,
         check=False,
         timeout=250,
-        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -38,7 +40,7 @@ def test_killed_zygotes_leave_a_pool_that_works() -> None:
 
 LONG_LIVED_CHILD = """
 import os, sys, time
-from conftest import children, zygote_of
+from eyes import children, zygote_of
 from pysandpool import PoolConfig, SandboxPool
 
 pool = SandboxPool(None, PoolConfig(min_size=2))
@@ -55,7 +57,7 @@ time.sleep(60)
 def test_a_forked_child_does_not_keep_a_dead_hosts_sandboxes(end: int) -> None:
     """It has copies of every descriptor, so no socket closes: the zygote sees the host's own end."""
     with subprocess.Popen(
-        [sys.executable, "-c", LONG_LIVED_CHILD], stdout=subprocess.PIPE, text=True, cwd=HERE
+        [sys.executable, "-c", LONG_LIVED_CHILD], stdout=subprocess.PIPE, text=True, cwd=SUPPORT
     ) as host:
         assert host.stdout is not None
         *pids, child = (int(word) for word in host.stdout.readline().split())

@@ -11,20 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Call,
-    HostState,
-    OpenPool,
-    assert_balanced,
-    open_fds,
-    stat_fields,
-    status_field,
-    thread_count,
-    wait_idle,
-    wait_until,
-    zygote_of,
-)
+from eyes import open_fds, stat_fields, status_field, thread_count, zygote_of
+from eyes_linux import all_children
 from fake import FakeLauncher
+from host_state import HostState
+from pools import OpenPool, assert_balanced, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import (
     PoolConfig,
@@ -64,16 +56,6 @@ def fd_count(pid: int) -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))
     except PermissionError:
         return -1
-
-
-def all_children(pid: int) -> set[int]:
-    """Also those that run our own program, such as the inits of a zygote."""
-    found = set()
-    for name in os.listdir("/proc"):
-        fields = stat_fields(int(name)) if name.isdigit() else None
-        if fields is not None and int(fields[1]) == pid:
-            found.add(int(name))
-    return found
 
 
 def zombies() -> set[int]:

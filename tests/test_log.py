@@ -8,49 +8,18 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from conftest import Call, OpenPool, run_script, thread_count, use, wait_idle, wait_until, zygote_of
+from eyes import thread_count, zygote_of
 from fake import FakeLauncher
+from log_records import Records
+from pools import OpenPool, use, wait_idle
+from scripts import run_script
+from waiting import Call, wait_until
 
 from pysandpool import SandboxCreateError, SandboxLostError, SandboxPool
 from pysandpool._pool.log import log
-
-
-class Records(logging.Handler):
-    """Keeps the records, and calls `then` for each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[Any] = []
-        self.then: Callable[[logging.LogRecord], None] = lambda _: None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(record)
-        self.then(record)
-
-    def of(self, event: str) -> list[Any]:
-        return [record for record in self.found if record.event == event]
-
-    def wait(self, event: str, count: int = 1) -> Any:
-        """Until it happened so often, in however many lines; the first of them."""
-        wait_until(lambda: sum(record.count for record in self.of(event)) >= count, f"{count} x {event}")
-        return self.of(event)[0]
-
-
-@pytest.fixture
-def records() -> Iterator[Records]:
-    handler = Records()
-    logger = logging.getLogger("pysandpool")
-    logger.addHandler(handler)
-    before = logger.level
-    logger.setLevel(logging.DEBUG)
-    yield handler
-    logger.setLevel(before)
-    logger.removeHandler(handler)
-
 
 Readers = Callable[[], list[threading.Thread]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Call
+from waiting import Call
 
 from pysandpool import (
     InvalidSandboxConfigError,

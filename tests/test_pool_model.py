@@ -12,7 +12,6 @@ import os
 from dataclasses import dataclass, field
 
 import pytest
-from conftest import Call, assert_balanced, wait_until
 from fake import FakeLauncher
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -25,6 +24,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from pools import assert_balanced
+from waiting import Call, wait_until
 
 from pysandpool import (
     AcquireTimeoutError,

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from conftest import OpenPool, alive, identity, status_field, wait_idle, wait_until
+from eyes import alive, identity, status_field
+from pools import OpenPool, wait_idle
+from scripts import SUPPORT
+from waiting import wait_until
 
 from pysandpool import PooledSandbox
 
@@ -200,7 +202,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
         text=True,
         check=False,
         timeout=120,
-        cwd=Path(__file__).parent,
+        cwd=SUPPORT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return Trace(output.read_text(errors="replace"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conftest import Call, OpenPool, alive, children, wait_until
+from eyes import alive, children
+from eyes_linux import all_children
 from hostile import STUBBORN
-from test_leaks import all_children
+from pools import OpenPool
+from waiting import Call, wait_until
 
 from pysandpool import PooledSandbox, SandboxConfig, SandboxError
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import SUPPORT
 
-HERE = Path(__file__).parent
 IN_NAMESPACE = [
     "unshare",
     *(["--user", "--map-root-user"] if os.geteuid() != 0 else []),
@@ -22,7 +21,9 @@ TOOLS = """
 import os, resource, signal, subprocess, sys, threading, time
 from contextlib import suppress
 from pathlib import Path
-from conftest import *
+from eyes import alive, children, see_orphans, stat_fields, status_field, zygote_of
+from host_state import HostState, leave_free_fds
+from waiting import wait_until
 from pysandpool import *
 
 def named(word):
@@ -50,7 +51,7 @@ def nobody_is_met():
 def check(code: str, *command: str) -> None:
     done = subprocess.run(
         [*command, sys.executable, "-c", TOOLS + code],
-        cwd=HERE,
+        cwd=SUPPORT,
         capture_output=True,
         text=True,
         check=False,
@@ -127,7 +128,7 @@ print("well")
 """
     done = subprocess.run(
         [*IN_NAMESPACE, sys.executable, "-c", TOOLS + code, TOOLS + "use_pools(5)"],
-        cwd=HERE,
+        cwd=SUPPORT,
         capture_output=True,
         text=True,
         check=False,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import children, open_fds
+from eyes import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
 
 from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool

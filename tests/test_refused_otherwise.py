@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import children, open_fds, wait_until
+from eyes import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
+from waiting import wait_until
 
 from pysandpool import (
     PoolConfig,

@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Call, HostState, OpenPool, alive, children, stat_fields, use, wait_until, zygote_of
-from test_leaks import all_children
+from eyes import alive, children, stat_fields, zygote_of
+from eyes_linux import all_children
+from host_state import HostState
+from pools import OpenPool, use
+from scripts import SUPPORT
+from waiting import Call, wait_until
 
 from pysandpool import PoolConfig, PooledSandbox, SandboxLostError, SandboxPool
 
@@ -126,7 +129,7 @@ def test_a_stopped_zygote_is_ended_by_close() -> None:
 
 HOST = """
 import time
-from conftest import zygote_of
+from eyes import zygote_of
 from pysandpool import PoolConfig, SandboxPool
 
 pool = SandboxPool(None, PoolConfig(min_size=2))
@@ -139,9 +142,7 @@ while True:
 
 @pytest.fixture
 def host() -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as process:
         yield process
         process.kill()
 

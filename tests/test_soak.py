@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run_script
+from scripts import ROOT, run_script
 
 HERE = Path(__file__).parent
+FIND_SOAK = f"import sys\nsys.path.append({os.fspath(HERE)!r})\n"
 
 
 @pytest.mark.parametrize("mode", [["--seconds", "10"], ["--cycles", "600"]])
@@ -21,7 +22,7 @@ def test_soak(mode: list[str]) -> None:
         text=True,
         check=False,
         timeout=250,
-        env={**os.environ, "PYTHONPATH": os.fspath(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in order" in done.stdout
@@ -39,7 +40,8 @@ LOSSES = {
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_is_lost_is_seen(loss: str) -> None:
     done = run_script(
-        f"""
+        FIND_SOAK
+        + f"""
 from eyes_linux import see_orphans
 see_orphans()
 import soak_run
@@ -75,7 +77,7 @@ print(soak_watch.watched(soak, "seed 3"))
 
 def test_a_hang_is_told_and_ended() -> None:
     """Where each thread waits in the kernel and in Python, though no Python code can run in the soak's process."""
-    done = run_script(HUNG)
+    done = run_script(FIND_SOAK + HUNG)
     assert "HANG: nothing has ended for 1 s" in done.stdout
     assert "nanosleep" in done.stdout
     assert "HUNG, seed 3; the last events:\nthe last deed\n3\n" in done.stdout
@@ -103,7 +105,7 @@ print(code)
 
 @pytest.mark.parametrize(("name", "said"), [("SIGSEGV", "11 (Segmentation fault)"), ("SIGKILL", "9 (Killed)")])
 def test_a_death_by_a_signal_is_told(name: str, said: str) -> None:
-    done = run_script(DIED.replace("SIGNAL", name))
+    done = run_script(FIND_SOAK + DIED.replace("SIGNAL", name))
     first, *events, code = done.stdout.splitlines()
     assert first == f"DIED by signal {said}, seed 3; the last events:"
     assert events == [f"deed {deed}" for deed in range(40, 100)]
@@ -112,5 +114,5 @@ def test_a_death_by_a_signal_is_told(name: str, said: str) -> None:
 
 
 def test_a_soak_that_ends_is_not_hung() -> None:
-    done = run_script("import soak_watch\nprint(soak_watch.watched(lambda beats: 7, 'seed 3'))")
+    done = run_script(FIND_SOAK + "import soak_watch\nprint(soak_watch.watched(lambda beats: 7, 'seed 3'))")
     assert (done.stdout, done.stderr) == ("7\n", "")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from waiting import wait_until
 
 from pysandpool import Sandbox, SandboxConfig, SeccompProfile
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from conftest import run_script
+from scripts import run_script
 
 HELD = """
 import ctypes, os, signal, time
 from contextlib import contextmanager
-from conftest import *
+from eyes import alive, zygote_of
+from waiting import wait_until
 from pysandpool import *
 
 libc = ctypes.CDLL(None, use_errno=True)

@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Call, OpenPool, alive, children, run_script, status_field, wait_until
+from eyes import alive, children, status_field
+from pools import OpenPool
+from scripts import run_script
+from waiting import Call, wait_until
 
 from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool, SandboxReleasedError, SeccompProfile
 

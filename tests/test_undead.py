@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import OpenPool, alive, use, wait_until
+from eyes import alive
 from fake import FakeLauncher
-from test_log import Records, records  # noqa: F401
+from log_records import Records
+from pools import OpenPool, use
+from waiting import wait_until
 
 from pysandpool import PoolStats, SandboxLostError, SandboxPool
 from pysandpool._backend.undead import state_of
@@ -25,7 +27,7 @@ def undead(pool: SandboxPool) -> int:
     return pool.stats().undead_count
 
 
-def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher, records: Records) -> None:  # noqa: F811
+def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher, records: Records) -> None:
     pool = launcher.open(warm=2, max_size=2)
     lease, other = pool.acquire(), pool.acquire()
     use(lease)
@@ -48,7 +50,7 @@ def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher,
     assert "undead" not in repr(pool)
 
 
-def test_close_returns_in_time(launcher: FakeLauncher, records: Records) -> None:  # noqa: F811
+def test_close_returns_in_time(launcher: FakeLauncher, records: Records) -> None:
     pool = launcher.open(warm=2, max_size=2)
     used, _unused = pool.acquire(), pool.acquire()
     use(used)
@@ -60,7 +62,7 @@ def test_close_returns_in_time(launcher: FakeLauncher, records: Records) -> None
     assert not records.of("undead"), "nobody knows that so early"
 
 
-def test_close_tells_it_when_it_has_the_time(launcher: FakeLauncher, records: Records) -> None:  # noqa: F811
+def test_close_tells_it_when_it_has_the_time(launcher: FakeLauncher, records: Records) -> None:
     pool = launcher.open(warm=1, max_size=2)
     pid = pool.acquire().pid
     launcher.undead()
@@ -116,7 +118,7 @@ def counts(stats: PoolStats) -> tuple[int, int, int]:
     return stats.in_use_count, stats.idle_count, stats.undead_count
 
 
-def test_a_frozen_sandbox_is_in_nobodys_way(real_pool: OpenPool, records: Records) -> None:  # noqa: F811
+def test_a_frozen_sandbox_is_in_nobodys_way(real_pool: OpenPool, records: Records) -> None:
     pool = real_pool(warm=2, max_size=2)
     lease, other = pool.acquire(), pool.acquire()
     use(lease)

@@ -14,20 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import (
-    Call,
-    HostState,
-    OpenPool,
-    alive,
-    assert_balanced,
-    children,
-    reap_orphans,
-    wait_idle,
-    wait_until,
-    zygote_of,
-)
+from eyes import alive, children, reap_orphans, zygote_of
 from eyes_linux import children_of
 from fake import FakeLauncher
+from host_state import HostState
+from pools import OpenPool, assert_balanced, wait_idle
+from waiting import Call, wait_until
 
 from pysandpool import (
     PoolConfig,

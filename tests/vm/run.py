@@ -57,7 +57,8 @@ def boot(arguments: list[str]) -> list[str]:
     command = [qemu(), "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MB), "-no-reboot"]
     command += ["-nodefaults", "-nographic", "-serial", "stdio", "-kernel", os.fspath(vmlinuz)]
     command += ["-initrd", os.fspath(initramfs)]
-    options = f"console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init PYTHONPATH={INSIDE}:{SITE}"
+    options = "console=ttyS0 quiet loglevel=3 panic=-1 mitigations=off rdinit=/init"
+    options += f" PYTHONPATH={INSIDE}:{INSIDE}/tests/support:{SITE}"
     lines = []
     with subprocess.Popen(
         [*command, "-append", options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"

@@ -207,7 +207,7 @@ def judge(found: dict[str, Any]) -> bool:
 
 def measure() -> bool:
     copy_tree()
-    sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests")]
+    sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests" / "support")]
     build_extension()
     build_zygote()
     passed = run_c_programs()

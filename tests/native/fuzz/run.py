@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(HERE.parents[1] / "support"))
 
 from c_build import ROOT, SANITIZER_OPTIONS, Build, fixed_addresses, linked  # noqa: E402
 

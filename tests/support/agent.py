@@ -17,7 +17,7 @@ from fake import warmed
 from pysandpool import SandboxConfig, SandboxPool, _ffi
 from pysandpool._backend.macos import open_agents
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "SANDPOOL_TEST_AGENT"
 STAND_IN = os.fspath(ROOT / "tests" / "mac" / "sandbox-exec")
 

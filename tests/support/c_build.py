@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = ROOT / "build" / "c-tests"
 OTHER_SYSTEMS = tuple(f"_{name}.c" for name in ("linux", "darwin") if not sys.platform.startswith(name))
 NAMED_SOURCES = re.compile(r"/\* sources: (.*?) ?\*/", re.DOTALL)

@@ -70,6 +70,16 @@ def children(pid: int | None = None) -> set[int]:
     return found
 
 
+def all_children(pid: int) -> set[int]:
+    """Also those that run our own program, such as the inits of a zygote."""
+    found = set()
+    for name in os.listdir("/proc"):
+        fields = stat_fields(int(name)) if name.isdigit() else None
+        if fields is not None and int(fields[1]) == pid:
+            found.add(int(name))
+    return found
+
+
 def children_of(pid: int) -> list[int]:
     """Without a look at every process there is."""
     found: list[int] = []

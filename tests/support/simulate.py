@@ -1,6 +1,6 @@
 """Other machines, simulated: what a kernel, a container or an administrator refuses, for one process and its children.
 
-Each function changes the calling process for good: call it in a process of its own (`conftest.run_script`), before a
+Each function changes the calling process for good: call it in a process of its own (`scripts.run_script`), before a
 pool is opened there.
 """
 
@@ -14,7 +14,7 @@ import re
 import struct
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNS = 0x00020000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import children, open_fds, status_field, wait_until
+from eyes import children, open_fds, status_field
+from waiting import wait_until
 
 from pysandpool._ffi import zygote_path
 
