@@ -5,9 +5,9 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 
-CORE    := csrc/sandpool.cdef $(sort $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h))
+CORE    := $(sort $(shell find csrc -name "*.cdef" -o -name "*.[ch]"))
 BUILD   := build_ffi.py setup.py pyproject.toml
-C_FILES  = $(sort $(wildcard csrc/*.h csrc/*/*.[ch] tests/native/c/*.[ch] tests/native/fuzz/*.[ch] bench/*.[ch]))
+C_FILES  = $(sort $(shell find csrc -name "*.[ch]") $(wildcard tests/native/c/*.[ch] tests/native/fuzz/*.[ch] bench/*.[ch]))
 PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
 
 # Stamps: tools = the build's own requirements; installed = the package, editable, with the extras that the target

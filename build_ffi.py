@@ -18,6 +18,8 @@ from cffi import FFI
 CSRC = Path("csrc")
 SYSTEM = "linux" if sys.platform.startswith("linux") else sys.platform
 SYSTEMS = ("linux", "darwin")
+# Folders of csrc whose every file is one system's; elsewhere the names of the files say it.
+FOLDERS_OF_SYSTEMS = {"host/linux": "linux", "host/seccomp": "linux"}
 MARK = re.compile(r"/\*\s*@(\w+)")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
@@ -47,10 +49,15 @@ def sections(text: str) -> dict[str, str]:
 
 
 def sources(*folders: str, system: str = SYSTEM) -> list[str]:
-    """The C files of these folders of csrc, without those of other systems, in a fixed order."""
-    others = tuple(f"_{name}.c" for name in SYSTEMS if name != system)
-    found = (path for folder in folders for path in sorted((CSRC / folder).glob("*.c")))
-    return [path.as_posix() for path in found if not path.name.endswith(others)]
+    """The C files in and below these folders of csrc, without those of other systems, in a fixed order."""
+    return [path.as_posix() for folder in folders for path in sorted((CSRC / folder).rglob("*.c")) if _is_of(system, path)]
+
+
+def _is_of(system: str, path: Path) -> bool:
+    """Whether a system compiles this file: *_linux.c and *_darwin.c name theirs, and so do some folders."""
+    folder = path.parent.relative_to(CSRC).as_posix()
+    suffixes = tuple(f"_{name}.c" for name in SYSTEMS if name != system)
+    return FOLDERS_OF_SYSTEMS.get(folder, system) == system and not path.name.endswith(suffixes)
 
 
 def agent_sources(system: str = SYSTEM) -> list[str]:

@@ -15,7 +15,7 @@ FLAGS = ("-O2", "-std=c11", "-D_GNU_SOURCE", "-pthread")
 
 
 def _host_sources() -> list[Path]:
-    sources = [path for folder in ("common", "host") for path in sorted((CSRC / folder).glob("*.c"))]
+    sources = [path for folder in ("common", "host") for path in sorted((CSRC / folder).rglob("*.c"))]
     return [path for path in sources if not path.name.endswith(OTHER_SYSTEMS)]
 
 

@@ -77,7 +77,7 @@ def sources_of(program: Path) -> list[Path]:
     named = NAMED_SOURCES.match(program.read_text(encoding="utf-8"))
     if named is not None:
         return [ROOT / name for name in named[1].split() if name not in {"none", "*"}]
-    found = [path for folder in ("common", "host") for path in sorted((ROOT / "csrc" / folder).glob("*.c"))]
+    found = [path for folder in ("common", "host") for path in sorted((ROOT / "csrc" / folder).rglob("*.c"))]
     return [path for path in found if not path.name.endswith(OTHER_SYSTEMS)]
 
 
