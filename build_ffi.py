@@ -50,7 +50,9 @@ def sections(text: str) -> dict[str, str]:
 
 def sources(*folders: str, system: str = SYSTEM) -> list[str]:
     """The C files in and below these folders of csrc, without those of other systems, in a fixed order."""
-    return [path.as_posix() for folder in folders for path in sorted((CSRC / folder).rglob("*.c")) if _is_of(system, path)]
+    return [
+        path.as_posix() for folder in folders for path in sorted((CSRC / folder).rglob("*.c")) if _is_of(system, path)
+    ]
 
 
 def _is_of(system: str, path: Path) -> bool:

@@ -20,23 +20,14 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 
 # What the pool's state machine stands on; the last ones are what its process counts, waits and sleeps with.
 UNDER_POOL = (
-    *("sandpool.h", "common/*", "host/ring.h", "host/session.h", "host/launch.h"),
-    *(
-        "host/ledger.h",
-        "host/own.h",
-        "host/watch.h",
-        "host/clock.h",
-        "host/fork_mark.h",
-        "host/histogram.h",
-        "host/back_off.h",
-    ),
-    *("host/events.h", "host/thread.h"),
+    *("sandpool.h", "common/*", "host/sys/*", "host/ring.h", "host/session.h", "host/launch.h"),
+    *("host/ledger.h", "host/histogram.h"),
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
-    *("host/scratch*.h", "host/agents.h", "host/own.h"),
-    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h", "host/zygote.h", "host/reaper.h", "host/back_off.h"),
+    *("host/scratch*.h", "host/agents.h", "host/sys/*"),
+    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h", "host/zygote.h", "host/reaper.h"),
 )
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.
@@ -46,12 +37,7 @@ MAY_INCLUDE = {
     "host/ring.*": ("host/ring.h",),
     "host/ledger.*": ("host/ledger.h",),
     "host/histogram.*": ("sandpool.h",),
-    "host/events.*": ("sandpool.h", "common/*", "host/clock.h", "host/events.h"),
-    "host/own.*": ("common/*", "host/own.h"),
-    "host/watch*": ("common/*", "host/own.h", "host/watch.h"),
-    "host/clock*": ("common/*", "host/clock.h"),
-    "host/fork_mark*": ("common/*", "host/fork_mark.h"),
-    "host/thread*": ("host/thread.h",),
+    "host/sys/*": ("sandpool.h", "common/*", "host/sys/*"),
     "host/pool*": POOL,
     "host/close*": POOL,
     "host/descriptors*": POOL,

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "host/own.h"
+#include "host/sys/own.h"
 
 struct sp_capture {
     int fd; /* the host's end of the pipe, non-blocking; -1 at end of file */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "common/packet.h"
-#include "host/fork_mark.h"
+#include "host/sys/fork_mark.h"
 
 /* The zygote gets half the time, and no more than this, to end by itself; a healthy one needs a few ms. */
 #define ZYGOTE_NS INT64_C(1000000000)

@@ -9,8 +9,8 @@
 #include <sys/wait.h>
 
 #include "common/packet.h"
-#include "host/back_off.h"
 #include "host/pool.h"
+#include "host/sys/back_off.h"
 
 #define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
 #define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))

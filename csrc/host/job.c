@@ -15,7 +15,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/session.h"
-#include "host/thread.h"
+#include "host/sys/thread.h"
 
 /*
  * A caller whose streams never rest comes back this often to handle signals: its waits end at once, and a signal

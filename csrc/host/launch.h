@@ -18,7 +18,7 @@
 
 #include "common/wire.h"
 #include "host/cgroup.h"
-#include "host/own.h"
+#include "host/sys/own.h"
 #include "sandpool.h"
 
 /* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */

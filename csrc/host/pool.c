@@ -10,7 +10,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/fork_mark.h"
+#include "host/sys/fork_mark.h"
 
 /* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
  */

@@ -12,13 +12,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "host/clock.h"
-#include "host/events.h"
 #include "host/histogram.h"
 #include "host/launch.h"
 #include "host/ledger.h"
 #include "host/ring.h"
-#include "host/watch.h"
+#include "host/sys/clock.h"
+#include "host/sys/events.h"
+#include "host/sys/poller.h"
 
 enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEASED, SP_SLOT_RECYCLING };
 

@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "host/own.h"
+#include "host/sys/own.h"
 
 #define MEMORY_SIZE (64 * 1024)
 #define CHILD_STACK (MEMORY_SIZE / 2)

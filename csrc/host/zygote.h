@@ -12,7 +12,7 @@
 
 #include "common/wire.h"
 #include "host/cgroup.h"
-#include "host/own.h"
+#include "host/sys/own.h"
 #include "sandpool.h"
 
 /* ---- config_linux.c: what each zygote of a launcher is told, with no pointer into the caller's options ---- */

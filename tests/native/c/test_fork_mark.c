@@ -1,6 +1,6 @@
-/* sources: csrc/host/fork_mark_darwin.c */
+/* sources: csrc/host/sys/fork_mark_darwin.c */
 /* The mark of macOS, which is plain POSIX: 1 here, 0 in a child, and a child may have one of its own. */
-#include "host/fork_mark.h"
+#include "host/sys/fork_mark.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,7 +6,7 @@
 #include <pthread.h>
 
 #include "common/stage.h"
-#include "host/events.h"
+#include "host/sys/events.h"
 
 #define TELLERS 4
 #define TOLD 20000u

@@ -1,5 +1,5 @@
 /* sources: csrc/host/reaper_linux.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
-            csrc/common/packet.c csrc/common/wire.c csrc/host/own.c */
+            csrc/common/packet.c csrc/common/wire.c csrc/host/sys/own.c */
 /* What stands between a host and a zygote: it starts it, reaps it, and nobody else meets either. */
 #include "host/reaper.h"
 

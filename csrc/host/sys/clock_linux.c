@@ -1,6 +1,6 @@
 #include <time.h>
 
-#include "host/clock.h"
+#include "host/sys/clock.h"
 
 int64_t sp_coarse_now(void) {
     struct timespec ts;

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "host/fork_mark.h"
+#include "host/sys/fork_mark.h"
 
 static _Atomic(volatile uint8_t *) current;
 static pthread_once_t once = PTHREAD_ONCE_INIT;

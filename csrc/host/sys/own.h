@@ -13,8 +13,8 @@
  * cannot be helped. Nor are two descriptors told apart that share an inode, as all of anon_inode do; pidfds did so
  * before Linux 6.9.
  */
-#ifndef SANDPOOL_HOST_OWN_H
-#define SANDPOOL_HOST_OWN_H
+#ifndef SANDPOOL_HOST_SYS_OWN_H
+#define SANDPOOL_HOST_SYS_OWN_H
 
 #include <stdbool.h>
 #include <sys/types.h>

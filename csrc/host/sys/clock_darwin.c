@@ -2,7 +2,7 @@
 #include <time.h>
 
 #include "common/packet.h"
-#include "host/clock.h"
+#include "host/sys/clock.h"
 
 /* CLOCK_MONOTONIC_RAW_APPROX is cheaper, but runs apart from CLOCK_MONOTONIC, with which it is compared. */
 int64_t sp_coarse_now(void) { return sp_now(); }

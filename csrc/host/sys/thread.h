@@ -1,6 +1,6 @@
 /* Which thread of the host this is. Chosen by file: thread_linux.c, thread_darwin.c. */
-#ifndef SANDPOOL_HOST_THREAD_H
-#define SANDPOOL_HOST_THREAD_H
+#ifndef SANDPOOL_HOST_SYS_THREAD_H
+#define SANDPOOL_HOST_SYS_THREAD_H
 
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-#include "host/events.h"
+#include "host/sys/events.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "common/packet.h"
-#include "host/clock.h"
+#include "host/sys/clock.h"
 
 /* Kinds of trouble at a time, over all pools of the process. */
 #define PLACES 64

@@ -1,6 +1,6 @@
 /* Clocks and waits on CLOCK_MONOTONIC (ns, as sp_now() has it). Chosen by file: clock_linux.c, clock_darwin.c. */
-#ifndef SANDPOOL_HOST_CLOCK_H
-#define SANDPOOL_HOST_CLOCK_H
+#ifndef SANDPOOL_HOST_SYS_CLOCK_H
+#define SANDPOOL_HOST_SYS_CLOCK_H
 
 #include <pthread.h>
 #include <stdint.h>

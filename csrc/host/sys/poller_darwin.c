@@ -9,7 +9,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/watch.h"
+#include "host/sys/poller.h"
 
 #define BATCH 64
 #define KICK_IDENT 1 /* an EVFILT_USER event has a number, not a descriptor */

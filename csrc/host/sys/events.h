@@ -4,8 +4,8 @@
  * syscall but to wake a reader that sleeps. Equal events that are not taken yet are one, with their number, so that a
  * machine in trouble yields few lines; what finds no place is only counted.
  */
-#ifndef SANDPOOL_HOST_EVENTS_H
-#define SANDPOOL_HOST_EVENTS_H
+#ifndef SANDPOOL_HOST_SYS_EVENTS_H
+#define SANDPOOL_HOST_SYS_EVENTS_H
 
 #include "sandpool.h"
 

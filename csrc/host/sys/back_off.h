@@ -1,7 +1,7 @@
 /* How long to wait before the next attempt: doubling, with jitter, so that many on one starved machine do not retry in
  * step. */
-#ifndef SANDPOOL_HOST_BACK_OFF_H
-#define SANDPOOL_HOST_BACK_OFF_H
+#ifndef SANDPOOL_HOST_SYS_BACK_OFF_H
+#define SANDPOOL_HOST_SYS_BACK_OFF_H
 
 #include <stdint.h>
 

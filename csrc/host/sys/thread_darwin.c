@@ -1,5 +1,5 @@
 #include <pthread.h>
 
-#include "host/thread.h"
+#include "host/sys/thread.h"
 
 bool sp_is_main_thread(void) { return pthread_main_np() != 0; }

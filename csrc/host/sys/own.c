@@ -1,4 +1,4 @@
-#include "host/own.h"
+#include "host/sys/own.h"
 
 #include <errno.h>
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "host/fork_mark.h"
+#include "host/sys/fork_mark.h"
 
 #define MARK_SIZE 4096
 

@@ -1,6 +1,6 @@
 /* A byte that is 1 in the process that made it and 0 in every child forked from it: no getpid() on the hot path. */
-#ifndef SANDPOOL_HOST_FORK_MARK_H
-#define SANDPOOL_HOST_FORK_MARK_H
+#ifndef SANDPOOL_HOST_SYS_FORK_MARK_H
+#define SANDPOOL_HOST_SYS_FORK_MARK_H
 
 #include <stdint.h>
 

@@ -1,12 +1,12 @@
-/* What the janitor sleeps on: many descriptors and a kick. Chosen by file: watch_linux.c (epoll), watch_darwin.c
+/* What the janitor sleeps on: many descriptors and a kick. Chosen by file: poller_linux.c (epoll), poller_darwin.c
  * (kqueue). */
-#ifndef SANDPOOL_HOST_WATCH_H
-#define SANDPOOL_HOST_WATCH_H
+#ifndef SANDPOOL_HOST_SYS_POLLER_H
+#define SANDPOOL_HOST_SYS_POLLER_H
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-#include "host/own.h"
+#include "host/sys/own.h"
 
 /* A kick may come while the watch is closed: who uses the numbers is counted, and the close waits for them. */
 struct sp_watch {

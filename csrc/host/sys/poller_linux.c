@@ -11,7 +11,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/watch.h"
+#include "host/sys/poller.h"
 
 #define BATCH 64
 
