@@ -36,7 +36,7 @@ LOOPS["open+close"] = 60_000
 
 def build(folder: Path) -> Path:
     program = folder / "filter_bench"
-    sources = [BENCH / "filter_bench.c", *sorted((CSRC / "host").glob("seccomp_*linux.c"))]
+    sources = [BENCH / "filter_bench.c", *sorted((CSRC / "host" / "seccomp").glob("*.c"))]
     command = [os.environ.get("CC", "cc"), *FLAGS, f"-I{CSRC}", *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True)
     return program

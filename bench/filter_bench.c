@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 #include "sandpool.h"
 
 static int zero, null;

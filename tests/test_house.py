@@ -27,7 +27,7 @@ POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/tick
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
     *("host/scratch*.h", "host/agents.h", "host/sys/*"),
-    *("host/cgroup.h", "host/seccomp*.h", "host/syscalls_*.h", "host/zygote.h", "host/reaper.h"),
+    *("host/cgroup.h", "host/seccomp/*", "host/zygote.h", "host/reaper.h"),
 )
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.
@@ -38,6 +38,7 @@ MAY_INCLUDE = {
     "host/ledger.*": ("host/ledger.h",),
     "host/histogram.*": ("sandpool.h",),
     "host/sys/*": ("sandpool.h", "common/*", "host/sys/*"),
+    "host/seccomp/*": ("sandpool.h", "common/*", "host/seccomp/*"),
     "host/pool*": POOL,
     "host/close*": POOL,
     "host/descriptors*": POOL,
@@ -139,7 +140,7 @@ def python_breaches(package: Path) -> Iterator[str]:
 
 # A condition of the preprocessor: in the files of one system, for what a test may set, and around a header.
 CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[ \t]*(.*)$", re.MULTILINE)
-OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/launch_*")
+OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c", "host/launch_*")
 TEST_KNOBS = {"host/ring.h": "SP_RING_WINDOW"}
 
 

@@ -14,7 +14,7 @@ from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig, Sandbo
 from pysandpool._config.seccomp import ALLOWABLE, NEVER
 from pysandpool._config.syscalls import AARCH64, X86_64
 
-TABLE = (Path(__file__).parent.parent / "csrc" / "host" / "seccomp_table.h").read_text()
+TABLE = (Path(__file__).parent.parent / "csrc" / "host" / "seccomp/table.h").read_text()
 # What a process may do with itself. 64 KiB of locked memory are left, whatever is allowed.
 USE = """
 import ctypes, errno, os, platform
@@ -29,7 +29,7 @@ print(call(444, None, 0, 1))
 
 
 def names_of(*rules: str) -> set[str]:
-    """The names that seccomp_table.h has under these rules; SP_RULE_MAY_ stands for all that begin so."""
+    """The names that seccomp/table.h has under these rules; SP_RULE_MAY_ stands for all that begin so."""
     groups = re.findall(r"\{(SP_RULE_\w+),\s*\{([^}]*)\}\}", TABLE)
     assert len(groups) > 20
     return {name for rule, text in groups if rule.startswith(rules) for name in re.findall(r'"(\w+)"', text)}

@@ -19,7 +19,7 @@ FAKE = "fake_call_of_tomorrow"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The tables, and the test that compares them with the golden ones, in a place of their own."""
-    for name in (*(f"csrc/host/syscalls_{arch}.h" for arch in ARCHES), "pysandpool/_config/syscalls.py"):
+    for name in (*(f"csrc/host/seccomp/syscalls_{arch}.h" for arch in ARCHES), "pysandpool/_config/syscalls.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "tests" / "native" / "golden", tmp_path / "tests" / "native" / "golden")
@@ -43,9 +43,9 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     include = [f"-I{path}" for path in (tree / "csrc", ROOT / "csrc", ROOT / "tests" / "native" / "c")]
     sources = [
         tree / "tests/native/c/test_seccomp.c",
-        ROOT / "csrc/host/seccomp_linux.c",
-        ROOT / "csrc/host/seccomp_leaf_linux.c",
-        ROOT / "csrc/host/seccomp_option_linux.c",
+        ROOT / "csrc/host/seccomp/compile.c",
+        ROOT / "csrc/host/seccomp/leaf.c",
+        ROOT / "csrc/host/seccomp/option.c",
     ]
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", *include, *sources, "-o", program], check=True)
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
@@ -54,7 +54,7 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_tables_are_what_the_tool_makes(tree: Path) -> None:
     """Of headers as old as they like: a name that is in a table stays."""
     assert generate(tree).returncode == 0
-    for path in ("csrc/host/syscalls_x86_64.h", "csrc/host/syscalls_aarch64.h", "pysandpool/_config/syscalls.py"):
+    for path in ("csrc/host/seccomp/syscalls_x86_64.h", "csrc/host/seccomp/syscalls_aarch64.h", "pysandpool/_config/syscalls.py"):
         assert not [line for line in changes(ROOT / path, tree / path) if line[0] == "-" and '{"' in line]
 
 
@@ -64,7 +64,7 @@ def test_a_new_call_is_a_row(tree: Path) -> None:
     assert {path: path.read_text() for path in before} == before
     assert generate(tree, "--add", f"{FAKE}=999").returncode == 0
     for arch in ARCHES:
-        name = f"csrc/host/syscalls_{arch}.h"
+        name = f"csrc/host/seccomp/syscalls_{arch}.h"
         assert f'+     {{"{FAKE}", 999}},' in changes(ROOT / name, tree / name)
         assert not [line for line in changes(ROOT / name, tree / name) if line[0] == "-"]
     found: dict[str, object] = {}
@@ -83,4 +83,4 @@ def test_numbers_never_change(tree: Path) -> None:
     done = generate(tree, "--add", "x86_64:read=1")
     assert done.returncode != 0
     assert "numbers never change" in done.stderr
-    assert not changes(ROOT / "csrc/host/syscalls_x86_64.h", tree / "csrc/host/syscalls_x86_64.h")
+    assert not changes(ROOT / "csrc/host/seccomp/syscalls_x86_64.h", tree / "csrc/host/seccomp/syscalls_x86_64.h")

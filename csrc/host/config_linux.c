@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 #include "host/zygote.h"
 
 /* The strings of CONFIG's payload, padded, then the three filters. */

@@ -1,6 +1,6 @@
 """Which system calls `seccomp_allow` may add to a profile: a leaf.
 
-The table of the filter itself is csrc/host/seccomp_table.h; a test compares the two. A call that is in neither list
+The table of the filter itself is csrc/host/seccomp/table.h; a test compares the two. A call that is in neither list
 below was judged by nobody, and cannot be allowed.
 """
 

@@ -68,10 +68,10 @@ PLANTED = {
         "payload", "zygote/config.c", " || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)", ""
     ),
     "a jump over the end": Planted(
-        "seccomp", "host/seccomp_program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"
+        "seccomp", "host/seccomp/program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"
     ),
     "a foreign architecture passes": Planted(
-        "seccomp", "host/seccomp_linux.c", "BPF_K, arches[arch].audit, 1, 0);", "BPF_K, arches[arch].audit, 1, 1);"
+        "seccomp", "host/seccomp/compile.c", "BPF_K, arches[arch].audit, 1, 0);", "BPF_K, arches[arch].audit, 1, 1);"
     ),
 }
 

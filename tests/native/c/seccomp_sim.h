@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 #include "sandpool.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])

@@ -13,7 +13,7 @@
 #include "common/stage.h"
 #include "host/launch.h"
 #include "host/reaper.h"
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 #include "machine.h"
 
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"

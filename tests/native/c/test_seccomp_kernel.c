@@ -1,4 +1,4 @@
-/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
+/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c */
 /* The seccomp layers on this machine's kernel. Each attack is shown to get further without them first. */
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 #include "sandpool.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])

@@ -1,11 +1,11 @@
-/* sources: csrc/host/seccomp_linux.c csrc/host/seccomp_leaf_linux.c csrc/host/seccomp_option_linux.c */
+/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c */
 /*
  * Calls that are many calls in one: the verdict on every option by number, compared with ../golden/ (--update
  * rewrites it), and what the numbers stand for.
  */
 #include "check.h"
 #include "golden.h"
-#include "host/seccomp_leaf.h"
+#include "host/seccomp/leaf.h"
 #include "seccomp_sim.h"
 
 #define SCANNED 0x10000u

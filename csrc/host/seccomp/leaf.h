@@ -5,8 +5,8 @@
 #ifndef SANDPOOL_HOST_SECCOMP_LEAF_H
 #define SANDPOOL_HOST_SECCOMP_LEAF_H
 
-#include "host/seccomp.h"
-#include "host/seccomp_program.h"
+#include "host/seccomp/program.h"
+#include "host/seccomp/seccomp.h"
 
 /* What is done at the end of the search: a verdict, or a look at the arguments and then a verdict. */
 enum leaf {

@@ -1,4 +1,4 @@
-#include "host/seccomp_leaf.h"
+#include "host/seccomp/leaf.h"
 
 #include <errno.h>
 #include <fcntl.h>

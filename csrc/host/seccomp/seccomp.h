@@ -12,8 +12,8 @@
  * After READY the sum is the tenant's policy of design.md section 7. No layer is complete alone: only the template
  * refuses foreign architectures and unknown numbers, only init's refuses mounts and namespaces.
  */
-#ifndef SANDPOOL_HOST_SECCOMP_H
-#define SANDPOOL_HOST_SECCOMP_H
+#ifndef SANDPOOL_HOST_SECCOMP_SECCOMP_H
+#define SANDPOOL_HOST_SECCOMP_SECCOMP_H
 
 #include <linux/filter.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /*
- * Classic BPF while it is being written. Only for seccomp_linux.c and seccomp_leaf_linux.c.
+ * Classic BPF while it is being written. Only for seccomp/compile.c and seccomp/leaf.c.
  *
  * BPF jumps forward only. So the search is written from its end to its start: what a branch leads to is there before
  * the branch, and equal verdicts are one instruction that many branches share. What is to be read in order (a look at

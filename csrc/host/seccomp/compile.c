@@ -1,4 +1,4 @@
-#include "host/seccomp.h"
+#include "host/seccomp/seccomp.h"
 
 #include <errno.h>
 #include <linux/audit.h>
@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/seccomp_leaf.h"
-#include "host/seccomp_program.h"
-#include "host/seccomp_table.h"
-#include "host/syscalls_aarch64.h"
-#include "host/syscalls_x86_64.h"
+#include "host/seccomp/leaf.h"
+#include "host/seccomp/program.h"
+#include "host/seccomp/syscalls_aarch64.h"
+#include "host/seccomp/syscalls_x86_64.h"
+#include "host/seccomp/table.h"
 #include "sandpool.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])

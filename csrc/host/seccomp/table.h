@@ -42,7 +42,7 @@ enum sp_rule {
     SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
     SP_RULE_IOPRIO,
     SP_RULE_SETRLIMIT, /* RLIMIT_CORE stays as it is */
-    SP_RULE_FCNTL,     /* by command, request and option: seccomp_option_linux.c; like the next four */
+    SP_RULE_FCNTL,     /* by command, request and option: seccomp/option.c; like the next four */
     SP_RULE_IOCTL,
     SP_RULE_PRCTL,
     SP_RULE_ARCH_PRCTL,

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "host/seccomp_leaf.h"
+#include "host/seccomp/leaf.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
