@@ -27,7 +27,7 @@ POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/tick
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
     *("host/scratch*.h", "host/agents.h", "host/sys/*"),
-    *("host/cgroup.h", "host/seccomp/*", "host/zygote.h", "host/reaper.h"),
+    *("host/seccomp/*", "host/linux/*"),
 )
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.

@@ -1,6 +1,6 @@
 /*
  * How sandboxes come to be: one launcher makes sandboxes of one configuration. The implementation is chosen by file:
- * launch_linux.c (zygote), launch_agent.c with launch_darwin.c (agents below sandbox-exec), launch_fake.c (tests; no
+ * linux/launcher.c (zygote), launch_agent.c with launch_darwin.c (agents below sandbox-exec), launch_fake.c (tests; no
  * kernel feature, scripted failures).
  *
  * A creation is a *birth*: begin() asks for it, then step() is called whenever birth->session->control is readable,
@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 #include "common/wire.h"
-#include "host/cgroup.h"
+#include "host/linux/cgroup.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 

@@ -6,7 +6,7 @@
 
 #include "init/plan.h"
 
-/* The host's socket. host/zygote_linux.c puts it there. */
+/* The host's socket. host/linux/zygote.c puts it there. */
 #define SP_ZYGOTE_SOCKET 3
 
 /* config.c: receives CONFIG with its payload; the plan points into memory that lives as long as the process. */

@@ -1,5 +1,5 @@
 /*
- * A kernel for cgroup_linux.c: what is made below a plain directory has plain files for its knobs, which answer a write
+ * A kernel for linux/cgroup.c: what is made below a plain directory has plain files for its knobs, which answer a write
  * as the kernel does, and each call can be refused. The file is included under other names. One translation unit.
  */
 #ifndef SANDPOOL_TESTS_CGROUP_KERNEL_H
@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "host/cgroup.h"
+#include "host/linux/cgroup.h"
 
 static enum call {
     NO_CALL,
@@ -202,7 +202,7 @@ int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp
 #define fdopendir kernel_fdopendir
 #define geteuid kernel_uid
 #define getuid kernel_uid
-#include "host/cgroup_linux.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/linux/cgroup.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 #undef mkdirat
 #undef mkdir
 #undef unlinkat

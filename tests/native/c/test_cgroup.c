@@ -1,4 +1,4 @@
-#include "host/cgroup.h"
+#include "host/linux/cgroup.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
 /*
- * cgroup_linux.c against directories that only look like a kernel's, see cgroup_kernel.h: what is asked for, what is
+ * linux/cgroup.c against directories that only look like a kernel's, see cgroup_kernel.h: what is asked for, what is
  * read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the real ones.
  */
 #include "cgroup_kernel.h"

@@ -12,7 +12,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "host/launch.h"
-#include "host/reaper.h"
+#include "host/linux/reaper.h"
 #include "host/seccomp/seccomp.h"
 #include "machine.h"
 
@@ -98,11 +98,11 @@ uint32_t sp_launcher_cgroup(sp_launcher *launcher);
 #define syscall(number, ...) \
     (refuse == PIDFD && (number) == SYS_pidfd_open ? (errno = EMFILE, -1L) : syscall(number, __VA_ARGS__))
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
-#include "host/config_linux.c"
+#include "host/linux/order.c"
 #define start start_zygote
-#include "host/zygote_linux.c"
+#include "host/linux/zygote.c"
 #undef start
-#include "host/launch_linux.c"
+#include "host/linux/launcher.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 
 static sp_sandbox_options options_for(const char *zygote) {

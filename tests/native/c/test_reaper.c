@@ -1,7 +1,7 @@
-/* sources: csrc/host/reaper_linux.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
+/* sources: csrc/host/linux/reaper.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
             csrc/common/packet.c csrc/common/wire.c csrc/host/sys/own.c */
 /* What stands between a host and a zygote: it starts it, reaps it, and nobody else meets either. */
-#include "host/reaper.h"
+#include "host/linux/reaper.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "host/cgroup.h"
+#include "host/linux/cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -14,9 +14,9 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/launch.h"
+#include "host/linux/zygote.h"
 #include "host/session.h"
 #include "host/sys/back_off.h"
-#include "host/zygote.h"
 
 #define START_TIMEOUT_NS (10 * INT64_C(1000000000))
 #define CGROUPS_GRACE_NS (INT64_C(100) * 1000000)

@@ -5,17 +5,17 @@
  * Counted: the launcher refers to it, and so does each session that descends from it. What is not const belongs to
  * whoever holds the launcher's lock.
  */
-#ifndef SANDPOOL_HOST_ZYGOTE_H
-#define SANDPOOL_HOST_ZYGOTE_H
+#ifndef SANDPOOL_HOST_LINUX_ZYGOTE_H
+#define SANDPOOL_HOST_LINUX_ZYGOTE_H
 
 #include <stdatomic.h>
 
 #include "common/wire.h"
-#include "host/cgroup.h"
+#include "host/linux/cgroup.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 
-/* ---- config_linux.c: what each zygote of a launcher is told, with no pointer into the caller's options ---- */
+/* ---- linux/order.c: what each zygote of a launcher is told, with no pointer into the caller's options ---- */
 struct sp_zygote_order {
     char *path; /* the program */
     struct sp_record config;
@@ -27,7 +27,7 @@ int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options
                          const struct sp_cgroups *cgroups);
 void sp_zygote_order_free(struct sp_zygote_order *order);
 
-/* ---- zygote_linux.c ---- */
+/* ---- linux/zygote.c ---- */
 struct sp_zygote {
     atomic_int refs;
     int sock;                                                         /* any thread may send CREATE on it */

@@ -8,8 +8,8 @@
  * descriptor of ours, takes no signal but SIGKILL and SIGSTOP, and by its own filter can do nothing but wait and end.
  * It ends, too, when this process does.
  */
-#ifndef SANDPOOL_HOST_REAPER_H
-#define SANDPOOL_HOST_REAPER_H
+#ifndef SANDPOOL_HOST_LINUX_REAPER_H
+#define SANDPOOL_HOST_LINUX_REAPER_H
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -3,7 +3,7 @@
  * data (errno, the stack's canary). Once it has told what came of the start, that thread goes on, and may end: from
  * then on nothing here may touch such data, and only bare system calls are made.
  */
-#include "host/reaper.h"
+#include "host/linux/reaper.h"
 
 #include <errno.h>
 #include <fcntl.h>

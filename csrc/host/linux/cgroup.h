@@ -5,10 +5,10 @@
  *   <dir>/s1 ...   one per sandbox, with its limits; the sandbox is born inside, and the directory goes after it
  *
  * Directories are made ahead, and removed, by tend(), off every caller's path. Any thread may use it. Implemented by
- * file: cgroup_linux.c.
+ * file: linux/cgroup.c.
  */
-#ifndef SANDPOOL_HOST_CGROUP_H
-#define SANDPOOL_HOST_CGROUP_H
+#ifndef SANDPOOL_HOST_LINUX_CGROUP_H
+#define SANDPOOL_HOST_LINUX_CGROUP_H
 
 #include <stdbool.h>
 #include <stdint.h>

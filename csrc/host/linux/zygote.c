@@ -11,8 +11,8 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/launch.h"
-#include "host/reaper.h"
-#include "host/zygote.h"
+#include "host/linux/reaper.h"
+#include "host/linux/zygote.h"
 
 #define ZYGOTE_SOCKET 3
 /* glibc's headers have it since 2.36 only. */

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/linux/zygote.h"
 #include "host/seccomp/seccomp.h"
-#include "host/zygote.h"
 
 /* The strings of CONFIG's payload, padded, then the three filters. */
 struct config_payload {
