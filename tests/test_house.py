@@ -26,7 +26,7 @@ UNDER_POOL = (
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
     *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
-    *("host/scratch*.h", "host/agents.h", "host/sys/*"),
+    *("host/agent/*", "host/sys/*"),
     *("host/seccomp/*", "host/linux/*"),
 )
 

@@ -14,7 +14,7 @@
 
 #include "common/wire.h"
 
-/* What the launcher puts there; launch_agent.c. */
+/* What the launcher puts there; agent/launcher.c. */
 #define SP_AGENT_CONTROL 3
 #define SP_AGENT_LIFELINE 4 /* held open, by the agent alone: its end tells the host of the agent's */
 

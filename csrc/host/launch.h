@@ -1,7 +1,7 @@
 /*
  * How sandboxes come to be: one launcher makes sandboxes of one configuration. The implementation is chosen by file:
- * linux/launcher.c (zygote), launch_agent.c with launch_darwin.c (agents below sandbox-exec), launch_fake.c (tests; no
- * kernel feature, scripted failures).
+ * linux/launcher.c (zygote), agent/launcher.c with agent/strays_darwin.c (agents below sandbox-exec), launch_fake.c
+ * (tests; no kernel feature, scripted failures).
  *
  * A creation is a *birth*: begin() asks for it, then step() is called whenever birth->session->control is readable,
  * until it yields a live session or an error. Neither waits, so one thread can attend to many. Any thread may use a
@@ -41,7 +41,7 @@ struct sp_session {
     struct sp_usage usage;    /* of its cgroup, up to the last command */
     bool acked;               /* init has confirmed it */
     const char *home;         /* where a command runs when it does not say where; never freed */
-    struct sp_agent *agent;   /* of launch_agent.c; NULL where there is none */
+    struct sp_agent *agent;   /* of agent/launcher.c; NULL where there is none */
     int64_t ended_at;         /* when it was killed */
     bool undead;              /* and is not dead although it should be: that was told */
 };

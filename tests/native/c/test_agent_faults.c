@@ -19,8 +19,8 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "host/agent/strays.h"
 #include "host/launch.h"
-#include "host/launch_agent.h"
 #include "machine.h"
 
 /* Each call of the kind, or the one that follows so many others. */
@@ -161,10 +161,10 @@ sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
 #define flock faulty_flock
 #define fdopendir faulty_fdopendir
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
-#include "host/agent_birth.c"
-#include "host/launch_agent.c"
-#include "host/scratch.c"
-#include "host/scratch_root.c"
+#include "host/agent/birth.c"
+#include "host/agent/launcher.c"
+#include "host/agent/scratch.c"
+#include "host/agent/scratch_root.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef calloc
 #undef malloc

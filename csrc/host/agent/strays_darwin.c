@@ -1,4 +1,4 @@
-/* What is macOS's own in launching agents; launch_agent.c has the rest. */
+/* What is macOS's own in launching agents; agent/launcher.c has the rest. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <libproc.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host/agent/strays.h"
 #include "host/launch.h"
-#include "host/launch_agent.h"
 
 short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
 

@@ -1,4 +1,4 @@
-#include "host/launch_agent.h"
+#include "host/agent/strays.h"
 
 #include <dirent.h>
 #include <signal.h>

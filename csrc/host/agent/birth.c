@@ -15,9 +15,9 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/agents.h"
+#include "host/agent/agents.h"
+#include "host/agent/strays.h"
 #include "host/launch.h"
-#include "host/launch_agent.h"
 
 /* As agent.h has them. */
 #define AGENT_CONTROL 3

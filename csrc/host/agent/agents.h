@@ -1,6 +1,6 @@
-/* What launch_agent.c (life and end) and agent_birth.c share: the agents of one launcher. */
-#ifndef SANDPOOL_HOST_AGENTS_H
-#define SANDPOOL_HOST_AGENTS_H
+/* What agent/launcher.c (life and end) and agent/birth.c share: the agents of one launcher. */
+#ifndef SANDPOOL_HOST_AGENT_AGENTS_H
+#define SANDPOOL_HOST_AGENT_AGENTS_H
 
 #include <pthread.h>
 

@@ -22,11 +22,11 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/agents.h"
+#include "host/agent/agents.h"
+#include "host/agent/scratch.h"
+#include "host/agent/scratch_root.h"
+#include "host/agent/strays.h"
 #include "host/launch.h"
-#include "host/launch_agent.h"
-#include "host/scratch.h"
-#include "host/scratch_root.h"
 #include "host/session.h"
 
 /* An agent that is told to end has this long; it needs a few ms. */

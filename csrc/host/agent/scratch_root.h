@@ -3,8 +3,8 @@
  * one that nobody has locked is what a killed host left. A child that was forked off that host holds the lock, too,
  * until it ends or starts another program.
  */
-#ifndef SANDPOOL_HOST_SCRATCH_ROOT_H
-#define SANDPOOL_HOST_SCRATCH_ROOT_H
+#ifndef SANDPOOL_HOST_AGENT_SCRATCH_ROOT_H
+#define SANDPOOL_HOST_AGENT_SCRATCH_ROOT_H
 
 /* Makes and locks one in `parent`. Its descriptor, with *path for free(3); or -errno. */
 int sp_scratch_root_make(const char *parent, char **path);

@@ -1,9 +1,9 @@
 /*
- * What launch_agent.c needs of each system: launch_darwin.c, and launch_agent_linux.c, with which tests run the same
- * launcher over a stand-in for `sandbox-exec`.
+ * What agent/launcher.c needs of each system: agent/strays_darwin.c, and agent/strays_linux.c, with which tests run the
+ * same launcher over a stand-in for `sandbox-exec`.
  */
-#ifndef SANDPOOL_HOST_LAUNCH_AGENT_H
-#define SANDPOOL_HOST_LAUNCH_AGENT_H
+#ifndef SANDPOOL_HOST_AGENT_STRAYS_H
+#define SANDPOOL_HOST_AGENT_STRAYS_H
 
 /* POSIX_SPAWN_* beside those that every system has: that nothing is inherited but what the file actions name. */
 short sp_spawn_flags(void);

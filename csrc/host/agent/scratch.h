@@ -1,6 +1,6 @@
 /* Private directories of sandboxes, where they are not mounts that vanish by themselves. */
-#ifndef SANDPOOL_HOST_SCRATCH_H
-#define SANDPOOL_HOST_SCRATCH_H
+#ifndef SANDPOOL_HOST_AGENT_SCRATCH_H
+#define SANDPOOL_HOST_AGENT_SCRATCH_H
 
 #include <stdbool.h>
 

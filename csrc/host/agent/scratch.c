@@ -1,4 +1,4 @@
-#include "host/scratch.h"
+#include "host/agent/scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
