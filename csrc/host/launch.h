@@ -1,6 +1,6 @@
 /*
  * How sandboxes come to be: one launcher makes sandboxes of one configuration. The implementation is chosen by file:
- * linux/launcher.c (zygote), agent/launcher.c with agent/strays_darwin.c (agents below sandbox-exec), launch_fake.c
+ * linux/launcher.c (zygote), agent/launcher.c with agent/strays_darwin.c (agents below sandbox-exec), fake/launcher.c
  * (tests; no kernel feature, scripted failures).
  *
  * A creation is a *birth*: begin() asks for it, then step() is called whenever birth->session->control is readable,
