@@ -20,12 +20,12 @@ COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 
 # What the pool's state machine stands on; the last ones are what its process counts, waits and sleeps with.
 UNDER_POOL = (
-    *("sandpool.h", "common/*", "host/sys/*", "host/ring.h", "host/session.h", "host/launch.h"),
+    *("sandpool.h", "common/*", "host/sys/*", "host/ring.h", "host/sandbox/session.h", "host/sandbox/launch.h"),
     *("host/ledger.h", "host/histogram.h"),
 )
 POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
 UNDER_LAUNCH = (
-    *("sandpool.h", "common/*", "host/launch*.h", "host/session.h", "host/capture.h", "host/probe.h"),
+    *("sandpool.h", "common/*", "host/sandbox/*", "host/capture.h", "host/probe.h"),
     *("host/agent/*", "host/sys/*"),
     *("host/seccomp/*", "host/linux/*"),
 )
@@ -140,7 +140,7 @@ def python_breaches(package: Path) -> Iterator[str]:
 
 # A condition of the preprocessor: in the files of one system, for what a test may set, and around a header.
 CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[ \t]*(.*)$", re.MULTILINE)
-OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c", "host/launch_*")
+OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c")
 TEST_KNOBS = {"host/ring.h": "SP_RING_WINDOW"}
 
 
@@ -162,7 +162,7 @@ def test_the_system_is_chosen_by_file() -> None:
 @pytest.mark.parametrize("line", ["#ifdef __APPLE__", " # if defined(__linux__)", "#ifndef MSG_NOSIGNAL", "#elif X"])
 def test_a_planted_condition_is_seen(tmp_path: Path, line: str) -> None:
     guarded = "#ifndef SANDPOOL_COMMON_FD_H\n#define SANDPOOL_COMMON_FD_H\n#endif\n"
-    csrc = planted(tmp_path, {"common/fd.h": guarded, "common/fd_darwin.c": f"{line}\n", "host/launch_x.c": line})
+    csrc = planted(tmp_path, {"common/fd.h": guarded, "common/fd_darwin.c": f"{line}\n", "host/linux/x.c": line})
     assert list(conditions(csrc)) == []
     planted(csrc, {"common/fd.h": f"{guarded}{line}\n"})
     assert list(conditions(csrc)) == [f"common/fd.h: {line.strip()}"]
@@ -188,9 +188,10 @@ SOUND_C = {
     "common/wire.c": '#include <errno.h>\n#include "common/stage.h"\n',
     "host/ring.h": "#include <stdatomic.h>\n",
     "host/ring.c": '#include "host/ring.h"\n',
-    "host/launch.h": "",
+    "host/sandbox/launch.h": "",
+    "host/pool.h": "",
     "host/capture.h": "",
-    "host/pool.c": '#include "sandpool.h"\n#include "host/ring.h"\n#include "host/launch.h"\n',
+    "host/pool.c": '#include "sandpool.h"\n#include "host/ring.h"\n#include "host/sandbox/launch.h"\n',
     "init/init.h": "",
     "init/serve.c": '#include "init.h"\n#include "common/stage.h"\n',
     "zygote/spawn.h": "",
@@ -224,11 +225,11 @@ def planted(folder: Path, files: dict[str, str]) -> Path:
         ("host/ring.h", '#include "common/stage.h"', "host/ring.h includes common/stage.h"),
         ("host/pool.c", '#include "host/capture.h"', "host/pool.c includes host/capture.h"),
         ("host/pool.c", '  #  include "capture.h"', "host/pool.c includes capture.h"),
-        ("host/launch.h", '#include "host/pool.h"', "host/launch.h includes host/pool.h"),
-        ("host/launch.h", '#include "init/init.h"', "host/launch.h includes init/init.h"),
+        ("host/sandbox/launch.h", '#include "host/pool.h"', "host/sandbox/launch.h includes host/pool.h"),
+        ("host/sandbox/launch.h", '#include "init/init.h"', "host/sandbox/launch.h includes init/init.h"),
         ("init/serve.c", '#include "zygote/spawn.h"', "init/serve.c includes zygote/spawn.h"),
-        ("init/serve.c", '#include "host/launch.h"', "init/serve.c includes host/launch.h"),
-        ("zygote/main.c", '#include "host/launch.h"', "zygote/main.c includes host/launch.h"),
+        ("init/serve.c", '#include "host/sandbox/launch.h"', "init/serve.c includes host/sandbox/launch.h"),
+        ("zygote/main.c", '#include "host/sandbox/launch.h"', "zygote/main.c includes host/sandbox/launch.h"),
         ("zygote/main.c", '#include "sandpool.h"', "zygote/main.c includes sandpool.h"),
         ("host/pool.c", "#include <Python.h>", "host/pool.c includes Python.h"),
     ],

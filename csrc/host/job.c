@@ -14,7 +14,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/session.h"
+#include "host/sandbox/session.h"
 #include "host/sys/thread.h"
 
 /*

@@ -9,7 +9,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/job.h"
-#include "host/session.h"
+#include "host/sandbox/session.h"
 
 /* A send that takes longer than this has an init on the other side that does not read. */
 #define SEND_TIMEOUT_NS (10 * INT64_C(1000000000))

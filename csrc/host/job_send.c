@@ -6,7 +6,7 @@
 
 #include "common/packet.h"
 #include "host/job.h"
-#include "host/session.h"
+#include "host/sandbox/session.h"
 
 /* A wait for a fresh sandbox comes back this often, for signals and to look whether the lease is over. */
 #define SLICE_NS (50 * INT64_C(1000000))

@@ -13,9 +13,9 @@
 #include <stdatomic.h>
 
 #include "host/histogram.h"
-#include "host/launch.h"
 #include "host/ledger.h"
 #include "host/ring.h"
+#include "host/sandbox/launch.h"
 #include "host/sys/clock.h"
 #include "host/sys/events.h"
 #include "host/sys/poller.h"

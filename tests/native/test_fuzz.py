@@ -39,18 +39,18 @@ PLANTED = {
         "session", "common/packet.c", "    if (rc != 0) {\n        sp_packet_close(packet);", "    if (rc != 0) {"
     ),
     "descriptors beside a record are accepted": Planted(
-        "session", "host/session.c", "bool sound = packet.n_fds == 0 && ", "bool sound = "
+        "session", "host/sandbox/session.c", "bool sound = packet.n_fds == 0 && ", "bool sound = "
     ),
-    "READY is accepted twice": Planted("session", "host/birth.c", "if (!birth->ready && ", "if ("),
+    "READY is accepted twice": Planted("session", "host/sandbox/control.c", "if (!birth->ready && ", "if ("),
     "READY may bring descriptors": Planted(
-        "session", "host/birth.c", "packet->n_fds == 0 && packet->sender", "packet->sender"
+        "session", "host/sandbox/control.c", "packet->n_fds == 0 && packet->sender", "packet->sender"
     ),
-    "ACK is accepted twice": Planted("session", "host/session.c", "return !session->acked && record", "return record"),
+    "ACK is accepted twice": Planted("session", "host/sandbox/session.c", "return !session->acked && record", "return record"),
     "EXITED is accepted before ACK": Planted(
-        "session", "host/session.c", "return session->acked && record->u.exited.id", "return record->u.exited.id"
+        "session", "host/sandbox/session.c", "return session->acked && record->u.exited.id", "return record->u.exited.id"
     ),
     "an id is not compared": Planted(
-        "session", "host/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
+        "session", "host/sandbox/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
     ),
     "a command that may have begun is tried again": Planted(
         "job", "host/job_send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "

@@ -4,7 +4,7 @@
 
 #include <pthread.h>
 
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 struct sp_agent {
     struct sp_agent *next;

@@ -17,7 +17,7 @@
 #include "common/packet.h"
 #include "host/agent/agents.h"
 #include "host/agent/strays.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 /* As agent.h has them. */
 #define AGENT_CONTROL 3

@@ -26,8 +26,8 @@
 #include "host/agent/scratch.h"
 #include "host/agent/scratch_root.h"
 #include "host/agent/strays.h"
-#include "host/launch.h"
-#include "host/session.h"
+#include "host/sandbox/launch.h"
+#include "host/sandbox/session.h"
 
 /* An agent that is told to end has this long; it needs a few ms. */
 #define GRACE_NS (500 * INT64_C(1000000))

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "host/agent/strays.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
 

@@ -16,8 +16,8 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
-#include "host/session.h"
+#include "host/sandbox/launch.h"
+#include "host/sandbox/session.h"
 
 #define MAX_NODES 4096
 

@@ -14,7 +14,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 /* Directories made ahead: a burst of births that large pays nothing for them. */
 #define STASH 8

@@ -13,9 +13,9 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
 #include "host/linux/zygote.h"
-#include "host/session.h"
+#include "host/sandbox/launch.h"
+#include "host/sandbox/session.h"
 #include "host/sys/back_off.h"
 
 #define START_TIMEOUT_NS (10 * INT64_C(1000000000))

@@ -10,9 +10,9 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
 #include "host/linux/reaper.h"
 #include "host/linux/zygote.h"
+#include "host/sandbox/launch.h"
 
 #define ZYGOTE_SOCKET 3
 /* glibc's headers have it since 2.36 only. */

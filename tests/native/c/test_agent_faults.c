@@ -20,7 +20,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "host/agent/strays.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 #include "machine.h"
 
 /* Each call of the kind, or the one that follows so many others. */

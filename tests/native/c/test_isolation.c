@@ -7,7 +7,7 @@
 #include "common/fact.h"
 #include "common/fd.h"
 #include "fake_pool.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 static const sp_sandbox_options plain = {.size = sizeof plain, .memory_bytes = 1 << 20, .max_processes = 4};
 

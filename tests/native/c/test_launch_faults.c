@@ -11,8 +11,8 @@
 #include "check.h"
 #include "common/packet.h"
 #include "common/stage.h"
-#include "host/launch.h"
 #include "host/linux/reaper.h"
+#include "host/sandbox/launch.h"
 #include "host/seccomp/seccomp.h"
 #include "machine.h"
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "fake_pool.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"
 #define THREADS 4

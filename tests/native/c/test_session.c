@@ -1,5 +1,5 @@
 /* A hostile init at the far end of a control socket: refused, nothing leaks, and the pool goes on. */
-#include "host/session.h"
+#include "host/sandbox/session.h"
 
 #include <errno.h>
 #include <fcntl.h>

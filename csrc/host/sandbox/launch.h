@@ -8,8 +8,8 @@
  * launcher. A launcher whose process dies starts another: births under way are asked for once more, and it may put
  * off asking; what is polled changes then.
  */
-#ifndef SANDPOOL_HOST_LAUNCH_H
-#define SANDPOOL_HOST_LAUNCH_H
+#ifndef SANDPOOL_HOST_SANDBOX_LAUNCH_H
+#define SANDPOOL_HOST_SANDBOX_LAUNCH_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -117,7 +117,7 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error);
 int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error);
 void sp_birth_abandon(struct sp_birth *birth);
 
-/* ---- birth.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
+/* ---- sandbox/control.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
 /* `cgroup`: the directory that the sandbox is born in, borrowed; -1: none. */
 int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error);
 int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);

@@ -11,7 +11,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 static void drop(struct sp_session *session) {
     sp_close_own(&session->pidfd, &session->pidfd_identity);

@@ -1,4 +1,4 @@
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 #include <errno.h>
 #include <poll.h>

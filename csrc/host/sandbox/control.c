@@ -7,7 +7,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 int sp_control_pair(int pair[2]) {
     int rc = sp_packet_pair(pair);

@@ -1,9 +1,9 @@
 /* Talking to the init of one sandbox. Everything received here is hostile once a tenant has run. */
-#ifndef SANDPOOL_HOST_SESSION_H
-#define SANDPOOL_HOST_SESSION_H
+#ifndef SANDPOOL_HOST_SANDBOX_SESSION_H
+#define SANDPOOL_HOST_SANDBOX_SESSION_H
 
 #include "common/wire.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 struct sp_session_exec {
     uint32_t argc, envc;

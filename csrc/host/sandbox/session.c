@@ -1,4 +1,4 @@
-#include "host/session.h"
+#include "host/sandbox/session.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "common/fact.h"
-#include "host/launch.h"
+#include "host/sandbox/launch.h"
 
 static const char *const words[] = {
 #define X(name, text) text,
