@@ -23,9 +23,13 @@ UNDER_POOL = (
     *("sandpool.h", "common/*", "host/sys/*", "host/ring.h", "host/sandbox/session.h", "host/sandbox/launch.h"),
     *("host/ledger.h", "host/histogram.h"),
 )
-POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h", "host/job.h")
+POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h")
 UNDER_LAUNCH = (
-    *("sandpool.h", "common/*", "host/sandbox/*", "host/capture.h", "host/probe.h"),
+    *(
+        "sandpool.h",
+        "common/*",
+        "host/sandbox/*",
+    ),
     *("host/agent/*", "host/sys/*"),
     *("host/seccomp/*", "host/linux/*"),
 )
@@ -49,7 +53,7 @@ MAY_INCLUDE = {
     "host/recycle*": POOL,
     "host/lease*": POOL,
     "host/ticket*": POOL,
-    "host/job*": (*POOL, "host/capture.h"),
+    "host/execute/*": (*POOL, "host/execute/*"),
     "host/*": UNDER_LAUNCH,
     "init/command.*": ("common/*", "init/command.h"),
     "init/request.*": ("common/*", "init/command.h", "init/request.h"),
@@ -190,7 +194,7 @@ SOUND_C = {
     "host/ring.c": '#include "host/ring.h"\n',
     "host/sandbox/launch.h": "",
     "host/pool.h": "",
-    "host/capture.h": "",
+    "host/execute/capture.h": "",
     "host/pool.c": '#include "sandpool.h"\n#include "host/ring.h"\n#include "host/sandbox/launch.h"\n',
     "init/init.h": "",
     "init/serve.c": '#include "init.h"\n#include "common/stage.h"\n',
@@ -223,7 +227,7 @@ def planted(folder: Path, files: dict[str, str]) -> Path:
         ("common/wire.c", "#include <host/ring.h>", "common/wire.c includes host/ring.h"),
         ("common/wire.c", '#include "sandpool.h"', "common/wire.c includes sandpool.h"),
         ("host/ring.h", '#include "common/stage.h"', "host/ring.h includes common/stage.h"),
-        ("host/pool.c", '#include "host/capture.h"', "host/pool.c includes host/capture.h"),
+        ("host/pool.c", '#include "host/execute/capture.h"', "host/pool.c includes host/execute/capture.h"),
         ("host/pool.c", '  #  include "capture.h"', "host/pool.c includes capture.h"),
         ("host/sandbox/launch.h", '#include "host/pool.h"', "host/sandbox/launch.h includes host/pool.h"),
         ("host/sandbox/launch.h", '#include "init/init.h"', "host/sandbox/launch.h includes init/init.h"),

@@ -158,7 +158,7 @@ void sp_pool_kick(sp_pool *pool);
 /* The pool's own descriptors are not ours any more: from here on every call is refused, until it is closed. */
 void sp_pool_lose_descriptors(sp_pool *pool);
 
-/* ---- job_slot.c ---- */
+/* ---- execute/claim.c ---- */
 /* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. Somebody
  * has to call sp_jobs_strike() soon: it is the janitor, once it is kicked, or who closes the pool. */
 void sp_job_orphan(struct sp_job *job, int code);

@@ -53,10 +53,10 @@ PLANTED = {
         "session", "host/sandbox/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
     ),
     "a command that may have begun is tried again": Planted(
-        "job", "host/job_send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
+        "job", "host/execute/send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
     ),
     "output beyond its bound": Planted(
-        "job", "host/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""
+        "job", "host/execute/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""
     ),
     "bytes behind the last string": Planted(
         "payload", "init/command.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"

@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 
 #include "fake_pool.h"
-#include "host/job.h"
+#include "host/execute/job.h"
 
 /* ---- a launcher that looks at who kills ---- */
 

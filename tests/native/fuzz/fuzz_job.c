@@ -2,7 +2,7 @@
  * execute against a hostile init. Its script says what it answers before and after the request has come, what it writes
  * to the streams, and when it dies; the host may end the lease meanwhile. The outcome is compared with what was said.
  */
-#include "host/job.h"
+#include "host/execute/job.h"
 
 #include <sched.h>
 

@@ -8,7 +8,7 @@
  * kill.
  */
 #include "common/packet.h"
-#include "host/job.h"
+#include "host/execute/job.h"
 
 /* A caller that waits for another's job comes back this often to handle signals. */
 #define SLICE_NS (50 * INT64_C(1000000))

@@ -1,4 +1,4 @@
-#include "host/capture.h"
+#include "host/execute/capture.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "common/packet.h"
-#include "host/job.h"
+#include "host/execute/job.h"
 #include "host/sandbox/session.h"
 
 /* A wait for a fresh sandbox comes back this often, for signals and to look whether the lease is over. */

@@ -3,7 +3,7 @@
  * one lease take turns. release() and close() may end the lease meanwhile: the job is then an orphan, which owns the
  * session, and whose only task left is to end it.
  */
-#include "host/job.h"
+#include "host/execute/job.h"
 
 #include <errno.h>
 #include <poll.h>

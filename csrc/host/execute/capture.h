@@ -1,6 +1,6 @@
 /* One output stream of a command: read to its end, kept up to a bound, the rest dropped. */
-#ifndef SANDPOOL_HOST_CAPTURE_H
-#define SANDPOOL_HOST_CAPTURE_H
+#ifndef SANDPOOL_HOST_EXECUTE_CAPTURE_H
+#define SANDPOOL_HOST_EXECUTE_CAPTURE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -8,7 +8,7 @@
 
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/job.h"
+#include "host/execute/job.h"
 #include "host/sandbox/session.h"
 
 /* A send that takes longer than this has an init on the other side that does not read. */

@@ -1,13 +1,13 @@
-/* One running command, from its pipes to its result. job.c (start, poll, finish), job_slot.c (its claim on the lease),
- * job_send.c (the request and who takes it) and job_io.c (the streams) share it.
+/* One running command, from its pipes to its result. job.c (start, poll, finish), execute/claim.c (its claim on the
+ * lease), execute/send.c (the request and who takes it) and execute/streams.c (the streams) share it.
  */
-#ifndef SANDPOOL_HOST_JOB_H
-#define SANDPOOL_HOST_JOB_H
+#ifndef SANDPOOL_HOST_EXECUTE_JOB_H
+#define SANDPOOL_HOST_EXECUTE_JOB_H
 
 #include <stdatomic.h>
 
 #include "common/wire.h"
-#include "host/capture.h"
+#include "host/execute/capture.h"
 #include "host/pool.h"
 
 struct sp_job {
@@ -42,7 +42,7 @@ struct sp_job {
     uint64_t *tally;       /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
 };
 
-/* ---- job_slot.c ---- */
+/* ---- execute/claim.c ---- */
 /* SP_OK, SP_AGAIN while another job has the lease, or SP_E_*. */
 int sp_job_claim(struct sp_job *job);
 /* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
@@ -51,7 +51,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
  */
 int sp_job_stolen(struct sp_job *job);
 
-/* ---- job_send.c ---- */
+/* ---- execute/send.c ---- */
 /* Sends the request. 0; SP_AGAIN: the sandbox is dead and was never used, another one is being made; or SP_E_*. */
 int sp_job_send(struct sp_job *job, sp_error *error);
 /* The sandbox is lost. SP_AGAIN when another one is being made; else what to report: nothing has run if that is no
@@ -62,7 +62,7 @@ int sp_job_send_again(struct sp_job *job);
 int sp_job_replace(struct sp_job *job);
 void sp_job_give_up_replacement(struct sp_job *job);
 
-/* ---- job_io.c ---- */
+/* ---- execute/streams.c ---- */
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
 int sp_job_open_streams(struct sp_job *job);
 void sp_job_close_streams(struct sp_job *job);
