@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "host/ring.h"
+#include "host/pool/ring.h"
 
 #define PAIRS 1000 /* per batch */
 #define BATCHES 2000

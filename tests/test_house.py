@@ -18,43 +18,24 @@ PACKAGE = "pysandpool"
 COMPILED = ("_core", "_core_hot")
 COMPILED_NAMES = tuple(f"{PACKAGE}.{name}" for name in COMPILED)
 
-# What the pool's state machine stands on; the last ones are what its process counts, waits and sleeps with.
-UNDER_POOL = (
-    *("sandpool.h", "common/*", "host/sys/*", "host/ring.h", "host/sandbox/session.h", "host/sandbox/launch.h"),
-    *("host/ledger.h", "host/histogram.h"),
-)
-POOL = (*UNDER_POOL, "host/pool.h", "host/janitor.h", "host/lease.h", "host/ticket.h")
-UNDER_LAUNCH = (
-    *(
-        "sandpool.h",
-        "common/*",
-        "host/sandbox/*",
-    ),
-    *("host/agent/*", "host/sys/*"),
-    *("host/seccomp/*", "host/linux/*"),
-)
+_UNDER_ALL = ("sandpool.h", "common/*", "host/sys/*")
+_UNDER_LAUNCHERS = (*_UNDER_ALL, "host/sandbox/*")
 
 # Patterns of files under csrc -> patterns of what they may include of ours. The first row that fits a file counts.
 MAY_INCLUDE = {
     "sandpool.h": ("common/stage.h", "sandpool.cdef"),
     "common/*": ("common/*",),
-    "host/ring.*": ("host/ring.h",),
-    "host/ledger.*": ("host/ledger.h",),
-    "host/histogram.*": ("sandpool.h",),
-    "host/sys/*": ("sandpool.h", "common/*", "host/sys/*"),
+    "host/sys/*": _UNDER_ALL,
     "host/seccomp/*": ("sandpool.h", "common/*", "host/seccomp/*"),
-    "host/pool*": POOL,
-    "host/close*": POOL,
-    "host/descriptors*": POOL,
-    "host/stats*": POOL,
-    "host/settle*": POOL,
-    "host/entries*": POOL,
-    "host/janitor*": POOL,
-    "host/recycle*": POOL,
-    "host/lease*": POOL,
-    "host/ticket*": POOL,
-    "host/execute/*": (*POOL, "host/execute/*"),
-    "host/*": UNDER_LAUNCH,
+    "host/sandbox/*": (*_UNDER_LAUNCHERS, "host/linux/cgroup.h"),
+    "host/linux/*": (*_UNDER_LAUNCHERS, "host/seccomp/*", "host/linux/*"),
+    "host/agent/*": (*_UNDER_LAUNCHERS, "host/agent/*"),
+    "host/fake/*": _UNDER_LAUNCHERS,
+    "host/pool/ring.*": ("host/pool/ring.h",),
+    "host/pool/ledger.*": ("host/pool/ledger.h",),
+    "host/pool/histogram.*": ("sandpool.h",),
+    "host/pool/*": (*_UNDER_LAUNCHERS, "host/pool/*"),
+    "host/execute/*": (*_UNDER_LAUNCHERS, "host/pool/*", "host/execute/*"),
     "init/command.*": ("common/*", "init/command.h"),
     "init/request.*": ("common/*", "init/command.h", "init/request.h"),
     "init/*": ("common/*", "init/*"),
@@ -145,7 +126,7 @@ def python_breaches(package: Path) -> Iterator[str]:
 # A condition of the preprocessor: in the files of one system, for what a test may set, and around a header.
 CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[ \t]*(.*)$", re.MULTILINE)
 OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c")
-TEST_KNOBS = {"host/ring.h": "SP_RING_WINDOW"}
+TEST_KNOBS = {"host/pool/ring.h": "SP_RING_WINDOW"}
 
 
 def conditions(csrc: Path) -> Iterator[str]:
@@ -190,12 +171,12 @@ SOUND_C = {
     "sandpool.cdef": "",
     "common/stage.h": "",
     "common/wire.c": '#include <errno.h>\n#include "common/stage.h"\n',
-    "host/ring.h": "#include <stdatomic.h>\n",
-    "host/ring.c": '#include "host/ring.h"\n',
+    "host/pool/ring.h": "#include <stdatomic.h>\n",
+    "host/pool/ring.c": '#include "host/pool/ring.h"\n',
     "host/sandbox/launch.h": "",
-    "host/pool.h": "",
+    "host/pool/state.h": "",
     "host/execute/capture.h": "",
-    "host/pool.c": '#include "sandpool.h"\n#include "host/ring.h"\n#include "host/sandbox/launch.h"\n',
+    "host/pool/pool.c": '#include "sandpool.h"\n#include "host/pool/ring.h"\n#include "host/sandbox/launch.h"\n',
     "init/init.h": "",
     "init/serve.c": '#include "init.h"\n#include "common/stage.h"\n',
     "zygote/spawn.h": "",
@@ -222,20 +203,20 @@ def planted(folder: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     ("name", "line", "breach"),
     [
-        ("common/wire.c", '#include "host/ring.h"', "common/wire.c includes host/ring.h"),
-        ("common/wire.c", '#include "../host/ring.h"', "common/wire.c includes ../host/ring.h"),
-        ("common/wire.c", "#include <host/ring.h>", "common/wire.c includes host/ring.h"),
+        ("common/wire.c", '#include "host/pool/ring.h"', "common/wire.c includes host/pool/ring.h"),
+        ("common/wire.c", '#include "../host/pool/ring.h"', "common/wire.c includes ../host/pool/ring.h"),
+        ("common/wire.c", "#include <host/pool/ring.h>", "common/wire.c includes host/pool/ring.h"),
         ("common/wire.c", '#include "sandpool.h"', "common/wire.c includes sandpool.h"),
-        ("host/ring.h", '#include "common/stage.h"', "host/ring.h includes common/stage.h"),
-        ("host/pool.c", '#include "host/execute/capture.h"', "host/pool.c includes host/execute/capture.h"),
-        ("host/pool.c", '  #  include "capture.h"', "host/pool.c includes capture.h"),
-        ("host/sandbox/launch.h", '#include "host/pool.h"', "host/sandbox/launch.h includes host/pool.h"),
+        ("host/pool/ring.h", '#include "common/stage.h"', "host/pool/ring.h includes common/stage.h"),
+        ("host/pool/pool.c", '#include "host/execute/capture.h"', "host/pool/pool.c includes host/execute/capture.h"),
+        ("host/pool/pool.c", '  #  include "../execute/capture.h"', "host/pool/pool.c includes ../execute/capture.h"),
+        ("host/sandbox/launch.h", '#include "host/pool/state.h"', "host/sandbox/launch.h includes host/pool/state.h"),
         ("host/sandbox/launch.h", '#include "init/init.h"', "host/sandbox/launch.h includes init/init.h"),
         ("init/serve.c", '#include "zygote/spawn.h"', "init/serve.c includes zygote/spawn.h"),
         ("init/serve.c", '#include "host/sandbox/launch.h"', "init/serve.c includes host/sandbox/launch.h"),
         ("zygote/main.c", '#include "host/sandbox/launch.h"', "zygote/main.c includes host/sandbox/launch.h"),
         ("zygote/main.c", '#include "sandpool.h"', "zygote/main.c includes sandpool.h"),
-        ("host/pool.c", "#include <Python.h>", "host/pool.c includes Python.h"),
+        ("host/pool/pool.c", "#include <Python.h>", "host/pool/pool.c includes Python.h"),
     ],
 )
 def test_a_planted_include_is_seen(tmp_path: Path, name: str, line: str, breach: str) -> None:

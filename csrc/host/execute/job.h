@@ -8,7 +8,7 @@
 
 #include "common/wire.h"
 #include "host/execute/capture.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 struct sp_job {
     sp_pool *pool;

@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 #include "machine.h"
 
 struct fake_pool {

@@ -1,6 +1,6 @@
 /* sources: none */
 /* Log buckets: the bounds rise, each value lies below its bucket's and not below the one before, sums are exact. */
-#include "host/histogram.h"
+#include "host/pool/histogram.h"
 
 #include "check.h"
 

@@ -92,11 +92,11 @@ void sp_ticket_free(sp_ticket *ticket);
 void sp_ticket_close(sp_ticket **ticket);
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
 #define begin_birth begin_tended
-#include "host/janitor.c"
+#include "host/pool/janitor.c"
 #undef begin_birth
-#include "host/close.c"
-#include "host/pool.c"
-#include "host/ticket.c"
+#include "host/pool/close.c"
+#include "host/pool/pool.c"
+#include "host/pool/ticket.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef calloc
 #undef malloc

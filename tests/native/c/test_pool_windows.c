@@ -26,7 +26,7 @@ static void at_window(unsigned number, void (*what)(void)) {
 }
 
 #define SP_RING_WINDOW() window()
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 #define sp_ledger_add windowed_ledger_add
 #define sp_pool_take_slot windowed_pool_take_slot
@@ -46,10 +46,10 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_free windowed_pool_free
 #define sp_pool_owner_pid windowed_pool_owner_pid
 void sp_pool_free(sp_pool *pool);
-#include "host/entries.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/entries.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
-#include "host/close.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
-#include "host/pool.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/close.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/pool.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 /* The windows of the files below are these, not the ring's. */
 static _Thread_local void (*in_retire)(void);
@@ -92,7 +92,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_lease_told windowed_lease_told
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
-#include "host/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #define sp_tickets_grant windowed_tickets_grant
 #define sp_tickets_hand_over windowed_tickets_hand_over
@@ -102,7 +102,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_ticket_poll windowed_ticket_poll
 #define sp_ticket_free windowed_ticket_free
 #define sp_ticket_close windowed_ticket_close
-#include "host/ticket.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/ticket.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #include "fake_pool.h"
 

@@ -16,7 +16,7 @@ static void window(void) {
 }
 
 #define SP_RING_WINDOW() window()
-#include "host/ring.h"
+#include "host/pool/ring.h"
 
 #if defined(__SANITIZE_THREAD__)
 #define UNDER_TSAN 1

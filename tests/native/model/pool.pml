@@ -11,14 +11,14 @@
  * tests take them), weak CAS that fail without cause, the wrap of a tag, sessions and jobs. Tickets: ticket.pml.
  *
  *   here                 C
- *   words[], H           links and head of host/ring.h
+ *   words[], H           links and head of host/pool/ring.h
  *   seek, sweep, visit   sp_ring_seek(), for an end or an index; a turn of its loop with _look and _help
  *   take, push           sp_ring_claim_at() with _claim; sp_ring_push()
- *   acquire              sp_acquire(), sp_lease_newest(), sp_lease_begin()              host/lease.c
- *   release, give_back   sp_release(), give_back(), give_back_full()                    host/lease.c
- *   release_used         release_used(), retire()                                       host/lease.c
- *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/entries.c
- *   recycle              sp_recycle_done() with sp_pool_ready()                         host/recycle.c, host/entries.c
+ *   acquire              sp_acquire(), sp_lease_newest(), sp_lease_begin()              host/pool/lease.c
+ *   release, give_back   sp_release(), give_back(), give_back_full()                    host/pool/lease.c
+ *   release_used         release_used(), retire()                                       host/pool/lease.c
+ *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/pool/entries.c
+ *   recycle              sp_recycle_done() with sp_pool_ready()                         host/pool/recycle.c, host/pool/entries.c
  *
  * The runner defines one of the mutants below; each has to fail.
  */

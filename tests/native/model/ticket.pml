@@ -1,6 +1,6 @@
 /*
- * acquire where it has to wait (host/ticket.c): max_in_use, the queue of waiters, entries taken over while they recycle,
- * creations; against releases without the lock (host/lease.c), the janitor (host/janitor.c), time-outs and callers that
+ * acquire where it has to wait (host/pool/ticket.c): max_in_use, the queue of waiters, entries taken over while they recycle,
+ * creations; against releases without the lock (host/pool/lease.c), the janitor (host/pool/janitor.c), time-outs and callers that
  * give up. Checked: a sandbox is never swallowed by a ticket that is over, nobody is granted before who came first, no
  * acquire overtakes who waited already when it began, in_use keeps its bound, the counts add up, nobody waits for ever.
  *

@@ -1,5 +1,5 @@
 /* The pool from open on; close.c has its end. */
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -33,8 +33,8 @@
  *   (d) a claim's CAS | the load by which a helper reads the mark, then its unlink's CAS: who sees the unlink sees the
  *       mark, so a walker standing on a claimed link notices it when it checks.
  */
-#ifndef SANDPOOL_HOST_RING_H
-#define SANDPOOL_HOST_RING_H
+#ifndef SANDPOOL_HOST_POOL_RING_H
+#define SANDPOOL_HOST_POOL_RING_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 #include "host/sys/back_off.h"
 
 #define BACK_OFF_MIN_NS (50 * INT64_C(1000000))

@@ -3,8 +3,8 @@
  * holds what is below its bound and not below the one before; the last has no bound. Adding is a few instructions, and
  * whoever adds holds the lock that guards the histogram: the places where a latency ends hold it anyway.
  */
-#ifndef SANDPOOL_HOST_HISTOGRAM_H
-#define SANDPOOL_HOST_HISTOGRAM_H
+#ifndef SANDPOOL_HOST_POOL_HISTOGRAM_H
+#define SANDPOOL_HOST_POOL_HISTOGRAM_H
 
 #include "sandpool.h"
 

@@ -1,7 +1,7 @@
 /* Seeing the pool: what is counted under its lock, and the snapshot of it all. */
 #include <string.h>
 
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 void sp_pool_tell(sp_pool *pool, sp_event event) {
     if (pool->options.events != NULL) {

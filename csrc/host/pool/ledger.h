@@ -10,8 +10,8 @@
  * entry is popped. So whoever holds a permit finds an entry in the ring. `hits` is folded into a wide counter, under
  * the pool's mutex, before it can overflow.
  */
-#ifndef SANDPOOL_HOST_LEDGER_H
-#define SANDPOOL_HOST_LEDGER_H
+#ifndef SANDPOOL_HOST_POOL_LEDGER_H
+#define SANDPOOL_HOST_POOL_LEDGER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,15 +6,15 @@
  * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
  * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
  */
-#ifndef SANDPOOL_HOST_POOL_H
-#define SANDPOOL_HOST_POOL_H
+#ifndef SANDPOOL_HOST_POOL_STATE_H
+#define SANDPOOL_HOST_POOL_STATE_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "host/histogram.h"
-#include "host/ledger.h"
-#include "host/ring.h"
+#include "host/pool/histogram.h"
+#include "host/pool/ledger.h"
+#include "host/pool/ring.h"
 #include "host/sandbox/launch.h"
 #include "host/sys/clock.h"
 #include "host/sys/events.h"

@@ -2,7 +2,7 @@
  * The end of a pool. close() decides under the lock what is to be ended, and ends it outside. It waits for three
  * things, none of them beyond its deadline: the launcher's process, the janitor, and the death of what was killed.
  */
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 #include <poll.h>
 #include <stdlib.h>

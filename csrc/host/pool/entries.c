@@ -2,7 +2,7 @@
  * The moves of a pool's entries: slots taken and freed, permits and the ring, eviction. Everything here runs under the
  * pool's lock, beside takers that do not.
  */
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 void sp_ledger_add(sp_pool *pool, uint64_t delta) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);

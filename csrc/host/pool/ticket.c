@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals; a hand-over wakes it at once. */
 #define SLICE_NS (50 * INT64_C(1000000))

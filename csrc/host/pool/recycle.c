@@ -4,7 +4,7 @@
  * place was filled meanwhile: what comes for them is dropped.
  */
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 void sp_recycle_put(sp_pool *pool, uint32_t index) {
     struct sp_slot *slot = &pool->slots[index];

@@ -2,7 +2,7 @@
 #include <time.h>
 
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals. */
 #define SLICE_NS (50 * INT64_C(1000000))

@@ -1,6 +1,6 @@
 /* A pool whose descriptors somebody else has closed: see own.h. It refuses every call as a closed one does, and says
  * why; close() still ends what there is. */
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 void sp_pool_kick(sp_pool *pool) {
     if (sp_watch_kick(&pool->watch) != 0) {

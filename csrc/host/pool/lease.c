@@ -3,7 +3,7 @@
  * an unused lease is the reverse. No lock, no syscall, no allocation.
  */
 #include "common/packet.h"
-#include "host/pool.h"
+#include "host/pool/state.h"
 
 int sp_abi(void) { return SP_ABI; }
 
