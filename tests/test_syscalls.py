@@ -54,7 +54,11 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_tables_are_what_the_tool_makes(tree: Path) -> None:
     """Of headers as old as they like: a name that is in a table stays."""
     assert generate(tree).returncode == 0
-    for path in ("csrc/host/seccomp/syscalls_x86_64.h", "csrc/host/seccomp/syscalls_aarch64.h", "pysandpool/_config/syscalls.py"):
+    for path in (
+        "csrc/host/seccomp/syscalls_x86_64.h",
+        "csrc/host/seccomp/syscalls_aarch64.h",
+        "pysandpool/_config/syscalls.py",
+    ):
         assert not [line for line in changes(ROOT / path, tree / path) if line[0] == "-" and '{"' in line]
 
 

@@ -45,12 +45,20 @@ PLANTED = {
     "READY may bring descriptors": Planted(
         "session", "host/sandbox/control.c", "packet->n_fds == 0 && packet->sender", "packet->sender"
     ),
-    "ACK is accepted twice": Planted("session", "host/sandbox/session.c", "return !session->acked && record", "return record"),
+    "ACK is accepted twice": Planted(
+        "session", "host/sandbox/session.c", "return !session->acked && record", "return record"
+    ),
     "EXITED is accepted before ACK": Planted(
-        "session", "host/sandbox/session.c", "return session->acked && record->u.exited.id", "return record->u.exited.id"
+        "session",
+        "host/sandbox/session.c",
+        "return session->acked && record->u.exited.id",
+        "return record->u.exited.id",
     ),
     "an id is not compared": Planted(
-        "session", "host/sandbox/session.c", "session->acked && record->u.failed.id == session->last_id", "session->acked"
+        "session",
+        "host/sandbox/session.c",
+        "session->acked && record->u.failed.id == session->last_id",
+        "session->acked",
     ),
     "a command that may have begun is tried again": Planted(
         "job", "host/execute/send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
