@@ -37,7 +37,7 @@ test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 test-all: test coverage ## the same, coverage, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
-	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/native/test_model.py tests/test_pool_model.py
+	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/native/test_model.py tests/contract/test_pool_model.py
 	$(PY) tests/vm/run.py
 
 test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers

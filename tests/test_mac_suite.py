@@ -35,7 +35,11 @@ def test_it_is_collected() -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     found = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
     skipped = set(re.findall(r"SKIPPED \[\d+\] (?:tests/)?conftest.py:\d+: of Linux", done.stdout))
-    assert {"tests/test_contract_acquire.py", "tests/unit/test_seatbelt.py", "tests/unit/test_config.py"} <= found
+    assert {
+        "tests/contract/test_contract_acquire.py",
+        "tests/unit/test_seatbelt.py",
+        "tests/unit/test_config.py",
+    } <= found
     assert not {"tests/test_tenant_view.py", "tests/test_agent.py", "tests/test_proc.py"} & found
     assert skipped
 
@@ -43,7 +47,12 @@ def test_it_is_collected() -> None:
 def test_what_needs_no_mac_passes() -> None:
     """Over the fake launcher; "real" would be Seatbelt, and is for a Mac."""
     done = suite(
-        "tests/test_contract_acquire.py", "tests/unit/test_stats.py", "-q", "-x", "-k", "not real and not agent"
+        "tests/contract/test_contract_acquire.py",
+        "tests/unit/test_stats.py",
+        "-q",
+        "-x",
+        "-k",
+        "not real and not agent",
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert re.search(r"\d{2} passed", done.stdout)
