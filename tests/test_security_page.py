@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "attack"))
+sys.path.insert(0, str(ROOT / "tests" / "isolation" / "attack"))
 
 from table import ATTACKS  # noqa: E402
 

@@ -3,7 +3,7 @@
  * uid may read is here, and of that what names the host, its devices, its kernel's addresses and others' load most
  * directly; SECURITY.md lists what can still be read. The rest of what container runtimes mask needs none: kcore, kmsg,
  * slabinfo, vmallocinfo, timer_list, sched_debug, sysrq-trigger and all of /proc/sys belong to the host's root, whose
- * uid exists in no sandbox, and are refused by their mode (tests/test_proc.py asks for each).
+ * uid exists in no sandbox, and are refused by their mode (tests/isolation/test_proc.py asks for each).
  *
  * Landlock cannot do it: its rules allow and never take back, and /proc/<pid> of a process to come cannot be named.
  * subset=pid would be free, but takes cpuinfo, meminfo and stat along, without which runtimes size themselves wrongly.

@@ -113,7 +113,7 @@ def probes() -> Path:
     compile_ = ["cc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-static", "-Icsrc", "-Itests/native/c", "-o"]
     landlock = ROOT / "tests" / "native" / "c" / "test_landlock.c"
     programs: dict[Path, list[Path | str]] = {
-        source: [source] for source in sorted((ROOT / "tests" / "attack").glob("*.c"))
+        source: [source] for source in sorted((ROOT / "tests" / "isolation" / "attack").glob("*.c"))
     }
     programs[landlock] = [landlock, *landlock.read_text().split("*/")[0].split()[2:]]
     for source, parts in programs.items():

@@ -27,8 +27,8 @@ TESTS = (
     "tests/vm/cgroups.py",
     "tests/vm/killed.py",
     "tests/vm/landlock.py",
-    "tests/test_attack.py",
-    "tests/test_memory.py",
+    "tests/isolation/test_attack.py",
+    "tests/isolation/test_memory.py",
 )
 
 # The root of an initramfs has no parent, and pivot_root wants one: the same files, bound on top of it, have.

@@ -14,7 +14,7 @@ from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig, Sandbo
 from pysandpool._config.seccomp import ALLOWABLE, NEVER
 from pysandpool._config.syscalls import AARCH64, X86_64
 
-TABLE = (Path(__file__).parent.parent / "csrc" / "host" / "seccomp/table.h").read_text()
+TABLE = (Path(__file__).parents[2] / "csrc" / "host" / "seccomp" / "table.h").read_text()
 # What a process may do with itself. 64 KiB of locked memory are left, whatever is allowed.
 USE = """
 import ctypes, errno, os, platform
