@@ -40,7 +40,9 @@ def test_it_is_collected() -> None:
         "tests/unit/test_seatbelt.py",
         "tests/unit/test_config.py",
     } <= found
-    assert not {"tests/isolation/test_tenant_view.py", "tests/test_agent.py", "tests/isolation/test_proc.py"} & found
+    assert (
+        not {"tests/isolation/test_tenant_view.py", "tests/agent/test_agent.py", "tests/isolation/test_proc.py"} & found
+    )
     assert skipped
 
 
