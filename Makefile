@@ -70,7 +70,7 @@ bench: $(BUILT) ## the table of budgets, with a verdict for each row
 	$(PY) bench/table.py $(BENCH_ARGS)
 
 soak: $(BUILT) ## a random mix of everything, looked at each second: SECONDS=600 SEED=1
-	$(PY) tests/soak.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
+	$(PY) tests/faults/soak.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 clean: ## remove all that was built, .venv too
 	rm -rf $(VENV) build dist *.egg-info pysandpool/_bin pysandpool/*.so

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pysandpool import SandboxPool
 
-TESTS = Path(__file__).resolve().parents[1]
+FAULTS = Path(__file__).resolve().parents[1] / "faults"
 PARENT = Path("/sys/fs/cgroup" if os.geteuid() == 0 else "/sys/fs/cgroup/user")
 
 
@@ -18,8 +18,8 @@ def directories() -> list[str]:
 
 
 def test_hosts_killed_at_random_moments_leave_no_cgroup_to_the_next() -> None:
-    """The short form of `python tests/kill.py host 1000`; what a killed host made is removed by the next."""
-    command = [sys.executable, TESTS / "kill.py", "host", "25", "31", "20"]
+    """The short form of `python tests/faults/kill.py host 1000`; what a killed host made is removed by the next."""
+    command = [sys.executable, FAULTS / "kill.py", "host", "25", "31", "20"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

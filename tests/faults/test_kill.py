@@ -30,7 +30,7 @@ def killed(what: str, n: int, seed: int) -> str:
 
 
 def test_killed_hosts_leave_nothing() -> None:
-    """The short form of `python tests/kill.py host 1000`."""
+    """The short form of `python tests/faults/kill.py host 1000`."""
     assert "host killed 40 times" in killed("host", 40, 11)
 
 

@@ -1,6 +1,6 @@
 """Kills a host, or a zygote, at random moments under load, and looks what is left.
 
-    python tests/kill.py {host,zygote} [N] [SEED] [SECONDS]
+    python tests/faults/kill.py {host,zygote} [N] [SEED] [SECONDS]
 
 After SECONDS (0.1) all has to be gone. Prints N, what was left, and how long it took until nothing was. Exit status 1
 when something was left or hung.
@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, os.fspath(Path(__file__).resolve().parent / "support"))
+sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1] / "support"))
 
 from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
 

@@ -1,7 +1,7 @@
 """A random mix of everything that a host can do with pools, and all that can befall it, with a fixed seed.
 
-    python tests/soak.py [--seconds 600] [--seed 1]
-    python tests/soak.py --cycles 100000 [--seed 1]
+    python tests/faults/soak.py [--seconds 600] [--seed 1]
+    python tests/faults/soak.py --cycles 100000 [--seed 1]
 
 Every second the work pauses, and fds, threads, processes, zombies, mounts, namespaces, slots and counters must be where
 they belong; memory must not grow. Prints progress; on a breach the seed and the last events, and the exit status is 1.
@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, os.fspath(Path(__file__).resolve().parent / "support"))
+sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1] / "support"))
 
 from eyes_linux import see_orphans
 from soak_check import MIB, BreachError
