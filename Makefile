@@ -57,7 +57,7 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	@# Its warnings are errors, so that the exit status tells; what it says of its progress goes to stderr.
 	printf '%s\n' $(filter-out %_darwin.c,$(filter %.c,$(C_FILES))) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
 	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/native/c -Itests/native/fuzz 2>/dev/null' tidy
-	@# What is for macOS is read with the headers that zig brings; tests/test_mac_build.py compiles it.
+	@# What is for macOS is read with the headers that zig brings; tests/repo/test_mac_build.py compiles it.
 	$(VENV)/bin/clang-tidy --quiet $(filter %_darwin.c,$(C_FILES)) -- -target aarch64-apple-macos11 -std=c11 -Icsrc \
 	    -nostdinc $(foreach d,include libc/include/any-darwin-any,-isystem $(ZIG)lib/$(d)) 2>/dev/null
 

@@ -1,5 +1,5 @@
 # Looks for what belongs to the host: secrets, other people's files, the judge's expected outputs. Prints what
-# it found, or "nothing". Outside of a sandbox it finds a lot (tests/test_examples.py checks that it does).
+# it found, or "nothing". Outside of a sandbox it finds a lot (tests/repo/test_examples.py checks that it does).
 import os
 import sys
 

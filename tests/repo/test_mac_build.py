@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "mac"
 TARGETS = ("aarch64-macos.11.0", "x86_64-macos.11.0")
 STRICT = ("-std=c11", "-O1", "-Icsrc", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MAC = ROOT / "tests" / "mac"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # What the issue asks to be attacked -> a word of the row's name.

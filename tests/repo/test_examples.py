@@ -15,7 +15,7 @@ import pytest
 
 from pysandpool import PoolStats, Sandbox, SandboxConfig, SandboxResult
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SUBMISSIONS = EXAMPLES / "judge" / "submissions"
 sys.path.insert(0, str(EXAMPLES))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 AS_ON_MACOS = """
 import sys, sysconfig
 sysconfig.get_config_vars()  # in a file that is named after the system
@@ -27,7 +27,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 def suite(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", AS_ON_MACOS, *words, "-p", "no:cacheprovider"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    return subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_it_is_collected() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for path in (ROOT / "csrc").glob("*/*.c") if not path.stem.endswith("_darwin"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "gen_syscalls.py"
 ARCHES = ("x86_64", "aarch64")
 FAKE = "fake_call_of_tomorrow"
