@@ -12,7 +12,8 @@ Example::
 
 __version__ = "0.1.0"
 
-from pysandpool._config.sandbox import NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._config.pool import PoolConfig
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._errors import (
     AcquireTimeoutError,
     CommandFailedError,

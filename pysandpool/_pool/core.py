@@ -20,7 +20,8 @@ from pysandpool._backend.machine import audit_listener
 from pysandpool._backend.macos import open_agents
 from pysandpool._backend.setid import find_covers
 from pysandpool._config.duration import to_nanoseconds
-from pysandpool._config.sandbox import TRUE, NamespaceDegradation, PoolConfig, SandboxConfig, SeccompProfile
+from pysandpool._config.pool import TRUE, PoolConfig
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._execute.encode import Environment, encode_command
 from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
-from pysandpool._config.sandbox import PoolConfig, SandboxConfig
+from pysandpool._config.pool import PoolConfig
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import AcquireTimeoutError, PoolStateError
 from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
 from pysandpool._pool.core import PoolCore, PoolLimits, open_core

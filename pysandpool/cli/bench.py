@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-from pysandpool._config.sandbox import PoolConfig, SandboxConfig
+from pysandpool._config.pool import PoolConfig
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._pool.core import PoolLimits, open_core
 from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool, lease_slowly
