@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config.fields import Duration
-from pysandpool._errors import PoolStateError, SandboxReleasedError
+from pysandpool._errors import AcquireTimeoutError, PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
-from pysandpool._ffi import check, hot, lib
+from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
 
@@ -139,3 +140,39 @@ def _state(code: int) -> str:
         lib.SP_E_RELEASED: "released",
     }
     return words.get(code, "lost")
+
+
+def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
+    """A lease by ticket: creates a sandbox, takes over one that is being recycled, or waits for `max_in_use`."""
+    # Closed by the collector when another exception keeps the `finally` below from it.
+    ticket, error = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error()
+    try:
+        check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
+        # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the
+        # loop.
+        handle = lib.SP_AGAIN
+        while handle == lib.SP_AGAIN:
+            handle = lib.sp_ticket_poll(ticket[0], error)
+        if handle > 0:
+            return PooledSandbox(core, core.hot, handle)
+    except BaseException:
+        release_unowned(core)
+        raise
+    finally:
+        lib.sp_ticket_close(ticket)
+    if handle == lib.SP_E_TIMEOUT:
+        seconds = timeout_ns / 1e9
+        raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
+    check(handle, core.ptr, error)
+    raise AssertionError("a ticket ends with a handle or an error")
+
+
+def release_unowned(core: PoolCore) -> None:
+    """Gives back the lease that this thread got last, when no `PooledSandbox` stands for it."""
+    # What is frozen is not searched: then such a lease stays out until the pool is closed.
+    if gc.get_freeze_count() != 0:
+        return
+    owned = {getattr(user, "_handle", 0) for user in gc.get_referrers(core) if isinstance(user, PooledSandbox)}
+    for handle in (hot.sp_last_acquired(core.hot), lib.sp_last_acquired(core.ptr)):
+        if handle > 0 and handle not in owned:
+            hot.sp_release(core.hot, handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import operator
 import time
@@ -13,10 +12,10 @@ from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
-from pysandpool._errors import AcquireTimeoutError, PoolStateError
-from pysandpool._ffi import check, ffi, hot, hot_ffi, lib, new_error
-from pysandpool._pool.core import PoolCore, PoolLimits, open_core
-from pysandpool._pool.lease import PooledSandbox
+from pysandpool._errors import PoolStateError
+from pysandpool._ffi import check, hot, hot_ffi, lib, new_error
+from pysandpool._pool.core import PoolLimits, open_core
+from pysandpool._pool.lease import PooledSandbox, lease_by_ticket, release_unowned
 from pysandpool._pool.log import log
 from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
 
@@ -91,7 +90,7 @@ class SandboxPool:
             release_unowned(self._core)
             raise
         check(handle, self._core.ptr)
-        return lease_slowly(self._core, timeout_ns)
+        return lease_by_ticket(self._core, timeout_ns)
 
     def warm(self, target: int) -> int:
         """Brings the idle sandboxes up to `target`, capped at `max_size`, after evicting what is too old.
@@ -191,44 +190,8 @@ class SandboxPool:
             raise PoolStateError
 
 
-def lease_slowly(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
-    """A lease by ticket: creates a sandbox, takes over one that is being recycled, or waits for `max_in_use`."""
-    # Closed by the collector when another exception keeps the `finally` below from it.
-    ticket, error = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error()
-    try:
-        check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
-        # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the
-        # loop.
-        handle = lib.SP_AGAIN
-        while handle == lib.SP_AGAIN:
-            handle = lib.sp_ticket_poll(ticket[0], error)
-        if handle > 0:
-            return PooledSandbox(core, core.hot, handle)
-    except BaseException:
-        release_unowned(core)
-        raise
-    finally:
-        lib.sp_ticket_close(ticket)
-    if handle == lib.SP_E_TIMEOUT:
-        seconds = timeout_ns / 1e9
-        raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
-    check(handle, core.ptr, error)
-    raise AssertionError("a ticket ends with a handle or an error")
-
-
 def _histogram(found: Any) -> Histogram:
     return Histogram(found.sum_ns / 1e9, tuple(zip(_BOUNDS, hot_ffi.unpack(found.counts, len(_BOUNDS)))))
-
-
-def release_unowned(core: PoolCore) -> None:
-    """Gives back the lease that this thread got last, when no `PooledSandbox` stands for it."""
-    # What is frozen is not searched: then such a lease stays out until the pool is closed.
-    if gc.get_freeze_count() != 0:
-        return
-    owned = {getattr(user, "_handle", 0) for user in gc.get_referrers(core) if isinstance(user, PooledSandbox)}
-    for handle in (hot.sp_last_acquired(core.hot), lib.sp_last_acquired(core.ptr)):
-        if handle > 0 and handle not in owned:
-            hot.sp_release(core.hot, handle)
 
 
 def _typed(value: _T | None, kind: type[_T], name: str) -> _T:

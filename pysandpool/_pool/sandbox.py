@@ -16,8 +16,7 @@ from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import PoolCore, PoolLimits, open_core
 from pysandpool._pool.isolation import IsolationReport
-from pysandpool._pool.lease import PooledSandbox
-from pysandpool._pool.pool import lease_slowly
+from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
 
 MAX_ZYGOTES = 8
 
@@ -129,7 +128,7 @@ class _Zygotes:
             if slot.core is None:
                 slot.core = open_core(config, PoolLimits())
             core = slot.core
-        return lease_slowly(core)
+        return lease_by_ticket(core)
 
     def _slot(self, config: SandboxConfig) -> _Slot:
         with self._lock:

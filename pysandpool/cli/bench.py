@@ -11,8 +11,8 @@ from time import perf_counter_ns
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._pool.core import PoolLimits, open_core
-from pysandpool._pool.lease import PooledSandbox
-from pysandpool._pool.pool import SandboxPool, lease_slowly
+from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
+from pysandpool._pool.pool import SandboxPool
 
 _ECHO = ("/bin/echo", "hello")
 _ECHO_STDOUT = b"hello\n"
@@ -75,7 +75,7 @@ def format_result(result: PoolBenchmarkResult) -> str:
 def _cold(count: int) -> list[float]:
     core = open_core(SandboxConfig(), PoolLimits())
     try:
-        return _acquire_times(lambda: lease_slowly(core), count)
+        return _acquire_times(lambda: lease_by_ticket(core), count)
     finally:
         core.close(5_000_000_000)
 
