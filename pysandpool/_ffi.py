@@ -7,7 +7,6 @@ for it, so `as_hot` turns the one pointer into the other.
 
 from __future__ import annotations
 
-import errno as _errno
 import os
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,8 @@ hot_ffi = _core_hot.ffi
 hot = _core_hot.lib
 
 _STOLEN = "were closed by another part of this process (os.closerange(), or a number closed twice)"
+PROGRAMS = Path(__file__).absolute().parent / "_bin"
+"""The directory of the programs that are built with the package."""
 UNLIMITED_BYTES = 2**64 - 1
 UINT32_MAX = 2**32 - 1
 
@@ -54,15 +55,6 @@ UINT32_MAX = 2**32 - 1
 def as_hot(pool: Any) -> Any:
     """The `sp_pool *` of `lib` as the `sp_pool *` of `hot`."""
     return hot_ffi.cast("sp_pool *", int(ffi.cast("uintptr_t", pool)))
-
-
-def zygote_path() -> str:
-    """The static program beside this package; SandboxCreateError when it is not there or cannot be executed."""
-    path = Path(__file__).absolute().parent / "_bin" / "sandpool-zygote"
-    if not os.access(path, os.X_OK):
-        err = _errno.EACCES if path.exists() else _errno.ENOENT
-        raise SandboxCreateError("spawn_zygote", err, hint_for("spawn_zygote", err), str(path))
-    return str(path)
 
 
 def new_error() -> Any:

@@ -19,10 +19,10 @@ from pysandpool._backend.hints import hint_for
 from pysandpool._backend.seatbelt import seatbelt_profile
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError
-from pysandpool._ffi import check, ffi, lib, new_error
+from pysandpool._ffi import PROGRAMS, check, ffi, lib, new_error
 
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
-_PROGRAM = Path(__file__).absolute().parent.parent / "_bin" / "sandpool-agent"
+_PROGRAM = PROGRAMS / "sandpool-agent"
 _MIB = 1024 * 1024
 
 

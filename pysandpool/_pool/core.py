@@ -6,61 +6,23 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import itertools
-import os
 import sys
 import weakref
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
-from pysandpool._backend.hints import hint_for
-from pysandpool._backend.machine import audit_listener
+from pysandpool._backend.linux import cgroup_parents, open_zygote
 from pysandpool._backend.macos import open_agents
-from pysandpool._backend.setid import find_covers
 from pysandpool._config.duration import to_nanoseconds
-from pysandpool._config.pool import TRUE, PoolConfig
-from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._execute.encode import Environment, encode_command
-from pysandpool._ffi import UINT32_MAX, UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error, zygote_path
+from pysandpool._ffi import UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error
+from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 
-LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
-_MIB = 1024 * 1024
-_SCRATCH_INODES = 16_384
-_CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
 _EXIT_CLOSE_NS = 5_000_000_000
 _numbers = itertools.count(1)
-
-
-class PoolLimits(NamedTuple):
-    """What `sp_pool_options` is made of; by default a pool that keeps nothing and creates every lease anew."""
-
-    min_size: int = 0
-    max_size: int = 0
-    max_in_use: int = 0
-    max_idle_ns: int = 0
-    health_check_interval: int = 0
-    health_timeout_ns: int = 0
-    refill_concurrency: int = 0
-    health_command: tuple[str, ...] = (TRUE,)
-
-    @classmethod
-    def of(cls, config: PoolConfig) -> PoolLimits:
-        """The limits that `config` stands for."""
-        idle = config.max_idle_duration
-        return cls(
-            config.min_size,
-            config.max_size,
-            config.max_in_use or 0,
-            0 if idle is None else to_nanoseconds(idle),
-            config.health_check_interval or 0,
-            to_nanoseconds(config.health_check_timeout),
-            config.refill_concurrency,
-            config.health_check_command,
-        )
 
 
 class PoolCore:
@@ -131,25 +93,14 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
         return _open_and_unref(open_agents(config), config, limits)
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
-    may_degrade = _may_degrade(config)
-    parent = config.cgroup_parent or find_parent(_wanted_controllers(config))
-    if parent is None:
-        if config.cpu_quota_us is not None and not may_degrade:
-            raise SandboxCreateError("limits", errno.ENOTSUP, hint_for("limits", errno.ENOTSUP), "cpu_quota_us")
-        return _open_own(config, limits)
-    sweep(parent)
-    try:
-        return _open_own(config, limits, parent)
-    except SandboxCreateError as error:
-        # Found, not asked for: what the limits need can be had without it, all but the quota.
-        dispensable = config.cgroup_parent is None and config.cpu_quota_us is None
-        if error.stage != "cgroup" or not (may_degrade or dispensable):
-            raise
-    return _open_own(config, limits)
-
-
-def _open_own(config: SandboxConfig, limits: PoolLimits, cgroup_parent: str | None = None) -> PoolCore:
-    return _open_and_unref(_open_launcher(config, cgroup_parent), config, limits)
+    *preferred, last = cgroup_parents(config)
+    for parent in preferred:
+        try:
+            return _open_and_unref(open_zygote(config, parent), config, limits)
+        except SandboxCreateError as error:
+            if error.stage != "cgroup":
+                raise
+    return _open_and_unref(open_zygote(config, last), config, limits)
 
 
 def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
@@ -157,101 +108,6 @@ def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
         return _open_pool(own, config, limits)
     finally:
         lib.sp_launcher_unref(own)
-
-
-def _may_degrade(config: SandboxConfig) -> bool:
-    return config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION
-
-
-def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
-    """The newest Landlock ABI to use.
-
-    PYSANDPOOL_LANDLOCK_ABI, where it is set, makes the kernel look like an older one; 0: one without Landlock.
-    Raises ValueError for what is no number.
-    """
-    text = environ.get(LANDLOCK_VARIABLE, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed: a Landlock ABI, 0, 1, 2, ...")
-    return int(text) if text else UINT32_MAX
-
-
-def _wanted_controllers(config: SandboxConfig) -> set[str]:
-    limits = (config.memory_limit_mb, config.max_processes, config.cpu_quota_us)
-    return {name for name, limit in zip(CONTROLLERS, limits) if limit is not None}
-
-
-def _open_launcher(config: SandboxConfig, cgroup_parent: str | None) -> Any:
-    for last in (False, False, True):
-        options, _keep = _sandbox_options(config, cgroup_parent)
-        error = new_error()
-        launcher = lib.sp_launcher_open(options, error)
-        # ESTALE: what was to be covered has gone or was moved since it was found.
-        if launcher != ffi.NULL or error.err != errno.ESTALE or last:
-            break
-    if launcher == ffi.NULL:
-        check(error.code or lib.SP_E_INVAL, error=error)
-    return launcher
-
-
-def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
-    """{path, SP_BIND_*, device, inode}: a directory comes before what is in it, so that what is in it lies on top."""
-    flags = dict.fromkeys(map(os.fsencode, config.fs_readonly), 0)
-    flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
-    covers = find_covers(config.fs_readwrite, config.fs_readonly)
-    return sorted(
-        [
-            *((path, flag, 0, 0) for path, flag in flags.items()),
-            *((cover.path, lib.SP_BIND_COVER, cover.device, cover.inode) for cover in covers),
-        ]
-    )
-
-
-def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, list[Any]]:
-    """The struct, and what must stay alive as long as it is used."""
-    keep: list[Any] = []
-
-    def text(value: str | bytes) -> Any:
-        keep.append(ffi.new("char[]", os.fsencode(value)))
-        return keep[-1]
-
-    binds = [(text(path), *rest) for path, *rest in _binds(config)]
-    bind_array = ffi.new("sp_bind[]", binds)
-    keep.append(bind_array)
-    calls = ffi.new("char *[]", [text(name) for name in config.seccomp_allow])
-    keep.append(calls)
-    wanted = _wanted_controllers(config)
-    loopback = config.network == "loopback"
-    network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
-    inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
-    options = ffi.new(
-        "sp_sandbox_options *",
-        {
-            "size": ffi.sizeof("sp_sandbox_options"),
-            "network": network,
-            "zygote_path": text(zygote_path()),
-            "binds": bind_array,
-            "n_binds": len(binds),
-            "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
-            "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
-            "max_processes": config.max_processes or 0,
-            "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
-            "scratch_inodes": _SCRATCH_INODES,
-            "allow_fork": config.allow_fork,
-            "allow_unix_sockets": config.allow_unix_sockets,
-            "landlock_abi_max": landlock_abi_max(),
-            "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
-            "cgroup_dir": ffi.NULL if cgroup_parent is None else text(new_directory(cgroup_parent)),
-            "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),
-            "cpu_quota_us": config.cpu_quota_us or 0,
-            "cpu_period_us": config.cpu_period_us,
-            "allow_degradation": _may_degrade(config),
-            "seccomp_allow": calls,
-            "n_seccomp_allow": len(config.seccomp_allow),
-            # What a filter says is to be logged would fill the host's audit trail, at the tenant's speed.
-            "refuse_filters": audit_listener() is True,
-        },
-    )
-    return options, keep
 
 
 def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:

@@ -14,8 +14,9 @@ from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import PoolStateError
 from pysandpool._ffi import check, hot, hot_ffi, lib, new_error
-from pysandpool._pool.core import PoolLimits, open_core
+from pysandpool._pool.core import open_core
 from pysandpool._pool.lease import PooledSandbox, lease_by_ticket, release_unowned
+from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
 

@@ -14,9 +14,10 @@ from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.result import SandboxResult
-from pysandpool._pool.core import PoolCore, PoolLimits, open_core
+from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
+from pysandpool._pool.limits import PoolLimits
 
 MAX_ZYGOTES = 8
 

@@ -22,7 +22,7 @@ from waiting import wait_until
 
 import pysandpool
 from pysandpool import AcquireTimeoutError, PoolConfig, PooledSandbox, SandboxLostError, SandboxPool, _ffi
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 
 PACKAGE = str(Path(pysandpool.__file__).parent)
 
@@ -237,7 +237,7 @@ def test_a_launcher_without_a_pool_leaves_no_zombie() -> None:
     """The host may be the reaper of its orphans: pid 1 of a container."""
     before = HostState()
     with SandboxPool(None, PoolConfig(min_size=0)) as pool:
-        launcher = _open._open_launcher(pool.config, None)
+        launcher = linux.open_zygote(pool.config, None)
         assert len(children() - before.children) == 2
         _ffi.lib.sp_launcher_unref(launcher)
         assert len(children() - before.children) == 1

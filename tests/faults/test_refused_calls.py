@@ -16,8 +16,8 @@ from eyes import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
 
 from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
+from pysandpool._backend import linux
 from pysandpool._ffi import lib
-from pysandpool._pool import core as _open
 
 # Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
 FATAL = (
@@ -55,7 +55,7 @@ def whole(config: SandboxConfig) -> IsolationReport:
 @pytest.fixture
 def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
     tracer = Tracer(tmp_path)
-    monkeypatch.setattr(_open, "zygote_path", lambda: os.fspath(tracer.program))
+    monkeypatch.setattr(linux, "zygote_path", lambda: os.fspath(tracer.program))
     return tracer
 
 

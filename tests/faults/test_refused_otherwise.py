@@ -29,7 +29,7 @@ from pysandpool import (
     SeccompProfile,
 )
 from pysandpool._backend import cgroup as _cgroup
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 
 pytestmark = needs_strace
 
@@ -37,7 +37,7 @@ pytestmark = needs_strace
 @pytest.fixture
 def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
     tracer = Tracer(tmp_path)
-    monkeypatch.setattr(_open, "zygote_path", lambda: os.fspath(tracer.program))
+    monkeypatch.setattr(linux, "zygote_path", lambda: os.fspath(tracer.program))
     return tracer
 
 

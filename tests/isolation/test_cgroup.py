@@ -24,7 +24,7 @@ from pysandpool import (
 )
 from pysandpool._backend import cgroup as _cgroup
 from pysandpool._backend import hints as _hints
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 
 WANTED = {"memory", "pids"}
 ALL = "cpu memory pids\n"
@@ -137,7 +137,7 @@ def test_removal_is_of_directories_only(tmp_path: Path) -> None:
 
 
 def test_a_quota_that_nothing_enforces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_parent", lambda _: None)
+    monkeypatch.setattr(linux, "find_parent", lambda _: None)
     with pytest.raises(SandboxCreateError) as raised:
         SandboxPool(SandboxConfig(cpu_quota_us=50_000))
     assert (raised.value.stage, raised.value.errno, raised.value.detail) == ("limits", errno.ENOTSUP, "cpu_quota_us")
@@ -153,7 +153,7 @@ def test_a_named_parent_that_cannot_be_used_is_refused(where: str) -> None:
 
 
 def test_degradation_goes_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_parent", lambda _: None)
+    monkeypatch.setattr(linux, "find_parent", lambda _: None)
     for parent in "/usr", None:
         config = SandboxConfig(
             cgroup_parent=parent,
@@ -165,7 +165,7 @@ def test_degradation_goes_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_only_found_is_dispensable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_parent", lambda _: "/usr")
+    monkeypatch.setattr(linux, "find_parent", lambda _: "/usr")
     with SandboxPool(SandboxConfig()) as pool, pool.acquire() as sandbox:
         assert sandbox.execute(["/bin/true"]).exit_code == 0
     with pytest.raises(SandboxCreateError, match="cgroup"):

@@ -20,7 +20,7 @@ from pysandpool import IsolationReport, SandboxCreateError
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
 from pysandpool._backend.macos import open_agents
-from pysandpool._pool import core as _open
+from pysandpool._pool import core
 from pysandpool._pool import sandbox as _sandbox
 from pysandpool.cli import doctor as _doctor
 from pysandpool.cli import main as _cli
@@ -210,7 +210,7 @@ def test_the_whole_of_it_over_a_stand_in(
     if confines and landlock_abi() < 6:
         pytest.skip("no Landlock ABI 6: nothing here can stand for Seatbelt")
     exec_ = stand_in(tmp_path, f"exec {confine()} '' \"$@\"") if confines else STAND_IN
-    monkeypatch.setattr(_open, "open_agents", partial(open_agents, sandbox_exec=exec_, program=program()))
+    monkeypatch.setattr(core, "open_agents", partial(open_agents, sandbox_exec=exec_, program=program()))
     monkeypatch.setattr(_sandbox, "_zygotes", type(_sandbox._zygotes)())  # none of Linux
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(_doctor, "surroundings", lambda: Seatbelt("15.1", "", False))

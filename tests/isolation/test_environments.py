@@ -20,10 +20,10 @@ import codecs, dataclasses, json, os, sys
 import simulate
 from simulate import *
 from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError, SeccompProfile
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 from pysandpool._backend import hints as _hints
 codecs.lookup("ascii")
-_open.find_parent = lambda wanted: None  # whether there is a cgroup is not what this is about
+linux.find_parent = lambda wanted: None  # whether there is a cgroup is not what this is about
 before, ordinary, after, config = json.loads(sys.argv[1])
 exec(before)
 if ordinary:

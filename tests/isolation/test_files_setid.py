@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool, SandboxResult
+from pysandpool._backend import linux
 from pysandpool._backend import setid as _setid
 from pysandpool._backend.setid import Cover, find_covers
-from pysandpool._pool import core as _open
 
 ROOT = os.geteuid() == 0
 BEFORE, AFTER = b"before the tenant " * 500, b"by the tenant"
@@ -126,7 +126,7 @@ def attack(directory: Path, way: str, **fields: Any) -> SandboxResult:
 
 @pytest.fixture
 def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_covers", lambda writable, readonly: [])
+    monkeypatch.setattr(linux, "find_covers", lambda writable, readonly: [])
 
 
 def test_every_way_is_tried(host_dir: Path) -> None:
@@ -291,7 +291,7 @@ def test_what_vanishes_meanwhile_is_no_error(host_dir: Path, monkeypatch: pytest
     fd = tree(host_dir)
     ghosts = [Cover(os.fsencode(host_dir / "gone"), *(os.fstat(fd)[at] for at in (stat.ST_DEV, stat.ST_INO)))]
     looks = iter([ghosts, ghosts, find_covers([str(host_dir)], [])])
-    monkeypatch.setattr(_open, "find_covers", lambda writable, readonly: next(looks))
+    monkeypatch.setattr(linux, "find_covers", lambda writable, readonly: next(looks))
     assert attack(host_dir, "mapped").exit_code == 1
 
 
@@ -304,7 +304,7 @@ def test_one_that_was_moved_is_not_left_open(host_dir: Path, monkeypatch: pytest
     if instead == "another file":
         (host_dir / "sub").mkdir()
         (host_dir / "sub" / "program").touch()
-    monkeypatch.setattr(_open, "find_covers", lambda writable, readonly: covers)
+    monkeypatch.setattr(linux, "find_covers", lambda writable, readonly: covers)
     with pytest.raises(SandboxCreateError) as refused:
         SandboxPool(SandboxConfig(fs_readwrite=[host_dir]))
     assert (refused.value.stage, refused.value.errno) == ("bind", errno.ESTALE)

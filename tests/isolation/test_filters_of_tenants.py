@@ -81,11 +81,11 @@ from pathlib import Path
 import simulate
 from strace import Tracer
 from pysandpool import Sandbox, SandboxCreateError
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 simulate.answer("swapon", 1)
 tracer = Tracer(Path(sys.argv[1]))
 tracer.refuse("wait4:error=ECHILD:when=1")
-_open.zygote_path = lambda: os.fspath(tracer.program)
+linux.zygote_path = lambda: os.fspath(tracer.program)
 try:
     Sandbox()
 except SandboxCreateError as error:

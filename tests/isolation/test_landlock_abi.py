@@ -10,7 +10,7 @@ import pytest
 from test_isolation import kernel_abi
 
 from pysandpool import SandboxConfig, SandboxPool, SeccompProfile
-from pysandpool._pool.core import landlock_abi_max
+from pysandpool._backend.linux import landlock_abi_max
 
 LEVELS = range(8)
 ATTACK = """

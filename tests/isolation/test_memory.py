@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pysandpool import Sandbox, SandboxConfig, SandboxResult
-from pysandpool._pool import core as _open
+from pysandpool._backend import linux
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MB = 64
@@ -73,7 +73,7 @@ def config(**changes: int | None) -> SandboxConfig:
 
 @pytest.fixture(autouse=True)
 def _no_cgroup(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_open, "find_parent", lambda _: None)
+    monkeypatch.setattr(linux, "find_parent", lambda _: None)
 
 
 @pytest.fixture

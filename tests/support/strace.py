@@ -13,7 +13,7 @@ import pytest
 from eyes import children, open_fds, status_field
 from waiting import wait_until
 
-from pysandpool._ffi import zygote_path
+from pysandpool._backend.linux import zygote_path
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not here: apt-get install strace")
 needs_root = pytest.mark.skipif(

@@ -1,0 +1,147 @@
+"""Opens the launcher of Linux: one zygote for a configuration, which clones a sandbox for each request."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
+from pysandpool._backend.hints import hint_for
+from pysandpool._backend.machine import audit_listener
+from pysandpool._backend.setid import find_covers
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
+from pysandpool._errors import SandboxCreateError
+from pysandpool._ffi import PROGRAMS, UINT32_MAX, check, ffi, lib, new_error
+
+LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
+_MIB = 1024 * 1024
+_SCRATCH_INODES = 16_384
+_CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
+
+
+def cgroup_parents(config: SandboxConfig) -> list[str | None]:
+    """The directories to try, in this order, for the launcher's cgroup; None stands for no cgroup at all.
+
+    Removes from the first of them what hosts that were killed have left there. Raises `SandboxCreateError` if there
+    is no such directory and the configuration asks for what only a cgroup can enforce.
+    """
+    may_degrade = _may_degrade(config)
+    parent = config.cgroup_parent or find_parent(_wanted_controllers(config))
+    if parent is None:
+        if config.cpu_quota_us is not None and not may_degrade:
+            raise SandboxCreateError("limits", errno.ENOTSUP, hint_for("limits", errno.ENOTSUP), "cpu_quota_us")
+        return [None]
+    sweep(parent)
+    # A directory that was found, not asked for, is dispensable: all limits but the quota can be had without a cgroup.
+    dispensable = config.cgroup_parent is None and config.cpu_quota_us is None
+    return [parent, None] if may_degrade or dispensable else [parent]
+
+
+def open_zygote(config: SandboxConfig, cgroup_parent: str | None) -> Any:
+    """A new `sp_launcher *`, which the caller owns; its cgroup is made in `cgroup_parent`, if that is not None.
+
+    Raises `SandboxCreateError`; no process is left behind then.
+    """
+    for last in (False, False, True):
+        options, _keep = _sandbox_options(config, cgroup_parent)
+        error = new_error()
+        launcher = lib.sp_launcher_open(options, error)
+        # ESTALE: a file that was to be covered has been removed or moved since it was found.
+        if launcher != ffi.NULL or error.err != errno.ESTALE or last:
+            break
+    if launcher == ffi.NULL:
+        check(error.code or lib.SP_E_INVAL, error=error)
+    return launcher
+
+
+def zygote_path() -> str:
+    """The static program beside this package; SandboxCreateError when it is not there or cannot be executed."""
+    path = PROGRAMS / "sandpool-zygote"
+    if not os.access(path, os.X_OK):
+        err = errno.EACCES if path.exists() else errno.ENOENT
+        raise SandboxCreateError("spawn_zygote", err, hint_for("spawn_zygote", err), str(path))
+    return str(path)
+
+
+def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
+    """The newest Landlock ABI to use.
+
+    PYSANDPOOL_LANDLOCK_ABI, where it is set, makes the kernel look like an older one; 0: one without Landlock.
+    Raises ValueError for what is no number.
+    """
+    text = environ.get(LANDLOCK_VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed: a Landlock ABI, 0, 1, 2, ...")
+    return int(text) if text else UINT32_MAX
+
+
+def _may_degrade(config: SandboxConfig) -> bool:
+    return config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION
+
+
+def _wanted_controllers(config: SandboxConfig) -> set[str]:
+    limits = (config.memory_limit_mb, config.max_processes, config.cpu_quota_us)
+    return {name for name, limit in zip(CONTROLLERS, limits) if limit is not None}
+
+
+def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
+    """{path, SP_BIND_*, device, inode}: a directory comes before what is in it, so that what is in it lies on top."""
+    flags = dict.fromkeys(map(os.fsencode, config.fs_readonly), 0)
+    flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
+    covers = find_covers(config.fs_readwrite, config.fs_readonly)
+    return sorted(
+        [
+            *((path, flag, 0, 0) for path, flag in flags.items()),
+            *((cover.path, lib.SP_BIND_COVER, cover.device, cover.inode) for cover in covers),
+        ]
+    )
+
+
+def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, list[Any]]:
+    """The struct, and what must stay alive as long as it is used."""
+    keep: list[Any] = []
+
+    def text(value: str | bytes) -> Any:
+        keep.append(ffi.new("char[]", os.fsencode(value)))
+        return keep[-1]
+
+    binds = [(text(path), *rest) for path, *rest in _binds(config)]
+    bind_array = ffi.new("sp_bind[]", binds)
+    keep.append(bind_array)
+    calls = ffi.new("char *[]", [text(name) for name in config.seccomp_allow])
+    keep.append(calls)
+    wanted = _wanted_controllers(config)
+    loopback = config.network == "loopback"
+    network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
+    inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
+    options = ffi.new(
+        "sp_sandbox_options *",
+        {
+            "size": ffi.sizeof("sp_sandbox_options"),
+            "network": network,
+            "zygote_path": text(zygote_path()),
+            "binds": bind_array,
+            "n_binds": len(binds),
+            "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
+            "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
+            "max_processes": config.max_processes or 0,
+            "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
+            "scratch_inodes": _SCRATCH_INODES,
+            "allow_fork": config.allow_fork,
+            "allow_unix_sockets": config.allow_unix_sockets,
+            "landlock_abi_max": landlock_abi_max(),
+            "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
+            "cgroup_dir": ffi.NULL if cgroup_parent is None else text(new_directory(cgroup_parent)),
+            "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),
+            "cpu_quota_us": config.cpu_quota_us or 0,
+            "cpu_period_us": config.cpu_period_us,
+            "allow_degradation": _may_degrade(config),
+            "seccomp_allow": calls,
+            "n_seccomp_allow": len(config.seccomp_allow),
+            # What a filter says is to be logged would fill the host's audit trail, at the tenant's speed.
+            "refuse_filters": audit_listener() is True,
+        },
+    )
+    return options, keep
