@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
-from pysandpool._execute.encode import Environ, Word, command_name, encode_command, encode_cwd, encode_input
+from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._execute.encode import (
+    Environ,
+    Environment,
+    Word,
+    command_name,
+    encode_command,
+    encode_cwd,
+    encode_input,
+)
 from pysandpool._execute.result import SandboxResult
-from pysandpool._ffi import check, ffi, hot, lib
-from pysandpool._pool.core import PoolCore
+from pysandpool._ffi import UNLIMITED_BYTES, check, ffi, hot, lib
 
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")
@@ -20,27 +28,42 @@ _REQUEST_SIZE = ffi.sizeof("sp_exec_request")
 _AGAIN = lib.SP_AGAIN
 
 
+class CommandDefaults(NamedTuple):
+    """What a configuration says about each of its commands."""
+
+    environment: Environment
+    timeout_ns: int
+    max_output_bytes: int
+
+    @classmethod
+    def of(cls, config: SandboxConfig) -> CommandDefaults:
+        """The defaults that `config` stands for."""
+        most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
+        return cls(Environment(config.env_vars), to_nanoseconds(config.timeout_secs), most)
+
+
 def run_command(
-    core: PoolCore,
+    pool: Any,
     handle: int,
     cmd: Sequence[Word],
     options: tuple[Any, Environ | None, Word | None, Duration | None],
+    defaults: CommandDefaults,
 ) -> SandboxResult:
-    """Runs `cmd` to its end in the lease `handle`; `options` are the call's input, env, cwd and timeout."""
+    """Runs `cmd` to its end in the lease `handle` of `pool`; `options`: input, env, cwd and timeout of the call."""
     # Whatever is raised wherever here: the collector ends what the call has started.
     call = ffi.gc(ffi.new(_CALL), _close_call)
-    _keep = _fill(call.request, core, cmd, options)
+    _keep = _fill(call.request, cmd, options, defaults)
     try:
         # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the loop.
         code = _AGAIN
         while code == _AGAIN:
-            code = lib.sp_call_run(core.ptr, handle, call)
+            code = lib.sp_call_run(pool, handle, call)
     except BaseException:
         _close_call(call)
         raise
     try:
         if code < 0:
-            check(code, core.ptr, call.error, command_name(cmd))
+            check(code, pool, call.error, command_name(cmd))
         return _result(call.result)
     finally:
         # The job is over: no need to let go of the GIL, and to wait for it, a second time.
@@ -50,14 +73,14 @@ def run_command(
 
 def _fill(
     request: Any,
-    core: PoolCore,
     cmd: Sequence[Word],
     options: tuple[Any, Environ | None, Word | None, Duration | None],
+    defaults: CommandDefaults,
 ) -> tuple[Any, ...]:
     """Fills the struct; returns the memory that it points to."""
     data, env, cwd, timeout = options
     argv, argc = encode_command(cmd)
-    environ, envc = core.environment.encode(env)
+    environ, envc = defaults.environment.encode(env)
     argv_view, env_view = ffi.from_buffer(_CHARS, argv), ffi.from_buffer(_CHARS, environ)
     cwd_view = input_view = None
     request.size = _REQUEST_SIZE
@@ -73,8 +96,8 @@ def _fill(
         request.input = input_view = encode_input(data)
         request.input_len = len(input_view)
         request.has_input = 1
-    request.timeout_ns = core.timeout_ns if timeout is None else to_nanoseconds(timeout)
-    request.max_output_bytes = core.max_output_bytes
+    request.timeout_ns = defaults.timeout_ns if timeout is None else to_nanoseconds(timeout)
+    request.max_output_bytes = defaults.max_output_bytes
     return argv_view, env_view, cwd_view, input_view
 
 

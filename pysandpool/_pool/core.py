@@ -13,11 +13,11 @@ from typing import Any
 
 from pysandpool._backend.linux import cgroup_parents, open_zygote
 from pysandpool._backend.macos import open_agents
-from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
-from pysandpool._execute.encode import Environment, encode_command
-from pysandpool._ffi import UNLIMITED_BYTES, as_hot, check, ffi, lib, new_error
+from pysandpool._execute.encode import encode_command
+from pysandpool._execute.run import CommandDefaults
+from pysandpool._ffi import as_hot, check, ffi, lib, new_error
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 
@@ -32,16 +32,14 @@ class PoolCore:
         "__weakref__",
         "closed",
         "config",
-        "environment",
+        "defaults",
         "freed",
         "hot",
-        "max_output_bytes",
         "number",
         "ptr",
-        "timeout_ns",
     )
 
-    def __init__(self, ptr: Any, config: SandboxConfig, environment: Environment, number: int) -> None:
+    def __init__(self, ptr: Any, config: SandboxConfig, defaults: CommandDefaults, number: int) -> None:
         self.ptr = ptr
         self.number = number
         self.hot = as_hot(ptr)
@@ -49,9 +47,7 @@ class PoolCore:
         # For leases that are finalized after this object: in a cycle of garbage any order is possible.
         self.freed = False
         self.config = config
-        self.environment = environment
-        self.timeout_ns = to_nanoseconds(config.timeout_secs)
-        self.max_output_bytes = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
+        self.defaults = defaults
         _open_cores[number] = self
 
     def __del__(self, _free: Any = lib.sp_pool_free, _exiting: Any = sys.is_finalizing) -> None:
@@ -113,8 +109,8 @@ def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
 def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
     numbers = limits._asdict()
     del numbers["health_command"]
-    environment = Environment(config.env_vars)
-    env, envc = environment.encode()
+    defaults = CommandDefaults.of(config)
+    env, envc = defaults.environment.encode()
     argv, argc = encode_command(limits.health_command)
     health_argv, health_env = ffi.from_buffer("char[]", argv), ffi.from_buffer("char[]", env)
     options = ffi.new(
@@ -139,4 +135,4 @@ def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
         log.leave(events)
     if ptr == ffi.NULL:
         check(error.code or lib.SP_E_INVAL, error=error)
-    return PoolCore(ptr, config, environment, options.number)
+    return PoolCore(ptr, config, defaults, options.number)

@@ -67,7 +67,8 @@ class PooledSandbox:
             PoolStateError: the pool was closed, before or meanwhile, or belongs to the parent process.
             TypeError, ValueError: an argument of a wrong type or value; nothing was started.
         """
-        return run_command(self._core, self._live_handle(), cmd, (input, env, cwd, timeout))
+        core = self._core
+        return run_command(core.ptr, self._live_handle(), cmd, (input, env, cwd, timeout), core.defaults)
 
     def release(self) -> None:
         """Gives the sandbox back. Never waits and never fails; a second call changes nothing."""
