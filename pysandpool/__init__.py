@@ -12,6 +12,7 @@ Example::
 
 __version__ = "0.1.0"
 
+from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._errors import (
@@ -30,12 +31,15 @@ from pysandpool._errors import (
     UnsupportedPlatformError,
 )
 from pysandpool._execute.result import SandboxResult
+from pysandpool._ffi import use_hints as _use_hints
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool
 from pysandpool._pool.sandbox import Sandbox
 from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
 from pysandpool.cli.bench import PoolBenchmarkResult, run_pool_benchmark
+
+_use_hints(_hint_for)
 
 __all__ = [
     "AcquireTimeoutError",

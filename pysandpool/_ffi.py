@@ -8,10 +8,10 @@ for it, so `as_hot` turns the one pointer into the other.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pysandpool._backend.hints import hint_for
 from pysandpool._errors import (
     AcquireTimeoutError,
     CommandNotFoundError,
@@ -57,6 +57,22 @@ def as_hot(pool: Any) -> Any:
     return hot_ffi.cast("sp_pool *", int(ffi.cast("uintptr_t", pool)))
 
 
+def _no_hint(stage: str, err: int) -> str:
+    return ""
+
+
+_hint_for: Callable[[str, int], str] = _no_hint
+
+
+def use_hints(hint_for: Callable[[str, int], str]) -> None:
+    """Sets the function that finds the hint for a failure, given its stage and its errno.
+
+    The package sets it to `_backend.hints.hint_for`, which looks at this machine. This module must not import it.
+    """
+    global _hint_for  # noqa: PLW0603  # set once, at import
+    _hint_for = hint_for
+
+
 def new_error() -> Any:
     """An empty `sp_error *` for a call to fill."""
     return ffi.new("sp_error *")
@@ -99,14 +115,14 @@ def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
 
 def _create_error(error: Any) -> SandboxCreateError:
     stage = stage_name(error.stage)
-    return SandboxCreateError(stage, error.err, hint_for(stage, error.err), text_of(error.detail))
+    return SandboxCreateError(stage, error.err, _hint_for(stage, error.err), text_of(error.detail))
 
 
 def _exec_error(error: Any, command: str) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
     # Inside, a limit is the sandbox's own; what the host could not send is the host's.
-    hint = hint_for(stage, error.err) if detail == "request" else ""
+    hint = _hint_for(stage, error.err) if detail == "request" else ""
     return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage, hint)
 
 
