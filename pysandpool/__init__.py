@@ -12,6 +12,9 @@ Example::
 
 __version__ = "0.1.0"
 
+# typing.get_type_hints(SandboxConfig) looks for it here.
+from collections.abc import Mapping as Mapping
+
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
@@ -72,3 +75,9 @@ __all__ = [
     "__version__",
     "run_pool_benchmark",
 ]
+
+# Tracebacks, pickles and documentation then name the public place of a class, not the file that defines it.
+for _name in __all__:
+    if hasattr(globals()[_name], "__module__"):
+        globals()[_name].__module__ = __name__
+del _name

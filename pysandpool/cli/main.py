@@ -10,9 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from pysandpool import __version__
 from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
 from pysandpool._errors import CommandNotFoundError, SandboxCreateError, SandpoolError
 from pysandpool._pool.sandbox import Sandbox
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pysandpool", description="Run untrusted commands in OS-level sandboxes.")
-    parser.add_argument("--version", action="version", version=f"pysandpool {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="subcommand", required=True)
     _add_run(commands.add_parser("run", help="run one command in a fresh sandbox", epilog=_RUN_EPILOG))
     bench = commands.add_parser("bench", help="measure acquire and execute on this machine")
@@ -52,6 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(handler=_doctor)
     return parser
+
+
+class _Version(argparse.Action):
+    # Not argparse's own action, which wants the version before anybody has asked for it.
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        print(f"pysandpool {metadata.version('pysandpool')}")
+        parser.exit()
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:

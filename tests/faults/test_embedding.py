@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import signal
+import sys
+import typing
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from pools import OpenPool
 from scripts import run_script
 
+import pysandpool
 from pysandpool import Sandbox, SandboxConfig
 from pysandpool._pool import sandbox as _sandbox
 
@@ -34,6 +37,16 @@ def test_results_and_statistics_cross_processes(real_pool: OpenPool) -> None:
     for value in (result, pool.stats(), pool.config, pool.pool_config):
         assert pickle.loads(pickle.dumps(value)) == value
         assert copy.copy(value) == value
+
+
+@pytest.mark.parametrize("name", pysandpool.__all__)
+def test_public_names_are_where_pickles_and_tracebacks_say(name: str) -> None:
+    public = getattr(pysandpool, name)
+    assert getattr(public, "__module__", "pysandpool") == "pysandpool"
+    if isinstance(public, type):
+        assert pickle.loads(pickle.dumps(public)) is public
+        if sys.version_info >= (3, 10):  # the first that can evaluate "str | None"
+            typing.get_type_hints(public)
 
 
 def test_a_signal_handler_may_make_a_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
