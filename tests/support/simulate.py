@@ -43,7 +43,7 @@ def become_ordinary() -> None:
 def number_of(name: str) -> int:
     """The number of a system call on this machine."""
     table = {"x86_64": "syscalls_x86_64.h", "aarch64": "syscalls_aarch64.h"}[platform.machine()]
-    found = re.search(rf'{{"{name}", (\d+)}}', (ROOT / "csrc" / "host" / table).read_text(encoding="utf-8"))
+    found = re.search(rf'{{"{name}", (\d+)}}', (ROOT / "csrc" / "host" / "seccomp" / table).read_text(encoding="utf-8"))
     assert found, name
     return int(found[1])
 
