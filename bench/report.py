@@ -41,7 +41,8 @@ def _budget(budget: Budget, unit: str) -> str:
     return f"{sign} {limit}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
+    """What the columns of the table say of one row."""
     unit = row.samples_unit or row.unit
     some = row.samples
     return (
@@ -65,7 +66,7 @@ def _notes(rows: Sequence[Row], failures: Sequence[Failure]) -> list[str]:
 
 def markdown(machine: dict[str, str], rows: Sequence[Row], failures: Sequence[Failure]) -> str:
     rule = ["---:" if name in RIGHT else "---" for name in HEADER]
-    lines = [HEADER, rule, *(_cells(row) for row in rows)]
+    lines = [HEADER, rule, *(cells(row) for row in rows)]
     return "\n".join(
         [
             ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
@@ -78,7 +79,7 @@ def markdown(machine: dict[str, str], rows: Sequence[Row], failures: Sequence[Fa
 
 
 def _plain(rows: Sequence[Row]) -> None:
-    lines = [HEADER, *(_cells(row) for row in rows)]
+    lines = [HEADER, *(cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
@@ -94,7 +95,7 @@ def terminal(machine: dict[str, str], rows: Sequence[Row], failures: Sequence[Fa
                 name, justify="right" if right else "left", no_wrap=not wraps, min_width=26 if wraps else None
             )
         for row in rows:
-            table.add_row(*map(escape, _cells(row)), style="" if row.met else "bold red")
+            table.add_row(*map(escape, cells(row)), style="" if row.met else "bold red")
         console = Console()
         console.width = max(console.width, MIN_WIDTH)
         console.print(table)
