@@ -16,13 +16,14 @@ TOOLS     := $(VENV)/.stamp-tools
 INSTALLED := $(VENV)/.stamp-installed
 LINTERS   := $(VENV)/.stamp-linters
 GCOVR     := $(VENV)/.stamp-gcovr
+MKDOCS    := $(VENV)/.stamp-mkdocs
 BUILT     := $(VENV)/.stamp-built
 STRICT    := $(VENV)/.stamp-strict
 
 ZIG = $(dir $(shell $(PY) -c 'import ziglang; print(ziglang.__file__)'))
 REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
 
-.PHONY: help demo test test-all test-c coverage fuzz lint format bench soak clean
+.PHONY: help demo test test-all test-c coverage fuzz lint format bench docs soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,11 +70,14 @@ format: $(LINTERS) ## rewrite the sources as `lint` wants them
 bench: $(BUILT) ## the table of budgets, with a verdict for each row
 	$(PY) bench/table.py $(BENCH_ARGS)
 
+docs: $(BUILT) $(MKDOCS) ## the documentation as a site in site/; a warning fails the build
+	$(VENV)/bin/mkdocs build --strict --quiet
+
 soak: $(BUILT) ## a random mix of everything, looked at each second: SECONDS=600 SEED=1
 	$(PY) tests/faults/soak.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)
 
 clean: ## remove all that was built, .venv too
-	rm -rf $(VENV) build dist *.egg-info pysandpool/_bin pysandpool/*.so
+	rm -rf $(VENV) build dist site *.egg-info pysandpool/_bin pysandpool/*.so
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -95,6 +99,10 @@ $(LINTERS): pyproject.toml $(TOOLS)
 
 $(GCOVR): pyproject.toml $(TOOLS)
 	$(PIP) --no-build-isolation --editable '.[coverage]'
+	@touch $@
+
+$(MKDOCS): pyproject.toml $(TOOLS)
+	$(PIP) --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 # Skipped when the installation has just built these sources.
