@@ -34,7 +34,11 @@ def integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
 
 def optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int | None:
     """The same, or None."""
-    return None if value is None else integer(refuse, name, value, low, high)
+
+    def refuse_with_none(field: str, bad: object, allowed: str, wrong_type: bool) -> Exception:
+        return refuse(field, bad, f"{allowed}, or None", wrong_type)
+
+    return None if value is None else integer(refuse_with_none, name, value, low, high)
 
 
 def command(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
@@ -51,26 +55,26 @@ def command(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
 
 def seconds(refuse: Refuse, name: str, value: Any, high: float) -> float:
     """Seconds > 0 and <= high as a float, from a number or a timedelta."""
-    found = None if value is None else optional_seconds(refuse, name, value)
-    if found is None or found > high:
-        raise refuse(name, value, f"seconds or a timedelta, > 0 and <= {high:g}", value is None)
-    return found
+    return _seconds(refuse, name, value, high, f"seconds or a timedelta, > 0 and <= {high:.0f}")
 
 
 def optional_seconds(refuse: Refuse, name: str, value: Any) -> float | None:
     """Seconds > 0 as a float, from a number or a timedelta; or None."""
     if value is None:
         return None
-    allowed = f"seconds or a timedelta, > 0 and <= {MAX_SECONDS:.0f}, or None"
+    return _seconds(refuse, name, value, MAX_SECONDS, f"seconds or a timedelta, > 0 and <= {MAX_SECONDS:.0f}, or None")
+
+
+def _seconds(refuse: Refuse, name: str, value: Any, high: float, allowed: str) -> float:
     try:
-        seconds = to_seconds(value)
+        found = to_seconds(value)
     except TypeError:
         raise refuse(name, value, allowed, True) from None
     except (ValueError, OverflowError):
         raise refuse(name, value, allowed, False) from None
-    if not (math.isfinite(seconds) and 0 < seconds <= MAX_SECONDS):
+    if not (math.isfinite(found) and 0 < found <= high):
         raise refuse(name, value, allowed, False)
-    return seconds
+    return found
 
 
 def flag(refuse: Refuse, name: str, value: Any) -> bool:

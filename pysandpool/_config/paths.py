@@ -80,9 +80,9 @@ def _path(refuse: Refuse, name: str, value: Any) -> str:
     except TypeError:
         path = None
     if not isinstance(path, str):
-        raise refuse(name, value, "absolute paths as str or PathLike", True)
+        raise refuse(name, value, "an absolute path as str or PathLike", True)
     if not path.startswith("/") or "\0" in path or _encoded_length(path) >= _PATH_MAX:
-        raise refuse(name, value, f"absolute paths without NUL, shorter than {_PATH_MAX} bytes", False)
+        raise refuse(name, value, f"an absolute path without NUL, shorter than {_PATH_MAX} bytes", False)
     path = "/" + os.path.normpath(path).lstrip("/")
     if path in _OWN_MOUNTS or path.startswith("/proc/"):
         raise refuse(name, value, f"any path but {', '.join(_OWN_MOUNTS)} and what is below /proc", False)
