@@ -26,7 +26,10 @@ from pysandpool._errors import (
 try:
     from pysandpool import _core, _core_hot
 except ImportError as error:
-    raise ImportError(f"the compiled modules of pysandpool are missing: run `pip install .` ({error})") from error
+    raise ImportError(
+        "the compiled modules of pysandpool are missing: run `pip install .`, and start Python outside the folder of "
+        f"the sources, or run `pip install --editable .` ({error})"
+    ) from error
 
 EXPECTED_ABI = 1
 
