@@ -7,13 +7,15 @@ import dataclasses
 import enum
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pysandpool
 
 MARK = re.compile(r"^<!-- (fields|calls): (\w+) -->$", re.MULTILINE)
+
+COST = "\n\nCost: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +36,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def fields_of(kind: type[Any]) -> Iterator[Field]:
     """The fields of a configuration class, in order."""
-    words = _attribute_docstrings(kind)
-    parameters = inspect.signature(kind).parameters
+    texts = _attribute_docstrings(kind)
+    default = kind()
     for field in dataclasses.fields(kind):
+        what, _, cost = texts[field.name].partition(COST)
         yield Field(
             name=field.name,
-            default=_shown(parameters[field.name].default),
+            default=_shown(getattr(default, field.name)),
             allowed=_allowed(kind, field.name),
-            what=field.metadata.get("what", "") or words.get(field.name, ""),
-            cost=field.metadata.get("cost", ""),
+            what=what,
+            cost=cost,
         )
 
 
@@ -55,7 +58,7 @@ def _attribute_docstrings(kind: type[Any]) -> dict[str, str]:
     for field, text in zip(body.body, body.body[1:]):
         named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if named and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[field.target.id] = " ".join(str(text.value.value).split())
+            found[field.target.id] = inspect.cleandoc(str(text.value.value))
     return found
 
 
@@ -80,6 +83,8 @@ def _takes_none(kind: type[Any], name: str) -> bool:
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, Mapping):
+        return repr(dict(default))
     if isinstance(default, enum.Enum):
         return str(default)
     return f"{default:_}" if isinstance(default, int) and not isinstance(default, bool) else repr(default)
@@ -92,14 +97,10 @@ def _cell(text: str) -> str:
 def _fields(kind: str) -> str:
     lines = []
     for field in fields_of(getattr(pysandpool, kind)):
-        lines += [f"### `{field.name}`", "", _sentence(field.what), ""]
+        lines += [f"### `{field.name}`", "", field.what, ""]
         lines += ["| default | allowed | cost |", "|---|---|---|"]
         lines += [f"| `{field.default}` | {_cell(field.allowed)} | {_cell(field.cost) or 'none'} |", ""]
     return "\n".join(lines)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!")) else ".")
 
 
 def _calls(which: str) -> str:
