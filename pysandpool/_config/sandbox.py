@@ -71,7 +71,7 @@ class SandboxConfig:
     """Host paths that are visible inside at the same place, read-only. Of nested paths the longest matching path wins,
     also below a path of `fs_readwrite`. Both fields together can have 4,096 paths.
 
-    Cost: each path adds about 10 µs to the creation of a sandbox."""
+    Cost: each path adds 1 to 3 µs to the creation of a sandbox, and about 6 µs if it lies below /tmp."""
     fs_readwrite: tuple[str, ...]
     """Host paths that are visible inside at the same place, writable. Directories of the system are refused. Files with
     a set-id bit or a file capability stay read-only, and each counts as a path.
