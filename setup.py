@@ -28,6 +28,9 @@ MACOS = sys.platform == "darwin"
 PROGRAM = Path("pysandpool", "_bin", "sandpool-agent" if MACOS else "sandpool-zygote")
 PROGRAM_FLAGS = ("-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-plt")
 MACOS_FLAGS = ("-std=c11", "-O2", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden")
+# What a wheel's extension modules leave out: debug information, the symbol table and, with them, the build directory.
+STRIP_COMPILE_FLAGS = ("-g0",)
+STRIP_LINK_FLAGS = ("-Wl,-S", "-Wl,-x") if MACOS else ("-Wl,-s",)
 LINK_FLAGS = ("-s", "-Wl,-z,relro,-z,now,-z,noexecstack")
 # What static linking is called, best first: not every libc has both.
 STATIC_MODES = (("-static", "-fno-pie"), ("-static-pie", "-fPIE"))
@@ -201,6 +204,14 @@ class BuildExt(build_ext):
     def run(self) -> None:
         Toolchain().check()
         super().run()
+
+    def build_extensions(self) -> None:
+        # A build in the source tree is for development: it keeps what a debugger and a profiler need.
+        if not (self.inplace or self.editable_mode):
+            for extension in self.extensions:
+                extension.extra_compile_args.extend(STRIP_COMPILE_FLAGS)
+                extension.extra_link_args.extend(STRIP_LINK_FLAGS)
+        super().build_extensions()
 
 
 class Build(build):

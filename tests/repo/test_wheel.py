@@ -1,0 +1,76 @@
+"""What a wheel holds: compiled modules without debug information, symbol tables or the place where they were built."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("build_ffi.py", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "csrc", "pysandpool")
+MODULES = ("pysandpool/_core.", "pysandpool/_core_hot.", "pysandpool/_bin/sandpool-zygote")
+MOST_BYTES = 650_000
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sections are read from ELF files"),
+    pytest.mark.slow,
+]
+
+
+def section_names(elf: bytes) -> Iterator[str]:
+    """The sections of a 64-bit ELF file of this machine's byte order, as readelf -S lists them."""
+    assert elf[:5] == b"\x7fELF\x02"
+    (table,) = struct.unpack_from("=Q", elf, 0x28)
+    size, count, names_at = struct.unpack_from("=HHH", elf, 0x3A)
+    sections = [struct.unpack_from("=II4Q", elf, table + number * size) for number in range(count)]
+    names = sections[names_at][4]
+    for name, *_ in sections:
+        yield elf[names + name : elf.index(b"\0", names + name)].decode()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("setuptools", reason="a wheel is built without the network, with the setuptools that is here")
+    tree = tmp_path_factory.mktemp("checkout-of-the-wheel")
+    left_out = shutil.ignore_patterns("*.so", "_bin", "__pycache__")
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=left_out)
+        else:
+            shutil.copy(ROOT / name, tree)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "."]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    [built] = tree.glob("*.whl")
+    return built
+
+
+def test_compiled_files_are_stripped(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(MODULES) and not name.endswith(".pyi")]
+        found = {name: archive.read(name) for name in names}
+    assert len(found) == len(MODULES)
+    for name, data in found.items():
+        sections = set(section_names(data))
+        assert ".text" in sections
+        assert not {section for section in sections if section.startswith((".debug", ".symtab"))}, name
+        assert wheel.parent.name.encode() not in data, f"{name} names the directory that it was built in"
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    size = wheel.stat().st_size
+    print(f"{wheel.name}: {size:,} bytes")
+    assert size < MOST_BYTES
+
+
+def test_the_wheel_has_each_room(wheel: Path) -> None:
+    """A folder that setuptools does not find is not in the wheel, and no test of the checkout would see it."""
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name for name in archive.namelist() if name.startswith("pysandpool/") and name.endswith(".py")}
+    assert found == {path.relative_to(ROOT).as_posix() for path in (ROOT / "pysandpool").rglob("*.py")}
