@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pysandpool
+from pysandpool._config.seccomp import ALLOWABLE
 
 ROOT = next(path for path in Path(__file__).resolve().parents if (path / "pyproject.toml").exists())
 DOCS = ROOT / "docs"
@@ -221,6 +222,23 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert {first or second for first, second in named} == set(pysandpool.__all__) - {"__version__"}
 
 
+def test_the_configuration_page_has_every_field_and_call() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    sys.modules["hooks"] = hooks
+    spec.loader.exec_module(hooks)
+    page = hooks.on_page_markdown((DOCS / "configuration.md").read_text(encoding="utf-8"))
+    assert "<!--" not in page
+    for kind in (pysandpool.SandboxConfig, pysandpool.PoolConfig):
+        for field in hooks.fields_of(kind):
+            assert f"### `{field.name}`\n\n{field.what}" in page
+            assert len(field.what) > 20, field.name
+            assert field.allowed, field.name
+    assert all(f"`{name}`" in page for name in ALLOWABLE)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
@@ -230,3 +248,23 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for kind in (pysandpool.SandboxConfig, pysandpool.PoolConfig):
         for field in kind.__dataclass_fields__:
             assert f'id="{field}"' in configuration
+
+
+# --- the measured table ----------------------------------------------------------------------------------
+
+
+def table_rows(text: str, mark: str) -> dict[str, list[str]]:
+    """The cells below the first column of a table that `bench/publish.py` has written, by row."""
+    part = text.split(f"<!-- bench: {mark} -->")[1].split("<!-- end -->", maxsplit=1)[0]
+    lines = [re.split(r" \| ", line.strip("| ")) for line in part.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in lines if cells[0] != "row"}
+
+
+def test_the_rows_of_the_readme_are_those_of_the_whole_table() -> None:
+    whole = table_rows((DOCS / "performance.md").read_text(encoding="utf-8"), "table")
+    some = table_rows(README.read_text(encoding="utf-8"), "readme")
+    assert list(some) == ["acquire", "echo", "cold", "jobs"]
+    for name, cells in some.items():
+        figure, measured, baseline, ratio, budget, verdict = whole[name][:6]
+        shown = verdict if verdict == "met" else f"**{verdict}**"
+        assert cells == [figure, measured, baseline, ratio, f"{budget}, {shown}"], name
