@@ -183,6 +183,21 @@ def test_a_block_that_no_test_looks_at_is_seen(text: str) -> None:
     assert list(problems(f"# Page\n\n{text}")) != []
 
 
+def files() -> set[str]:
+    """Every file of the repository, and each of its names: `a/b/c.h`, `b/c.h`, `c.h`."""
+    folders = ("bench", "csrc", "docs", "examples", "pysandpool", "tests")
+    found = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*")]
+    return {"/".join(name.split("/")[start:]) for name in found for start in range(name.count("/") + 1)}
+
+
+def test_files_that_the_pages_name_are_there() -> None:
+    there = files() | {path.name for path in ROOT.iterdir()}
+    for path in PAGES:
+        if path.name != "CHANGELOG.md":  # it tells of the past
+            for name in re.findall(r"`((?!_)[\w./-]+\.(?:c|h|py|md|cdef))`", path.read_text(encoding="utf-8")):
+                assert name in there, f"{name_of(path)}: {name}"
+
+
 # --- README ----------------------------------------------------------------------------------------------
 
 
