@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"

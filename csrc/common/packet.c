@@ -1,34 +1,15 @@
 #include "common/packet.h"
+#include "common/clock.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "common/fd.h"
 
 #define ROOM_RETRY_NS INT64_C(1000000)
-
-int64_t sp_now(void) {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-int sp_wait_fd(int fd, short events, int64_t deadline) {
-    struct pollfd p = {.fd = fd, .events = events};
-    for (;;) {
-        int n = sp_poll_until(&p, 1, deadline);
-        if (n != 0) {
-            return n < 0 ? n : 0;
-        }
-        if (deadline != SP_NEVER && sp_now() >= deadline) {
-            return -ETIMEDOUT;
-        }
-    }
-}
 
 union fd_control {
     struct cmsghdr align;

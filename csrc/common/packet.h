@@ -7,8 +7,8 @@
  * (SO_SNDLOWAT on BSD, one skb on Linux): one that arrives in parts is malformed. Not SOCK_DGRAM, which keeps packets
  * whole there: its end of file is an error that is told once, and net.local.dgram.maxdgram is 2 KiB.
  *
- * Nothing here sleeps in recvmsg or sendmsg: waiting is done in poll with an absolute deadline (CLOCK_MONOTONIC, ns;
- * SP_NEVER: none). -EINTR is passed on to a caller that has signal handlers to run.
+ * Nothing here sleeps in recvmsg or sendmsg: waiting is done in poll with an absolute deadline (see clock.h). -EINTR is
+ * passed on to a caller that has signal handlers to run.
  */
 #ifndef SANDPOOL_COMMON_PACKET_H
 #define SANDPOOL_COMMON_PACKET_H
@@ -20,7 +20,6 @@
 
 #define SP_PACKET_MAX (32 * 1024)
 #define SP_PACKET_FDS 3
-#define SP_NEVER INT64_MAX
 
 /* What one packet brought. Descriptors are close-on-exec and owned by the packet until they are stolen (set to -1). */
 struct sp_packet {
@@ -30,10 +29,6 @@ struct sp_packet {
     size_t payload_len; /* payload bytes that came in this packet, in the caller's buffer */
     pid_t sender;       /* the sender's pid as the receiver sees it; 0 unless SO_PASSCRED is set */
 };
-
-int64_t sp_now(void);
-/* 0 when `events` came, -ETIMEDOUT, -EINTR or -errno. A hang-up counts as an event: the next call tells. */
-int sp_wait_fd(int fd, short events, int64_t deadline);
 
 struct sp_outgoing {
     const struct sp_record *record;

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"

@@ -6,9 +6,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fact.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "init/census.h"
 #include "init/machine.h"
 #include "init/sockets.h"

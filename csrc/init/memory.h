@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/clock.h"
 #include "init/plan.h"
 #include "init/scan.h"
 #include "init/sockets.h"

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/clock.h"
+
 /* Most requests fit here; it is touched, and so costs memory, only once a command has run. */
 #define SMALL_PAYLOAD SP_PACKET_MAX
 #define SMALL_VECTOR 1024

@@ -9,8 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "init/files.h"
 #include "init/lines.h"
 #include "init/proc.h"

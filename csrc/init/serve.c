@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/packet.h"
 #include "init/init.h"
 #include "init/memory.h"

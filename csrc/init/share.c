@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "init/lines.h"
 #include "init/proc.h"
 

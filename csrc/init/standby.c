@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/exec.h"

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"

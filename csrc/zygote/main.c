@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fact.h"
 #include "common/packet.h"
 #include "common/stage.h"

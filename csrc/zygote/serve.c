@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fact.h"
 #include "common/fd.h"
 #include "common/packet.h"

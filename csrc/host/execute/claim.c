@@ -7,7 +7,7 @@
  * session stays the job's all the time; a job that leaves first takes itself off the list, or waits for the end of the
  * kill.
  */
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/execute/job.h"
 
 /* A caller that waits for another's job comes back this often to handle signals. */

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sandbox/session.h"
 #include "host/sys/thread.h"
 

@@ -4,7 +4,7 @@
  */
 #include <errno.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/execute/job.h"
 #include "host/sandbox/session.h"
 

@@ -6,8 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/execute/job.h"
 #include "host/sandbox/session.h"
 

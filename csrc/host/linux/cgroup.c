@@ -12,8 +12,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sandbox/launch.h"
 
 /* Directories made ahead: a burst of births that large pays nothing for them. */

@@ -7,7 +7,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/sys/fork_mark.h"
 
 /* The zygote gets half the time, and no more than this, to end by itself; a healthy one needs a few ms. */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/pool/state.h"
 #include "host/sys/back_off.h"
 

@@ -2,7 +2,7 @@
  * acquire and release: the hot path. A hit is one CAS on the ledger, a take from the ring and one store; the return of
  * an unused lease is the reverse. No lock, no syscall, no allocation.
  */
-#include "common/packet.h"
+
 #include "host/pool/state.h"
 
 int sp_abi(void) { return SP_ABI; }

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sys/fork_mark.h"
 
 /* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.

@@ -3,7 +3,7 @@
  * births are the janitor's. All under the lock. `replacing` counts those between the two, `surplus` those of them whose
  * place was filled meanwhile: what comes for them is dropped.
  */
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/pool/state.h"
 
 void sp_recycle_put(sp_pool *pool, uint32_t index) {

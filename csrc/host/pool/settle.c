@@ -1,7 +1,7 @@
 /* settle: waiting until the pool has no work of its own left. */
 #include <time.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals. */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals; a hand-over wakes it at once. */

@@ -9,8 +9,8 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sandbox/launch.h"
 
 static void drop(struct sp_session *session) {

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 
 int sp_error_set(sp_error *error, int code, uint32_t stage, int err, const char *detail) {
     memset(error, 0, sizeof *error);

@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <time.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/sys/clock.h"
 
 /* CLOCK_MONOTONIC_RAW_APPROX is cheaper, but runs apart from CLOCK_MONOTONIC, with which it is compared. */

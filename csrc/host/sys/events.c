@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/sys/clock.h"
 
 /* Kinds of trouble at a time, over all pools of the process. */

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sys/poller.h"
 
 #define BATCH 64

@@ -9,8 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "host/sys/poller.h"
 
 #define BATCH 64

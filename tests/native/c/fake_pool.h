@@ -3,7 +3,7 @@
 #define SANDPOOL_TESTS_FAKE_POOL_H
 
 #include "check.h"
-#include "common/packet.h"
+#include "common/clock.h"
 #include "host/pool/state.h"
 #include "machine.h"
 

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"

@@ -3,6 +3,7 @@
  * read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the real ones.
  */
 #include "cgroup_kernel.h"
+#include "common/clock.h"
 #include "common/stage.h"
 #include "machine.h"
 

@@ -1,4 +1,4 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/machine.c
  * csrc/init/sockets.c */
 /* The figures of the machine and of its sockets: of this one, and of texts that are made up. */

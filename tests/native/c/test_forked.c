@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "common/clock.h"
 #include "fake_pool.h"
 
 struct held {

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fact.h"
 #include "common/fd.h"
+#include "common/packet.h"
 #include "fake_pool.h"
 #include "host/sandbox/launch.h"
 

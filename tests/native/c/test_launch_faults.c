@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "host/linux/reaper.h"

@@ -1,6 +1,6 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
- * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c csrc/init/tally.c
- * csrc/init/scan.c csrc/init/share.c csrc/init/census.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c
+ * csrc/init/tally.c csrc/init/scan.c csrc/init/share.c csrc/init/census.c */
 /*
  * init's watch over directories that only look like /proc, and figures of a machine that does not exist: it is part of
  * this program with the name of /proc replaced. tests/isolation/test_memory.py has the rest, in sandboxes; tests/vm has cgroups.
@@ -13,8 +13,8 @@
 #include <sys/vfs.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "init/census.h"
 #include "init/machine.h"
 #include "init/memory.h"

@@ -1,6 +1,7 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
-            csrc/common/vfork_linux.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c */
 /* Packets over a socket pair: descriptors, payloads, malformed ones, deadlines and the sender. */
+#include "common/clock.h"
 #include "common/packet.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* sources: csrc/common/wire.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c */
+/* sources: csrc/common/wire.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c */
 /*
  * A kernel that has no memory for a packet says ENOBUFS, and ETOOMANYREFS where the user has too many descriptors under
  * way, while the socket can be written: the send waits, and is no spin.
@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "machine.h"
 

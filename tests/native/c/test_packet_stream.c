@@ -1,6 +1,7 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
-            csrc/common/vfork_linux.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c */
 /* The same records over a stream of bytes, which is what macOS has: nothing but the sizes separates them. */
+#include "common/clock.h"
 #include "common/packet.h"
 
 #include <errno.h>

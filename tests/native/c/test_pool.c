@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "common/clock.h"
 #include "common/stage.h"
 
 static struct fake_pool f;

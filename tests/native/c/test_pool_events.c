@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "common/clock.h"
 #include "common/stage.h"
 #include "host/sys/events.h"
 

@@ -1,5 +1,5 @@
 /* sources: csrc/host/linux/reaper.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
-            csrc/common/packet.c csrc/common/wire.c csrc/host/sys/own.c */
+ * csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/host/sys/own.c */
 /* What stands between a host and a zygote: it starts it, reaps it, and nobody else meets either. */
 #include "host/linux/reaper.h"
 
@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
-#include "common/packet.h"
 #include "machine.h"
 
 #define SOCKET 3

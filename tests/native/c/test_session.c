@@ -9,7 +9,9 @@
 #include <sys/eventfd.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
+#include "common/packet.h"
 #include "common/stage.h"
 #include "fake_pool.h"
 

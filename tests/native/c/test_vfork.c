@@ -1,5 +1,5 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c
-            csrc/common/vfork_linux.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c */
 /* A child that shares memory and descriptors with its parent, and that nothing else of the parent's meets. */
 #include "common/vfork.h"
 

@@ -1,5 +1,5 @@
-/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
- * csrc/init/plan.c csrc/init/command.c */
+/* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c csrc/init/plan.c csrc/init/command.c */
 /*
  * The other direction: what zygote and init read. A host would have to be broken to send these; what they point to
  * stays inside the payload all the same.

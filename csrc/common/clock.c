@@ -1,0 +1,26 @@
+#include "common/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#include "common/fd.h"
+
+int64_t sp_now(void) {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return SP_SEC((int64_t)ts.tv_sec) + ts.tv_nsec;
+}
+
+int sp_wait_fd(int fd, short events, int64_t deadline) {
+    struct pollfd p = {.fd = fd, .events = events};
+    for (;;) {
+        int n = sp_poll_until(&p, 1, deadline);
+        if (n != 0) {
+            return n < 0 ? n : 0;
+        }
+        if (deadline != SP_NEVER && sp_now() >= deadline) {
+            return -ETIMEDOUT;
+        }
+    }
+}
