@@ -2,14 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <time.h>
 
 #include "common/fd.h"
 
 int64_t sp_now(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return SP_SEC((int64_t)ts.tv_sec) + ts.tv_nsec;
+    return sp_ns_of(ts);
 }
 
 int sp_wait_fd(int fd, short events, int64_t deadline) {

@@ -14,12 +14,11 @@
 #include "common/fd.h"
 #include "common/packet.h"
 
-/* Its poll knows milliseconds only: rounded up, for a wake-up before the deadline would only spin. */
+/* Its poll knows milliseconds only. */
 int sp_poll_until(struct pollfd *fds, unsigned n, int64_t deadline) {
     int timeout = -1;
     if (deadline != SP_NEVER) {
-        int64_t left = deadline - sp_now();
-        int64_t ms = left > 0 ? (left + 999999) / 1000000 : 0;
+        int64_t ms = sp_ms_until(deadline);
         timeout = ms < INT_MAX ? (int)ms : INT_MAX;
     }
     int ready = poll(fds, n, timeout);

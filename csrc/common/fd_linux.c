@@ -14,10 +14,7 @@
 int sp_poll_until(struct pollfd *fds, unsigned n, int64_t deadline) {
     struct timespec ts = {0};
     if (deadline != SP_NEVER) {
-        int64_t left = deadline - sp_now();
-        left = left > 0 ? left : 0;
-        ts.tv_sec = (time_t)(left / 1000000000);
-        ts.tv_nsec = (long)(left % 1000000000);
+        ts = sp_timespec_of(sp_left_until(deadline));
     }
     int ready = ppoll(fds, n, deadline != SP_NEVER ? &ts : NULL, NULL);
     return ready < 0 ? -errno : ready;

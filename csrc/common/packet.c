@@ -9,7 +9,7 @@
 
 #include "common/fd.h"
 
-#define ROOM_RETRY_NS INT64_C(1000000)
+#define ROOM_RETRY_NS SP_MS(1)
 
 union fd_control {
     struct cmsghdr align;
@@ -192,5 +192,5 @@ void sp_packet_close(struct sp_packet *packet) {
 void sp_packet_fail(int sock, uint32_t id, const struct sp_rec_failed *why) {
     struct sp_record record = {.type = SP_REC_FAILED, .u.failed = *why};
     record.u.failed.id = id;
-    (void)sp_packet_send(sock, &(struct sp_outgoing){.record = &record}, sp_now() + 1000000000);
+    (void)sp_packet_send(sock, &(struct sp_outgoing){.record = &record}, sp_now() + SP_SEC(1));
 }

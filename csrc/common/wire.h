@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/clock.h"
+
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
 #define SP_WIRE_VERSION 2
 #define SP_RECORD_SIZE 128
@@ -33,7 +35,7 @@
  * pays nothing for the watch, not even a timer.
  */
 #define SP_WATCH_SIGNAL SIGUSR2
-#define SP_WATCH_AFTER_NS (50 * INT64_C(1000000))
+#define SP_WATCH_AFTER_NS SP_MS(50)
 
 /* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534

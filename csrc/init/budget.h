@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "common/clock.h"
+
 struct sp_budget {
     int64_t end;
 };
@@ -16,7 +18,7 @@ struct sp_budget {
 static inline int64_t sp_cpu_now(void) {
     struct timespec ts = {0};
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+    return sp_ns_of(ts);
 }
 
 static inline struct sp_budget sp_budget_of(int64_t ns) { return (struct sp_budget){sp_cpu_now() + ns}; }

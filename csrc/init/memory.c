@@ -14,31 +14,30 @@
 #include "init/sockets.h"
 #include "init/sysv.h"
 
-#define MS INT64_C(1000000)
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
 
 /* Processor time of one look, and of it for the pass over descriptors. */
-#define LOOK_BUDGET_NS (40 * MS)
-#define SCAN_BUDGET_NS (15 * MS)
+#define LOOK_BUDGET_NS SP_MS(40)
+#define SCAN_BUDGET_NS SP_MS(15)
 
 /*
  * How long until the next look: as long as the fastest tenant needs to get to twice the limit, and then as long as it
  * may stay there, less what it takes to look again and to be sure.
  */
-#define LOOK_NS (35 * MS)
+#define LOOK_NS SP_MS(35)
 #define FILL_BYTES_PER_MS (6 * MIB) /* of one processor: it touches new pages no faster */
-#define LOOK_MAX_NS (250 * MS)
-#define LOCKS_NS (100 * MS) /* in a cgroup there are only locks to be counted */
+#define LOOK_MAX_NS SP_MS(250)
+#define LOCKS_NS SP_MS(100) /* in a cgroup there are only locks to be counted */
 
 /*
  * A child between vfork and exec shows its parent's memory as its own. It is there for a moment, so a sum counts as too
  * much only when no look of a whole row finds less.
  */
-#define CONFIRM_NS (4 * MS)
-#define ROW_NS (20 * MS)
+#define CONFIRM_NS SP_MS(4)
+#define ROW_NS SP_MS(20)
 #define ROW_LOOKS 3
-#define LONG_ROW_NS (50 * MS) /* of looks that take long, two are enough */
+#define LONG_ROW_NS SP_MS(50) /* of looks that take long, two are enough */
 
 /* When a pass over the descriptors is due: by growth of the machine's figures, as a part of the limit, or by time. */
 #define SLACK_PART 16
@@ -47,9 +46,9 @@
 #define URGENT_MIN (8 * MIB)
 #define GROWN_PAUSE 32  /* times what the last pass took */
 #define PERIOD_PAUSE 64 /* likewise */
-#define PERIOD_NS (1000 * MS)
+#define PERIOD_NS SP_SEC(1)
 #define FRESH_PAUSE 2 /* likewise, when there is a suspicion */
-#define FRESH_NS (10 * MS)
+#define FRESH_NS SP_MS(10)
 
 /* What an object costs. Of some, as many as programs have are not counted. */
 #define FREE_BUFFERS 64
@@ -278,7 +277,7 @@ static int64_t until_next(const struct look *look) {
     }
     uint64_t used = look->census.own + look->census.tables + larger(look->kept, look->census.mapped);
     uint64_t ms = above(2 * watch->limit, used) / FILL_BYTES_PER_MS / watch->processors;
-    return LOOK_NS + (int64_t)smaller(ms, LOOK_MAX_NS / MS) * MS;
+    return LOOK_NS + (int64_t)smaller(ms, LOOK_MAX_NS / SP_MS(1)) * SP_MS(1);
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {

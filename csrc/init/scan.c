@@ -15,8 +15,8 @@
 #include "init/lines.h"
 #include "init/proc.h"
 
-#define PROCESS_NS (25 * INT64_C(1000000)) /* of processor time: more for one process is too much */
-#define BUDGET_FILES 16                    /* between two looks at the budget */
+#define PROCESS_NS SP_MS(25) /* of processor time: more for one process is too much */
+#define BUDGET_FILES 16      /* between two looks at the budget */
 
 /*
  * A text of mappings waits for the lock of the process's memory, which some calls hold until they have gone through all

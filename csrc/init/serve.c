@@ -19,7 +19,7 @@
 #include "init/standby.h"
 #include "init/sysv.h"
 
-#define NOT_YET_NS (10 * INT64_C(1000000))
+#define NOT_YET_NS SP_MS(10)
 
 /* What one wait for a command yields. */
 struct outcome {
@@ -109,9 +109,7 @@ static int await_signal(siginfo_t *info, int64_t until) {
     if (until == SP_NEVER) {
         return sigwaitinfo(&awaited, info);
     }
-    int64_t left = until - sp_now();
-    left = left > 0 ? left : 0;
-    const struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    const struct timespec ts = sp_timespec_of(sp_left_until(until));
     return sigtimedwait(&awaited, info, &ts);
 }
 

@@ -27,7 +27,7 @@ static int64_t pace = PACE_UNIT;
  * which they do not notice: so it does not stand for ever.
  */
 #define KNOWN_PROCESSES 256 /* a power of two */
-#define KNOWN_NS (2000 * INT64_C(1000000))
+#define KNOWN_NS SP_MS(2000)
 
 static struct known {
     struct sp_process process;

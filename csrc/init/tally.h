@@ -9,8 +9,10 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "common/clock.h"
+
 #define SP_TALLY_FILES 4096 /* a power of two; what finds no place counts anew each time it is seen */
-#define SP_TALLY_KEPT_NS (250 * INT64_C(1000000))
+#define SP_TALLY_KEPT_NS SP_MS(250)
 
 enum sp_tally_kind { SP_TALLY_PIPE, SP_TALLY_SOCKET, SP_TALLY_MEMFD, SP_TALLY_KINDS };
 

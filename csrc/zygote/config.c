@@ -115,7 +115,7 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
 }
 
 /* A host that dies before it has sent all of it closes the socket, unless a child that it forked has it, too. */
-#define CONFIG_TIMEOUT_NS (10 * INT64_C(1000000000))
+#define CONFIG_TIMEOUT_NS SP_SEC(10)
 
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why) {
     static char first[SP_PACKET_MAX] __attribute__((aligned(8)));

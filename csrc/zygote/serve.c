@@ -30,14 +30,14 @@
 #define LIVE_MAX 16384
 
 /* A machine that needs longer for one sandbox lets no birth succeed. */
-#define REHEARSAL_NS (5 * INT64_C(1000000000))
+#define REHEARSAL_NS SP_SEC(5)
 /* Between two tries to make a netns ahead, once one has failed: ever longer. A CREATE tries at once, and says why not.
  */
-#define STOCK_PAUSE_MIN_NS (INT64_C(100) * 1000000)
-#define STOCK_PAUSE_MAX_NS (30 * INT64_C(1000000000))
+#define STOCK_PAUSE_MIN_NS SP_MS(100)
+#define STOCK_PAUSE_MAX_NS SP_SEC(30)
 
 /* From SIGKILL to the end of a rehearsal: its netns is wanted back, but nothing depends on it. */
-#define REHEARSAL_END_NS (INT64_C(50) * 1000000)
+#define REHEARSAL_END_NS SP_MS(50)
 
 struct live {
     pid_t pid;
@@ -231,9 +231,7 @@ static void work_ahead(struct stocking *s) {
 static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
     sigset_t none;
     sigemptyset(&none);
-    int64_t left = deadline == SP_NEVER || deadline == 0 ? 0 : deadline - sp_now();
-    left = left > 0 ? left : 0;
-    struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    struct timespec ts = sp_timespec_of(deadline == SP_NEVER || deadline == 0 ? 0 : sp_left_until(deadline));
     return ppoll(p, n, deadline == SP_NEVER ? NULL : &ts, &none);
 }
 

@@ -31,11 +31,11 @@
 #include "host/sandbox/session.h"
 
 /* An agent that is told to end has this long; it needs a few ms. */
-#define GRACE_NS (500 * INT64_C(1000000))
+#define GRACE_NS SP_MS(500)
 /* Entries of a scratch directory that one look removes, and how often it is tried. */
 #define SCRATCH_BUDGET 512
 #define SCRATCH_TRIES 4096
-#define CLOSE_LOOK_NS 1000000
+#define CLOSE_LOOK_NS SP_MS(1)
 
 /* ---- the life of an entry; under the lock ---- */
 

@@ -11,7 +11,7 @@
 #include "host/execute/job.h"
 
 /* A caller that waits for another's job comes back this often to handle signals. */
-#define SLICE_NS (50 * INT64_C(1000000))
+#define SLICE_NS SP_MS(50)
 
 /* ---- orphans ---- */
 

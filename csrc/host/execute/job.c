@@ -22,21 +22,21 @@
  * interrupts none of them. Short enough that nobody waits for a Ctrl-C; long enough that 10 MiB of output take fewer
  * slices than anybody can measure, because getting the GIL back may cost 5 ms.
  */
-#define BUSY_NS (30 * INT64_C(1000000))
+#define BUSY_NS SP_MS(30)
 /* A signal that comes just before the wait interrupts nothing. Only the main thread runs Python's handlers, so it alone
  * wakes up to look for one. */
-#define IDLE_NS (80 * INT64_C(1000000))
+#define IDLE_NS SP_MS(80)
 /* A descriptor that was closed while it was waited for wakes nobody up. */
-#define OWN_LOOK_NS INT64_C(1000000000)
+#define OWN_LOOK_NS SP_SEC(1)
 /*
  * From a KILL to its EXITED. The kernel may need most of it to unmap what a command had, and on a busy machine to let
  * its processes end; a lease is not given up for that. A sandbox that needs longer is ended from outside.
  */
-#define KILL_GRACE_NS (2 * INT64_C(1000000000))
+#define KILL_GRACE_NS SP_SEC(2)
 /* From that to the sandbox's death. One that does not die even so is not waited for. */
-#define END_GRACE_NS (300 * INT64_C(1000000))
+#define END_GRACE_NS SP_MS(300)
 /* An agent is first told to end, and killed only when it does not. */
-#define AGENT_END_GRACE_NS (800 * INT64_C(1000000))
+#define AGENT_END_GRACE_NS SP_MS(800)
 
 /* ---- start ---- */
 

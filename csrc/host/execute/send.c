@@ -9,7 +9,7 @@
 #include "host/sandbox/session.h"
 
 /* A wait for a fresh sandbox comes back this often, for signals and to look whether the lease is over. */
-#define SLICE_NS (50 * INT64_C(1000000))
+#define SLICE_NS SP_MS(50)
 /* How many dead sandboxes in a row an unused lease passes over silently. */
 #define MAX_ATTEMPTS 3
 

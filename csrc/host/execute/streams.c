@@ -12,7 +12,7 @@
 #include "host/sandbox/session.h"
 
 /* A send that takes longer than this has an init on the other side that does not read. */
-#define SEND_TIMEOUT_NS (10 * INT64_C(1000000000))
+#define SEND_TIMEOUT_NS SP_SEC(10)
 /* As much as one turn of reading. */
 #define INPUT_TURN ((uint64_t)SP_CAPTURE_TURN)
 

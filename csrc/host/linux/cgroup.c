@@ -20,7 +20,7 @@
 #define STASH 8
 /* As in zygote/enter.c: whom root's zygote becomes. */
 #define UNPRIVILEGED_ID 65534
-#define RETRY_NS (5 * INT64_C(1000000))
+#define RETRY_NS SP_MS(5)
 /* The kernel's own bound of pids, on 64 bits, and so the largest limit that it takes. */
 #define PIDS_MOST (4 * 1024 * 1024)
 

@@ -19,14 +19,14 @@
 #include "host/sandbox/session.h"
 #include "host/sys/back_off.h"
 
-#define START_TIMEOUT_NS (10 * INT64_C(1000000000))
-#define CGROUPS_GRACE_NS (INT64_C(100) * 1000000)
+#define START_TIMEOUT_NS SP_SEC(10)
+#define CGROUPS_GRACE_NS SP_MS(100)
 /* Between two starts. A zygote that has made sandboxes was killed by somebody, and is wanted back soon. */
-#define PAUSE_MIN_NS (5 * INT64_C(1000000))
-#define PAUSE_MAX_USEFUL_NS (INT64_C(100) * 1000000)
-#define PAUSE_MAX_NS (5 * INT64_C(1000000000))
+#define PAUSE_MIN_NS SP_MS(5)
+#define PAUSE_MAX_USEFUL_NS SP_MS(100)
+#define PAUSE_MAX_NS SP_SEC(5)
 /* After a life that long there is no pause. */
-#define GOOD_LIFE_NS INT64_C(1000000000)
+#define GOOD_LIFE_NS SP_SEC(1)
 
 struct linux_launcher {
     struct sp_launcher base;

@@ -26,12 +26,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "host/sys/own.h"
 
 #define MEMORY_SIZE (64 * 1024)
 #define CHILD_STACK (MEMORY_SIZE / 2)
-#define LOOK_NS (INT64_C(100) * 1000000)
+#define LOOK_NS SP_MS(100)
 /* glibc's headers have it since 2.36 only. */
 #define BY_PIDFD ((idtype_t)3)
 

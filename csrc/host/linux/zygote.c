@@ -19,9 +19,9 @@
 /* glibc's headers have it since 2.36 only. */
 #define BY_PIDFD ((idtype_t)3)
 /* From the end of its socket to its own: longer takes one that is stopped. */
-#define END_GRACE_NS (INT64_C(100) * 1000000)
+#define END_GRACE_NS SP_MS(100)
 /* From SIGKILL to its end, all sandboxes included. */
-#define KILL_GRACE_NS INT64_C(1000000000)
+#define KILL_GRACE_NS SP_SEC(1)
 
 void sp_zygote_ref(struct sp_zygote *z) {
     /* relaxed: whoever gives it to us holds a reference already */

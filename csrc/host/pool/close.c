@@ -11,8 +11,8 @@
 #include "host/sys/fork_mark.h"
 
 /* The zygote gets half the time, and no more than this, to end by itself; a healthy one needs a few ms. */
-#define ZYGOTE_NS INT64_C(1000000000)
-#define DYING_LOOK_NS (20 * INT64_C(1000000))
+#define ZYGOTE_NS SP_SEC(1)
+#define DYING_LOOK_NS SP_MS(20)
 
 /*
  * The lease at this slot, if any, ends now; true if there was one. A concurrent return of the unused lease may win: it

@@ -12,19 +12,19 @@
 #include "host/pool/state.h"
 #include "host/sys/back_off.h"
 
-#define BACK_OFF_MIN_NS (50 * INT64_C(1000000))
-#define BACK_OFF_MAX_NS (5 * INT64_C(1000000000))
+#define BACK_OFF_MIN_NS SP_MS(50)
+#define BACK_OFF_MAX_NS SP_SEC(5)
 /* An entry that dies at that age died of what made it, perhaps; after the longer time without one, that is over. */
-#define YOUNG_NS INT64_C(1000000000)
-#define DEATHS_OVER_NS (10 * INT64_C(1000000000))
+#define YOUNG_NS SP_SEC(1)
+#define DEATHS_OVER_NS SP_SEC(10)
 /* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
-#define REFILL_LOOK_NS (250 * INT64_C(1000000))
-#define TEND_NS (20 * INT64_C(1000000))
+#define REFILL_LOOK_NS SP_MS(250)
+#define TEND_NS SP_MS(20)
 /* A sandbox that was killed is looked at after this time, and then ever more seldom. */
-#define DYING_MIN_NS (5 * INT64_C(1000000))
-#define DYING_MAX_NS (250 * INT64_C(1000000))
+#define DYING_MIN_NS SP_MS(5)
+#define DYING_MAX_NS SP_MS(250)
 /* A watch whose descriptors somebody else has closed wakes nobody up any more. */
-#define OWN_LOOK_NS INT64_C(1000000000)
+#define OWN_LOOK_NS SP_SEC(1)
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
 
@@ -321,7 +321,7 @@ static int64_t next_wake(struct janitor *j) {
     uint32_t oldest = pool->options.max_idle_ns != 0 ? sp_ring_oldest(&pool->ring) : SP_RING_EMPTY;
     if (oldest != SP_RING_EMPTY) {
         /* The coarse clock lags by one tick: a wake-up at the very moment would come to nothing. */
-        wake = earlier(wake, atomic_load(&pool->slots[oldest].ready_at) + pool->options.max_idle_ns + 10000000);
+        wake = earlier(wake, atomic_load(&pool->slots[oldest].ready_at) + pool->options.max_idle_ns + SP_MS(10));
     } else if (pool->options.max_idle_ns != 0) {
         wake = earlier(wake, sp_now() + REFILL_LOOK_NS); /* the peek is a hint: look again in time */
     }

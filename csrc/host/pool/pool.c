@@ -15,9 +15,9 @@
 /* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
  */
 #define WARM_WINDOW 16
-#define HEALTH_TIMEOUT_NS (5 * INT64_C(1000000000))
+#define HEALTH_TIMEOUT_NS SP_SEC(5)
 /* How often it looks whether the pool was closed: a birth that waits for another zygote does not hear of it. */
-#define CLOSED_LOOK_NS (50 * INT64_C(1000000))
+#define CLOSED_LOOK_NS SP_MS(50)
 
 /* ---- warm ---- */
 

@@ -5,7 +5,7 @@
 #include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals. */
-#define SLICE_NS (50 * INT64_C(1000000))
+#define SLICE_NS SP_MS(50)
 
 bool sp_pool_wants_refill(const sp_pool *pool) {
     uint64_t ledger = atomic_load(&pool->ledger);

@@ -15,7 +15,7 @@
 #include "host/pool/state.h"
 
 /* A waiting caller comes back this often to let its runtime handle signals; a hand-over wakes it at once. */
-#define SLICE_NS (50 * INT64_C(1000000))
+#define SLICE_NS SP_MS(50)
 
 enum ticket_state { QUEUED, TAKEOVER, CREATING, DONE, OVER };
 

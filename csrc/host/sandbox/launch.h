@@ -16,13 +16,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/clock.h"
 #include "common/wire.h"
 #include "host/linux/cgroup.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 
 /* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */
-#define SP_CREATE_TIMEOUT_NS (10 * INT64_C(1000000000))
+#define SP_CREATE_TIMEOUT_NS SP_SEC(10)
 
 /* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). */
 struct sp_session {
@@ -140,7 +141,7 @@ void sp_session_end(struct sp_session *session);
 
 /* ---- dying.c ---- */
 /* A sandbox that was killed is dead by then; killing one takes a few ms, a hundred with much memory. */
-#define SP_UNDEAD_NS (2 * INT64_C(1000000000))
+#define SP_UNDEAD_NS SP_SEC(2)
 /* Is told of a sandbox that has become undead, and of one that no longer is. */
 struct sp_dying_ear {
     void (*hear)(void *arg, const struct sp_session *session, bool undead);

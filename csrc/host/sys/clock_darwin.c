@@ -15,6 +15,6 @@ int sp_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t dead
     if (left <= 0) {
         return ETIMEDOUT;
     }
-    const struct timespec ts = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    const struct timespec ts = sp_timespec_of(left);
     return pthread_cond_timedwait_relative_np(cond, lock, &ts);
 }

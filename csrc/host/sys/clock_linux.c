@@ -1,11 +1,11 @@
-#include <time.h>
-
 #include "host/sys/clock.h"
+
+#include "common/clock.h"
 
 int64_t sp_coarse_now(void) {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &ts); /* vDSO */
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+    return sp_ns_of(ts);
 }
 
 void sp_cond_init(pthread_cond_t *cond) {
@@ -17,6 +17,6 @@ void sp_cond_init(pthread_cond_t *cond) {
 }
 
 int sp_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline) {
-    const struct timespec at = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    const struct timespec at = sp_timespec_of(deadline);
     return pthread_cond_timedwait(cond, lock, &at);
 }

@@ -77,9 +77,7 @@ bool sp_watch_is_own(struct sp_watch *watch) { return sp_watch_begin_turn(watch)
 
 unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
     struct kevent events[BATCH];
-    int64_t left = deadline == SP_NEVER ? 0 : deadline - sp_now();
-    left = left > 0 ? left : 0;
-    const struct timespec ts = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
+    const struct timespec ts = sp_timespec_of(deadline == SP_NEVER ? 0 : sp_left_until(deadline));
     int got = kevent(atomic_load(&watch->set), NULL, 0, events, (int)(n < BATCH ? n : BATCH),
                      deadline == SP_NEVER ? NULL : &ts);
     for (int i = 0; i < got; i++) {

@@ -80,9 +80,7 @@ int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return watch_
 
 unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
     struct epoll_event events[BATCH];
-    int64_t left = deadline == SP_NEVER ? -1 : deadline - sp_now();
-    /* Rounded up: a wake-up before the deadline would only spin. */
-    int64_t ms = left < 0 ? (deadline == SP_NEVER ? -1 : 0) : (left + 999999) / 1000000;
+    int64_t ms = deadline == SP_NEVER ? -1 : sp_ms_until(deadline);
     int got = epoll_wait(atomic_load(&watch->set), events, (int)(n < BATCH ? n : BATCH),
                          ms > INT32_MAX ? INT32_MAX : (int)ms);
     for (int i = 0; i < got; i++) {
