@@ -40,6 +40,9 @@
 /* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534
 
+/* The descriptor under which a zygote finds its socket to the host. */
+#define SP_ZYGOTE_SOCKET 3
+
 enum sp_record_type {
     SP_REC_CONFIG = 1, /* host -> zygote, with the host's pidfd if there is one; payload: binds and filters */
     SP_REC_HELLO,      /* zygote -> host: its root is built, it serves */

@@ -6,9 +6,6 @@
 
 #include "init/plan.h"
 
-/* The host's socket. host/linux/zygote.c puts it there. */
-#define SP_ZYGOTE_SOCKET 3
-
 /* config.c: receives CONFIG with its payload; the plan points into memory that lives as long as the process. */
 /* The host's pidfd goes to *host; -1: the kernel it runs on, or a filter over it, has none. */
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
@@ -35,9 +32,6 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
 /* view.c: the system view below "/new": /usr & co. and /etc; and the devices in its /dev. Sources are below "/old". */
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_show_dev(struct sp_rec_failed *why);
-
-/* Root's sandboxes are mapped to "nobody": an id that owns nothing and is mapped in every container. */
-#define SP_UNPRIVILEGED_ID 65534
 
 /*
  * binds.c: what the configuration adds. As root, its sources are opened before root is given up, which reaches what

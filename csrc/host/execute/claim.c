@@ -10,9 +10,6 @@
 #include "common/clock.h"
 #include "host/execute/job.h"
 
-/* A caller that waits for another's job comes back this often to handle signals. */
-#define SLICE_NS SP_MS(50)
-
 /* ---- orphans ---- */
 
 void sp_job_orphan(struct sp_job *job, int code) {
@@ -85,7 +82,7 @@ static int try_claim(struct sp_job *job) {
 
 int sp_job_claim(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    int64_t until = sp_now() + SLICE_NS;
+    int64_t until = sp_now() + SP_SLICE_NS;
     pthread_mutex_lock(&pool->lock);
     int rc = try_claim(job);
     while (rc == SP_AGAIN && sp_cond_wait_until(&pool->slot_free, &pool->lock, until) == 0) {

@@ -8,8 +8,6 @@
 #include "host/execute/job.h"
 #include "host/sandbox/session.h"
 
-/* A wait for a fresh sandbox comes back this often, for signals and to look whether the lease is over. */
-#define SLICE_NS SP_MS(50)
 /* How many dead sandboxes in a row an unused lease passes over silently. */
 #define MAX_ATTEMPTS 3
 
@@ -49,7 +47,7 @@ static void take_place(struct sp_job *job) {
 
 int sp_job_replace(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    int rc = sp_birth_wait(&job->birth, sp_now() + SLICE_NS, &job->why);
+    int rc = sp_birth_wait(&job->birth, sp_now() + SP_SLICE_NS, &job->why);
     if (rc == SP_AGAIN) {
         job->timed_out = sp_now() >= job->deadline;
         if (atomic_load(&job->orphan) != 0 || job->timed_out) {

@@ -18,8 +18,6 @@
 
 /* Directories made ahead: a burst of births that large pays nothing for them. */
 #define STASH 8
-/* As in zygote/enter.c: whom root's zygote becomes. */
-#define UNPRIVILEGED_ID 65534
 #define RETRY_NS SP_MS(5)
 /* The kernel's own bound of pids, on 64 bits, and so the largest limit that it takes. */
 #define PIDS_MOST (4 * 1024 * 1024)
@@ -111,7 +109,7 @@ static int give_to_zygote(int dir, const char *procs) {
     if (geteuid() != 0 && getuid() != 0) {
         return 0;
     }
-    bool given = fchownat(dir, procs, UNPRIVILEGED_ID, UNPRIVILEGED_ID, 0) == 0;
+    bool given = fchownat(dir, procs, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, 0) == 0;
     return given || errno == EINVAL || errno == EPERM ? 0 : -errno;
 }
 

@@ -15,7 +15,6 @@
 #include "host/linux/zygote.h"
 #include "host/sandbox/launch.h"
 
-#define ZYGOTE_SOCKET 3
 /* glibc's headers have it since 2.36 only. */
 #define BY_PIDFD ((idtype_t)3)
 /* From the end of its socket to its own: longer takes one that is stopped. */
@@ -189,7 +188,7 @@ int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
 
 /* Never a fork: its cost does not grow with the host's memory, and no lock of a Python thread is copied. */
 static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_cgroups *cgroups, sp_error *error) {
-    const struct sp_start what = {.path = path, .name = "sandpool-zygote", .fd = far_end, .number = ZYGOTE_SOCKET};
+    const struct sp_start what = {.path = path, .name = "sandpool-zygote", .fd = far_end, .number = SP_ZYGOTE_SOCKET};
     pid_t first = 0;
     int rc = sp_reaper_start(&what, &z->reaper, &first);
     if (rc != 0) {

@@ -16,8 +16,6 @@
  */
 #define WARM_WINDOW 16
 #define HEALTH_TIMEOUT_NS SP_SEC(5)
-/* How often it looks whether the pool was closed: a birth that waits for another zygote does not hear of it. */
-#define CLOSED_LOOK_NS SP_MS(50)
 
 /* ---- warm ---- */
 
@@ -30,8 +28,8 @@ struct warm_window {
 static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     struct sp_birth *birth = &w->births[w->done % WARM_WINDOW];
     int rc;
-    do {
-        rc = sp_birth_wait(birth, sp_now() + CLOSED_LOOK_NS, error);
+    do { /* in slices: nothing wakes a birth that waits for another zygote when the pool is closed */
+        rc = sp_birth_wait(birth, sp_now() + SP_SLICE_NS, error);
     } while (rc == SP_AGAIN && !sp_ledger_closed(atomic_load(&pool->ledger)));
     if (rc == SP_AGAIN) {
         sp_birth_abandon(birth);

@@ -4,9 +4,6 @@
 #include "common/clock.h"
 #include "host/pool/state.h"
 
-/* A waiting caller comes back this often to let its runtime handle signals. */
-#define SLICE_NS SP_MS(50)
-
 bool sp_pool_wants_refill(const sp_pool *pool) {
     uint64_t ledger = atomic_load(&pool->ledger);
     return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < pool->options.min_size;
@@ -27,7 +24,7 @@ int sp_settle(sp_pool *pool, int64_t timeout_ns) {
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
     }
-    int64_t until = sp_now() + (timeout_ns < SLICE_NS ? timeout_ns : SLICE_NS);
+    int64_t until = sp_now() + (timeout_ns < SP_SLICE_NS ? timeout_ns : SP_SLICE_NS);
     int rc = 0;
     sp_pool_kick(pool); /* an acquire makes no syscall: that a refill is due may not be known yet */
     pthread_mutex_lock(&pool->lock);

@@ -14,9 +14,6 @@
 #include "common/clock.h"
 #include "host/pool/state.h"
 
-/* A waiting caller comes back this often to let its runtime handle signals; a hand-over wakes it at once. */
-#define SLICE_NS SP_MS(50)
-
 enum ticket_state { QUEUED, TAKEOVER, CREATING, DONE, OVER };
 
 struct sp_ticket {
@@ -194,7 +191,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
 /* Sleeps until the ticket moves on, its deadline or the slice's end. */
 static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
     const enum ticket_state before = ticket->state;
-    int64_t until = sp_now() + SLICE_NS;
+    int64_t until = sp_now() + SP_SLICE_NS;
     if (before == QUEUED && ticket->deadline < until) {
         until = ticket->deadline;
     }
@@ -254,7 +251,7 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
     } else if (ticket->birth.session == NULL) {
         rc = sp_birth_begin(pool->launcher, &ticket->birth, error);
     }
-    rc = rc != 0 ? rc : sp_birth_wait(&ticket->birth, sp_now() + SLICE_NS, error);
+    rc = rc != 0 ? rc : sp_birth_wait(&ticket->birth, sp_now() + SP_SLICE_NS, error);
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     if (rc == SP_AGAIN && !closed) {
         return SP_AGAIN;

@@ -5,6 +5,11 @@
 #include <pthread.h>
 #include <stdint.h>
 
+#include "common/clock.h"
+
+/* A call that waits returns to its caller at least this often, so that the caller's runtime can handle signals. */
+#define SP_SLICE_NS SP_MS(50)
+
 /* The cheapest clock of the system: it may lag by a few ms, which do not matter to an expiry in seconds. No syscall. */
 int64_t sp_coarse_now(void);
 
