@@ -22,7 +22,7 @@ MAY_INCLUDE = {
     "common/*": ("common/*",),
     "host/sys/*": _UNDER_ALL,
     "host/seccomp/*": ("sandpool.h", "common/*", "host/seccomp/*"),
-    "host/sandbox/*": (*_UNDER_LAUNCHERS, "host/linux/cgroup.h"),
+    "host/sandbox/*": _UNDER_LAUNCHERS,
     "host/linux/*": (*_UNDER_LAUNCHERS, "host/seccomp/*", "host/linux/*"),
     "host/agent/*": (*_UNDER_LAUNCHERS, "host/agent/*"),
     "host/fake/*": _UNDER_LAUNCHERS,

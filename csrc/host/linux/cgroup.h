@@ -14,17 +14,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "host/sandbox/usage.h"
 #include "sandpool.h"
 
 struct sp_cgroups;
-
-/* What one cgroup has used since its birth. */
-struct sp_usage {
-    uint64_t user_us;
-    uint64_t system_us;
-    uint64_t peak_bytes; /* 0 where the kernel does not tell */
-    uint64_t oom_kills;
-};
 
 /*
  * Makes options->cgroup_dir, whose parent exists, and enables the controllers that the limits need: at least those of

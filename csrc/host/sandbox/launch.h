@@ -18,7 +18,7 @@
 
 #include "common/clock.h"
 #include "common/wire.h"
-#include "host/linux/cgroup.h"
+#include "host/sandbox/usage.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "host/linux/cgroup.h"
 #include "host/linux/reaper.h"
 #include "host/sandbox/launch.h"
 #include "host/seccomp/seccomp.h"
