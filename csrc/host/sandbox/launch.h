@@ -104,12 +104,14 @@ struct sp_launcher {
     atomic_uint lookers;              /* pools that look at the dying */
 };
 
+/* ---- launch.c ---- */
 void sp_launcher_ref(sp_launcher *launcher);
 /* A pool uses the launcher from here on, with a reference of its own; the last one that leaves shuts it down. The
  * reference stays until sp_launcher_unref(). */
 void sp_launcher_enter(sp_launcher *launcher);
 void sp_launcher_leave(sp_launcher *launcher, int64_t deadline);
 
+/* ---- birth.c ---- */
 /* begin() with a fresh session; fills the deadline. */
 int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
 /* step(), with the deadline observed, and asked again of the next process when one has died. */
@@ -118,7 +120,7 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error);
 int sp_birth_wait(struct sp_birth *birth, int64_t slice_end, sp_error *error);
 void sp_birth_abandon(struct sp_birth *birth);
 
-/* ---- sandbox/control.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
+/* ---- control.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
 /* `cgroup`: the directory that the sandbox is born in, borrowed; -1: none. */
 int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error);
 int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
@@ -132,6 +134,7 @@ uint32_t sp_facts_demanded_of_agent(const sp_agent_options *options);
 /* 0, or SP_E_CREATE with the first fact that is missing in *error. */
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error);
 
+/* ---- session.c ---- */
 /* Whether both descriptors are still ours: else nothing can be asked of the sandbox, and it cannot be killed. */
 bool sp_session_is_whole(const struct sp_session *session);
 /* NULL on ENOMEM. */
@@ -156,6 +159,7 @@ void sp_dying_leave(sp_launcher *launcher, struct sp_session **list);
 /* Drops these, and all that nobody has looked at yet. */
 void sp_dying_forget(sp_launcher *launcher, struct sp_session **list);
 
+/* ---- error.c ---- */
 /* Fills *error and returns `code`. detail may be NULL. */
 int sp_error_set(sp_error *error, int code, uint32_t stage, int err, const char *detail);
 /* SP_E_CREATE, as the zygote or init told it. */

@@ -8,6 +8,57 @@
 #include "common/fd.h"
 #include "common/packet.h"
 
+/* ---- its life ---- */
+
+struct sp_session *sp_session_new(sp_launcher *launcher) {
+    struct sp_session *session = calloc(1, sizeof *session);
+    if (session != NULL) {
+        sp_launcher_ref(launcher);
+        session->launcher = launcher;
+        session->control = -1;
+        session->pidfd = -1;
+        session->home = "/tmp";
+    }
+    return session;
+}
+
+bool sp_session_is_whole(const struct sp_session *session) {
+    return sp_is_own(session->control, &session->control_identity) &&
+           (session->pidfd == -1 || sp_is_own(session->pidfd, &session->pidfd_identity));
+}
+
+/* A number that is another's now is not signalled through, and not closed. */
+static void give_up_stolen(struct sp_session *session) {
+    if (!sp_is_own(session->control, &session->control_identity)) {
+        session->control = -1;
+    }
+    if (!sp_is_own(session->pidfd, &session->pidfd_identity)) {
+        session->pidfd = -1;
+    }
+}
+
+void sp_session_end(struct sp_session *session) {
+    if (session != NULL) {
+        give_up_stolen(session);
+        session->launcher->ops->kill(session);
+        if (session->launcher->ops->forget != NULL) {
+            session->launcher->ops->forget(session);
+        }
+        sp_fd_close(&session->control);
+        sp_launcher *launcher = session->launcher;
+        /* relaxed: if the last one leaves meanwhile, it goes with the launcher */
+        if (session->pidfd != -1 && atomic_load_explicit(&launcher->lookers, memory_order_relaxed) != 0) {
+            sp_dying_add(session); /* from here on it is another's */
+        } else {
+            sp_fd_close(&session->pidfd);
+            free(session);
+        }
+        sp_launcher_unref(launcher);
+    }
+}
+
+/* ---- its commands ---- */
+
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
     if (!sp_session_is_whole(session)) {
         return -EBADF;

@@ -1,6 +1,7 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/host/sandbox/session.c csrc/host/sandbox/control.c csrc/host/sandbox/isolation.c
- * csrc/host/sandbox/launch.c csrc/host/sandbox/dying.c csrc/host/sys/own.c */
+ * csrc/host/sandbox/launch.c csrc/host/sandbox/birth.c csrc/host/sandbox/error.c csrc/host/sandbox/dying.c
+ * csrc/host/sys/own.c */
 /*
  * A birth and then a session against a hostile zygote and init, over real sockets. The host's answer to each packet is
  * compared with the rules written down here a second time; at the end no descriptor is left.
