@@ -1,6 +1,5 @@
-/* What is macOS's own in launching agents; agent/launcher.c has the rest. */
+/* What is macOS's own in launching agents; launcher.c has the rest. */
 #include <dlfcn.h>
-#include <errno.h>
 #include <libproc.h>
 #include <signal.h>
 #include <spawn.h>
@@ -10,11 +9,8 @@
 #include <unistd.h>
 
 #include "host/agent/strays.h"
-#include "host/sandbox/launch.h"
 
 short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
-
-/* ---- strays ---- */
 
 /* Of <sandbox.h>, which is not public: 0 allowed, 1 denied. Looked up at run time: without it no stray is found. */
 typedef int check_fn(pid_t pid, const char *operation, int filter, ...);
@@ -53,22 +49,4 @@ void sp_kill_strays(const char *scratch) {
     memcpy(&check, &symbol, sizeof check); /* ISO C has no cast from an object to a function */
     for (int i = 0; check != NULL && i < MAX_ROUNDS && kill_round(check, scratch); i++) {
     }
-}
-
-/* ---- there is no zygote ---- */
-
-sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {
-    (void)options;
-    (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ENOTSUP, "no namespaces on this system");
-    return NULL;
-}
-
-int64_t sp_launcher_pid(sp_launcher *launcher) {
-    (void)launcher;
-    return 0;
-}
-
-uint32_t sp_launcher_cgroup(sp_launcher *launcher) {
-    (void)launcher;
-    return 0;
 }

@@ -315,6 +315,19 @@ static void free_launcher(sp_launcher *launcher) {
     free(l);
 }
 
+static int64_t zygote_pid(sp_launcher *launcher) {
+    struct linux_launcher *l = (struct linux_launcher *)launcher;
+    pthread_mutex_lock(&l->lock);
+    int64_t pid = l->zygote != NULL ? l->zygote->pid : 0;
+    pthread_mutex_unlock(&l->lock);
+    return pid;
+}
+
+static uint32_t enforced_by_cgroup(sp_launcher *launcher) {
+    const struct linux_launcher *l = (const struct linux_launcher *)launcher;
+    return l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0;
+}
+
 static const struct sp_launch_ops linux_ops = {
     .begin = begin,
     .step = step,
@@ -327,6 +340,8 @@ static const struct sp_launch_ops linux_ops = {
     .kill = kill_sandbox,
     .usage = usage,
     .forget = forget,
+    .pid = zygote_pid,
+    .cgroup = enforced_by_cgroup,
     .tend = tend,
     .shutdown = shut_down,
     .free = free_launcher,
@@ -363,20 +378,4 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
         return NULL;
     }
     return &l->base;
-}
-
-int64_t sp_launcher_pid(sp_launcher *launcher) {
-    struct linux_launcher *l = (struct linux_launcher *)launcher;
-    if (launcher->ops != &linux_ops) {
-        return 0;
-    }
-    pthread_mutex_lock(&l->lock);
-    int64_t pid = l->zygote != NULL ? l->zygote->pid : 0;
-    pthread_mutex_unlock(&l->lock);
-    return pid;
-}
-
-uint32_t sp_launcher_cgroup(sp_launcher *launcher) {
-    const struct linux_launcher *l = (const struct linux_launcher *)launcher;
-    return launcher->ops == &linux_ops && l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0;
 }

@@ -1,4 +1,4 @@
-/* The two counts of a launcher: references keep its memory, pools keep its process. */
+/* The two counts of a launcher (references keep its memory, pools keep its process), and what it is asked. */
 #include "host/sandbox/launch.h"
 
 void sp_launcher_ref(sp_launcher *launcher) {
@@ -26,4 +26,10 @@ void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
     if (atomic_fetch_sub_explicit(&launcher->pools, 1, memory_order_acq_rel) == 1) {
         launcher->ops->shutdown(launcher, deadline);
     }
+}
+
+int64_t sp_launcher_pid(sp_launcher *launcher) { return launcher->ops->pid != NULL ? launcher->ops->pid(launcher) : 0; }
+
+uint32_t sp_launcher_cgroup(sp_launcher *launcher) {
+    return launcher->ops->cgroup != NULL ? launcher->ops->cgroup(launcher) : 0;
 }

@@ -85,6 +85,10 @@ struct sp_launch_ops {
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
     /* The session is over: what was kept for it can go. */
     void (*forget)(struct sp_session *session);
+    /* The pid of the launcher's process, 0 while there is none; the controllers (SP_CGROUP_*) that enforce its limits.
+     */
+    int64_t (*pid)(sp_launcher *launcher);
+    uint32_t (*cgroup)(sp_launcher *launcher);
     /* Housekeeping, by the janitor. True while there is more to do soon. */
     bool (*tend)(sp_launcher *launcher);
     /* Ends the launcher's own process, and waits for its death up to the deadline. Later calls of begin() fail. */

@@ -71,8 +71,6 @@ static bool faulty_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_
 static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refuse == END ? 0 : poll(fds, n, timeout); }
 
 #define sp_launcher_open faulty_launcher_open
-#define sp_launcher_pid faulty_launcher_pid
-#define sp_launcher_cgroup faulty_launcher_cgroup
 #define sp_zygote_spawn faulty_zygote_spawn
 #define sp_zygote_ref faulty_zygote_ref
 #define sp_zygote_unref faulty_zygote_unref
@@ -85,8 +83,6 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygote_order_make faulty_zygote_order_make
 #define sp_zygote_order_free faulty_zygote_order_free
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error);
-int64_t sp_launcher_pid(sp_launcher *launcher);
-uint32_t sp_launcher_cgroup(sp_launcher *launcher);
 #define calloc faulty_calloc
 #define strdup faulty_strdup
 #define sp_seccomp_exec faulty_filter

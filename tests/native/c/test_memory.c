@@ -3,7 +3,8 @@
  * csrc/init/tally.c csrc/init/scan.c csrc/init/share.c csrc/init/census.c */
 /*
  * init's watch over directories that only look like /proc, and figures of a machine that does not exist: it is part of
- * this program with the name of /proc replaced. tests/isolation/test_memory.py has the rest, in sandboxes; tests/vm has cgroups.
+ * this program with the name of /proc replaced. tests/isolation/test_memory.py has the rest, in sandboxes; tests/vm has
+ * cgroups.
  */
 #include <errno.h>
 #include <fcntl.h>

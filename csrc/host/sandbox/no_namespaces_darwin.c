@@ -1,0 +1,10 @@
+/* There is no launcher with a zygote on macOS; host/agent has the one that is used there. */
+#include <errno.h>
+
+#include "host/sandbox/launch.h"
+
+sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {
+    (void)options;
+    (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ENOTSUP, "no namespaces on this system");
+    return NULL;
+}
