@@ -29,6 +29,15 @@ struct sp_agents {
     bool closed;
 };
 
+struct sp_agent_session {
+    struct sp_session base;
+    struct sp_agent *agent; /* in the launcher's list; NULL: none yet */
+};
+
+static inline struct sp_agent_session *sp_agent_session(struct sp_session *session) {
+    return (struct sp_agent_session *)session;
+}
+
 /* begin() and step() of its launcher. */
 int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
 int sp_agent_step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);

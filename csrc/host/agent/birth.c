@@ -151,18 +151,18 @@ int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *erro
     struct sp_session *session = birth->session;
     int far_ends[2] = {-1, -1};
     session->home = ".";
-    session->agent = enter(l, error);
-    if (session->agent == NULL) {
+    sp_agent_session(session)->agent = enter(l, error);
+    if (sp_agent_session(session)->agent == NULL) {
         return SP_E_CREATE;
     }
     int rc = open_ends(session, far_ends);
     rc = rc != 0 ? sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair")
-                 : give_birth(l, session->agent, far_ends, error);
+                 : give_birth(l, sp_agent_session(session)->agent, far_ends, error);
     sp_fd_close(&far_ends[0]); /* else their ends of file would never come */
     sp_fd_close(&far_ends[1]);
     if (rc == 0) {
         struct sp_record config = {.type = SP_REC_CONFIG, .u.config = l->config};
-        session->pid = session->agent->pid;
+        session->pid = sp_agent_session(session)->agent->pid;
         rc = sp_packet_send(session->control, &(struct sp_outgoing){.record = &config}, birth->deadline);
         /* EPIPE: it ended already, and has said why. */
         rc = rc == 0 || rc == -EPIPE ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "CONFIG");

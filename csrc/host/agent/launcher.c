@@ -131,23 +131,23 @@ static void watch(struct sp_session *session) { (void)session; }
 
 static void kill_sandbox(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
-    if (session->agent != NULL) {
+    if (sp_agent_session(session)->agent != NULL) {
         pthread_mutex_lock(&l->lock);
-        tell_to_end(session->agent);
+        tell_to_end(sp_agent_session(session)->agent);
         pthread_mutex_unlock(&l->lock);
     }
 }
 
 static void forget(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
-    if (session->agent != NULL) {
+    if (sp_agent_session(session)->agent != NULL) {
         pthread_mutex_lock(&l->lock);
-        session->agent->owned = false;
+        sp_agent_session(session)->agent->owned = false;
         if (l->closed) {
             (void)bury_ended(l);
         }
         pthread_mutex_unlock(&l->lock);
-        session->agent = NULL;
+        sp_agent_session(session)->agent = NULL;
     }
 }
 
@@ -200,7 +200,10 @@ static void free_agents(sp_launcher *launcher) {
     free(l);
 }
 
+/* An agent is first asked to end, and killed only when it does not: see GRACE_NS. */
 static const struct sp_launch_ops agent_ops = {
+    .session_size = sizeof(struct sp_agent_session),
+    .death_grace_ns = SP_MS(800),
     .begin = sp_agent_begin,
     .step = sp_agent_step,
     .check_begin = sp_session_check_begin,

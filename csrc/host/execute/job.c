@@ -33,10 +33,6 @@
  * its processes end; a lease is not given up for that. A sandbox that needs longer is ended from outside.
  */
 #define KILL_GRACE_NS SP_SEC(2)
-/* From that to the sandbox's death. One that does not die even so is not waited for. */
-#define END_GRACE_NS SP_MS(300)
-/* An agent is first told to end, and killed only when it does not. */
-#define AGENT_END_GRACE_NS SP_MS(800)
 
 /* ---- start ---- */
 
@@ -134,9 +130,8 @@ static void pass_deadline(struct sp_job *job) {
     if (sp_session_is_whole(session)) {
         session->launcher->ops->kill(session);
     }
-    job->undead = session->pidfd != -1 &&
-                  sp_wait_fd(session->pidfd, POLLIN,
-                             sp_now() + (session->agent != NULL ? AGENT_END_GRACE_NS : END_GRACE_NS)) == -ETIMEDOUT;
+    const int64_t until = sp_now() + session->launcher->ops->death_grace_ns;
+    job->undead = session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, until) == -ETIMEDOUT;
     end_job(job, SP_E_LOST);
 }
 

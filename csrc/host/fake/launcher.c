@@ -300,6 +300,8 @@ static void free_fake(sp_launcher *launcher) {
 }
 
 static const struct sp_launch_ops fake_ops = {
+    .session_size = sizeof(struct sp_session),
+    .death_grace_ns = SP_MS(300),
     .begin = begin,
     .step = step,
     .gone = gone,

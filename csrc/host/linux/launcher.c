@@ -42,6 +42,18 @@ struct linux_launcher {
     bool over;
 };
 
+struct linux_session {
+    struct sp_session base;
+    struct sp_zygote *zygote; /* that it descends from, a reference; NULL: none yet */
+    uint32_t cgroup;          /* the number of its cgroup; 0: none */
+};
+
+static struct linux_session *of(struct sp_session *session) { return (struct linux_session *)session; }
+
+static const struct linux_session *of_const(const struct sp_session *session) {
+    return (const struct linux_session *)session;
+}
+
 /* ---- zygotes that come and go; under the launcher's lock ---- */
 
 /* `z` is over, or NULL: it could not even be spawned. */
@@ -115,7 +127,7 @@ static int choose_zygote(struct linux_launcher *l, struct sp_birth *birth, sp_er
     int rc = l->zygote != NULL ? 0 : replace(l, birth, error);
     if (rc == 0) {
         sp_zygote_ref(l->zygote);
-        birth->session->zygote = l->zygote;
+        of(birth->session)->zygote = l->zygote;
     }
     pthread_mutex_unlock(&l->lock);
     return rc;
@@ -128,12 +140,12 @@ static void give_up(struct linux_launcher *l, struct sp_zygote *z) {
 }
 
 static void forget(struct sp_session *session) {
-    if (session->cgroup != 0) {
-        sp_cgroup_leave(((struct linux_launcher *)session->launcher)->cgroups, session->cgroup);
-        session->cgroup = 0;
+    if (of(session)->cgroup != 0) {
+        sp_cgroup_leave(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
+        of(session)->cgroup = 0;
     }
-    sp_zygote_unref(session->zygote);
-    session->zygote = NULL;
+    sp_zygote_unref(of(session)->zygote);
+    of(session)->zygote = NULL;
 }
 
 static int take_cgroup(struct linux_launcher *l, struct sp_session *session, int *cgroup, sp_error *error) {
@@ -142,7 +154,7 @@ static int take_cgroup(struct linux_launcher *l, struct sp_session *session, int
         if (number < 0) {
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, (int)-number, "directory of a sandbox");
         }
-        session->cgroup = (uint32_t)number;
+        of(session)->cgroup = (uint32_t)number;
     }
     return 0;
 }
@@ -157,14 +169,14 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
         if (rc == 0 && cgroup == -1) {
             rc = take_cgroup(l, session, &cgroup, error);
         }
-        if (rc == 0 && sp_zygote_gone(session->zygote)) { /* its number may be another's: nothing is sent there */
+        if (rc == 0 && sp_zygote_gone(of(session)->zygote)) { /* its number may be another's: nothing is sent there */
             rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EPIPE, "the zygote is gone");
         }
-        rc = rc != 0 ? rc : sp_birth_request(session->zygote->sock, cgroup, birth, error);
-        if (rc >= 0 || session->zygote == NULL || !sp_zygote_gone(session->zygote)) {
+        rc = rc != 0 ? rc : sp_birth_request(of(session)->zygote->sock, cgroup, birth, error);
+        if (rc >= 0 || of(session)->zygote == NULL || !sp_zygote_gone(of(session)->zygote)) {
             return rc;
         }
-        give_up(l, session->zygote);
+        give_up(l, of(session)->zygote);
         forget(session);
         sp_fd_close(&cgroup);
         sp_fd_close(&session->control);
@@ -173,7 +185,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
 
 static int usage(struct sp_session *session, struct sp_usage *used) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
-    return session->cgroup != 0 ? sp_cgroup_usage(l->cgroups, session->cgroup, used) : -ENOTSUP;
+    return of(session)->cgroup != 0 ? sp_cgroup_usage(l->cgroups, of(session)->cgroup, used) : -ENOTSUP;
 }
 
 /* A new zygote has made its first sandbox: what it said of its start is heard. */
@@ -192,10 +204,10 @@ static void settle(struct linux_launcher *l, struct sp_zygote *z) {
 /* Its limits were read back when the directory was made; what is left is that the sandbox is in it. */
 static int confirm_cgroup(struct sp_session *session, sp_error *error) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
-    if (session->cgroup == 0) {
+    if (of(session)->cgroup == 0) {
         return 0;
     }
-    if (!sp_cgroup_holds(l->cgroups, session->cgroup, session->pid)) {
+    if (!sp_cgroup_holds(l->cgroups, of(session)->cgroup, session->pid)) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
     }
     session->isolation.cgroup = sp_cgroups_enforced(l->cgroups);
@@ -204,7 +216,7 @@ static int confirm_cgroup(struct sp_session *session, sp_error *error) {
 
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
-    struct sp_zygote *z = session->zygote;
+    struct sp_zygote *z = of(session)->zygote;
     int rc = sp_birth_hear(launcher, birth, error);
     if (session->pidfd != -1 || (rc < 0 && error->stage != SP_STAGE_PROTOCOL)) {
         atomic_store_explicit(&z->heard, sp_now(), memory_order_relaxed); /* a clock, it orders nothing */
@@ -223,12 +235,13 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
 }
 
 static bool gone(const struct sp_session *session) {
-    return session->zygote != NULL && sp_zygote_gone(session->zygote);
+    const struct sp_zygote *zygote = of_const(session)->zygote;
+    return zygote != NULL && sp_zygote_gone(zygote);
 }
 
 /* When the zygote has answered nobody since this was asked, it will not; its init may be what hangs, else. */
 static void overdue(sp_launcher *launcher, const struct sp_birth *birth) {
-    struct sp_zygote *z = birth->session->zygote;
+    struct sp_zygote *z = of(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
         atomic_load_explicit(&z->heard, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
         give_up((struct linux_launcher *)launcher, z);
@@ -260,8 +273,8 @@ static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
         (void)syscall(SYS_pidfd_send_signal, session->pidfd, SIGKILL, NULL, 0);
     }
-    if (session->cgroup != 0) {
-        sp_cgroup_kill(((struct linux_launcher *)session->launcher)->cgroups, session->cgroup);
+    if (of(session)->cgroup != 0) {
+        sp_cgroup_kill(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
     }
 }
 
@@ -329,6 +342,8 @@ static uint32_t enforced_by_cgroup(sp_launcher *launcher) {
 }
 
 static const struct sp_launch_ops linux_ops = {
+    .session_size = sizeof(struct linux_session),
+    .death_grace_ns = SP_MS(300),
     .begin = begin,
     .step = step,
     .gone = gone,

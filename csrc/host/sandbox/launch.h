@@ -25,7 +25,8 @@
 /* Creating one sandbox may take this long, then it fails with ETIMEDOUT. */
 #define SP_CREATE_TIMEOUT_NS SP_SEC(10)
 
-/* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). */
+/* The host's end of one sandbox. Owned by whoever holds the pointer; ended by sp_session_end(). A launcher that keeps
+ * more about each sandbox has a struct of its own that begins with this one, see session_size. */
 struct sp_session {
     sp_launcher *launcher;               /* holds a reference */
     struct sp_session *next;             /* in a list of sessions to end */
@@ -33,18 +34,15 @@ struct sp_session {
     int pidfd;                           /* readable once the sandbox is dead */
     struct sp_identity control_identity; /* see own.h */
     struct sp_identity pidfd_identity;
-    pid_t pid;                /* init's pid as the host sees it */
-    sp_isolation isolation;   /* proved at its birth; never changed after it */
-    uint32_t last_id;         /* of the last EXEC sent */
-    bool open;                /* it has not been answered by FAILED or EXITED yet */
-    uint32_t cgroup;          /* its number there; 0: none */
-    struct sp_zygote *zygote; /* that it descends from, a reference; NULL where there is none */
-    struct sp_usage usage;    /* of its cgroup, up to the last command */
-    bool acked;               /* init has confirmed it */
-    const char *home;         /* where a command runs when it does not say where; never freed */
-    struct sp_agent *agent;   /* of agent/launcher.c; NULL where there is none */
-    int64_t ended_at;         /* when it was killed */
-    bool undead;              /* and is not dead although it should be: that was told */
+    pid_t pid;              /* init's pid as the host sees it */
+    sp_isolation isolation; /* proved at its birth; never changed after it */
+    uint32_t last_id;       /* of the last EXEC sent */
+    bool open;              /* it has not been answered by FAILED or EXITED yet */
+    struct sp_usage usage;  /* up to the last command, where the launcher counts it */
+    bool acked;             /* init has confirmed it */
+    const char *home;       /* where a command runs when it does not say where; never freed */
+    int64_t ended_at;       /* when it was killed */
+    bool undead;            /* and is not dead although it should be: that was told */
 };
 
 struct sp_birth {
@@ -64,6 +62,8 @@ struct sp_check {
 };
 
 struct sp_launch_ops {
+    size_t session_size;    /* of the launcher's own struct, which begins with struct sp_session */
+    int64_t death_grace_ns; /* from kill() to the death of the sandbox; it is not waited for any longer */
     /* 0; SP_AGAIN with birth->not_before filled; or SP_E_CREATE with *error filled. */
     int (*begin)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
     /* 0: alive, *birth->session is the caller's; SP_AGAIN: not yet; SP_E_CREATE: failed. */

@@ -11,7 +11,7 @@
 /* ---- its life ---- */
 
 struct sp_session *sp_session_new(sp_launcher *launcher) {
-    struct sp_session *session = calloc(1, sizeof *session);
+    struct sp_session *session = calloc(1, launcher->ops->session_size);
     if (session != NULL) {
         sp_launcher_ref(launcher);
         session->launcher = launcher;

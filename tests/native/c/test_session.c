@@ -469,6 +469,7 @@ static void dying_shutdown(sp_launcher *launcher, int64_t deadline) {
 static void dying_free(sp_launcher *launcher) { (void)launcher; }
 
 static const struct sp_launch_ops dying_ops = {
+    .session_size = sizeof(struct sp_session),
     .begin = dying_begin,
     .step = dying_step,
     .check_begin = sp_session_check_begin,

@@ -171,7 +171,9 @@ static void never_freed(sp_launcher *launcher) {
     MUST(false);
 }
 
-static const struct sp_launch_ops ops = {.begin = begin,
+static const struct sp_launch_ops ops = {.session_size = sizeof(struct sp_session),
+                                         .death_grace_ns = SP_MS(300),
+                                         .begin = begin,
                                          .step = step,
                                          .interrupt = interrupt,
                                          .watch = watch,
