@@ -69,9 +69,24 @@ ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) {
     return s.n;
 }
 
-ssize_t sp_recv_now(int sock, struct msghdr *msg) { return recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC); }
+/*
+ * A peer that closes its end with something unread in it leaves ECONNRESET here, once, ahead of what it had sent
+ * before: the second try gets that, or end of file.
+ */
+ssize_t sp_recv_now(int sock, struct msghdr *msg) {
+    const struct msghdr untouched = *msg;
+    ssize_t n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && errno == ECONNRESET) {
+        *msg = untouched;
+        n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    }
+    return n;
+}
 
-ssize_t sp_recv_rest(int sock, void *bytes, size_t len) { return recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC); }
+ssize_t sp_recv_rest(int sock, void *bytes, size_t len) {
+    ssize_t n = recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC);
+    return n < 0 && errno == ECONNRESET ? recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC) : n;
+}
 
 int sp_fd_show_sender(int sock) {
     const int on = 1;

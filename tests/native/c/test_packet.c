@@ -279,6 +279,19 @@ static void end_of_file_is_a_reset(void) {
     close_ends();
 }
 
+/* A peer that ends with something unread resets the connection; what it said before is still to be had. */
+static void last_words_come_before_the_reset(void) {
+    struct sp_packet packet;
+
+    open_ends();
+    CHECK(sp_packet_send(near_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
+    CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
+    sp_fd_close(&far_end);
+    CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == 0 && packet.record.type == SP_REC_ACK);
+    CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == -ECONNRESET);
+    close_ends();
+}
+
 /* The test program does not ignore SIGPIPE: raised, it would end here. */
 static void send_to_nobody_is_a_broken_pipe(void) {
     open_ends();
@@ -383,6 +396,7 @@ int main(void) {
     RUN(continuation_must_fit);
     RUN(continuation_ends_early);
     RUN(end_of_file_is_a_reset);
+    RUN(last_words_come_before_the_reset);
     RUN(send_to_nobody_is_a_broken_pipe);
     RUN(deadlines_are_kept);
     RUN(sender_is_known);
