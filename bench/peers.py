@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from measure import Contender, expect
 
 from pysandpool import SandboxResult
+from pysandpool._execute.encode import BASE_ENV
 
 Completed = subprocess.CompletedProcess[bytes]
 
@@ -33,10 +35,14 @@ BWRAP_OPTIONS = (
 )
 
 
-# Everybody runs the same program: where LANG names another locale than C, glibc opens a dozen files for it at each
-# start, which a sandbox's own environment does not ask for.
-os.environ.update(LANG="C", LC_CTYPE="C.UTF-8")
-os.environ.pop("LC_ALL", None)
+ENVIRONMENT = dict(BASE_ENV)
+"""The variables of a sandbox's command. Every peer gets exactly these: with the host's, a peer would do other work, for
+glibc opens a dozen files at each start of a program where LANG names a locale other than C."""
+
+
+def run_outside(cmd: Sequence[str], **options: Any) -> Completed:
+    """`subprocess.run` in the environment of a sandbox's command."""
+    return subprocess.run(cmd, env=ENVIRONMENT, check=False, **options)
 
 
 def result_is(stdout: bytes) -> Callable[[SandboxResult], None]:
@@ -61,7 +67,7 @@ def completed_is(stdout: bytes | None) -> Callable[[Completed], None]:
 
 def spawn(cmd: Sequence[str], stdout: bytes, timeout: float | None = None) -> Contender:
     def run() -> Completed:
-        return subprocess.run(cmd, capture_output=True, timeout=timeout, check=False)
+        return run_outside(cmd, capture_output=True, timeout=timeout)
 
     return Contender(SUBPROCESS, run, completed_is(stdout))
 
@@ -70,7 +76,7 @@ def _bare_run(cmd: Sequence[str]) -> Completed:
     """A spawn, two pipes and a wait: what nobody who captures output can be faster than. For short outputs only."""
     (out, out_far), (err, err_far) = os.pipe(), os.pipe()
     to = [(os.POSIX_SPAWN_DUP2, out_far, 1), (os.POSIX_SPAWN_DUP2, err_far, 2)]  # the pipes themselves are CLOEXEC
-    pid = os.posix_spawn(cmd[0], list(cmd), os.environ, file_actions=to)
+    pid = os.posix_spawn(cmd[0], list(cmd), ENVIRONMENT, file_actions=to)
     os.close(out_far)
     os.close(err_far)
     with open(out, "rb", buffering=0) as stdout, open(err, "rb", buffering=0) as stderr:
@@ -89,7 +95,7 @@ def bwrap_works() -> bool:
     path = shutil.which("bwrap")
     if path is None:
         return False
-    probe = subprocess.run([path, *BWRAP_OPTIONS, *ECHO], capture_output=True, check=False)
+    probe = run_outside([path, *BWRAP_OPTIONS, *ECHO], capture_output=True)
     return probe.returncode == 0 and probe.stdout == ECHO_OUT
 
 
@@ -100,6 +106,6 @@ def bwrap(cmd: Sequence[str], stdout: bytes) -> list[Contender]:
     inside = [shutil.which("bwrap") or "bwrap", *BWRAP_OPTIONS, *cmd]
 
     def run() -> Completed:
-        return subprocess.run(inside, capture_output=True, check=False)
+        return run_outside(inside, capture_output=True)
 
     return [Contender(BWRAP, run, completed_is(stdout))]

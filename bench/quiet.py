@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from peers import ENVIRONMENT
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxError, SandboxPool
 
@@ -62,7 +63,7 @@ def after_release(pool: SandboxPool, command: list[str]) -> float:
 
 
 def plain() -> float:
-    process = subprocess.Popen(["/bin/sleep", "60"])
+    process = subprocess.Popen(["/bin/sleep", "60"], env=ENVIRONMENT)
     time.sleep(0.02)
     start = time.perf_counter()
     process.kill()

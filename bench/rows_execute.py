@@ -7,7 +7,21 @@ from collections.abc import Mapping, Sequence
 
 from lease import OURS, job, open_pool, settle
 from measure import Contender, Distribution, interleave, rest
-from peers import BARE, BWRAP, ECHO, ECHO_OUT, SUBPROCESS, TRUE, Completed, bare, bwrap, completed_is, result_is, spawn
+from peers import (
+    BARE,
+    BWRAP,
+    ECHO,
+    ECHO_OUT,
+    SUBPROCESS,
+    TRUE,
+    Completed,
+    bare,
+    bwrap,
+    completed_is,
+    result_is,
+    run_outside,
+    spawn,
+)
 from row import Bench, Budget, Effort, Row
 
 from pysandpool import Sandbox, SandboxConfig, SandboxResult
@@ -51,7 +65,7 @@ def echo(effort: Effort) -> list[Row]:
 
 
 def _uncaptured() -> Completed:
-    return subprocess.run(ECHO, stdout=subprocess.DEVNULL, timeout=TIMEOUT, check=False)
+    return run_outside(ECHO, stdout=subprocess.DEVNULL, timeout=TIMEOUT)
 
 
 def deadline(effort: Effort) -> list[Row]:

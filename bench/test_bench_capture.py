@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 from lease import OURS, job, open_pool, settle
 from measure import Contender
-from peers import SUBPROCESS, completed_is, result_is, spawn
+from peers import SUBPROCESS, Completed, completed_is, result_is, run_outside, spawn
 from pytest_benchmark.fixture import BenchmarkFixture
 from suite import compete
 
@@ -61,7 +60,7 @@ def test_through_cat(benchmark: BenchmarkFixture, pool: SandboxPool, size: int) 
 def test_through_cat_subprocess(benchmark: BenchmarkFixture, pool: SandboxPool, size: int) -> None:
     data = bytes(size)
 
-    def run() -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(CAT, input=data, capture_output=True, check=False)
+    def run() -> Completed:
+        return run_outside(CAT, input=data, capture_output=True)
 
     _measure(benchmark, pool, Contender(SUBPROCESS, run, completed_is(data)))
