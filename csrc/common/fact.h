@@ -1,13 +1,14 @@
 /*
- * What init can prove about its sandbox before READY, and the agent about its own: the last ones, where the system
- * refuses what on Linux is not there to be found. A fact that is not told is not so.
+ * What init can prove about its sandbox before READY, and what the agent can prove about its own. The last five are the
+ * agent's: on macOS the system refuses access to things of the host that a Linux sandbox does not contain at all. A
+ * fact that READY does not report counts as not proved.
  */
 #ifndef SANDPOOL_COMMON_FACT_H
 #define SANDPOOL_COMMON_FACT_H
 
 #include <stdint.h>
 
-/* name, words for a message */
+/* name, words for an error text */
 #define SP_FACTS(X)                                                        \
     X(USER_NS, "a user namespace of its own")                              \
     X(PID_NS, "a pid namespace of its own")                                \
@@ -26,7 +27,7 @@
     X(NO_NEW_PRIVS, "no_new_privs")                                        \
     X(FILTERED, "both seccomp filters in force")                           \
     X(CALL_DENIED, "a forbidden system call refused")                      \
-    X(NO_INET, "no inet socket to be had")                                 \
+    X(NO_INET, "no way to create an inet socket")                          \
     X(NO_LINK, "no network interface but lo, in the state asked for")      \
     X(LANDLOCK_DENIES, "a device refused by Landlock")                     \
     X(LIMITS, "the fixed resource limits")                                 \
@@ -35,8 +36,8 @@
     X(HOST_UNREAD, "a directory of the host that cannot be read")          \
     X(HOST_UNWRITTEN, "a directory of the host that cannot be written to") \
     X(HOST_UNSIGNALLED, "a host out of reach of signals")                  \
-    X(NO_CONNECTION, "no socket to be bound or connected")                 \
-    X(NO_SET_ID, "no set-id program to be run")
+    X(NO_CONNECTION, "no way to bind or connect a socket")                 \
+    X(NO_SET_ID, "no way to run a set-id program")
 
 enum sp_fact_index {
 #define X(name, words) SP_FACT_INDEX_##name,
@@ -45,8 +46,7 @@ enum sp_fact_index {
         SP_FACT_COUNT
 };
 
-/* One bit each of a uint32_t, where they are kept and sent; as constants of an enum they have to fit into an int, too.
- */
+/* One bit each. They are kept and sent as a uint32_t; as constants of an enum they must also fit into an int. */
 enum sp_fact {
 #define X(name, words) SP_FACT_##name = 1 << SP_FACT_INDEX_##name,
     SP_FACTS(X)

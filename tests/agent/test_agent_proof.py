@@ -28,7 +28,7 @@ LEFT_OUT = {
     "read": "cannot be read",
     "write": "cannot be written",
     "signal": "out of reach of signals",
-    "network": "bound or connected",
+    "network": "bind or connect",
     "set-id": "set-id program",
 }
 
