@@ -1,7 +1,7 @@
 /*
- * macOS has no flags that make a descriptor close-on-exec at its birth, no ppoll, and no SOCK_SEQPACKET. Between the
- * birth of a descriptor and its flag another thread's fork + exec could inherit it: what we start ourselves is spawned
- * with POSIX_SPAWN_CLOEXEC_DEFAULT, and Python's subprocess closes what it was not given.
+ * macOS has no flags that create a descriptor as close-on-exec, no ppoll, and no SOCK_SEQPACKET. Between the creation
+ * of a descriptor and the setting of its flag, another thread's fork + exec could inherit it. This library spawns its
+ * own programs with POSIX_SPAWN_CLOEXEC_DEFAULT, and Python's subprocess closes every descriptor that it was not given.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 
-/* Its poll knows milliseconds only. */
+/* The poll of macOS has a resolution of milliseconds. */
 int sp_poll_until(struct pollfd *fds, unsigned n, int64_t deadline) {
     int timeout = -1;
     if (deadline != SP_NEVER) {
@@ -39,13 +39,13 @@ int sp_pipe(int pair[2]) {
     return 0;
 }
 
-/* A pipe grows by itself here. */
+/* macOS enlarges a pipe by itself. */
 void sp_pipe_enlarge(int fd, int bytes) {
     (void)fd;
     (void)bytes;
 }
 
-/* A stream carries records as well as packets do: each has a fixed size, and tells the length of what follows it. */
+/* A stream can carry records too: each has a fixed size and contains the length of the payload that follows it. */
 int sp_packet_pair(int pair[2]) { return sp_stream_pair(pair); }
 
 int sp_stream_pair(int pair[2]) {
@@ -65,7 +65,7 @@ int sp_stream_pair(int pair[2]) {
 
 ssize_t sp_send_now(int sock, const struct msghdr *msg) { return sendmsg(sock, msg, MSG_DONTWAIT); }
 
-/* Nothing is counted for the user here. */
+/* macOS does not count the descriptors that a user has in flight. */
 ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) { return sp_send_now(sock, msg); }
 
 static void set_cloexec_on_arrived(struct msghdr *msg) {
@@ -89,7 +89,7 @@ ssize_t sp_recv_now(int sock, struct msghdr *msg) {
 
 ssize_t sp_recv_rest(int sock, void *bytes, size_t len) { return recv(sock, bytes, len, MSG_DONTWAIT); }
 
-/* Nothing tells who sent a packet: the launcher knows whom it has spawned. */
+/* macOS does not report who sent a packet. The launcher does not need it, for it spawned the agent itself. */
 int sp_fd_show_sender(int sock) {
     (void)sock;
     return 0;

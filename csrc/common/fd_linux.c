@@ -25,7 +25,7 @@ int sp_pipe(int pair[2]) {
     return pipe2(pair, O_CLOEXEC) == 0 ? 0 : -errno;
 }
 
-/* Refused when the user's budget for pipes is spent: fine. */
+/* The kernel refuses when the user's budget for pipes is spent; the pipe then keeps its size. */
 void sp_pipe_enlarge(int fd, int bytes) { (void)fcntl(fd, F_SETPIPE_SZ, bytes); }
 
 static int open_pair(int type, int pair[2]) {
@@ -59,8 +59,9 @@ static int send_in_child(void *arg) {
 }
 
 /*
- * unix(7): the kernel compares what the user has under way, in all processes, with the soft limit of the sender. A
- * tenant may put there as much as its own limit lets it, which confine.c keeps below the hard limit of the host.
+ * unix(7): the kernel compares the number of descriptors that the user has in flight, over all processes, with the soft
+ * limit of the sender. A tenant can have as many in flight as its own limit allows; confine.c keeps that limit below
+ * the hard limit of the host.
  */
 ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) {
     struct send s = {.sock = sock, .msg = msg, .n = -1, .err = ETOOMANYREFS};
@@ -70,8 +71,9 @@ ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) {
 }
 
 /*
- * A peer that closes its end with something unread in it leaves ECONNRESET here, once, ahead of what it had sent
- * before: the second try gets that, or end of file.
+ * When the peer closes its end while that end still holds unread data, the next recvmsg here fails once with
+ * ECONNRESET, although data that the peer sent earlier may still wait. The second try receives that data, or end of
+ * file.
  */
 ssize_t sp_recv_now(int sock, struct msghdr *msg) {
     const struct msghdr untouched = *msg;

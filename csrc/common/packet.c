@@ -27,7 +27,7 @@ static void attach_fds(struct msghdr *msg, union fd_control *control, const int 
     memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
 }
 
-/* What a stream has taken of a message; the descriptors went with its first byte. */
+/* Skips the bytes of a message that a stream has accepted. The descriptors went with the first byte. */
 static void advance(struct msghdr *msg, size_t sent) {
     msg->msg_control = NULL;
     msg->msg_controllen = 0;
@@ -43,14 +43,14 @@ static void advance(struct msghdr *msg, size_t sent) {
 }
 
 /*
- * Two refusals that pass: the kernel had no memory for it, or too many descriptors of this user are under way, which
- * their receivers take out. The socket itself may well be writable, so that a wait for that would be a spin: a
- * short sleep then, which only the peer's end cuts short.
+ * Waits after one of two temporary errors: the kernel has no memory for the message, or this user has too many
+ * descriptors in flight until their receivers take them. The socket itself may be writable, so that polling for POLLOUT
+ * would spin. This sleeps for a short time instead; only a hang-up of the peer ends the sleep earlier.
  */
 static int wait_for_room(int sock, int64_t deadline) {
     struct pollfd end = {.fd = sock};
     int64_t now = sp_now();
-    if (now >= deadline) { /* never, when that is SP_NEVER */
+    if (now >= deadline) { /* never true for SP_NEVER */
         return -ETIMEDOUT;
     }
     int n = sp_poll_until(&end, 1, deadline - now > ROOM_RETRY_NS ? now + ROOM_RETRY_NS : deadline);
@@ -62,7 +62,7 @@ static ssize_t try_send(int sock, const struct msghdr *msg) {
     return n < 0 && errno == ETOOMANYREFS ? sp_send_at_hard_limit(sock, msg) : n;
 }
 
-/* A packet is taken whole; a stream may take a part at a time. */
+/* The kernel accepts a packet whole; of a stream it may accept a part at a time. */
 static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline) {
     for (;;) {
         ssize_t n = try_send(sock, msg);
@@ -79,7 +79,7 @@ static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline
             return errno == ECONNRESET ? -EPIPE : -errno;
         }
         int rc = no_room ? wait_for_room(sock, deadline) : sp_wait_fd(sock, POLLOUT, deadline);
-        /* A packet sequence cannot be resumed by a caller: a signal does not interrupt it. */
+        /* A caller could not resume a half-sent sequence of packets, so a signal does not interrupt it. */
         if (rc != 0 && rc != -EINTR) {
             return rc;
         }
@@ -105,8 +105,7 @@ int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
     return rc;
 }
 
-/* Credentials come with every message once SO_PASSCRED is set; other control messages than these two are not asked for.
- */
+/* Once SO_PASSCRED is set, credentials come with every message. No socket option asks for any other control message. */
 static bool take_control(struct msghdr *msg, struct sp_packet *packet) {
     bool sound = true;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {

@@ -1,14 +1,15 @@
 /*
- * Records, payloads and descriptors over a SOCK_SEQPACKET socket: one record is one packet. A payload starts in its
- * record's packet and goes on in packets of up to SP_PACKET_MAX bytes.
+ * Sends and receives records, payloads and descriptors over a SOCK_SEQPACKET socket: one record is one packet. A
+ * payload starts in the packet of its record and continues in packets of up to SP_PACKET_MAX bytes.
  *
- * Over SOCK_STREAM, for systems without it, the same bytes are sent: a record has a fixed size and tells the length of
- * its payload, and so needs no frame. A record is smaller than what a stream socket takes at once, with its descriptors
- * (SO_SNDLOWAT on BSD, one skb on Linux): one that arrives in parts is malformed. Not SOCK_DGRAM, which keeps packets
- * whole there: its end of file is an error that is told once, and net.local.dgram.maxdgram is 2 KiB.
+ * On systems without SOCK_SEQPACKET the same bytes go over SOCK_STREAM: a record has a fixed size and contains the
+ * length of its payload, and so needs no frame. A record with its descriptors is smaller than what a stream socket
+ * accepts at once (SO_SNDLOWAT on BSD, one skb on Linux), so a record that arrives in parts is malformed. SOCK_DGRAM
+ * would keep packets whole, but it reports the end of file as an error, and only once, and net.local.dgram.maxdgram is
+ * 2 KiB.
  *
- * Nothing here sleeps in recvmsg or sendmsg: waiting is done in poll with an absolute deadline (see clock.h). -EINTR is
- * passed on to a caller that has signal handlers to run.
+ * No function here sleeps in recvmsg or sendmsg: they wait in poll with an absolute deadline (see clock.h). They return
+ * -EINTR to a caller that has signal handlers to run.
  */
 #ifndef SANDPOOL_COMMON_PACKET_H
 #define SANDPOOL_COMMON_PACKET_H
@@ -21,7 +22,7 @@
 #define SP_PACKET_MAX (32 * 1024)
 #define SP_PACKET_FDS 3
 
-/* What one packet brought. Descriptors are close-on-exec and owned by the packet until they are stolen (set to -1). */
+/* A received packet. Its descriptors are close-on-exec; the packet owns them until they are stolen (set to -1). */
 struct sp_packet {
     struct sp_record record;
     int fds[SP_PACKET_FDS];
@@ -42,15 +43,15 @@ struct sp_outgoing {
 int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline);
 
 /*
- * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), -ECONNRESET when the peer
- * is gone. Payload bytes beyond the record go to buf (at most cap, more is malformed).
+ * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), or -ECONNRESET when the
+ * peer is gone. Payload bytes that follow the record in its packet go to buf; more than `cap` of them are malformed.
  */
 int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap);
-/* The rest of a payload of which `have` bytes are in buf. */
+/* Receives the rest of a payload of which `have` bytes are in buf already. */
 int sp_payload_recv(int sock, char *buf, size_t have, size_t len, int64_t deadline);
 void sp_packet_close(struct sp_packet *packet);
 
-/* Sends {FAILED, id, stage, err, detail}; nothing more can be done when that fails too. */
+/* Sends {FAILED, id, stage, err, detail}. When that fails too, nothing more can be done. */
 void sp_packet_fail(int sock, uint32_t id, const struct sp_rec_failed *why);
 
 #endif

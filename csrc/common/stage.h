@@ -1,4 +1,4 @@
-/* The address of a failure: which step of a sandbox's life it belongs to. */
+/* The stage of a failure: the step in the life of a sandbox at which it happened. */
 #ifndef SANDPOOL_COMMON_STAGE_H
 #define SANDPOOL_COMMON_STAGE_H
 

@@ -1,15 +1,15 @@
 /*
- * A child that shares the memory of its parent, as vfork(2) has it: it costs the same however large the parent is, and
- * copies nothing. It has no exit signal, so that the parent's process hears of none and its wait() does not meet the
- * child. Of Linux: vfork_linux.c.
+ * A child that shares the memory of its parent, as with vfork(2): nothing is copied, so its cost does not grow with the
+ * parent. The child has no exit signal: the parent gets no SIGCHLD, and its plain wait() does not see the child. Linux
+ * only: vfork_linux.c.
  */
 #ifndef SANDPOOL_COMMON_VFORK_H
 #define SANDPOOL_COMMON_VFORK_H
 
 /*
- * Runs `run(arg)` in such a child, with all signals blocked and with this process's table of descriptors, while the
- * calling thread waits for its end. What is a process's own (its resource limits, say) is the child's. 0 or -errno when
- * there was no child; what `run` did it leaves in *arg.
+ * Runs `run(arg)` in such a child, with all signals blocked and with the descriptor table of this process, while the
+ * calling thread waits for its end. Attributes of a process, such as its resource limits, are the child's own. Returns
+ * 0, or -errno when there was no child; `run` leaves its result in *arg.
  */
 int sp_vfork_run(int (*run)(void *), void *arg);
 

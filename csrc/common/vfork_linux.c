@@ -9,11 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Of its own: that of the calling thread may be small. */
+/* The child gets a stack of its own, because that of the calling thread may be small. */
 #define STACK_SIZE (64 * 1024)
 
-/* By the call itself: sigprocmask() leaves out the signals that the C library keeps for itself, and no handler of
- * theirs may run in the child, on the parent's thread data. */
+/* Makes the system call directly: sigprocmask() leaves out the signals that the C library uses itself, and their
+ * handlers must not run in the child, on the thread data of the parent. */
 static void set_mask(const uint64_t *mask, uint64_t *before) {
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, before, sizeof *mask);
 }

@@ -8,7 +8,8 @@
 #include "common/fact.h"
 #include "common/stage.h"
 
-/* A cursor over one record's bytes. Reading out of range sets `bad` and yields 0; the caller looks once, at the end. */
+/* Cursors over the bytes of one record. Reading a value that is out of range sets `bad` and returns 0; the caller
+ * checks `bad` once, at the end. */
 struct writer {
     uint8_t *at;
 };
@@ -52,7 +53,7 @@ static void put_config(struct writer *w, const struct sp_rec_config *c) {
     put(w, c->scratch_inodes, 8);
 }
 
-/* BPF_MAXINSNS of the kernel. */
+/* The kernel's BPF_MAXINSNS. */
 #define FILTER_MAX 4096
 
 static void get_config(struct reader *r, struct sp_rec_config *c) {
