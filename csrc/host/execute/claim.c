@@ -127,7 +127,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
 int sp_job_stolen(struct sp_job *job) {
     sp_pool *pool = job->pool;
     job->stolen = true;
-    if (!sp_watch_is_own(&pool->watch)) {
+    if (!sp_poller_is_own(&pool->poller)) {
         sp_pool_lose_descriptors(pool);
         return SP_E_CLOSED;
     }

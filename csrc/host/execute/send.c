@@ -36,7 +36,7 @@ static void take_place(struct sp_job *job) {
         job->session = job->birth.session;
         pool->slots[job->slot].session = job->session;
         atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
-        (void)sp_watch_add(&pool->watch, job->session->pidfd, job->slot);
+        (void)sp_poller_add(&pool->poller, job->session->pidfd, job->slot);
         pool->created++;
         sp_pool_took(pool, SP_LATENCY_CREATE, job->birth.took);
         sp_pool_evicted(pool, SP_EVICT_REPLACED, dead);

@@ -83,7 +83,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
 }
 
 static bool await_janitor(sp_pool *pool, int64_t deadline) {
-    (void)sp_watch_kick(&pool->watch);
+    (void)sp_poller_kick(&pool->poller);
     pthread_mutex_lock(&pool->lock);
     for (int rc = 0; pool->janitor_runs && !pool->janitor_over && rc == 0;) {
         rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
@@ -116,8 +116,8 @@ static void wind_up(sp_pool *pool, int64_t deadline) {
     end_sessions(pool);
     await_dying(pool, deadline);
     sp_dying_leave(pool->launcher, &pool->dying);
-    pthread_mutex_lock(&pool->lock); /* sessions are added to the watch under it */
-    sp_watch_close(&pool->watch);
+    pthread_mutex_lock(&pool->lock); /* sessions are added to the poller under it */
+    sp_poller_close(&pool->poller);
     pthread_mutex_unlock(&pool->lock);
     pool->wound_up = true;
 }
@@ -185,7 +185,7 @@ void sp_pool_free(sp_pool *pool) {
     }
     end_stragglers(pool);
     sp_launcher_unref(pool->launcher);
-    sp_watch_close(&pool->watch);
+    sp_poller_close(&pool->poller);
     sp_fork_mark_free(pool->mine);
     sp_events_unref(pool->options.events);
     pthread_cond_destroy(&pool->slot_free);

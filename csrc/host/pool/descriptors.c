@@ -3,7 +3,7 @@
 #include "host/pool/state.h"
 
 void sp_pool_kick(sp_pool *pool) {
-    if (sp_watch_kick(&pool->watch) != 0) {
+    if (sp_poller_kick(&pool->poller) != 0) {
         sp_pool_lose_descriptors(pool);
     }
 }

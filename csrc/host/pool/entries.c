@@ -55,7 +55,7 @@ void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session) {
     atomic_store_explicit(&slot->ready_at, sp_coarse_now(), memory_order_relaxed); /* released by the push */
     atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_IDLE);
     /* Before the push: an entry that dies from here on is noticed. */
-    (void)sp_watch_add(&pool->watch, session->pidfd, index);
+    (void)sp_poller_add(&pool->poller, session->pidfd, index);
     sp_ring_push(&pool->ring, index);
 }
 

@@ -1,6 +1,6 @@
 /*
  * The janitor: one thread per pool, all signals blocked, no Python. It ends what was buried, recycles by replacement,
- * refills to min_size, checks health, expires, and evicts idle entries that died. It sleeps only in its watch, and
+ * refills to min_size, checks health, expires, and evicts idle entries that died. It sleeps only in its poller, and
  * waits for no single creation: births and checks are attended to as their sockets speak.
  */
 #include <errno.h>
@@ -23,7 +23,7 @@
 /* A sandbox that was killed is looked at after this time, and then ever more seldom. */
 #define DYING_MIN_NS SP_MS(5)
 #define DYING_MAX_NS SP_MS(250)
-/* A watch whose descriptors somebody else has closed wakes nobody up any more. */
+/* A poller whose descriptors somebody else has closed wakes nobody up any more. */
 #define OWN_LOOK_NS SP_SEC(1)
 /* Watch keys of births; those of slots are smaller. */
 #define BIRTH_KEY (UINT64_C(1) << 32)
@@ -96,8 +96,8 @@ static uint64_t key_of(struct janitor *j, const struct tended *t) { return BIRTH
 /* One that waits for another zygote has nothing to be watched; the next one's socket is a new one. */
 static void attend_again(struct janitor *j, struct tended *t) {
     const struct sp_session *session = t->birth.session;
-    if (session->control != -1 && sp_watch_again(&j->pool->watch, session->control, key_of(j, t)) != 0) {
-        (void)sp_watch_add(&j->pool->watch, session->control, key_of(j, t));
+    if (session->control != -1 && sp_poller_rearm(&j->pool->poller, session->control, key_of(j, t)) != 0) {
+        (void)sp_poller_add(&j->pool->poller, session->control, key_of(j, t));
     }
 }
 
@@ -161,9 +161,9 @@ static void begin_birth(struct janitor *j, struct tended *t) {
     if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
         birth_failed(j, t, &error);
     } else if (t->birth.not_before == 0 &&
-               sp_watch_add(&j->pool->watch, t->birth.session->control, key_of(j, t)) != 0) {
+               sp_poller_add(&j->pool->poller, t->birth.session->control, key_of(j, t)) != 0) {
         sp_birth_abandon(&t->birth);
-        (void)sp_error_set(&error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "watch");
+        (void)sp_error_set(&error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "poller");
         birth_failed(j, t, &error);
     }
 }
@@ -233,7 +233,7 @@ static void end_buried(struct janitor *j) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Not by the watch: a wake-up for each death would cost more than a look at several of them. */
+/* Not by the poller: a wake-up for each death would cost more than a look at several of them. */
 static void look_at_dying(struct janitor *j) {
     const int64_t now = sp_now();
     if (now < j->look_after && j->look_after != SP_NEVER) {
@@ -297,7 +297,7 @@ static void note_death(struct janitor *j, uint32_t index) {
         }
         if ((word & SP_SLOT_STATE) == SP_SLOT_IDLE && slot->session != NULL) {
             /* On its way in or out of the ring: look again. */
-            (void)sp_watch_again(&pool->watch, slot->session->pidfd, index);
+            (void)sp_poller_rearm(&pool->poller, slot->session->pidfd, index);
         }
     }
     pthread_mutex_unlock(&pool->lock);
@@ -332,7 +332,7 @@ static int64_t next_wake(struct janitor *j) {
 }
 
 static void attend(struct janitor *j, uint64_t key) {
-    if (key == SP_WATCH_KICK) {
+    if (key == SP_POLLER_KICK) {
         return;
     }
     if (key < SP_COUNT_MAX) {
@@ -340,7 +340,7 @@ static void attend(struct janitor *j, uint64_t key) {
         return;
     }
     if (key < BIRTH_KEY || key >= BIRTH_KEY + j->n_births) {
-        return; /* of a watch that is not ours any more */
+        return; /* of a poller that is not ours any more */
     }
     struct tended *t = &j->births[key - BIRTH_KEY];
     if (t->phase == BORN) {
@@ -380,9 +380,9 @@ static void tell_restarts(struct janitor *j) {
     }
 }
 
-/* The watch first: a kick that comes later is not taken back, and what came with an earlier one is seen now. */
+/* The poller first: a kick that comes later is not taken back, and what came with an earlier one is seen now. */
 static bool begin_turn(sp_pool *pool) {
-    bool own = sp_watch_begin_turn(&pool->watch) == 0;
+    bool own = sp_poller_begin_turn(&pool->poller) == 0;
     if (!own) {
         sp_pool_lose_descriptors(pool);
     }
@@ -415,7 +415,7 @@ void *sp_janitor_main(void *arg) {
         tend(&j);
         tell_restarts(&j);
         uint64_t keys[32];
-        unsigned n = sp_watch_wait(&j.pool->watch, keys, sizeof keys / sizeof keys[0], next_wake(&j));
+        unsigned n = sp_poller_wait(&j.pool->poller, keys, sizeof keys / sizeof keys[0], next_wake(&j));
         for (unsigned i = 0; i < n; i++) {
             attend(&j, keys[i]);
         }

@@ -177,7 +177,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
     pool->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;
     pool->as_root = geteuid() == 0;
     pool->free_head = pool->recycle_head = pool->recycle_tail = SP_NO_SLOT;
-    pool->watch = (struct sp_watch){.set = -1, .kick = -1};
+    pool->poller = (struct sp_poller){.set = -1, .kick = -1};
     init_locks(pool);
     sp_launcher_enter(launcher);
     pool->launcher = launcher;
@@ -192,7 +192,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
         return -ENOMEM;
     }
     sp_ring_init(&pool->ring, pool->links, SP_COUNT_MAX);
-    return sp_watch_open(&pool->watch);
+    return sp_poller_open(&pool->poller);
 }
 
 sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error) {

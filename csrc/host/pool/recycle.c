@@ -53,7 +53,7 @@ void sp_recycle_done(sp_pool *pool, uint32_t slot, struct sp_session *session) {
     sp_pool_took(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
     if (pool->takeovers.head != NULL) {
         pool->slots[slot].session = session;
-        (void)sp_watch_add(&pool->watch, session->pidfd, slot);
+        (void)sp_poller_add(&pool->poller, session->pidfd, slot);
         (void)sp_tickets_hand_over(pool, slot);
     } else {
         sp_pool_ready(pool, slot, session);

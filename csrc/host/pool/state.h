@@ -65,7 +65,7 @@ struct sp_pool {
     uint64_t serial; /* > 0, of no other pool of this process */
     bool as_root;    /* the sandboxes' uid is not the host's */
     _Atomic uint64_t *links;
-    struct sp_watch watch;
+    struct sp_poller poller;
     pthread_t janitor;
     struct sp_session *dying;      /* the janitor's, and after it close()'s: killed, and not dead when it last looked */
     bool janitor_runs;             /* there is a thread to be joined */

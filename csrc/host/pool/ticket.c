@@ -169,7 +169,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     const int64_t now = sp_now();
     ticket->opened = now;
     ticket->deadline = timeout_ns < 0 || timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
-    if (!sp_watch_is_own(&pool->watch)) { /* an acquire without a ticket makes no system call, and does not look */
+    if (!sp_poller_is_own(&pool->poller)) { /* an acquire without a ticket makes no system call, and does not look */
         sp_pool_lose_descriptors(pool);
     }
     pthread_mutex_lock(&pool->lock);
@@ -232,7 +232,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
     } else {
         struct sp_slot *slot = &pool->slots[ticket->slot];
         slot->session = ticket->birth.session;
-        (void)sp_watch_add(&pool->watch, slot->session->pidfd, ticket->slot);
+        (void)sp_poller_add(&pool->poller, slot->session->pidfd, ticket->slot);
         ticket->birth.session = NULL;
         ticket->state = OVER;
         pool->made = true;

@@ -3,7 +3,7 @@
  * twice), and files of its own then take them: what is written to such a number, or closed, is the application's. So
  * each descriptor that is kept is remembered by what it is, device and inode, and looked at before it is used:
  *
- *   the pool's watch              at each kick and each turn of the janitor
+ *   the pool's poller             at each kick and each turn of the janitor
  *   control sockets, pidfds       at each send, receive and signal; at the birth's steps; before the close
  *   pipes of a running command    at each turn of reading or writing, and before the close
  *   the zygote's socket, pidfds   at each request, at its end, and before the close

@@ -1,5 +1,7 @@
-/* What the janitor sleeps on: many descriptors and a kick. Chosen by file: poller_linux.c (epoll), poller_darwin.c
- * (kqueue). */
+/*
+ * The poller waits for many descriptors at once, and can be woken by a kick. The janitor sleeps in it. Chosen by file:
+ * poller_linux.c (epoll), poller_darwin.c (kqueue).
+ */
 #ifndef SANDPOOL_HOST_SYS_POLLER_H
 #define SANDPOOL_HOST_SYS_POLLER_H
 
@@ -8,30 +10,32 @@
 
 #include "host/sys/own.h"
 
-/* A kick may come while the watch is closed: who uses the numbers is counted, and the close waits for them. */
-struct sp_watch {
+/* `users` counts the threads that are using the two descriptors: sp_poller_close() waits for them before it closes. */
+struct sp_poller {
     atomic_int set;
     atomic_int kick;
     atomic_uint users;
     struct sp_identity kick_identity;
 };
 
-#define SP_WATCH_KICK UINT64_MAX
+#define SP_POLLER_KICK UINT64_MAX
 
-int sp_watch_open(struct sp_watch *watch);
-/* Later calls of the others do nothing. */
-void sp_watch_close(struct sp_watch *watch);
-/* Tells once when fd is readable; closing the fd ends the watch. Any thread. 0 or -errno. */
-int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key);
-/* Watches an added fd once more. */
-int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key);
-/* Wakes the sleeper; any thread, never blocks. 0 or -errno: the watch is no longer ours, and nothing was touched. */
-int sp_watch_kick(struct sp_watch *watch);
-/* Whether it still is ours. Any thread, wakes nobody. */
-bool sp_watch_is_own(struct sp_watch *watch);
-/* By the sleeper, before it looks for work: takes back kicks that came until now. 0 or -errno, as a kick. */
-int sp_watch_begin_turn(struct sp_watch *watch);
-/* Fills `keys` (SP_WATCH_KICK for a kick, already consumed) and returns their number; 0 at the deadline. */
-unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline);
+/* 0 or -errno. */
+int sp_poller_open(struct sp_poller *poller);
+/* After it, the calls below have no effect. */
+void sp_poller_close(struct sp_poller *poller);
+/* Reports `key` once when fd is readable. Closing fd removes it. Any thread. 0 or -errno. */
+int sp_poller_add(struct sp_poller *poller, int fd, uint64_t key);
+/* Has an added fd reported once more. 0 or -errno. */
+int sp_poller_rearm(struct sp_poller *poller, int fd, uint64_t key);
+/* Wakes the waiting thread. Any thread; never blocks. 0, or -errno when another part of this process has closed the
+ * poller's descriptors; then nothing was touched. */
+int sp_poller_kick(struct sp_poller *poller);
+/* Whether the descriptors are still the poller's. Any thread; wakes nobody. */
+bool sp_poller_is_own(struct sp_poller *poller);
+/* Called by the waiting thread before it looks for work: cancels the kicks so far. Returns as sp_poller_kick(). */
+int sp_poller_begin_turn(struct sp_poller *poller);
+/* Waits; fills `keys` and returns their number, 0 at the deadline. SP_POLLER_KICK stands for a kick. */
+unsigned sp_poller_wait(struct sp_poller *poller, uint64_t *keys, unsigned n, int64_t deadline);
 
 #endif

@@ -14,36 +14,36 @@
 #define BATCH 64
 #define KICK_IDENT 1 /* an EVFILT_USER event has a number, not a descriptor */
 
-static int change(struct sp_watch *watch, const struct kevent *event) {
-    /* seq_cst, before the number is read: pairs with sp_watch_close(), which takes it away and then looks here. */
-    atomic_fetch_add(&watch->users, 1);
-    int rc = kevent(atomic_load(&watch->set), event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
-    atomic_fetch_sub(&watch->users, 1);
+static int change(struct sp_poller *poller, const struct kevent *event) {
+    /* seq_cst, before the number is read: pairs with sp_poller_close(), which takes it away and then looks here. */
+    atomic_fetch_add(&poller->users, 1);
+    int rc = kevent(atomic_load(&poller->set), event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
+    atomic_fetch_sub(&poller->users, 1);
     return rc;
 }
 
-int sp_watch_open(struct sp_watch *watch) {
+int sp_poller_open(struct sp_poller *poller) {
     struct kevent kick;
     int set = kqueue(); /* close-on-exec, and not inherited over fork */
-    atomic_store(&watch->kick, -1);
-    atomic_store(&watch->set, set);
+    atomic_store(&poller->kick, -1);
+    atomic_store(&poller->set, set);
     if (set == -1) {
         return -errno;
     }
     EV_SET(&kick, KICK_IDENT, EVFILT_USER, EV_ADD | EV_CLEAR, 0, 0, NULL);
-    int rc = change(watch, &kick);
+    int rc = change(poller, &kick);
     if (rc != 0) {
-        atomic_store(&watch->set, -1);
+        atomic_store(&poller->set, -1);
         sp_fd_close(&set);
     }
     return rc;
 }
 
 /* The kick's event proves that the queue is ours: another one does not know it. */
-void sp_watch_close(struct sp_watch *watch) {
-    bool own = sp_watch_kick(watch) == 0;
-    int set = atomic_exchange(&watch->set, -1);
-    while (atomic_load(&watch->users) != 0) {
+void sp_poller_close(struct sp_poller *poller) {
+    bool own = sp_poller_kick(poller) == 0;
+    int set = atomic_exchange(&poller->set, -1);
+    while (atomic_load(&poller->users) != 0) {
         (void)sched_yield();
     }
     if (own) {
@@ -52,36 +52,36 @@ void sp_watch_close(struct sp_watch *watch) {
 }
 
 /* A key is kept in the pointer that the kernel hands back. */
-int sp_watch_add(struct sp_watch *watch, int fd, uint64_t key) {
+int sp_poller_add(struct sp_poller *poller, int fd, uint64_t key) {
     struct kevent event;
     EV_SET(&event, (uintptr_t)fd, EVFILT_READ, EV_ADD | EV_ONESHOT, 0, 0, (void *)(uintptr_t)key);
-    return change(watch, &event);
+    return change(poller, &event);
 }
 
-int sp_watch_again(struct sp_watch *watch, int fd, uint64_t key) { return sp_watch_add(watch, fd, key); }
+int sp_poller_rearm(struct sp_poller *poller, int fd, uint64_t key) { return sp_poller_add(poller, fd, key); }
 
-int sp_watch_kick(struct sp_watch *watch) {
+int sp_poller_kick(struct sp_poller *poller) {
     struct kevent event;
     EV_SET(&event, KICK_IDENT, EVFILT_USER, 0, NOTE_TRIGGER, 0, NULL);
-    return change(watch, &event);
+    return change(poller, &event);
 }
 
 /* Changes nothing: a kick that came until now only wakes once more. */
-int sp_watch_begin_turn(struct sp_watch *watch) {
+int sp_poller_begin_turn(struct sp_poller *poller) {
     struct kevent event;
     EV_SET(&event, KICK_IDENT, EVFILT_USER, 0, NOTE_FFNOP, 0, NULL);
-    return change(watch, &event);
+    return change(poller, &event);
 }
 
-bool sp_watch_is_own(struct sp_watch *watch) { return sp_watch_begin_turn(watch) == 0; }
+bool sp_poller_is_own(struct sp_poller *poller) { return sp_poller_begin_turn(poller) == 0; }
 
-unsigned sp_watch_wait(struct sp_watch *watch, uint64_t *keys, unsigned n, int64_t deadline) {
+unsigned sp_poller_wait(struct sp_poller *poller, uint64_t *keys, unsigned n, int64_t deadline) {
     struct kevent events[BATCH];
     const struct timespec ts = sp_timespec_of(deadline == SP_NEVER ? 0 : sp_left_until(deadline));
-    int got = kevent(atomic_load(&watch->set), NULL, 0, events, (int)(n < BATCH ? n : BATCH),
+    int got = kevent(atomic_load(&poller->set), NULL, 0, events, (int)(n < BATCH ? n : BATCH),
                      deadline == SP_NEVER ? NULL : &ts);
     for (int i = 0; i < got; i++) {
-        keys[i] = events[i].filter == EVFILT_USER ? SP_WATCH_KICK : (uint64_t)(uintptr_t)events[i].udata;
+        keys[i] = events[i].filter == EVFILT_USER ? SP_POLLER_KICK : (uint64_t)(uintptr_t)events[i].udata;
     }
     return got > 0 ? (unsigned)got : 0;
 }

@@ -34,12 +34,12 @@ static int faulty_thread(pthread_t *thread, const pthread_attr_t *attr, void *(*
     return refused(&refuse_thread) ? EAGAIN : pthread_create(thread, attr, main, arg);
 }
 
-static int faulty_watch_open(struct sp_watch *watch) {
-    return refused(&refuse_watch_open) ? -EMFILE : sp_watch_open(watch);
+static int faulty_watch_open(struct sp_poller *watch) {
+    return refused(&refuse_watch_open) ? -EMFILE : sp_poller_open(watch);
 }
 
-static int faulty_watch_add(struct sp_watch *watch, int fd, uint64_t key) {
-    return refused(&refuse_watch_add) ? -ENOSPC : sp_watch_add(watch, fd, key);
+static int faulty_watch_add(struct sp_poller *watch, int fd, uint64_t key) {
+    return refused(&refuse_watch_add) ? -ENOSPC : sp_poller_add(watch, fd, key);
 }
 
 volatile const uint8_t *sp_fork_mark_new(void);
@@ -72,8 +72,8 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 #define calloc faulty_calloc
 #define malloc faulty_malloc
 #define pthread_create faulty_thread
-#define sp_watch_open faulty_watch_open
-#define sp_watch_add faulty_watch_add
+#define sp_poller_open faulty_watch_open
+#define sp_poller_add faulty_watch_add
 #define sp_fork_mark_new faulty_mark
 #define sp_birth_begin faulty_birth
 sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error);
