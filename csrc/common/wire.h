@@ -34,8 +34,8 @@
  * With this signal the host tells init that the command has run long enough for the memory watch to begin. A short
  * command pays nothing for the watch, not even a timer.
  */
-#define SP_WATCH_SIGNAL SIGUSR2
-#define SP_WATCH_AFTER_NS SP_MS(50)
+#define SP_WATCH_MEMORY_SIGNAL SIGUSR2
+#define SP_WATCH_MEMORY_AFTER_NS SP_MS(50)
 
 /* A host that runs as root maps its sandboxes to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534

@@ -88,7 +88,7 @@ static void await_signals(void) {
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SP_KILL_SIGNAL);
-    sigaddset(&awaited, SP_WATCH_SIGNAL);
+    sigaddset(&awaited, SP_WATCH_MEMORY_SIGNAL);
     sigprocmask(SIG_BLOCK, &awaited, NULL);
 }
 

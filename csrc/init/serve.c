@@ -105,7 +105,7 @@ static int await_signal(siginfo_t *info, int64_t until) {
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
     sigaddset(&awaited, SP_KILL_SIGNAL);
-    sigaddset(&awaited, SP_WATCH_SIGNAL);
+    sigaddset(&awaited, SP_WATCH_MEMORY_SIGNAL);
     if (until == SP_NEVER) {
         return sigwaitinfo(&awaited, info);
     }
@@ -166,7 +166,7 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
         int64_t look = vigil.memory.next_look;
         int signal = await_signal(&info, look < vigil.next_check ? look : vigil.next_check);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        bool bell = signal == SP_KILL_SIGNAL || signal == SP_WATCH_SIGNAL ||
+        bool bell = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL ||
                     (vigil.next_check != SP_NEVER && sp_now() >= vigil.next_check);
         if (id == 0) {
             continue; /* no command yet */

@@ -121,13 +121,13 @@ static bool bury_ended(struct sp_agents *l) {
 
 /* ---- what a session asks for ---- */
 
-static void interrupt(struct sp_session *session) {
+static void kill_command(struct sp_session *session) {
     struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
     (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
 }
 
 /* Nothing watches the memory here. */
-static void watch(struct sp_session *session) { (void)session; }
+static void watch_memory(struct sp_session *session) { (void)session; }
 
 static void kill_sandbox(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
@@ -208,9 +208,9 @@ static const struct sp_launch_ops agent_ops = {
     .step = sp_agent_step,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
-    .interrupt = interrupt,
-    .watch = watch,
-    .kill = kill_sandbox,
+    .kill_command = kill_command,
+    .watch_memory = watch_memory,
+    .kill_sandbox = kill_sandbox,
     .forget = forget,
     .tend = tend,
     .shutdown = shut_down,

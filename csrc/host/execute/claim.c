@@ -42,7 +42,7 @@ void sp_jobs_strike(sp_pool *pool) {
         job->struck = true;
         pthread_mutex_unlock(&pool->lock);
         if (sp_session_is_whole(job->session)) {
-            job->session->launcher->ops->kill(job->session); /* its end wakes the job's poll */
+            job->session->launcher->ops->kill_sandbox(job->session); /* its end wakes the job's poll */
         }
         pthread_mutex_lock(&pool->lock);
         job->struck = false;

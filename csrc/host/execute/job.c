@@ -66,7 +66,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->deadline = request->timeout_ns < 0 || request->timeout_ns > SP_NEVER - job->started
                         ? SP_NEVER
                         : job->started + request->timeout_ns;
-    job->watch_at = job->started + SP_WATCH_AFTER_NS;
+    job->watch_memory_at = job->started + SP_WATCH_MEMORY_AFTER_NS;
     rc = sp_job_send(job, error);
     if (rc == SP_E_LOST && job->timed_out) {
         /* Nobody took the request in time. The sandbox is lost by it. */
@@ -90,9 +90,9 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
 /* ---- poll ---- */
 
 /* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
-static void interrupt(struct sp_job *job) {
+static void kill_command(struct sp_job *job) {
     if (job->session->acked && sp_session_is_whole(job->session)) {
-        job->session->launcher->ops->interrupt(job->session);
+        job->session->launcher->ops->kill_command(job->session);
     }
 }
 
@@ -107,7 +107,7 @@ static void hear_init(struct sp_job *job) {
         if (rc != 0) {
             end_job(job, rc == -EBADF ? sp_job_stolen(job) : SP_E_LOST);
         } else if (record.type == SP_REC_ACK && job->timed_out) {
-            interrupt(job); /* the deadline was faster than init */
+            kill_command(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
             job->last = record;
             end_job(job, SP_OK);
@@ -124,11 +124,11 @@ static void pass_deadline(struct sp_job *job) {
     if (!job->timed_out) {
         job->timed_out = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
-        interrupt(job);
+        kill_command(job);
         return;
     }
     if (sp_session_is_whole(session)) {
-        session->launcher->ops->kill(session);
+        session->launcher->ops->kill_sandbox(session);
     }
     const int64_t until = sp_now() + session->launcher->ops->death_grace_ns;
     job->undead = session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, until) == -ETIMEDOUT;
@@ -137,13 +137,14 @@ static void pass_deadline(struct sp_job *job) {
 
 static void look_at_clock(struct sp_job *job) {
     int64_t now = sp_now();
-    if (now >= job->watch_at && job->session->acked) {
-        job->watch_at = SP_NEVER;
+    if (now >= job->watch_memory_at && job->session->acked) {
+        job->watch_memory_at = SP_NEVER;
         if (sp_session_is_whole(job->session)) {
-            job->session->launcher->ops->watch(job->session);
+            job->session->launcher->ops->watch_memory(job->session);
         }
-    } else if (now >= job->watch_at) { /* nothing runs yet; a time that stays in the past would make the wait a spin */
-        job->watch_at = now + SP_WATCH_AFTER_NS;
+    } else if (now >= job->watch_memory_at) {
+        /* Nothing runs yet. A time that stayed in the past would turn the wait into a busy loop. */
+        job->watch_memory_at = now + SP_WATCH_MEMORY_AFTER_NS;
     }
     if (now >= job->deadline) { /* never, when that is SP_NEVER */
         pass_deadline(job);
@@ -154,7 +155,7 @@ static void look_at_clock(struct sp_job *job) {
 static int64_t next_look(const struct sp_job *job, int64_t rest) {
     int64_t look = sp_now() + OWN_LOOK_NS;
     look = look < rest ? look : rest;
-    look = look < job->watch_at ? look : job->watch_at;
+    look = look < job->watch_memory_at ? look : job->watch_memory_at;
     return look < job->deadline ? look : job->deadline;
 }
 
@@ -318,7 +319,7 @@ static void cancel(struct sp_job *job) {
         end_job(job, SP_E_LOST);
     }
     sp_close_own(&job->input_fd, &job->input_identity); /* the caller's input may be gone */
-    interrupt(job);
+    kill_command(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }
     sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));

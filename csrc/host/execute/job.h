@@ -35,11 +35,11 @@ struct sp_job {
     uint64_t input_sent;
     struct sp_capture out, err;
     int64_t started, ended, deadline;
-    int64_t watch_at;      /* when init is to begin to watch the memory; SP_NEVER: it does */
-    struct sp_record last; /* EXITED or FAILED */
-    int code;              /* how it ended: SP_OK or SP_E_* */
-    sp_error why;          /* of a code that needs one */
-    uint64_t *tally;       /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
+    int64_t watch_memory_at; /* when init is to begin to watch the memory; SP_NEVER: it does */
+    struct sp_record last;   /* EXITED or FAILED */
+    int code;                /* how it ended: SP_OK or SP_E_* */
+    sp_error why;            /* of a code that needs one */
+    uint64_t *tally;         /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
 };
 
 /* ---- execute/claim.c ---- */

@@ -273,7 +273,7 @@ static void kill_fake(struct sp_session *session) {
 static bool gone(const struct sp_session *session) { return session->pid == 0; }
 
 /* Its commands are over at once. */
-static void interrupt(struct sp_session *session) { (void)session; }
+static void kill_command(struct sp_session *session) { (void)session; }
 
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct fake *f = (struct fake *)launcher;
@@ -307,9 +307,9 @@ static const struct sp_launch_ops fake_ops = {
     .gone = gone,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
-    .interrupt = interrupt,
-    .watch = interrupt,
-    .kill = kill_fake,
+    .kill_command = kill_command,
+    .watch_memory = kill_command,
+    .kill_sandbox = kill_fake,
     .shutdown = shut_down,
     .free = free_fake,
 };

@@ -261,13 +261,13 @@ static void signal_init(struct sp_session *session, int signal) {
 }
 
 /* The record is what init goes by; the signal wakes it. While a command runs, nothing else is on its way to init. */
-static void interrupt(struct sp_session *session) {
+static void kill_command(struct sp_session *session) {
     struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
     (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
     signal_init(session, SP_KILL_SIGNAL);
 }
 
-static void watch(struct sp_session *session) { signal_init(session, SP_WATCH_SIGNAL); }
+static void watch_memory(struct sp_session *session) { signal_init(session, SP_WATCH_MEMORY_SIGNAL); }
 
 static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
@@ -350,9 +350,9 @@ static const struct sp_launch_ops linux_ops = {
     .overdue = overdue,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
-    .interrupt = interrupt,
-    .watch = watch,
-    .kill = kill_sandbox,
+    .kill_command = kill_command,
+    .watch_memory = watch_memory,
+    .kill_sandbox = kill_sandbox,
     .usage = usage,
     .forget = forget,
     .pid = zygote_pid,

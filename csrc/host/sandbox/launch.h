@@ -77,10 +77,10 @@ struct sp_launch_ops {
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
     int (*check_step)(struct sp_session *session, int *status);
     /* Asks init to kill the command of the last EXEC, and to report its end; to watch its memory. Do not wait. */
-    void (*interrupt)(struct sp_session *session);
-    void (*watch)(struct sp_session *session);
+    void (*kill_command)(struct sp_session *session);
+    void (*watch_memory)(struct sp_session *session);
     /* Kills what runs there, if anything; does not wait. The session's fds are closed by the caller. */
-    void (*kill)(struct sp_session *session);
+    void (*kill_sandbox)(struct sp_session *session);
     /* The rest may be NULL, up to `shutdown`. What the sandbox has used so far; 0 or -errno. */
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
     /* The session is over: what was kept for it can go. */

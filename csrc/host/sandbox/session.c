@@ -40,7 +40,7 @@ static void give_up_stolen(struct sp_session *session) {
 void sp_session_end(struct sp_session *session) {
     if (session != NULL) {
         give_up_stolen(session);
-        session->launcher->ops->kill(session);
+        session->launcher->ops->kill_sandbox(session);
         if (session->launcher->ops->forget != NULL) {
             session->launcher->ops->forget(session);
         }

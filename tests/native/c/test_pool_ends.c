@@ -32,7 +32,7 @@ static bool is_locked_by_me(void) {
 static void kill_and_look(struct sp_session *session) {
     atomic_fetch_add(&seen.locked, is_locked_by_me());
     atomic_fetch_add(&seen.by_caller, pthread_equal(pthread_self(), seen.caller) != 0);
-    seen.ops->kill(session);
+    seen.ops->kill_sandbox(session);
     bool first = atomic_fetch_add(&seen.kills, 1) == 0;
     while (first && atomic_load(&seen.held)) {
         sleep_ns(MS);
@@ -49,7 +49,7 @@ static void open_watched(struct fake_pool *f, uint32_t max_size) {
     f->launcher = sp_launcher_fake();
     seen.ops = f->launcher->ops;
     ops = *seen.ops;
-    ops.kill = kill_and_look;
+    ops.kill_sandbox = kill_and_look;
     f->launcher->ops = &ops;
     f->pool = sp_pool_open(f->launcher, &options, &error);
     seen.pool = f->pool;

@@ -474,7 +474,7 @@ static const struct sp_launch_ops dying_ops = {
     .step = dying_step,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
-    .kill = dying_kill,
+    .kill_sandbox = dying_kill,
     .shutdown = dying_shutdown,
     .free = dying_free,
 };

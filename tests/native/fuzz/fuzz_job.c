@@ -139,14 +139,14 @@ static struct attempt *attempt_of(const struct sp_session *session) {
 }
 
 /* The job's deadline is over: what init says now may come too late, but it is what it says. */
-static void interrupt(struct sp_session *session) {
+static void kill_command(struct sp_session *session) {
     struct attempt *a = attempt_of(session);
 
     say(a, session->last_id);
     end_if_pending(a);
 }
 
-static void watch(struct sp_session *session) { MUST(session->acked); }
+static void watch_memory(struct sp_session *session) { MUST(session->acked); }
 
 static void kill_it(struct sp_session *session) {
     struct attempt *a = attempt_of(session);
@@ -175,9 +175,9 @@ static const struct sp_launch_ops ops = {.session_size = sizeof(struct sp_sessio
                                          .death_grace_ns = SP_MS(300),
                                          .begin = begin,
                                          .step = step,
-                                         .interrupt = interrupt,
-                                         .watch = watch,
-                                         .kill = kill_it,
+                                         .kill_command = kill_command,
+                                         .watch_memory = watch_memory,
+                                         .kill_sandbox = kill_it,
                                          .forget = forget,
                                          .shutdown = shut_down,
                                          .free = never_freed};

@@ -26,7 +26,7 @@ static void never_freed(sp_launcher *launcher) {
 }
 
 static const struct sp_launch_ops ops = {
-    .session_size = sizeof(struct sp_session), .step = sp_birth_hear, .kill = count_kill, .free = never_freed};
+    .session_size = sizeof(struct sp_session), .step = sp_birth_hear, .kill_sandbox = count_kill, .free = never_freed};
 static struct sp_launcher launcher = {.ops = &ops, .refs = 1};
 
 /* ---- the birth ---- */
