@@ -14,38 +14,38 @@
 
 void sp_job_orphan(struct sp_job *job, int code) {
     atomic_store(&job->orphan, code);
-    job->condemned = true;
-    job->next = job->pool->condemned;
-    job->pool->condemned = job;
+    job->queued_for_kill = true;
+    job->next = job->pool->doomed_jobs;
+    job->pool->doomed_jobs = job;
 }
 
 /* Under the lock. The caller ends the session itself. */
-static void forget_condemned(struct sp_job *job) {
-    struct sp_job **at = &job->pool->condemned;
-    while (job->condemned && *at != job) {
+static void withdraw_from_kill(struct sp_job *job) {
+    struct sp_job **at = &job->pool->doomed_jobs;
+    while (job->queued_for_kill && *at != job) {
         at = &(*at)->next;
     }
-    if (job->condemned) {
+    if (job->queued_for_kill) {
         *at = job->next;
-        job->condemned = false;
+        job->queued_for_kill = false;
     }
-    while (job->struck) {
+    while (job->being_killed) {
         pthread_cond_wait(&job->pool->slot_free, &job->pool->lock);
     }
 }
 
-void sp_jobs_strike(sp_pool *pool) {
+void sp_jobs_kill_orphans(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    for (struct sp_job *job; (job = pool->condemned) != NULL;) {
-        pool->condemned = job->next;
-        job->condemned = false;
-        job->struck = true;
+    for (struct sp_job *job; (job = pool->doomed_jobs) != NULL;) {
+        pool->doomed_jobs = job->next;
+        job->queued_for_kill = false;
+        job->being_killed = true;
         pthread_mutex_unlock(&pool->lock);
         if (sp_session_is_whole(job->session)) {
             job->session->launcher->ops->kill_sandbox(job->session); /* its end wakes the job's poll */
         }
         pthread_mutex_lock(&pool->lock);
-        job->struck = false;
+        job->being_killed = false;
         pthread_cond_broadcast(&pool->slot_free);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -96,17 +96,17 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
     sp_pool *pool = job->pool;
     struct sp_session *own = NULL;
     pthread_mutex_lock(&pool->lock);
-    forget_condemned(job);
+    withdraw_from_kill(job);
     struct sp_slot *slot = &pool->slots[job->slot];
     if (job->over) {
-        sp_pool_took(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
+        sp_pool_record_latency(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
     }
     if (atomic_load(&job->orphan) != 0) {
         own = job->session;
     } else if (job->claimed) {
         slot->job = NULL;
         if (job->tally == &pool->lost) {
-            sp_pool_lost(pool, job->session);
+            sp_pool_count_loss(pool, job->session);
         } else if (job->tally != NULL) {
             ++*job->tally;
         }
@@ -124,13 +124,13 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
     return own;
 }
 
-int sp_job_stolen(struct sp_job *job) {
+int sp_job_report_lost_descriptors(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    job->stolen = true;
+    job->descriptors_lost = true;
     if (!sp_poller_is_own(&pool->poller)) {
         sp_pool_lose_descriptors(pool);
         return SP_E_CLOSED;
     }
-    sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .pid = job->session->pid, .count = 1});
+    sp_pool_report(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .pid = job->session->pid, .count = 1});
     return SP_E_DESCRIPTORS;
 }

@@ -75,10 +75,10 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     }
     if (rc != 0 && rc != SP_AGAIN) {
         int orphan = atomic_load(&job->orphan);
-        bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->stolen;
+        bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->descriptors_lost;
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
-        job->tally = rc == SP_E_LOST || job->stolen ? &pool->lost : NULL;
+        job->tally = rc == SP_E_LOST || job->descriptors_lost ? &pool->lost : NULL;
         sp_session_end(sp_job_leave(job, drop, lost ? SP_SLOT_LOST : 0));
         free(job);
         return orphan != 0 ? orphan : rc;
@@ -97,7 +97,7 @@ static void kill_command(struct sp_job *job) {
 }
 
 /* Reads what init says. The ACK only tells that from now on the outcome is init's to report. */
-static void hear_init(struct sp_job *job) {
+static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
         struct sp_record record;
         int rc = sp_session_recv(job->session, &record);
@@ -105,7 +105,7 @@ static void hear_init(struct sp_job *job) {
             return;
         }
         if (rc != 0) {
-            end_job(job, rc == -EBADF ? sp_job_stolen(job) : SP_E_LOST);
+            end_job(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
         } else if (record.type == SP_REC_ACK && job->timed_out) {
             kill_command(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
@@ -181,10 +181,10 @@ int sp_job_poll(sp_job *job) {
         }
         int pumped = sp_job_pump(job);
         if (pumped != 0) {
-            end_job(job, pumped == -EBADF ? sp_job_stolen(job) : SP_E_NOMEM);
+            end_job(job, pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM);
             break;
         }
-        hear_init(job);
+        receive_from_init(job);
         if (!job->over) {
             look_at_clock(job);
         }
@@ -269,7 +269,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     /* Every writer is dead by now, and a pipe holds at most a turn: this reads the streams to their ends. */
     int pumped = sp_job_pump(job);
     if (pumped != 0 && job->code == SP_OK) {
-        job->code = pumped == -EBADF ? sp_job_stolen(job) : SP_E_NOMEM;
+        job->code = pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM;
     }
     int code = job->code;
     bool ran = code == SP_E_LOST || (code == SP_OK && job->last.type == SP_REC_EXITED);
@@ -286,7 +286,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
         job->tally = result->timed_out ? &job->pool->timeouts : job->oom ? &job->pool->oom_kills : NULL;
-    } else if (code == SP_E_LOST || job->stolen) {
+    } else if (code == SP_E_LOST || job->descriptors_lost) {
         job->tally = &job->pool->lost;
     } else {
         *error = job->why;

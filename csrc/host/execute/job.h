@@ -18,8 +18,8 @@ struct sp_job {
     atomic_int orphan;          /* 0, or the code with which release() or close() ended it */
     sp_exec_request request;    /* its buffers are the caller's, until the job is freed */
     struct sp_job *next;        /* in the pool's list of the condemned; under the lock, as the next two */
-    bool condemned;             /* an orphan whose sandbox is to be killed */
-    bool struck;                /* it is being killed, outside the lock: the session has to stay */
+    bool queued_for_kill;       /* an orphan whose sandbox is to be killed */
+    bool being_killed;          /* it is being killed, outside the lock: the session has to stay */
     bool claimed;               /* the slot is BUSY for this job */
     bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
     bool over;
@@ -27,9 +27,9 @@ struct sp_job {
     bool replacing;
     int replaced; /* how often another sandbox took the place of a dead one */
     bool timed_out;
-    bool stolen; /* descriptors of its were closed by somebody else */
-    bool undead; /* neither the command nor its sandbox could be ended in time */
-    bool oom;    /* the memory limit ended it */
+    bool descriptors_lost; /* descriptors of its were closed by somebody else */
+    bool undead;           /* neither the command nor its sandbox could be ended in time */
+    bool oom;              /* the memory limit ended it */
     int input_fd;
     struct sp_identity input_identity;
     uint64_t input_sent;
@@ -49,7 +49,7 @@ int sp_job_claim(struct sp_job *job);
 struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add);
 /* Descriptors of the job or its session are no longer ours: tells it. The code to end with: maybe it is the whole pool.
  */
-int sp_job_stolen(struct sp_job *job);
+int sp_job_report_lost_descriptors(struct sp_job *job);
 
 /* ---- execute/send.c ---- */
 /* Sends the request. 0; SP_AGAIN: the sandbox is dead and was never used, another one is being made; or SP_E_*. */

@@ -38,8 +38,8 @@ static void take_place(struct sp_job *job) {
         atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
         (void)sp_poller_add(&pool->poller, job->session->pidfd, job->slot);
         pool->created++;
-        sp_pool_took(pool, SP_LATENCY_CREATE, job->birth.took);
-        sp_pool_evicted(pool, SP_EVICT_REPLACED, dead);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.took);
+        sp_pool_count_eviction(pool, SP_EVICT_REPLACED, dead);
     }
     pthread_mutex_unlock(&pool->lock);
     sp_session_end(dead);
@@ -59,7 +59,7 @@ int sp_job_replace(struct sp_job *job) {
     job->replacing = false;
     if (rc != 0) {
         pthread_mutex_lock(&pool->lock);
-        sp_pool_create_failed(pool, &job->why);
+        sp_pool_count_failed_creation(pool, &job->why);
         pthread_mutex_unlock(&pool->lock);
         return rc;
     }
@@ -75,11 +75,11 @@ int sp_job_send(struct sp_job *job, sp_error *error) {
         return 0;
     }
     if (rc == -EBADF) {
-        int code = sp_job_stolen(job);
+        int code = sp_job_report_lost_descriptors(job);
         if (code != SP_E_DESCRIPTORS || !job->first_use) {
             return code;
         }
-        job->stolen = false; /* nothing ran in that one, and another one serves as well */
+        job->descriptors_lost = false; /* nothing ran in that one, and another one serves as well */
     } else if (!died(rc)) {
         return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
     }

@@ -236,7 +236,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
 
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct fake *f = (struct fake *)launcher;
-    int rc = sp_birth_hear(launcher, birth, error);
+    int rc = sp_birth_receive(launcher, birth, error);
     if (rc != 0) {
         return rc;
     }

@@ -68,20 +68,20 @@ static void pause_starts(struct linux_launcher *l, const struct sp_zygote *z) {
     }
 }
 
-static void bury(struct linux_launcher *l, struct sp_zygote *z) {
+static void kill_zygote(struct linux_launcher *l, struct sp_zygote *z) {
     sp_zygote_kill(z);
     z->next = l->dying;
     l->dying = z;
 }
 
 /* It is dead, or does not answer. */
-static void retire(struct linux_launcher *l, struct sp_zygote *z) {
+static void replace_later(struct linux_launcher *l, struct sp_zygote *z) {
     if (l->zygote == z) {
-        sp_zygote_hear(z);
+        sp_zygote_receive(z);
         l->why = z->why;
         pause_starts(l, z);
         l->zygote = NULL;
-        bury(l, z);
+        kill_zygote(l, z);
     }
 }
 
@@ -135,7 +135,7 @@ static int choose_zygote(struct linux_launcher *l, struct sp_birth *birth, sp_er
 
 static void give_up(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_lock(&l->lock);
-    retire(l, z);
+    replace_later(l, z);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -189,11 +189,11 @@ static int usage(struct sp_session *session, struct sp_usage *used) {
 }
 
 /* A new zygote has made its first sandbox: what it said of its start is heard. */
-static void settle(struct linux_launcher *l, struct sp_zygote *z) {
+static void hear_of_start(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_lock(&l->lock);
     if (l->zygote == z) {
         bool counted = z->pid != 0;
-        sp_zygote_hear(z);
+        sp_zygote_receive(z);
         if (!counted && z->pid != 0) {
             atomic_fetch_add(&l->base.restarts, 1);
         }
@@ -217,14 +217,14 @@ static int confirm_cgroup(struct sp_session *session, sp_error *error) {
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
     struct sp_zygote *z = of(session)->zygote;
-    int rc = sp_birth_hear(launcher, birth, error);
+    int rc = sp_birth_receive(launcher, birth, error);
     if (session->pidfd != -1 || (rc < 0 && error->stage != SP_STAGE_PROTOCOL)) {
-        atomic_store_explicit(&z->heard, sp_now(), memory_order_relaxed); /* a clock, it orders nothing */
+        atomic_store_explicit(&z->last_answer_at, sp_now(), memory_order_relaxed); /* a clock, it orders nothing */
     }
     if (rc == 0) {
         atomic_store_explicit(&z->useful, true, memory_order_relaxed);
-        if (!atomic_load_explicit(&z->settled, memory_order_relaxed)) {
-            settle((struct linux_launcher *)launcher, z);
+        if (!atomic_load_explicit(&z->fully_started, memory_order_relaxed)) {
+            hear_of_start((struct linux_launcher *)launcher, z);
         }
         rc = confirm_cgroup(session, error);
     }
@@ -243,7 +243,7 @@ static bool gone(const struct sp_session *session) {
 static void overdue(sp_launcher *launcher, const struct sp_birth *birth) {
     struct sp_zygote *z = of(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
-        atomic_load_explicit(&z->heard, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
+        atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
         give_up((struct linux_launcher *)launcher, z);
     }
 }

@@ -95,7 +95,7 @@ static int still_alive(const struct sp_zygote *z) {
 
 bool sp_zygote_reap(struct sp_zygote *z) {
     give_up_stolen(z);
-    sp_zygote_hear(z);
+    sp_zygote_receive(z);
     if (z->pidfd != -1 && is_dead(z->pidfd)) {
         reap_orphan(z->pidfd);
     }
@@ -141,7 +141,7 @@ static void take_record(struct sp_zygote *z, struct sp_packet *packet) {
     }
 }
 
-static void hear_socket(struct sp_zygote *z) {
+static void receive_records(struct sp_zygote *z) {
     while (!is_ready(z) && sp_is_own(z->sock, &z->sock_identity)) {
         struct sp_packet packet;
         int rc = sp_packet_recv(z->sock, &packet, NULL, 0);
@@ -160,15 +160,15 @@ static void hear_socket(struct sp_zygote *z) {
     }
 }
 
-void sp_zygote_hear(struct sp_zygote *z) {
-    hear_socket(z);
+void sp_zygote_receive(struct sp_zygote *z) {
+    receive_records(z);
     if (z->first != -1 && is_dead(z->first)) {
         reap_orphan(z->first);
         sp_fd_close(&z->first);
-        hear_socket(z); /* its last word was sent before */
+        receive_records(z); /* its last word was sent before */
     }
     /* relaxed: a hint that spares the lock */
-    atomic_store_explicit(&z->settled, is_ready(z) && z->first == -1, memory_order_relaxed);
+    atomic_store_explicit(&z->fully_started, is_ready(z) && z->first == -1, memory_order_relaxed);
 }
 
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
@@ -177,7 +177,7 @@ int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
         if (rc != 0 && rc != -EINTR) {
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "no answer");
         }
-        sp_zygote_hear(z);
+        sp_zygote_receive(z);
     }
     if (z->why.code != 0) {
         *error = z->why;
@@ -245,7 +245,7 @@ struct sp_zygote *sp_zygote_spawn(const struct sp_zygote_order *order, struct sp
     z->refs = 1;
     z->sock = z->first = z->pidfd = -1;
     z->started = sp_now();
-    z->heard = z->started;
+    z->last_answer_at = z->started;
     if (start(z, order, cgroups, deadline, error) != 0) {
         sp_zygote_end(z, 0);
         sp_zygote_unref(z);

@@ -34,13 +34,13 @@ struct sp_zygote {
     struct sp_identity sock_identity, first_identity, pidfd_identity; /* see own.h */
     int first; /* pidfd of the process that was spawned, which ends once it has cloned; -1: it has ended */
     int pidfd; /* of the zygote proper; -1: not told yet */
-    struct sp_reaper *reaper; /* of both; NULL: there is none */
-    pid_t pid;                /* 0: it has not said HELLO */
-    sp_error why;             /* why its start failed; code 0: it did not */
-    int64_t started;          /* when it was spawned */
-    _Atomic int64_t heard;    /* when it last answered a CREATE */
-    atomic_bool settled;      /* nothing is left to be heard */
-    atomic_bool useful;       /* it has made a sandbox */
+    struct sp_reaper *reaper;       /* of both; NULL: there is none */
+    pid_t pid;                      /* 0: it has not said HELLO */
+    sp_error why;                   /* why its start failed; code 0: it did not */
+    int64_t started;                /* when it was spawned */
+    _Atomic int64_t last_answer_at; /* when it last answered a CREATE */
+    atomic_bool fully_started;      /* everything about its start has been received */
+    atomic_bool useful;             /* it has made a sandbox */
     atomic_bool killed;
     struct sp_zygote *next; /* in the launcher's list of the dying */
 };
@@ -51,7 +51,7 @@ struct sp_zygote *sp_zygote_spawn(const struct sp_zygote_order *order, struct sp
 void sp_zygote_ref(struct sp_zygote *z);
 void sp_zygote_unref(struct sp_zygote *z);
 /* Takes in what it has said of its start, and the end of the first process. Does not wait. */
-void sp_zygote_hear(struct sp_zygote *z);
+void sp_zygote_receive(struct sp_zygote *z);
 /* The same until it is ready. 0, or SP_E_CREATE; then it is to be ended. */
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error);
 /* It reads no more requests: it has ended, or is about to. Any thread, without the lock. */

@@ -25,7 +25,7 @@ static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
             if ((word & SP_SLOT_BUSY) != 0) {
                 sp_job_orphan(slot->job, SP_E_CLOSED);
             } else {
-                sp_pool_bury(pool, slot->session);
+                sp_pool_discard(pool, slot->session);
             }
             slot->session = NULL;
             return true;
@@ -35,17 +35,17 @@ static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
 }
 
 /* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */
-static void bury_idle(sp_pool *pool) {
+static void discard_idle(sp_pool *pool) {
     for (uint32_t index; (index = sp_pool_take_oldest(pool)) != SP_NO_SLOT;) {
-        sp_pool_bury(pool, pool->slots[index].session);
+        sp_pool_discard(pool, pool->slots[index].session);
         sp_pool_free_slot(pool, index);
     }
 }
 
 static void end_sessions(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    struct sp_session *session = pool->morgue;
-    pool->morgue = NULL;
+    struct sp_session *session = pool->discarded;
+    pool->discarded = NULL;
     pthread_mutex_unlock(&pool->lock);
     while (session != NULL) {
         struct sp_session *next = session->next;
@@ -70,7 +70,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
             ended += end_lease(pool, &pool->slots[i]);
         }
         if (ended != 0) {
-            sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_LEASES_KILLED, .count = ended});
+            sp_pool_report(pool, (sp_event){.kind = SP_EVENT_LEASES_KILLED, .count = ended});
         }
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
@@ -95,9 +95,9 @@ static bool await_janitor(sp_pool *pool, int64_t deadline) {
 
 /* Until all are dead, or undead and told, or it is time. */
 static void await_dying(sp_pool *pool, int64_t deadline) {
-    const struct sp_dying_ear ear = {sp_pool_hear_dying, pool};
+    const struct sp_dying_observer observer = {sp_pool_report_undead, pool};
     for (;;) {
-        int64_t youngest = sp_dying_look(pool->launcher, &pool->dying, &ear);
+        int64_t youngest = sp_dying_look(pool->launcher, &pool->dying, &observer);
         int64_t now = sp_now();
         if (youngest >= SP_UNDEAD_NS || now >= deadline) { /* SP_NEVER: there are none */
             return;
@@ -137,13 +137,13 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
         return SP_OK;
     }
     /* First what is killed at once, so that its death is not waited for behind others. */
-    sp_jobs_strike(pool);
+    sp_jobs_kill_orphans(pool);
     end_sessions(pool);
     /* Before the janitor is waited for: whatever it is waiting for then fails at once. */
     sp_launcher_leave(pool->launcher, zygote_deadline(now, deadline));
     bool over = await_janitor(pool, deadline);
     pthread_mutex_lock(&pool->lock);
-    bury_idle(pool);
+    discard_idle(pool);
     pthread_mutex_unlock(&pool->lock);
     end_sessions(pool);
     if (over) { /* else sp_pool_free() waits for it */

@@ -16,7 +16,7 @@ void sp_pool_lose_descriptors(sp_pool *pool) {
         sp_tickets_close(pool);
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
-        sp_pool_tell(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .count = 1});
+        sp_pool_report(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .count = 1});
     }
     pthread_mutex_unlock(&pool->lock);
 }

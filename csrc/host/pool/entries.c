@@ -34,10 +34,10 @@ void sp_pool_free_slot(sp_pool *pool, uint32_t index) {
     pool->free_head = index;
 }
 
-void sp_pool_bury(sp_pool *pool, struct sp_session *session) {
+void sp_pool_discard(sp_pool *pool, struct sp_session *session) {
     if (session != NULL) {
-        session->next = pool->morgue;
-        pool->morgue = session;
+        session->next = pool->discarded;
+        pool->discarded = session;
         pool->ending++;
     }
 }
@@ -48,7 +48,7 @@ void sp_pool_fold_hits(sp_pool *pool) {
     pool->hits += hits;
 }
 
-void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session) {
+void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session) {
     struct sp_slot *slot = &pool->slots[index];
     uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     slot->session = session;
@@ -70,7 +70,7 @@ bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING));
     pool->created++;
-    sp_pool_ready(pool, index, session);
+    sp_pool_make_idle(pool, index, session);
     sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
     return true;
 }
@@ -103,16 +103,16 @@ void sp_pool_give_recycling_back(sp_pool *pool) {
         if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
             if (full) {
                 pool->surplus++;
-                sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
+                sp_pool_count_eviction(pool, SP_EVICT_CAPACITY, NULL);
             }
             return;
         }
     }
 }
 
-static void bury_evicted(sp_pool *pool, uint32_t index, unsigned reason) {
-    sp_pool_evicted(pool, reason, pool->slots[index].session);
-    sp_pool_bury(pool, pool->slots[index].session);
+static void discard_evicted(sp_pool *pool, uint32_t index, unsigned reason) {
+    sp_pool_count_eviction(pool, reason, pool->slots[index].session);
+    sp_pool_discard(pool, pool->slots[index].session);
     sp_pool_free_slot(pool, index);
 }
 
@@ -121,7 +121,7 @@ uint32_t sp_pool_take_oldest(sp_pool *pool) { return take_permit(pool) ? claim_p
 bool sp_pool_evict_oldest(sp_pool *pool) {
     uint32_t index = sp_pool_take_oldest(pool);
     if (index != SP_NO_SLOT) {
-        bury_evicted(pool, index, SP_EVICT_CAPACITY);
+        discard_evicted(pool, index, SP_EVICT_CAPACITY);
     }
     return index != SP_NO_SLOT;
 }
@@ -131,7 +131,7 @@ static void give_permit_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
         if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
-            bury_evicted(pool, claim_permitted(pool), SP_EVICT_CAPACITY);
+            discard_evicted(pool, claim_permitted(pool), SP_EVICT_CAPACITY);
             return;
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_IDLE));
@@ -145,7 +145,7 @@ bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason) {
         give_permit_back(pool);
         return false;
     }
-    bury_evicted(pool, index, reason);
+    discard_evicted(pool, index, reason);
     return true;
 }
 

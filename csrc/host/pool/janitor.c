@@ -30,7 +30,7 @@
 
 enum birth_phase { UNUSED, BORN, CHECKED };
 
-struct tended {
+struct birth_task {
     enum birth_phase phase;
     bool recycles; /* else it refills */
     bool check;
@@ -43,23 +43,23 @@ struct janitor {
     sp_pool *pool;
     /* The first options.refill_concurrency: enough to keep the zygote busy, few enough that a miss does not wait behind
      * a queue of them. */
-    struct tended births[SP_BIRTHS_MAX];
+    struct birth_task births[SP_BIRTHS_MAX];
     uint32_t n_births;
     struct sp_back_off back_off;
     struct sp_back_off deaths; /* of entries that died young */
     int64_t died_young;        /* when the last one did */
     int64_t refill_after;      /* refills wait until then; recycling does not, somebody may wait for it */
     int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
-    int64_t look_after;        /* at the dying; SP_NEVER: there are none */
+    int64_t check_dying_at;    /* at the dying; SP_NEVER: there are none */
     uint64_t restarts;         /* of the launcher's process, those that were told */
 };
 
 /* What becomes of a birth: `session` is NULL when it failed. */
-static void conclude(struct janitor *j, struct tended *t, struct sp_session *session) {
+static void finish_task(struct janitor *j, struct birth_task *t, struct sp_session *session) {
     sp_pool *pool = j->pool;
     pthread_mutex_lock(&pool->lock);
     if (session != NULL) {
-        sp_pool_took(pool, SP_LATENCY_CREATE, t->birth.took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, t->birth.took);
     }
     if (t->recycles) {
         if (session != NULL) {
@@ -71,7 +71,7 @@ static void conclude(struct janitor *j, struct tended *t, struct sp_session *ses
         pool->starting--;
         uint32_t slot = session != NULL ? sp_pool_take_slot(pool) : SP_NO_SLOT;
         if (session != NULL && (slot == SP_NO_SLOT || !sp_pool_insert(pool, slot, session))) {
-            sp_pool_bury(pool, session);
+            sp_pool_discard(pool, session);
             if (slot != SP_NO_SLOT) {
                 sp_pool_free_slot(pool, slot);
             }
@@ -81,27 +81,27 @@ static void conclude(struct janitor *j, struct tended *t, struct sp_session *ses
     t->phase = UNUSED;
 }
 
-static void birth_failed(struct janitor *j, struct tended *t, const sp_error *error) {
+static void birth_failed(struct janitor *j, struct birth_task *t, const sp_error *error) {
     pthread_mutex_lock(&j->pool->lock);
-    sp_pool_create_failed(j->pool, error);
+    sp_pool_count_failed_creation(j->pool, error);
     pthread_mutex_unlock(&j->pool->lock);
     j->refill_after = sp_now() + sp_back_off(&j->back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
-    conclude(j, t, NULL);
+    finish_task(j, t, NULL);
 }
 
 /* ---- births and checks ---- */
 
-static uint64_t key_of(struct janitor *j, const struct tended *t) { return BIRTH_KEY + (uint64_t)(t - j->births); }
+static uint64_t key_of(struct janitor *j, const struct birth_task *t) { return BIRTH_KEY + (uint64_t)(t - j->births); }
 
 /* One that waits for another zygote has nothing to be watched; the next one's socket is a new one. */
-static void attend_again(struct janitor *j, struct tended *t) {
+static void attend_again(struct janitor *j, struct birth_task *t) {
     const struct sp_session *session = t->birth.session;
     if (session->control != -1 && sp_poller_rearm(&j->pool->poller, session->control, key_of(j, t)) != 0) {
         (void)sp_poller_add(&j->pool->poller, session->control, key_of(j, t));
     }
 }
 
-static void begin_check(struct janitor *j, struct tended *t) {
+static void begin_check(struct janitor *j, struct birth_task *t) {
     const sp_pool_options *o = &j->pool->options;
     struct sp_check check = {.argc = o->health_argc,
                              .envc = o->health_envc,
@@ -117,25 +117,25 @@ static void begin_check(struct janitor *j, struct tended *t) {
     pthread_mutex_unlock(&j->pool->lock);
     if (session->launcher->ops->check_begin(session, &check, t->check_deadline) != 0) {
         sp_session_end(session);
-        conclude(j, t, NULL);
+        finish_task(j, t, NULL);
     }
 }
 
-static void attend_check(struct janitor *j, struct tended *t) {
+static void attend_check(struct janitor *j, struct birth_task *t) {
     struct sp_session *session = t->birth.session;
     int status = 0;
     int rc = session->launcher->ops->check_step(session, &status);
     if (rc == SP_AGAIN && sp_now() < t->check_deadline) {
         attend_again(j, t);
     } else if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        conclude(j, t, session);
+        finish_task(j, t, session);
     } else {
         sp_session_end(session);
-        conclude(j, t, NULL);
+        finish_task(j, t, NULL);
     }
 }
 
-static void attend_birth(struct janitor *j, struct tended *t) {
+static void attend_birth(struct janitor *j, struct birth_task *t) {
     sp_error error;
     int rc = sp_birth_step(&t->birth, &error);
     if (rc == SP_AGAIN) {
@@ -147,7 +147,7 @@ static void attend_birth(struct janitor *j, struct tended *t) {
         if (t->check) {
             begin_check(j, t);
         } else {
-            conclude(j, t, t->birth.session);
+            finish_task(j, t, t->birth.session);
         }
     }
     if (t->phase == CHECKED) {
@@ -155,7 +155,7 @@ static void attend_birth(struct janitor *j, struct tended *t) {
     }
 }
 
-static void begin_birth(struct janitor *j, struct tended *t) {
+static void begin_birth(struct janitor *j, struct birth_task *t) {
     sp_error error;
     t->phase = BORN;
     if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
@@ -171,13 +171,13 @@ static void begin_birth(struct janitor *j, struct tended *t) {
 /* ---- work to be done ---- */
 
 /* Decides under the lock what the birth `t` is for. False when there is nothing to do. */
-static bool next_task(struct janitor *j, struct tended *t) {
+static bool next_task(struct janitor *j, struct birth_task *t) {
     sp_pool *pool = j->pool;
     bool found = true;
     memset(t, 0, sizeof *t);
     pthread_mutex_lock(&pool->lock);
-    if (pool->made) {
-        pool->made = false;
+    if (pool->creation_succeeded) {
+        pool->creation_succeeded = false;
         j->back_off.delay = 0;
         j->refill_after = 0;
     }
@@ -209,12 +209,12 @@ static void begin_births(struct janitor *j) {
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Of the two, those that a thread waits for come first. */
-static void end_buried(struct janitor *j) {
+static void end_discarded(struct janitor *j) {
     sp_pool *pool = j->pool;
-    sp_jobs_strike(pool);
+    sp_jobs_kill_orphans(pool);
     pthread_mutex_lock(&pool->lock);
-    struct sp_session *session = pool->morgue;
-    pool->morgue = NULL;
+    struct sp_session *session = pool->discarded;
+    pool->discarded = NULL;
     pthread_mutex_unlock(&pool->lock);
     uint32_t ended = 0;
     while (session != NULL) {
@@ -224,29 +224,29 @@ static void end_buried(struct janitor *j) {
         ended++;
     }
     if (ended != 0) {
-        j->look_after = earlier(j->look_after, sp_now() + DYING_MIN_NS);
+        j->check_dying_at = earlier(j->check_dying_at, sp_now() + DYING_MIN_NS);
     }
     pthread_mutex_lock(&pool->lock);
     pool->ending -= ended;
     pool->awaits_death = pool->awaits_death || ended != 0;
-    sp_pool_tell_settled(pool);
+    sp_pool_check_settled(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 
 /* Not by the poller: a wake-up for each death would cost more than a look at several of them. */
-static void look_at_dying(struct janitor *j) {
+static void check_dying(struct janitor *j) {
     const int64_t now = sp_now();
-    if (now < j->look_after && j->look_after != SP_NEVER) {
+    if (now < j->check_dying_at && j->check_dying_at != SP_NEVER) {
         return;
     }
-    const struct sp_dying_ear ear = {sp_pool_hear_dying, j->pool};
-    int64_t youngest = sp_dying_look(j->pool->launcher, &j->pool->dying, &ear);
+    const struct sp_dying_observer observer = {sp_pool_report_undead, j->pool};
+    int64_t youngest = sp_dying_look(j->pool->launcher, &j->pool->dying, &observer);
     int64_t pause = youngest / 2 < DYING_MIN_NS ? DYING_MIN_NS : earlier(youngest / 2, DYING_MAX_NS);
-    j->look_after = youngest == SP_NEVER ? SP_NEVER : now + pause;
+    j->check_dying_at = youngest == SP_NEVER ? SP_NEVER : now + pause;
     if (j->pool->awaits_death || youngest < SP_UNDEAD_NS) {
         pthread_mutex_lock(&j->pool->lock);
         j->pool->awaits_death = youngest < SP_UNDEAD_NS;
-        sp_pool_tell_settled(j->pool);
+        sp_pool_check_settled(j->pool);
         pthread_mutex_unlock(&j->pool->lock);
     }
 }
@@ -262,7 +262,7 @@ static void expire(sp_pool *pool) {
 }
 
 /* Its successor may die as well: refills then wait as after a creation that failed. Of several at once one counts. */
-static void mind_death(struct janitor *j, int64_t ready_at) {
+static void back_off_after_death(struct janitor *j, int64_t ready_at) {
     int64_t now = sp_now();
     if (now - ready_at < YOUNG_NS && now >= j->refill_after) {
         j->deaths.delay = now - j->died_young > DEATHS_OVER_NS ? 0 : j->deaths.delay;
@@ -289,7 +289,7 @@ static void note_death(struct janitor *j, uint32_t index) {
     }
     int64_t ready_at = atomic_load(&slot->ready_at);
     if (dead && sp_pool_evict_one(pool, index, cause_of_death(slot->session))) {
-        mind_death(j, ready_at);
+        back_off_after_death(j, ready_at);
     } else if (dead) {
         word = atomic_load(&slot->word);
         while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
@@ -312,9 +312,9 @@ static int64_t birth_due(const struct sp_birth *birth) {
 
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
-    int64_t wake = earlier(earlier(j->tend_after, j->look_after), sp_now() + OWN_LOOK_NS);
+    int64_t wake = earlier(earlier(j->tend_after, j->check_dying_at), sp_now() + OWN_LOOK_NS);
     for (unsigned i = 0; i < j->n_births; i++) {
-        const struct tended *t = &j->births[i];
+        const struct birth_task *t = &j->births[i];
         wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
         wake = t->phase == CHECKED ? earlier(wake, t->check_deadline) : wake;
     }
@@ -342,7 +342,7 @@ static void attend(struct janitor *j, uint64_t key) {
     if (key < BIRTH_KEY || key >= BIRTH_KEY + j->n_births) {
         return; /* of a poller that is not ours any more */
     }
-    struct tended *t = &j->births[key - BIRTH_KEY];
+    struct birth_task *t = &j->births[key - BIRTH_KEY];
     if (t->phase == BORN) {
         attend_birth(j, t);
     } else if (t->phase == CHECKED) {
@@ -353,7 +353,7 @@ static void attend(struct janitor *j, uint64_t key) {
 static void attend_overdue(struct janitor *j) {
     int64_t now = sp_now();
     for (unsigned i = 0; i < j->n_births; i++) {
-        struct tended *t = &j->births[i];
+        struct birth_task *t = &j->births[i];
         if (t->phase == BORN && now >= birth_due(&t->birth)) {
             attend_birth(j, t);
         } else if (t->phase == CHECKED && now >= t->check_deadline) {
@@ -370,12 +370,12 @@ static void tend(struct janitor *j) {
 }
 
 /* Another zygote has made a sandbox. Whoever asked for it: each pool of the launcher tells. */
-static void tell_restarts(struct janitor *j) {
+static void report_restarts(struct janitor *j) {
     uint64_t restarts = atomic_load(&j->pool->launcher->restarts);
     if (restarts != j->restarts) {
-        sp_pool_tell(j->pool, (sp_event){.kind = SP_EVENT_ZYGOTE_RESTARTED,
-                                         .pid = sp_launcher_pid(j->pool->launcher),
-                                         .count = restarts - j->restarts});
+        sp_pool_report(j->pool, (sp_event){.kind = SP_EVENT_ZYGOTE_RESTARTED,
+                                           .pid = sp_launcher_pid(j->pool->launcher),
+                                           .count = restarts - j->restarts});
         j->restarts = restarts;
     }
 }
@@ -405,15 +405,15 @@ void *sp_janitor_main(void *arg) {
     struct janitor j = {.pool = pool,
                         .n_births = pool->options.refill_concurrency,
                         .back_off = {.noise = (uint64_t)sp_now()},
-                        .look_after = SP_NEVER};
+                        .check_dying_at = SP_NEVER};
     while (begin_turn(j.pool)) {
-        end_buried(&j);
+        end_discarded(&j);
         expire(j.pool);
-        end_buried(&j);
-        look_at_dying(&j);
+        end_discarded(&j);
+        check_dying(&j);
         begin_births(&j);
         tend(&j);
-        tell_restarts(&j);
+        report_restarts(&j);
         uint64_t keys[32];
         unsigned n = sp_poller_wait(&j.pool->poller, keys, sizeof keys / sizeof keys[0], next_wake(&j));
         for (unsigned i = 0; i < n; i++) {

@@ -12,7 +12,7 @@ static _Thread_local struct {
     int64_t handle;
 } last_acquired;
 
-int64_t sp_lease_told(const sp_pool *pool, int64_t handle) {
+int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle) {
     last_acquired.pool = pool->serial;
     last_acquired.handle = handle;
     return handle;
@@ -72,17 +72,17 @@ int64_t sp_acquire(sp_pool *pool) {
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger,
                                            ledger - SP_LEDGER_IDLE + SP_LEDGER_IN_USE + SP_LEDGER_HIT));
-    return sp_lease_told(pool, sp_lease_newest(pool));
+    return sp_lease_remember_last(pool, sp_lease_newest(pool));
 }
 
 /* The entry just pushed has no permit yet: at capacity the oldest entry goes instead of it, and the permits stay. */
 static void give_back_full(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
-    sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
+    sp_pool_count_eviction(pool, SP_EVICT_CAPACITY, NULL);
     uint32_t oldest = sp_ring_claim_oldest(&pool->ring);
     if (oldest != SP_RING_EMPTY) { /* close() may have drained the ring */
-        sp_pool_bury(pool, pool->slots[oldest].session);
+        sp_pool_discard(pool, pool->slots[oldest].session);
         sp_pool_free_slot(pool, oldest);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -105,12 +105,12 @@ static void give_back(sp_pool *pool, uint32_t index) {
 }
 
 /* Under the lock: what becomes of a used sandbox's place, by what the counts allow. */
-static void retire(sp_pool *pool, uint32_t index) {
+static void free_place(sp_pool *pool, uint32_t index) {
     struct sp_slot *slot = &pool->slots[index];
     if ((atomic_load_explicit(&slot->word, memory_order_relaxed) & SP_SLOT_BUSY) != 0) {
         sp_job_orphan(slot->job, SP_E_RELEASED);
     } else {
-        sp_pool_bury(pool, slot->session);
+        sp_pool_discard(pool, slot->session);
     }
     slot->session = NULL;
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
@@ -123,7 +123,7 @@ static void retire(sp_pool *pool, uint32_t index) {
         } else if (sp_pool_evict_oldest(pool)) {
             ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE)) {
-            sp_pool_evicted(pool, SP_EVICT_CAPACITY, NULL);
+            sp_pool_count_eviction(pool, SP_EVICT_CAPACITY, NULL);
             sp_pool_free_slot(pool, index);
             return;
         }
@@ -141,7 +141,7 @@ static int release_used(sp_pool *pool, int64_t handle) {
         uint64_t recycling = (word & ~over) | SP_SLOT_RECYCLING;
         /* The lease is on, used, busy or dead, so only holders of the lock change its word. */
         atomic_store_explicit(&slot->word, recycling, memory_order_release);
-        retire(pool, (uint32_t)handle & SP_COUNT_MAX);
+        free_place(pool, (uint32_t)handle & SP_COUNT_MAX);
         atomic_fetch_and(&slot->word, ~SP_SLOT_BUSY);
         sp_tickets_grant(pool);
     }

@@ -38,13 +38,13 @@ static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     w->done++;
     pthread_mutex_lock(&pool->lock);
     pool->starting--;
-    sp_pool_tell_settled(pool);
+    sp_pool_check_settled(pool);
     if (rc != 0) {
-        sp_pool_create_failed(pool, error);
+        sp_pool_count_failed_creation(pool, error);
     }
     int inserted = 0;
     if (rc == 0) {
-        sp_pool_took(pool, SP_LATENCY_CREATE, birth->took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, birth->took);
         uint32_t index = sp_pool_take_slot(pool);
         inserted = index != SP_NO_SLOT && sp_pool_insert(pool, index, birth->session);
         if (index != SP_NO_SLOT && !inserted) {
@@ -71,7 +71,7 @@ static int begin_birth(sp_pool *pool, struct warm_window *w, sp_error *error) {
     } else {
         pthread_mutex_lock(&pool->lock);
         pool->starting--;
-        sp_pool_create_failed(pool, error);
+        sp_pool_count_failed_creation(pool, error);
         pthread_mutex_unlock(&pool->lock);
     }
     return rc;

@@ -33,7 +33,7 @@ void sp_recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
     if (pool->surplus != 0) {
         pool->surplus--; /* counted as evicted already */
     } else {
-        sp_pool_evicted(pool, reason, NULL);
+        sp_pool_count_eviction(pool, reason, NULL);
         if (!sp_tickets_hand_failure(pool)) {
             sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
         }
@@ -45,18 +45,18 @@ void sp_recycle_done(sp_pool *pool, uint32_t slot, struct sp_session *session) {
     pool->replacing--;
     if (pool->surplus != 0 && pool->takeovers.head == NULL) {
         pool->surplus--;
-        sp_pool_bury(pool, session);
+        sp_pool_discard(pool, session);
         sp_pool_free_slot(pool, slot);
         return;
     }
     pool->recycled++;
-    sp_pool_took(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
+    sp_pool_record_latency(pool, SP_LATENCY_RECYCLE, sp_now() - pool->slots[slot].released_at);
     if (pool->takeovers.head != NULL) {
         pool->slots[slot].session = session;
         (void)sp_poller_add(&pool->poller, session->pidfd, slot);
         (void)sp_tickets_hand_over(pool, slot);
     } else {
-        sp_pool_ready(pool, slot, session);
+        sp_pool_make_idle(pool, slot, session);
         sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);
     }
 }

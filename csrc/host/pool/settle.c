@@ -14,7 +14,7 @@ static bool is_settled(const sp_pool *pool) {
            !sp_pool_wants_refill(pool);
 }
 
-void sp_pool_tell_settled(sp_pool *pool) {
+void sp_pool_check_settled(sp_pool *pool) {
     if (is_settled(pool)) {
         pthread_cond_broadcast(&pool->settled);
     }

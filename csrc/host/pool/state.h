@@ -81,8 +81,8 @@ struct sp_pool {
     uint32_t free_head; /* slots used before */
     uint32_t fresh;     /* slots never used: fresh .. SP_COUNT_MAX - 1 */
     uint32_t recycle_head, recycle_tail;
-    struct sp_session *morgue;        /* to be ended by the janitor */
-    struct sp_job *condemned;         /* orphans whose sandboxes are to be killed by it */
+    struct sp_session *discarded;     /* to be ended by the janitor */
+    struct sp_job *doomed_jobs;       /* orphans whose sandboxes are to be killed by it */
     struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
@@ -90,11 +90,11 @@ struct sp_pool {
     uint64_t slow_hits; /* those of `hits` that a ticket had */
     sp_histogram latencies[SP_LATENCIES];
     uint32_t starting;
-    uint32_t replacing; /* recycling entries, taken over or not, and surplus ones */
-    uint32_t ending;    /* sessions in the morgue, and being ended by the janitor */
-    bool awaits_death;  /* some were ended, and are not known to be dead or undead; written by the janitor */
-    bool made;          /* an acquire has created one: refills need not wait any longer */
-    uint32_t surplus;   /* recycling entries without a place: dropped when they are ready */
+    uint32_t replacing;      /* recycling entries, taken over or not, and surplus ones */
+    uint32_t ending;         /* sessions in the morgue, and being ended by the janitor */
+    bool awaits_death;       /* some were ended, and are not known to be dead or undead; written by the janitor */
+    bool creation_succeeded; /* an acquire has created one: refills need not wait any longer */
+    uint32_t surplus;        /* recycling entries without a place: dropped when they are ready */
     uint64_t recycle_attempts;
 };
 
@@ -104,14 +104,14 @@ static inline bool sp_pool_is_mine(const sp_pool *pool) { return *pool->mine != 
 /* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these. */
 uint32_t sp_pool_take_slot(sp_pool *pool);
 void sp_pool_free_slot(sp_pool *pool, uint32_t index);
-void sp_pool_bury(sp_pool *pool, struct sp_session *session);
+void sp_pool_discard(sp_pool *pool, struct sp_session *session);
 void sp_pool_fold_hits(sp_pool *pool);
 /* Nobody waits for one of the recycling entries any more: it is idle again, or surplus. */
 void sp_pool_give_recycling_back(sp_pool *pool);
 /* Adds a fresh sandbox to the idle ones, counted as created. False at capacity: then it is the caller's again. */
 bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* Puts it into the slot as idle and in the ring; the permit is the caller's to add. */
-void sp_pool_ready(sp_pool *pool, uint32_t index, struct sp_session *session);
+void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* The oldest idle entry, out of the ring and of the counts; SP_NO_SLOT when there is none. */
 uint32_t sp_pool_take_oldest(sp_pool *pool);
 /* Makes room: takes the oldest idle entry out. False when there is none. */
@@ -131,7 +131,7 @@ int64_t sp_lease_begin(sp_pool *pool, uint32_t index);
 /* Pops the newest entry for somebody who holds a permit, and leases it. */
 int64_t sp_lease_newest(sp_pool *pool);
 /* Remembers, for sp_last_acquired(), what is about to be returned to the caller; returns it. */
-int64_t sp_lease_told(const sp_pool *pool, int64_t handle);
+int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle);
 
 /* ---- recycle.c ---- */
 /* The place of a released sandbox waits for a fresh one. Under the lock, as all of these. */
@@ -160,32 +160,32 @@ void sp_pool_lose_descriptors(sp_pool *pool);
 
 /* ---- execute/claim.c ---- */
 /* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. Somebody
- * has to call sp_jobs_strike() soon: it is the janitor, once it is kicked, or who closes the pool. */
+ * has to call sp_jobs_kill_orphans() soon: it is the janitor, once it is kicked, or who closes the pool. */
 void sp_job_orphan(struct sp_job *job, int code);
 /* Kills the sandboxes of these jobs. Not under the lock. */
-void sp_jobs_strike(sp_pool *pool);
+void sp_jobs_kill_orphans(sp_pool *pool);
 
 /* ---- settle.c ---- */
 /* Below min_size, and nothing under way for it yet. Under the lock, as the next. */
 bool sp_pool_wants_refill(const sp_pool *pool);
 /* To be called when work of those kinds is over. */
-void sp_pool_tell_settled(sp_pool *pool);
+void sp_pool_check_settled(sp_pool *pool);
 
 /* ---- stats.c ---- */
 /* An entry has left the pool: the one place where that is counted. `session` may be NULL. Under the lock. */
-void sp_pool_evicted(sp_pool *pool, unsigned reason, const struct sp_session *session);
+void sp_pool_count_eviction(sp_pool *pool, unsigned reason, const struct sp_session *session);
 /* A creation has failed. Under the lock, as the next. */
-void sp_pool_create_failed(sp_pool *pool, const sp_error *error);
+void sp_pool_count_failed_creation(sp_pool *pool, const sp_error *error);
 /* A sandbox has died with a command's outcome unknown. */
-void sp_pool_lost(sp_pool *pool, const struct sp_session *session);
+void sp_pool_count_loss(sp_pool *pool, const struct sp_session *session);
 /* Tells whoever listens; the pool's name is filled in. Any thread, with or without the lock. */
-void sp_pool_tell(sp_pool *pool, sp_event event);
+void sp_pool_report(sp_pool *pool, sp_event event);
 
 /* An ear for sp_dying_look(); `pool` is the pool. */
-void sp_pool_hear_dying(void *pool, const struct sp_session *session, bool undead);
+void sp_pool_report_undead(void *pool, const struct sp_session *session, bool undead);
 
 /* Something of the kind SP_LATENCY_* took `ns`. Under the lock. */
-void sp_pool_took(sp_pool *pool, unsigned kind, int64_t ns);
+void sp_pool_record_latency(sp_pool *pool, unsigned kind, int64_t ns);
 
 /* ---- janitor.c ---- */
 void *sp_janitor_main(void *pool);

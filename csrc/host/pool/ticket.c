@@ -235,10 +235,10 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         (void)sp_poller_add(&pool->poller, slot->session->pidfd, ticket->slot);
         ticket->birth.session = NULL;
         ticket->state = OVER;
-        pool->made = true;
-        sp_pool_took(pool, SP_LATENCY_CREATE, ticket->birth.took);
-        sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
-        result = sp_lease_told(pool, sp_lease_begin(pool, ticket->slot));
+        pool->creation_succeeded = true;
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, ticket->birth.took);
+        sp_pool_record_latency(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
+        result = sp_lease_remember_last(pool, sp_lease_begin(pool, ticket->slot));
     }
     pthread_mutex_unlock(&pool->lock);
     return result;
@@ -261,7 +261,7 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
     }
     pthread_mutex_lock(&pool->lock);
     if (rc < 0) {
-        sp_pool_create_failed(pool, error);
+        sp_pool_count_failed_creation(pool, error);
     }
     roll_back(pool, ticket);
     closed = sp_ledger_closed(atomic_load(&pool->ledger));
@@ -282,8 +282,8 @@ int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
     enum ticket_state state = ticket->state;
     if (result == SP_AGAIN && state == DONE) {
         ticket->state = OVER;
-        result = sp_lease_told(pool, ticket->handle);
-        sp_pool_took(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
+        result = sp_lease_remember_last(pool, ticket->handle);
+        sp_pool_record_latency(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
     } else if (result == SP_AGAIN && state == OVER) {
         result = SP_E_CLOSED;
     }

@@ -55,7 +55,7 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
     return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
 }
 
-int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     (void)launcher;
     while (!birth->ready || birth->session->pidfd == -1) {
         struct sp_packet packet;

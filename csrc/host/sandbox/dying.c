@@ -50,7 +50,7 @@ static void count(sp_launcher *launcher, unsigned step) {
     (void)atomic_fetch_add_explicit(&launcher->undead, step, memory_order_relaxed);
 }
 
-int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_ear *ear) {
+int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_observer *observer) {
     const int64_t now = sp_now();
     int64_t youngest = SP_NEVER;
     take(launcher, list);
@@ -60,7 +60,7 @@ int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const str
         if (is_dead(session)) {
             if (session->undead) {
                 count(launcher, 0U - 1);
-                ear->hear(ear->arg, session, false);
+                observer->notify(observer->arg, session, false);
             }
             *at = session->next;
             drop(session);
@@ -69,7 +69,7 @@ int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const str
         if (age >= SP_UNDEAD_NS && !session->undead) {
             session->undead = true;
             count(launcher, 1);
-            ear->hear(ear->arg, session, true);
+            observer->notify(observer->arg, session, true);
         }
         youngest = age < youngest ? age : youngest;
         at = &session->next;

@@ -127,7 +127,7 @@ void sp_birth_abandon(struct sp_birth *birth);
 /* ---- control.c: the same over a zygote's socket; begin() and step() for launchers that have one ---- */
 /* `cgroup`: the directory that the sandbox is born in, borrowed; -1: none. */
 int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_error *error);
-int sp_birth_hear(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
+int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
 /* A pair whose first end is the host's: it shows who sent each packet. 0 or -errno; each end is -1 or open.
  */
 int sp_control_pair(int pair[2]);
@@ -150,14 +150,14 @@ void sp_session_end(struct sp_session *session);
 /* A sandbox that was killed is dead by then; killing one takes a few ms, a hundred with much memory. */
 #define SP_UNDEAD_NS SP_SEC(2)
 /* Is told of a sandbox that has become undead, and of one that no longer is. */
-struct sp_dying_ear {
-    void (*hear)(void *arg, const struct sp_session *session, bool undead);
+struct sp_dying_observer {
+    void (*notify)(void *arg, const struct sp_session *session, bool undead);
     void *arg;
 };
 /* From sp_session_end(): it was killed, its control socket is closed, and it holds no reference. */
 void sp_dying_add(struct sp_session *session);
 /* Takes over what was added, and drops the dead. The age of the youngest that is left; SP_NEVER: none is. */
-int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_ear *ear);
+int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_observer *observer);
 /* This pool will not look any more. */
 void sp_dying_leave(sp_launcher *launcher, struct sp_session **list);
 /* Drops these, and all that nobody has looked at yet. */

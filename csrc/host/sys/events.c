@@ -69,7 +69,7 @@ static bool is_same(const sp_event *a, const sp_event *b) {
     return a->pool == b->pool && a->kind == b->kind && a->reason == b->reason && a->err == b->err;
 }
 
-void sp_events_tell(sp_events *events, const sp_event *event) {
+void sp_events_report(sp_events *events, const sp_event *event) {
     pthread_mutex_lock(&events->lock);
     uint32_t i = 0;
     while (i < events->n && !is_same(&events->waiting[i], event)) {

@@ -11,6 +11,6 @@
 
 void sp_events_ref(sp_events *events);
 /* `event->count` of the same (pool, kind, reason, err). */
-void sp_events_tell(sp_events *events, const sp_event *event);
+void sp_events_report(sp_events *events, const sp_event *event);
 
 #endif

@@ -92,7 +92,7 @@ static int bear(uint32_t wanted, uint32_t facts, int times, sp_error *error, sp_
     }
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     CHECK(sp_packet_send(pair[1], &(struct sp_outgoing){.record = &created, .fds = &fd, .n_fds = 1}, SP_NEVER) == 0);
-    int rc = sp_birth_hear(launcher, &birth, error);
+    int rc = sp_birth_receive(launcher, &birth, error);
     *isolation = birth.session->isolation;
     sp_session_end(birth.session);
     sp_launcher_unref(launcher);

@@ -74,7 +74,7 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygote_spawn faulty_zygote_spawn
 #define sp_zygote_ref faulty_zygote_ref
 #define sp_zygote_unref faulty_zygote_unref
-#define sp_zygote_hear faulty_zygote_hear
+#define sp_zygote_receive faulty_zygote_hear
 #define sp_zygote_await faulty_zygote_await
 #define sp_zygote_gone faulty_zygote_gone
 #define sp_zygote_kill faulty_zygote_kill

@@ -19,7 +19,7 @@ static sp_event event_of(uint32_t pool, uint32_t reason) {
 static void tell(sp_events *events, uint32_t pool, uint32_t reason) {
     const sp_event event = event_of(pool, reason);
 
-    sp_events_tell(events, &event);
+    sp_events_report(events, &event);
 }
 
 static void equal_events_are_one(void) {

@@ -31,10 +31,10 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_ledger_add windowed_ledger_add
 #define sp_pool_take_slot windowed_pool_take_slot
 #define sp_pool_free_slot windowed_pool_free_slot
-#define sp_pool_bury windowed_pool_bury
+#define sp_pool_discard windowed_pool_bury
 #define sp_pool_fold_hits windowed_pool_fold_hits
 #define sp_pool_give_recycling_back windowed_pool_give_recycling_back
-#define sp_pool_ready windowed_pool_ready
+#define sp_pool_make_idle windowed_pool_ready
 #define sp_pool_insert windowed_pool_insert
 #define sp_pool_take_oldest windowed_pool_take_oldest
 #define sp_pool_evict_oldest windowed_pool_evict_oldest
@@ -89,7 +89,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len
 #define sp_lease_pid windowed_lease_pid
-#define sp_lease_told windowed_lease_told
+#define sp_lease_remember_last windowed_lease_told
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
 #include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */

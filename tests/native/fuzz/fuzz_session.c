@@ -25,8 +25,10 @@ static void never_freed(sp_launcher *launcher) {
     MUST(false);
 }
 
-static const struct sp_launch_ops ops = {
-    .session_size = sizeof(struct sp_session), .step = sp_birth_hear, .kill_sandbox = count_kill, .free = never_freed};
+static const struct sp_launch_ops ops = {.session_size = sizeof(struct sp_session),
+                                         .step = sp_birth_receive,
+                                         .kill_sandbox = count_kill,
+                                         .free = never_freed};
 static struct sp_launcher launcher = {.ops = &ops, .refs = 1};
 
 /* ---- the birth ---- */

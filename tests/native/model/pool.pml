@@ -16,9 +16,9 @@
  *   take, push           sp_ring_claim_at() with _claim; sp_ring_push()
  *   acquire              sp_acquire(), sp_lease_newest(), sp_lease_begin()              host/pool/lease.c
  *   release, give_back   sp_release(), give_back(), give_back_full()                    host/pool/lease.c
- *   release_used         release_used(), retire()                                       host/pool/lease.c
+ *   release_used         release_used(), free_place()                                  host/pool/lease.c
  *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/pool/entries.c
- *   recycle              sp_recycle_done() with sp_pool_ready()                         host/pool/recycle.c, host/pool/entries.c
+ *   recycle              sp_recycle_done() with sp_pool_make_idle()                         host/pool/recycle.c, host/pool/entries.c
  *
  * The runner defines one of the mutants below; each has to fail.
  */
