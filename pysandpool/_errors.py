@@ -1,9 +1,8 @@
-"""Every exception that pysandpool raises on its own account.
+"""The exceptions that pysandpool defines.
 
-All of them are `SandpoolError`. Errors of the pool are `PoolError`, errors of one sandbox or of its
-configuration are `SandboxError`. They keep their facts in attributes and survive `pickle`, so that they can
-cross a process boundary. Wrong argument types are `TypeError`, wrong argument values of a call `ValueError`,
-as everywhere in Python.
+All of them are a `SandpoolError`. Errors of the pool are a `PoolError`; errors of one sandbox or of its configuration
+are a `SandboxError`. Their attributes hold the facts, and they can be pickled, so that they can be sent to another
+process. As everywhere in Python, an argument of a wrong type raises `TypeError`, one with a wrong value `ValueError`.
 """
 
 from __future__ import annotations
@@ -35,9 +34,13 @@ class PoolError(SandpoolError):
 
 
 class InvalidPoolConfigError(PoolError, ValueError):
-    """A `PoolConfig` that cannot be: `field` holds `value`, and `allowed` says what it may hold.
+    """A field of a `PoolConfig` has a value outside its range.
 
-    `min_size` and `max_size` are always there, because most limits of a pool are limits between these two.
+    Attributes:
+        field: the name of the field.
+        value: the value that was given.
+        allowed: the range, in words.
+        min_size, max_size: the values given for these two fields, which the ranges of others depend on.
     """
 
     def __init__(self, field: str, value: object, allowed: str, min_size: object, max_size: object) -> None:
@@ -52,13 +55,14 @@ class InvalidPoolConfigError(PoolError, ValueError):
 
 
 class InvalidPoolConfigTypeError(InvalidPoolConfigError, TypeError):
-    """The same for a value of the wrong type, so that `except TypeError` sees it too."""
+    """The same for a value of a wrong type, so that `except TypeError` catches it too."""
 
 
 class PoolStateError(PoolError):
-    """The pool cannot do this any more: it is closed, or it belongs to the parent of this process.
+    """The pool can no longer do this: it is closed, or it belongs to the parent of this process.
 
-    `owner_pid` is the pid of the process that opened it, when that is what is wrong, else None.
+    Attributes:
+        owner_pid: the pid of the process that opened the pool, if this process is a forked child of it; else None.
     """
 
     def __init__(self, message: str = "the pool is closed", owner_pid: int | None = None) -> None:
@@ -67,7 +71,11 @@ class PoolStateError(PoolError):
 
 
 class AcquireTimeoutError(PoolError, TimeoutError):
-    """`max_in_use` leases are out, and none came back within `timeout` seconds."""
+    """All `max_in_use` leases were in use, and none was released within `timeout` seconds.
+
+    Attributes:
+        timeout: the seconds that the call waited.
+    """
 
     def __init__(self, message: str = "no lease became free in time", timeout: float | None = None) -> None:
         super().__init__(message)
@@ -75,11 +83,13 @@ class AcquireTimeoutError(PoolError, TimeoutError):
 
 
 class SandboxError(SandpoolError):
-    """Base of the errors of one sandbox; by itself: a command could not be started inside.
+    """Base of the errors of one sandbox. Raised itself if a command could not be started inside.
 
-    `errno` is the kernel's (ENOENT at stage "cwd" for a missing working directory, E2BIG, ENOMEM, ...),
-    `stage` the step that failed. Both are None where an error has no such address. `hint` is the command or
-    setting that would fix it; empty where none is known.
+    Attributes:
+        errno: the error number of the kernel, for example ENOENT at stage "cwd" for a missing working directory; None
+            if the error has none.
+        stage: the step that failed, for example "exec"; None if the error has none.
+        hint: the command or setting that would fix it; empty if none is known.
     """
 
     errno: int | None = None
@@ -97,7 +107,13 @@ class SandboxError(SandpoolError):
 
 
 class InvalidSandboxConfigError(SandboxError, ValueError):
-    """A `SandboxConfig` that cannot be: `field` holds `value`, and `allowed` says what it may hold."""
+    """A field of a `SandboxConfig` has a value outside its range.
+
+    Attributes:
+        field: the name of the field.
+        value: the value that was given.
+        allowed: the range, in words.
+    """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
         super().__init__(f"SandboxConfig.{field} = {value!r} is not allowed: {allowed}")
@@ -107,14 +123,17 @@ class InvalidSandboxConfigError(SandboxError, ValueError):
 
 
 class InvalidSandboxConfigTypeError(InvalidSandboxConfigError, TypeError):
-    """The same for a value of the wrong type, so that `except TypeError` sees it too."""
+    """The same for a value of a wrong type, so that `except TypeError` catches it too."""
 
 
 class SandboxCreateError(SandboxError):
     """A sandbox could not be created.
 
-    `stage` is the step of its life that failed, `errno` the kernel's answer, `detail` what was being touched
-    (a path, a name; may be empty), `hint` the command or setting that would fix it (may be empty).
+    Attributes:
+        stage: the step of the creation that failed, for example "user_namespace".
+        errno: the error number of the kernel.
+        detail: what the step was working on, such as a path; may be empty.
+        hint: the command or setting that would fix it; empty if none is known.
     """
 
     errno: int
@@ -129,23 +148,25 @@ class SandboxCreateError(SandboxError):
 
 
 class SandboxReleasedError(SandboxError):
-    """The lease is over: it was released, and its sandbox belongs to nobody any more."""
+    """The lease was released, and its sandbox can no longer be used."""
 
     def __init__(self, message: str = "this sandbox was released") -> None:
         super().__init__(message)
 
 
 class SandboxLostError(SandboxError):
-    """The sandbox died while the command may have been running. Its outcome is unknown."""
+    """The sandbox died while a command may have been running. The outcome of the command is unknown."""
 
     def __init__(self, message: str = "the sandbox died; the outcome of the command is unknown") -> None:
         super().__init__(message)
 
 
 class CommandNotFoundError(SandboxError):
-    """The command could not be executed inside: ENOENT, EACCES, ENOEXEC, ENOTDIR or ELOOP in `errno`.
+    """The command could not be executed inside the sandbox.
 
-    `filename` is the command as it was given.
+    Attributes:
+        errno: ENOENT, EACCES, ENOEXEC, ENOTDIR or ELOOP.
+        filename: the command as it was given.
     """
 
     errno: int
@@ -156,7 +177,11 @@ class CommandNotFoundError(SandboxError):
 
 
 class CommandFailedError(SandboxError):
-    """`SandboxResult.check()`: the command ended with anything but exit code 0. `result` is all that it left."""
+    """`SandboxResult.check()` found that the command did not exit with code 0.
+
+    Attributes:
+        result: the `SandboxResult`.
+    """
 
     def __init__(self, result: pysandpool.SandboxResult) -> None:
         super().__init__(f"the command {_ending(result)}{_last_words(result.stderr)}")
@@ -164,7 +189,7 @@ class CommandFailedError(SandboxError):
 
 
 class UnsupportedPlatformError(SandboxError):
-    """This operating system or processor has no sandbox backend in this version."""
+    """This version has no sandbox backend for this operating system or processor."""
 
 
 def _describe(errno: int) -> str:
@@ -180,6 +205,6 @@ def _ending(result: pysandpool.SandboxResult) -> str:
 
 
 def _last_words(stderr: bytes) -> str:
-    # repr: what a hostile command wrote must not reach a log or a terminal as control characters.
+    # repr, so that control characters that a hostile command wrote do not reach a log or a terminal.
     tail = stderr[-400:].decode("utf-8", "replace").strip()
     return f": {tail!r}" if tail else ""

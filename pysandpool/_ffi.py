@@ -1,8 +1,8 @@
-"""The boundary to C: the only importer of the compiled modules, and the only place that knows their status codes.
+"""The boundary to C: the only file that imports the compiled modules, and that translates their status codes.
 
-Two modules are built from the same sources. `hot` keeps the GIL and holds what never waits (acquire, release,
-counters); `lib` releases it and holds everything else. A pool is one C object; each module has its own type
-for it, so `as_hot` turns the one pointer into the other.
+Two modules are built from the same sources. The functions of `hot` keep the GIL and never wait (acquire, release,
+counters); those of `lib` release it. A pool is one C object, but each module has a type of its own for it: `as_hot`
+converts the pointer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXPECTED_ABI = 1
 
 
 def check_abi(found: int, expected: int, module: str) -> None:
-    """Refuses, with ImportError, a compiled module of another build than these Python files."""
+    """Raises ImportError if a compiled module belongs to another build than these Python files."""
     if found != expected:
         raise ImportError(f"{module} has ABI {found}, but this pysandpool needs ABI {expected}: reinstall pysandpool")
 
@@ -48,7 +48,7 @@ lib = _core.lib
 hot_ffi = _core_hot.ffi
 hot = _core_hot.lib
 
-_STOLEN = "were closed by another part of this process (os.closerange(), or a number closed twice)"
+_CLOSED_ELSEWHERE = "were closed by another part of this process (os.closerange(), or a descriptor closed twice)"
 PROGRAMS = Path(__file__).absolute().parent / "_bin"
 """The directory of the programs that are built with the package."""
 UNLIMITED_BYTES = 2**64 - 1
@@ -56,7 +56,7 @@ UINT32_MAX = 2**32 - 1
 
 
 def as_hot(pool: Any) -> Any:
-    """The `sp_pool *` of `lib` as the `sp_pool *` of `hot`."""
+    """The `sp_pool *` of `lib` as an `sp_pool *` of `hot`."""
     return hot_ffi.cast("sp_pool *", int(ffi.cast("uintptr_t", pool)))
 
 
@@ -77,15 +77,15 @@ def use_hints(hint_for: Callable[[str, int], str]) -> None:
 
 
 def new_error() -> Any:
-    """An empty `sp_error *` for a call to fill."""
+    """An empty `sp_error *`, which a call fills."""
     return ffi.new("sp_error *")
 
 
 def check(code: int, pool: Any = None, error: Any = None, command: str = "") -> int:
-    """`code` when it is a success (>= 0); otherwise raises the exception that it stands for.
+    """Returns `code` if it is a success (>= 0), and raises the exception that it stands for if it is not.
 
-    `pool` names the owner of a pool that was inherited over a fork, `error` is the `sp_error *` that the call
-    filled, `command` what was to be executed.
+    `pool` is the `sp_pool *` of the call, `error` the `sp_error *` that it filled, `command` the name of the command
+    that was to be executed; each is needed only for the exceptions that mention it.
     """
     if code >= 0:
         return code
@@ -102,11 +102,11 @@ def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
     if code == lib.SP_E_FORKED:
         return _forked_error(pool)
     if code == lib.SP_E_CLOSED and pool is not None and lib.sp_pool_descriptors_lost(pool):
-        return PoolStateError(f"descriptors of the pool {_STOLEN}: it can only be closed, open another one")
+        return PoolStateError(f"descriptors of the pool {_CLOSED_ELSEWHERE}: close it and open another one")
     plain: dict[int, Exception] = {
         lib.SP_E_CLOSED: PoolStateError(),
         lib.SP_E_DESCRIPTORS: SandboxLostError(
-            f"descriptors of the sandbox {_STOLEN}: it is lost, and the outcome of the command is unknown"
+            f"descriptors of the sandbox {_CLOSED_ELSEWHERE}: it is lost, and the outcome of the command is unknown"
         ),
         lib.SP_E_RELEASED: SandboxReleasedError(),
         lib.SP_E_TIMEOUT: AcquireTimeoutError(),
@@ -124,7 +124,7 @@ def _create_error(error: Any) -> SandboxCreateError:
 def _exec_error(error: Any, command: str) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
-    # Inside, a limit is the sandbox's own; what the host could not send is the host's.
+    # Only a request that could not be sent failed because of a limit of the host, which a hint could name.
     hint = _hint_for(stage, error.err) if detail == "request" else ""
     return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage, hint)
 
@@ -135,10 +135,10 @@ def _forked_error(pool: Any) -> PoolStateError:
 
 
 def stage_name(stage: int) -> str:
-    """The word of an `enum sp_stage`."""
+    """The name of an `enum sp_stage`."""
     return bytes(ffi.string(lib.sp_stage_name(stage))).decode("ascii")
 
 
 def text_of(chars: Any) -> str:
-    """A `char[]` of C, which may hold a path of any bytes."""
+    """The text of a `char[]` of C. It may hold a path, and so any bytes."""
     return bytes(ffi.string(chars)).decode("utf-8", "replace")
