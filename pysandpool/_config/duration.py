@@ -1,4 +1,4 @@
-"""Durations of calls: seconds or `timedelta` from the user, integer nanoseconds for C."""
+"""Durations of calls: the user gives seconds or a `timedelta`, C takes integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ UNLIMITED_NS = -1
 
 
 def to_nanoseconds(value: Duration | None, name: str = "timeout") -> int:
-    """`value` in nanoseconds, rounded up; -1 for None, infinity and what an int64 cannot hold (292 years).
+    """`value` in nanoseconds, rounded up. None, infinity and more than an int64 can hold (292 years) become -1.
 
-    Raises ValueError, naming the argument, for a negative value or NaN, and TypeError for another type.
+    Raises ValueError for a negative value or NaN, and TypeError for another type. Both name the argument `name`.
     """
     if value is None:
         return UNLIMITED_NS
@@ -22,7 +22,7 @@ def to_nanoseconds(value: Duration | None, name: str = "timeout") -> int:
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
     except OverflowError:
-        raise ValueError(f"{name} is too large a number; math.inf is no limit") from None
+        raise ValueError(f"{name} is too large a number; use math.inf for no limit") from None
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"{name} = {value!r} is not allowed: seconds >= 0")
     if seconds * 1e9 >= _MAX_NS:

@@ -1,4 +1,4 @@
-"""`SandboxConfig.env_vars`: an environment as an immutable value."""
+"""`SandboxConfig.env_vars`: environment variables as an immutable value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALLOWED = "a mapping of str to str or None"
 
 
 class FrozenEnv(Mapping[str, Union[str, None]]):
-    """An environment that cannot change: equal to any mapping with the same items, and hashable."""
+    """Immutable environment variables. Hashable, and equal to any mapping with the same items."""
 
     __slots__ = ("_items",)
     _items: dict[str, str | None]
@@ -40,7 +40,7 @@ class FrozenEnv(Mapping[str, Union[str, None]]):
 
 
 def frozen_env(refuse: Refuse, name: str, value: Any) -> FrozenEnv:
-    """A copy of a mapping of str to str or None; None is the empty one."""
+    """An immutable copy of a mapping of str to str or None. For None, an empty one."""
     if value is None:
         return FrozenEnv({})
     if not isinstance(value, Mapping):
@@ -49,9 +49,9 @@ def frozen_env(refuse: Refuse, name: str, value: Any) -> FrozenEnv:
         if not isinstance(key, str) or not (text is None or isinstance(text, str)):
             raise refuse(name, {key: text}, _ALLOWED, True)
         if not key or "=" in key or "\0" in key or "\0" in (text or ""):
-            raise refuse(name, {key: text}, "keys without '=', not empty, no NUL anywhere", False)
+            raise refuse(name, {key: text}, "keys that are not empty and have no '='; no NUL in keys and values", False)
         if not _is_encodable(key + (text or "")):
-            raise refuse(name, {key: text}, "text of the file system's encoding", False)
+            raise refuse(name, {key: text}, "text that can be encoded in the encoding of the file system", False)
     return FrozenEnv(value)
 
 

@@ -1,4 +1,4 @@
-"""The checks of single fields of a configuration: each returns the normalised value, or raises what `refuse` makes."""
+"""The checks of single fields: each returns the normalised value, or raises the exception that `refuse` makes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, Union
 
 Duration = Union[int, float, timedelta]
-# Makes the exception for {field, value, what is allowed, whether the type is what is wrong}.
+# Makes the exception for a field, its value, the range in words, and whether the value has a wrong type.
 Refuse = Callable[[str, object, str, bool], Exception]
 
 MAX_SECONDS = 1e9
@@ -18,14 +18,14 @@ _E = TypeVar("_E", bound=enum.Enum)
 
 
 def integer(refuse: Refuse, name: str, value: Any, low: int, high: int) -> int:
-    """An int within low ... high. bool is refused."""
+    """An int from low to high, both included. A bool is refused."""
     allowed = f"an int, {low} ... {high}"
     if isinstance(value, bool):
         raise refuse(name, value, allowed, True)
     try:
         number = operator.index(value)
     except TypeError:
-        # A float that is no number at all is a bad value of a good kind.
+        # A float is a number, so that its value is wrong and not its type.
         raise refuse(name, value, allowed, not isinstance(value, float)) from None
     if not low <= number <= high:
         raise refuse(name, value, allowed, False)
@@ -42,8 +42,8 @@ def optional_integer(refuse: Refuse, name: str, value: Any, low: int, high: int)
 
 
 def command(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
-    """The words of a command as a tuple, from a sequence of str."""
-    allowed = "a sequence of str, like ('/bin/true',), not empty and without NUL"
+    """A command as a tuple of words, from a sequence of str."""
+    allowed = "a sequence of str, like ('/bin/true',), that is not empty and has no NUL"
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise refuse(name, value, allowed, True)
     if not all(isinstance(word, str) for word in value):
@@ -78,7 +78,7 @@ def _seconds(refuse: Refuse, name: str, value: Any, high: float, allowed: str) -
 
 
 def flag(refuse: Refuse, name: str, value: Any) -> bool:
-    """True or False, nothing that merely counts as one."""
+    """True or False. Other values that are true or false in a condition are refused."""
     if not isinstance(value, bool):
         raise refuse(name, value, "True or False", True)
     return value
@@ -92,10 +92,10 @@ def member(refuse: Refuse, name: str, value: Any, kind: type[_E]) -> _E:
 
 
 def to_seconds(value: Duration) -> float:
-    """`value` as float seconds; TypeError for anything but a real number or a `timedelta`."""
+    """`value` in seconds as a float. Raises TypeError unless it is a real number or a `timedelta`."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    # bool is an int, but True is no duration.
+    # A bool is an int, but not a duration.
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"a duration is a number of seconds or a timedelta, not {type(value).__name__}")
     return float(value)

@@ -1,4 +1,7 @@
-"""Which host paths a configuration may name. Decided by their letters; what they lead to is looked at on creation."""
+"""Which host paths a configuration may name.
+
+Only the text of a path is checked here. The zygote checks what the path leads to, when a sandbox is created.
+"""
 
 from __future__ import annotations
 
@@ -9,55 +12,56 @@ from typing import Any
 from pysandpool._config.fields import Refuse
 
 MAX_BINDS = 4096
-"""Of one sandbox: what the configuration names, and the covers of `_setid`."""
+"""The largest number of binds of one sandbox: the configured paths, and the covers of `_backend.setid`."""
 MAX_BIND_BYTES = 4 * 1024 * 1024
-"""Of all their paths together; likewise."""
+"""The largest size of all their paths together."""
 _PATH_MAX = 4096
-# What is mounted there is the sandbox's own; a bind over it would take that away.
+# The sandbox has mounts of its own there, which a bind would hide.
 _OWN_MOUNTS = ("/", "/dev", "/proc", "/tmp")
-# Nothing of it, nor below it, may be given away for writing. The zygote looks again, at what the path leads to.
+# Neither these nor anything below them may be writable. The zygote repeats the check for the target of the path.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/dev", "/sys", "/boot")
 
 
 def readable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
-    """Absolute host paths, normalised by their letters ("." , ".." and "//"; links are not read), without repeats."""
+    """Absolute host paths without duplicates; ".", ".." and "//" are resolved in the text, symbolic links are not."""
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
         raise refuse(name, value, "a sequence of absolute paths", True)
     return tuple(dict.fromkeys(_path(refuse, name, one) for one in value))
 
 
 def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
-    """The same, none of them a system directory or below one."""
+    """The same. A system directory, or a path below one, is refused."""
     paths = readable_paths(refuse, name, value)
     for path in paths:
         if is_system(path):
-            raise refuse(name, path, f"no path of the system, which is {', '.join(_SYSTEM)}, / and /tmp itself", False)
+            allowed = f"no path of the system: {', '.join(_SYSTEM)}, what is below them, / and /tmp itself"
+            raise refuse(name, path, allowed, False)
     return paths
 
 
 def optional_path(refuse: Refuse, name: str, value: Any) -> str | None:
-    """One absolute path, normalised like the others; or None."""
+    """One absolute path, normalised in the same way, or None."""
     return None if value is None else _path(refuse, name, value)
 
 
 def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) -> None:
-    """A tenant that could write the tree would choose the programs of the next one."""
+    """Refuses writable paths in the rootfs or above it: a tenant could change the programs of the next one."""
     for path in writable:
         if rootfs is not None and (is_below(path, rootfs) or is_below(rootfs, path)):
-            raise refuse("fs_readwrite", path, f"no path in the rootfs {rootfs} or above it", False)
+            raise refuse("fs_readwrite", path, f"no path that is in the rootfs {rootfs} or contains it", False)
 
 
 def check_binds(refuse: Refuse, readonly: tuple[str, ...], writable: tuple[str, ...]) -> None:
-    """Each path once, and no more of them than a sandbox can have."""
+    """Refuses a path that is in both fields, and more paths than one sandbox can have."""
     both = set(readonly) & set(writable)
     if both:
-        raise refuse("fs_readwrite", min(both), "a path is in one of fs_readonly, fs_readwrite", False)
+        raise refuse("fs_readwrite", min(both), "a path in only one of fs_readonly and fs_readwrite", False)
     count = len(readonly) + len(writable)
     if count > MAX_BINDS:
-        raise refuse(_longer(readonly, writable), count, f"at most {MAX_BINDS:,} paths in both", False)
+        raise refuse(_longer(readonly, writable), count, f"at most {MAX_BINDS:,} paths in both fields together", False)
     size = sum(len(os.fsencode(path)) for path in (*readonly, *writable))
     if size > MAX_BIND_BYTES:
-        raise refuse(_longer(readonly, writable), size, f"at most {MAX_BIND_BYTES:,} bytes of paths in both", False)
+        raise refuse(_longer(readonly, writable), size, f"at most {MAX_BIND_BYTES:,} bytes in both together", False)
 
 
 def _longer(readonly: tuple[str, ...], writable: tuple[str, ...]) -> str:
@@ -65,12 +69,12 @@ def _longer(readonly: tuple[str, ...], writable: tuple[str, ...]) -> str:
 
 
 def is_system(path: str) -> bool:
-    """Whether nothing there may be given away for writing."""
+    """Whether this path must not be writable for a sandbox."""
     return path in _OWN_MOUNTS or any(is_below(path, system) for system in _SYSTEM)
 
 
 def is_below(path: str, directory: str) -> bool:
-    """Whether `path` is `directory` or lies in it."""
+    """Whether `path` is `directory` or a path below it."""
     return path == directory or path.startswith(directory + "/")
 
 

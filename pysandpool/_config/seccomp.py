@@ -1,7 +1,7 @@
-"""Which system calls `seccomp_allow` may add to a profile: a leaf.
+"""Which system calls `seccomp_allow` may add to a profile.
 
 The table of the filter itself is csrc/host/seccomp/table.h; a test compares the two. A call that is in neither list
-below was judged by nobody, and cannot be allowed.
+below has not been reviewed, and cannot be allowed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from pysandpool._config.fields import Refuse
 from pysandpool._config.syscalls import AARCH64, X86_64
 
-_AIO = "fs.aio-max-nr is one budget for the whole host: a tenant can use it up"
-_RULESETS = "rules are memory of the kernel that no limit but a cgroup's counts"
-_POLICIES = "policies for ranges of a memfd are memory of the kernel that no limit counts"
-_XATTRS = "attributes of a memfd are memory of the kernel that no limit but a cgroup's counts"
-_PAGES = "a page of a file in a pipe or a socket keeps up to 2 MiB of memory that no limit but a cgroup's counts"
-_TRACE = "with PTRACE_O_TRACEEXIT, which strace and lldb ask for, a tenant can leave processes that nothing ever ends"
-_LEGACY = "legacy code of the kernel that few use"
+_AIO = "fs.aio-max-nr limits the whole host: a tenant can use it up"
+_RULESETS = "rules are kernel memory, which only a cgroup limits"
+_POLICIES = "policies for ranges of a memfd are kernel memory, which nothing limits"
+_XATTRS = "attributes of a memfd are kernel memory, which only a cgroup limits"
+_PAGES = "a page of a file in a pipe or a socket keeps up to 2 MiB of memory, which only a cgroup limits"
+_TRACE = "with PTRACE_O_TRACEEXIT, which strace and lldb use, a tenant can leave processes that can never be killed"
+_LEGACY = "legacy code of the kernel, which few programs use"
 ALLOWABLE: dict[str, str] = {
     **dict.fromkeys(
         "file_getattr futex_requeue futex_wait futex_wake get_mempolicy getxattrat kcmp listxattrat migrate_pages"
@@ -37,25 +37,25 @@ ALLOWABLE: dict[str, str] = {
     **dict.fromkeys(("remap_file_pages", "uselib"), _LEGACY),
     **dict.fromkeys("landlock_add_rule landlock_create_ruleset landlock_restrict_self".split(), _RULESETS),
     "ptrace": _TRACE,
-    "seccomp": "a listener keeps filters, which are memory of the kernel, when their process is gone",
+    "seccomp": "a listener keeps filters, which are kernel memory, after their process has ended",
     "file_setattr": "flags and project ids of files in a writable bind outlive the lease",
-    "process_madvise": "it takes files' pages out of the host's page cache, where a tenant may write the file",
-    "modify_ldt": "16-bit segments, code of the kernel that past exploits came through",
-    "memfd_secret": "memory that no watch can look at; bounded by the 64 KiB of locked memory",
-    "cachestat": "tells which parts of the host's files others have read lately",
+    "process_madvise": "removes pages of files that the tenant may write from the page cache of the host",
+    "modify_ldt": "16-bit segments: kernel code that past exploits have used",
+    "memfd_secret": "memory that the memory watch cannot read; limited by the 64 KiB of locked memory",
+    "cachestat": "shows which parts of the host's files others have read lately",
     "perf_event_open": "a large part of the kernel, and with kernel.perf_event_paranoid < 1 a view of the whole host",
-    "userfaultfd": "lets a tenant stop the kernel in the middle of a copy, which many exploits are built on",
+    "userfaultfd": "lets a tenant stop the kernel in the middle of a copy, which many exploits need",
 }
-"""Every name that may be allowed, with what is to be known of it; "" where there is nothing."""
+"""Every system call that may be allowed, and the price of allowing it; "" if it has none."""
 
-_OUTSIDE = "it would take a tenant out of its namespaces, mounts or limits"
-_MACHINE = "it acts on the whole machine"
-_KEYS = "keyrings are shared with and counted for the host's user, and past exploits came through them"
-_CHECKED = "it is allowed, and the filter looks at its arguments, which a name could only switch off"
-_RING = "no filter sees what the ring does: it would open sockets of any family"
-_WATCH = "it tells what the host and other tenants open, and when"
-_SOCKETS = "seccomp_profile, network and allow_unix_sockets say which sockets there are"
-_FORK = "allow_fork=True does that"
+_OUTSIDE = "with it a tenant could leave its namespaces, mounts or limits"
+_MACHINE = "it changes the whole machine"
+_KEYS = "keyrings are shared with the host's user and count against its quota, and past exploits have used them"
+_CHECKED = "it is allowed already, and the filter checks its arguments; naming it could only switch that check off"
+_RING = "no filter sees the operations of a ring, which can open sockets of any family"
+_WATCH = "it shows which files the host and other tenants open, and when"
+_SOCKETS = "seccomp_profile, network and allow_unix_sockets decide about sockets"
+_FORK = "allow_fork=True allows it"
 NEVER: dict[str, str] = {
     **dict.fromkeys(
         "chroot clone3 fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_by_handle_at open_tree"
@@ -81,21 +81,21 @@ NEVER: dict[str, str] = {
         " socket socketpair sync syncfs unshare".split(),
         _CHECKED,
     ),
-    "vmsplice": "memory that a pipe holds is counted by no limit but a cgroup's",
-    "ustat": "it tells how full any mounted file system of the machine is, other tenants' scratch too",
+    "vmsplice": "it puts memory into a pipe, which only a cgroup limits",
+    "ustat": "it shows how full each mounted file system of the machine is, the scratch of other tenants included",
     **dict.fromkeys(
         "mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink".split(),
-        "their bytes are counted for the host's user, who has 800 KiB in all",
+        "message queues count against the host's user, who has 800 KiB in all",
     ),
     "bpf": "it loads programs into the kernel",
 }
-"""What must not be allowed, and why."""
+"""Every system call that must not be allowed, and why."""
 
 _TABLES = {"x86_64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
 
 
 def allowed_calls(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
-    """The names in order and once each; each of this machine's architecture, and such that nothing promised breaks."""
+    """The names, sorted and without duplicates. Refuses a name that is not in `ALLOWABLE`, or not of this machine."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise refuse(name, value, "a sequence of names of system calls", True)
     names = list(value)
@@ -114,9 +114,9 @@ def _known() -> frozenset[str]:
 def _why_not(name: str) -> str:
     if name not in _known():
         if name in X86_64 | AARCH64:
-            return f"no system call of {platform.machine()}, of other machines only"
+            return f"no system call of {platform.machine()}, only of other machines"
         near = difflib.get_close_matches(name, sorted(set(ALLOWABLE) & _known()) + sorted(_known()), 3)
-        return "no known system call" + (f"; near it: {', '.join(dict.fromkeys(near))}" if near else "")
+        return "no known system call" + (f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "")
     if name in NEVER:
         return f"never allowed: {NEVER[name]}"
-    return "nothing that can be allowed: the profile allows it already, or nobody has judged it yet"
+    return "no system call that can be named: the profile allows it already, or it has not been reviewed"
