@@ -1,1 +1,1 @@
-"""What the operating system gives: launchers, control groups, the state of this machine, hints for failures."""
+"""What depends on the operating system: launchers, control groups, the state of this machine, hints for failures."""

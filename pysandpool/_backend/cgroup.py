@@ -1,8 +1,8 @@
-"""Where cgroups of v2 can be made: the delegated subtree that this process is in, or the one that was named.
+"""Finds the directory of cgroup v2 in which launchers can create cgroups, and removes what dead hosts left there.
 
-A launcher's directory is called `pysandpool-<pid>-<start time>-<number>` after its host process. What a crashed
-host left is known by that name, and removed when the next one starts in the same place.
-See Documentation/admin-guide/cgroup-v2.rst of the kernel, and systemd's CGROUP_DELEGATION.
+A launcher names its directory `pysandpool-<pid>-<start time>-<number>`, after its host process. From the name, a later
+host knows whether that process is still alive. See Documentation/admin-guide/cgroup-v2.rst of the kernel, and
+CGROUP_DELEGATION of systemd.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ _numbers = itertools.count()
 
 
 def find_parent(wanted: set[str], own: Path | None = None, mount: Path | None = None) -> str | None:
-    """The nearest directory, from this process's cgroup upwards, that cgroups with `wanted` controllers can be made in.
+    """The nearest directory, from this process's cgroup upwards, that may have child cgroups with `wanted` controllers.
 
-    Nearest, because a process may only be moved within what its user was given. Root can write everywhere: it takes
-    only what was marked as delegated, and the directory that it is in itself when that is the top of what it sees.
+    It is the nearest, because a process may only be moved within the subtree that was delegated to its user. Root can
+    write everywhere, and so it accepts only a directory that is marked as delegated, or its own cgroup if that is the
+    root of the mount. None if there is no such directory.
     """
     if own is None or mount is None:
         found = _own_cgroup()
@@ -40,13 +41,13 @@ def find_parent(wanted: set[str], own: Path | None = None, mount: Path | None = 
 
 
 def new_directory(parent: str) -> str:
-    """A path for a launcher's directory, made by nobody else."""
+    """A unique path below `parent` for the directory of a launcher."""
     pid = os.getpid()
     return f"{parent.rstrip('/')}/pysandpool-{pid}-{_start_time(pid)}-{next(_numbers)}"
 
 
 def sweep(parent: str) -> None:
-    """Removes what hosts left that are dead, and whose sandboxes are."""
+    """Removes the directories of dead hosts in `parent`, if no process is left in them."""
     try:
         names = os.listdir(parent)
     except OSError:
@@ -59,7 +60,7 @@ def sweep(parent: str) -> None:
 
 
 def _remove(directory: Path) -> None:
-    # In use after all, or somebody else's: then it stays.
+    # A directory that is in use, or belongs to another user, stays.
     with suppress(OSError):
         for child in [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]:
             os.rmdir(child)
@@ -71,12 +72,12 @@ def _populated(directory: Path) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """In clock ticks since boot; "" when there is no such process. With it a pid is a name that is not used again."""
+    """Clock ticks since boot; "" if there is no such process. A pid together with it is never used again."""
     return (_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() or [""] * 20)[19]
 
 
 def _own_cgroup() -> tuple[Path, Path] | None:
-    """The directories of this process's cgroup and of the mount that shows it."""
+    """The directory of this process's cgroup, and the mount point that it is below."""
     path = next((line[3:] for line in _read(Path("/proc/self/cgroup")).splitlines() if line.startswith("0::/")), None)
     for line in _read(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
@@ -95,7 +96,7 @@ def _usable(directory: Path, wanted: set[str]) -> bool:
         return False
     if wanted <= set(_read(directory / "cgroup.subtree_control").split()):
         return True
-    # Controllers can be enabled where no process is; the real root, which has no type, is exempt from that.
+    # Controllers can be enabled only in a cgroup without processes. The real root, which has no type, is exempt.
     is_root = not (directory / "cgroup.type").exists()
     return _writable(directory / "cgroup.subtree_control") and (is_root or not _read(directory / "cgroup.procs"))
 

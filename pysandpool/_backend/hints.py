@@ -1,8 +1,7 @@
-"""What would fix a failed creation: from its address {stage, errno} to a command or a setting.
+"""Hints: the command or setting that would fix a failed creation, found by its stage and errno.
 
-The settings of this kernel are read at the time of the failure, so that the hint names the one that is in the
-way and not all that could be. Sources: user_namespaces(7), namespaces(7), clone(2), and
-Documentation/admin-guide/sysctl of the kernel.
+The settings of this kernel are read at the time of the failure, so that the hint names the one that caused it, not all
+that could. Sources: user_namespaces(7), namespaces(7), clone(2), and Documentation/admin-guide/sysctl of the kernel.
 """
 
 from __future__ import annotations
@@ -49,28 +48,28 @@ _PIDS = (
     "--pids-limit), or sysctl -w kernel.pid_max"
 )
 FILTERS = (
-    'allow them by SandboxConfig(seccomp_allow=("seccomp",)) where nobody minds, or let the kernel not log what they '
-    'say: sysctl -w kernel.seccomp.actions_logged="kill_process kill_thread trap errno user_notif trace"'
+    'allow them with SandboxConfig(seccomp_allow=("seccomp",)) if that does not matter, or keep filters from logging: '
+    'sysctl -w kernel.seccomp.actions_logged="kill_process kill_thread trap errno user_notif trace"'
 )
 FILTER_LOG = (
-    "on the host, where there is an audit daemon: sysctl -w "
+    "on the host, if it runs an audit daemon: sysctl -w "
     'kernel.seccomp.actions_logged="kill_process kill_thread trap errno user_notif trace"'
 )
 _KINDS = "this kernel lacks a namespace kind: it needs CONFIG_USER_NS, CONFIG_PID_NS, CONFIG_NET_NS and CONFIG_IPC_NS"
-_NESTING = "user namespaces are nested too deep (32 levels at most): start the host process further out"
+_NESTING = "user namespaces are nested too deeply (32 levels at most): start the host process in an outer one"
 _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespaces=15000"
 _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
-_REINSTALL = "the installation is not whole: pip install --force-reinstall pysandpool"
+_REINSTALL = "the installation is incomplete: pip install --force-reinstall pysandpool"
 _NO_OTHER_ID = (
-    "root's sandboxes run as uid and gid 65534, and this process can become no other user: run it as an ordinary user "
+    "sandboxes of root run as uid and gid 65534, and this process cannot change its user: run it as an ordinary user "
     "(docker run --user 1000), give it CAP_SETUID and CAP_SETGID (docker run --cap-add SETUID --cap-add SETGID), or "
     "map more ids into its user namespace (unshare --map-auto, newuidmap)"
 )
 _NO_ROOT_MAP = (
-    "this process is root and may not pass that id on to a user namespace: run it as an ordinary user (docker run "
-    "--user 1000), or leave it CAP_SETFCAP"
+    "this process is root and may not map that id into a user namespace: run it as an ordinary user (docker run "
+    "--user 1000), or keep CAP_SETFCAP"
 )
 _HEALTH = (
     "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
@@ -81,8 +80,8 @@ _LANDLOCK_DENIED = (
     "in it, or choose NamespaceDegradation.ALLOW_DEGRADATION"
 )
 _PROOF = (
-    "something between this process and the kernel answers calls without carrying them out (a seccomp supervisor, a "
-    "kernel in user space such as gVisor): run outside of it, and report the detail if there is none"
+    "something between this process and the kernel (a seccomp supervisor, or a kernel in user space such as gVisor) "
+    "reports success for calls that had no effect: run outside of it, and report the detail if there is none"
 )
 _SEATBELT = (
     "Seatbelt does not enforce the profile: /usr/bin/sandbox-exec must be Apple's own; if it is, report the detail "
@@ -90,9 +89,9 @@ _SEATBELT = (
 )
 _NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
 _PROFILE = "sandbox-exec did not start the agent: report the detail with the version of macOS"
-_LEASES = "a pool has at most 16383 leases out at a time: release some, or open another pool"
+_LEASES = "a pool can have at most 16383 leases at a time: release some, or open another pool"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
-# Controllers can be enabled only in a cgroup without processes of its own, so the host has to go one deeper.
+# Controllers can be enabled only in a cgroup without processes, so that the host has to move into a child cgroup.
 _GO_DEEPER = 'mkdir $c/host && echo $$ > $c/host/cgroup.procs && exec "$@"\' sh COMMAND'
 _OWN_CGROUP = "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)"
 _SYSTEMD = (
@@ -114,39 +113,39 @@ _CONTROLLERS = (
     "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
     "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
 )
-_BIND_MISSING = "create the path (with rootfs=, in the rootfs too), or take it out of fs_readonly / fs_readwrite"
+_BIND_MISSING = "create the path (with rootfs=, in the rootfs too), or remove it from fs_readonly / fs_readwrite"
 _ROOTFS = (
-    "rootfs is a directory that everybody may enter, with the directories /proc, /tmp and /dev in it to mount on: "
+    "rootfs must be a directory that every user may enter, and contain the directories /proc, /tmp and /dev: "
     "mkdir -p ROOTFS/proc ROOTFS/tmp ROOTFS/dev; chmod 755 ROOTFS"
 )
 _BIND_DENIED = (
-    "the path must be reachable for the user that runs the pool, and writable for it in fs_readwrite: check its "
-    "permissions and its parents'. Root's sandboxes run as uid 65534; a fs_readwrite directory of another's becomes "
-    "theirs where the file system has idmapped mounts (ext4, xfs, btrfs, tmpfs), else: chown -R 65534:65534 it"
+    "the user that runs the pool must be able to reach the path, and in fs_readwrite to write to it: check its "
+    "permissions and its parents'. Sandboxes of root run as uid 65534. A fs_readwrite directory of another user "
+    "becomes theirs if its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if not: chown -R 65534:65534 it"
 )
-_BIND_LINK = "below another fs_* path nothing is reached over a symbolic link: name the place that it leads to"
+_BIND_LINK = "a path below another fs_* path must not contain a symbolic link: name the target of the link"
 _BIND_SYSTEM = (
-    "it is, or a symbolic link makes it, a place of the system that is not shown (/proc, /sys, /dev), or not for "
-    "writing (/usr, /etc, ...): name another path"
+    "the path is, or leads by a symbolic link to, a place of the system that is never shown (/proc, /sys, /dev) or "
+    "never writable (/usr, /etc, ...): name another path"
 )
 _BIND_MOVED = (
-    "a file with a set-id bit or a capability, or a directory that cannot be looked through, was moved since the pool "
-    "was opened, so that it cannot be made read-only: open the pool again"
+    "a file with a set-id bit or a capability, or a directory that cannot be searched, was moved since the pool was "
+    "opened, and can no longer be made read-only: open the pool again"
 )
 SET_ID = (
     "a file that runs with its owner's rights, or with capabilities, must not be writable for a sandbox: "
     "chmod u-s,g-s FILE, setcap -r FILE, or put it in fs_readonly"
 )
 MANY_SET_ID = (
-    "each set-id file, file with capabilities and directory that cannot be read takes a bind of its own, and 4,096 is "
-    "the most that there can be: chmod u-s,g-s and setcap -r what needs none, or put its directory in fs_readonly"
+    "each set-id file, file with capabilities and directory that cannot be read needs a bind of its own, and a sandbox "
+    "has at most 4,096: chmod u-s,g-s and setcap -r where they are not needed, or put the directory in fs_readonly"
 )
-MANY_DIRECTORIES = "there are too many directories below it to look for set-id files: put it in fs_readonly"
+MANY_DIRECTORIES = "it has too many directories to be searched for set-id files: put it in fs_readonly"
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
 def delegate() -> str:
-    """How this process gets a cgroup of v2 in which it can make others."""
+    """The command that gives this process a delegated cgroup of version 2."""
     return _POD_CGROUP if in_pod() else _CONTAINER_CGROUP if in_container() else _SYSTEMD
 
 
@@ -155,7 +154,7 @@ def _cpu() -> str:
 
 
 def _counts() -> str:
-    """The kinds of which there can be none, else that with the lowest limit: the kernel does not say which it was."""
+    """The kinds with the limit 0, or else the kind with the lowest limit: the kernel does not say which one it was."""
     limits = {name: int(read_sysctl(name) or 2**31) for name in SYSCTLS if name.startswith("user.max_")}
     names = [name for name, limit in limits.items() if limit == 0] or [min(limits, key=limits.__getitem__)]
     return "; ".join(f"raise the number of namespaces: sysctl -w {name}=15000" for name in names)
@@ -180,20 +179,20 @@ def _id_map_denied() -> str:
 
 
 def _namespaces_missing() -> str:
-    """ENOSYS or EINVAL: of a filter that hides what it forbids, or of the kernel."""
+    """ENOSYS or EINVAL may come from a seccomp filter that hides what it forbids, or from the kernel."""
     return _namespaces_denied() if is_filtered() else _KINDS
 
 
 def _no_proc() -> str:
     masked = masked_proc()
     return (
-        f"over /proc lie mounts ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
+        f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
     ) + _PROC
 
 
 _Hint = Union[str, Callable[[], str]]
 
-# The first rule that matches wins. No stages: any stage.
+# The first rule that matches wins. An empty set matches every stage or errno.
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
@@ -225,7 +224,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _namespaces_missing),
     (_NAMESPACE_STAGES, _DENIED, _namespaces_denied),
     (_MOUNT_STAGES, frozenset({*_DENIED, errno.ENOSYS}), _namespaces_denied),
-    # EMFILE, and ETOOMANYREFS: descriptors on their way count for the same limit.
+    # ETOOMANYREFS: descriptors that are being sent count against the same limit.
     (frozenset(), frozenset({errno.EMFILE, errno.ETOOMANYREFS}), _FILES),
     (frozenset(), frozenset({errno.ENFILE}), _ALL_FILES),
     (frozenset(), frozenset({errno.EAGAIN}), _PIDS),
@@ -235,7 +234,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
 
 
 def hint_for(stage: str, err: int) -> str:
-    """The command or setting that would fix a failure at `stage` with errno `err`; "" when none is known."""
+    """The command or setting that would fix a failure at `stage` with errno `err`; "" if none is known."""
     for stages, errnos, hint in _RULES:
         if (not stages or stage in stages) and (not errnos or err in errnos):
             return hint if isinstance(hint, str) else hint()

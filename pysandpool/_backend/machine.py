@@ -1,4 +1,4 @@
-"""What is around this process: the kernel's settings, a container, a filter, a masked /proc."""
+"""The surroundings of this process: settings of the kernel, a container, a seccomp filter, a masked /proc."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _POD_MARK = "/var/run/secrets/kubernetes.io"
 
 
 def read_sysctl(name: str) -> str | None:
-    """The value of a sysctl such as "user.max_user_namespaces", or None where this kernel does not have it."""
+    """The value of a sysctl such as "user.max_user_namespaces", or None if this kernel does not have it."""
     return _read(Path("/proc/sys", *name.split("."))) or None
 
 
 def in_container() -> bool:
-    """Whether the marks of docker, podman or Kubernetes are there."""
+    """Whether this process runs in a container of docker, podman or Kubernetes."""
     return in_pod() or any(Path(mark).exists() for mark in _CONTAINER_MARKS)
 
 
 def in_pod() -> bool:
-    """Whether this runs in Kubernetes."""
+    """Whether this process runs in Kubernetes."""
     return "KUBERNETES_SERVICE_HOST" in os.environ or Path(_POD_MARK).exists()
 
 
 def is_filtered() -> bool:
-    """Whether a seccomp filter is on this process: a container's, or a service manager's."""
+    """Whether this process has a seccomp filter, from a container or a service manager."""
     return "\nSeccomp:\t2\n" in f"\n{_read(Path('/proc/self/status'))}\n"
 
 
 def audit_listener() -> bool | None:
-    """Whether somebody listens to the host's audit trail, and gets what filters log; None when it cannot be told.
+    """Whether a program reads the audit log of the host, into which seccomp filters can log; None if it is unknown.
 
-    An audit daemon has a netlink socket of the audit family (9), and so has journald; the kernel's own has pid 0. They
-    are to be seen in the host's network namespace only, which is the one with the settings of the machine's devices.
+    An audit daemon has a netlink socket of the audit family (9), and so does journald; the kernel's own has pid 0. Such
+    sockets are visible only in the network namespace of the host, which is the one that has sysctls of devices.
     """
     if "log" not in _read(Path("/proc/sys/kernel/seccomp/actions_logged")).split():
         return False
@@ -52,13 +52,13 @@ def audit_listener() -> bool | None:
 
 
 def masked_proc() -> tuple[str, ...]:
-    """What is mounted over entries of /proc: with anything there, the kernel lets nobody mount a new one."""
+    """The mount points below /proc. If there are any, the kernel lets no unprivileged process mount a new /proc."""
     points = (line.split(" ")[4] for line in _read(Path("/proc/self/mountinfo")).splitlines())
     return tuple(sorted({point for point in points if point.startswith("/proc/")}))
 
 
 def pseudo_devices() -> frozenset[int]:
-    """The devices (st_dev) of file systems in which nobody can make a file, such as those of other mounts of /proc."""
+    """The devices (st_dev) of file systems in which no file can be created, such as other mounts of /proc."""
     devices = set()
     for line in _read(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
@@ -69,7 +69,7 @@ def pseudo_devices() -> frozenset[int]:
 
 
 def security_modules() -> str:
-    """As in "lockdown,yama,apparmor"; "" when it cannot be told."""
+    """The active security modules, for example "lockdown,yama,apparmor"; "" if they are unknown."""
     return _read(Path("/sys/kernel/security/lsm"))
 
 

@@ -1,6 +1,6 @@
-"""Opens the launcher of macOS: an agent per sandbox, confined by Seatbelt from its first instruction.
+"""Opens the launcher of macOS: one agent for each sandbox, which Seatbelt confines from its first instruction.
 
-`open_agents` runs on every system, where something stands for `sandbox-exec`: that is how it is tested.
+`open_agents` also runs on other systems, with a substitute for `sandbox-exec`, so that it can be tested there.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MIB = 1024 * 1024
 def open_agents(
     config: SandboxConfig, sandbox_exec: str = SANDBOX_EXEC, program: str | None = None, *, confines: bool = True
 ) -> Any:
-    """A new `sp_launcher *`, the caller's. Raises `SandboxCreateError`; nothing is spawned before the first sandbox.
+    """A new `sp_launcher *`, which the caller owns. Raises `SandboxCreateError`. No process is started yet.
 
-    `confines=False` (tests): what stands for `sandbox-exec` does not, and so nothing has to be proved.
+    `confines=False` is for tests whose substitute for `sandbox-exec` confines nothing: then no proof is demanded.
     """
     agent = os.path.realpath(program or _PROGRAM)
     for path in (sandbox_exec, agent):
@@ -40,7 +40,7 @@ def open_agents(
     if is_confined():
         raise SandboxCreateError("seatbelt", errno.EPERM, hint_for("seatbelt", errno.EPERM))
     profile = seatbelt_profile(_resolved(config), agent)
-    # Without links in it: Seatbelt looks at where a path leads, and /tmp is one.
+    # Seatbelt resolves symbolic links before it compares paths, and /tmp is one.
     parent = os.path.realpath(tempfile.gettempdir())
     words = [ffi.new("char[]", os.fsencode(word)) for word in (sandbox_exec, profile, agent, parent)]
     options = ffi.new("sp_agent_options *", {"size": ffi.sizeof("sp_agent_options")})
@@ -57,7 +57,7 @@ def open_agents(
 
 
 def is_confined() -> bool:
-    """Whether Seatbelt confines this process; False where that cannot be asked."""
+    """Whether Seatbelt confines this process; False if the system cannot say."""
     if platform.system() != "Darwin":
         return False
     try:
@@ -67,7 +67,7 @@ def is_confined() -> bool:
 
 
 def _resolved(config: SandboxConfig) -> SandboxConfig:
-    """The same with the places that its paths lead to; SandboxCreateError for one that is not there."""
+    """`config` with its symbolic links resolved. Raises `SandboxCreateError` for a path that does not exist."""
     return dataclasses.replace(
         config,
         fs_readonly=tuple(_real(path) for path in config.fs_readonly),

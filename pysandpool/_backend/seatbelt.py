@@ -1,13 +1,13 @@
 """`SandboxConfig` as a profile of Seatbelt, the sandbox of macOS: text for `sandbox-exec -p`.
 
-The language (SBPL) is Scheme: of the rules that fit an operation the last one counts, so what closes stands behind what
-it closes. The profile has two parameters: SCRATCH is the private directory of the sandbox that it is applied to, and
-ROOT the directory of all of them, which is closed whatever the configuration shows around it. Apple documents neither:
-operations and filters are those that published profiles use, of Apple (/System/Library/Sandbox/Profiles), Firefox
-(security/sandbox/mac), Chromium (sandbox/policy/mac), OpenAI's Codex (seatbelt.rs), Anthropic's sandbox-runtime and
-Homebrew (sandbox.rb); what is not obvious names its source.
+The language (SBPL) is a dialect of Scheme. The last rule that matches an operation wins, so that a "deny" follows the
+"allow" that it restricts. The profile has two parameters: SCRATCH is the private directory of the sandbox, and ROOT the
+directory that contains all of these, which is denied whatever the configuration shows around it. Apple documents
+neither the operations nor the filters. Those used here are the ones of published profiles: of Apple
+(/System/Library/Sandbox/Profiles), Firefox (security/sandbox/mac), Chromium (sandbox/policy/mac), OpenAI's Codex
+(seatbelt.rs), Anthropic's sandbox-runtime and Homebrew (sandbox.rb). A rule that is not obvious names its source.
 
-Pure: nothing of the system is asked, so that the text is the same, and is tested, on every system.
+The functions here ask the system nothing, so that the text is the same, and can be tested, everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SYSTEM = (
     *("/private/var/db/dyld", "/private/var/db/timezone", "/private/etc/ssl"),
 )
 _SYSTEM_FILES = ("/private/etc/localtime", "/private/etc/protocols", "/private/etc/services", "/private/var/select/sh")
-# /Users and the like are seen here a second time ("firmlinks"); it lies below /System.
+# It shows /Users and others a second time ("firmlinks"), and is below /System.
 _DATA_VOLUME = "/System/Volumes/Data"
 _LINKS = ("/etc", "/tmp", "/var")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/dtracehelper")
@@ -50,41 +50,41 @@ _NETWORK_SERVICES = ("com.apple.dnssd.service", "com.apple.SystemConfiguration.c
 def seatbelt_profile(config: SandboxConfig, program: str) -> str:
     """The profile of every sandbox of `config`, whose agent is the file `program`.
 
-    Paths are taken as they are but for what a link of the system itself changes: resolve links before. Raises
-    `SandboxCreateError` for what cannot be had on macOS (see `refused`), and for a path that no profile can hold.
+    The caller resolves symbolic links in the paths; only those of the system itself are resolved here. Raises
+    `SandboxCreateError` for fields that macOS cannot enforce (see `refused`), and for a path that cannot be quoted.
     """
     for what in refused(config):
         raise SandboxCreateError("seatbelt", errno.ENOTSUP, _HINT, what)
     lines = [
         "(version 1)",
         "(deny default)",
-        # "Not included in (deny default)", says Firefox's SandboxPolicyRDD.h; nor is file-map-executable, which stays:
-        # what may be read or written here may be run.
+        # Firefox's SandboxPolicyRDD.h says that "(deny default)" does not include these. Nor does it include
+        # file-map-executable, which stays allowed: a file that may be read or written here may be run.
         "(deny process-info* nvram* iokit-get-properties)",
-        # With process-exec-interpreter, for what begins with #!. A set-id program is refused all the same: that is
+        # process-exec* includes process-exec-interpreter, for scripts. Set-id programs stay refused, by
         # forbidden-exec-sugid, whatever process-exec allows.
         "(allow process-fork process-exec*)",
-        # Codex: the sandbox is the process tree, and not the profile.
+        # According to Codex, a sandbox is a process tree here, not a profile.
         "(allow signal (target same-sandbox))",
         "(allow process-info* (target same-sandbox))",
-        # Codex allows all names, "for python multiprocessing"; these are those that it makes (semprefix in CPython's
-        # multiprocessing/process.py). The filter is Apple's, for all of ipc-posix*.
+        # Codex allows all names, "for python multiprocessing". These are the ones that multiprocessing uses (semprefix
+        # in multiprocessing/process.py of CPython). Apple's own profiles use this filter for all of ipc-posix*.
         '(allow ipc-posix-sem (ipc-posix-name-prefix "/mp-"))',
         _rule("allow sysctl-read", _each("sysctl-name", _SYSCTLS), _each("sysctl-name-prefix", _SYSCTL_PREFIXES)),
         _rule("allow mach-lookup", _each("global-name", _SERVICES)),
         *_files(config, program),
         *_network(config),
-        # An operation of its own beside file-write* (Homebrew allows both).
+        # This operation is separate from file-write* (Homebrew allows both).
         "(deny file-write-setugid)",
     ]
     return "\n".join(lines) + "\n"
 
 
 def refused(config: SandboxConfig) -> list[str]:
-    """The fields that ask for what macOS cannot do; empty with `ALLOW_DEGRADATION`, but for the last three.
+    """The fields that macOS cannot enforce; with `ALLOW_DEGRADATION` only rootfs, "loopback" and allow_fork=False.
 
-    The defaults of `memory_limit_mb` and `max_processes` do not ask for anything: then they are not enforced, and the
-    report says so.
+    `memory_limit_mb` and `max_processes` with their defaults are not in the list. They are not enforced, and
+    `IsolationReport` says so.
     """
     default = SandboxConfig()
     limits = ("memory_limit_mb", "max_processes", "cpu_quota_us", "cgroup_parent")
@@ -107,7 +107,7 @@ def quoted(text: str) -> str:
 
 
 def canonical(path: str) -> str:
-    """The path as Seatbelt sees it: /tmp, /var and /etc lead to /private, and the data volume to /."""
+    """The path as Seatbelt sees it: /tmp, /var and /etc are below /private, and the data volume is /."""
     if is_below(path, _DATA_VOLUME):
         path = path[len(_DATA_VOLUME) :] or "/"
     return f"/private{path}" if any(is_below(path, link) for link in _LINKS) else path
@@ -132,7 +132,7 @@ def _files(config: SandboxConfig, program: str) -> list[str]:
         _rule("allow file-read-metadata", _each("literal", _LINKS)),
         _rule("allow file-read* file-write-data file-ioctl", _each("literal", _DEVICES), _each("subpath", ["/dev/fd"])),
     ]
-    for path in sorted(shown):  # a directory before what is in it
+    for path in sorted(shown):  # a directory comes before the paths below it
         lines.append(_rule(shown[path], _each("subpath", [path])))
         if "file-write*" not in shown[path]:
             lines.append(_rule("deny file-write*", _each("subpath", [path])))

@@ -1,11 +1,11 @@
-"""Files in writable places that give more rights to whoever runs them: set-id bits, file capabilities.
+"""Finds the files in writable directories that give rights to whoever runs them: set-id bits and file capabilities.
 
-The kernel takes these from a file that is written, but not when it is written through a shared mapping. So a tenant
-who may write such a file could put a program of its own in its place, and it would run on the host as the file's
-owner. Each of these files is therefore covered by a read-only mount of itself: a tenant can read and run it, where
-nosuid makes it harmless, but can neither write, rename nor unlink it. The tree itself stays as it is.
+The kernel removes these from a file that is written, except when it is written through a shared mapping. A tenant who
+may write such a file could therefore replace its content by another program, which would run on the host with the
+rights of the owner. So each of these files is covered by a read-only mount of itself. A tenant can read and run it,
+which nosuid makes harmless, but cannot write, rename or unlink it. The tree itself is not changed.
 
-The walk is iterative and keeps only the directories still to be visited, because a tenant may have shaped the tree.
+The walk is iterative, and keeps only the directories still to be visited, because a tenant may have made the tree deep.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pysandpool._errors import SandboxCreateError
 
 _LONGEST_PATH = 4095
 _MOST_PENDING_BYTES = 256 * 1024 * 1024
-_ENTRY_BYTES = 100  # that Python needs for a path, beside its letters
+_ENTRY_BYTES = 100  # that Python needs for a path, besides its characters
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _NO_CAPABILITY = _GONE | {errno.ENODATA if sys.platform.startswith("linux") else errno.ENOENT, errno.ENOTSUP}
 
 
 class Cover(NamedTuple):
-    """What is to be covered, and how the zygote recognises it."""
+    """A path to be covered, and the inode by which the zygote recognises it."""
 
     path: bytes
     device: int
@@ -38,13 +38,14 @@ class Cover(NamedTuple):
 
 
 def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]:
-    """What has to be covered in the binds of `writable`, at most as much as there is room for beside all binds.
+    """What has to be covered in the binds of `writable`.
 
-    Covered as a whole are directories that cannot be looked through, because the tenant could open them (it may be
-    their owner) and find such a file there: those that this process may not read, those that answer with an error,
-    and those with paths that are too long for a mount. What vanishes meanwhile is no error.
+    A directory that cannot be searched is covered as a whole, because the tenant may be its owner, could open it, and
+    might find such a file there. These are directories that this process may not read, that return an error, or whose
+    paths are too long for a mount. A file that vanishes meanwhile is no error.
 
-    Raises `SandboxCreateError`, which names the file and the remedy, when something cannot be covered.
+    Raises `SandboxCreateError`, which names the file and the fix, if a file cannot be covered, or if there are more
+    covers than a sandbox can have besides its binds.
     """
     roots = [os.fsencode(path) for path in writable]
     shown = {*roots, *map(os.fsencode, readonly)}
@@ -53,7 +54,7 @@ def find_covers(writable: Iterable[str], readonly: Iterable[str]) -> list[Cover]
     covers: list[Cover] = []
     for root in roots:
         if is_system(os.path.realpath(os.fsdecode(root))):
-            continue  # by a link: the zygote refuses it
+            continue  # a symbolic link leads there; the zygote refuses it
         for cover in _walk(root, shown, pseudo):
             size += len(cover.path)
             if len(shown) + len(covers) == MAX_BINDS or size > MAX_BIND_BYTES:
@@ -85,7 +86,7 @@ def _walk(root: bytes, shown: set[bytes], pseudo: frozenset[int]) -> Iterator[Co
 
 
 def _look(directory: bytes, shown: set[bytes], pseudo: frozenset[int]) -> tuple[list[Cover], list[bytes]] | None:
-    """The covers in one directory, and the directories in it; None when it cannot be looked through."""
+    """The covers in one directory, and its subdirectories; None if it cannot be searched."""
     covers: list[Cover] = []
     below: list[bytes] = []
     try:
@@ -118,16 +119,16 @@ def _cover_directory(path: bytes) -> list[Cover]:
     try:
         status = os.lstat(path)
     except OSError:
-        return []  # gone; or a tenant has no way to it either
+        return []  # it is gone, or a tenant cannot reach it either
     if not stat.S_ISDIR(status.st_mode):
         return []
-    # Who is neither its owner nor may search it has no way in, and cannot open one. Root's tenants are other users.
+    # A tenant that neither owns it nor may search it cannot enter it. Tenants of a root host are other users.
     reachable = os.geteuid() in (0, status.st_uid) or os.access(path, os.X_OK, effective_ids=True)
     return [Cover(path, status.st_dev, status.st_ino)] if reachable else []
 
 
 def _is_gaining_file(path: bytes) -> bool:
-    """A bind itself, which may be named by a link."""
+    """Whether the bind itself is such a file, or a symbolic link to one."""
     try:
         path = os.path.realpath(path)
         return _gains(path, os.lstat(path))
@@ -138,13 +139,13 @@ def _is_gaining_file(path: bytes) -> bool:
 def _gains(path: bytes, status: os.stat_result) -> bool:
     if not stat.S_ISREG(status.st_mode):
         return False
-    # Set-gid without group-execute gains nothing today; but an ACL entry or a chmod of the owner's would wake it.
+    # Set-gid without group-execute has no effect now, but an ACL entry or a chmod by the owner would give it one.
     if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
         return True
     try:
         os.getxattr(path, b"security.capability", follow_symlinks=False)
     except OSError as error:
-        # Any other answer (EOVERFLOW: that of another user namespace's root) is of an attribute that is there.
+        # Any other error means that the attribute exists, such as EOVERFLOW for that of another user namespace's root.
         return error.errno not in _NO_CAPABILITY
     return True
 

@@ -1,6 +1,7 @@
-"""What can be told of a sandbox that was killed and does not die: the states of its processes, from /proc.
+"""Reads from /proc what the processes of a sandbox do that was killed and does not die.
 
-Only files that the kernel answers without the process's memory are read, so that what is stuck sticks nobody else.
+It reads only files that the kernel can answer without locking the memory of the process, so that the reader cannot get
+stuck with it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _PROC = Path("/proc")
 def _read(pid: int, name: str) -> str:
     try:
         return (_PROC / str(pid) / name).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:  # it is gone, or it is another user's
+    except OSError:  # it is gone, or it belongs to another user
         return ""
 
 
@@ -30,12 +31,12 @@ def _describe(pid: int) -> str:
 
 
 def state_of(init: int) -> str:
-    """The state of the sandbox's init and of a few processes below it; where the kernel waits for, if it tells."""
-    found, told = [init], []
+    """The states of the sandbox's init and of a few of its descendants, with the kernel function that each waits in."""
+    found, states = [init], []
     for pid in found:
         found += _children(pid)
         text = _describe(pid)
         if text:
-            told.append(text)
-    more = f", and {len(told) - _MOST} more" if len(told) > _MOST else ""
-    return ", ".join(told[:_MOST]) + more if told else "its processes cannot be seen"
+            states.append(text)
+    more = f", and {len(states) - _MOST} more" if len(states) > _MOST else ""
+    return ", ".join(states[:_MOST]) + more if states else "its processes cannot be seen"
