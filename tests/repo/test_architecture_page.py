@@ -1,0 +1,83 @@
+"""docs/architecture.md says of the code what is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = next(path for path in Path(__file__).resolve().parents if (path / "pyproject.toml").exists())
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+TREE = PAGE.split("## Rooms")[1].split("```")[1]
+
+# A static variable that can change: no function, and nothing constant.
+STATIC = re.compile(
+    r"^\s*static (?![^;{=]*\bconst\b)(?![^;{=]*\w\()[^;{=]*?(\w+)\)?(?:\[\w*\])? ?(?:;|= )", re.MULTILINE
+)
+OF_A_THREAD = re.compile(r"^static _Thread_local struct \{[^}]*\} (\w+);", re.MULTILINE)
+
+
+def mutable_statics(text: str) -> set[str]:
+    text = text.replace("_Atomic(", "_Atomic (")  # no call
+    return {match[1] for pattern in (STATIC, OF_A_THREAD) for match in pattern.finditer(text)}
+
+
+def test_every_mutable_static_of_the_host_is_in_the_architecture() -> None:
+    rows = [line.split("|") for line in PAGE.split("| variable | file |")[1].split("\n\n")[0].splitlines()[2:]]
+    told = {(row[2].strip(" `"), name) for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    found = {
+        (path.name, name)
+        for folder in ("common", "host")
+        for path in (ROOT / "csrc" / folder).rglob("*.[ch]")
+        for name in mutable_statics(path.read_text(encoding="utf-8"))
+    }
+    assert found == told
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("static int planted;", {"planted"}),
+        ("    static atomic_uint planted;", {"planted"}),
+        ("static struct thing planted[4] = {{0}};", {"planted"}),
+        ("static char *planted = NULL;", {"planted"}),
+        ("static _Atomic(char *) planted;", {"planted"}),
+        ("static _Thread_local struct {\n    int a;\n} planted;", {"planted"}),
+        ("static const int fine = 1;", set()),
+        ("static const char *const fine[] = {0};", set()),
+        ("static int fine(void);", set()),
+        ("static int fine(int a) {", set()),
+        ("static inline uint32_t fine(uint64_t l) { return 0; }", set()),
+    ],
+)
+def test_a_planted_static_is_seen(line: str, names: set[str]) -> None:
+    assert mutable_statics(f"/* x */\n{line}\n") == names
+
+
+def folders_of(tree: str) -> set[str]:
+    """The paths of the folders in an indented tree, two blanks a level."""
+    found = set()
+    above: list[str] = []
+    for line in tree.splitlines():
+        names = line.split("   ")[0] if line.strip() and line[0] != " " else line[: line.find("   ", 5)]
+        depth = (len(line) - len(line.lstrip())) // 2
+        for name in names.split():
+            if name.endswith("/"):
+                above[depth:] = [name]
+                found.add("".join(above).rstrip("/"))
+    return found
+
+
+def test_the_rooms_of_the_page_are_the_folders() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for top in ("csrc", "pysandpool")
+        for path in (ROOT / top, *(ROOT / top).rglob("*"))
+        if path.is_dir() and not {"__pycache__", "_bin"} & set(path.parts)
+    }
+    assert folders_of(TREE) == found
+
+
+def test_a_planted_folder_is_seen() -> None:
+    assert folders_of("a/\n  b/   c/     text/\n    d/       text\n") == {"a", "a/b", "a/c", "a/c/d"}
