@@ -8,7 +8,7 @@
 
 #include "common/stage.h"
 
-/* One declaration list serves C and cffi; it has no #include or #ifdef of its own. */
+/* C and cffi share one list of declarations, which has no #include or #ifdef of its own. */
 #include "sandpool.cdef" /* NOLINT(bugprone-suspicious-include) */
 
 #endif
