@@ -47,7 +47,7 @@ struct sp_plan_bind {
     bool writable;
     bool covers; /* read-only, over what lies there in its parent */
     bool staged; /* below /tmp and without a parent: init shows it there */
-    bool opens;  /* writable, and nothing above it is: Landlock needs a rule for it */
+    bool needs_rule;  /* writable, and nothing above it is: Landlock needs a rule for it */
 };
 
 struct sp_plan {

@@ -9,7 +9,7 @@
 #include "common/stage.h"
 #include "zygote/zygote.h"
 
-static struct sp_plan_filter take_filter(const char **at, uint32_t len) {
+static struct sp_plan_filter parse_filter(const char **at, uint32_t len) {
     /* The host pads the strings before them so that the instructions are aligned. */
     struct sp_plan_filter filter = {.insns = (const struct sock_filter *)(const void *)*at, .len = (uint16_t)len};
     *at += (size_t)len * sizeof(struct sock_filter);
@@ -32,7 +32,7 @@ static int find_parent(const char *path, int n) {
 }
 
 /* 16 digits, lower case; NULL when they are not there. */
-static const char *take_hex(const char *text, uint64_t *value) {
+static const char *parse_hex(const char *text, uint64_t *value) {
     static const char digits[] = "0123456789abcdef";
     *value = 0;
     for (int i = 0; i < 16; i++) {
@@ -46,20 +46,20 @@ static const char *take_hex(const char *text, uint64_t *value) {
 }
 
 /* What stands before the path: 'r', 'w', or 'c' with the device and inode of what is covered. */
-static const char *take_kind(const char *text, struct sp_plan_bind *bind) {
+static const char *parse_kind(const char *text, struct sp_plan_bind *bind) {
     bind->writable = text[0] == 'w';
     bind->covers = text[0] == 'c';
     if (!bind->covers) {
         return text[0] == 'r' || text[0] == 'w' ? text + 1 : NULL;
     }
-    text = take_hex(text + 1, &bind->device);
-    return text != NULL ? take_hex(text, &bind->inode) : NULL;
+    text = parse_hex(text + 1, &bind->device);
+    return text != NULL ? parse_hex(text, &bind->inode) : NULL;
 }
 
 /* One bind is its kind and an absolute path. */
-static int take_bind(const char *text, int n) {
+static int parse_bind(const char *text, int n) {
     struct sp_plan_bind *bind = &binds[n];
-    bind->path = take_kind(text, bind);
+    bind->path = parse_kind(text, bind);
     if (bind->path == NULL || bind->path[0] != '/' || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)) {
         return -EBADMSG;
     }
@@ -69,22 +69,22 @@ static int take_bind(const char *text, int n) {
     }
     bool in_tmp = sp_path_is_below(bind->path, "/tmp");
     bind->staged = in_tmp && bind->parent == -1;
-    bind->opens = bind->writable && !in_tmp;
+    bind->needs_rule = bind->writable && !in_tmp;
     for (int above = bind->parent; above != -1; above = binds[above].parent) {
-        bind->opens = bind->opens && !binds[above].writable;
+        bind->needs_rule = bind->needs_rule && !binds[above].writable;
     }
     return 0;
 }
 
-static int take_binds(struct sp_plan *plan, const char *cursor, const char *end) {
+static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end) {
     int rc = plan->config.n_binds <= SP_BINDS_MAX ? 0 : -EBADMSG;
     plan->rules = rules;
     plan->n_rules = 4;
     for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
         const char *text = sp_strings_next(&cursor, end);
-        rc = text != NULL ? take_bind(text, (int)i) : -EBADMSG;
+        rc = text != NULL ? parse_bind(text, (int)i) : -EBADMSG;
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
-        if (rc == 0 && binds[i].opens) {
+        if (rc == 0 && binds[i].needs_rule) {
             rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true};
         }
     }
@@ -101,9 +101,9 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
     if ((c->payload_len - filters) % sizeof(struct sock_filter) != 0) {
         return -EBADMSG;
     }
-    plan->template_filter = take_filter(&at, c->template_filter_len);
-    plan->init_filter = take_filter(&at, c->init_filter_len);
-    plan->exec_filter = take_filter(&at, c->exec_filter_len);
+    plan->template_filter = parse_filter(&at, c->template_filter_len);
+    plan->init_filter = parse_filter(&at, c->init_filter_len);
+    plan->exec_filter = parse_filter(&at, c->exec_filter_len);
     const char *cursor = payload;
     if ((c->flags & SP_CONFIG_ROOTFS) != 0) {
         plan->rootfs = sp_strings_next(&cursor, strings_end);
@@ -111,7 +111,7 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
             return -EBADMSG;
         }
     }
-    return take_binds(plan, cursor, strings_end);
+    return parse_binds(plan, cursor, strings_end);
 }
 
 /* A host that dies before it has sent all of it closes the socket, unless a child that it forked has it, too. */

@@ -21,7 +21,7 @@
 #include "init/proc.h"
 #include "zygote/zygote.h"
 
-static uint64_t take_number(const char **at) {
+static uint64_t parse_number(const char **at) {
     uint64_t value = 0;
     for (; **at == ' '; ++*at) {
     }
@@ -38,9 +38,9 @@ static bool is_root_outside(const char *map, uint64_t id) {
         return true;
     }
     for (const char *at = text; *at != '\0'; at += *at == '\n') {
-        uint64_t inside = take_number(&at);
-        uint64_t outside = take_number(&at);
-        uint64_t count = take_number(&at);
+        uint64_t inside = parse_number(&at);
+        uint64_t outside = parse_number(&at);
+        uint64_t count = parse_number(&at);
         if (id >= inside && id - inside < count) {
             return outside + (id - inside) == 0;
         }
