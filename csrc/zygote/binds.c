@@ -24,14 +24,14 @@
 #include "init/files.h"
 #include "zygote/zygote.h"
 
-#define HELD_BACK (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+#define BIND_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 #define ANYWHERE (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 #define INSIDE_BIND (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 #define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
 #define OLD "/old"
 
 /* Places that the template or init fills itself, and file systems that tell of the host: nobody may see those. */
-static const char *const never_shown[] = {"/proc", "/sys", "/dev"};
+static const char *const never_bound[] = {"/proc", "/sys", "/dev"};
 /* What must not be written, under whatever name a link gives it. pysandpool/_config/paths.py refuses the names
  * themselves. */
 static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
@@ -80,7 +80,7 @@ static bool is_one_of(const char *path, const char *const *dirs, size_t n) {
 }
 
 /* Where the descriptor leads, as the host names it; "" when that cannot be told. */
-static void name_of(int fd, const char *base, char *name, size_t size) {
+static void find_name(int fd, const char *base, char *name, size_t size) {
     char link[64];
     const char *end = link + sizeof link;
     (void)sp_append_number(sp_append(sp_append(link, end, base), end, "/proc/self/fd/"), end, (uint64_t)fd);
@@ -96,11 +96,11 @@ static void name_of(int fd, const char *base, char *name, size_t size) {
 static int check_source(const struct sp_plan_bind *bind, int fd, const char *base) {
     char name[PATH_MAX];
     struct statfs fs;
-    name_of(fd, base, name, sizeof name);
+    find_name(fd, base, name, sizeof name);
     const char *names[] = {bind->path, name};
     for (size_t i = 0; i < COUNT(names); i++) {
         bool whole = names[i][0] == '\0' || strcmp(names[i], "/") == 0 || strcmp(names[i], "/tmp") == 0;
-        if (whole || is_one_of(names[i], never_shown, COUNT(never_shown)) ||
+        if (whole || is_one_of(names[i], never_bound, COUNT(never_bound)) ||
             (bind->writable && is_one_of(names[i], never_writable, COUNT(never_writable)))) {
             return -EINVAL;
         }
@@ -118,30 +118,30 @@ static int clone_tree(int source, bool writable) {
     if (tree == -1) {
         return -errno;
     }
-    struct mount_attr attr = {.attr_set = HELD_BACK | (writable ? 0u : MOUNT_ATTR_RDONLY), .propagation = MS_PRIVATE};
+    struct mount_attr attr = {.attr_set = BIND_ATTRS | (writable ? 0u : MOUNT_ATTR_RDONLY), .propagation = MS_PRIVATE};
     if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0) {
         return -errno;
     }
     return sp_fd_steal(&tree);
 }
 
-static int take_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
+static int clone_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
     sp_auto_fd int root = open_path(AT_FDCWD, base[0] != '\0' ? base : "/", 0);
     sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
     int rc = source < 0 ? source : check_source(bind, source, base);
     return rc != 0 ? rc : clone_tree(source, bind->writable);
 }
 
-/* The taken trees; 0 for none, for this process has given 0 to /dev/null. */
-static int taken[SP_BINDS_MAX];
-static int taken_rootfs;
+/* The mount trees that were cloned before root was given up: one for each bind, and the rootfs. -1: none. */
+static int trees[SP_BINDS_MAX];
+static int rootfs_tree = -1;
 
-/* The rootfs is taken like any other read-only path. */
-static int take_rootfs(const struct sp_plan *plan, const char *base) {
-    return take_tree(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
+/* The rootfs is cloned like any other read-only path. */
+static int clone_rootfs(const struct sp_plan *plan, const char *base) {
+    return clone_source(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
 }
 
-/* Each taken tree is a descriptor. The soft limit is for programs that use select(); init has limits of its own. */
+/* Each cloned tree is a descriptor. The soft limit is for programs that use select(); init has limits of its own. */
 static void raise_open_files(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -150,13 +150,16 @@ static void raise_open_files(void) {
     }
 }
 
-int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        trees[i] = -1;
+    }
     if (plan->rootfs != NULL && geteuid() == 0) {
-        int tree = take_rootfs(plan, "");
+        int tree = clone_rootfs(plan, "");
         if (tree < 0 && tree != -EPERM) {
             return sp_failed(why, SP_STAGE_ROOTFS, -tree, plan->rootfs);
         }
-        taken_rootfs = tree > 0 ? tree : 0;
+        rootfs_tree = tree < 0 ? -1 : tree;
     }
     raise_open_files();
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
@@ -164,16 +167,16 @@ int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why) 
         if (bind->covers) {
             continue; /* of what its parent shows, once that is shown */
         }
-        int tree = take_tree(plan, bind, "");
+        int tree = clone_source(plan, bind, "");
         if (tree == -EPERM) {
             return 0; /* a container's root without CAP_SYS_ADMIN: what it may see is seen as "nobody" */
         }
         if (tree < 0) {
             return sp_failed(why, SP_STAGE_BIND, -tree, bind->path);
         }
-        taken[i] = tree;
+        trees[i] = tree;
         if (bind->writable) {
-            (void)sp_zygote_own_tree(tree); /* without it, check_access tells whether the directory can be used */
+            (void)sp_zygote_idmap_tree(tree); /* without it, check_access tells whether the directory can be used */
         }
     }
     return 0;
@@ -184,7 +187,7 @@ static int attach(int tree, int target) {
     return syscall(SYS_move_mount, tree, "", target, "", flags) == 0 ? 0 : -errno;
 }
 
-static int make_target(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
+static int make_mount_point(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
     char target[PATH_MAX];
     const char *end = target + sizeof target;
     if (bind->parent != -1 || (plan->rootfs != NULL && !bind->staged)) {
@@ -205,12 +208,12 @@ static int check_access(const struct sp_plan_bind *bind, int tree, mode_t type) 
     return syscall(SYS_faccessat2, tree, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
 }
 
-static int show_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
+static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
     struct stat st;
     if (fstat(tree, &st) != 0) {
         return -errno;
     }
-    int rc = make_target(plan, bind, S_ISDIR(st.st_mode));
+    int rc = make_mount_point(plan, bind, S_ISDIR(st.st_mode));
     sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
     rc = target < 0 ? target : attach(tree, target);
     return rc != 0 ? rc : check_access(bind, tree, st.st_mode);
@@ -233,21 +236,21 @@ static int cover(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     return rc < 0 ? rc : attach(tree, target);
 }
 
-static int show_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+static int attach_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     if (bind->covers) {
         return cover(plan, bind);
     }
-    int own = taken[bind - plan->binds];
-    sp_auto_fd int tree = own != 0 ? own : take_tree(plan, bind, OLD);
-    return tree < 0 ? tree : show_tree(plan, bind, tree);
+    int cloned = trees[bind - plan->binds];
+    sp_auto_fd int tree = cloned != -1 ? cloned : clone_source(plan, bind, OLD);
+    return tree < 0 ? tree : attach_tree(plan, bind, tree);
 }
 
-int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
+int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->has_staged && mkdir("/new" SP_STAGED_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_BIND, errno, "staging directory");
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
-        int rc = show_bind(plan, &plan->binds[i]);
+        int rc = attach_bind(plan, &plan->binds[i]);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_BIND, -rc, plan->binds[i].path);
         }
@@ -271,9 +274,9 @@ static int check_mount_points(struct sp_rec_failed *why) {
     return 0;
 }
 
-int sp_zygote_show_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why) {
+int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why) {
     struct stat st;
-    sp_auto_fd int tree = taken_rootfs != 0 ? taken_rootfs : take_rootfs(plan, OLD);
+    sp_auto_fd int tree = rootfs_tree != -1 ? rootfs_tree : clone_rootfs(plan, OLD);
     sp_auto_fd int target = open_path(AT_FDCWD, "/new", 0);
     int rc = tree < 0 ? tree : target < 0 ? target : 0;
     rc = rc == 0 && fstat(tree, &st) != 0 ? -errno : rc;

@@ -57,7 +57,7 @@ static int make_userns(const struct stat *owner) {
     return rc;
 }
 
-int sp_zygote_own_tree(int tree) {
+int sp_zygote_idmap_tree(int tree) {
     struct stat owner;
     if (fstat(tree, &owner) != 0) {
         return -errno;

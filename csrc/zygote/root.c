@@ -44,7 +44,7 @@ static int make_base(struct sp_rec_failed *why) {
 /* Either has /dev, /proc and /tmp, the first of them as a directory that can be filled. */
 static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->rootfs != NULL) {
-        int rc = sp_zygote_show_rootfs(plan, why);
+        int rc = sp_zygote_attach_rootfs(plan, why);
         if (rc == 0 && mount("tmpfs", "/new/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
             return sp_failed(why, SP_STAGE_DEV, errno, "tmpfs of /dev");
         }
@@ -99,7 +99,7 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     rc = rc != 0 ? rc : make_root(plan, why);
     rc = rc != 0 ? rc : sp_zygote_show_dev(why);
     rc = rc != 0 ? rc : mount_proc(plan, why);
-    rc = rc != 0 ? rc : sp_zygote_show_binds(plan, why);
+    rc = rc != 0 ? rc : sp_zygote_attach_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(plan, why);
     umask(022);
     plan->masks = rc == 0 ? sp_masks_found() : 0;

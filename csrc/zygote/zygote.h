@@ -25,7 +25,7 @@ long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 /*
  * binds.c: attaches the tree that plan->rootfs names at /new, and sees to it that what is mounted in it has a place.
  */
-int sp_zygote_show_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
 
 /* root.c: builds the read-only root that all sandboxes share, and makes it the root of this process. */
 int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
@@ -37,12 +37,12 @@ int sp_zygote_show_dev(struct sp_rec_failed *why);
  * binds.c: what the configuration adds. As root, its sources are opened before root is given up, which reaches what
  * "nobody" could not, and lets a writable one be idmapped. What could not be taken then is tried again later.
  */
-int sp_zygote_take_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 /* Shows them, below /new or staged for init. Sources not yet taken are below "/old". */
-int sp_zygote_show_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 
 /* idmap.c: makes the owner of the detached tree's root the sandbox's user. 0 or -errno: nothing has changed. */
-int sp_zygote_own_tree(int tree);
+int sp_zygote_idmap_tree(int tree);
 
 /* filters.c: installs what every sandbox inherits, and counts it. Needs no_new_privs. */
 int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
