@@ -141,7 +141,8 @@ static int clone_rootfs(const struct sp_plan *plan, const char *base) {
     return clone_source(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
 }
 
-/* Each cloned tree is a descriptor. The soft limit is for programs that use select(); init has limits of its own. */
+/* Each cloned tree and each live sandbox may keep a descriptor open in the zygote. The soft limit is only for programs
+ * that use select(); init sets limits of its own. */
 static void raise_open_files(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {

@@ -72,19 +72,19 @@ static int enter(int fd) { return setns(fd, CLONE_NEWNET) == 0 ? 0 : -errno; }
  * The kernel's own count, over all families, of the current netns. A tenant's sockets may outlive it: those that are
  * under way in each other form cycles, which wait for the kernel's collector, and whoever is there next would see them.
  */
-static bool is_empty(void) {
+static bool has_no_socket(void) {
     char text[256];
     uint64_t sockets = 0;
     return sp_read_text(SP_PROC_FD, "self/net/sockstat", text, sizeof text) &&
            sp_find_number(text, "sockets: used ", &sockets) && sockets == 0;
 }
 
-bool sp_netns_look(struct sp_netns_stash *stash) {
+bool sp_netns_check_used(struct sp_netns_stash *stash) {
     if (stash->n_used == 0) {
         return false;
     }
     int fd = stash->used[--stash->n_used];
-    if (stash->count < STASH_MAX && enter(fd) == 0 && is_empty()) {
+    if (stash->count < STASH_MAX && enter(fd) == 0 && has_no_socket()) {
         stash->fds[stash->count++] = fd;
     } else {
         sp_fd_close(&fd);
@@ -93,7 +93,7 @@ bool sp_netns_look(struct sp_netns_stash *stash) {
 }
 
 int sp_netns_enter(struct sp_netns_stash *stash) {
-    while (stash->count == 0 && sp_netns_look(stash)) {
+    while (stash->count == 0 && sp_netns_check_used(stash)) {
     }
     if (stash->count == 0) {
         return new_netns(stash->loopback);

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,8 +32,8 @@
 #define REHEARSAL_NS SP_SEC(5)
 /* Between two tries to make a netns ahead, once one has failed: ever longer. A CREATE tries at once, and says why not.
  */
-#define STOCK_PAUSE_MIN_NS SP_MS(100)
-#define STOCK_PAUSE_MAX_NS SP_SEC(30)
+#define SUPPLY_PAUSE_MIN_NS SP_MS(100)
+#define SUPPLY_PAUSE_MAX_NS SP_SEC(30)
 
 /* From SIGKILL to the end of a rehearsal: its netns is wanted back, but nothing depends on it. */
 #define REHEARSAL_END_NS SP_MS(50)
@@ -48,22 +47,16 @@ static struct live live[LIVE_MAX];
 static unsigned live_count;
 static struct sp_netns_stash stash;
 
-static void on_signal(int signal) { (void)signal; }
+static void ignore(int signal) { (void)signal; }
 
 /* The handler does nothing: SIGCHLD only has to interrupt ppoll, here and in every init, which inherits it. */
-static void watch_children(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NOCLDSTOP};
+static void interrupt_on_sigchld(void) {
+    struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_NOCLDSTOP};
     sigset_t blocked;
     sigaction(SIGCHLD, &action, NULL);
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, NULL);
-    /* Each live sandbox may keep one fd here. */
-    struct rlimit nofile;
-    if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
-        nofile.rlim_cur = nofile.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &nofile);
-    }
 }
 
 static void reap(void) {
@@ -80,7 +73,7 @@ static void reap(void) {
 }
 
 /* Its netns may be used again, if a look shows it empty. */
-static void remember(pid_t pid, int *netns) {
+static void keep_netns_of(pid_t pid, int *netns) {
     if (*netns != -1 && live_count < LIVE_MAX) {
         live[live_count++] = (struct live){.pid = pid, .netns = sp_fd_steal(netns)};
     }
@@ -118,7 +111,7 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
         return sp_failed(why, by_cgroup ? SP_STAGE_CGROUP : SP_STAGE_CLONE, err, "clone");
     }
     if ((plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0) { /* no inet socket could exist there, in any state */
-        remember((pid_t)pid, &netns);
+        keep_netns_of((pid_t)pid, &netns);
     }
     struct sp_record created = {.type = SP_REC_CREATED};
     rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
@@ -154,7 +147,7 @@ static void rehearse(struct sp_plan *plan) {
     }
     if (pid != -1) {
         (void)kill((pid_t)pid, SIGKILL);
-        remember((pid_t)pid, &netns); /* no tenant was in it */
+        keep_netns_of((pid_t)pid, &netns); /* no tenant was in it */
         (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
         reap(); /* now, or like any other */
     }
@@ -196,34 +189,34 @@ static bool make_first_netns(struct sp_plan *plan) {
 }
 
 /* When the next netns is to be made ahead. */
-struct stocking {
+struct netns_supply {
     bool wanted;
     int64_t not_before, pause;
 };
 
 /* SP_NEVER: there are enough, or none is wanted. */
-static int64_t next_work(const struct stocking *s) {
+static int64_t next_idle_work(const struct netns_supply *s) {
     if (stash.n_used != 0) {
         return 0;
     }
     return s->wanted && stash.count < STASH_TARGET ? s->not_before : SP_NEVER;
 }
 
-static void pause_stocking(struct stocking *s) {
-    s->pause = s->pause == 0                       ? STOCK_PAUSE_MIN_NS
-               : s->pause * 2 < STOCK_PAUSE_MAX_NS ? s->pause * 2
-                                                   : STOCK_PAUSE_MAX_NS;
+static void pause_supply(struct netns_supply *s) {
+    s->pause = s->pause == 0                        ? SUPPLY_PAUSE_MIN_NS
+               : s->pause * 2 < SUPPLY_PAUSE_MAX_NS ? s->pause * 2
+                                                    : SUPPLY_PAUSE_MAX_NS;
     s->not_before = sp_now() + s->pause;
 }
 
-static void work_ahead(struct stocking *s) {
-    if (sp_netns_look(&stash) || next_work(s) > sp_now()) {
+static void do_idle_work(struct netns_supply *s) {
+    if (sp_netns_check_used(&stash) || next_idle_work(s) > sp_now()) {
         return;
     }
     if (sp_netns_make(&stash) == 0) {
-        *s = (struct stocking){.wanted = true};
+        *s = (struct netns_supply){.wanted = true};
     } else {
-        pause_stocking(s);
+        pause_supply(s);
     }
 }
 
@@ -237,23 +230,23 @@ static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
 
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* -1 is passed over */
-    struct stocking stocking = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0};
-    watch_children();
+    struct netns_supply supply = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0};
+    interrupt_on_sigchld();
     stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
-    if (stocking.wanted && !make_first_netns(plan)) {
-        pause_stocking(&stocking);
+    if (supply.wanted && !make_first_netns(plan)) {
+        pause_supply(&supply);
     }
-    stocking.wanted = stocking.wanted && (plan->left_out & SP_FACT_NET_NS) == 0;
+    supply.wanted = supply.wanted && (plan->left_out & SP_FACT_NET_NS) == 0;
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
-        int n = wait_until(p, 2, next_work(&stocking));
+        int n = wait_until(p, 2, next_idle_work(&supply));
         reap();
         if (n > 0 && p[1].revents != 0) {
             rc = -ECONNRESET;
         } else if (n > 0) {
             rc = serve_one(sock, plan);
         } else if (n == 0) {
-            work_ahead(&stocking);
+            do_idle_work(&supply);
         }
     }
 }

@@ -66,7 +66,7 @@ void sp_netns_return(struct sp_netns_stash *stash, int fd);
  * Looks at one that came back, about 10 us: it is kept when no socket is left in it, else closed. False: there was
  * none.
  */
-bool sp_netns_look(struct sp_netns_stash *stash);
+bool sp_netns_check_used(struct sp_netns_stash *stash);
 
 /*
  * serve.c: answers CREATE and reaps, until the host's socket closes or the host ends. Its end alone closes nothing when

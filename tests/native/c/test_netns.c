@@ -34,8 +34,8 @@ static void an_empty_one_is_kept(void) {
     CHECK(fd >= 0 && inode_of(fd) == made && stash.count == 0);
     sp_netns_return(&stash, fd);
     CHECK(stash.count == 0 && stash.n_used == 1);
-    CHECK(sp_netns_look(&stash) && stash.count == 1 && stash.n_used == 0);
-    CHECK(!sp_netns_look(&stash));
+    CHECK(sp_netns_check_used(&stash) && stash.count == 1 && stash.n_used == 0);
+    CHECK(!sp_netns_check_used(&stash));
     CHECK(inode_of(stash.fds[0]) == made);
     drop_stash();
 }
@@ -48,7 +48,7 @@ static void one_with_a_socket_is_closed(void) {
         int sock = socket(families[i], SOCK_DGRAM, 0);
         CHECK(fd >= 0 && sock != -1);
         sp_netns_return(&stash, fd);
-        CHECK(sp_netns_look(&stash) && stash.count == 0 && stash.n_used == 0);
+        CHECK(sp_netns_check_used(&stash) && stash.count == 0 && stash.n_used == 0);
         sp_fd_close(&sock);
         CHECK(count_fds() == fds);
     }
@@ -69,13 +69,13 @@ static void no_more_than_there_is_room_for(void) {
         sp_netns_return(&stash, dup(0));
     }
     CHECK(stash.n_used == 8 && count_fds() == fds + 8);
-    CHECK(sp_netns_look(&stash) && stash.count == 0); /* /dev/null is no namespace */
+    CHECK(sp_netns_check_used(&stash) && stash.count == 0); /* /dev/null is no namespace */
     drop_stash();
     while (sp_netns_make(&stash) == 0) {
     }
     CHECK(stash.count == 8 && sp_netns_make(&stash) == -ENOSPC);
     sp_netns_return(&stash, dup(stash.fds[0]));
-    CHECK(sp_netns_look(&stash) && stash.count == 8 && stash.n_used == 0);
+    CHECK(sp_netns_check_used(&stash) && stash.count == 8 && stash.n_used == 0);
     drop_stash();
     CHECK(count_fds() == fds);
 }
@@ -85,7 +85,7 @@ static void what_cannot_be_counted_is_not_used_again(void) {
     int fd = sp_netns_enter(&stash);
     CHECK(fd >= 0 && dup2(0, SP_PROC_FD) != -1);
     sp_netns_return(&stash, fd);
-    CHECK(sp_netns_look(&stash) && stash.count == 0);
+    CHECK(sp_netns_check_used(&stash) && stash.count == 0);
     CHECK(sp_netns_enter(&stash) == -ENOTDIR);
     CHECK(dup2(proc, SP_PROC_FD) != -1);
     sp_fd_close(&proc);
