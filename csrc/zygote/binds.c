@@ -1,9 +1,9 @@
 /*
- * What the configuration adds to the system view: paths of the host, each cloned as a detached mount tree, given its
- * attributes, and attached below /new.
+ * The paths of the host that the configuration adds to the system view. The zygote clones each as a detached mount
+ * tree, sets its attributes, and attaches it below /new.
  *
- * A tenant may have written in a writable bind before: nothing that lies in a bind is ever reached over a symlink, and
- * from the source to its place everything goes by descriptors.
+ * An earlier tenant may have written to a writable bind. So the zygote never follows a symlink inside a bind, and works
+ * with descriptors all the way from the source to the mount point.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,10 +30,10 @@
 #define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
 #define OLD "/old"
 
-/* Places that the template or init fills itself, and file systems that tell of the host: nobody may see those. */
+/* Places that the template or init fills itself, and file systems that reveal the host: no bind may show them. */
 static const char *const never_bound[] = {"/proc", "/sys", "/dev"};
-/* What must not be written, under whatever name a link gives it. pysandpool/_config/paths.py refuses the names
- * themselves. */
+/* Directories that no bind may make writable, whatever the link that leads there is called. Their own names are refused
+ * by pysandpool/_config/paths.py already. */
 static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
                                              "/lib64", "/libx32", "/etc",  "/boot"};
 
@@ -79,7 +79,7 @@ static bool is_one_of(const char *path, const char *const *dirs, size_t n) {
     return false;
 }
 
-/* Where the descriptor leads, as the host names it; "" when that cannot be told. */
+/* The path of an open file, as the host sees it; "" when the kernel does not give one. */
 static void find_name(int fd, const char *base, char *name, size_t size) {
     char link[64];
     const char *end = link + sizeof link;
@@ -92,7 +92,8 @@ static void find_name(int fd, const char *base, char *name, size_t size) {
     }
 }
 
-/* The names and what they lead to: a link must not open what its own name would not. */
+/* Checks both the configured path and the path that it leads to: a link must not give access to what its target's name
+ * would be refused for. */
 static int check_source(const struct sp_plan_bind *bind, int fd, const char *base) {
     char name[PATH_MAX];
     struct statfs fs;
@@ -111,7 +112,7 @@ static int check_source(const struct sp_plan_bind *bind, int fd, const char *bas
     return fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC ? -EINVAL : 0;
 }
 
-/* A mount tree of its own that nobody else sees, and that no mount of the host's reaches any more. */
+/* Clones a mount tree that no other process sees, and to which later mounts of the host do not propagate. */
 static int clone_tree(int source, bool writable) {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | WHOLE_TREE;
     sp_auto_fd int tree = (int)syscall(SYS_open_tree, source, "", flags);
@@ -132,7 +133,7 @@ static int clone_source(const struct sp_plan *plan, const struct sp_plan_bind *b
     return rc != 0 ? rc : clone_tree(source, bind->writable);
 }
 
-/* The mount trees that were cloned before root was given up: one for each bind, and the rootfs. -1: none. */
+/* The mount trees that were cloned before the zygote gave up root: one for each bind, and the rootfs. -1: none. */
 static int trees[SP_BINDS_MAX];
 static int rootfs_tree = -1;
 
@@ -166,18 +167,18 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
         if (bind->covers) {
-            continue; /* of what its parent shows, once that is shown */
+            continue; /* attach_cover() clones it from its parent, once that is attached */
         }
         int tree = clone_source(plan, bind, "");
         if (tree == -EPERM) {
-            return 0; /* a container's root without CAP_SYS_ADMIN: what it may see is seen as "nobody" */
+            return 0; /* root of a container, without CAP_SYS_ADMIN: binds are cloned later, as "nobody" */
         }
         if (tree < 0) {
             return sp_failed(why, SP_STAGE_BIND, -tree, bind->path);
         }
         trees[i] = tree;
         if (bind->writable) {
-            (void)sp_zygote_idmap_tree(tree); /* without it, check_access tells whether the directory can be used */
+            (void)sp_zygote_idmap_tree(tree); /* if that fails, check_access() decides whether the bind is usable */
         }
     }
     return 0;
@@ -192,18 +193,19 @@ static int make_mount_point(const struct sp_plan *plan, const struct sp_plan_bin
     char target[PATH_MAX];
     const char *end = target + sizeof target;
     if (bind->parent != -1 || (plan->rootfs != NULL && !bind->staged)) {
-        return 0; /* it is there, or is missed when it is opened: nothing is made in a directory of the host's */
+        return 0; /* nothing is created in a directory of the host; if it is missing, open_target() fails */
     }
     char *at = sp_append(target, end, bind->staged ? "/new" SP_STAGED_DIR "/" : "/new");
     at = bind->staged ? sp_append_number(at, end, (uint64_t)(bind - plan->binds)) : sp_append(at, end, bind->path);
     return at != NULL ? sp_make_mount_point(target, is_dir) : -ENAMETOOLONG;
 }
 
-/* Asked here, where the answer is the sandbox's: the same ids, and no capability that counts outside. */
+/* Runs in the zygote, because the answer is the same as in the sandbox: the ids are the same, and no capability of the
+ * zygote counts for files of the host. */
 static int check_access(const struct sp_plan_bind *bind, int tree, mode_t type) {
     int mode = S_ISDIR(type) ? X_OK : R_OK;
     if (!S_ISDIR(type) && !S_ISREG(type)) {
-        return 0; /* sockets, fifos and devices are shown for what they are */
+        return 0; /* sockets, fifos and devices are not checked */
     }
     mode |= bind->writable ? W_OK : 0;
     return syscall(SYS_faccessat2, tree, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
@@ -221,11 +223,12 @@ static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bi
 }
 
 /*
- * Lays what is there over itself, read-only. It is taken from the place where the tenant would find it, so that it
- * belongs to the same ids, and nothing can come between the look and the cover. A tenant may have moved it since the
- * host has seen it, and put something else there: then the pool is not to have what is left open elsewhere.
+ * Mounts a file or directory read-only over itself. Its tree is cloned from the place where the tenant would find it,
+ * so that it belongs to the same ids, and through one descriptor, so that nothing can change between the check and the
+ * mount. Since the host looked at it, a tenant may have moved it and put something else in its place. Then the cover
+ * would leave the moved one writable, so the pool is refused.
  */
-static int cover(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+static int attach_cover(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     struct stat st;
     int found = open_target(plan, bind);
     sp_auto_fd int target = found < 0 ? -1 : found;
@@ -239,7 +242,7 @@ static int cover(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
 
 static int attach_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     if (bind->covers) {
-        return cover(plan, bind);
+        return attach_cover(plan, bind);
     }
     int cloned = trees[bind - plan->binds];
     sp_auto_fd int tree = cloned != -1 ? cloned : clone_source(plan, bind, OLD);
@@ -259,7 +262,7 @@ int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why
     return 0;
 }
 
-/* A link there would lead the template's own mounts astray. */
+/* A link at one of these paths would redirect the template's own mounts. */
 static int check_mount_points(struct sp_rec_failed *why) {
     static const char *const names[] = {"proc", "tmp", "dev"};
     sp_auto_fd int root = open_path(AT_FDCWD, "/new", 0);

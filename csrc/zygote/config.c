@@ -10,18 +10,19 @@
 #include "zygote/zygote.h"
 
 static struct sp_plan_filter parse_filter(const char **at, uint32_t len) {
-    /* The host pads the strings before them so that the instructions are aligned. */
+    /* The host pads the strings in front of the filters, so that the instructions are aligned. */
     struct sp_plan_filter filter = {.insns = (const struct sock_filter *)(const void *)*at, .len = (uint16_t)len};
     *at += (size_t)len * sizeof(struct sock_filter);
     return filter;
 }
 
 static struct sp_plan_bind binds[SP_BINDS_MAX];
-/* Here once, and not in each init: a page of them that is written is a page of that sandbox's own. */
+/* Landlock's rules. The zygote fills them once for all: if each init wrote them, each sandbox would have a copy of the
+ * pages. */
 static struct sp_landlock_rule rules[SP_BINDS_MAX + 4] = {
     {"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
 
-/* Sorted by path, so that whatever lies above a bind came before it, and the nearest came last. */
+/* Binds are sorted by path: those that contain a path come before it, the innermost one last. */
 static int find_parent(const char *path, int n) {
     for (int above = n - 1; above >= 0; above--) {
         if (sp_path_is_below(path, binds[above].path)) {
@@ -31,7 +32,7 @@ static int find_parent(const char *path, int n) {
     return -1;
 }
 
-/* 16 digits, lower case; NULL when they are not there. */
+/* Parses 16 lower-case hexadecimal digits. Returns the text after them, or NULL when they are not there. */
 static const char *parse_hex(const char *text, uint64_t *value) {
     static const char digits[] = "0123456789abcdef";
     *value = 0;
@@ -45,7 +46,7 @@ static const char *parse_hex(const char *text, uint64_t *value) {
     return text + 16;
 }
 
-/* What stands before the path: 'r', 'w', or 'c' with the device and inode of what is covered. */
+/* Parses what stands before the path: 'r', 'w', or 'c' with the device and inode of the covered file. */
 static const char *parse_kind(const char *text, struct sp_plan_bind *bind) {
     bind->writable = text[0] == 'w';
     bind->covers = text[0] == 'c';
@@ -56,7 +57,7 @@ static const char *parse_kind(const char *text, struct sp_plan_bind *bind) {
     return text != NULL ? parse_hex(text, &bind->inode) : NULL;
 }
 
-/* One bind is its kind and an absolute path. */
+/* Parses one bind: its kind and an absolute path. */
 static int parse_bind(const char *text, int n) {
     struct sp_plan_bind *bind = &binds[n];
     bind->path = parse_kind(text, bind);
@@ -114,7 +115,8 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
     return parse_binds(plan, cursor, strings_end);
 }
 
-/* A host that dies before it has sent all of it closes the socket, unless a child that it forked has it, too. */
+/* Needed because a host that dies before it has sent the whole CONFIG does not close the socket if a child that it
+ * forked holds it, too. */
 #define CONFIG_TIMEOUT_NS SP_SEC(10)
 
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why) {

@@ -1,7 +1,7 @@
 /*
- * From a child of the host's reaper to the zygote proper. The first process gives up root, clones the second into new
- * namespaces, as another child of that reaper, and exits. The second, being pid 1 of its pid namespace, takes every
- * sandbox with it when it ends.
+ * How the process that the host started becomes the zygote. The first process, a child of the host's reaper, gives up
+ * root, clones the second one into new namespaces, as another child of that reaper, and exits. The second process is
+ * pid 1 of its pid namespace, so that all sandboxes end when it ends.
  */
 #include <errno.h>
 #include <grp.h>
@@ -31,7 +31,7 @@ static uint64_t parse_number(const char **at) {
     return value;
 }
 
-/* Whether the id is 0 one user namespace further out, too: the map's lines are "inside outside count". */
+/* Whether the id is 0 in the parent user namespace, too. The lines of the map are "inside outside count". */
 static bool is_root_outside(const char *map, uint64_t id) {
     char text[4096];
     if (!sp_read_text(SP_PROC_FD, map, text, sizeof text)) {
@@ -52,9 +52,9 @@ static bool is_root_outside(const char *map, uint64_t id) {
 }
 
 /*
- * Where "nobody" is not mapped (EINVAL), or the capability is gone (EPERM), there is no other id to have. That of an
- * ordinary user, which is root only in a user namespace, is as good; the real root's is not, for whoever has it owns
- * the host's files and knobs, without any capability.
+ * Whether the zygote may keep its id. Where "nobody" is not mapped (EINVAL) or the capability is missing (EPERM), it
+ * cannot change to another id. It may keep the id of an ordinary user, who is root only inside a user namespace. It may
+ * not keep the id of the real root, who owns the files and knobs of the host even without any capability.
  */
 static bool may_stay(int err, const char *map, uint64_t id) {
     return (err == EINVAL || err == EPERM) && !is_root_outside(map, id);
@@ -65,7 +65,7 @@ static int drop_root(struct sp_rec_failed *why) {
     if (geteuid() != 0 && getuid() != 0) {
         return 0;
     }
-    /* setgroups is forbidden in a user namespace that gave it up; then there are no groups to lose that could be. */
+    /* EPERM: the user namespace has given up setgroups, so that no process in it could drop a group. */
     if (setgroups(0, NULL) != 0 && errno != EPERM) {
         return sp_failed(why, SP_STAGE_DROP_ROOT, errno, "setgroups");
     }
@@ -91,11 +91,13 @@ static long clone_once(uint64_t flags, int cgroup, int *pidfd) {
     return syscall(SYS_clone3, &args, sizeof args);
 }
 
-/* The kernel does not say which kind it refuses: those that a sandbox can be without are left out by turns. */
+/* The kernel does not report which kind of namespace it refuses, so this tries all combinations of those that a sandbox
+ * can do without. */
 static long clone_into(struct sp_plan *plan, uint64_t more, int cgroup, int *pidfd) {
     static const uint32_t sets[] = {0, SP_FACT_CGROUP_NS, SP_FACT_UTS_NS, SP_FACT_CGROUP_NS | SP_FACT_UTS_NS};
     const uint32_t before = plan->left_out;
-    /* A cgroup namespace would begin at the zygote's own cgroup, and put those of the sandboxes out of its reach. */
+    /* A cgroup namespace would start at the zygote's own cgroup, and the zygote could not reach those of the sandboxes.
+     */
     bool later = (plan->config.flags & SP_CONFIG_CGROUP) != 0;
     int err = 0;
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
@@ -125,7 +127,7 @@ int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
     }
     uid_t uid = geteuid();
     gid_t gid = getegid();
-    /* After a change of uid the process is undumpable, and then may not write its own id maps. */
+    /* A change of uid has made the process undumpable, and an undumpable process may not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sp_auto_fd int pidfd = -1;
     long pid = clone_into(plan, CLONE_PARENT, -1, &pidfd);

@@ -1,13 +1,13 @@
 /*
- * The zygote's filters: the template, and then some that only take up room.
+ * The filters that the zygote installs: the template, and then some that only use up the kernel's limit on filters.
  *
- * A tenant may install filters of its own, as `file`, `man` and sshd do. Each is memory of the kernel, which no limit
- * but a cgroup's counts. The kernel bounds them for each task: all filters together, those that it has inherited
- * included, have at most 32,768 instructions as the kernel translates them, and each filter counts 4 more (the bound
- * and the penalty of kernel/seccomp.c). That is up to 3,600 filters with some 6 KiB each: 20 MiB a task. So the zygote
- * uses the room up, but for what init and the tenants are to have: programs that are nothing but "allow". They cost a
- * tenant next to nothing: the kernel asks each filter only once about a call whose verdict never varies, and about the
- * others each costs some 10 ns. They cost the zygote 3 to 5 ms, once, and half a MiB.
+ * A tenant may install filters of its own, as `file`, `man` and sshd do. Each takes kernel memory, which only a cgroup
+ * limits. The kernel bounds the filters of each task: all of them together, including the inherited ones, may have
+ * 32,768 instructions after translation, and each filter counts as 4 more (the bound and the penalty of
+ * kernel/seccomp.c). That allows 3,600 filters of some 6 KiB each: 20 MiB a task. So the zygote installs filler
+ * programs, which do nothing but "allow", until only as many instructions are left as init and the tenants need. The
+ * fillers cost a tenant next to nothing: about a call whose verdict never varies the kernel asks each filter only once,
+ * and about other calls each filter costs some 10 ns. They cost the zygote 3 to 5 ms, once, and half a MiB.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -21,9 +21,10 @@
 #include "zygote/zygote.h"
 
 #define PATH_MAX_INSNS 32768u /* MAX_INSNS_PER_PATH */
-#define TENANT_INSNS 3200u    /* a filter of 1,500 classic instructions, and some more of a few hundred */
+#define TENANT_INSNS 3200u    /* one filter of 1,500 classic instructions, and a few of some hundred */
 
-/* A program of n classic "return" becomes two instructions for each, behind 3 that open it; and the penalty. */
+/* The kernel translates a program of n classic "return" into 3 opening instructions and two for each "return"; the
+ * penalty is 4. */
 #define COST(n) (2 * (n) + 3 + 4)
 
 static int install_filler(unsigned n) {
@@ -34,9 +35,10 @@ static int install_filler(unsigned n) {
     return sp_install_filter(&(struct sp_plan_filter){.insns = allow, .len = (uint16_t)n});
 }
 
-#define UNIT 128u /* so that a number of them is an exit status */
+#define UNIT 128u /* instructions; a child reports a number of units as its exit status */
 
-/* In a process that ends with its filters. Bounded, for who answers the call without carrying it out. */
+/* Runs in a child, whose filters end with it. Bounded, in case something answers the system call with success without
+ * carrying it out. */
 static int count_units(void) {
     unsigned found = 0;
     for (unsigned n = BPF_MAXINSNS; n >= UNIT / 2 && found < PATH_MAX_INSNS;) {
@@ -49,8 +51,9 @@ static int count_units(void) {
     return (int)(found < 255 * UNIT ? found / UNIT : 255);
 }
 
-/* What a container or a service manager has installed before is of unknown size: so a child tries how much there is. */
-static int ask_child(unsigned *room) {
+/* A container or a service manager may have installed filters of unknown size before. A child finds out how many
+ * instructions are left by installing fillers. */
+static int measure_in_child(unsigned *room) {
     int status = 0;
     pid_t pid = fork();
     if (pid == 0) {
@@ -63,13 +66,13 @@ static int ask_child(unsigned *room) {
     return 0;
 }
 
-/* Twice: no classic instruction of ours becomes more than two. */
+/* COST() doubles the length: no classic instruction in our filters becomes more than two. */
 static unsigned cost_at_most(const struct sp_plan_filter *filter) { return filter->len == 0 ? 0 : COST(filter->len); }
 
 static int fill(const struct sp_plan *plan, unsigned inherited) {
     const unsigned kept = TENANT_INSNS + cost_at_most(&plan->init_filter) + cost_at_most(&plan->exec_filter);
     unsigned room = PATH_MAX_INSNS - cost_at_most(&plan->template_filter);
-    int rc = inherited == 0 ? 0 : ask_child(&room);
+    int rc = inherited == 0 ? 0 : measure_in_child(&room);
     while (rc == 0 && room > kept + COST(1)) {
         unsigned n = (room - kept - COST(0)) / 2;
         n = n < BPF_MAXINSNS ? n : BPF_MAXINSNS;

@@ -1,6 +1,6 @@
 /*
- * A directory as if it were the sandbox's own: a mount that maps its owner to the one id that exists inside. Files made
- * inside belong to the directory's owner outside.
+ * Idmapped mounts: the owner of a bound directory appears in the sandbox as the one id that exists there, and files
+ * that the sandbox creates there belong to the owner of the directory outside.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,8 @@ static int write_map(pid_t pid, const char *name, uint64_t owner) {
     return sp_write_file(proc_file(path, pid, name), text);
 }
 
-/* A user namespace lives as long as its descriptor; it needs a process only to be born and to be written to. */
+/* Returns a descriptor of a new user namespace. The descriptor keeps the namespace alive; a process is needed only to
+ * create the namespace and to write its maps. */
 static int make_userns(const struct stat *owner) {
     char path[64];
     long pid = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0L);

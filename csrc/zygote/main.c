@@ -1,4 +1,4 @@
-/* The program `sandpool-zygote`. It is started by the host with its socket as fd 3 and nothing else. */
+/* The program `sandpool-zygote`. The host starts it with its socket as descriptor 3. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
@@ -13,7 +13,7 @@
 #include "init/prove.h"
 #include "zygote/zygote.h"
 
-/* The template's /proc takes this one's place once it is there. */
+/* Opens /proc as SP_PROC_FD: first the host's, and later, in its place, that of the template. */
 static int open_proc(const char *path, struct sp_rec_failed *why) {
     int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (proc == -1 || (proc != SP_PROC_FD && dup3(proc, SP_PROC_FD, O_CLOEXEC) == -1)) {
@@ -25,7 +25,7 @@ static int open_proc(const char *path, struct sp_rec_failed *why) {
     return 0;
 }
 
-/* 0-2 become /dev/null, so that no later descriptor can take their numbers; everything above the socket is closed. */
+/* Closes everything above the socket, and makes 0-2 /dev/null, so that no later descriptor gets their numbers. */
 static int close_inherited(struct sp_rec_failed *why) {
     if (syscall(SYS_close_range, SP_ZYGOTE_SOCKET + 1, ~0u, 0) != 0) {
         return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "close_range");
@@ -43,13 +43,13 @@ static int close_inherited(struct sp_rec_failed *why) {
     return open_proc("/proc", why);
 }
 
-/* The host's session keyring would come along over the clones, its keys' names for every tenant to read. */
+/* Clones would inherit the host's session keyring, and every tenant could read the names of its keys. */
 static void leave_keyring(void) {
-    /* Without keyrings in the kernel, or with a filter over them, there is nothing to leave. */
+    /* This fails when the kernel has no keyrings or a filter blocks them; then there is nothing to leave. */
     (void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 }
 
-/* Counted once: each init drops them one by one, and needs not ask for each whether it is there. */
+/* Counted once here, so that each init, which drops them one by one, need not check which ones exist. */
 static unsigned count_capabilities(void) {
     unsigned n = 0;
     while (prctl(PR_CAPBSET_READ, (unsigned long)n, 0, 0, 0) >= 0) {
@@ -62,7 +62,7 @@ static int confine_self(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
     }
-    /* A process of the same host uid could otherwise trace the zygote; for root's pools that uid is "nobody". */
+    /* Otherwise a process of the same host uid could trace the zygote; when the host is root, that uid is "nobody". */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "undumpable");
     }

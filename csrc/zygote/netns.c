@@ -13,7 +13,7 @@
 
 #define STASH_MAX (sizeof((struct sp_netns_stash *)0)->fds / sizeof(int))
 
-/* The addresses 127.0.0.1 and ::1 come with the flag. */
+/* Setting the flag IFF_UP also assigns the addresses 127.0.0.1 and ::1. */
 static int raise_loopback(void) {
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     sp_auto_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -21,13 +21,13 @@ static int raise_loopback(void) {
 }
 
 /*
- * What TCP has in its queues comes out of one budget of the whole machine, net.ipv4.tcp_mem: at the kernel's own bounds
- * of 6 MiB and 4 MiB, a few dozen connections of one sandbox are felt by the host's. Whoever owns the netns may lower
- * them; a kernel that does not let it leaves them as they are.
+ * Bounds the queues of TCP sockets. Their memory comes out of one budget of the whole machine, net.ipv4.tcp_mem. With
+ * the kernel's default bounds of 6 MiB and 4 MiB, a few dozen connections of one sandbox would slow down those of the
+ * host. The owner of a netns may lower the bounds; where the kernel does not allow it, they stay as they are.
  */
 static void bound_queues(void) {
     static const char *const bounds[][2] = {
-        {"sys/net/ipv4/tcp_rmem", "4096 65536 131072"}, /* at least, at first, at most; IPv6 goes by them, too */
+        {"sys/net/ipv4/tcp_rmem", "4096 65536 131072"}, /* minimum, initial, maximum; IPv6 uses them, too */
         {"sys/net/ipv4/tcp_wmem", "4096 16384 65536"},
     };
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
@@ -38,7 +38,7 @@ static void bound_queues(void) {
     }
 }
 
-/* It belongs to the zygote's user namespace, not to the sandbox's: no sandbox ever has a capability over its own. */
+/* The new netns belongs to the user namespace of the zygote, so that no sandbox has a capability over its own netns. */
 static int new_netns(bool loopback) {
     if (unshare(CLONE_NEWNET) != 0) {
         return -errno;
@@ -69,8 +69,9 @@ int sp_netns_make(struct sp_netns_stash *stash) {
 static int enter(int fd) { return setns(fd, CLONE_NEWNET) == 0 ? 0 : -errno; }
 
 /*
- * The kernel's own count, over all families, of the current netns. A tenant's sockets may outlive it: those that are
- * under way in each other form cycles, which wait for the kernel's collector, and whoever is there next would see them.
+ * Reads the kernel's count of sockets of all families in the current netns. Sockets of a tenant may outlive it: sockets
+ * that are in flight in each other's queues form cycles, which live until the kernel's collector runs, and the next
+ * tenant of the netns would see them.
  */
 static bool has_no_socket(void) {
     char text[256];

@@ -1,9 +1,9 @@
 /*
- * The root template: a tmpfs with read-only binds, built once. Every sandbox's mount namespace starts as a copy of it,
- * with every mount locked.
+ * Builds the root template: a tmpfs with read-only binds. The mount namespace of each sandbox starts as a copy of it,
+ * in which every mount is locked.
  *
- * Two pivots: the first makes the old root reachable as /old from a tmpfs, so that nothing of the host's tree is hidden
- * by the place where we build; the second makes the new root the root, and detaches all the rest.
+ * It takes two pivots. The first moves the old root to /old of a tmpfs, so that the place where the template is built
+ * does not hide a part of the host's tree. The second makes the template the root, and detaches everything else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ static int pivot_to(const char *new_root, const char *put_old) {
 }
 
 static int make_base(struct sp_rec_failed *why) {
-    /* Private first: nothing mounted here may reach the host, and pivot_root refuses shared mounts. */
+    /* Made private first: mounts must not propagate to the host, and pivot_root refuses shared mounts. */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "private mounts");
     }
@@ -41,7 +41,7 @@ static int make_base(struct sp_rec_failed *why) {
     return 0;
 }
 
-/* Either has /dev, /proc and /tmp, the first of them as a directory that can be filled. */
+/* Both kinds of root then have /dev, /proc and /tmp, and files can be created in /dev. */
 static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->rootfs != NULL) {
         int rc = sp_zygote_attach_rootfs(plan, why);
@@ -59,20 +59,20 @@ static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     return sp_zygote_system_view(plan, why);
 }
 
-/* The kernel lets a sandbox mount its own /proc only while a whole one is in sight; this one shows the zygote's pids.
- */
+/* The kernel lets a sandbox mount its own /proc only while a complete one is visible. This one shows the pids of the
+ * zygote's namespace. */
 static int mount_proc(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (mount("proc", "/new/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) == 0) {
         return 0;
     }
-    if (sp_may_leave_out(plan, errno)) { /* a sandbox without any /proc */
+    if (sp_may_leave_out(plan, errno)) { /* sandboxes then have no /proc at all */
         plan->left_out |= SP_FACT_OWN_PROC;
         return 0;
     }
     return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc of the template");
 }
 
-/* mount_setattr changes only what it names: a flag that the host has set and locked stays as it is. */
+/* mount_setattr changes only the flags that it names: others, which the host may have set and locked, stay. */
 static int make_read_only(const char *path, struct sp_rec_failed *why) {
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
     return syscall(SYS_mount_setattr, AT_FDCWD, path, 0, &attr, sizeof attr) == 0
@@ -84,7 +84,7 @@ static int enter_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (chdir("/new") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, errno, "new root");
     }
-    /* Stacks the old root on top of the new one, from where it is detached with everything below it. */
+    /* pivot_root(".", ".") stacks the old root on top of the new one; it is then detached with everything below it. */
     int rc = pivot_to(".", ".");
     if (rc != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, "new root");

@@ -1,6 +1,6 @@
 /*
- * The zygote's loop: CREATE -> clone; SIGCHLD -> reap; idle -> a look at a network namespace that came back, or one
- * more for the stash.
+ * The zygote's loop. It clones a sandbox for each CREATE, and reaps dead ones on SIGCHLD. While it is idle, it checks
+ * network namespaces that came back from dead sandboxes, or makes new ones for the stash.
  */
 #include <errno.h>
 #include <poll.h>
@@ -22,20 +22,23 @@
 #include "init/init.h"
 #include "zygote/zygote.h"
 
-/* Namespaces made ahead. More than that would only be memory; each costs about 0.4 ms when it is missing. */
+/* How many network namespaces are made in advance. More would only take memory; a missing one costs a creation about
+ * 0.4 ms. */
 #define STASH_TARGET 4
 
-/* Which netns a live sandbox holds. Touched, and so resident, only as far as it was ever used. */
+/* The number of live sandboxes whose netns is remembered. Unused pages of the table are never touched, and so take no
+ * memory. */
 #define LIVE_MAX 16384
 
-/* A machine that needs longer for one sandbox lets no birth succeed. */
+/* On a machine that needs longer for one sandbox, no creation would succeed. */
 #define REHEARSAL_NS SP_SEC(5)
-/* Between two tries to make a netns ahead, once one has failed: ever longer. A CREATE tries at once, and says why not.
- */
+/* The pause after a failure to make a netns in advance; it doubles with each failure. A CREATE does not wait for it: it
+ * tries at once and reports the error. */
 #define SUPPLY_PAUSE_MIN_NS SP_MS(100)
 #define SUPPLY_PAUSE_MAX_NS SP_SEC(30)
 
-/* From SIGKILL to the end of a rehearsal: its netns is wanted back, but nothing depends on it. */
+/* How long to wait for the killed sandbox of a rehearsal to end. Its netns can be used again, but nothing depends on
+ * it. */
 #define REHEARSAL_END_NS SP_MS(50)
 
 struct live {
@@ -49,7 +52,7 @@ static struct sp_netns_stash stash;
 
 static void ignore(int signal) { (void)signal; }
 
-/* The handler does nothing: SIGCHLD only has to interrupt ppoll, here and in every init, which inherits it. */
+/* The handler does nothing: SIGCHLD only has to interrupt ppoll, here and in every init, which inherits the handler. */
 static void interrupt_on_sigchld(void) {
     struct sigaction action = {.sa_handler = ignore, .sa_flags = SA_NOCLDSTOP};
     sigset_t blocked;
@@ -72,7 +75,7 @@ static void reap(void) {
     }
 }
 
-/* Its netns may be used again, if a look shows it empty. */
+/* Remembers the netns of a sandbox: it can be used again after the sandbox was reaped, if it has no sockets. */
 static void keep_netns_of(pid_t pid, int *netns) {
     if (*netns != -1 && live_count < LIVE_MAX) {
         live[live_count++] = (struct live){.pid = pid, .netns = sp_fd_steal(netns)};
@@ -91,8 +94,8 @@ static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_fa
     return 0;
 }
 
-/* Clones one sandbox. Its first record to the host is CREATED with the pidfd, from here; init's READY may overtake it.
- */
+/* Clones one sandbox, and sends CREATED with its pidfd over the sandbox's control socket. init may send READY before
+ * that. */
 static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_failed *why) {
     sp_auto_fd int netns = -1;
     sp_auto_fd int pidfd = -1;
@@ -102,7 +105,7 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     }
     long pid = sp_zygote_clone(plan, cgroup, &pidfd);
     if (pid == 0) {
-        sp_init_main(plan, control); /* from here on: pid 1 of the new sandbox */
+        sp_init_main(plan, control); /* this process is now pid 1 of the new sandbox */
     }
     if (pid == -1) {
         int err = errno;
@@ -115,15 +118,15 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     }
     struct sp_record created = {.type = SP_REC_CREATED};
     rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
-    if (rc != 0) { /* the host gave it up meanwhile */
+    if (rc != 0) { /* the host has given up this creation and closed the socket */
         (void)kill((pid_t)pid, SIGKILL);
     }
     return 0;
 }
 
 /*
- * A sandbox that nobody gets, whose init proves at length what holds for all of them: see prove.h. A failure of its
- * birth is a failure of the next one's too, which then says why.
+ * The rehearsal: a sandbox that no tenant gets, whose init proves in full what holds for all sandboxes: see prove.h.
+ * Its errors are ignored, because the creation that follows fails in the same way and reports the reason.
  */
 static void rehearse(struct sp_plan *plan) {
     int pair[2];
@@ -131,7 +134,7 @@ static void rehearse(struct sp_plan *plan) {
     sp_auto_fd int pidfd = -1;
     struct sp_packet packet;
     struct sp_rec_failed ignored;
-    /* The sockets are made where the sandbox is to be: no other may find them in its own netns. */
+    /* The sockets are created in the netns of this sandbox, so that no other sandbox finds them in its netns. */
     if (choose_netns(plan, &netns, &ignored) != 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return;
     }
@@ -139,7 +142,7 @@ static void rehearse(struct sp_plan *plan) {
     if (pid == 0) {
         sp_init_main(plan, pair[1]);
     }
-    sp_fd_close(&pair[1]); /* else its end of file would never come */
+    sp_fd_close(&pair[1]); /* otherwise the other end would never see the end of file */
     if (pid != -1 && sp_wait_fd(pair[0], POLLIN, sp_now() + REHEARSAL_NS) == 0 &&
         sp_packet_recv(pair[0], &packet, NULL, 0) == 0) {
         plan->rehearsed = packet.record.type == SP_REC_READY ? packet.record.u.ready.facts : 0;
@@ -147,14 +150,14 @@ static void rehearse(struct sp_plan *plan) {
     }
     if (pid != -1) {
         (void)kill((pid_t)pid, SIGKILL);
-        keep_netns_of((pid_t)pid, &netns); /* no tenant was in it */
+        keep_netns_of((pid_t)pid, &netns); /* no tenant has used it */
         (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
-        reap(); /* now, or like any other */
+        reap(); /* if it has not ended yet, the loop reaps it later */
     }
     sp_fd_close(&pair[0]);
 }
 
-/* Serves one request. 0, or -errno when the host is gone or not to be understood. */
+/* Serves one request. 0, or -errno when the host is gone or sends something malformed. */
 static int serve_one(int sock, struct sp_plan *plan) {
     struct sp_packet packet;
     int rc = sp_packet_recv(sock, &packet, NULL, 0);
@@ -178,8 +181,8 @@ static int serve_one(int sock, struct sp_plan *plan) {
 }
 
 /*
- * Only now can all sandboxes stay where the zygote is, in the host's: it cannot go back there. And only those can that
- * make no socket which could be bound or connected.
+ * When even the first netns cannot be made, all sandboxes may share the host's, in which the zygote still is; once it
+ * has left that netns, it cannot return. Only sandboxes that cannot create a socket to bind or connect may share it.
  */
 static bool make_first_netns(struct sp_plan *plan) {
     int rc = sp_netns_make(&stash);
@@ -188,13 +191,13 @@ static bool make_first_netns(struct sp_plan *plan) {
     return rc == 0;
 }
 
-/* When the next netns is to be made ahead. */
+/* Whether and when to make the next netns in advance. */
 struct netns_supply {
     bool wanted;
     int64_t not_before, pause;
 };
 
-/* SP_NEVER: there are enough, or none is wanted. */
+/* When there is idle work to do; SP_NEVER: there are enough netns in the stash, or none is wanted. */
 static int64_t next_idle_work(const struct netns_supply *s) {
     if (stash.n_used != 0) {
         return 0;
@@ -220,7 +223,7 @@ static void do_idle_work(struct netns_supply *s) {
     }
 }
 
-/* As ppoll(2), with SIGCHLD let in. */
+/* Like ppoll(2), with SIGCHLD unblocked while it waits. */
 static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
     sigset_t none;
     sigemptyset(&none);
@@ -229,7 +232,7 @@ static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
 }
 
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
-    struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* -1 is passed over */
+    struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* poll skips a -1 */
     struct netns_supply supply = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0};
     interrupt_on_sigchld();
     stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;

@@ -1,4 +1,5 @@
-/* The system as a tenant sees it: the host's programs and libraries, the little of /etc they need, a minimal /dev. */
+/* The system as a tenant sees it: programs and libraries of the host, the few files of /etc that they need, and a
+ * minimal /dev. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,24 +23,24 @@ struct text_file {
 };
 
 static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
-/* Directories that programs below /usr link into and cannot start without: certificates, a JDK's conf. */
+/* Directories to which links in /usr lead and that programs need to start: certificates, the conf of a JDK. */
 static const char *const etc_dirs[] = {
     "/etc/alternatives",    "/etc/ssl/certs",       "/etc/pki/tls/certs",   "/etc/pki/ca-trust/extracted",
     "/etc/ca-certificates", "/etc/java-8-openjdk",  "/etc/java-11-openjdk", "/etc/java-17-openjdk",
     "/etc/java-21-openjdk", "/etc/java-25-openjdk",
 };
-/* Copied into the template: a mount less for every sandbox to carry. */
+/* These are copied into the template, which saves each sandbox a mount for each file. */
 static const char *const etc_files[] = {
     "/etc/ld.so.cache",   "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
     "/etc/nsswitch.conf", "/etc/localtime",           "/etc/ssl/openssl.cnf",
 };
 static const char *const network_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols",
                                             "/etc/gai.conf"};
-static const struct text_file made_up[] = {
+static const struct text_file written_files[] = {
     {"/etc/passwd", "sandbox:x:1000:1000:sandbox:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
     {"/etc/group", "sandbox:x:1000:\nnogroup:x:65534:\n"},
 };
-/* Alone in its network, a sandbox knows but its own name. */
+/* For a sandbox that has a network of its own: only its own name can be resolved. */
 static const struct text_file loopback_hosts = {"/etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"};
 static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
 static const struct text_file dev_links[] = {
@@ -49,7 +50,7 @@ static const struct text_file dev_links[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
-/* "/old" + path and "/new" + path. The tables above are short; nothing of a tenant's or a user's comes here. */
+/* "/old" + path and "/new" + path. Only the short paths of the tables above are used here, none of a tenant or user. */
 struct pair {
     char source[128];
     char target[128];
@@ -67,7 +68,7 @@ static int show_dir(const char *path, struct sp_rec_failed *why) {
     struct stat st;
     char link[PATH_MAX];
     if (lstat(p.source, &st) != 0) {
-        return 0; /* not every system has every one */
+        return 0; /* not every system has all of these directories */
     }
     if (S_ISLNK(st.st_mode)) { /* merged /usr: /bin -> usr/bin */
         ssize_t n = readlink(p.source, link, sizeof link - 1);
@@ -97,7 +98,8 @@ static int write_text(const struct text_file *file, struct sp_rec_failed *why) {
     return 0;
 }
 
-/* A symlink into what is shown anyway (/etc/localtime) is kept as one; a missing or unreadable file is left out. */
+/* A symlink into /usr, which the sandbox has anyway, is kept as a symlink (/etc/localtime). A missing or unreadable
+ * file is left out. */
 static int copy_file(const char *path, struct sp_rec_failed *why) {
     struct pair p = pair_of(path);
     char link[PATH_MAX];
@@ -139,13 +141,13 @@ static int make_etc(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (rc == 0 && (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0) {
         rc = write_text(&loopback_hosts, why);
     }
-    for (size_t i = 0; i < COUNT(made_up) && rc == 0; i++) {
-        rc = write_text(&made_up[i], why);
+    for (size_t i = 0; i < COUNT(written_files) && rc == 0; i++) {
+        rc = write_text(&written_files[i], why);
     }
     return rc;
 }
 
-/* Device nodes cannot be made in a user namespace: the host's own are bound, one by one. */
+/* Device nodes cannot be created in a user namespace, so each device of the host is bound. */
 static int show_device(const char *path, struct sp_rec_failed *why) {
     struct pair p = pair_of(path);
     if (access(p.source, F_OK) != 0 && strcmp(path, "/dev/tty") == 0) {
