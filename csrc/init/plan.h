@@ -45,9 +45,9 @@ struct sp_plan_bind {
     uint64_t device, inode; /* of what a cover covers: another file there fails the template */
     int parent;             /* the nearest bind above it, -1 for none; always an earlier one */
     bool writable;
-    bool covers; /* read-only, over what lies there in its parent */
-    bool staged; /* below /tmp and without a parent: init shows it there */
-    bool needs_rule;  /* writable, and nothing above it is: Landlock needs a rule for it */
+    bool covers;     /* read-only, over what lies there in its parent */
+    bool staged;     /* below /tmp and without a parent: init shows it there */
+    bool needs_rule; /* writable, and nothing above it is: Landlock needs a rule for it */
 };
 
 struct sp_plan {

@@ -19,7 +19,7 @@
 #include "init/standby.h"
 #include "init/sysv.h"
 
-#define NOT_YET_NS SP_MS(10)
+#define EXEC_CHECK_NS SP_MS(10)
 
 /* What one wait for a command yields. */
 struct outcome {
@@ -41,7 +41,7 @@ static void kill_leftovers(void) {
  * A command that asks to be traced (PTRACE_TRACEME) makes init its tracer; its stops are none of init's business, and
  * are not to be taken for its end.
  */
-static void let_go(pid_t pid, int status) {
+static void detach_tracee(pid_t pid, int status) {
     int signal = WSTOPSIG(status) != SIGTRAP ? WSTOPSIG(status) : 0;
     (void)ptrace(PTRACE_DETACH, pid, NULL, (void *)(uintptr_t)signal);
 }
@@ -50,7 +50,7 @@ static void let_go(pid_t pid, int status) {
  * System V objects stay for the lease's next command, and a short command is not watched: what they come to is looked
  * at here. Above the limit they all go, as they would have gone with a cgroup.
  */
-static void bound_leftovers(const struct sp_plan *plan) {
+static void limit_sysv(const struct sp_plan *plan) {
     if (plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
         sp_sysv_remove();
     }
@@ -66,7 +66,7 @@ static bool reap(pid_t pid, struct outcome *outcome) {
             return false;
         }
         if (WIFSTOPPED(status)) {
-            let_go(ended, status);
+            detach_tracee(ended, status);
         } else if (ended == pid) {
             outcome->status = status;
             outcome->usage = usage;
@@ -79,7 +79,7 @@ static bool reap(pid_t pid, struct outcome *outcome) {
  * Before the command has execed, none of its code and none of any other tenant's runs: a KILL signal with the command's
  * number is the host's.
  */
-static bool is_signalled_kill(const siginfo_t *info, uint32_t id) {
+static bool is_kill_signal(const siginfo_t *info, uint32_t id) {
     return info->si_signo == SP_KILL_SIGNAL && info->si_code == SI_QUEUE && info->si_pid == 0 &&
            (uint32_t)info->si_value.sival_int == id;
 }
@@ -88,7 +88,7 @@ static bool is_signalled_kill(const siginfo_t *info, uint32_t id) {
  * Afterwards a signal tells nothing: a tenant can send any, and of one kind the kernel keeps only the first. What
  * counts is the record on the control socket, which no tenant holds and which nobody else reads until the next standby.
  */
-static bool is_told_to_kill(int control, uint32_t id) {
+static bool has_kill_record(int control, uint32_t id) {
     struct sp_packet packet;
     while (sp_packet_recv(control, &packet, NULL, 0) == 0) {
         sp_packet_close(&packet);
@@ -115,11 +115,11 @@ static int await_signal(siginfo_t *info, int64_t until) {
 
 /* Before it has, nobody runs but our code on init's own, undumpable memory: there is nothing to look at. */
 static bool has_execed(const struct sp_standby *standby) {
-    return atomic_load_explicit(&standby->ours, memory_order_relaxed) == 0;
+    return atomic_load_explicit(&standby->not_execed, memory_order_relaxed) == 0;
 }
 
 /* What init does while a command runs, and when. */
-struct vigil {
+struct checks {
     struct sp_memory_watch memory;
     int64_t next_check; /* of the socket and of the memory, while the standby has not execed; else SP_NEVER */
 };
@@ -128,57 +128,57 @@ struct vigil {
  * Both of the host's signals are door bells: whichever rings, whoever rings it, init looks at the socket, and the watch
  * begins. So a tenant that keeps one of them pending can delay neither.
  */
-static void answer_bell(struct sp_standby *standby, uint32_t id, struct vigil *vigil) {
-    vigil->next_check = SP_NEVER;
-    if (is_told_to_kill(standby->control, id)) {
+static void check_host(struct sp_standby *standby, uint32_t id, struct checks *checks) {
+    checks->next_check = SP_NEVER;
+    if (has_kill_record(standby->control, id)) {
         (void)kill(-1, SIGKILL);
     }
-    if (vigil->memory.next_look == SP_NEVER && !vigil->memory.over) {
-        sp_memory_watch_begin(&vigil->memory, standby->plan, &standby->base);
+    if (checks->memory.next_look == SP_NEVER && !checks->memory.over) {
+        sp_memory_watch_begin(&checks->memory, standby->plan, &standby->base);
     }
 }
 
 /* The standby may be in the middle of a system call on memory and an errno that init shares: leave both alone. */
-static void answer_early_bell(uint32_t id, const siginfo_t *info, struct vigil *vigil) {
-    if (is_signalled_kill(info, id)) {
+static void check_before_exec(uint32_t id, const siginfo_t *info, struct checks *checks) {
+    if (is_kill_signal(info, id)) {
         (void)kill(-1, SIGKILL);
     }
-    vigil->next_check = sp_now() + NOT_YET_NS;
+    checks->next_check = sp_now() + EXEC_CHECK_NS;
 }
 
-static void look_at_memory(struct vigil *vigil, struct outcome *outcome) {
+static void look_at_memory(struct checks *checks, struct outcome *outcome) {
     /* Also when something else woke it: a tenant's dying children must not put the look off. */
-    if (vigil->memory.next_look != SP_NEVER && sp_now() >= vigil->memory.next_look &&
-        sp_memory_watch_look(&vigil->memory)) {
+    if (checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look &&
+        sp_memory_watch_look(&checks->memory)) {
         outcome->oom = true;
-        sp_memory_watch_end(&vigil->memory);
-        vigil->memory.over = true;
+        sp_memory_watch_end(&checks->memory);
+        checks->memory.over = true;
         (void)kill(-1, SIGKILL);
     }
 }
 
 /* Until the standby, or the command that it has become, ends. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
-    struct vigil vigil = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
+    struct checks checks = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
     siginfo_t info;
     outcome->oom = false;
     while (!reap(standby->pid, outcome)) {
-        int64_t look = vigil.memory.next_look;
-        int signal = await_signal(&info, look < vigil.next_check ? look : vigil.next_check);
+        int64_t look = checks.memory.next_look;
+        int signal = await_signal(&info, look < checks.next_check ? look : checks.next_check);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        bool bell = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL ||
-                    (vigil.next_check != SP_NEVER && sp_now() >= vigil.next_check);
+        bool check_now = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL ||
+                         (checks.next_check != SP_NEVER && sp_now() >= checks.next_check);
         if (id == 0) {
             continue; /* no command yet */
         }
-        if (bell && has_execed(standby)) {
-            answer_bell(standby, id, &vigil);
-        } else if (bell) {
-            answer_early_bell(id, &info, &vigil);
+        if (check_now && has_execed(standby)) {
+            check_host(standby, id, &checks);
+        } else if (check_now) {
+            check_before_exec(id, &info, &checks);
         }
-        look_at_memory(&vigil, outcome);
+        look_at_memory(&checks, outcome);
     }
-    sp_memory_watch_end(&vigil.memory);
+    sp_memory_watch_end(&checks.memory);
 }
 
 static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
@@ -209,11 +209,11 @@ void sp_init_serve(const struct sp_plan *plan, int control) {
         struct outcome outcome;
         await_end(&standby, &outcome);
         /* Killed before it had a request: nobody waits for it, and nothing is known of why. */
-        rc = standby.broken != 0 || atomic_load(&standby.id) == 0 ? -ECONNRESET : 0;
+        rc = standby.control_error != 0 || atomic_load(&standby.id) == 0 ? -ECONNRESET : 0;
         if (rc == 0) {
             kill_leftovers();
             rc = report(&standby, &outcome);
-            bound_leftovers(plan);
+            limit_sysv(plan);
         }
         rc = rc != 0 ? rc : sp_standby_start(&standby, plan, control);
     }

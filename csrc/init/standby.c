@@ -30,7 +30,7 @@ static int standby_main(void *arg) {
     int rc = sp_request_recv(standby->control, &request, &command);
     rc = rc != 0 ? rc : acknowledge(standby, request.exec.id);
     if (rc != 0) {
-        standby->broken = rc;
+        standby->control_error = rc;
         return 1;
     }
     sp_command_exec(standby->plan, &command, &standby->why);
@@ -44,8 +44,9 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     standby->plan = plan;
     standby->control = control;
     sp_memory_base_early(&standby->base, plan);
-    /* The kernel clears `ours` when this memory is left, by exec too: see clone(2), CLONE_CHILD_CLEARTID. */
+    /* The kernel clears `not_execed` when this memory is left, by exec too: see clone(2), CLONE_CHILD_CLEARTID. */
     int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
-    standby->pid = clone(standby_main, stack + sizeof stack, flags, standby, &standby->ours, NULL, &standby->ours);
+    standby->pid =
+        clone(standby_main, stack + sizeof stack, flags, standby, &standby->not_execed, NULL, &standby->not_execed);
     return standby->pid != -1 ? 0 : -errno;
 }

@@ -19,10 +19,10 @@ struct sp_standby {
     int control;
     pid_t pid;
     /* What the standby leaves for init. */
-    _Atomic uint32_t id;   /* of the EXEC it has acknowledged; 0: none yet */
-    _Atomic uint32_t ours; /* 0, by the kernel's hand, once it has execed or ended */
+    _Atomic uint32_t id;         /* of the EXEC it has acknowledged; 0: none yet */
+    _Atomic uint32_t not_execed; /* 0, by the kernel's hand, once it has execed or ended */
     struct sp_memory_base base;
-    int broken;               /* -errno: the host is gone or not to be understood */
+    int control_error;        /* -errno: the host is gone or not to be understood */
     struct sp_rec_failed why; /* stage != 0: the command could not be started */
 };
 
