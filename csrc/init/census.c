@@ -20,15 +20,15 @@ static void find_kib(const char *text, const char *name, uint64_t *bytes) {
     *bytes *= KIB;
 }
 
-struct tour {
+struct walk {
     struct sp_census *census;
     const struct sp_budget *budget;
     bool exact;
-    uint64_t unrefined; /* shared memory of those that were not asked */
+    uint64_t not_exact; /* shared memory of those that were not asked */
 };
 
 /* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
-static bool add_text(struct tour *tour, const char *text, struct sp_process *p, int dir) {
+static bool add_text(struct walk *walk, const char *text, struct sp_process *p, int dir) {
     uint64_t threads = 0;
     if (strstr(text, "\nRssAnon:") == NULL) {
         return false;
@@ -39,31 +39,31 @@ static bool add_text(struct tour *tour, const char *text, struct sp_process *p, 
     find_kib(text, "\nVmSwap:", &p->swap);
     find_kib(text, "\nVmPTE:", &p->tables);
     (void)sp_find_number(text, "\nThreads:", &threads);
-    bool refined = dir != -1 && sp_share_find(p, dir, tour->budget);
-    tour->census->mapped += refined ? p->shared : 0;
-    tour->unrefined += refined ? 0 : p->shared;
-    tour->census->own += p->anon + p->swap;
-    tour->census->tables += p->tables;
-    tour->census->threads += (unsigned)threads;
+    bool refined = dir != -1 && sp_share_find(p, dir, walk->budget);
+    walk->census->mapped += refined ? p->shared : 0;
+    walk->not_exact += refined ? 0 : p->shared;
+    walk->census->own += p->anon + p->swap;
+    walk->census->tables += p->tables;
+    walk->census->threads += (unsigned)threads;
     return true;
 }
 
 /* The first thread may have ended and left the memory to the others, who show it. */
-static void add_other_thread(struct tour *tour, int dir) {
+static void add_other_thread(struct walk *walk, int dir) {
     struct sp_listing list;
     char text[4096];
     const char *name;
     sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
-    while (tasks != -1 && !sp_budget_is_spent(tour->budget) && (name = sp_listing_next(&list)) != NULL) {
+    while (tasks != -1 && !sp_budget_is_spent(walk->budget) && (name = sp_listing_next(&list)) != NULL) {
         struct sp_process p = {.pid = 0};
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (task != -1 && sp_read_text(task, "status", text, sizeof text) && add_text(tour, text, &p, -1)) {
+        if (task != -1 && sp_read_text(task, "status", text, sizeof text) && add_text(walk, text, &p, -1)) {
             return;
         }
     }
 }
 
-static void add_process(struct tour *tour, int proc, const char *pid) {
+static void add_process(struct walk *walk, int proc, const char *pid) {
     char name[32];
     char text[4096];
     const char *at = pid;
@@ -72,16 +72,16 @@ static void add_process(struct tour *tour, int proc, const char *pid) {
     if (!sp_read_text(proc, name, text, sizeof text)) {
         return;
     }
-    sp_auto_fd int dir = tour->exact ? openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (!add_text(tour, text, &p, dir)) {
+    sp_auto_fd int dir = walk->exact ? openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (!add_text(walk, text, &p, dir)) {
         sp_auto_fd int leaderless = openat(proc, pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        add_other_thread(tour, leaderless);
+        add_other_thread(walk, leaderless);
     }
 }
 
 void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t shared_by_all,
                     const struct sp_budget *budget) {
-    struct tour tour = {.census = census, .budget = budget, .exact = exact};
+    struct walk walk = {.census = census, .budget = budget, .exact = exact};
     struct sp_listing list;
     const char *pid;
     memset(census, 0, sizeof *census);
@@ -92,8 +92,8 @@ void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t sha
             break;
         }
         if (strcmp(pid, "1") != 0) {
-            add_process(&tour, proc, pid);
+            add_process(&walk, proc, pid);
         }
     }
-    census->mapped += tour.unrefined < shared_by_all ? tour.unrefined : shared_by_all;
+    census->mapped += walk.not_exact < shared_by_all ? walk.not_exact : shared_by_all;
 }

@@ -102,7 +102,7 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     }
     struct sp_proof proof = {.status = -1};
     if (rc == 0) {
-        sp_prove_place(plan, &proof);
+        sp_prove_namespaces(plan, &proof);
     }
     rc = rc != 0 ? rc : sp_confine(plan, &ready.u.ready.landlock_abi, &why);
     if (rc != 0) {

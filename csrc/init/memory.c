@@ -102,7 +102,7 @@ struct look {
     struct sp_budget budget;
     struct sp_census census;
     uint64_t kept, shared_by_all, kernel;
-    bool by_pass; /* that it is too much rests on what only a pass over the descriptors has found */
+    bool by_scan; /* that it is too much rests on what only a pass over the descriptors has found */
 };
 
 /* Of the kernel's memory, what is known to be the sandbox's, taken as if all buffers were full. */
@@ -148,7 +148,7 @@ static uint64_t hidden_shared(const struct look *look, uint64_t shared) {
     const struct sp_found *found = &watch->scan.last;
     uint64_t grown = above(look->shared_by_all, watch->base.shared_by_all + above(shared, watch->base.kept));
     uint64_t gone = found->sums[SP_TALLY_MEMFD].gone * PAGE;
-    return found->under_way || found->is_unknown ? grown : smaller(grown, larger(found->reach, gone));
+    return found->in_flight || found->reach_unknown ? grown : smaller(grown, larger(found->reach, gone));
 }
 
 /* What the figures of the machine have grown by, whoever's it is. */
@@ -160,7 +160,7 @@ static uint64_t grown(const struct look *look) {
 struct verdict {
     bool too_much;
     bool suspected; /* it would be too much if all growth of the machine were the sandbox's */
-    bool by_pass;
+    bool by_scan;
 };
 
 static struct verdict judge(const struct look *look) {
@@ -173,7 +173,7 @@ static struct verdict judge(const struct look *look) {
     uint64_t plain = look->census.own + larger(look->kept, look->census.mapped) + look->census.tables +
                      (uint64_t)look->census.threads * THREAD_BYTES;
     struct verdict verdict = {.suspected = seen + grown(look) > watch->limit,
-                              .by_pass = plain <= watch->limit && !look->census.out_of_time};
+                              .by_scan = plain <= watch->limit && !look->census.out_of_time};
     if (look->census.out_of_time || found->too_much || seen > watch->limit) {
         verdict.too_much = true;
         return verdict;
@@ -215,7 +215,7 @@ static void scan(struct look *look) {
     watch->sysv = sp_sysv_used();
     look->kept = scratch_used() + watch->sysv;
     watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
-    watch->hidden_passes = found->under_way || found->maps != 0 ? watch->hidden_passes + 1 : 0;
+    watch->hidden_passes = found->in_flight || found->maps != 0 ? watch->hidden_passes + 1 : 0;
     if (watch->own_network && !watch->only_pairs &&
         !sp_sockets_queued(look->watch->proc, &look->budget, &watch->queued)) {
         found->too_much = true;
@@ -236,7 +236,7 @@ static void look_at_figures(struct look *look) {
 
 /* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
 static bool has_too_many_locks(struct look *look) {
-    look->by_pass = true;
+    look->by_scan = true;
     bool suspected = look->watch->breaches != 0;
     if (is_scan_due(look, suspected)) {
         scan(look);
@@ -266,7 +266,7 @@ static bool is_too_much(struct look *look) {
         sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
         verdict = judge(look);
     }
-    look->by_pass = verdict.by_pass;
+    look->by_scan = verdict.by_scan;
     return verdict.too_much;
 }
 
@@ -290,7 +290,7 @@ bool sp_memory_watch_look(struct sp_memory_watch *watch) {
     watch->breaches = too_much ? watch->breaches + 1 : 0;
     watch->next_look = now + (too_much ? CONFIRM_NS : until_next(&look));
     int64_t row = now - watch->first_breach;
-    if (look.by_pass && watch->scan.began <= watch->first_judged) {
+    if (look.by_scan && watch->scan.began <= watch->first_judged) {
         return false;
     }
     return (watch->breaches >= ROW_LOOKS && row >= ROW_NS) || (watch->breaches > 1 && row >= LONG_ROW_NS);

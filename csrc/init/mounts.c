@@ -44,7 +44,7 @@ static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) 
     return 0;
 }
 
-static int show_staged(const struct sp_plan_bind *bind, uint32_t index, struct sp_rec_failed *why) {
+static int bind_staged(const struct sp_plan_bind *bind, uint32_t index, struct sp_rec_failed *why) {
     char source[64];
     char target[PATH_MAX];
     const char *end = source + sizeof source;
@@ -64,9 +64,9 @@ static int show_staged(const struct sp_plan_bind *bind, uint32_t index, struct s
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
 }
 
-static int show_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
+static int bind_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
-        if (plan->binds[i].staged && show_staged(&plan->binds[i], i, why) != 0) {
+        if (plan->binds[i].staged && bind_staged(&plan->binds[i], i, why) != 0) {
             return -1;
         }
     }
@@ -80,7 +80,7 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     }
     int rc = has_proc ? sp_mask_proc(plan, why) : 0;
     rc = rc != 0 ? rc : mount_scratch(plan, why);
-    rc = rc == 0 && plan->has_staged ? show_all_staged(plan, why) : rc;
+    rc = rc == 0 && plan->has_staged ? bind_all_staged(plan, why) : rc;
     if (rc != 0) {
         return rc;
     }

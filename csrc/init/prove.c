@@ -28,7 +28,7 @@ static const char *const namespaces[SP_NAMESPACES] = {
     "self/ns/user", "self/ns/pid", "self/ns/mnt", "self/ns/ipc", "self/ns/uts", "self/ns/cgroup", "self/ns/net",
 };
 
-static void tell(struct sp_proof *proof, uint32_t fact, bool is_so) { proof->facts |= is_so ? fact : 0; }
+static void set_fact(struct sp_proof *proof, uint32_t fact, bool is_so) { proof->facts |= is_so ? fact : 0; }
 
 void sp_namespaces_of_self(uint64_t inodes[SP_NAMESPACES]) {
     for (int i = 0; i < SP_NAMESPACES; i++) {
@@ -38,13 +38,13 @@ void sp_namespaces_of_self(uint64_t inodes[SP_NAMESPACES]) {
 }
 
 /* Both were alive when it was made, so that a number that is neither's is a namespace of its own. */
-static void prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
+static void compare_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
     uint64_t own[SP_NAMESPACES];
     sp_namespaces_of_self(own);
     for (unsigned i = 0; i < SP_NAMESPACES; i++) {
         /* The zygote is in the network namespace that it last gave to a sandbox. */
         bool as_zygote = (1u << i) != SP_FACT_NET_NS && own[i] == plan->zygote_namespaces[i];
-        tell(proof, 1u << i, own[i] != 0 && own[i] != plan->host_namespaces[i] && !as_zygote);
+        set_fact(proof, 1u << i, own[i] != 0 && own[i] != plan->host_namespaces[i] && !as_zygote);
     }
 }
 
@@ -77,13 +77,13 @@ static bool has_own_proc(void) {
     return n == 1 && self[0] == '1';
 }
 
-void sp_prove_place(const struct sp_plan *plan, struct sp_proof *proof) {
+void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
     if (plan->rehearsed != 0) {
         return;
     }
-    prove_namespaces(plan, proof);
-    tell(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map"));
-    tell(proof, SP_FACT_OWN_PROC, has_own_proc() && getpid() == 1);
+    compare_namespaces(plan, proof);
+    set_fact(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map"));
+    set_fact(proof, SP_FACT_OWN_PROC, has_own_proc() && getpid() == 1);
     proof->status = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
 }
 
@@ -118,10 +118,10 @@ static void prove_by_status(const struct sp_plan *plan, struct sp_proof *proof) 
     char status[4096];
     read_all(proof->status, status, sizeof status);
     sp_fd_close(&proof->status);
-    tell(proof, SP_FACT_NO_CAPS, has_no_capabilities(status));
+    set_fact(proof, SP_FACT_NO_CAPS, has_no_capabilities(status));
     /* The zygote has the large filter, on top of what the host may have been given by its container; init one more. */
-    tell(proof, SP_FACT_FILTERED,
-         strncmp(field_of(status, "\nSeccomp:\t"), "2\n", 2) == 0 && filters_in(status) > plan->zygote_filters);
+    set_fact(proof, SP_FACT_FILTERED,
+             strncmp(field_of(status, "\nSeccomp:\t"), "2\n", 2) == 0 && filters_in(status) > plan->zygote_filters);
 }
 
 /*
@@ -153,8 +153,8 @@ static void prove_network(const struct sp_plan *plan, struct sp_proof *proof) {
         return;
     }
     sp_auto_fd int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    tell(proof, SP_FACT_NO_INET, sock == -1 && errno == EAFNOSUPPORT);
-    tell(proof, SP_FACT_NO_LINK, sock != -1 && has_no_link(plan, sock));
+    set_fact(proof, SP_FACT_NO_INET, sock == -1 && errno == EAFNOSUPPORT);
+    set_fact(proof, SP_FACT_NO_LINK, sock != -1 && has_no_link(plan, sock));
 }
 
 /* The template's mount flags are locked: they are those of every sandbox's root. */
@@ -165,10 +165,10 @@ static void prove_mounts(const struct sp_plan *plan, struct sp_proof *proof) {
     struct statfs root;
     struct statfs tmp;
     bool known = statfs("/", &root) == 0 && statfs("/tmp", &tmp) == 0;
-    tell(proof, SP_FACT_ROOT_FLAGS, known && ((uint64_t)root.f_flags & closed) == closed);
-    tell(proof, SP_FACT_SCRATCH,
-         known && ((uint64_t)tmp.f_flags & held_back) == held_back &&
-             (size == 0 || (uint64_t)tmp.f_blocks * (uint64_t)tmp.f_bsize <= size));
+    set_fact(proof, SP_FACT_ROOT_FLAGS, known && ((uint64_t)root.f_flags & closed) == closed);
+    set_fact(proof, SP_FACT_SCRATCH,
+             known && ((uint64_t)tmp.f_flags & held_back) == held_back &&
+                 (size == 0 || (uint64_t)tmp.f_blocks * (uint64_t)tmp.f_bsize <= size));
 }
 
 /*
@@ -177,12 +177,12 @@ static void prove_mounts(const struct sp_plan *plan, struct sp_proof *proof) {
  */
 static void prove_files(uint32_t landlock_abi, struct sp_proof *proof) {
     sp_auto_fd int made = open("/written", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    tell(proof, SP_FACT_ROOT_READ_ONLY, made == -1 && errno == EROFS);
+    set_fact(proof, SP_FACT_ROOT_READ_ONLY, made == -1 && errno == EROFS);
     if (made != -1) {
         (void)unlink("/written"); /* with rootfs= it would be the host's */
     }
     int rc = landlock_abi != 0 ? mknod("/tmp/device", S_IFBLK, makedev(1, 0)) : 0;
-    tell(proof, SP_FACT_LANDLOCK_DENIES, rc == -1 && errno == EACCES);
+    set_fact(proof, SP_FACT_LANDLOCK_DENIES, rc == -1 && errno == EACCES);
 }
 
 static bool is_limited(int resource, uint64_t most) {
@@ -192,15 +192,15 @@ static bool is_limited(int resource, uint64_t most) {
 
 static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     uint64_t size = plan->config.scratch_bytes;
-    tell(proof, SP_FACT_LIMITS,
-         is_limited(RLIMIT_NOFILE, SP_NOFILE_MAX) && is_limited(RLIMIT_CORE, 1) &&
-             is_limited(RLIMIT_MEMLOCK, 64 * 1024) && (size == 0 || is_limited(RLIMIT_FSIZE, size)));
+    set_fact(proof, SP_FACT_LIMITS,
+             is_limited(RLIMIT_NOFILE, SP_NOFILE_MAX) && is_limited(RLIMIT_CORE, 1) &&
+                 is_limited(RLIMIT_MEMLOCK, 64 * 1024) && (size == 0 || is_limited(RLIMIT_FSIZE, size)));
 }
 
 static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     const struct sp_rec_config *c = &plan->config;
-    tell(proof, SP_FACT_LIMIT_DATA, c->memory_bytes != 0 && is_limited(RLIMIT_DATA, c->memory_bytes));
-    tell(proof, SP_FACT_LIMIT_NPROC, c->max_processes != 0 && is_limited(RLIMIT_NPROC, c->max_processes + 1));
+    set_fact(proof, SP_FACT_LIMIT_DATA, c->memory_bytes != 0 && is_limited(RLIMIT_DATA, c->memory_bytes));
+    set_fact(proof, SP_FACT_LIMIT_NPROC, c->max_processes != 0 && is_limited(RLIMIT_NPROC, c->max_processes + 1));
 }
 
 static void prove_privileges(struct sp_proof *proof) {
@@ -208,23 +208,23 @@ static void prove_privileges(struct sp_proof *proof) {
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
     static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
     bool known = syscall(SYS_capget, &header, sets) == 0;
-    tell(proof, SP_FACT_NO_PRIVILEGE, known && memcmp(sets, none, sizeof sets) == 0);
-    tell(proof, SP_FACT_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+    set_fact(proof, SP_FACT_NO_PRIVILEGE, known && memcmp(sets, none, sizeof sets) == 0);
+    set_fact(proof, SP_FACT_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 }
 
 /* What costs little, or what a sandbox's own steps could miss: about 20 us. */
-#define OF_EACH                                                                                              \
+#define PROVED_BY_EACH                                                                                       \
     (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | SP_FACT_NO_LINK | \
      SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)
 
 void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, struct sp_proof *proof) {
     prove_privileges(proof);
-    tell(proof, SP_FACT_CALL_DENIED, denies_calls());
+    set_fact(proof, SP_FACT_CALL_DENIED, denies_calls());
     prove_network(plan, proof);
     prove_files(landlock_abi, proof);
     prove_limits(plan, proof);
     if (plan->rehearsed != 0) {
-        proof->facts |= plan->rehearsed & ~OF_EACH;
+        proof->facts |= plan->rehearsed & ~PROVED_BY_EACH;
     } else {
         prove_by_status(plan, proof);
         prove_mounts(plan, proof);

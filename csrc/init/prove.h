@@ -23,7 +23,7 @@ void sp_namespaces_of_self(uint64_t inodes[SP_NAMESPACES]);
 unsigned sp_filters_of_self(void);
 
 /* Where it is: once all namespaces and mounts are made. Only in the rehearsal. */
-void sp_prove_place(const struct sp_plan *plan, struct sp_proof *proof);
+void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof);
 /* What it can do: once it is confined. `landlock_abi`: what was enforced. Closes proof->status. */
 void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, struct sp_proof *proof);
 

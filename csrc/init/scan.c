@@ -91,7 +91,7 @@ static void read_info(struct sp_scan *scan, int process, const char *fd) {
     sp_auto_fd int info = openat(process, path, O_RDONLY | O_CLOEXEC);
     while (info != -1 && found->objects <= SP_SCAN_OBJECTS_MAX && (n = read(info, text, sizeof text - 1)) > 0) {
         text[n] = '\0';
-        found->under_way = found->under_way || (sp_find_number(text, "\nscm_fds:", &waiting) && waiting != 0);
+        found->in_flight = found->in_flight || (sp_find_number(text, "\nscm_fds:", &waiting) && waiting != 0);
         for (ssize_t i = 0; i < n; i++) {
             found->objects += before == '\n' && (text[i] == 'l' || text[i] == watch);
             before = text[i];
@@ -165,7 +165,7 @@ static bool add_mappings(struct sp_scan *scan, int dir, const char *status, cons
         return true;
     }
     if (tables > TABLES_MAX_KIB) {
-        scan->now.is_unknown = true;
+        scan->now.reach_unknown = true;
         return true;
     }
     return sp_reach_add(&reach, dir, devices.memfds, budget);
@@ -247,7 +247,7 @@ static void end_pass(struct sp_scan *scan) {
 }
 
 /* /proc lists processes in the order of their pids. True when there was no process left. */
-static bool go_on(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
+static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
     struct sp_listing list;
     const char *name;
     const int done_before = scan->done;
@@ -277,7 +277,7 @@ bool sp_scan_step(struct sp_scan *scan, int proc, const struct sp_budget *budget
     if (!scan->is_running) {
         begin_pass(scan, proc);
     }
-    bool whole = go_on(scan, proc, budget);
+    bool whole = scan_processes(scan, proc, budget);
     if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX) {
         scan->now.too_much = true;
         whole = true;

@@ -31,8 +31,8 @@ struct sp_found {
     unsigned maps;       /* of these, /proc/PID/maps and the like, whose text may have any length */
     unsigned filtered;   /* threads with seccomp filters of their own */
     unsigned filters;    /* and how many these are */
-    bool under_way;      /* there are descriptors in sockets */
-    bool is_unknown;     /* how far the mappings of some process reach */
+    bool in_flight;      /* there are descriptors in sockets */
+    bool reach_unknown;  /* how far the mappings of some process reach */
     bool too_much;       /* it could not be looked through, or init may not look into a process */
     struct sp_tally_sum sums[SP_TALLY_KINDS];
     uint64_t reach; /* bytes that shared mappings reach */

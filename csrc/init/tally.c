@@ -7,7 +7,7 @@
 #define PROBES_MAX 64
 #define BLOCKS_PER_PAGE 8 /* of 512 bytes; pages of 4 KiB are the unit here, whatever the machine's are */
 
-void sp_tally_begin_pass(struct sp_tally *tally) { memset(tally->homeless, 0, sizeof tally->homeless); }
+void sp_tally_begin_pass(struct sp_tally *tally) { memset(tally->untracked, 0, sizeof tally->untracked); }
 
 void sp_tally_add(struct sp_tally *tally, enum sp_tally_kind kind, const struct stat *st, int64_t now) {
     uint64_t key = (uint64_t)st->st_ino ^ ((uint64_t)st->st_dev << 48) ^ 1;
@@ -26,7 +26,7 @@ void sp_tally_add(struct sp_tally *tally, enum sp_tally_kind kind, const struct 
         }
     }
     if (place == SP_TALLY_FILES) {
-        tally->homeless[kind] += kind == SP_TALLY_MEMFD ? pages : 1;
+        tally->untracked[kind] += kind == SP_TALLY_MEMFD ? pages : 1;
         return;
     }
     tally->files[place].key = key;
@@ -49,7 +49,7 @@ void sp_tally_sum(const struct sp_tally *tally, int64_t began, int64_t now, stru
         }
     }
     for (size_t kind = 0; kind < SP_TALLY_KINDS; kind++) {
-        sums[kind].present += kind == SP_TALLY_MEMFD ? tally->homeless[kind] : 0;
-        sums[kind].n_present += kind == SP_TALLY_MEMFD ? 0 : (unsigned)tally->homeless[kind];
+        sums[kind].present += kind == SP_TALLY_MEMFD ? tally->untracked[kind] : 0;
+        sums[kind].n_present += kind == SP_TALLY_MEMFD ? 0 : (unsigned)tally->untracked[kind];
     }
 }

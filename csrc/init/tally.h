@@ -24,7 +24,7 @@ struct sp_tally {
         uint32_t pages;
         int64_t seen; /* when */
     } files[SP_TALLY_FILES];
-    uint64_t homeless[SP_TALLY_KINDS]; /* pages of those that found no place, in this pass */
+    uint64_t untracked[SP_TALLY_KINDS]; /* pages of those that found no place, in this pass */
 };
 
 /* Of one kind: what the pass has seen, and what was seen shortly before it and not again; in pages. */

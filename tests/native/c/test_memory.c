@@ -443,7 +443,7 @@ static void large_page_tables_hide(void) {
     set_maps("2", 20000);
     the.shared += 30 * MIB;
     watch.scan.ended = sp_now() - 2 * PERIOD_NS;
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.scan.last.is_unknown);
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.scan.last.reach_unknown);
     the.shared += 30 * MIB;
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
