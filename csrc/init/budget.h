@@ -1,6 +1,6 @@
 /*
- * A bound on the work of one look. It is counted in processor time of the calling thread: on a machine that is busy
- * with others, a look takes longer by the clock, but nothing is taken for too much because of that.
+ * A bound on the work of one look of the memory watch, in processor time of the calling thread. On a machine that is
+ * busy with other work a look takes longer by the clock, but that alone must not make a look exceed its budget.
  */
 #ifndef SANDPOOL_INIT_BUDGET_H
 #define SANDPOOL_INIT_BUDGET_H

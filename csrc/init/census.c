@@ -12,7 +12,7 @@
 #include "init/share.h"
 
 #define KIB UINT64_C(1024)
-#define BUDGET_PROCESSES 8 /* between two looks at the budget */
+#define BUDGET_PROCESSES 8 /* between two checks of the budget */
 
 static void find_kib(const char *text, const char *name, uint64_t *bytes) {
     *bytes = 0;
@@ -24,10 +24,10 @@ struct walk {
     struct sp_census *census;
     const struct sp_budget *budget;
     bool exact;
-    uint64_t not_exact; /* shared memory of those that were not asked */
+    uint64_t not_exact; /* shared memory of the processes whose exact share was not asked for */
 };
 
-/* False when there is no memory behind this entry: a zombie, or a thread that is gone. */
+/* False when this entry has no memory: a zombie, or a thread that has ended. */
 static bool add_text(struct walk *walk, const char *text, struct sp_process *p, int dir) {
     uint64_t threads = 0;
     if (strstr(text, "\nRssAnon:") == NULL) {
@@ -48,7 +48,7 @@ static bool add_text(struct walk *walk, const char *text, struct sp_process *p, 
     return true;
 }
 
-/* The first thread may have ended and left the memory to the others, who show it. */
+/* When the first thread has ended before the others, its status shows no memory, but theirs does. */
 static void add_other_thread(struct walk *walk, int dir) {
     struct sp_listing list;
     char text[4096];

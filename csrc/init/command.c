@@ -20,7 +20,7 @@ int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vecto
         if (text == NULL) {
             return -EBADMSG;
         }
-        /* One slot further on behind argv's terminator. */
+        /* The environment starts one slot later, after the NULL that ends argv. */
         vector[i < exec->argc ? i : i + 1] = payload + (text - payload);
     }
     vector[exec->argc] = NULL;
@@ -51,7 +51,7 @@ int sp_command_search(const struct sp_command *command) {
         if (len + 1 + strlen(name) < sizeof full && len != 0) {
             memcpy(full, dir, len);
             full[len] = '/';
-            strcpy(full + len + 1, name); /* NOLINT: measured on the line above */
+            strcpy(full + len + 1, name); /* NOLINT: its length is checked above */
             execve(full, command->argv, command->env);
             if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
                 return errno;

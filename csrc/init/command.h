@@ -1,4 +1,4 @@
-/* One command: from the request's payload to its exec. The same for every system. */
+/* One command: from the payload of the request to the exec. Shared by init and the agent. */
 #ifndef SANDPOOL_INIT_COMMAND_H
 #define SANDPOOL_INIT_COMMAND_H
 
@@ -8,7 +8,7 @@ struct sp_command {
     const char *cwd;
     char **argv; /* NULL-terminated */
     char **env;
-    int fds[3]; /* what becomes 0, 1 and 2; owned by the caller */
+    int fds[3]; /* become 0, 1 and 2; owned by the caller */
 };
 
 /*
@@ -17,8 +17,8 @@ struct sp_command {
 int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vector, struct sp_command *command);
 
 /*
- * As execvp(3) by the command's own PATH, without its fall-back to a shell: the errno that tells most is kept. Returns
- * only on failure; async-signal-safe.
+ * Like execvp(3), but with the PATH of the command's own environment and without the fall-back to a shell. Returns only
+ * on failure, with EACCES rather than ENOENT if any directory of PATH gave EACCES. Async-signal-safe.
  */
 int sp_command_search(const struct sp_command *command);
 

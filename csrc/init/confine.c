@@ -12,7 +12,7 @@
 
 #include "common/stage.h"
 
-/* A limit never rises above what init has: without privilege the kernel would refuse it. */
+/* A limit is never raised above what init has, which the kernel would refuse without privilege. */
 static int set_limit(int resource, uint64_t soft, uint64_t hard) {
     struct rlimit now;
     if (getrlimit(resource, &now) != 0) {
@@ -24,8 +24,8 @@ static int set_limit(int resource, uint64_t soft, uint64_t hard) {
 }
 
 /*
- * unix(7): descriptors under way in sockets are counted for the user of the host, and each sender is held to its own
- * limit. Half of what the host may have leaves room for the host's own sends, whatever its tenants have under way.
+ * unix(7): the kernel counts the descriptors that a user of the host has in flight in sockets, and compares the count
+ * with the limit of each sender. With half of the host's limit, tenants always leave room for the sends of the host.
  */
 static uint64_t limit_of_files(void) {
     struct rlimit now;
@@ -34,14 +34,14 @@ static uint64_t limit_of_files(void) {
 
 static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
     uint64_t files = limit_of_files();
-    /* 0 in the configuration: unlimited, so the host's own limit stays. NPROC counts init too. */
+    /* 0 in the configuration means unlimited: the limit of the host stays. NPROC counts init, too. */
     const struct {
         int resource;
         const char *name;
         uint64_t soft, hard;
     } limits[] = {
         {RLIMIT_NOFILE, "RLIMIT_NOFILE", files < 1024 ? files : 1024, files},
-        {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), a core_pattern helper of the host is started at 0 */
+        {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), with 0 the host's core_pattern helper is started */
         {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
@@ -58,7 +58,7 @@ static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) 
     return 0;
 }
 
-/* The bounding set first: dropping from it needs CAP_SETPCAP, which the last step gives up. */
+/* The bounding set comes first: dropping from it needs CAP_SETPCAP, which capset gives up. */
 static int drop_capabilities(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (unsigned long cap = 0; cap < plan->n_capabilities; cap++) {
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
@@ -86,7 +86,7 @@ int sp_install_filter(const struct sp_plan_filter *filter) {
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0 ? 0 : -errno;
 }
 
-/* The mounts decide what exists; Landlock repeats which of it may be written, for whatever a mount flag would miss. */
+/* The mounts decide what exists. Landlock restricts writing once more, in case a mount flag misses something. */
 static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
     bool deny_tcp = (plan->config.flags & SP_CONFIG_DENY_TCP) != 0;
     const char *failed = NULL;
@@ -108,7 +108,8 @@ int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec
     if (rc != 0) {
         return rc;
     }
-    /* After all that may need its own /proc/self files; before the filter, which pretends to do this. */
+    /* After every step that may need its own /proc/self files, and before the filter, under which this call would have
+     * no effect. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_CAPS, errno, "undumpable");
     }

@@ -9,15 +9,15 @@
 #include "init/confine.h"
 
 /*
- * Fewer queued signals than init may have: they are counted together, and a tenant that fills the queue must not take
- * the place of the signals by which the host wakes init.
+ * Limits the command to fewer queued signals than init may have. The kernel counts those of both together, and a tenant
+ * that fills the queue must not keep out the signals with which the host wakes init.
  */
 static int limit_signals(void) {
     struct rlimit queued;
     if (getrlimit(RLIMIT_SIGPENDING, &queued) != 0) {
         return -1;
     }
-    queued.rlim_max = queued.rlim_max < 256 ? queued.rlim_max : 256; /* the host's own may be lower */
+    queued.rlim_max = queued.rlim_max < 256 ? queued.rlim_max : 256; /* the host's own limit may be lower */
     queued.rlim_cur = queued.rlim_max;
     return setrlimit(RLIMIT_SIGPENDING, &queued);
 }

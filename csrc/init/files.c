@@ -52,7 +52,7 @@ int sp_make_dirs(char *path, mode_t mode) {
             }
         }
     }
-    /* EROFS comes before EEXIST on a read-only mount: what matters is whether the mount on top then finds it. */
+    /* On a read-only mount an existing directory gives EROFS, not EEXIST. If it is missing, the later mount fails. */
     return mkdir(path, mode) == 0 || errno == EEXIST || errno == EROFS ? 0 : -errno;
 }
 
@@ -73,7 +73,7 @@ int sp_make_mount_point(char *path, int is_dir) {
         }
     }
     sp_auto_fd int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0644);
-    int err = errno; /* why there is none; that there is none is only what comes of it */
+    int err = errno; /* the reason; access() would only report that the file is missing */
     return fd != -1 || access(path, F_OK) == 0 ? 0 : -err;
 }
 
@@ -81,7 +81,7 @@ int sp_bind(const char *source, const char *target, uint64_t attrs) {
     if (mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
         return -errno;
     }
-    /* mount_setattr changes only what it names, so that flags locked by the parent namespace stay as they are. */
+    /* mount_setattr changes only the flags that it names: those that the parent namespace has locked stay. */
     struct mount_attr attr = {.attr_set = attrs};
     long rc = syscall(SYS_mount_setattr, AT_FDCWD, target, 0x8000 /* AT_RECURSIVE */, &attr, sizeof attr);
     return rc == 0 ? 0 : -errno;

@@ -21,7 +21,7 @@
 
 #define SP_CONTROL_FD 3
 
-/* Of what the zygote had open, only 0-2 (/dev/null), the control socket and the way to /proc stay. */
+/* Closes what the zygote had open, except 0-2 (/dev/null), the control socket and the descriptor of /proc. */
 static int keep_only_control(int control, struct sp_rec_failed *why) {
     if (control != SP_CONTROL_FD && dup3(control, SP_CONTROL_FD, O_CLOEXEC) == -1) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "control socket");
@@ -32,16 +32,17 @@ static int keep_only_control(int control, struct sp_rec_failed *why) {
     return 0;
 }
 
-/* In the zygote's user namespace this process is SP_INSIDE_ID too: the map is an identity of one id. */
+/* In the zygote's user namespace this process has the id SP_INSIDE_ID, too: the map is the identity of one id. */
 static int enter_identity(struct sp_rec_failed *why) {
-    /* The zygote is undumpable, and a process may write its own id maps only while it is not. */
+    /* Undumpable as the zygote made it, this process could not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     int rc = sp_write_id_maps(SP_INSIDE_ID, SP_INSIDE_ID);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_IDMAP, -rc, "id maps of the sandbox");
 }
 
 /*
- * The zygote's 0-2 are one open file for every sandbox: its flags, owner and locks would be a channel between tenants.
+ * Opens /dev/null anew. All sandboxes inherit the same open file from the zygote, and its flags, owner and locks would
+ * let tenants communicate.
  */
 static int open_own_null(struct sp_rec_failed *why) {
     sp_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -53,7 +54,7 @@ static int open_own_null(struct sp_rec_failed *why) {
     return 0;
 }
 
-/* A cgroup namespace begins at the cgroup of the process that makes it: one of its own has to be there first. */
+/* A cgroup namespace starts at the cgroup of the process that creates it, so init creates it once it is in its own. */
 static int enter_cgroup_namespace(const struct sp_plan *plan, struct sp_rec_failed *why) {
     bool wanted = (plan->config.flags & SP_CONFIG_CGROUP) != 0 && (plan->left_out & SP_FACT_CGROUP_NS) == 0;
     return !wanted || unshare(CLONE_NEWCGROUP) == 0 ? 0 : sp_failed(why, SP_STAGE_CGROUP, errno, "cgroup namespace");
@@ -81,9 +82,9 @@ static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) 
     return rc;
 }
 
-/* Blocked, so that they queue for sigwait; a command starts with an empty mask. Before READY: the host may kill then.
- */
-static void await_signals(void) {
+/* Blocks the signals that init waits for, so that they queue for sigwait. A command starts with an empty mask. Called
+ * before READY, because the host may send a kill signal after it. */
+static void block_signals(void) {
     sigset_t awaited;
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
@@ -111,8 +112,8 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     }
     sp_prove_confinement(plan, ready.u.ready.landlock_abi, &proof);
     ready.u.ready.facts = proof.facts;
-    (void)close(SP_PROC_FD); /* it shows another pid namespace */
-    await_signals();
+    (void)close(SP_PROC_FD); /* it shows the pid namespace of the zygote */
+    block_signals();
     if (sp_packet_send(control, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
         sp_init_serve(plan, control);
     }

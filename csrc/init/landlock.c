@@ -9,7 +9,7 @@
 
 #include "common/fd.h"
 
-/* The header of the machine that builds may be older than the kernel that runs: all constants are our own. */
+/* All constants are defined here, because the headers of the building machine may be older than the running kernel. */
 #define LANDLOCK_CREATE_RULESET 444
 #define LANDLOCK_ADD_RULE 445
 #define LANDLOCK_RESTRICT_SELF 446
@@ -36,7 +36,7 @@
 #define FS_ALL_5 (FS_ALL_3 | FS_IOCTL_DEV)
 
 #define FS_READING (FS_EXECUTE | FS_READ_FILE | FS_READ_DIR)
-/* Nobody inside may make device nodes. */
+/* No rule lets a sandbox create device nodes. */
 #define FS_NEVER (FS_MAKE_CHAR | FS_MAKE_BLOCK)
 /* The only rights that a rule for a file may name. */
 #define FS_OF_FILES (FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
@@ -44,11 +44,11 @@
 #define NET_TCP_BOTH UINT64_C(3)
 #define SCOPE_BOTH UINT64_C(3) /* abstract unix sockets, signals */
 
-/* A tenant that makes denials, or domains of its own, shall not fill the host's audit log. */
+/* A tenant must not be able to fill the host's audit log with denials, or with domains of its own. */
 #define LOG_SAME_EXEC_OFF (1u << 0)
 #define LOG_SUBDOMAINS_OFF (1u << 2)
 
-/* The kernel refuses a longer structure, with anything in it, than the one it knows. */
+/* The kernel refuses a structure that is longer than its own and has anything but zeros in the additional bytes. */
 struct ruleset {
     uint64_t fs;
     uint64_t net;
@@ -73,7 +73,7 @@ static const struct level {
 
 #define ABI_KNOWN (sizeof levels / sizeof levels[0] - 1)
 
-/* The level to enforce; 0 when there is no Landlock, built in or switched on. */
+/* The level to enforce; 0 when Landlock is not built in or not switched on. */
 static int choose_abi(uint32_t abi_max) {
     long abi = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
     if (abi < 0) {

@@ -11,7 +11,8 @@ int sp_lines_open(struct sp_lines *lines, int dir, const char *name) {
     return lines->fd;
 }
 
-/* Moves what is left to the front and reads on. False at the end, or when nothing more fits. */
+/* Moves the unread rest to the front of the buffer and reads on. False at the end of the file, or when the buffer is
+ * full. */
 static bool fill(struct sp_lines *l) {
     memmove(l->text, l->text + l->at, l->filled - l->at);
     l->filled -= l->at;
@@ -47,7 +48,7 @@ const char *sp_lines_next(struct sp_lines *l) {
         end = find_end(l);
     }
     const char *line = l->text + l->at;
-    if (end == NULL) { /* the last line has no newline, or this one does not fit */
+    if (end == NULL) { /* the last line has no newline, or this line does not fit into the buffer */
         l->cut = l->filled - l->at == sizeof l->text - 1;
         bool is_end = l->at == l->filled;
         l->at = l->filled;

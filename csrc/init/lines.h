@@ -1,4 +1,4 @@
-/* Reading a text of the kernel's line by line, without a heap and in bounded memory. */
+/* Reads a text file of the kernel line by line, without a heap and in bounded memory. */
 #ifndef SANDPOOL_INIT_LINES_H
 #define SANDPOOL_INIT_LINES_H
 
@@ -8,7 +8,7 @@
 
 struct sp_lines {
     int fd;
-    bool cut; /* the line yielded last was longer than the buffer; the rest of it is passed over */
+    bool cut; /* the last line was longer than the buffer; the next call skips the rest of it */
     size_t at, filled;
     char text[8192];
 };
@@ -18,9 +18,9 @@ int sp_lines_open(struct sp_lines *lines, int dir, const char *name);
 /* The next line without its newline, or NULL at the end. */
 const char *sp_lines_next(struct sp_lines *lines);
 
-/* Reads a number at *at, and goes beyond it and the character behind it. */
+/* Parses the number at *at, and moves *at past it and the character that follows it. */
 uint64_t sp_number(const char **at, unsigned base);
-/* Goes over blanks to the next word. */
+/* Returns the start of the next word, after blanks. */
 const char *sp_next_word(const char *at);
 
 #endif

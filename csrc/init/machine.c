@@ -23,7 +23,7 @@ uint64_t sp_machine_kernel(int meminfo) {
     char text[4096];
     uint64_t total = 0;
     uint64_t others = 0;
-    text[0] = '\n'; /* so that the first line has one in front, too */
+    text[0] = '\n'; /* so that a newline precedes the first line, too */
     if (!sp_read_again(meminfo, text + 1, sizeof text - 1) || !sp_find_number(text, "\nMemTotal:", &total)) {
         return 0;
     }

@@ -1,6 +1,6 @@
 /*
- * Figures of the whole machine. They cost microseconds, and bound from above what one sandbox can have taken since an
- * earlier figure, as long as nobody else has given the same back.
+ * Memory figures of the whole machine. Reading them takes microseconds. The growth of a figure since an earlier reading
+ * is an upper bound of what one sandbox has taken, unless other processes have freed memory in the meantime.
  */
 #ifndef SANDPOOL_INIT_MACHINE_H
 #define SANDPOOL_INIT_MACHINE_H
@@ -10,11 +10,11 @@
 /* Bytes of shared memory: tmpfs, memfds, System V segments, shared anonymous mappings. */
 uint64_t sp_machine_shared(void);
 /*
- * Bytes that the kernel holds for itself and cannot drop: slab, page tables, stacks, and what no figure names, such as
- * the buffers of pipes and sockets. 0 when it cannot be told. `meminfo`: a descriptor of /proc/meminfo.
+ * Bytes that the kernel uses itself and cannot drop: slab, page tables, stacks, and what no figure contains, such as
+ * the buffers of pipes and sockets. 0 when they cannot be read. `meminfo`: a descriptor of /proc/meminfo.
  */
 uint64_t sp_machine_kernel(int meminfo);
-/* Bytes of free pages that wait in the lists of each processor, which sp_machine_kernel() takes for used. `proc`: of
+/* Bytes of free pages in the lists of each processor, which sp_machine_kernel() counts as used. `proc`: a descriptor of
  * /proc. */
 uint64_t sp_machine_free_lists(int proc);
 /* How many processors this process may use. */

@@ -1,12 +1,14 @@
 /*
- * Each mask is a mount, and each sandbox pays for it at its birth and at its end: about 6 us together. So only what any
- * uid may read is here, and of that what names the host, its devices, its kernel's addresses and others' load most
- * directly; SECURITY.md lists what can still be read. The rest of what container runtimes mask needs none: kcore, kmsg,
- * slabinfo, vmallocinfo, timer_list, sched_debug, sysrq-trigger and all of /proc/sys belong to the host's root, whose
- * uid exists in no sandbox, and are refused by their mode (tests/isolation/test_proc.py asks for each).
+ * Each mask is a mount, which costs each sandbox about 6 us over its creation and its end. So only files that any uid
+ * may read are masked, and of these only those that most directly reveal the host, its devices, kernel addresses, or
+ * the load of others; SECURITY.md lists what can still be read. The other files that container runtimes mask need no
+ * mask here: kcore, kmsg, slabinfo, vmallocinfo, timer_list, sched_debug, sysrq-trigger and all of /proc/sys belong to
+ * the host's root, whose uid exists in no sandbox, and their modes refuse access (tests/isolation/test_proc.py tries
+ * each).
  *
- * Landlock cannot do it: its rules allow and never take back, and /proc/<pid> of a process to come cannot be named.
- * subset=pid would be free, but takes cpuinfo, meminfo and stat along, without which runtimes size themselves wrongly.
+ * Landlock cannot replace the masks: its rules only allow, and a rule cannot name the /proc/<pid> of a future process.
+ * The mount option subset=pid would cost nothing, but would also hide cpuinfo, meminfo and stat, without which language
+ * runtimes choose wrong sizes.
  */
 #include "init/mask.h"
 

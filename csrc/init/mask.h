@@ -1,13 +1,14 @@
-/* What /proc tells of the host, covered. */
+/* Covers the files of /proc that reveal the host. */
 #ifndef SANDPOOL_INIT_MASK_H
 #define SANDPOOL_INIT_MASK_H
 
 #include "init/plan.h"
 
-/* The entries that this kernel has, as bits; asked once, by the zygote, of the template's /proc. */
+/* Which of the entries this kernel has, one bit each. The zygote finds out once, in the template's /proc. */
 uint32_t sp_masks_found(void);
 
-/* Covers them in the /proc that init has just mounted: a directory by an empty one, a file by a closed one. */
+/* Covers these entries in the /proc that init has just mounted: directories with an empty directory, files with an
+ * empty file or one that cannot be opened. */
 int sp_mask_proc(const struct sp_plan *plan, struct sp_rec_failed *why);
 
 #endif

@@ -17,51 +17,52 @@
 #define KIB UINT64_C(1024)
 #define MIB (KIB * KIB)
 
-/* Processor time of one look, and of it for the pass over descriptors. */
+/* The processor time of one look, and of the pass over descriptors in it. */
 #define LOOK_BUDGET_NS SP_MS(40)
 #define SCAN_BUDGET_NS SP_MS(15)
 
 /*
- * How long until the next look: as long as the fastest tenant needs to get to twice the limit, and then as long as it
- * may stay there, less what it takes to look again and to be sure.
+ * The time until the next look. It is the time in which the fastest tenant reaches twice the limit, plus the time that
+ * it may stay there, minus the time that looking and confirming take.
  */
 #define LOOK_NS SP_MS(35)
-#define FILL_BYTES_PER_MS (6 * MIB) /* of one processor: it touches new pages no faster */
+#define FILL_BYTES_PER_MS (6 * MIB) /* one processor touches new pages no faster */
 #define LOOK_MAX_NS SP_MS(250)
-#define LOCKS_NS SP_MS(100) /* in a cgroup there are only locks to be counted */
+#define LOCKS_NS SP_MS(100) /* with a cgroup, only locks have to be counted */
 
 /*
- * A child between vfork and exec shows its parent's memory as its own. It is there for a moment, so a sum counts as too
- * much only when no look of a whole row finds less.
+ * A child between vfork and exec shows the memory of its parent as its own. That lasts only a moment, so a sum counts
+ * as too much only when all looks of a row find it.
  */
 #define CONFIRM_NS SP_MS(4)
 #define ROW_NS SP_MS(20)
 #define ROW_LOOKS 3
-#define LONG_ROW_NS SP_MS(50) /* of looks that take long, two are enough */
+#define LONG_ROW_NS SP_MS(50) /* a row of this duration needs only two looks */
 
-/* When a pass over the descriptors is due: by growth of the machine's figures, as a part of the limit, or by time. */
+/* When a pass over the descriptors is due: when the machine's figures have grown by a part of the limit, or after some
+ * time. */
 #define SLACK_PART 16
 #define SLACK_MIN MIB
 #define URGENT_PART 4
 #define URGENT_MIN (8 * MIB)
-#define GROWN_PAUSE 32  /* times what the last pass took */
+#define GROWN_PAUSE 32  /* times the processor time of the last pass */
 #define PERIOD_PAUSE 64 /* likewise */
 #define PERIOD_NS SP_SEC(1)
-#define FRESH_PAUSE 2 /* likewise, when there is a suspicion */
+#define FRESH_PAUSE 2 /* likewise, when too much is suspected */
 #define FRESH_NS SP_MS(10)
 
-/* What an object costs. Of some, as many as programs have are not counted. */
+/* What each kind of object costs. FREE_*: so many are not counted, because ordinary programs have them. */
 #define FREE_BUFFERS 64
 #define PIPE_BYTES (64 * KIB)
-#define TEXT_BYTES (8 * KIB) /* what an open file of /proc keeps of its text */
+#define TEXT_BYTES (8 * KIB) /* the text that an open file of /proc keeps */
 #define FREE_LISTS 16
 #define LIST_BYTES (512 * KIB) /* the text of SP_SCAN_OBJECTS_MAX objects */
-#define OBJECT_BYTES 256       /* with the slack of its slab; a lock may have its inode's list */
+#define OBJECT_BYTES 256       /* with the unused space of its slab; a lock may have the list of its inode */
 #define FREE_MAPPINGS 8192
-#define MAPPING_BYTES 512         /* it may have a file that nothing else holds */
-#define THREAD_BYTES (32 * KIB)   /* its stack in the kernel, and what the kernel knows of it */
-#define FILTER_BYTES (6 * KIB)    /* of one that is short */
-#define FILTERED_BYTES (96 * KIB) /* all that a thread may add, compiled: see zygote/filters.c */
+#define MAPPING_BYTES 512         /* including a file that only the mapping holds */
+#define THREAD_BYTES (32 * KIB)   /* its kernel stack and the kernel's structures for it */
+#define FILTER_BYTES (6 * KIB)    /* a short filter */
+#define FILTERED_BYTES (96 * KIB) /* all the filters that a thread may add, compiled: see zygote/filters.c */
 #define HIDDEN_PASSES 2
 #define PAGE (4 * KIB)
 
@@ -102,10 +103,10 @@ struct look {
     struct sp_budget budget;
     struct sp_census census;
     uint64_t kept, shared_by_all, kernel;
-    bool by_scan; /* that it is too much rests on what only a pass over the descriptors has found */
+    bool by_scan; /* too much only because of what a pass over the descriptors has found */
 };
 
-/* Of the kernel's memory, what is known to be the sandbox's, taken as if all buffers were full. */
+/* The kernel memory that is known to be the sandbox's, as if all buffers were full. */
 static uint64_t known_of_kernel(const struct look *look) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
@@ -122,9 +123,9 @@ static uint64_t known_of_kernel(const struct look *look) {
 }
 
 /*
- * What else the kernel of the machine has taken since the command began is somebody's. It counts as the sandbox's own
- * as far as pipes have been seen that are not where they were, and wholly while something is there that can hide any
- * amount: descriptors under way, or the text of a process's mappings.
+ * The other kernel memory that the machine has taken since the command began may be anybody's. It counts as the
+ * sandbox's up to the size of the pipes that were seen before and are not found any more, and wholly while there is
+ * something that can hide any amount: descriptors in flight, or the text of a process's mappings.
  */
 static uint64_t hidden_in_kernel(const struct look *look, uint64_t known, uint64_t room) {
     const struct sp_memory_watch *watch = look->watch;
@@ -134,14 +135,14 @@ static uint64_t hidden_in_kernel(const struct look *look, uint64_t known, uint64
         uint64_t all = above((uint64_t)pipes->n_present + pipes->n_gone, FREE_BUFFERS);
         return smaller(hidden, (all - above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES);
     }
-    /* Free pages in the lists of processors look as if they were used; asked for only where it decides. */
+    /* Free pages in the lists of processors look like used ones. They are read only where they decide. */
     return hidden > room ? above(hidden, above(sp_machine_free_lists(look->watch->proc), watch->free_lists)) : hidden;
 }
 
 /*
- * Shared memory that no process shows is still in the machine's figure. What has come to that since the command began
- * counts as far as the sandbox's mappings reach, or as memfds have been seen that are not where they were, and wholly
- * when a descriptor of anything may be under way, or nobody knows how far they reach.
+ * Shared memory that no process shows is still in the figure of the machine. The growth of that figure since the
+ * command began counts up to what the sandbox's mappings reach, or up to the memfds that were seen before and are not
+ * found any more. It counts wholly when descriptors may be in flight, or when the reach of the mappings is not known.
  */
 static uint64_t hidden_shared(const struct look *look, uint64_t shared) {
     const struct sp_memory_watch *watch = look->watch;
@@ -151,7 +152,7 @@ static uint64_t hidden_shared(const struct look *look, uint64_t shared) {
     return found->in_flight || found->reach_unknown ? grown : smaller(grown, larger(found->reach, gone));
 }
 
-/* What the figures of the machine have grown by, whoever's it is. */
+/* The growth of the machine's figures, whoever caused it. */
 static uint64_t grown(const struct look *look) {
     const struct sp_memory_base *base = &look->watch->base;
     return above(look->kernel, base->kernel) + above(look->shared_by_all, base->shared_by_all);
@@ -159,14 +160,14 @@ static uint64_t grown(const struct look *look) {
 
 struct verdict {
     bool too_much;
-    bool suspected; /* it would be too much if all growth of the machine were the sandbox's */
+    bool suspected; /* it would be too much if the sandbox had caused all growth of the machine's figures */
     bool by_scan;
 };
 
 static struct verdict judge(const struct look *look) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
-    /* What is mapped is mostly what the second sum counts too, and nothing tells which: the larger one stands. */
+    /* Most mapped memory is in the first sum, too, but it is not known which: the larger sum counts. */
     uint64_t shared = larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, look->census.mapped);
     uint64_t known = known_of_kernel(look);
     uint64_t seen = look->census.own + shared + known;
@@ -196,7 +197,7 @@ static bool is_scan_due(const struct look *look, bool suspected) {
     int64_t period = scan->cost * PERIOD_PAUSE > PERIOD_NS ? scan->cost * PERIOD_PAUSE : PERIOD_NS;
     bool urgent = suspected || growth > larger(part / URGENT_PART, URGENT_MIN);
     bool is_grown = growth > larger(part / SLACK_PART, SLACK_MIN);
-    /* What a pass has found is looked for again before a command is ended for it. */
+    /* Before a command is killed for what a pass has found, another pass has to find it. */
     bool confirms = watch->breaches != 0 && scan->began <= watch->first_judged;
     return scan->is_running || scan->ended == 0 || confirms || (urgent && age > fresh) ||
            (is_grown && age > scan->cost * GROWN_PAUSE) || age > period;
@@ -206,7 +207,7 @@ static void scan(struct look *look) {
     struct sp_memory_watch *watch = look->watch;
     const struct sp_budget budget = sp_budget_of(SCAN_BUDGET_NS);
     if (!watch->scan.is_running) {
-        watch->lowest = look->kernel + look->shared_by_all; /* what comes during the pass is growth */
+        watch->lowest = look->kernel + look->shared_by_all; /* what is added during the pass counts as growth */
     }
     if (!sp_scan_step(&watch->scan, look->watch->proc, &budget)) {
         return;
@@ -234,7 +235,7 @@ static void look_at_figures(struct look *look) {
     watch->lowest = smaller(watch->lowest, look->kernel + look->shared_by_all);
 }
 
-/* memory.max has all but file locks, which kernels do not all account (6.1 does not). */
+/* memory.max counts everything but file locks, which some kernels (6.1) do not account to it. */
 static bool has_too_many_locks(struct look *look) {
     look->by_scan = true;
     bool suspected = look->watch->breaches != 0;
@@ -252,7 +253,8 @@ static bool is_too_much(struct look *look) {
     sp_census_take(&look->census, look->watch->proc, false, look->shared_by_all, &look->budget);
     struct verdict verdict = judge(look);
     bool exact = false;
-    /* What processes share may be all that is too much: asked before the pass, which the answer may make needless. */
+    /* Pages that processes share may be the only excess. The exact census comes before the pass, which it may make
+     * unnecessary. */
     if (verdict.too_much && !look->census.out_of_time) {
         exact = true;
         sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
@@ -317,7 +319,7 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     watch->lowest = UINT64_MAX;
     if (!watch->by_cgroup) {
         watch->free_lists = sp_machine_free_lists(watch->proc);
-        /* An idle sandbox may have waited long for its command: what others have taken meanwhile is none of its. */
+        /* An idle sandbox may have waited long for its command; what others took in the meantime must not count. */
         watch->base.kernel = smaller(base->kernel, sp_machine_kernel(watch->meminfo));
     }
 }

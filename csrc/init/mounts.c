@@ -12,7 +12,7 @@
 #include "init/files.h"
 #include "init/mask.h"
 
-/* A bound on terminals: they are counted for the whole machine, and one tenant could take what is left. */
+/* Bounds the terminals: the kernel counts them for the whole machine, and one tenant could take all that are left. */
 #define DEVPTS_OPTIONS "newinstance,ptmxmode=0666,mode=0620,max=16"
 
 static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) {
@@ -28,7 +28,7 @@ static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) 
     if (at == NULL) {
         return sp_failed(why, SP_STAGE_SCRATCH, EOVERFLOW, "tmpfs options");
     }
-    /* One tmpfs, so that /tmp and /dev/shm share one bound; each shows a directory of it, neither shows the other. */
+    /* /tmp and /dev/shm are two directories of one tmpfs, so that they share one bound. Neither shows the other. */
     if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, errno, options);
     }
@@ -57,7 +57,7 @@ static int bind_staged(const struct sp_plan_bind *bind, uint32_t index, struct s
         return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
     }
     int rc = sp_make_mount_point(target, S_ISDIR(st.st_mode));
-    /* Flags and nested binds were made in the template and are locked; a recursive bind takes them along. */
+    /* The template has set flags and nested binds, and they are locked; a recursive bind includes them. */
     if (rc == 0 && mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
         rc = -errno;
     }
@@ -84,7 +84,7 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (rc != 0) {
         return rc;
     }
-    /* Last, for it hides what the steps before took from there. */
+    /* This mount comes last, because it hides the staged binds and covers that the steps above used. */
     if (mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, DEVPTS_OPTIONS) != 0) {
         return sp_failed(why, SP_STAGE_DEV, errno, "/dev/pts");
     }

@@ -1,5 +1,4 @@
-/* init's own mounts on top of the inherited template: /proc, scratch (/tmp and /dev/shm), /dev/pts, binds below /tmp.
- */
+/* The mounts that init adds to the inherited template: /proc, scratch (/tmp, /dev/shm), /dev/pts, binds below /tmp. */
 #ifndef SANDPOOL_INIT_MOUNTS_H
 #define SANDPOOL_INIT_MOUNTS_H
 

@@ -10,9 +10,9 @@
 
 #define KIB UINT64_C(1024)
 #define PAIR_DEFAULT (208 * KIB) /* net.core.wmem_default of most machines */
-/* A queue of N bytes may take twice as much, and a busy socket never takes less than some pages. */
+/* A queue of N bytes may take twice as much memory, and a socket that is in use always takes some pages. */
 #define BUSY_SOCKET (32 * KIB)
-#define BUDGET_LINES 32 /* between two looks at the budget */
+#define BUDGET_LINES 32 /* between two checks of the budget */
 
 uint64_t sp_sockets_pair_bytes(void) {
     static uint64_t bytes;
@@ -52,8 +52,8 @@ struct sp_sockets sp_sockets_count(int proc) {
     return sum;
 }
 
-/* "   0: 0100007F:0050 00000000:0000 0A 0000001A:00000000 00:..." : the fifth word is what waits to go, and has come.
- */
+/* "   0: 0100007F:0050 00000000:0000 0A 0000001A:00000000 00:...": the fifth word is the length of the send queue and
+ * of the receive queue. */
 static uint64_t bytes_of_line(const char *line) {
     for (int word = 0; word < 4; word++) {
         line = sp_next_word(line);
@@ -67,7 +67,7 @@ static bool add_table(int proc, const char *name, const struct sp_budget *budget
     struct sp_lines lines;
     const char *line;
     sp_auto_fd int fd = sp_lines_open(&lines, proc, name);
-    (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the head */
+    (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
     for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
         *bytes += bytes_of_line(line);
         if (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget)) {
