@@ -70,7 +70,7 @@ static int try_claim(struct sp_job *job) {
         return SP_AGAIN;
     }
     /* A release of the unused lease does not take the lock: one of the two changes the word, the other looks again. */
-    if (!atomic_compare_exchange_strong(&slot->word, &word, word | SP_SLOT_BUSY | SP_SLOT_USED)) {
+    if (!sp_slot_claim(slot, word)) {
         return try_claim(job);
     }
     job->first_use = (word & SP_SLOT_USED) == 0;
@@ -114,8 +114,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
             own = job->session;
             slot->session = NULL;
         }
-        atomic_fetch_or(&slot->word, add);
-        atomic_fetch_and(&slot->word, ~(SP_SLOT_BUSY | drop));
+        sp_slot_unclaim(slot, drop, add);
     }
     job->claimed = false;
     job->session = NULL;

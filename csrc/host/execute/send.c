@@ -35,7 +35,7 @@ static void take_place(struct sp_job *job) {
         dead = job->session;
         job->session = job->birth.session;
         pool->slots[job->slot].session = job->session;
-        atomic_fetch_and(&pool->slots[job->slot].word, ~SP_SLOT_DEAD);
+        sp_slot_replace(&pool->slots[job->slot]);
         (void)sp_poller_add(&pool->poller, job->session->pidfd, job->slot);
         pool->created++;
         sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.took);

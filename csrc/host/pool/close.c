@@ -19,19 +19,17 @@
  * sees the closed ledger, and buries the entry itself.
  */
 static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
-    uint64_t word = atomic_load(&slot->word);
-    while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED) {
-        if (atomic_compare_exchange_weak(&slot->word, &word, (word & ~SP_SLOT_STATE) | SP_SLOT_EMPTY)) {
-            if ((word & SP_SLOT_BUSY) != 0) {
-                sp_job_orphan(slot->job, SP_E_CLOSED);
-            } else {
-                sp_pool_discard(pool, slot->session);
-            }
-            slot->session = NULL;
-            return true;
-        }
+    uint64_t word = sp_slot_end_lease(slot);
+    if (sp_slot_state_of(word) != SP_SLOT_LEASED) {
+        return false;
     }
-    return false;
+    if ((word & SP_SLOT_BUSY) != 0) {
+        sp_job_orphan(slot->job, SP_E_CLOSED);
+    } else {
+        sp_pool_discard(pool, slot->session);
+    }
+    slot->session = NULL;
+    return true;
 }
 
 /* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */

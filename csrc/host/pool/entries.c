@@ -19,16 +19,13 @@ uint32_t sp_pool_take_slot(sp_pool *pool) {
     } else {
         return SP_NO_SLOT;
     }
-    struct sp_slot *slot = &pool->slots[index];
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_STARTING);
+    sp_slot_take(&pool->slots[index]);
     return index;
 }
 
 void sp_pool_free_slot(sp_pool *pool, uint32_t index) {
     struct sp_slot *slot = &pool->slots[index];
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_EMPTY);
+    sp_slot_clear(slot);
     slot->session = NULL;
     slot->next = pool->free_head;
     pool->free_head = index;
@@ -50,10 +47,9 @@ void sp_pool_fold_hits(sp_pool *pool) {
 
 void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session) {
     struct sp_slot *slot = &pool->slots[index];
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
     slot->session = session;
     atomic_store_explicit(&slot->ready_at, sp_coarse_now(), memory_order_relaxed); /* released by the push */
-    atomic_store(&slot->word, (word >> SP_SLOT_GENERATION_SHIFT) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_IDLE);
+    sp_slot_make_idle(slot);
     /* Before the push: an entry that dies from here on is noticed. */
     (void)sp_poller_add(&pool->poller, session->pidfd, index);
     sp_ring_push(&pool->ring, index);

@@ -281,7 +281,6 @@ static void note_death(struct janitor *j, uint32_t index) {
     sp_pool *pool = j->pool;
     pthread_mutex_lock(&pool->lock);
     struct sp_slot *slot = &pool->slots[index];
-    uint64_t word = atomic_load(&slot->word);
     bool dead = false;
     if (slot->session != NULL) {
         struct pollfd p = {.fd = slot->session->pidfd, .events = POLLIN};
@@ -291,11 +290,7 @@ static void note_death(struct janitor *j, uint32_t index) {
     if (dead && sp_pool_evict_one(pool, index, cause_of_death(slot->session))) {
         back_off_after_death(j, ready_at);
     } else if (dead) {
-        word = atomic_load(&slot->word);
-        while ((word & SP_SLOT_STATE) == SP_SLOT_LEASED &&
-               !atomic_compare_exchange_weak(&slot->word, &word, word | SP_SLOT_DEAD)) {
-        }
-        if ((word & SP_SLOT_STATE) == SP_SLOT_IDLE && slot->session != NULL) {
+        if (sp_slot_mark_dead(slot) == SP_SLOT_IDLE && slot->session != NULL) {
             /* On its way in or out of the ring: look again. */
             (void)sp_poller_rearm(&pool->poller, slot->session->pidfd, index);
         }

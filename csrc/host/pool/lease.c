@@ -20,31 +20,19 @@ int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle) {
 
 int64_t sp_last_acquired(sp_pool *pool) { return last_acquired.pool == pool->serial ? last_acquired.handle : 0; }
 
-static int64_t handle_of(uint64_t word, uint32_t index) {
-    return (int64_t)((word >> SP_SLOT_GENERATION_SHIFT) << SP_HANDLE_SHIFT | index);
-}
-
 struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word) {
     uint32_t index = (uint32_t)handle & SP_COUNT_MAX;
     if (handle < (INT64_C(1) << SP_HANDLE_SHIFT) || index >= SP_COUNT_MAX) {
         return NULL;
     }
     struct sp_slot *slot = &pool->slots[index];
-    /* acquire: pairs with the release in sp_lease_begin(), so that the lease's session is seen */
+    /* acquire: pairs with the release in sp_slot_lease(), so that the lease's session is seen */
     *word = atomic_load_explicit(&slot->word, memory_order_acquire);
-    bool on = handle_of(*word, index) == handle && (*word & SP_SLOT_STATE) == SP_SLOT_LEASED;
+    bool on = sp_slot_handle(*word, index) == handle && (*word & SP_SLOT_STATE) == SP_SLOT_LEASED;
     return on ? slot : NULL;
 }
 
-int64_t sp_lease_begin(sp_pool *pool, uint32_t index) {
-    struct sp_slot *slot = &pool->slots[index];
-    /* relaxed: the caller took the slot out of the ring or made it, and is its only owner */
-    uint64_t word = atomic_load_explicit(&slot->word, memory_order_relaxed);
-    word = ((word >> SP_SLOT_GENERATION_SHIFT) + 1) << SP_SLOT_GENERATION_SHIFT | SP_SLOT_LEASED;
-    /* release: pairs with sp_lease_slot() on whatever thread the handle is used */
-    atomic_store_explicit(&slot->word, word, memory_order_release);
-    return handle_of(word, index);
-}
+int64_t sp_lease_begin(sp_pool *pool, uint32_t index) { return sp_slot_lease(&pool->slots[index], index); }
 
 int64_t sp_lease_newest(sp_pool *pool) {
     uint32_t index = SP_RING_EMPTY;
@@ -106,13 +94,6 @@ static void give_back(sp_pool *pool, uint32_t index) {
 
 /* Under the lock: what becomes of a used sandbox's place, by what the counts allow. */
 static void free_place(sp_pool *pool, uint32_t index) {
-    struct sp_slot *slot = &pool->slots[index];
-    if ((atomic_load_explicit(&slot->word, memory_order_relaxed) & SP_SLOT_BUSY) != 0) {
-        sp_job_orphan(slot->job, SP_E_RELEASED);
-    } else {
-        sp_pool_discard(pool, slot->session);
-    }
-    slot->session = NULL;
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     /* One step from the check to the place taken: unused leases come back without the lock. */
     for (;;) {
@@ -137,12 +118,14 @@ static int release_used(sp_pool *pool, int64_t handle) {
     struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     if (slot != NULL && !closed) {
-        const uint64_t over = SP_SLOT_STATE | SP_SLOT_USED | SP_SLOT_LOST | SP_SLOT_DEAD;
-        uint64_t recycling = (word & ~over) | SP_SLOT_RECYCLING;
-        /* The lease is on, used, busy or dead, so only holders of the lock change its word. */
-        atomic_store_explicit(&slot->word, recycling, memory_order_release);
+        if ((word & SP_SLOT_BUSY) != 0) {
+            sp_job_orphan(slot->job, SP_E_RELEASED);
+        } else {
+            sp_pool_discard(pool, slot->session);
+        }
+        slot->session = NULL;
+        sp_slot_recycle(slot);
         free_place(pool, (uint32_t)handle & SP_COUNT_MAX);
-        atomic_fetch_and(&slot->word, ~SP_SLOT_BUSY);
         sp_tickets_grant(pool);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -165,10 +148,7 @@ int sp_release(sp_pool *pool, int64_t handle) {
     if ((word & (SP_SLOT_USED | SP_SLOT_BUSY | SP_SLOT_DEAD)) != 0) {
         return release_used(pool, handle);
     }
-    /* acq_rel: of two releases one wins; a job that sets BUSY at the same time loses or wins as a whole */
-    uint64_t idle = (word & ~SP_SLOT_STATE) | SP_SLOT_IDLE;
-    if (!atomic_compare_exchange_strong_explicit(&slot->word, &word, idle, memory_order_acq_rel,
-                                                 memory_order_relaxed)) {
+    if (!sp_slot_give_back(slot, word)) {
         return sp_release(pool, handle); /* it became used, or was released: look again */
     }
     give_back(pool, (uint32_t)handle & SP_COUNT_MAX);

@@ -15,34 +15,11 @@
 #include "host/pool/histogram.h"
 #include "host/pool/ledger.h"
 #include "host/pool/ring.h"
+#include "host/pool/slot.h"
 #include "host/sandbox/launch.h"
 #include "host/sys/clock.h"
 #include "host/sys/events.h"
 #include "host/sys/poller.h"
-
-enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEASED, SP_SLOT_RECYCLING };
-
-/* A slot's word: {generation:48, flags:12, state:4}. The generation rises with every lease, so old handles fail. */
-#define SP_SLOT_STATE UINT64_C(0xf)
-#define SP_SLOT_USED UINT64_C(0x10) /* a command may have run: never lease it to another */
-#define SP_SLOT_BUSY UINT64_C(0x20) /* a job runs on it */
-#define SP_SLOT_LOST UINT64_C(0x40) /* its sandbox died with a command that may have run */
-#define SP_SLOT_DEAD UINT64_C(0x80) /* its sandbox died by itself; an unused lease may still have another */
-#define SP_SLOT_GENERATION_SHIFT 16
-
-/* A handle: {generation, slot index}, always >= 1 << SP_HANDLE_SHIFT. */
-#define SP_HANDLE_SHIFT 14
-
-struct sp_slot {
-    _Atomic uint64_t word;
-    struct sp_session *session; /* owned by the slot's current owner; NULL when LOST or taken over by a job */
-    struct sp_job *job;         /* while BUSY; under the lock */
-    _Atomic int64_t ready_at;   /* when it became idle; written before the push, also peeked at by the janitor */
-    int64_t released_at;        /* of RECYCLING; under the lock */
-    uint32_t next;              /* in the free list or the recycle queue; under the lock */
-};
-
-#define SP_NO_SLOT UINT32_MAX
 
 struct sp_ticket_queue {
     struct sp_ticket *head, *tail;

@@ -56,7 +56,7 @@ void sp_pool_census(sp_pool *pool, uint32_t states[5], uint32_t *free_slots) {
     pthread_mutex_lock(&pool->lock);
     memset(states, 0, 5 * sizeof states[0]);
     for (uint32_t i = 0; i < pool->fresh; i++) {
-        states[atomic_load_explicit(&pool->slots[i].word, memory_order_relaxed) & SP_SLOT_STATE]++;
+        states[sp_slot_state_of(atomic_load_explicit(&pool->slots[i].word, memory_order_relaxed))]++;
     }
     *free_slots = 0;
     for (uint32_t i = pool->free_head; i != SP_NO_SLOT; i = pool->slots[i].next) {
