@@ -7,7 +7,7 @@
 
 #include "common/fd.h"
 
-/* What getdents64(2) yields; the kernel's own declaration is not in its public headers. */
+/* An entry of getdents64(2); the kernel's own declaration is not in its public headers. */
 struct entry {
     uint64_t ino;
     int64_t off;

@@ -1,4 +1,4 @@
-/* Reading /proc without a heap: pid 1 of a sandbox has none, and looks often. */
+/* Functions that read /proc without a heap, for init, which has none and reads often. */
 #ifndef SANDPOOL_INIT_PROC_H
 #define SANDPOOL_INIT_PROC_H
 
@@ -12,18 +12,19 @@ struct sp_listing {
     char buffer[4096] __attribute__((aligned(8)));
 };
 
-/* The directory's descriptor, to be closed by the caller, or -1. */
+/* Opens a directory for listing. Its descriptor, to be closed by the caller, or -1. */
 int sp_listing_open(struct sp_listing *list, int dir, const char *name);
-/* The same of an open directory, from its start; its descriptor stays the caller's. */
+/* Lists an open directory from its start. The caller keeps the descriptor. */
 void sp_listing_again(struct sp_listing *list, int dir);
 /* The next name that is a number, or NULL at the end. */
 const char *sp_listing_next(struct sp_listing *list);
 
-/* As much of a file as `text` holds, NUL-terminated. False when it cannot be read, or is empty. */
+/* Reads as much of a file as `text` can hold, and ends it with NUL. False when it cannot be read or is empty. */
 bool sp_read_text(int dir, const char *name, char *text, size_t size);
-/* The same of an open file, from its start. */
+/* The same for an open file, from its start. */
 bool sp_read_again(int fd, char *text, size_t size);
-/* The number behind `name`, which should hold the newline before it: no process's own name can have that. */
+/* Finds the number that follows `name`. `name` should start with the newline before it, which the name of a process, as
+ * the kernel prints it, cannot contain. */
 bool sp_find_number(const char *text, const char *name, uint64_t *value);
 
 #endif

@@ -37,24 +37,25 @@ void sp_namespaces_of_self(uint64_t inodes[SP_NAMESPACES]) {
     }
 }
 
-/* Both were alive when it was made, so that a number that is neither's is a namespace of its own. */
+/* The namespaces of host and zygote existed when this sandbox was created. So an inode that differs from both belongs
+ * to a namespace of the sandbox's own. */
 static void compare_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
     uint64_t own[SP_NAMESPACES];
     sp_namespaces_of_self(own);
     for (unsigned i = 0; i < SP_NAMESPACES; i++) {
-        /* The zygote is in the network namespace that it last gave to a sandbox. */
+        /* The zygote stays in the network namespace that it gave to the last sandbox. */
         bool as_zygote = (1u << i) != SP_FACT_NET_NS && own[i] == plan->zygote_namespaces[i];
         set_fact(proof, 1u << i, own[i] != 0 && own[i] != plan->host_namespaces[i] && !as_zygote);
     }
 }
 
-/* The text of a small file, from its beginning; "" when it cannot be read. */
+/* Reads a small file from its start; "" when it cannot be read. */
 static void read_all(int fd, char *text, size_t size) {
     ssize_t n = fd != -1 ? pread(fd, text, size - 1, 0) : -1;
     text[n > 0 ? n : 0] = '\0';
 }
 
-/* "<inside> <outside> <count>", and no second line. */
+/* Whether the map is one line "<inside> <outside> <count>" that maps SP_INSIDE_ID to itself. */
 static bool is_identity(const char *map) {
     char *end;
     unsigned long inside = strtoul(map, &end, 10);
@@ -70,7 +71,7 @@ static bool maps_one_id(const char *name) {
     return is_identity(map);
 }
 
-/* One that it shares with nobody calls it 1. */
+/* In a /proc of the sandbox's own pid namespace, init is 1. */
 static bool has_own_proc(void) {
     char self[8];
     ssize_t n = readlink("/proc/self", self, sizeof self);
@@ -87,7 +88,7 @@ void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
     proof->status = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
 }
 
-/* What stands behind "\n<name>:\t" in a status file; "" when it is not there. */
+/* The text that follows "\n<name>:\t" in a status file; "" when it is missing. */
 static const char *field_of(const char *status, const char *name) {
     const char *at = strstr(status, name);
     return at != NULL ? at + strlen(name) : "";
@@ -119,14 +120,15 @@ static void prove_by_status(const struct sp_plan *plan, struct sp_proof *proof) 
     read_all(proof->status, status, sizeof status);
     sp_fd_close(&proof->status);
     set_fact(proof, SP_FACT_NO_CAPS, has_no_capabilities(status));
-    /* The zygote has the large filter, on top of what the host may have been given by its container; init one more. */
+    /* The zygote has the large filter, on top of those that the host may have from its container. init has one more. */
     set_fact(proof, SP_FACT_FILTERED,
              strncmp(field_of(status, "\nSeccomp:\t"), "2\n", 2) == 0 && filters_in(status) > plan->zygote_filters);
 }
 
 /*
- * One call per filter, with arguments that the kernel itself would refuse for another reason: so it is the filter that
- * answers, and a filter that is not there does no harm. The second of each is for a configuration that opens the first.
+ * Makes one call for each filter, with arguments that the kernel itself would refuse with another error. So EPERM comes
+ * from the filter, and the call does no harm if the filter is missing. The second call of each is for a configuration
+ * that allows the first.
  */
 static bool denies_calls(void) {
     bool by_template = (syscall(SYS_keyctl, -1L, 0, 0, 0, 0) == -1 && errno == EPERM) ||
@@ -135,7 +137,7 @@ static bool denies_calls(void) {
     return by_template && by_init;
 }
 
-/* With inet sockets: there is lo at most, and it is up only when that was asked for. */
+/* For sandboxes with inet sockets: lo is the only interface, and is up only if the configuration asks for it. */
 static bool has_no_link(const struct sp_plan *plan, int sock) {
     struct ifreq links[2];
     struct ifconf up = {.ifc_len = sizeof links, .ifc_req = links};
@@ -157,29 +159,30 @@ static void prove_network(const struct sp_plan *plan, struct sp_proof *proof) {
     set_fact(proof, SP_FACT_NO_LINK, sock != -1 && has_no_link(plan, sock));
 }
 
-/* The template's mount flags are locked: they are those of every sandbox's root. */
+/* The mount flags of the template are locked, so that every sandbox's root has the same. */
 static void prove_mounts(const struct sp_plan *plan, struct sp_proof *proof) {
     const uint64_t closed = ST_RDONLY | ST_NOSUID | ST_NODEV;
-    const uint64_t held_back = ST_NOSUID | ST_NODEV;
+    const uint64_t restricted = ST_NOSUID | ST_NODEV;
     const uint64_t size = plan->config.scratch_bytes;
     struct statfs root;
     struct statfs tmp;
     bool known = statfs("/", &root) == 0 && statfs("/tmp", &tmp) == 0;
     set_fact(proof, SP_FACT_ROOT_FLAGS, known && ((uint64_t)root.f_flags & closed) == closed);
     set_fact(proof, SP_FACT_SCRATCH,
-             known && ((uint64_t)tmp.f_flags & held_back) == held_back &&
+             known && ((uint64_t)tmp.f_flags & restricted) == restricted &&
                  (size == 0 || (uint64_t)tmp.f_blocks * (uint64_t)tmp.f_bsize <= size));
 }
 
 /*
- * The mounts forbid writing to the root. Landlock is asked before the kernel looks for CAP_MKNOD, and answers
- * otherwise: so it is known who refuses the device, and without Landlock none is made either.
+ * The mounts forbid writing to the root. The kernel asks Landlock before it checks CAP_MKNOD, and Landlock's error is a
+ * different one, so EACCES proves that Landlock refused the device. Without Landlock the missing capability would
+ * prevent the device.
  */
 static void prove_files(uint32_t landlock_abi, struct sp_proof *proof) {
     sp_auto_fd int made = open("/written", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     set_fact(proof, SP_FACT_ROOT_READ_ONLY, made == -1 && errno == EROFS);
     if (made != -1) {
-        (void)unlink("/written"); /* with rootfs= it would be the host's */
+        (void)unlink("/written"); /* with rootfs= the file would be the host's */
     }
     int rc = landlock_abi != 0 ? mknod("/tmp/device", S_IFBLK, makedev(1, 0)) : 0;
     set_fact(proof, SP_FACT_LANDLOCK_DENIES, rc == -1 && errno == EACCES);
@@ -212,7 +215,7 @@ static void prove_privileges(struct sp_proof *proof) {
     set_fact(proof, SP_FACT_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 }
 
-/* What costs little, or what a sandbox's own steps could miss: about 20 us. */
+/* What each sandbox proves for itself, in about 20 us: facts that are cheap to prove or depend on its own steps. */
 #define PROVED_BY_EACH                                                                                       \
     (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | SP_FACT_NO_LINK | \
      SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)
@@ -230,5 +233,5 @@ void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, str
         prove_mounts(plan, proof);
         prove_fixed_limits(plan, proof);
     }
-    proof->facts &= ~plan->left_out; /* since the rehearsal there may be more of it */
+    proof->facts &= ~plan->left_out; /* more may have been left out since the rehearsal */
 }

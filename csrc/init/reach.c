@@ -8,7 +8,7 @@
 #include "common/fd.h"
 #include "init/lines.h"
 
-#define BUDGET_LINES 64 /* between two looks at the budget */
+#define BUDGET_LINES 64 /* between two checks of the budget */
 
 static void add_file(struct sp_reach *reach, uint64_t inode, uint64_t end) {
     for (size_t i = 0; i < SP_REACH_FILES; i++) {

@@ -1,6 +1,7 @@
 /*
- * How much shared memory a process's mappings reach. What was touched and then unmapped, or touched by a process that
- * is gone, is in no figure of a process, but stays as long as some mapping reaches it.
+ * Adds up how much shared memory the mappings of processes can reach. Pages that a process has touched and then
+ * unmapped, or that a dead process has touched, are in no figure of a process, but exist as long as some mapping
+ * reaches them.
  */
 #ifndef SANDPOOL_INIT_REACH_H
 #define SANDPOOL_INIT_REACH_H
@@ -11,11 +12,11 @@
 
 #include "init/budget.h"
 
-#define SP_REACH_FILES 512 /* a power of two; further ones count anew in every process */
+#define SP_REACH_FILES 512 /* a power of two; further files count again for every process */
 
-#define SP_REACH_LINES 65536 /* so many mappings in all processes are too many to be looked through */
+#define SP_REACH_LINES 65536 /* so many mappings in all processes are too many to examine */
 
-/* Zeroed before the first process. */
+/* To be zeroed before the first process. */
 struct sp_reach {
     uint64_t bytes;
     unsigned lines;
@@ -25,9 +26,9 @@ struct sp_reach {
 };
 
 /*
- * Adds the shared mappings of the process behind `dir` of files on the device `dev`. False when they cannot be looked
- * through: there are too many, the budget is spent, or one has a name that no path can have. (The kernel keeps the text
- * of a line as long as somebody has the file open, and below thousands of directories a name has megabytes.)
+ * Adds the shared mappings of files on the device `dev` in the process of the /proc directory `dir`. False when they
+ * cannot all be examined: there are too many, the budget is spent, or a line is longer than any path. (Below thousands
+ * of nested directories a name has megabytes, and the kernel keeps the text of a line as long as the file is open.)
  */
 bool sp_reach_add(struct sp_reach *reach, int dir, dev_t dev, const struct sp_budget *budget);
 

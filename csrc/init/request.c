@@ -10,14 +10,15 @@
 
 #include "common/clock.h"
 
-/* Most requests fit here; it is touched, and so costs memory, only once a command has run. */
+/* Most requests fit into these. Their pages are not touched, and so take no memory, before the first command. */
 #define SMALL_PAYLOAD SP_PACKET_MAX
 #define SMALL_VECTOR 1024
 
 static char small_payload[SMALL_PAYLOAD];
 static char *small_vector[SMALL_VECTOR];
 
-/* The mapping of the last large request. Its standby cannot unmap it (exec needs it), so init does, for the next. */
+/* The mapping of the last large request. The standby cannot unmap it, because its exec needs it. init unmaps it before
+ * the next standby. */
 static void *mapping;
 static size_t mapping_len;
 
@@ -41,7 +42,7 @@ static int request_memory(struct sp_request *r) {
     return 0;
 }
 
-/* A KILL that came too late for its command is passed over: no command runs now. */
+/* Skips KILLs that came too late for their command: no command runs now. */
 static int recv_first(int control, struct sp_packet *packet) {
     for (;;) {
         int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
@@ -60,7 +61,7 @@ static int recv_whole(int control, struct sp_request *r) {
     }
     r->exec = r->packet.record.u.exec;
     bool has_stdin = (r->exec.flags & SP_EXEC_HAS_STDIN) != 0;
-    /* What has come is copied to memory of the announced size. */
+    /* The received part of the payload must fit into the announced size, because request_memory() copies it there. */
     if (r->packet.n_fds != (has_stdin ? 3u : 2u) || r->packet.payload_len > r->exec.payload_len) {
         return -EBADMSG;
     }

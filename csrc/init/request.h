@@ -1,4 +1,4 @@
-/* EXEC as it arrives: the record, its descriptors and its payload. The same for every system. */
+/* Receives an EXEC: the record, its descriptors and its payload. Shared by init and the agent. */
 #ifndef SANDPOOL_INIT_REQUEST_H
 #define SANDPOOL_INIT_REQUEST_H
 
@@ -13,11 +13,11 @@ struct sp_request {
 };
 
 /*
- * Waits for a request and reads all of it. 0 with *command pointing into the request's memory, which the next request
- * takes over; or -errno: the host is gone or not to be understood.
+ * Waits for a request and reads all of it. 0, with *command pointing into memory that the next request reuses; or
+ * -errno: the host is gone or has sent something malformed.
  */
 int sp_request_recv(int control, struct sp_request *request, struct sp_command *command);
-/* Unmaps what the last large request needed. */
+/* Unmaps the memory of the last large request. */
 void sp_request_free_large(void);
 
 #endif
