@@ -15,20 +15,20 @@
 #include "init/lines.h"
 #include "init/proc.h"
 
-#define PROCESS_NS SP_MS(25) /* of processor time: more for one process is too much */
-#define BUDGET_FILES 16      /* between two looks at the budget */
+#define PROCESS_NS SP_MS(25) /* of processor time: a process that takes more counts as too much */
+#define BUDGET_FILES 16      /* between two checks of the budget */
 
 /*
- * A text of mappings waits for the lock of the process's memory, which some calls hold until they have gone through all
- * page tables. A process with larger ones is not asked: what it may reach is not known.
+ * Reading the mappings waits for the lock of the process's memory, which some calls hold while they go through all page
+ * tables. Of a process with larger page tables the mappings are not read, and their reach counts as unknown.
  */
 #define TABLES_MAX_KIB UINT64_C(8192)
 
-/* Too large for the stack, and of one watch at a time. */
+/* Too large for the stack; only one memory watch runs at a time. */
 static struct sp_tally tally;
 static struct sp_reach reach;
 
-/* The kernel's own mounts of memfds and pipes, and init's of /proc. */
+/* The devices of the kernel's internal mounts for memfds and pipes, and of init's /proc. */
 static struct devices {
     bool known;
     dev_t memfds, pipes, proc;
@@ -66,7 +66,7 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-/* The same file may be open many times, which nothing tells from copies of a descriptor: each counts. */
+/* Each descriptor counts, because a file that was opened several times looks the same as copies of one descriptor. */
 static void add_proc_file(struct sp_found *found, int process, const char *fd) {
     char path[32];
     char target[64];
@@ -78,7 +78,7 @@ static void add_proc_file(struct sp_found *found, int process, const char *fd) {
     found->maps += ends_with(target, "maps"); /* numa_maps and smaps, too */
 }
 
-/* "lock:\t1: POSIX  ADVISORY  WRITE ..." and "tfd: ...", a line each; "scm_fds:\t2": see proc_pid_fdinfo(5). */
+/* Counts lines "lock:\t1: POSIX  ADVISORY  WRITE ..." and "tfd: ..."; reads "scm_fds:\t2". See proc_pid_fdinfo(5). */
 static void read_info(struct sp_scan *scan, int process, const char *fd) {
     struct sp_found *found = &scan->now;
     const char watch = scan->locks_only ? 'l' : 't'; /* a cgroup counts epoll watches */
@@ -117,7 +117,7 @@ static void add_file(struct sp_found *found, int process, const char *fd, int64_
 
 /* ---- one process ---- */
 
-/* False when they cannot be looked through. */
+/* Adds the descriptors of a process. False when they cannot all be examined. */
 static bool add_files(struct sp_scan *scan, int process, const struct sp_budget *budget) {
     struct sp_found *found = &scan->now;
     struct sp_listing list;
@@ -142,13 +142,13 @@ static bool add_files(struct sp_scan *scan, int process, const struct sp_budget 
     return true;
 }
 
-/* True when there is memory behind this entry: it is no zombie, and no thread that is gone. */
+/* True when this entry has memory: it is not a zombie, and not a thread that has ended. */
 static bool is_alive(int dir, char *text, size_t size) {
     uint64_t anon = 0;
     return sp_read_text(dir, "status", text, size) && sp_find_number(text, "\nRssAnon:", &anon);
 }
 
-/* Of one thread, beyond those that every command is born with. */
+/* Adds the filters of one thread, beyond those that every command has from the start. */
 static void add_filters(struct sp_scan *scan, const char *status) {
     uint64_t filters = 0;
     if (sp_find_number(status, "\nSeccomp_filters:", &filters) && filters > scan->filters) {
@@ -157,7 +157,7 @@ static void add_filters(struct sp_scan *scan, const char *status) {
     }
 }
 
-/* False when it cannot be looked through. */
+/* False when the mappings cannot all be examined. */
 static bool add_mappings(struct sp_scan *scan, int dir, const char *status, const struct sp_budget *budget) {
     uint64_t tables = 0;
     (void)sp_find_number(status, "\nVmPTE:", &tables);
@@ -171,7 +171,7 @@ static bool add_mappings(struct sp_scan *scan, int dir, const char *status, cons
     return sp_reach_add(&reach, dir, devices.memfds, budget);
 }
 
-/* Each thread may have filters of its own; all share memory and, by seccomp, descriptors. */
+/* Each thread may have filters of its own. All share the memory and, enforced by seccomp, the descriptors. */
 static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const struct sp_budget *budget) {
     struct sp_listing list;
     char text[4096];
@@ -186,7 +186,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
             continue;
         }
         add_filters(scan, text);
-        /* The first thread may have ended and left the memory to the others, who show it. */
+        /* When the first thread has ended before the others, only they show the memory. */
         if (!*has_memory) {
             *has_memory = true;
             if (!add_files(scan, task, budget) || !add_mappings(scan, task, text, budget)) {
@@ -197,12 +197,12 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
     return true;
 }
 
-/* False when it cannot be looked through. */
+/* False when the process cannot be examined completely. */
 static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *budget) {
     char text[4096];
     uint64_t threads = 0;
     bool listed = add_files(scan, dir, budget);
-    /* In this order: what has given up its memory cannot be listed either, and hides nothing. */
+    /* The order matters: a process without memory cannot be listed either, but it hides nothing. */
     bool lives = is_alive(dir, text, sizeof text);
     if (lives && (!listed || !add_mappings(scan, dir, text, budget))) {
         return false;
@@ -228,7 +228,7 @@ static void begin_pass(struct sp_scan *scan, int proc) {
         scan->filters = (unsigned)filters + (scan->exec_filter ? 1 : 0);
     }
     scan->is_running = true;
-    scan->done = 1; /* init itself is no tenant's */
+    scan->done = 1; /* skips init */
     scan->started = sp_now();
     scan->spent = 0;
     scan->steps = 0;
@@ -246,7 +246,7 @@ static void end_pass(struct sp_scan *scan) {
     scan->is_running = false;
 }
 
-/* /proc lists processes in the order of their pids. True when there was no process left. */
+/* Continues the pass; /proc lists processes in the order of their pids. True when no process is left. */
 static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
     struct sp_listing list;
     const char *name;

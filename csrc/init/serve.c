@@ -1,7 +1,8 @@
 /*
- * The serving loop of init. One command at a time: EXEC -> ACK -> (FAILED | EXITED). The standby takes the request and
- * becomes the command; init waits for its end and reports. When a command has exited, what it left running is killed
- * before EXITED is sent, and before the next standby is made: no tenant's process ever lives beside our code but init.
+ * The serving loop of init. One command at a time: EXEC -> ACK -> (FAILED | EXITED). The standby receives the request
+ * and becomes the command; init waits for its end and reports it. When a command has ended, init kills the processes
+ * that it left running before it sends EXITED and starts the next standby. So a process of a tenant never runs beside a
+ * standby, only beside init.
  */
 #include <errno.h>
 #include <signal.h>
@@ -21,14 +22,14 @@
 
 #define EXEC_CHECK_NS SP_MS(10)
 
-/* What one wait for a command yields. */
+/* How a command ended. */
 struct outcome {
     int status;
     bool oom; /* killed by the memory watch */
     struct rusage usage;
 };
 
-/* Every orphan of the sandbox is init's child in the end, so "no children" means "no other process". */
+/* Every orphan of the sandbox becomes a child of init, so when init has no children, there is no other process. */
 static void kill_leftovers(void) {
     while (waitpid(-1, NULL, WNOHANG) >= 0) {
         (void)kill(-1, SIGKILL);
@@ -38,8 +39,8 @@ static void kill_leftovers(void) {
 }
 
 /*
- * A command that asks to be traced (PTRACE_TRACEME) makes init its tracer; its stops are none of init's business, and
- * are not to be taken for its end.
+ * A command that calls PTRACE_TRACEME makes init its tracer. init lets it run on, and must not mistake its stops for
+ * its end.
  */
 static void detach_tracee(pid_t pid, int status) {
     int signal = WSTOPSIG(status) != SIGTRAP ? WSTOPSIG(status) : 0;
@@ -47,8 +48,8 @@ static void detach_tracee(pid_t pid, int status) {
 }
 
 /*
- * System V objects stay for the lease's next command, and a short command is not watched: what they come to is looked
- * at here. Above the limit they all go, as they would have gone with a cgroup.
+ * System V objects remain for the next command of the lease, and the memory watch does not see a short command. So
+ * their size is checked after each command. Above the limit all of them are removed, as with a cgroup.
  */
 static void limit_sysv(const struct sp_plan *plan) {
     if (plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
@@ -56,7 +57,7 @@ static void limit_sysv(const struct sp_plan *plan) {
     }
 }
 
-/* Reaps what has ended. True when `pid` was among it. */
+/* Reaps the processes that have ended. True when `pid` is one of them. */
 static bool reap(pid_t pid, struct outcome *outcome) {
     int status = 0;
     struct rusage usage;
@@ -76,8 +77,8 @@ static bool reap(pid_t pid, struct outcome *outcome) {
 }
 
 /*
- * Before the command has execed, none of its code and none of any other tenant's runs: a KILL signal with the command's
- * number is the host's.
+ * Whether this signal asks to kill the command. For use before the command has execed: as no code of a tenant runs
+ * then, a signal with the number of the command comes from the host.
  */
 static bool is_kill_signal(const siginfo_t *info, uint32_t id) {
     return info->si_signo == SP_KILL_SIGNAL && info->si_code == SI_QUEUE && info->si_pid == 0 &&
@@ -85,8 +86,9 @@ static bool is_kill_signal(const siginfo_t *info, uint32_t id) {
 }
 
 /*
- * Afterwards a signal tells nothing: a tenant can send any, and of one kind the kernel keeps only the first. What
- * counts is the record on the control socket, which no tenant holds and which nobody else reads until the next standby.
+ * Whether the host asks to kill the command. After the exec a signal proves nothing: a tenant can send any signal, and
+ * the kernel keeps only one pending signal of a kind. So the record on the control socket decides. No tenant holds the
+ * socket, and nobody but init reads it until the next standby starts.
  */
 static bool has_kill_record(int control, uint32_t id) {
     struct sp_packet packet;
@@ -99,7 +101,7 @@ static bool has_kill_record(int control, uint32_t id) {
     return false;
 }
 
-/* Sleeps until a signal or `until`. The signal's number, or -1. */
+/* Sleeps until a signal arrives, at most until `until`. The number of the signal, or -1. */
 static int await_signal(siginfo_t *info, int64_t until) {
     sigset_t awaited;
     sigemptyset(&awaited);
@@ -113,20 +115,20 @@ static int await_signal(siginfo_t *info, int64_t until) {
     return sigtimedwait(&awaited, info, &ts);
 }
 
-/* Before it has, nobody runs but our code on init's own, undumpable memory: there is nothing to look at. */
+/* Before the exec, the standby runs only code of ours, on init's own memory: there is no memory to watch. */
 static bool has_execed(const struct sp_standby *standby) {
     return atomic_load_explicit(&standby->not_execed, memory_order_relaxed) == 0;
 }
 
-/* What init does while a command runs, and when. */
+/* What init checks while a command runs, and when. */
 struct checks {
     struct sp_memory_watch memory;
-    int64_t next_check; /* of the socket and of the memory, while the standby has not execed; else SP_NEVER */
+    int64_t next_check; /* when to see again whether the standby has execed, for a postponed check; else SP_NEVER */
 };
 
 /*
- * Both of the host's signals are door bells: whichever rings, whoever rings it, init looks at the socket, and the watch
- * begins. So a tenant that keeps one of them pending can delay neither.
+ * Whichever of the host's two signals arrives, and whoever has sent it, init reads the socket and begins the memory
+ * watch. So a tenant that keeps one of the signals pending can delay neither action.
  */
 static void check_host(struct sp_standby *standby, uint32_t id, struct checks *checks) {
     checks->next_check = SP_NEVER;
@@ -138,7 +140,8 @@ static void check_host(struct sp_standby *standby, uint32_t id, struct checks *c
     }
 }
 
-/* The standby may be in the middle of a system call on memory and an errno that init shares: leave both alone. */
+/* The standby may be in the middle of a system call that uses memory and the errno that it shares with init. So init
+ * does not read the socket yet, and comes back later. */
 static void check_before_exec(uint32_t id, const siginfo_t *info, struct checks *checks) {
     if (is_kill_signal(info, id)) {
         (void)kill(-1, SIGKILL);
@@ -147,7 +150,7 @@ static void check_before_exec(uint32_t id, const siginfo_t *info, struct checks 
 }
 
 static void look_at_memory(struct checks *checks, struct outcome *outcome) {
-    /* Also when something else woke it: a tenant's dying children must not put the look off. */
+    /* Checked after every wake-up, so that a tenant whose children keep dying cannot delay the look. */
     if (checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look &&
         sp_memory_watch_look(&checks->memory)) {
         outcome->oom = true;
@@ -157,7 +160,7 @@ static void look_at_memory(struct checks *checks, struct outcome *outcome) {
     }
 }
 
-/* Until the standby, or the command that it has become, ends. */
+/* Waits until the standby, or the command that it has become, has ended. */
 static void await_end(struct sp_standby *standby, struct outcome *outcome) {
     struct checks checks = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
     siginfo_t info;
@@ -184,8 +187,8 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
 static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
 
 static int report(const struct sp_standby *standby, const struct outcome *o) {
-    uint32_t id = atomic_load_explicit(&standby->id, memory_order_relaxed); /* its writer is dead */
-    /* It may have ended by itself before the kill reached it. */
+    uint32_t id = atomic_load_explicit(&standby->id, memory_order_relaxed); /* the process that wrote it is dead */
+    /* The command may have ended by itself before the watch killed it. */
     bool killed = WIFSIGNALED(o->status) && WTERMSIG(o->status) == SIGKILL;
     struct sp_record record = {.type = SP_REC_EXITED,
                                .u.exited = {.id = id,
@@ -208,7 +211,7 @@ void sp_init_serve(const struct sp_plan *plan, int control) {
     while (rc == 0) {
         struct outcome outcome;
         await_end(&standby, &outcome);
-        /* Killed before it had a request: nobody waits for it, and nothing is known of why. */
+        /* With id 0 the standby was killed before it had a request: nobody waits for it, and the reason is unknown. */
         rc = standby.control_error != 0 || atomic_load(&standby.id) == 0 ? -ECONNRESET : 0;
         if (rc == 0) {
             kill_leftovers();

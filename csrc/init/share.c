@@ -10,21 +10,21 @@
 #define KIB UINT64_C(1024)
 #define PAGE (4 * KIB)
 
-/* What a walk takes for each page and each page table, in ns of processor time, measured on Linux 6.18. */
+/* The processor time that a walk takes for each page and each page table, measured on Linux 6.18. */
 #define NS_PER_ANON_PAGE 30
 #define NS_PER_FILE_PAGE 80
 #define NS_PER_TABLE 1000
 #define PACE_UNIT 100
 #define PACE_MAX 1000
-#define PACE_FROM_NS (200 * INT64_C(1000)) /* shorter walks tell nothing of the machine */
+#define PACE_FROM_NS (200 * INT64_C(1000)) /* shorter walks are too inexact to measure the machine by */
 
-/* How much longer it takes here and now, in percent. */
+/* The time that walks take on this machine at the moment, in percent of the figures above. */
 static int64_t pace = PACE_UNIT;
 
 /*
- * What was said of a process. It stands as long as the process has neither more pages nor had a page fault, by which it
- * could have got a page of its own instead of a shared one. The shares of others grow when one leaves what they share,
- * which they do not notice: so it does not stand for ever.
+ * The known shares of processes. A share is valid while the process has the same number of pages and has had no page
+ * fault, which could have replaced a shared page by one of its own. It expires after KNOWN_NS, because it also grows,
+ * unnoticed, when another process stops sharing the pages.
  */
 #define KNOWN_PROCESSES 256 /* a power of two */
 #define KNOWN_NS SP_MS(2000)
@@ -36,7 +36,7 @@ static struct known {
     int64_t since;
 } known[KNOWN_PROCESSES];
 
-/* "7 (a name) S 1 ...": faults are words 10 and 12, see proc_pid_stat(5). UINT64_MAX when it cannot be told. */
+/* "7 (a name) S 1 ...": page faults are words 10 and 12, see proc_pid_stat(5). UINT64_MAX when they cannot be read. */
 static uint64_t faults_of(int dir) {
     char text[1024];
     uint64_t faults = 0;
@@ -88,7 +88,7 @@ static bool walk(const struct sp_process *p, int dir, uint64_t *anon, uint64_t *
 
 bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget) {
     if (p->anon + p->shared < p->tables) {
-        return false; /* a long walk over empty tables, by which little could be gained */
+        return false; /* a long walk over empty page tables would gain little */
     }
     struct known *k = &known[(unsigned)p->pid & (KNOWN_PROCESSES - 1)];
     uint64_t faults = faults_of(dir);

@@ -1,8 +1,7 @@
 /*
- * How much of a process's memory is its own share, when several processes have the same pages: smaps_rollup of
- * proc_pid_smaps(5). The kernel walks all pages of the process for it, in one call that nothing can cut short. So it is
- * asked only when the walk can be expected to fit into the budget, and what it said stands while the process has not
- * changed, for a while.
+ * Finds the share of a process in pages that several processes have mapped, from smaps_rollup of proc_pid_smaps(5). For
+ * that the kernel walks all pages of the process in one call that cannot be interrupted. So the file is read only when
+ * the walk can be expected to fit into the budget, and the result is kept for a while if the process does not change.
  */
 #ifndef SANDPOOL_INIT_SHARE_H
 #define SANDPOOL_INIT_SHARE_H
@@ -12,15 +11,15 @@
 
 #include "init/budget.h"
 
-/* Bytes, as /proc/PID/status has them. */
+/* In bytes, from /proc/PID/status. */
 struct sp_process {
     int pid;
     uint64_t anon, shared, file, swap, tables;
 };
 
 /*
- * Replaces p->anon and p->shared by the process's share of them. `dir`: of the process. False when it was not asked:
- * both still count what others have, too.
+ * Replaces p->anon and p->shared by the process's share of them. `dir`: its directory in /proc. False when the share
+ * was not read: then shared pages still count in full.
  */
 bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget);
 

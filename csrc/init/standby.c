@@ -14,14 +14,14 @@
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
     struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
     sp_memory_base_late(&standby->base);
-    /* Before the ACK: from it on, the host may ask init to kill the command of this number. */
+    /* Before the ACK, because after it the host may ask init to kill the command of this number. */
     atomic_store_explicit(&standby->id, id, memory_order_release);
     return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
 }
 
 /*
- * From here on this is the tenant-to-be: a process of its own, with descriptors of its own, on init's memory. It ends
- * by exec, or by leaving in `standby` why not.
+ * The standby, which will become the command, runs this: a process of its own, with descriptors of its own, on init's
+ * memory. It ends with an exec, or with the reason for a failure in *standby.
  */
 static int standby_main(void *arg) {
     struct sp_standby *standby = arg;
@@ -44,7 +44,7 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     standby->plan = plan;
     standby->control = control;
     sp_memory_base_early(&standby->base, plan);
-    /* The kernel clears `not_execed` when this memory is left, by exec too: see clone(2), CLONE_CHILD_CLEARTID. */
+    /* The kernel clears `not_execed` when the child leaves this memory, by exec too: clone(2), CLONE_CHILD_CLEARTID. */
     int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
     standby->pid =
         clone(standby_main, stack + sizeof stack, flags, standby, &standby->not_execed, NULL, &standby->not_execed);

@@ -1,9 +1,9 @@
 /*
- * The standby: the process that will be the next command, made before the request for it comes. It waits on the control
- * socket, reads the request itself, and execs: no clone and no hand-over on the request's path.
+ * The standby: the process that will become the next command. init starts it before the request arrives. It waits on
+ * the control socket, reads the request itself, and execs, so that a request waits for no clone and no hand-over.
  *
- * Until it execs it shares init's memory (CLONE_VM) and runs our code only. The two never work at the same time: init
- * sleeps in sigwait from the clone to the standby's end, and so neither of them sees the other's errno.
+ * Until its exec it shares init's memory (CLONE_VM) and runs only our code. The two never work at the same time: init
+ * sleeps in sigwait from the clone to the end of the standby, so that neither of them changes the other's errno.
  */
 #ifndef SANDPOOL_INIT_STANDBY_H
 #define SANDPOOL_INIT_STANDBY_H
@@ -18,11 +18,11 @@ struct sp_standby {
     const struct sp_plan *plan;
     int control;
     pid_t pid;
-    /* What the standby leaves for init. */
-    _Atomic uint32_t id;         /* of the EXEC it has acknowledged; 0: none yet */
-    _Atomic uint32_t not_execed; /* 0, by the kernel's hand, once it has execed or ended */
+    /* Written by the standby or, where it says so, by the kernel; read by init. */
+    _Atomic uint32_t id;         /* of the EXEC that it has acknowledged; 0: none yet */
+    _Atomic uint32_t not_execed; /* the kernel clears it when the standby has execed or ended */
     struct sp_memory_base base;
-    int control_error;        /* -errno: the host is gone or not to be understood */
+    int control_error;        /* -errno: the host is gone or has sent something malformed */
     struct sp_rec_failed why; /* stage != 0: the command could not be started */
 };
 

@@ -7,13 +7,12 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-/* Without a look at permissions, which a tenant may have taken from everybody. SHM_STAT_ANY & co., newer than some
- * headers. */
+/* SHM_STAT_ANY etc., which are newer than some headers. They ignore permissions, which a tenant may have removed. */
 #define SHM_STAT_OF_ANY 15
 #define MSG_STAT_OF_ANY 13
 #define SEM_STAT_OF_ANY 20
 
-/* A message's head with the slack of its slab; a cache line for each semaphore and what it takes to undo it. */
+/* The header of a message with the unused space of its slab; for a semaphore its cache line and its undo entry. */
 #define MESSAGE_COST 128
 #define QUEUE_COST 512
 #define SEMAPHORE_COST 192
@@ -28,7 +27,7 @@ uint64_t sp_sysv_used(void) {
     (void)shmctl(0, SHM_INFO, (struct shmid_ds *)(void *)&segments);
     (void)msgctl(0, MSG_INFO, (struct msqid_ds *)(void *)&queues);
     (void)semctl(0, 0, SEM_INFO, &semaphores);
-    /* By msgctl(2) and semctl(2): pool = queues, map = messages, tql = bytes; usz = sets, aem = semaphores. */
+    /* msgctl(2) and semctl(2): pool = queues, map = messages, tql = bytes; usz = sets, aem = semaphores. */
     return ((uint64_t)segments.shm_rss + segments.shm_swp) * (uint64_t)sysconf(_SC_PAGESIZE) +
            (uint64_t)(unsigned)queues.msgtql + (uint64_t)(unsigned)queues.msgmap * MESSAGE_COST +
            ((uint64_t)(unsigned)queues.msgpool + (unsigned)semaphores.semusz) * QUEUE_COST +
@@ -39,7 +38,7 @@ void sp_sysv_remove(void) {
     struct shmid_ds segment;
     struct msqid_ds queue;
     struct semid_ds set;
-    /* Each INFO yields the highest index in use; an index yields the identifier of what is there, or an error. */
+    /* INFO returns the highest index in use; STAT of an index returns the identifier of the object, or an error. */
     int last = shmctl(0, SHM_INFO, &segment);
     for (int i = 0; i <= last; i++) {
         int id = shmctl(i, SHM_STAT_OF_ANY, &segment);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define PROBES_MAX 64
-#define BLOCKS_PER_PAGE 8 /* of 512 bytes; pages of 4 KiB are the unit here, whatever the machine's are */
+#define BLOCKS_PER_PAGE 8 /* blocks of 512 bytes; a page is 4 KiB here, whatever the page size of the machine is */
 
 void sp_tally_begin_pass(struct sp_tally *tally) { memset(tally->untracked, 0, sizeof tally->untracked); }
 
