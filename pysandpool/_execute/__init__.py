@@ -1,1 +1,1 @@
-"""One command in one lease: its request, its run and its result."""
+"""Runs one command in a lease: the request, the run and the result."""

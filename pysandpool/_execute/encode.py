@@ -1,4 +1,4 @@
-"""From Python's words to the byte blobs of the C API: commands, environments, working directories, input."""
+"""Converts commands, environment variables, working directories and input to the bytes that the C API takes."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ BASE_ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/tmp",
     "LANG": "C",
-    # UTF-8 by the one category that differs between C and C.UTF-8, as PEP 538 does: with LANG=C.UTF-8 glibc opens a
-    # file for each of the twelve categories, which is a fifth of the run time of /bin/echo.
+    # As in PEP 538, only the one category that differs between C and C.UTF-8 is set: with LANG=C.UTF-8, glibc opens a
+    # file for each of the twelve categories, which takes a fifth of the run time of /bin/echo.
     "LC_CTYPE": "C.UTF-8",
     "TMPDIR": "/tmp",
 }
 if sys.platform == "darwin":
-    # The agent adds HOME and TMPDIR, which are another directory in each sandbox.
+    # The agent adds HOME and TMPDIR, which are a different directory in each sandbox.
     BASE_ENV = {"PATH": "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_CTYPE": "UTF-8"}
 
 
 def encode_command(cmd: Sequence[Word]) -> tuple[bytes, int]:
-    """The words of `cmd`, each ended by NUL, and their number.
+    """The words of `cmd`, each followed by a NUL, and their number.
 
-    Raises TypeError for a str or anything else that is no sequence of str, bytes or PathLike, and ValueError
-    for an empty sequence or a NUL inside a word.
+    Raises TypeError if `cmd` is not a sequence of str, bytes or PathLike (a single str is none), and ValueError if it
+    is empty or a word contains a NUL.
     """
     if isinstance(cmd, (str, bytes, bytearray, memoryview)) or not isinstance(cmd, Sequence):
-        raise TypeError(f"cmd is a sequence of str, bytes or PathLike, like ['echo', 'hi'], not {type(cmd).__name__}")
+        raise TypeError(f"cmd must be a sequence of str, bytes or PathLike, like ['ls', '/'], not {type(cmd).__name__}")
     if not cmd:
-        raise ValueError("cmd = [] is not allowed: at least the name of the command")
+        raise ValueError("cmd = [] is not allowed: at least the name of a command")
     words = [_encoded(word, "a word of cmd") for word in cmd]
     return _ended(words, "cmd", cmd), len(words)
 
 
 def command_name(cmd: Sequence[Word]) -> str:
-    """The first word as text, for messages and `CommandNotFoundError.filename`."""
+    """The first word of `cmd` as text, for messages and `CommandNotFoundError.filename`."""
     return os.fsdecode(cmd[0])
 
 
 def encode_cwd(cwd: Word | None) -> bytes | None:
-    """`cwd` ended by NUL; None stays None. TypeError for another type, ValueError for an empty one or a NUL inside."""
+    """`cwd` followed by a NUL; None stays None. Raises TypeError for another type, ValueError for "" or a NUL."""
     if cwd is None:
         return None
     name = _encoded(cwd, "cwd")
     if not name:
-        raise ValueError("cwd = '' is not allowed: a directory's name")
+        raise ValueError("cwd = '' is not allowed: the name of a directory")
     return _ended([name], "cwd", cwd)
 
 
 def encode_input(data: Any) -> Any:
-    """A view of the bytes-like `data`, not a copy. TypeError for anything else, a strided view included."""
+    """A view of the bytes-like `data`, without a copy. Raises TypeError for other objects and for strided views."""
     try:
         return ffi.from_buffer("char[]", data)
     except (TypeError, BufferError, ValueError) as error:
-        raise TypeError(f"input is bytes-like and contiguous, not {type(data).__name__}: {error}") from None
+        raise TypeError(f"input must be bytes-like and contiguous, not {type(data).__name__}: {error}") from None
 
 
 class Environment:
-    """The environment of a configuration's commands: `BASE_ENV`, changed by `env_vars`."""
+    """The environment variables of a configuration's commands: `BASE_ENV` with the changes of `env_vars`."""
 
     __slots__ = ("_blob", "_count", "_items")
 
@@ -74,33 +74,33 @@ class Environment:
         self._count = len(self._items)
 
     def encode(self, env: Environ | None = None) -> tuple[bytes, int]:
-        """The strings "K=V", each ended by NUL, and their number, after the changes that a call's `env` makes.
+        """The strings "K=V", each followed by a NUL, and their number, with the changes of a call's `env`.
 
-        A value None takes the variable away. Raises TypeError for what is no mapping of str, bytes or
-        PathLike, ValueError for an empty key, a key with "=", or a NUL.
+        A value None removes the variable. Raises TypeError if `env` is not a mapping of str, bytes or PathLike, and
+        ValueError for an empty key, a key with "=", or a NUL.
         """
         if not env:
             if env is None or isinstance(env, Mapping):
                 return self._blob, self._count
-            raise TypeError(f"env is a mapping, not {type(env).__name__}")
+            raise TypeError(f"env must be a mapping, not {type(env).__name__}")
         items = _changed(self._items, env)
         return _env_blob(items), len(items)
 
 
 def _changed(base: dict[bytes, bytes], changes: Environ) -> dict[bytes, bytes]:
     if not isinstance(changes, Mapping):
-        raise TypeError(f"env is a mapping, not {type(changes).__name__}")
+        raise TypeError(f"env must be a mapping, not {type(changes).__name__}")
     items = dict(base)
     for key, value in changes.items():
         name = _encoded(key, "an env key")
         if not name or b"=" in name or b"\0" in name:
-            raise ValueError(f"env key {key!r} is not allowed: not empty, no '=', no NUL")
+            raise ValueError(f"env key {key!r} is not allowed: a key that is not empty and has neither '=' nor NUL")
         if value is None:
             items.pop(name, None)
         else:
             items[name] = _encoded(value, f"env value of {key!r}")
             if b"\0" in items[name]:
-                raise ValueError(f"env value of {key!r} is not allowed: it holds a NUL")
+                raise ValueError(f"env value of {key!r} is not allowed: it contains a NUL")
     return items
 
 
@@ -118,5 +118,5 @@ def _encoded(value: Any, what: str) -> bytes:
 def _ended(words: list[bytes], name: str, value: object) -> bytes:
     blob = b"\0".join(words) + b"\0"
     if blob.count(0) != len(words):
-        raise ValueError(f"{name} = {value!r} is not allowed: it holds a NUL")
+        raise ValueError(f"{name} = {value!r} is not allowed: it contains a NUL")
     return blob

@@ -1,4 +1,4 @@
-"""`SandboxResult`: what one command left."""
+"""`SandboxResult`: the outcome of one command."""
 
 from __future__ import annotations
 
@@ -9,35 +9,40 @@ from pysandpool._errors import CommandFailedError
 
 @dataclass(frozen=True)
 class SandboxResult:
-    """The outcome of one `execute()`. A timeout is an outcome too, not an exception."""
+    """The outcome of one `execute()`. A timeout is an outcome as well, and not an exception."""
 
     stdout: bytes = field(repr=False)
-    """the first `max_output_bytes` that the command wrote"""
+    """The first `max_output_bytes` bytes that the command wrote to its standard output."""
     stderr: bytes = field(repr=False)
-    """likewise; nothing of ours is ever mixed in"""
+    """The same for its standard error. pysandpool writes nothing into it."""
     exit_code: int | None
-    """0 ... 255, or None when a signal ended the command"""
+    """0 to 255; None if a signal killed the command."""
     signal: int | None = None
-    """the signal that ended the command (SIGKILL after a timeout), or None when it exited"""
+    """The number of the signal that killed the command, SIGKILL after a timeout; None if it exited."""
     timed_out: bool = False
-    """the wall clock ran out; output up to then is kept, every process of the lease is gone"""
+    """True if the command ran longer than its timeout. The output up to then is kept, and all processes of the lease
+    are gone."""
     elapsed: float = 0.0
-    """seconds from the request to the command's end"""
+    """Seconds from the request to the end of the command."""
     stdout_truncated: bool = False
-    """more than `max_output_bytes` came; the rest was read and dropped"""
+    """True if the command wrote more than `max_output_bytes`. The rest was read and dropped."""
     stderr_truncated: bool = False
-    """likewise"""
+    """The same for standard error."""
     oom_killed: bool = False
-    """the memory limit, and nothing else, ended the command"""
+    """True if the memory limit, and nothing else, ended the command."""
     user_time: float = 0.0
-    """seconds of cpu in user mode, of the command and its waited children"""
+    """Seconds of CPU time in user mode, of the command and the children that it has waited for."""
     system_time: float = 0.0
-    """seconds of cpu in the kernel, likewise"""
+    """Seconds of CPU time in the kernel, of the same processes."""
     max_rss_bytes: int = 0
-    """peak resident memory of the largest of these processes; in a cgroup, peak memory of the whole sandbox"""
+    """Bytes of peak resident memory of the largest of these processes; in a cgroup, of the whole sandbox."""
 
     def check(self) -> SandboxResult:
-        """This result when the exit code is 0; otherwise raises `CommandFailedError` with the result."""
+        """Returns this result if the exit code is 0.
+
+        Raises:
+            CommandFailedError: the command exited with another code, or a signal killed it.
+        """
         if self.exit_code != 0:
             raise CommandFailedError(self)
         return self

@@ -1,4 +1,4 @@
-"""One command in one lease: request, run, result."""
+"""Runs one command in one lease."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AGAIN = lib.SP_AGAIN
 
 
 class CommandDefaults(NamedTuple):
-    """What a configuration says about each of its commands."""
+    """The settings of a configuration that apply to each command."""
 
     environment: Environment
     timeout_ns: int
@@ -37,7 +37,7 @@ class CommandDefaults(NamedTuple):
 
     @classmethod
     def of(cls, config: SandboxConfig) -> CommandDefaults:
-        """The defaults that `config` stands for."""
+        """The settings of `config`."""
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         return cls(Environment(config.env_vars), to_nanoseconds(config.timeout_secs), most)
 
@@ -50,11 +50,12 @@ def run_command(
     defaults: CommandDefaults,
 ) -> SandboxResult:
     """Runs `cmd` to its end in the lease `handle` of `pool`; `options`: input, env, cwd and timeout of the call."""
-    # Whatever is raised wherever here: the collector ends what the call has started.
+    # If anything is raised here, the garbage collector ends what the call has started.
     call = ffi.gc(ffi.new(_CALL), _close_call)
     _keep = _fill(call.request, cmd, options, defaults)
     try:
-        # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the loop.
+        # SP_AGAIN: a signal interrupted the call. Python runs the handler between two calls, and an exception of the
+        # handler ends the loop.
         code = _AGAIN
         while code == _AGAIN:
             code = lib.sp_call_run(pool, handle, call)
@@ -66,7 +67,7 @@ def run_command(
             check(code, pool, call.error, command_name(cmd))
         return _result(call.result)
     finally:
-        # The job is over: no need to let go of the GIL, and to wait for it, a second time.
+        # The job has ended, so that this call does not wait: it need not release the GIL and get it back again.
         hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
         ffi.gc(call, None)
 
@@ -77,7 +78,7 @@ def _fill(
     options: tuple[Any, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
 ) -> tuple[Any, ...]:
-    """Fills the struct; returns the memory that it points to."""
+    """Fills the `sp_exec_request`, and returns the objects that its pointers refer to."""
     data, env, cwd, timeout = options
     argv, argc = encode_command(cmd)
     environ, envc = defaults.environment.encode(env)
