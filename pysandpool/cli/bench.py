@@ -1,4 +1,4 @@
-"""The short benchmark: what acquire and execute cost on this machine."""
+"""The short benchmark: how long acquire and execute take on this machine."""
 
 from __future__ import annotations
 
@@ -21,26 +21,32 @@ _ECHO_STDOUT = b"hello\n"
 
 @dataclass(frozen=True)
 class PoolBenchmarkResult:
-    """Percentiles of single calls, in microseconds, the clock's own ~50 ns included."""
+    """Percentiles of the duration of single calls, in microseconds, including about 50 ns of the clock itself."""
 
     cold_p50_us: float
-    """acquire with nothing warm but the zygote: a sandbox is created"""
+    """An acquire that creates a sandbox, with a running zygote."""
     cold_p99_us: float
     hot_p50_us: float
-    """acquire of an idle sandbox"""
+    """An acquire of an idle sandbox."""
     hot_p99_us: float
     execute_p50_us: float
-    """acquire + execute of /bin/echo + release, each in a fresh sandbox"""
+    """acquire, execute of /bin/echo and release, in a fresh sandbox each time."""
     execute_p99_us: float
     pool_size: int
     iterations: int
 
 
 def run_pool_benchmark(pool_size: int = 8, iterations: int = 200) -> PoolBenchmarkResult:
-    """Measures `iterations` calls of each kind on a pool of `pool_size`, prints the figures and returns them.
+    """Measures calls of each kind, prints the percentiles and returns them.
 
-    `pool_size=0` is taken as 1, `iterations=0` gives zeros. Exit code and output of every command are
-    checked: a wrong one is a RuntimeError. Raises `SandboxCreateError`, and ValueError for negative numbers.
+    Args:
+        pool_size: idle sandboxes of the pool; 0 is taken as 1.
+        iterations: calls of each kind; with 0 all figures are 0.
+
+    Raises:
+        SandboxCreateError: a sandbox could not be created.
+        RuntimeError: a command exited with a code other than 0, or with another output than expected.
+        ValueError: a number is negative.
     """
     result = measure_pool(pool_size, iterations)
     print(format_result(result))
@@ -48,7 +54,7 @@ def run_pool_benchmark(pool_size: int = 8, iterations: int = 200) -> PoolBenchma
 
 
 def measure_pool(pool_size: int, iterations: int) -> PoolBenchmarkResult:
-    """The same without printing."""
+    """The same, without printing."""
     size, count = operator.index(pool_size), operator.index(iterations)
     if size < 0 or count < 0:
         raise ValueError(f"pool_size = {size}, iterations = {count}: both must be >= 0")
@@ -63,7 +69,7 @@ def measure_pool(pool_size: int, iterations: int) -> PoolBenchmarkResult:
 
 
 def format_result(result: PoolBenchmarkResult) -> str:
-    """Three lines for people."""
+    """The result as lines of text."""
     rows = (
         ("cold acquire", result.cold_p50_us, result.cold_p99_us),
         ("hot acquire", result.hot_p50_us, result.hot_p99_us),
@@ -99,11 +105,11 @@ def _execute_times(pool: SandboxPool, count: int) -> list[float]:
             result = sandbox.execute(_ECHO)
         times.append((perf_counter_ns() - start) / 1e3)
         if result.exit_code != 0 or result.stdout != _ECHO_STDOUT:
-            raise RuntimeError(f"{_ECHO} gave {result!r}: {result.stdout!r} {result.stderr!r}")
+            raise RuntimeError(f"{_ECHO} returned {result!r}: {result.stdout!r} {result.stderr!r}")
     return times
 
 
 def _percentiles(times: list[float]) -> tuple[float, float]:
-    """p50 and p99, between the two nearest samples."""
+    """p50 and p99, interpolated between the two nearest samples."""
     cuts = statistics.quantiles(times * 2 if len(times) == 1 else times, n=100, method="inclusive")
     return cuts[49], cuts[98]

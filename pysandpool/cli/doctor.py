@@ -1,4 +1,4 @@
-"""What a sandbox is worth here: makes one, and says what was proved of it, what is missing, and what brings that."""
+"""Creates a sandbox, and reports which isolation features work on this machine and how to enable the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pysandpool._backend import hints as _hints
+from pysandpool._backend import hints
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent
 from pysandpool._backend.machine import (
     NAMESPACES,
@@ -29,13 +29,13 @@ from pysandpool._pool.sandbox import Sandbox
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
 _COMMAND = ("/bin/echo",)
-_FEW = 1000  # sandboxes; a machine that has room for so many is not to be told about
+_FEW = 1000  # sandboxes: a limit that allows fewer is reported
 _FDS_PER_SANDBOX = 2
 
 
 @dataclass(frozen=True)
 class Missing:
-    """One thing that a sandbox does not have here, and the command or setting that brings it."""
+    """A feature that sandboxes do not have here, and the command or setting that enables it."""
 
     what: str
     fix: str
@@ -43,19 +43,19 @@ class Missing:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found; on a failure, where (`stage`), what (`errno`, `error`) and what would fix it (`hint`)."""
+    """The findings. After a failure, `stage`, `errno`, `error` and `hint` are those of the exception."""
 
     works: bool
-    """with `FAIL_CLOSED`, the default"""
+    """Whether a sandbox with the default configuration, which is `FAIL_CLOSED`, could be created."""
     error: str = ""
     stage: str | None = None
     errno: int | None = None
     hint: str = ""
     isolation: IsolationReport | None = None
-    """of a sandbox that was made; where only `ALLOW_DEGRADATION` works, of that one"""
+    """The report of a sandbox that was created, with `ALLOW_DEGRADATION` if nothing else works."""
     missing: tuple[Missing, ...] = ()
     seatbelt: Seatbelt | None = None
-    """None where there is no Seatbelt, which is everywhere but on macOS"""
+    """None except on macOS."""
     kernel: str = field(default_factory=platform.release)
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
@@ -65,10 +65,10 @@ class Diagnosis:
     security_modules: str = field(default_factory=security_modules)
     masked_proc: tuple[str, ...] = field(default_factory=masked_proc)
     cgroup: str | None = field(default_factory=lambda: find_parent(set(CONTROLLERS)))
-    """where a sandbox's cgroup would be made"""
+    """The directory in which cgroups of sandboxes would be created."""
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """The findings as lines of text."""
         found = [
             *self._cgroup(),
             f"kernel            {self.kernel} {self.machine}",
@@ -77,15 +77,15 @@ class Diagnosis:
         if self.seatbelt is not None:
             return [*found, *self.seatbelt.lines(), "", *self._verdict(), *self._proved(), *self._what_is_missing()]
         found.append(f"security modules  {self.security_modules or 'unknown'}")
-        found.append(f"cgroup            {self.cgroup or 'none that cgroups can be made in'}")
+        found.append(f"cgroup            {self.cgroup or 'none in which cgroups can be created'}")
         found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
         return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
 
     def _cgroup(self) -> Iterator[str]:
-        """First of all: whatever else is said, this is what a hostile tenant's memory is bounded by."""
+        """The first lines: only a cgroup limits all of the memory of a hostile tenant."""
         if self.seatbelt is None and self.cgroup is None:
-            yield "for hostile tenants, give the pool a cgroup: without one, memory that cannot be seen is not bounded"
-            yield f"    fix: {_hints.delegate()}"
+            yield "for hostile tenants, give the pool a cgroup: without one, some memory is not limited"
+            yield f"    fix: {hints.delegate()}"
             yield ""
 
     def _verdict(self) -> Iterator[str]:
@@ -99,7 +99,7 @@ class Diagnosis:
         if self.hint:
             yield f"hint: {self.hint}"
         if self.isolation is not None:
-            yield "with NamespaceDegradation.ALLOW_DEGRADATION it works, with less:"
+            yield "with NamespaceDegradation.ALLOW_DEGRADATION it works, with less isolation:"
 
     def _proved(self) -> Iterator[str]:
         if self.isolation is not None:
@@ -114,7 +114,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Creates a sandbox with the default configuration, runs a command in it, and looks at its report."""
+    """Creates a sandbox with the default configuration, runs a command in it, and reads its report."""
     return _diagnose(surroundings() if sys.platform == "darwin" else None)
 
 
@@ -151,7 +151,7 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
     if isolation is not None:
         yield from _missing_of_isolation(isolation)
     if find_parent(set(CONTROLLERS)) is None:
-        yield Missing("a delegated cgroup: exact memory limits, and cpu_quota_us at all", _hints.delegate())
+        yield Missing("a delegated cgroup, for exact memory limits and cpu_quota_us", hints.delegate())
     yield from _filters()
     yield from _few_files()
     yield from _few_namespaces()
@@ -159,44 +159,46 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
 
 def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
     if isolation.namespaces != FULL:
-        yield Missing("a uts or cgroup namespace of its own", _hints.hint_for("clone", errno.ENOSPC))
+        yield Missing("a private uts or cgroup namespace", hints.hint_for("clone", errno.ENOSPC))
     if isolation.mounts != FULL:
-        yield Missing("/proc inside: programs that look there fail", _hints.hint_for("mount_proc", errno.EPERM))
+        yield Missing("/proc inside the sandbox; programs that need it fail", hints.hint_for("mount_proc", errno.EPERM))
     if isolation.network != FULL:
-        yield Missing("a network namespace of its own", _hints.hint_for("network_namespace", errno.ENOSPC))
+        yield Missing("a private network namespace", hints.hint_for("network_namespace", errno.ENOSPC))
     if isolation.landlock == NONE:
-        yield Missing("Landlock, the second lock on files", _hints.hint_for("landlock", errno.EOPNOTSUPP))
+        yield Missing("Landlock, the second barrier for files", hints.hint_for("landlock", errno.EOPNOTSUPP))
     if isolation.landlock == PARTIAL:
-        what = f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}): signals and abstract sockets scoped"
-        yield Missing(what, "a newer kernel: Linux 6.12 has it")
+        what = (
+            f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}), which keeps signals and abstract sockets in"
+        )
+        yield Missing(what, "use a newer kernel: Linux 6.12 has it")
 
 
 def _filters() -> Iterator[Missing]:
     listens = audit_listener()
     if listens:
         yield Missing(
-            "a tenant's own seccomp filters, which programs such as `file` and `man` install: they are refused, for an "
-            "audit daemon or journald listens here, and what a filter logs would fill its log",
-            _hints.FILTERS,
+            "seccomp filters of tenants, which programs such as `file` and `man` install: they are refused, because an "
+            "audit daemon or journald runs here, and a filter could fill its log",
+            hints.FILTERS,
         )
     elif listens is None:
         yield Missing(
-            "a look at who listens to the host's audit trail, for this is another network namespace: a tenant's own "
-            "seccomp filters are allowed, and may fill it",
-            _hints.FILTER_LOG,
+            "information about readers of the host's audit log, because this is another network namespace: seccomp "
+            "filters of tenants are allowed, and could fill that log",
+            hints.FILTER_LOG,
         )
 
 
 def _few_files() -> Iterator[Missing]:
-    """A limit that few sandboxes fit in: each one takes descriptors."""
+    """A limit of descriptors that allows only few sandboxes."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if 0 <= files < 128 * _FDS_PER_SANDBOX:
         what = f"room for more than {files // _FDS_PER_SANDBOX} sandboxes: RLIMIT_NOFILE is {files}"
-        yield Missing(what, _hints.hint_for("host_socket", errno.EMFILE))
+        yield Missing(what, hints.hint_for("host_socket", errno.EMFILE))
 
 
 def _few_namespaces() -> Iterator[Missing]:
-    """Likewise: each one takes a namespace of each kind."""
+    """A limit of namespaces that allows only few sandboxes."""
     for kind in NAMESPACES:
         name = f"user.max_{kind}_namespaces"
         limit = int(read_sysctl(name) or _FEW)

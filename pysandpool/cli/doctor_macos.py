@@ -1,4 +1,4 @@
-"""What `doctor` looks at on macOS: Seatbelt, and what cannot be had there. Pure but for `surroundings`."""
+"""What `doctor` reports on macOS: the state of Seatbelt, and what macOS cannot enforce."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pysandpool._backend import hints as _hints
+from pysandpool._backend import hints
 from pysandpool._backend.macos import SANDBOX_EXEC, is_confined
 from pysandpool._pool.isolation import NONE, IsolationReport
 
@@ -18,17 +18,17 @@ _TRIAL = ("-p", "(version 1)(allow default)", "/usr/bin/true")
 
 @dataclass(frozen=True)
 class Seatbelt:
-    """What was found of it."""
+    """The state of Seatbelt on this machine."""
 
     macos: str
-    """the version of macOS, as in "15.1"; "" elsewhere"""
+    """The version of macOS, for example "15.1"; "" on other systems."""
     sandbox_exec: str
-    """"" when it runs a program, else why it does not"""
+    """"" if it runs a program, else the reason why it does not."""
     confined: bool
-    """whether this process is in a sandbox already"""
+    """Whether this process is in a sandbox already."""
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """The state as lines of text."""
         return [
             f"macOS             {self.macos or 'unknown'}",
             f"sandbox-exec      {self.sandbox_exec or 'works'}",
@@ -36,20 +36,20 @@ class Seatbelt:
         ]
 
     def missing(self, isolation: IsolationReport | None) -> Iterator[tuple[str, str]]:
-        """What is missing, and what brings it; `isolation`: the report of a sandbox, where one could be made."""
+        """Pairs of a missing feature and its fix; `isolation` is the report of a sandbox, if one could be created."""
         if self.confined:
-            yield "a place outside of a sandbox", _hints.hint_for("seatbelt", errno.EPERM)
+            yield "a place outside of a sandbox", hints.hint_for("seatbelt", errno.EPERM)
         elif self.sandbox_exec:
             yield f"sandbox-exec ({self.sandbox_exec})", f"{SANDBOX_EXEC} is a part of macOS: it must be there and run"
         if isolation is not None and NONE in (isolation.memory, isolation.processes):
             yield (
-                "limits of memory and processes: a command may take what its user may",
-                "nothing on macOS brings them: choose a short timeout, or run hostile tenants on Linux",
+                "limits of memory and processes: a command may use what its user may use",
+                "macOS has none: choose a short timeout, or run hostile tenants on Linux",
             )
 
 
 def surroundings(sandbox_exec: str = SANDBOX_EXEC) -> Seatbelt:
-    """Looks at this machine; runs `sandbox-exec` with a profile that allows all."""
+    """Inspects this machine, and runs `sandbox-exec` with a profile that allows everything."""
     return Seatbelt(platform.mac_ver()[0], _try(sandbox_exec), is_confined())
 
 

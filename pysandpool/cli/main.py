@@ -47,14 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--iterations", type=int, default=200, metavar="N")
     bench.add_argument("--json", action="store_true")
     bench.set_defaults(handler=_bench)
-    doctor = commands.add_parser("doctor", help="say whether sandboxes work here, and if not, what would fix it")
+    doctor = commands.add_parser("doctor", help="report which isolation features work here, and how to enable the rest")
     doctor.add_argument("--json", action="store_true")
     doctor.set_defaults(handler=_doctor)
     return parser
 
 
 class _Version(argparse.Action):
-    # Not argparse's own action, which wants the version before anybody has asked for it.
+    # The action of argparse needs the version when the parser is made, and importing metadata takes 20 ms.
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib import metadata
 
@@ -67,14 +67,14 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--memory-limit-mb", type=int, default=defaults.memory_limit_mb, metavar="MIB")
     run.add_argument("--max-processes", type=int, default=defaults.max_processes, metavar="N")
     run.add_argument("--scratch-size-mb", type=int, default=defaults.scratch_size_mb, metavar="MIB")
-    run.add_argument("--timeout", type=float, default=defaults.timeout_secs, metavar="SECONDS", help="inf: none")
+    run.add_argument("--timeout", type=float, default=defaults.timeout_secs, metavar="SECONDS", help="inf for no limit")
     run.add_argument("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
     run.add_argument("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
     run.add_argument("--env", action="append", default=[], metavar="K=V", type=_assignment)
-    run.add_argument("--cwd", metavar="DIR", help="working directory inside; default is the private /tmp")
-    run.add_argument("--network", action="store_true", help="the host's network instead of none")
+    run.add_argument("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
+    run.add_argument("--network", action="store_true", help="use the host's network")
     run.add_argument("--unix-sockets", action="store_true", help="allow AF_UNIX sockets")
-    run.add_argument("--stdin", action="store_true", help="read standard input to its end and pass it on")
+    run.add_argument("--stdin", action="store_true", help="read standard input to its end, and pass it to the command")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")
     run.set_defaults(handler=_run, usage_error=run.error)
 
@@ -126,7 +126,7 @@ def _write(stream: BinaryIO, data: bytes) -> None:
         stream.write(data)
         stream.flush()
     except BrokenPipeError:
-        # The reader has left. Python would complain again at exit, when it flushes what is left.
+        # The reader has closed the pipe. At exit Python flushes the rest, and would report the error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
