@@ -1,4 +1,4 @@
-"""Live OS-level sandboxes for untrusted commands, from a pool, at the latency of a plain subprocess.
+"""Runs untrusted commands in live OS-level sandboxes from a pool, at the latency of a plain subprocess.
 
 Example::
 

@@ -1,1 +1,1 @@
-"""Pools and their leases: the open C pool, limits, counters, the log, and `Sandbox`, which has no pool."""
+"""Pools and leases: the open C pool, its limits, statistics and log, and `Sandbox`, which needs no pool."""

@@ -1,6 +1,6 @@
 """Opens the C pool of a configuration, and owns it.
 
-`PoolCore` is what a pool and its leases share: the C object lives as long as any of them refers to it.
+A pool and its leases share one `PoolCore`. The C object lives as long as one of them refers to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 
 
 class PoolCore:
-    """One open C pool, freed when neither a pool nor a lease refers to this object any more."""
+    """One open C pool. It is freed when neither a pool nor a lease refers to this object any more."""
 
     __slots__ = (
         "__weakref__",
@@ -44,21 +44,21 @@ class PoolCore:
         self.number = number
         self.hot = as_hot(ptr)
         self.closed = False
-        # For leases that are finalized after this object: in a cycle of garbage any order is possible.
+        # A lease may be finalized after this object: in a garbage cycle the order is arbitrary.
         self.freed = False
         self.config = config
         self.defaults = defaults
         _open_cores[number] = self
 
     def __del__(self, _free: Any = lib.sp_pool_free, _exiting: Any = sys.is_finalizing) -> None:
-        # Not at exit: a daemon thread may still be inside a C call on this pool, so that exit closes and never frees.
-        # Names of this module may be gone by then, arguments are not.
+        # Exit closes the pool but does not free it, because a daemon thread may still be in a C call on it. Globals of
+        # this module may be gone by then; default arguments are not.
         if not _exiting():
             self.freed = True
             _free(self.ptr)
 
     def close(self, timeout_ns: int) -> None:
-        """Ends leases and entries. A second call, or one in a forked child, changes nothing."""
+        """Ends all leases and idle sandboxes. A second call, or a call in a forked child, changes nothing."""
         self.closed = True
         lib.sp_pool_close(self.ptr, timeout_ns)
         log.drain()
@@ -69,7 +69,7 @@ _open_cores: weakref.WeakValueDictionary[int, PoolCore] = weakref.WeakValueDicti
 
 @atexit.register
 def _close_all() -> None:
-    # A list of references is made in one step: daemon threads may open and drop pools meanwhile.
+    # valuerefs() makes its list in one step; meanwhile daemon threads may open and drop pools.
     for reference in _open_cores.valuerefs():
         core = reference()
         if core is not None:
@@ -78,10 +78,10 @@ def _close_all() -> None:
 
 
 def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -> PoolCore:
-    """Starts a zygote for `config` and a pool over it, warmed to `limits.min_size`.
+    """Starts a launcher for `config` and opens a pool over it, which creates `limits.min_size` sandboxes.
 
-    `launcher` (tests) is used instead of a zygote, and stays the caller's. Raises `SandboxCreateError`, or
-    `UnsupportedPlatformError`; nothing is left behind then.
+    With `launcher`, which tests use, that one is used, and the caller keeps its reference. Raises `SandboxCreateError`
+    or `UnsupportedPlatformError`; no process and no file is left behind then.
     """
     if launcher is not None:
         return _open_pool(launcher, config, limits)

@@ -1,4 +1,4 @@
-"""`IsolationReport`: what was proved of one sandbox, before anybody's command ran in it."""
+"""`IsolationReport`: what was proved about one sandbox before the first command ran in it."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ PARTIAL = "partial"
 NONE = "none"
 
 SCOPED_ABI = 6
-"""The Landlock ABI from which on signals and abstract unix sockets stay inside."""
+"""The first Landlock ABI that keeps signals and abstract unix sockets inside."""
 
 
 @dataclass(frozen=True)
 class IsolationReport:
-    """What holds in one sandbox: "full", "partial" or "none" for each part.
+    """The isolation that one sandbox has: "full", "partial" or "none" for each part.
 
-    Each starts at "none", and is raised only by what the sandbox's init saw for itself before its first command (a
-    namespace's number differs, a forbidden call is refused, a limit reads back as it was set, ...) and by what the
-    host read back from its cgroup. A command can change nothing about it. "none" is also the word for what the
-    configuration does not ask for.
+    Every part starts at "none". It is raised only by a proof: by what the sandbox's init observed before the first
+    command (its namespaces have other numbers than the host's, a forbidden call is refused, a limit reads back as it
+    was set), and by what the host read back from the sandbox's cgroup. No command can change the report. A part that
+    the configuration does not ask for is "none" as well.
 
-    On macOS it is the resident agent that tries what Seatbelt has to refuse. There `mounts` and `network` are "partial"
-    at best, and all else is "none": macOS has no namespaces, no Landlock, no seccomp and no no_new_privs, and nothing
-    that limits the memory, the processes or the cpu of a sandbox. That no signal reaches the host, and that no set-id
-    program can be run, has no word here: a sandbox of which it cannot be proved is not handed out.
+    On macOS, the agent tries what Seatbelt has to refuse. There `mounts` and `network` are at most "partial", and all
+    other parts are "none": macOS has no namespaces, no Landlock, no seccomp and no no_new_privs, and nothing that
+    limits the memory, the processes or the CPU time of a sandbox. The agent also proves that no signal reaches the host
+    and that no set-id program can be run. The report has no field for that, because a sandbox without this proof is
+    never leased.
     """
 
     namespaces: str = NONE
-    """full: user, pid, mount, ipc, uts and cgroup namespace of its own, with one unprivileged id in it; partial:
-    without uts or cgroup namespace"""
+    """full: its own user, pid, mount, ipc, uts and cgroup namespaces, with one unprivileged id inside; partial: without
+    the uts or the cgroup namespace."""
     mounts: str = NONE
-    """full: a read-only root, a private and bounded /tmp, a /proc of its own; partial: without any /proc, or (macOS) no
-    file of the host can be read or written but what is shown, and the private directory has no bound"""
+    """full: a read-only root, a private /tmp of limited size, a /proc of its own; partial: without any /proc, or, on
+    macOS, that only the files that are shown can be read or written, while the private directory has no limit."""
     landlock: str = NONE
-    """full: in force, and signals and abstract sockets are scoped (ABI 6); partial: in force, at an older ABI; none:
-    not in this kernel, or left out"""
+    """full: enforced, with signals and abstract sockets scoped (ABI 6); partial: enforced with an older ABI; none: the
+    kernel does not have it, or it was left out."""
     landlock_abi: int = 0
-    """the Landlock ABI that is enforced; 0: none"""
+    """The Landlock ABI that is enforced; 0 if none is."""
     seccomp: str = NONE
-    """full: the profile's filters are in force; partial: so they are, but `seccomp_allow` opens them"""
+    """full: the filters of the profile are enforced; partial: they are, but `seccomp_allow` adds calls to them."""
     seccomp_allow: tuple[str, ...] = ()
-    """what the configuration allows beyond the profile"""
+    """The system calls that the configuration allows beyond the profile."""
     no_new_privs: str = NONE
-    """full: no_new_privs is set, and there are no capabilities to begin with"""
+    """full: no_new_privs is set, and the sandbox has no capabilities."""
     network: str = NONE
-    """full: a network namespace of its own, with nothing in it but lo; partial: no inet socket can be made, but the
-    namespace is the host's, which /proc/self/net tells about, or (macOS) no socket can be bound or connected; none: the
-    host's network"""
+    """full: its own network namespace, which contains only lo; partial: no inet socket can be created, but the
+    namespace is the host's, which /proc/self/net shows, or, on macOS, that no socket can be bound or connected; none:
+    the host's network."""
     memory: str = NONE
-    """full: the sum is limited by a cgroup; partial: each process is limited (RLIMIT_DATA), and init watches the sum
-    where there is a /proc; none: no limit"""
+    """full: a cgroup limits the sum; partial: RLIMIT_DATA limits each process, and init measures the sum if the sandbox
+    has a /proc; none: no limit."""
     processes: str = NONE
-    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace; none: no limit"""
+    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace; none: no limit."""
     cpu: str = NONE
-    """full: limited by a cgroup; none: no limit"""
+    """full: limited by a cgroup; none: no limit."""
 
 
 def _fact_names() -> Iterator[str]:
@@ -72,7 +73,7 @@ def _fact_names() -> Iterator[str]:
         yield name
 
 
-# The names of csrc/common/fact.h; bit n of the facts is the n-th of them.
+# The names of csrc/common/fact.h; bit n of the facts stands for the n-th name.
 _FACTS = tuple(_fact_names())
 _ISOLATING = frozenset({"USER_NS", "PID_NS", "MOUNT_NS", "IPC_NS", "ID_MAP"})
 _MOUNTED = frozenset({"MOUNT_NS", "ROOT_READ_ONLY", "ROOT_FLAGS", "SCRATCH"})
@@ -80,7 +81,7 @@ _CLOSED = frozenset({"HOST_UNREAD", "HOST_UNWRITTEN"})
 
 
 def isolation_of(pool: Any, handle: int, config: SandboxConfig) -> IsolationReport:
-    """The report of a lease's sandbox. Raises as `PooledSandbox.pid` does."""
+    """The report of the sandbox of a lease. Raises the errors of `PooledSandbox.pid`."""
     found = ffi.new("sp_isolation *")
     check(lib.sp_lease_isolation(pool, handle, found), pool)
     facts = frozenset(name for index, name in enumerate(_FACTS) if found.facts >> index & 1)
@@ -88,7 +89,7 @@ def isolation_of(pool: Any, handle: int, config: SandboxConfig) -> IsolationRepo
 
 
 def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgroup: int) -> IsolationReport:
-    """`facts`: names of csrc/common/fact.h; `cgroup`: the limits that a cgroup was seen to have, SP_CGROUP_*."""
+    """The report for `facts`, names of csrc/common/fact.h, and `cgroup`, the SP_CGROUP_* limits read back from it."""
     allowed: tuple[str, ...] = getattr(config, "seccomp_allow", ())
     landlock = landlock_abi > 0 and "LANDLOCK_DENIES" in facts
     return IsolationReport(

@@ -1,4 +1,4 @@
-"""`PooledSandbox`: one lease of a sandbox."""
+"""`PooledSandbox`: one lease of a sandbox, and how an acquire gets one that has to wait."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class PooledSandbox:
-    """A sandbox that nobody has used before, leased from a pool until it is released.
+    """A lease: a fresh sandbox of a pool, for the use of one caller until it is released.
 
-    Made by `SandboxPool.acquire()`. It is released exactly once: by leaving its `with` block, by `release()`,
-    or by garbage collection. What a command has touched is never handed out again.
+    `SandboxPool.acquire()` returns it. Leaving its `with` block, `release()` or garbage collection releases it. A
+    sandbox in which a command has run is never leased again.
     """
 
-    # `_handle` is the lease's number at the C pool, 0 once it was released.
+    # `_handle` is the number of the lease in the C pool, and 0 after the release.
     __slots__ = ("__weakref__", "_core", "_handle", "_hot")
 
     def __init__(self, core: PoolCore, pool: Any, handle: int) -> None:
@@ -47,51 +47,58 @@ class PooledSandbox:
         cwd: Word | None = None,
         timeout: Duration | None = None,
     ) -> SandboxResult:
-        """Runs `cmd`, without a shell, until it exits; then kills what it left running.
+        """Runs `cmd` until it exits, without a shell, and then kills the processes that it left running.
+
+        Several calls share the scratch of the sandbox and see each other's files. Calls of two threads run one after
+        the other.
 
         Args:
-            cmd: the command and its arguments: str, bytes or PathLike. A first word without a slash is looked
-            up in
-                the PATH that the command gets.
-            input: bytes-like, becomes stdin; without it stdin is /dev/null.
-            env: changes to the configuration's environment; a value None takes a variable away.
-            cwd: working directory inside; default is the private /tmp.
-            timeout: seconds or timedelta of wall clock; `math.inf`: none. Default is
-            `SandboxConfig.timeout_secs`.
+            cmd: the command and its arguments, each a str, bytes or PathLike. If the first has no slash, it is searched
+                in the PATH that the command gets.
+            input: a bytes-like object for standard input. By default, standard input is /dev/null.
+            env: changes to the variables of the configuration; the value None removes a variable.
+            cwd: the working directory inside the sandbox. By default, it is the private /tmp.
+            timeout: seconds or a timedelta of wall clock time; `math.inf` means no limit. By default, it is
+                `SandboxConfig.timeout_secs`. A command that takes longer is killed, and the result says so.
 
         Raises:
-            CommandNotFoundError: it cannot be executed inside.
-            SandboxError: it could not be started for another reason, such as a missing `cwd`.
-            SandboxLostError: the sandbox died, the outcome is unknown.
-            SandboxReleasedError: this lease was released, before or meanwhile.
-            PoolStateError: the pool was closed, before or meanwhile, or belongs to the parent process.
-            TypeError, ValueError: an argument of a wrong type or value; nothing was started.
+            CommandNotFoundError: the command cannot be executed inside the sandbox.
+            SandboxError: the command could not be started for another reason, such as a `cwd` that does not exist.
+            SandboxLostError: the sandbox died; the outcome of the command is unknown.
+            SandboxReleasedError: the lease was released, before or during the call.
+            PoolStateError: the pool was closed, before or during the call, or belongs to the parent process.
+            TypeError, ValueError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
         return run_command(core.ptr, self._live_handle(), cmd, (input, env, cwd, timeout), core.defaults)
 
     def release(self) -> None:
-        """Gives the sandbox back. Never waits and never fails; a second call changes nothing."""
+        """Returns the sandbox to the pool. It never waits and never fails; a second call changes nothing."""
         handle = self._handle
         if handle:
-            # C first: the number of a lease that is over is refused there, so an interrupt in between does no
-            # harm.
+            # C first: it refuses the number of a lease that has ended, so that an interrupt in between is harmless.
             _sp_release(self._hot, handle)
             self._handle = 0
 
     @property
     def released(self) -> bool:
-        """Whether this lease was given back."""
+        """Whether the lease was released."""
         return not self._handle
 
     @property
     def pid(self) -> int:
-        """The host's pid of the sandbox's init. Raises `SandboxReleasedError` or `PoolStateError`."""
+        """The pid of the sandbox's init, as the host sees it.
+
+        Raises:
+            SandboxReleasedError: the lease was released.
+            SandboxLostError: the sandbox has died.
+            PoolStateError: the pool is closed, or belongs to the parent process.
+        """
         return check(lib.sp_lease_pid(self._core.ptr, self._live_handle()), self._core.ptr)
 
     @property
     def isolation(self) -> IsolationReport:
-        """What was proved of this sandbox before its first command. Raises as `pid` does, `SandboxLostError` too."""
+        """What was proved about this sandbox before its first command. Raises the errors of `pid`."""
         return isolation_of(self._core.ptr, self._live_handle(), self._core.config)
 
     def __enter__(self) -> Self:
@@ -101,7 +108,7 @@ class PooledSandbox:
             raise PoolStateError
         return self
 
-    # The body of release() again, three times in all: a call more is a tenth of the budget of an acquire.
+    # Repeats the body of release(): one more call would take a tenth of the time that an acquire may take.
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -111,7 +118,7 @@ class PooledSandbox:
             self._handle = 0
 
     def __del__(self, _release: Any = _sp_release) -> None:
-        # The leak net. `_release` is bound here because a module's names may be gone at exit.
+        # Releases a lease that was forgotten. `_release` is bound here because globals may be gone at exit.
         try:
             if self._handle and not self._core.freed:
                 _release(self._hot, self._handle)
@@ -119,7 +126,7 @@ class PooledSandbox:
             return
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a lease can be neither copied nor pickled: send the commands to it, and their results back")
+        raise TypeError("a lease can be neither copied nor pickled: send commands to its process, and the results back")
 
     def __repr__(self) -> str:
         if not self._handle:
@@ -144,13 +151,16 @@ def _state(code: int) -> str:
 
 
 def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
-    """A lease by ticket: creates a sandbox, takes over one that is being recycled, or waits for `max_in_use`."""
-    # Closed by the collector when another exception keeps the `finally` below from it.
+    """An acquire that may wait: creates a sandbox, takes one that is being recycled, or waits because of `max_in_use`.
+
+    `timeout_ns` limits only the last of these waits; -1 means no limit. Raises what `SandboxPool.acquire` raises.
+    """
+    # The garbage collector closes the ticket if an exception prevents the `finally` below from doing so.
     ticket, error = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error()
     try:
         check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
-        # Interrupted by a signal: Python runs its handlers between two calls, and what they raise ends the
-        # loop.
+        # SP_AGAIN: a signal interrupted the call. Python runs the handler between two calls, and an exception of the
+        # handler ends the loop.
         handle = lib.SP_AGAIN
         while handle == lib.SP_AGAIN:
             handle = lib.sp_ticket_poll(ticket[0], error)
@@ -163,14 +173,14 @@ def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
         lib.sp_ticket_close(ticket)
     if handle == lib.SP_E_TIMEOUT:
         seconds = timeout_ns / 1e9
-        raise AcquireTimeoutError(f"max_in_use leases are out, none came back within {seconds:g} s", seconds)
+        raise AcquireTimeoutError(f"max_in_use leases are in use, and none was released within {seconds:g} s", seconds)
     check(handle, core.ptr, error)
     raise AssertionError("a ticket ends with a handle or an error")
 
 
 def release_unowned(core: PoolCore) -> None:
-    """Gives back the lease that this thread got last, when no `PooledSandbox` stands for it."""
-    # What is frozen is not searched: then such a lease stays out until the pool is closed.
+    """Releases the lease that this thread acquired last, if no `PooledSandbox` owns it."""
+    # The search does not see frozen objects. If there are any, such a lease stays in use until the pool is closed.
     if gc.get_freeze_count() != 0:
         return
     owned = {getattr(user, "_handle", 0) for user in gc.get_referrers(core) if isinstance(user, PooledSandbox)}

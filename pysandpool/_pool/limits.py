@@ -1,4 +1,4 @@
-"""The limits of a C pool, as numbers that `sp_pool_options` takes."""
+"""The limits of a C pool, in the units of `sp_pool_options`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pysandpool._config.pool import TRUE, PoolConfig
 
 
 class PoolLimits(NamedTuple):
-    """What `sp_pool_options` is made of; by default a pool that keeps nothing and creates every lease anew."""
+    """The fields of `sp_pool_options`. The defaults are those of a pool that keeps no idle sandboxes."""
 
     min_size: int = 0
     max_size: int = 0
@@ -22,7 +22,7 @@ class PoolLimits(NamedTuple):
 
     @classmethod
     def of(cls, config: PoolConfig) -> PoolLimits:
-        """The limits that `config` stands for."""
+        """The limits of `config`. Durations become nanoseconds; 0 stands for None."""
         idle = config.max_idle_duration
         return cls(
             config.min_size,

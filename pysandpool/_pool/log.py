@@ -1,10 +1,10 @@
-"""`logging` under "pysandpool": what the C side tells of, logged by one daemon thread while a pool is open.
+"""The logger "pysandpool": a daemon thread logs the events of all open pools.
 
-C puts events in a bounded queue and never waits for Python; the thread sleeps in C until there is one. It is there
-from the first pool that is opened to the last one that is closed, and a forked child starts its own. So a line comes
-when the thing happens, no caller's thread ever takes a lock of `logging`, and a handler may use the pool.
+C puts events into a bounded queue and never waits for Python. The thread sleeps in C until there is an event. It runs
+from the opening of the first pool to the closing of the last one; a forked child starts its own. So an event is logged
+when it happens, no thread of a caller takes a lock of `logging`, and a handler may use the pool.
 
-Each record has the attributes `event`, `reason`, `pool` (the number in `repr(pool)`), `count`, `pid` and `errno`.
+Each log record has the attributes `event`, `reason`, `pool` (the number in `repr(pool)`), `count`, `pid` and `errno`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _REASON_LEVELS = {
 
 
 class _Reader:
-    """One queue, and the thread that empties it; `thread` is None where none can be had."""
+    """One queue, and the thread that empties it; `thread` is None if none can be started."""
 
     def __init__(self) -> None:
         events = lib.sp_events_new()
@@ -51,25 +51,25 @@ class _Reader:
         self.events = ffi.gc(events, lib.sp_events_unref)
         try:
             self.thread = _start(self.events)
-        except BaseException:  # interrupted: the thread may run, and shall find the end
+        except BaseException:  # interrupted: the thread may be running, and has to end
             lib.sp_events_leave(self.events)
             raise
 
 
 class Log:
-    """The queue that pools tell, made and ended as they come and go."""
+    """The current queue of events: it exists while a pool is open."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Starts afresh: in a forked child, which has neither the thread nor what it was told."""
-        # Reentrant: garbage collection inside may open a pool.
+        """Drops the queue: a forked child has no thread, and the events belong to the parent."""
+        # Reentrant, because garbage collection during a call may open a pool.
         self._lock = threading.RLock()
         self._reader: _Reader | None = None
 
     def enter(self) -> Any:
-        """The `sp_events *` for a pool about to be opened; `leave` it when it is, or could not be."""
+        """The `sp_events *` for a pool that is about to be opened. Call `leave` when it is open, or failed to open."""
         with self._lock:
             if self._reader is None or not lib.sp_events_enter(self._reader.events):
                 self._reader = _Reader()
@@ -79,13 +79,13 @@ class Log:
         lib.sp_events_leave(events)
 
     def drain(self) -> None:
-        """Logs what was told, where no thread does."""
+        """Logs the queued events, if there is no thread that does."""
         reader = self._reader
         if reader is not None and reader.thread is None:
             _log_all(reader.events, -1)
 
     def finish(self) -> None:
-        """At exit, after the pools were closed: what they told last is logged, unless a handler hangs."""
+        """At exit, after the pools were closed: waits until the last events are logged, unless a handler hangs."""
         reader = self._reader
         if reader is not None and reader.thread is not None:
             reader.thread.join(_FLUSH_SECONDS)
@@ -93,25 +93,25 @@ class Log:
 
 
 def _start(events: Any) -> threading.Thread | None:
-    # Where threads are greenlets (gevent, eventlet), one that sleeps in C would stop all the others.
+    # If threads are greenlets (gevent, eventlet), one that sleeps in C would stop all the others.
     if not isinstance(_thread.start_new_thread, types.BuiltinFunctionType):
         return None
     thread = threading.Thread(target=_run, args=(events,), name="pysandpool-log", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # no more threads, or the interpreter is on its way out
+    except RuntimeError:  # no more threads, or the interpreter is exiting
         return None
     return thread
 
 
 def _run(events: Any) -> None:
-    # The host's signals are for its own threads.
+    # Signals are to be delivered to the threads of the application.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     _log_all(events, _PAUSE_NS)
 
 
 def _log_all(events: Any, pause_ns: int) -> None:
-    """Until the queue is over, or with a pause < 0 empty."""
+    """Logs events until the queue has ended or, if `pause_ns` is negative, is empty."""
     found = ffi.new("sp_event[]", _BATCH)
     while True:
         count = lib.sp_events_take(events, found, _BATCH, pause_ns)
@@ -120,12 +120,12 @@ def _log_all(events: Any, pause_ns: int) -> None:
         for number in range(count):
             try:
                 _log(found[number])
-            except BaseException:  # noqa: BLE001  # a handler's own; the next event may fare better
+            except BaseException:  # noqa: BLE001  # raised by a handler, which may still handle the next event
                 _complain()
 
 
 def _complain() -> None:
-    """As `logging` does when a handler fails inside its own `handle`."""
+    """Prints the exception as `logging` does if a handler fails."""
     if logging.raiseExceptions:
         with suppress(Exception):
             traceback.print_exc()
@@ -147,7 +147,7 @@ def _log(event: Any) -> None:
 
 
 def _described(event: Any) -> tuple[int, str, str | None, str]:
-    """Level, event, reason and text."""
+    """The level, the event, the reason and the text."""
     pool, kind = f"pool {event.pool}", event.kind
     which = f" with pid {event.pid}" if event.pid else ""
     if kind == lib.SP_EVENT_EVICTED:
@@ -175,17 +175,15 @@ def _described(event: Any) -> tuple[int, str, str | None, str]:
             logging.ERROR,
             "undead",
             state,
-            f"{pool} killed a sandbox{which} more than 2 s ago, and it is not dead: {state}",
+            f"{pool} killed a sandbox{which} more than 2 s ago, but it is still not dead: {state}",
         )
     if kind == lib.SP_EVENT_DESCRIPTORS:
         whose = f"a sandbox{which}" if event.pid else "the pool"
-        text = (
-            f"{pool}: descriptors of {whose} were closed by another part of this process, and cannot be used any more"
-        )
+        text = f"{pool}: descriptors of {whose} were closed by another part of this process, and can no longer be used"
         return logging.ERROR, "descriptors_lost", None, text
     if kind == lib.SP_EVENT_UNDEAD_ENDED:
-        return logging.INFO, "undead_ended", None, f"{pool}: the sandbox{which} that did not die is dead now"
-    return logging.WARNING, "dropped", None, "events were dropped: more kinds of trouble at a time than are kept apart"
+        return logging.INFO, "undead_ended", None, f"{pool}: the sandbox{which} that did not die is now dead"
+    return logging.WARNING, "dropped", None, "events were dropped, because the queue was full"
 
 
 log = Log()

@@ -1,4 +1,4 @@
-"""`SandboxPool`: live, isolated, never used sandboxes that wait to be leased."""
+"""`SandboxPool`: a pool of live sandboxes that no command has used yet."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ _T = TypeVar("_T")
 
 
 class SandboxPool:
-    """A pool of sandboxes of one configuration.
+    """A pool of sandboxes of one configuration. All methods are thread-safe.
 
-    Opening it warms `pool_config.min_size` sandboxes, in parallel. It is thread-safe. It ends by `close()`,
-    by leaving its `with` block, by garbage collection once neither it nor a lease is referred to, or with the
-    process.
+    Opening the pool creates `pool_config.min_size` sandboxes in parallel. The pool is closed by `close()`, by leaving
+    its `with` block, by garbage collection once neither it nor a lease is referred to, or at exit.
+
+    Args:
+        config: what each sandbox is allowed; by default `SandboxConfig()`.
+        pool_config: how many sandboxes are kept; by default `PoolConfig()`.
 
     Raises:
-        SandboxCreateError: a sandbox could not be created; nothing is left behind.
-        TypeError: an argument is no configuration.
+        SandboxCreateError: a sandbox could not be created; no process is left behind.
+        UnsupportedPlatformError: there is no backend for this system.
+        TypeError: an argument is not a configuration.
     """
 
     __slots__ = ("__weakref__", "_config", "_core", "_hot", "_pool_config")
@@ -54,31 +58,32 @@ class SandboxPool:
     ) -> None:
         self._config = _typed(config, SandboxConfig, "config")
         self._pool_config = _typed(pool_config, PoolConfig, "pool_config")
-        # `_launcher`: tests put a scripted one in place of the zygote.
+        # Tests pass a scripted launcher in place of a zygote.
         self._core = open_core(self._config, PoolLimits.of(self._pool_config), _launcher)
         self._hot = self._core.hot
 
     @property
     def config(self) -> SandboxConfig:
-        """What each sandbox is allowed."""
+        """The configuration of each sandbox."""
         return self._config
 
     @property
     def pool_config(self) -> PoolConfig:
-        """How many sandboxes are kept, and how long."""
+        """The configuration of the pool."""
         return self._pool_config
 
     def acquire(self, timeout: Duration | None = None) -> PooledSandbox:
-        """Leases a sandbox that nobody has used: the most recently readied one, or a new one when none is idle.
+        """Leases the newest idle sandbox, or creates one if none is idle.
 
-        `timeout` (seconds or timedelta; None: no limit; 0: do not wait) bounds only the wait for one of
-        `max_in_use` leases to come back.
+        Args:
+            timeout: seconds or a timedelta to wait, if `max_in_use` leases are in use, until one is released. None
+                means no limit, 0 means not to wait. It does not limit a creation.
 
         Raises:
-            AcquireTimeoutError: `max_in_use` leases are out and none came back in time.
-            SandboxCreateError: a new one could not be created.
+            AcquireTimeoutError: `max_in_use` leases are in use, and none was released in time.
+            SandboxCreateError: no sandbox was idle, and none could be created.
             PoolStateError: the pool is closed, or belongs to the parent process.
-            ValueError: a negative timeout.
+            ValueError: `timeout` is negative.
         """
         timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
         pool = self._hot
@@ -87,17 +92,25 @@ class SandboxPool:
             if handle > 0:
                 return PooledSandbox(self._core, pool, handle)
         except BaseException:
-            # A signal's handler raised, maybe after C had given a lease that Python does not know yet.
+            # A signal handler raised, perhaps after C had made a lease that Python does not know yet.
             release_unowned(self._core)
             raise
         check(handle, self._core.ptr)
         return lease_by_ticket(self._core, timeout_ns)
 
     def warm(self, target: int) -> int:
-        """Brings the idle sandboxes up to `target`, capped at `max_size`, after evicting what is too old.
+        """Evicts sandboxes that have been idle for too long, then creates sandboxes until `target` are idle.
 
-        Returns the number of sandboxes that were created. Raises `SandboxCreateError`, `PoolStateError`,
-        TypeError, and ValueError for a negative `target`.
+        Args:
+            target: a number of sandboxes; more than `max_size` is taken as `max_size`.
+
+        Returns:
+            The number of sandboxes that were created.
+
+        Raises:
+            SandboxCreateError: a sandbox could not be created.
+            PoolStateError: the pool is closed, or belongs to the parent process.
+            ValueError: `target` is negative.
         """
         wanted = operator.index(target)
         if wanted < 0:
@@ -108,24 +121,39 @@ class SandboxPool:
         return check(made, self._core.ptr, error)
 
     def stats(self) -> PoolStats:
-        """The counters, all of one moment. Raises `PoolStateError`."""
+        """The statistics of the pool, all taken at one moment.
+
+        Raises:
+            PoolStateError: the pool is closed, or belongs to the parent process.
+        """
         self._require_open()
         log.drain()
         return self._snapshot()
 
     def idle_len(self) -> int:
-        """How many sandboxes the next acquires can have as a hit. Raises `PoolStateError`."""
+        """The number of sandboxes that acquires can take without creating one: `stats().idle_count`.
+
+        Raises:
+            PoolStateError: the pool is closed, or belongs to the parent process.
+        """
         self._require_open()
         return check(hot.sp_idle_len(self._hot), self._core.ptr)
 
     def settle(self, timeout: Duration | None = None) -> bool:
-        """Waits until the pool has no work of its own: nothing is recycling, starting, due to be, or to be ended.
+        """Waits until the pool has no work to do: no sandbox is to be recycled, created or killed.
 
-        What was released is dead then, but for what `stats().undead_count` counts.
+        Released sandboxes are dead then, except for those that `stats().undead_count` counts. A pool that cannot
+        create the sandboxes that `min_size` requires always has work to do.
 
-        `timeout` is seconds or timedelta; None: no limit. Returns True when settled, False after the timeout. A pool
-        that cannot create what `min_size` asks for does not settle. Raises `PoolStateError`, also when the pool is
-        closed meanwhile, and ValueError for a negative timeout.
+        Args:
+            timeout: seconds or a timedelta; None means no limit.
+
+        Returns:
+            True if the pool has no work to do, False after the timeout.
+
+        Raises:
+            PoolStateError: the pool is or was closed, or belongs to the parent process.
+            ValueError: `timeout` is negative.
         """
         timeout_ns = _MAX_NS if timeout is None else to_nanoseconds(timeout)
         if timeout_ns < 0:
@@ -140,13 +168,14 @@ class SandboxPool:
 
     @property
     def closed(self) -> bool:
-        """Whether `close()` was called."""
+        """Whether the pool was closed."""
         return self._core.closed
 
     def close(self, timeout: Duration = 5.0) -> None:
-        """Ends the pool; leases that are still out are killed. A second call changes nothing.
+        """Closes the pool, and kills the sandboxes of leases that are still in use. A second call changes nothing.
 
-        `timeout` (seconds or timedelta) bounds the wait for what ends by itself; what is left then is killed.
+        Args:
+            timeout: seconds or a timedelta to wait for processes that end by themselves. The others are killed then.
         """
         timeout_ns = to_nanoseconds(timeout)
         self._core.close(_MAX_NS if timeout_ns < 0 else timeout_ns)
@@ -199,5 +228,5 @@ def _typed(value: _T | None, kind: type[_T], name: str) -> _T:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
     return value

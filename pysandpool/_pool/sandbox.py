@@ -27,42 +27,46 @@ if TYPE_CHECKING:
 
 
 class Sandbox:
-    """A fresh sandbox of its own, ended by `destroy()`, by leaving its `with` block, or by garbage collection.
+    """A fresh sandbox without a pool. `destroy()`, leaving its `with` block or garbage collection ends it.
 
-    Sandboxes of equal configurations share one zygote per process, which stays for the next one: the last 8
-    configurations are kept, and end with the process.
+    Sandboxes of equal configurations share one zygote in each process. The zygotes of the last 8 configurations are
+    kept for further sandboxes until the process exits.
+
+    Args:
+        config: what the sandbox is allowed; by default `SandboxConfig()`.
 
     Raises:
-        SandboxCreateError: it could not be created; nothing is left behind.
-        TypeError: `config` is no `SandboxConfig`.
+        SandboxCreateError: the sandbox could not be created; no process is left behind.
+        UnsupportedPlatformError: there is no backend for this system.
+        TypeError: `config` is not a `SandboxConfig`.
     """
 
     __slots__ = ("__weakref__", "_config", "_lease")
 
     def __init__(self, config: SandboxConfig | None = None) -> None:
         if config is not None and not isinstance(config, SandboxConfig):
-            raise TypeError(f"config is a SandboxConfig, not {type(config).__name__}")
+            raise TypeError(f"config must be a SandboxConfig, not {type(config).__name__}")
         self._config = SandboxConfig() if config is None else config
         self._lease = _zygotes.lease(self._config)
 
     @property
     def config(self) -> SandboxConfig:
-        """What the sandbox is allowed."""
+        """The configuration of the sandbox."""
         return self._config
 
     @property
     def pid(self) -> int:
-        """The host's pid of the sandbox's init. Raises `SandboxReleasedError` once it was destroyed."""
+        """The pid of the sandbox's init, as the host sees it. Raises the errors of `PooledSandbox.pid`."""
         return self._lease.pid
 
     @property
     def isolation(self) -> IsolationReport:
-        """As `PooledSandbox.isolation`."""
+        """What was proved about this sandbox before its first command. Raises the errors of `pid`."""
         return self._lease.isolation
 
     @property
     def destroyed(self) -> bool:
-        """Whether `destroy()` was called."""
+        """Whether the sandbox was destroyed."""
         return self._lease.released
 
     def execute(
@@ -74,11 +78,11 @@ class Sandbox:
         cwd: Word | None = None,
         timeout: Duration | None = None,
     ) -> SandboxResult:
-        """As `PooledSandbox.execute`. Several calls share the sandbox's scratch and see each other's files."""
+        """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`."""
         return self._lease.execute(cmd, input=input, env=env, cwd=cwd, timeout=timeout)
 
     def destroy(self) -> None:
-        """Ends the sandbox and all that runs in it. Never waits and never fails; a second call changes nothing."""
+        """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""
         self._lease.release()
 
     def __enter__(self) -> Self:
@@ -92,7 +96,7 @@ class Sandbox:
         self.destroy()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Sandbox can be neither copied nor pickled: make another one from its config")
+        raise TypeError("a Sandbox can be neither copied nor pickled: create another one from its config")
 
     def __repr__(self) -> str:
         if self.destroyed:
@@ -101,30 +105,30 @@ class Sandbox:
 
 
 class _Slot:
-    """The pool that keeps nothing for one configuration; None until the first sandbox of it."""
+    """The pool of one configuration, which keeps no idle sandboxes; None until the first sandbox is created."""
 
     __slots__ = ("core", "lock")
 
     def __init__(self) -> None:
         self.core: PoolCore | None = None
-        # Reentrant, as the other: a signal's handler, or garbage collection, may make a sandbox in between.
+        # Reentrant, like the other lock: a signal handler or garbage collection may create a sandbox meanwhile.
         self.lock = threading.RLock()
 
 
 class _Zygotes:
-    """The least recently used configuration leaves first. Sandboxes that are out keep their zygote alive."""
+    """The pools of the last configurations. The least recently used is dropped; live sandboxes keep its zygote."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Starts afresh: in a forked child, where the parent's zygotes are not ours and a lock may be held for ever."""
+        """Drops all pools: in a forked child they belong to the parent, and a lock may be held for ever."""
         self._lock = threading.RLock()
         self._slots: OrderedDict[SandboxConfig, _Slot] = OrderedDict()
 
     def lease(self, config: SandboxConfig) -> PooledSandbox:
         slot = self._slot(config)
-        # Opening takes milliseconds: only those wait for it who want the same configuration.
+        # Opening takes milliseconds, for which only callers with the same configuration wait.
         with slot.lock:
             if slot.core is None:
                 slot.core = open_core(config, PoolLimits())
@@ -135,7 +139,7 @@ class _Zygotes:
         with self._lock:
             slot = self._slots.setdefault(config, _Slot())
             self._slots.move_to_end(config)
-            # The evicted slot is dropped outside the lock: freeing a pool waits for its threads.
+            # The slot is dropped outside the lock, because freeing a pool waits for its threads.
             dropped = self._slots.popitem(last=False) if len(self._slots) > MAX_ZYGOTES else None
         del dropped
         return slot

@@ -1,4 +1,4 @@
-"""`PoolStats`: the counters of a pool, all taken at one moment."""
+"""`PoolStats`: the counters of a pool, all taken at one moment. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, repr=False)
 class Histogram:
-    """How long something took, as counts in buckets; four buckets to an octave, from 1 µs to 134 s.
+    """A distribution of durations, as counts in buckets. There are four buckets to an octave, from 1 µs to 134 s.
 
-    The bounds are the same in every histogram. `later - earlier` is what came between two snapshots.
+    All histograms have the same bounds. `later - earlier` is the distribution between two snapshots.
     """
 
     sum: float = 0.0
-    """seconds, of all together"""
+    """The sum of all durations in seconds."""
     buckets: tuple[tuple[float, int], ...] = ()
-    """(upper bound in seconds, how many took less than it and not less than the bound before); the last bound is inf"""
+    """For each bucket (upper bound in seconds, number of durations below it and not below the bound before). The last
+    bound is inf."""
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of durations."""
         return sum(count for _, count in self.buckets)
 
     @property
     def mean(self) -> float:
-        """Seconds; NaN when there were none."""
+        """The mean in seconds; NaN if there are no durations."""
         count = self.count
         return self.sum / count if count else math.nan
 
     def percentile(self, q: float) -> float:
-        """Seconds within which `q` percent (0 ... 100) were over; NaN when there were none.
+        """The `q`-th percentile in seconds, 0 <= q <= 100; NaN if there are no durations.
 
-        Interpolated inside the bucket, so that it is wrong by at most the bucket's width: 1 µs below 4 µs, then a
-        quarter. What has no upper bound counts as the lower one. ValueError for another `q`.
+        It is interpolated inside a bucket, so that its error is at most the width of the bucket: 1 µs below 4 µs, and a
+        quarter of the value above. In the last bucket it is the lower bound. Raises ValueError for another `q`.
         """
         if not 0 <= q <= 100:
-            raise ValueError(f"q = {q!r} is not allowed: a percentage, 0 ... 100")
+            raise ValueError(f"q = {q!r} is not allowed: a percentage from 0 to 100")
         wanted, passed, low = self.count * q / 100, 0, 0.0
         for high, count in self.buckets:
             if count and passed + count >= wanted:
@@ -59,40 +60,40 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What takes how long, since the pool was opened."""
+    """How long the operations of a pool took since it was opened."""
 
     acquire_wait: Histogram = Histogram()
-    """of each acquire that got a lease. Those that found an idle entry look at no clock and count as 0"""
+    """Acquires that returned a lease. Those that found an idle sandbox read no clock, and count as 0."""
     create: Histogram = Histogram()
-    """of each sandbox that was made: from the request to its READY"""
+    """Creations of a sandbox, from the request to its READY record."""
     execute: Histogram = Histogram()
-    """of each command: from the request to its end, whatever that was"""
+    """Commands, from the request to the end, however the command ended."""
     recycle: Histogram = Histogram()
-    """from the release of a used sandbox to the fresh one in its place"""
+    """Recycles, from the release of a used sandbox until a fresh one has replaced it."""
 
 
 @dataclass(frozen=True, repr=False)
 class Evictions:
-    """Why entries left the pool. The sum is `PoolStats.evict_count`, in every snapshot."""
+    """Evictions by reason. Their sum is `PoolStats.evict_count`, in every snapshot."""
 
     age: int = 0
-    """idle for longer than `max_idle_duration`"""
+    """Idle for longer than `max_idle_duration`."""
     capacity: int = 0
-    """`max_size`: the oldest made room, or the one that was released got none"""
+    """The pool had `max_size` idle sandboxes: the oldest one was evicted, or the released one was not replaced."""
     health_check: int = 0
-    """the health check failed"""
+    """The health check failed."""
     death: int = 0
-    """it died while it was idle"""
+    """The sandbox died while it was idle."""
     failed_recycle: int = 0
-    """it was released, and no fresh one could be created in its place"""
+    """The sandbox was released, and no fresh one could be created to replace it."""
     zygote_lost: int = 0
-    """it went with its zygote"""
+    """The zygote of the sandbox died."""
     replaced: int = 0
-    """it died before the first command of its lease, which silently got another one"""
+    """The sandbox died before the first command of its lease, which was given another one."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all reasons."""
         return sum(getattr(self, field.name) for field in fields(self))
 
     def __repr__(self) -> str:
@@ -102,53 +103,54 @@ class Evictions:
 
 @dataclass(frozen=True)
 class PoolStats:
-    """One consistent snapshot: `created_count - evict_count == idle_count + in_use_count` holds in each.
+    """The statistics of a pool, in one consistent snapshot.
 
-    Attributes named `*_count` without a state in their name only grow, but for `created_count`; the others are numbers
-    of now.
+    In every snapshot `created_count - evict_count == idle_count + in_use_count`. The counts of a state (idle, in_use,
+    recycling, starting, waiting, undead) are the numbers of this moment. The other counts only grow, except that
+    `created_count` is decremented if a creation fails.
     """
 
     hit_count: int
-    """acquires that took an idle or a recycling entry"""
+    """Acquires that took an idle or a recycling sandbox."""
     miss_count: int
-    """acquires that had to create one"""
+    """Acquires that had to create a sandbox."""
     evict_count: int
-    """entries that left: by age, capacity, failed health check or death"""
+    """Sandboxes that were evicted; `evictions` has the reasons."""
     idle_count: int
-    """entries that the next acquire can have as a hit: idle and recycling"""
+    """Sandboxes that an acquire can take without creating one: idle and recycling."""
     in_use_count: int
-    """leases that are out"""
+    """Leases that are in use."""
     created_count: int = 0
-    """entries made, with those being made for an acquire: one that fails is taken back"""
+    """Sandboxes that were created, including those being created for an acquire."""
     recycle_count: int = 0
-    """released sandboxes that a fresh one replaced"""
+    """Released sandboxes that were replaced by a fresh one."""
     create_error_count: int = 0
-    """creations that failed"""
+    """Creations that failed."""
     health_check_count: int = 0
-    """health checks that were run"""
+    """Health checks that were run."""
     zygote_restart_count: int = 0
-    """zygotes that took the place of a dead one"""
+    """Zygotes that replaced a dead one."""
     lost_count: int = 0
-    """sandboxes that died with the outcome of a command unknown: `SandboxLostError`"""
+    """Sandboxes that died while a command may have been running: `SandboxLostError`."""
     timeout_count: int = 0
-    """commands that timed out"""
+    """Commands that timed out."""
     oom_kill_count: int = 0
-    """commands that the memory limit ended"""
+    """Commands that the memory limit ended."""
     recycling_count: int = 0
-    """those of `idle_count` that are being replaced right now"""
+    """Sandboxes that are being replaced now; `idle_count` includes them."""
     starting_count: int = 0
-    """entries that are being created right now, replacements not counted"""
+    """Sandboxes that are being created now, without those that replace a released one."""
     waiting_count: int = 0
-    """acquires that wait because of `max_in_use`"""
+    """Acquires that wait because of `max_in_use`."""
     undead_count: int = 0
-    """sandboxes that were killed more than 2 s ago and are not dead: the kernel holds a process of theirs"""
+    """Sandboxes that were killed more than 2 s ago and are still not dead, because the kernel keeps a process alive."""
     evictions: Evictions = Evictions()
-    """`evict_count` by reason"""
+    """`evict_count` by reason."""
     latencies: Latencies = Latencies()
-    """distributions of the pool's waits, in seconds"""
+    """How long acquires, creations, commands and recycles took."""
 
     @property
     def hit_rate(self) -> float:
-        """Hits per acquire, 0.0 ... 1.0; 0.0 before the first one."""
+        """Hits divided by acquires, from 0.0 to 1.0; 0.0 before the first acquire."""
         total = self.hit_count + self.miss_count
         return self.hit_count / total if total else 0.0
