@@ -36,13 +36,13 @@ uint32_t sp_agent_prove(const struct sp_rec_config *config, pid_t host);
  * Before the first command. 0, or -errno with `why` filled: what is told of the confinement is not so, and then this
  * process must not kill anything either. `host`: the process that must be out of reach.
  */
-int sp_processes_own(pid_t host, struct sp_rec_failed *why);
+int sp_processes_set_up(pid_t host, struct sp_rec_failed *why);
 /* In the child that becomes a command. */
-void sp_processes_join(void);
+void sp_processes_set_up_child(void);
 /* Kills what is there at this moment, and at least every child; reaps none. */
-void sp_processes_strike(void);
+void sp_processes_kill_once(void);
 /* Kills every process of the sandbox but this one, and reaps what is its child. */
-void sp_processes_kill(void);
+void sp_processes_kill_all(void);
 /* Whether a set-id program cannot be run, or gains nothing by it. */
 bool sp_set_id_is_refused(void);
 /* ru_maxrss, which has another unit on each system. */

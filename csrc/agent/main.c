@@ -46,7 +46,7 @@ int main(int argc, char **argv) {
         rc = sp_failed(&why, SP_STAGE_SCRATCH, argc == 2 ? errno : EINVAL, argc == 2 ? argv[1] : NULL);
     }
     rc = rc != 0 ? rc : configure(&config, &why);
-    rc = rc != 0 ? rc : sp_processes_own(host, &why);
+    rc = rc != 0 ? rc : sp_processes_set_up(host, &why);
     if (rc != 0) {
         sp_packet_fail(SP_AGENT_CONTROL, 0, &why);
         return 1;

@@ -21,7 +21,7 @@
 
 static bool confined;
 
-int sp_processes_own(pid_t host, struct sp_rec_failed *why) {
+int sp_processes_set_up(pid_t host, struct sp_rec_failed *why) {
     if (kill(host, 0) == 0 || errno != EPERM || host <= 1) {
         return sp_failed(why, SP_STAGE_SEATBELT, ENOTSUP, "a signal to the host was not refused");
     }
@@ -29,15 +29,15 @@ int sp_processes_own(pid_t host, struct sp_rec_failed *why) {
     return 0;
 }
 
-void sp_processes_join(void) {}
+void sp_processes_set_up_child(void) {}
 
-void sp_processes_strike(void) {
+void sp_processes_kill_once(void) {
     if (confined) {
         (void)kill(-1, SIGKILL);
     }
 }
 
-void sp_processes_kill(void) {
+void sp_processes_kill_all(void) {
     const struct timespec round = {.tv_nsec = ROUND_NS};
     for (int i = 0; confined && i < MAX_ROUNDS; i++) {
         bool alone = kill(-1, SIGKILL) != 0; /* ESRCH, or EPERM for those outside */

@@ -14,13 +14,13 @@
 #include "common/fd.h"
 #include "common/stage.h"
 
-int sp_processes_own(pid_t host, struct sp_rec_failed *why) {
+int sp_processes_set_up(pid_t host, struct sp_rec_failed *why) {
     (void)host;
     return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_SEATBELT, errno, "subreaper");
 }
 
 /* Where nothing else would end the command when the agent is killed. */
-void sp_processes_join(void) { (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
+void sp_processes_set_up_child(void) { (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
 
 /* "12 34 ": the children that there are now. */
 static void kill_children(void) {
@@ -38,9 +38,9 @@ static void kill_children(void) {
     }
 }
 
-void sp_processes_strike(void) { kill_children(); }
+void sp_processes_kill_once(void) { kill_children(); }
 
-void sp_processes_kill(void) {
+void sp_processes_kill_all(void) {
     do {
         kill_children();
     } while (waitpid(-1, NULL, 0) != -1 || errno == EINTR);

@@ -27,12 +27,12 @@ struct outcome {
 };
 
 static int wake[2] = {-1, -1}; /* a handler's word to the loop */
-static volatile sig_atomic_t told_to_end;
+static volatile sig_atomic_t end_requested;
 static struct sp_rec_failed *failure; /* shared with the child until its exec; stage 0: none */
 
 static void on_signal(int signal) {
     int saved = errno;
-    told_to_end = signal == SIGTERM ? 1 : told_to_end;
+    end_requested = signal == SIGTERM ? 1 : end_requested;
     (void)!write(wake[1], "", 1);
     errno = saved;
 }
@@ -74,7 +74,7 @@ static int place_streams(const int fds[3]) {
     return 0;
 }
 
-static bool has(char **env, const char *key) {
+static bool has_variable(char **env, const char *key) {
     for (size_t len = strlen(key); *env != NULL; env++) {
         if (strncmp(*env, key, len) == 0) {
             return true;
@@ -99,17 +99,17 @@ static char **with_home(char **env) {
         return env;
     }
     memcpy(more, env, n * sizeof *more);
-    if (!has(env, "HOME=")) {
+    if (!has_variable(env, "HOME=")) {
         more[n++] = home;
     }
-    if (!has(env, "TMPDIR=")) {
+    if (!has_variable(env, "TMPDIR=")) {
         more[n] = tmpdir;
     }
     return more;
 }
 
-static _Noreturn void become(struct sp_command *command) {
-    sp_processes_join();
+static _Noreturn void become_command(struct sp_command *command) {
+    sp_processes_set_up_child();
     command->env = with_home(command->env);
     int rc = setsid() != -1 ? place_streams(command->fds) : -errno;
     if (rc != 0) {
@@ -126,7 +126,7 @@ static _Noreturn void become(struct sp_command *command) {
 /* ---- in the agent ---- */
 
 /* 0, or -errno when the sandbox is to end. */
-static int hear_host(int control, uint32_t id) {
+static int handle_record(int control, uint32_t id) {
     struct sp_packet packet;
     int rc = sp_packet_recv(control, &packet, NULL, 0);
     if (rc != 0) {
@@ -137,7 +137,7 @@ static int hear_host(int control, uint32_t id) {
         return -EBADMSG;
     }
     if (packet.record.u.id.id == id) { /* one that comes late names a command that is over */
-        sp_processes_strike();
+        sp_processes_kill_once();
     }
     return 0;
 }
@@ -149,19 +149,19 @@ static void drain_wake(void) {
 }
 
 /* Sleeps until the host or a signal has something to say. 0, or -errno when the sandbox is to end. */
-static int await(int control, bool *spoken) {
+static int await(int control, bool *has_record) {
     struct pollfd fds[2] = {{.fd = control, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
-    int n = told_to_end ? 0 : sp_poll_until(fds, 2, SP_NEVER);
+    int n = end_requested ? 0 : sp_poll_until(fds, 2, SP_NEVER);
     drain_wake();
-    *spoken = n > 0 && fds[0].revents != 0;
-    return told_to_end ? -ECANCELED : n < 0 && n != -EINTR ? n : 0;
+    *has_record = n > 0 && fds[0].revents != 0;
+    return end_requested ? -ECANCELED : n < 0 && n != -EINTR ? n : 0;
 }
 
 static int await_end(int control, pid_t pid, uint32_t id, struct outcome *outcome) {
     for (;;) {
-        bool spoken = false;
-        int rc = await(control, &spoken);
-        rc = rc == 0 && spoken ? hear_host(control, id) : rc;
+        bool has_record = false;
+        int rc = await(control, &has_record);
+        rc = rc == 0 && has_record ? handle_record(control, id) : rc;
         if (rc != 0) {
             return rc;
         }
@@ -198,7 +198,7 @@ static int run(int control, const struct sp_request *request, struct sp_command 
     memset(failure, 0, sizeof *failure);
     pid_t pid = fork();
     if (pid == 0) {
-        become(command);
+        become_command(command);
     }
     if (pid == -1) {
         (void)sp_failed(failure, SP_STAGE_SPAWN, errno, "fork");
@@ -206,7 +206,7 @@ static int run(int control, const struct sp_request *request, struct sp_command 
     }
     int rc = await_end(control, pid, request->exec.id, &outcome);
     if (rc == 0) {
-        sp_processes_kill(); /* what it left running, before its end is told */
+        sp_processes_kill_all(); /* what it left running, before its end is told */
         rc = report(control, request->exec.id, &outcome);
     }
     return rc;
@@ -230,9 +230,9 @@ void sp_agent_serve(int control) {
     failure = mmap(NULL, sizeof *failure, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
     int rc = failure == MAP_FAILED ? -ENOMEM : listen_to_signals();
     while (rc == 0) {
-        bool spoken = false;
-        rc = await(control, &spoken);
-        rc = rc == 0 && spoken ? serve_one(control) : rc;
+        bool has_record = false;
+        rc = await(control, &has_record);
+        rc = rc == 0 && has_record ? serve_one(control) : rc;
     }
-    sp_processes_kill();
+    sp_processes_kill_all();
 }
