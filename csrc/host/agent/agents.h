@@ -11,10 +11,10 @@ struct sp_agent {
     pid_t pid;        /* 0: reaped */
     int64_t ended_at; /* when it was told to end; 0: it lives */
     unsigned tries;
-    bool struck;   /* killed from here */
-    bool owned;    /* a session still points here */
-    bool removed;  /* its scratch is gone */
-    char name[24]; /* of its scratch directory */
+    bool killed;          /* killed from here */
+    bool has_session;     /* a session still points here */
+    bool scratch_removed; /* its scratch is gone */
+    char name[24];        /* of its scratch directory */
 };
 
 struct sp_agents {

@@ -38,7 +38,7 @@ static int move_up(int *fd) {
  * default dispositions, a session of its own, and the descriptors that are named here. Its stderr is the lifeline at
  * first: what `sandbox-exec` has to say comes to the host by it.
  */
-static int spawn(const struct sp_agents *l, const char *scratch, const int fds[2], pid_t *pid) {
+static int spawn_program(const struct sp_agents *l, const char *scratch, const int fds[2], pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t mask;
@@ -100,7 +100,7 @@ static int open_ends(struct sp_session *session, int far_ends[2]) {
 }
 
 /* Enters it in the list, unless the launcher is closed. */
-static struct sp_agent *enter(struct sp_agents *l, sp_error *error) {
+static struct sp_agent *add_agent(struct sp_agents *l, sp_error *error) {
     struct sp_agent *a = calloc(1, sizeof *a);
     if (a == NULL) {
         (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "memory");
@@ -110,7 +110,7 @@ static struct sp_agent *enter(struct sp_agents *l, sp_error *error) {
     bool closed = l->closed;
     if (!closed) {
         (void)snprintf(a->name, sizeof a->name, "s%u", ++l->last);
-        a->owned = true;
+        a->has_session = true;
         a->next = l->list;
         l->list = a;
     }
@@ -124,7 +124,7 @@ static struct sp_agent *enter(struct sp_agents *l, sp_error *error) {
 }
 
 /* Spawned under the lock: an entry is either told of a close, or not born. */
-static int give_birth(struct sp_agents *l, struct sp_agent *a, const int far_ends[2], sp_error *error) {
+static int spawn_agent(struct sp_agents *l, struct sp_agent *a, const int far_ends[2], sp_error *error) {
     char *scratch = sp_agent_scratch_path(l, a);
     pthread_mutex_lock(&l->lock);
     int rc = scratch == NULL ? -ENOMEM : l->closed ? -EPIPE : 0;
@@ -137,7 +137,7 @@ static int give_birth(struct sp_agents *l, struct sp_agent *a, const int far_end
     }
     if (rc == 0) {
         stage = SP_STAGE_SPAWN_ZYGOTE;
-        rc = spawn(l, scratch, far_ends, &a->pid);
+        rc = spawn_program(l, scratch, far_ends, &a->pid);
     }
     pthread_mutex_unlock(&l->lock);
     free(scratch);
@@ -151,13 +151,13 @@ int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *erro
     struct sp_session *session = birth->session;
     int far_ends[2] = {-1, -1};
     session->home = ".";
-    sp_agent_session(session)->agent = enter(l, error);
+    sp_agent_session(session)->agent = add_agent(l, error);
     if (sp_agent_session(session)->agent == NULL) {
         return SP_E_CREATE;
     }
     int rc = open_ends(session, far_ends);
     rc = rc != 0 ? sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair")
-                 : give_birth(l, sp_agent_session(session)->agent, far_ends, error);
+                 : spawn_agent(l, sp_agent_session(session)->agent, far_ends, error);
     sp_fd_close(&far_ends[0]); /* else their ends of file would never come */
     sp_fd_close(&far_ends[1]);
     if (rc == 0) {

@@ -39,7 +39,7 @@
 
 /* ---- the life of an entry; under the lock ---- */
 
-static void tell_to_end(struct sp_agent *a) {
+static void request_end(struct sp_agent *a) {
     if (a->ended_at == 0) {
         a->ended_at = sp_now();
         if (a->pid != 0) {
@@ -48,9 +48,9 @@ static void tell_to_end(struct sp_agent *a) {
     }
 }
 
-static void strike(struct sp_agent *a) {
-    if (a->pid != 0 && !a->struck) {
-        a->struck = true;
+static void kill_agent(struct sp_agent *a) {
+    if (a->pid != 0 && !a->killed) {
+        a->killed = true;
         (void)kill(-a->pid, SIGKILL); /* its process group, and a command that has not left it yet */
         (void)kill(a->pid, SIGKILL);
     }
@@ -84,31 +84,31 @@ static void reap(const struct sp_agents *l, struct sp_agent *a) {
 }
 
 /* True when there is nothing left to do but to free it. */
-static bool bury(const struct sp_agents *l, struct sp_agent *a) {
+static bool finish_end(const struct sp_agents *l, struct sp_agent *a) {
     reap(l, a);
     if (a->pid != 0) {
         if (sp_now() - a->ended_at > GRACE_NS) {
-            strike(a);
+            kill_agent(a);
         }
         return false;
     }
-    if (!a->removed && !sp_is_own(l->root_fd, &l->root_identity)) {
-        a->removed = true; /* the sweep of a later start does it */
+    if (!a->scratch_removed && !sp_is_own(l->root_fd, &l->root_identity)) {
+        a->scratch_removed = true; /* the sweep of a later start does it */
     }
-    if (!a->removed) {
+    if (!a->scratch_removed) {
         bool more = sp_scratch_remove(l->root_fd, a->name, SCRATCH_BUDGET);
-        a->removed = !more || ++a->tries == SCRATCH_TRIES;
+        a->scratch_removed = !more || ++a->tries == SCRATCH_TRIES;
     }
-    return a->removed;
+    return a->scratch_removed;
 }
 
 /* Attends to those that are ending. True while there are some. */
-static bool bury_ended(struct sp_agents *l) {
+static bool finish_ended(struct sp_agents *l) {
     bool more = false;
     for (struct sp_agent **at = &l->list; *at != NULL;) {
         struct sp_agent *a = *at;
-        bool done = a->ended_at != 0 && bury(l, a);
-        if (done && !a->owned) {
+        bool done = a->ended_at != 0 && finish_end(l, a);
+        if (done && !a->has_session) {
             *at = a->next;
             free(a);
             continue;
@@ -133,7 +133,7 @@ static void kill_sandbox(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
     if (sp_agent_session(session)->agent != NULL) {
         pthread_mutex_lock(&l->lock);
-        tell_to_end(sp_agent_session(session)->agent);
+        request_end(sp_agent_session(session)->agent);
         pthread_mutex_unlock(&l->lock);
     }
 }
@@ -142,9 +142,9 @@ static void forget(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
     if (sp_agent_session(session)->agent != NULL) {
         pthread_mutex_lock(&l->lock);
-        sp_agent_session(session)->agent->owned = false;
+        sp_agent_session(session)->agent->has_session = false;
         if (l->closed) {
-            (void)bury_ended(l);
+            (void)finish_ended(l);
         }
         pthread_mutex_unlock(&l->lock);
         sp_agent_session(session)->agent = NULL;
@@ -154,7 +154,7 @@ static void forget(struct sp_session *session) {
 static bool tend(sp_launcher *launcher) {
     struct sp_agents *l = (struct sp_agents *)launcher;
     pthread_mutex_lock(&l->lock);
-    bool more = bury_ended(l);
+    bool more = finish_ended(l);
     pthread_mutex_unlock(&l->lock);
     return more;
 }
@@ -169,12 +169,12 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
         pthread_mutex_lock(&l->lock);
         l->closed = true;
         for (struct sp_agent *a = l->list; a != NULL; a = a->next) {
-            tell_to_end(a);
+            request_end(a);
             if (sp_now() >= deadline) {
-                strike(a);
+                kill_agent(a);
             }
         }
-        more = bury_ended(l) && (sp_now() < deadline || sp_now() < last);
+        more = finish_ended(l) && (sp_now() < deadline || sp_now() < last);
         pthread_mutex_unlock(&l->lock);
         if (more) {
             (void)nanosleep(&look, NULL);
