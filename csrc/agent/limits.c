@@ -1,6 +1,6 @@
 /*
- * What a process can limit for itself and its children. Not the number of processes: RLIMIT_NPROC counts all that the
- * user runs, where ids have no namespace.
+ * The resource limits that the agent sets for itself and its children. The number of processes is not among them:
+ * without a user namespace, RLIMIT_NPROC counts all processes of the user.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include "agent/agent.h"
 #include "common/stage.h"
 
-/* A limit never rises above what this process has: without privilege the system would refuse it. */
+/* A limit is never raised above what this process has, which the system would refuse without privilege. */
 static int set_limit(int resource, uint64_t wanted) {
     struct rlimit now;
     if (getrlimit(resource, &now) != 0) {
@@ -23,7 +23,7 @@ static int set_limit(int resource, uint64_t wanted) {
 
 struct limit {
     const char *name;
-    uint64_t value; /* 0: unlimited, where `optional` */
+    uint64_t value; /* 0 means unlimited if `optional` is set */
     int resource;
     bool optional;
 };

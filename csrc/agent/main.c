@@ -11,7 +11,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 
-/* Until here 2 was the lifeline, so that the host can read why `sandbox-exec` failed. */
+/* Up to now 2 was the lifeline, so that the host could read why `sandbox-exec` failed. */
 static int open_own_null(struct sp_rec_failed *why) {
     sp_auto_fd int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd <= 2; fd++) {

@@ -1,7 +1,7 @@
 /*
- * The processes of one sandbox on macOS. There are no pid namespaces, and an orphan goes to launchd; but Seatbelt lets
- * a confined process signal its own sandbox only, so that "every process that may be signalled" is the sandbox. That is
- * seen to hold, by the host being out of reach, before it is relied on.
+ * The processes of one sandbox on macOS. There are no pid namespaces, and launchd adopts an orphan. But Seatbelt lets a
+ * confined process signal only processes of its own sandbox, so the sandbox is every process that may be signalled. The
+ * agent relies on that only after it has seen that it cannot signal the host.
  */
 #include <errno.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 #include "agent/agent.h"
 #include "common/stage.h"
 
-/* A process that forks as fast as it can may have to be killed more often than once. */
+/* Processes that keep forking may have to be killed more than once. */
 #define MAX_ROUNDS 2000
 #define ROUND_NS 500000
 
@@ -46,13 +46,13 @@ void sp_processes_kill_all(void) {
         if (alone) {
             return;
         }
-        (void)nanosleep(&round, NULL); /* for those that are dying */
+        (void)nanosleep(&round, NULL); /* gives dying processes time to end */
     }
 }
 
 /*
- * Seatbelt refuses the exec of any set-id program (its operation is forbidden-exec-sugid), however wide process-exec is
- * open. The first of these that has its bit is tried; without Seatbelt it would run, and end, without a word.
+ * Seatbelt refuses the exec of any set-id program (operation forbidden-exec-sugid), whatever process-exec allows. This
+ * tries the first of these programs that has a set-id bit; without Seatbelt it would run and end without output.
  */
 bool sp_set_id_is_refused(void) {
     static const char *const programs[] = {"/bin/ps", "/usr/bin/quota", "/usr/bin/su"};

@@ -1,6 +1,6 @@
 /*
- * The processes of one sandbox where tests run the agent on Linux, below a stand-in for `sandbox-exec` that confines
- * nothing: what a command leaves becomes the agent's child, and its children are the sandbox.
+ * The processes of one sandbox when tests run the agent on Linux, with a stand-in for `sandbox-exec` that does not
+ * confine. The agent is the subreaper of the processes that a command leaves behind, so its children are the sandbox.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,10 +19,10 @@ int sp_processes_set_up(pid_t host, struct sp_rec_failed *why) {
     return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_SEATBELT, errno, "subreaper");
 }
 
-/* Where nothing else would end the command when the agent is killed. */
+/* Nothing else would end the command when the agent is killed. */
 void sp_processes_set_up_child(void) { (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
 
-/* "12 34 ": the children that there are now. */
+/* Kills the current children; the file contains their pids: "12 34 ". */
 static void kill_children(void) {
     char text[4096];
     sp_auto_fd int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);

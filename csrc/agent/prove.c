@@ -1,7 +1,7 @@
 /*
- * What the agent sees of its own confinement, before its first command. It tries what is to be refused, on what is the
- * host's own and where a success does no harm. Who refuses says EPERM (Seatbelt) or EACCES (Landlock, where tests let
- * that stand for it): what is not there at all proves nothing.
+ * The agent proves its own confinement before its first command. It tries things that must be refused, on objects of
+ * the host that exist and where a success does no harm. A refusal is EPERM (Seatbelt) or EACCES (Landlock, which tests
+ * use in its place). Other errors, such as that of a missing file, prove nothing.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "common/fact.h"
 #include "common/fd.h"
 
-/* The directory of all scratch directories of this host: only the profile is between us and it. */
+/* The directory of all scratch directories of this host; only the profile keeps the agent out of it. */
 #define HOSTS_DIRECTORY ".."
 #define HOSTS_FILE "../written"
 #define DISCARD_PORT 9
@@ -36,7 +36,7 @@ static bool is_unwritten(void) {
     return refused(fd);
 }
 
-/* A datagram socket that is connected sends nothing. */
+/* Uses a datagram socket, because connecting it sends nothing. */
 static bool is_unconnected(void) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     sp_auto_fd int sock = socket(AF_INET, SOCK_DGRAM, 0);
@@ -48,7 +48,7 @@ static bool is_unconnected(void) {
     return refused(connect(sock, (const struct sockaddr *)&here, sizeof here)) && unbound;
 }
 
-/* RLIMIT_DATA reads back on every system, and not every one counts what is mapped. */
+/* Tries a mapping, because some systems accept RLIMIT_DATA but do not count mappings. */
 static bool is_memory_limited(uint64_t bytes) {
     const int flags = MAP_PRIVATE | MAP_ANON | MAP_NORESERVE;
     if (bytes == 0) {

@@ -1,6 +1,6 @@
 /*
- * The serving loop of the agent. One command at a time: EXEC -> ACK -> (FAILED | EXITED), as init does it. The agent
- * listens to the host while a command runs: KILL ends the command, the end of the host's socket ends the sandbox.
+ * The serving loop of the agent. One command at a time, as in init: EXEC -> ACK -> (FAILED | EXITED). While a command
+ * runs, the agent also reads the control socket: KILL ends the command, the end of the host's socket ends the sandbox.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,13 +20,13 @@
 #include "common/stage.h"
 #include "init/request.h"
 
-/* What one command comes to. */
+/* How a command ended. */
 struct outcome {
     int status;
     struct rusage usage;
 };
 
-static int wake[2] = {-1, -1}; /* a handler's word to the loop */
+static int wake[2] = {-1, -1}; /* a pipe through which a signal handler wakes the loop */
 static volatile sig_atomic_t end_requested;
 static struct sp_rec_failed *failure; /* shared with the child until its exec; stage 0: none */
 
@@ -60,7 +60,7 @@ static void reset_signals(void) {
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* In two steps, for a source may have the number of an earlier target. */
+/* Works in two steps, because a source may have the number of an earlier target. */
 static int place_streams(const int fds[3]) {
     int moved[3];
     for (int i = 0; i < 3; i++) {
@@ -84,8 +84,8 @@ static bool has_variable(char **env, const char *key) {
 }
 
 /*
- * The scratch is at another place in each sandbox, so that only here HOME and TMPDIR can be said. The agent has one
- * thread: its child may allocate.
+ * Adds HOME and TMPDIR. Only the agent knows their value, because the scratch directory is another one in each sandbox.
+ * As the agent has only one thread, its child may allocate memory.
  */
 static char **with_home(char **env) {
     static char home[PATH_MAX + 8] = "HOME=";
@@ -125,7 +125,7 @@ static _Noreturn void become_command(struct sp_command *command) {
 
 /* ---- in the agent ---- */
 
-/* 0, or -errno when the sandbox is to end. */
+/* Receives a record while a command runs. 0, or -errno when the sandbox has to end. */
 static int handle_record(int control, uint32_t id) {
     struct sp_packet packet;
     int rc = sp_packet_recv(control, &packet, NULL, 0);
@@ -136,7 +136,7 @@ static int handle_record(int control, uint32_t id) {
     if (packet.record.type != SP_REC_KILL) {
         return -EBADMSG;
     }
-    if (packet.record.u.id.id == id) { /* one that comes late names a command that is over */
+    if (packet.record.u.id.id == id) { /* a late KILL has the number of an earlier command */
         sp_processes_kill_once();
     }
     return 0;
@@ -148,7 +148,7 @@ static void drain_wake(void) {
     }
 }
 
-/* Sleeps until the host or a signal has something to say. 0, or -errno when the sandbox is to end. */
+/* Sleeps until a record or a signal arrives. 0, or -errno when the sandbox has to end. */
 static int await(int control, bool *has_record) {
     struct pollfd fds[2] = {{.fd = control, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
     int n = end_requested ? 0 : sp_poll_until(fds, 2, SP_NEVER);
@@ -206,7 +206,7 @@ static int run(int control, const struct sp_request *request, struct sp_command 
     }
     int rc = await_end(control, pid, request->exec.id, &outcome);
     if (rc == 0) {
-        sp_processes_kill_all(); /* what it left running, before its end is told */
+        sp_processes_kill_all(); /* the processes that it left running, before EXITED is sent */
         rc = report(control, request->exec.id, &outcome);
     }
     return rc;
@@ -216,7 +216,7 @@ static int serve_one(int control) {
     struct sp_request request;
     struct sp_command command;
     int rc = sp_request_recv(control, &request, &command);
-    if (rc == -EAGAIN || rc == -EINTR) { /* nothing of it has come */
+    if (rc == -EAGAIN || rc == -EINTR) { /* no part of a request has arrived */
         return 0;
     }
     rc = rc != 0 ? rc : acknowledge(control, request.exec.id);
