@@ -1,6 +1,5 @@
 /*
- * How an agent comes to be: spawned below `sandbox-exec`, told of its configuration, and heard until it is ready or has
- * said why not.
+ * The creation of an agent: the host spawns it with `sandbox-exec`, sends it CONFIG, and waits for READY or FAILED.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +18,7 @@
 #include "host/agent/strays.h"
 #include "host/sandbox/launch.h"
 
-/* As agent.h has them. */
+/* The same numbers as in csrc/agent/agent.h. */
 #define AGENT_CONTROL 3
 #define AGENT_LIFELINE 4
 
@@ -34,9 +33,9 @@ static int move_up(int *fd) {
 }
 
 /*
- * posix_spawn, never fork: its cost does not grow with the host's memory. The agent starts with an empty signal mask,
- * default dispositions, a session of its own, and the descriptors that are named here. Its stderr is the lifeline at
- * first: what `sandbox-exec` has to say comes to the host by it.
+ * Uses posix_spawn, never fork, so that the cost does not grow with the host's memory. The agent starts with an empty
+ * signal mask, default dispositions, a session of its own, and only the descriptors that are named here. At first its
+ * stderr is the lifeline, through which the host reads the error messages of `sandbox-exec`.
  */
 static int spawn_program(const struct sp_agents *l, const char *scratch, const int fds[2], pid_t *pid) {
     posix_spawn_file_actions_t actions;
@@ -99,7 +98,7 @@ static int open_ends(struct sp_session *session, int far_ends[2]) {
     return rc != 0 ? rc : move_up(&far_ends[1]);
 }
 
-/* Enters it in the list, unless the launcher is closed. */
+/* Adds an agent to the list, unless the launcher is closed. */
 static struct sp_agent *add_agent(struct sp_agents *l, sp_error *error) {
     struct sp_agent *a = calloc(1, sizeof *a);
     if (a == NULL) {
@@ -123,7 +122,7 @@ static struct sp_agent *add_agent(struct sp_agents *l, sp_error *error) {
     return a;
 }
 
-/* Spawned under the lock: an entry is either told of a close, or not born. */
+/* Spawns under the lock, so that an agent is either spawned before a close, which ends it, or not at all. */
 static int spawn_agent(struct sp_agents *l, struct sp_agent *a, const int far_ends[2], sp_error *error) {
     char *scratch = sp_agent_scratch_path(l, a);
     pthread_mutex_lock(&l->lock);
@@ -158,19 +157,19 @@ int sp_agent_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *erro
     int rc = open_ends(session, far_ends);
     rc = rc != 0 ? sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "socketpair")
                  : spawn_agent(l, sp_agent_session(session)->agent, far_ends, error);
-    sp_fd_close(&far_ends[0]); /* else their ends of file would never come */
+    sp_fd_close(&far_ends[0]); /* otherwise the host's ends would never see the end of file */
     sp_fd_close(&far_ends[1]);
     if (rc == 0) {
         struct sp_record config = {.type = SP_REC_CONFIG, .u.config = l->config};
         session->pid = sp_agent_session(session)->agent->pid;
         rc = sp_packet_send(session->control, &(struct sp_outgoing){.record = &config}, birth->deadline);
-        /* EPIPE: it ended already, and has said why. */
+        /* EPIPE: the agent has ended already; sp_agent_step() reads the reason. */
         rc = rc == 0 || rc == -EPIPE ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "CONFIG");
     }
     return rc;
 }
 
-/* It ended without a word of the agent's: the reason is what `sandbox-exec`, or the loader, wrote to its stderr. */
+/* The agent ended without sending a record. The reason is what `sandbox-exec`, or the loader, wrote to stderr. */
 static int explain(const struct sp_session *session, sp_error *error) {
     char text[sizeof error->detail] = "the agent ended before it was ready";
     ssize_t n = read(session->pidfd, text, sizeof text - 1);
@@ -178,15 +177,15 @@ static int explain(const struct sp_session *session, sp_error *error) {
         text[n] = '\0';
         text[strcspn(text, "\n")] = '\0';
     }
-    /* sandbox_apply(3) is refused inside another sandbox. */
+    /* Inside another sandbox, sandbox_apply(3) is refused with this message. */
     bool refused = strstr(text, "Operation not permitted") != NULL;
     return sp_error_set(error, SP_E_CREATE, SP_STAGE_SEATBELT, refused ? EPERM : EPROTO, text);
 }
 
-/* What was proved counts from the only READY that is heard: no command has run yet. */
+/* Accepts the proved facts. Only this READY counts, as no command has run before it. */
 static int take_ready(const sp_launcher *launcher, struct sp_session *session, uint32_t facts, sp_error *error) {
     char warnings[512];
-    (void)!read(session->pidfd, warnings, sizeof warnings); /* from now on readable means dead */
+    (void)!read(session->pidfd, warnings, sizeof warnings); /* from now on, readable means that the agent is dead */
     session->isolation.facts = facts;
     int rc = sp_isolation_check(launcher->demanded, &session->isolation, error);
     if (rc != 0) {

@@ -1,12 +1,11 @@
 /*
- * The launcher for systems without namespaces: each sandbox is an agent (csrc/agent) that is spawned below
- * `sandbox-exec`, with a scratch directory of its own. It serves as init does; what differs is how it is born and how
- * it ends.
+ * The launcher for systems without namespaces: each sandbox is an agent (csrc/agent), spawned with `sandbox-exec`, with
+ * a scratch directory of its own. It serves requests as init does; only its creation and its end differ.
  *
- * An agent is told of its end by SIGTERM: it kills what runs there and exits. One that does not, because its tenant
- * stopped or killed it, is killed from here, and what it left is looked for. All of it is the janitor's work (tend()),
- * or that of whoever closes the pool; until then an entry stays in the list. Its pid is reaped here only, so that no
- * other process can have the number while a signal is sent to it.
+ * To end an agent, the launcher sends SIGTERM: the agent kills the processes of its sandbox and exits. If it does not,
+ * because its tenant has stopped or killed it, the launcher kills it and looks for the processes that are left. That is
+ * done by the janitor (tend()), or by whoever closes the pool; until then the entry stays in the list. Only this file
+ * reaps the pid, so that no other process can get the number while a signal is sent to it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,14 +29,14 @@
 #include "host/sandbox/launch.h"
 #include "host/sandbox/session.h"
 
-/* An agent that is told to end has this long; it needs a few ms. */
+/* The time that an agent gets to end by itself; it needs a few ms. */
 #define GRACE_NS SP_MS(500)
-/* Entries of a scratch directory that one look removes, and how often it is tried. */
+/* How many entries of a scratch directory are removed at a time, and how many times that is done. */
 #define SCRATCH_BUDGET 512
 #define SCRATCH_TRIES 4096
 #define CLOSE_LOOK_NS SP_MS(1)
 
-/* ---- the life of an entry; under the lock ---- */
+/* ---- the end of an agent; called under the lock ---- */
 
 static void request_end(struct sp_agent *a) {
     if (a->ended_at == 0) {
@@ -51,7 +50,7 @@ static void request_end(struct sp_agent *a) {
 static void kill_agent(struct sp_agent *a) {
     if (a->pid != 0 && !a->killed) {
         a->killed = true;
-        (void)kill(-a->pid, SIGKILL); /* its process group, and a command that has not left it yet */
+        (void)kill(-a->pid, SIGKILL); /* its process group, including a command that has not called setsid() yet */
         (void)kill(a->pid, SIGKILL);
     }
 }
@@ -65,14 +64,15 @@ char *sp_agent_scratch_path(const struct sp_agents *l, const struct sp_agent *a)
     return path;
 }
 
-/* An agent that ended by itself, as told or for its own reasons, has left nobody; of another one that is not known. */
+/* Reaps the agent if it has ended. An agent that has exited by itself has left no processes behind; one that was killed
+ * may have. */
 static void reap(const struct sp_agents *l, struct sp_agent *a) {
     int status = 0;
     pid_t ended = a->pid != 0 ? waitpid(a->pid, &status, WNOHANG) : 0;
     if (ended == 0 || (ended == -1 && errno == EINTR)) {
         return;
     }
-    a->pid = 0; /* also when somebody else of this process has reaped it */
+    a->pid = 0; /* also when other code in this process has reaped it */
     a->ended_at = a->ended_at != 0 ? a->ended_at : sp_now();
     if (ended == -1 || !WIFEXITED(status)) {
         char *path = sp_agent_scratch_path(l, a);
@@ -83,7 +83,7 @@ static void reap(const struct sp_agents *l, struct sp_agent *a) {
     }
 }
 
-/* True when there is nothing left to do but to free it. */
+/* Continues to end an agent. True when only its entry is left, to be freed. */
 static bool finish_end(const struct sp_agents *l, struct sp_agent *a) {
     reap(l, a);
     if (a->pid != 0) {
@@ -93,7 +93,7 @@ static bool finish_end(const struct sp_agents *l, struct sp_agent *a) {
         return false;
     }
     if (!a->scratch_removed && !sp_is_own(l->root_fd, &l->root_identity)) {
-        a->scratch_removed = true; /* the sweep of a later start does it */
+        a->scratch_removed = true; /* given up: the sweep of a later start removes it */
     }
     if (!a->scratch_removed) {
         bool more = sp_scratch_remove(l->root_fd, a->name, SCRATCH_BUDGET);
@@ -102,7 +102,7 @@ static bool finish_end(const struct sp_agents *l, struct sp_agent *a) {
     return a->scratch_removed;
 }
 
-/* Attends to those that are ending. True while there are some. */
+/* Continues to end the agents that are ending. True while there are any. */
 static bool finish_ended(struct sp_agents *l) {
     bool more = false;
     for (struct sp_agent **at = &l->list; *at != NULL;) {
@@ -119,7 +119,7 @@ static bool finish_ended(struct sp_agents *l) {
     return more;
 }
 
-/* ---- what a session asks for ---- */
+/* ---- operations on a session ---- */
 
 static void kill_command(struct sp_session *session) {
     struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
@@ -159,11 +159,11 @@ static bool tend(sp_launcher *launcher) {
     return more;
 }
 
-/* Ends every agent, used or not; sessions may still point to their entries, which then only wait to be forgotten. */
+/* Ends every agent. Sessions may still point to entries; forget() frees those later. */
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct sp_agents *l = (struct sp_agents *)launcher;
     const struct timespec look = {.tv_nsec = CLOSE_LOOK_NS};
-    const int64_t last = sp_now() + 2 * GRACE_NS; /* a signal that kills needs no more */
+    const int64_t last = sp_now() + 2 * GRACE_NS; /* an agent dies from SIGKILL in less time */
     bool more = true;
     while (more) {
         pthread_mutex_lock(&l->lock);
@@ -189,7 +189,7 @@ static void free_agents(sp_launcher *launcher) {
         free(a);
     }
     if (l->root_fd >= 0) {
-        (void)rmdir(l->root); /* empty, unless something in it could not be removed: the next sweep tries again */
+        (void)rmdir(l->root); /* fails if something in it could not be removed: the next sweep tries again */
         sp_close_own(&l->root_fd, &l->root_identity);
     }
     pthread_mutex_destroy(&l->lock);
@@ -200,7 +200,7 @@ static void free_agents(sp_launcher *launcher) {
     free(l);
 }
 
-/* An agent is first asked to end, and killed only when it does not: see GRACE_NS. */
+/* .death_grace_ns is longer than GRACE_NS, after which an agent that has not ended by itself is killed. */
 static const struct sp_launch_ops agent_ops = {
     .session_size = sizeof(struct sp_agent_session),
     .death_grace_ns = SP_MS(800),

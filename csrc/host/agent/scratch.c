@@ -11,7 +11,7 @@
 
 #include "common/fd.h"
 
-/* A directory may have been closed to its owner; one of ours is changed, or none: no link is followed. */
+/* A tenant may have removed the owner's permissions of a directory. This restores them, without following links. */
 static int open_dir(int parent, const char *name) {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     int fd = openat(parent, name, flags);
@@ -23,7 +23,8 @@ static int open_dir(int parent, const char *name) {
 
 static bool is_dot(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
 
-/* A directory that is not empty moves up to `top`, under a name that nothing there has: so two levels are enough. */
+/* Moves a directory that is not empty up to `top`, under a name that is not in use there, so that two levels of
+ * directories are enough to empty any tree. */
 static bool lift(int dir, const char *name, int top) {
     static atomic_uint number;
     char lifted[64];
@@ -31,11 +32,11 @@ static bool lift(int dir, const char *name, int top) {
     do {
         (void)snprintf(lifted, sizeof lifted, "sandpool-lifted-%u", atomic_fetch_add(&number, 1));
     } while (fstatat(top, lifted, &st, AT_SYMLINK_NOFOLLOW) == 0);
-    (void)fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW); /* its ".." changes, and so it must be writable itself */
+    (void)fchmodat(dir, name, 0700, AT_SYMLINK_NOFOLLOW); /* it must be writable itself, because its ".." changes */
     return renameat(dir, name, top, lifted) == 0;
 }
 
-/* Empties `dir`, whose directories move to `top`. False when something could not be removed. */
+/* Empties `dir`, moving its directories to `top`. False when an entry could not be removed or moved. */
 static bool empty_into(int dir, int top, unsigned *budget) {
     int own = dup(dir);
     DIR *list = own != -1 ? fdopendir(own) : NULL;
@@ -58,7 +59,7 @@ static bool empty_into(int dir, int top, unsigned *budget) {
     return all;
 }
 
-/* One look at all of `top`: its files go, its directories are emptied into it. True when it is worth another one. */
+/* One pass over `top`: removes its files, empties its directories into it. True when another pass may remove more. */
 static bool pass(int top, unsigned *budget) {
     bool progress = false;
     int own = dup(top);

@@ -17,9 +17,9 @@
 
 #define PREFIX "pysandpool-"
 #define OPEN_DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-/* A sweep may come between the making and the locking, and take the directory for a dead one's. */
+/* Between the creation and the locking of a directory, a sweep of another host may take it for one of a killed host. */
 #define MAKE_TRIES 16
-/* Entries that are removed of one dead host's tree; what is more is for the next sweep. */
+/* How many entries one sweep removes from each scratch directory of a killed host; the next sweep removes more. */
 #define SWEEP_BUDGET 100000
 
 static bool is_at(int dir, const char *path) {
@@ -29,7 +29,7 @@ static bool is_at(int dir, const char *path) {
            opened.st_dev == found.st_dev;
 }
 
-/* The directory, locked; -EAGAIN when a sweep has taken it; or -errno. */
+/* Creates the directory and locks it. Its descriptor; -EAGAIN when a sweep has removed it; or -errno. */
 static int make_one(char *path) {
     if (mkdtemp(path) == NULL) {
         return -errno;
@@ -61,7 +61,7 @@ int sp_scratch_root_make(const char *parent, char **path) {
     return rc;
 }
 
-/* What is in the root of a dead host: the scratch directories, and somebody of whom may still run. */
+/* Empties the root of a killed host: kills the strays of each scratch directory and removes the directory. */
 static void empty_root(int root, const char *path) {
     char scratch[4096];
     int own = dup(root);

@@ -1,4 +1,4 @@
-/* What is macOS's own in launching agents; launcher.c has the rest. */
+/* The parts of launching and ending agents that only macOS has; launcher.c has the rest. */
 #include <dlfcn.h>
 #include <libproc.h>
 #include <signal.h>
@@ -12,7 +12,8 @@
 
 short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
 
-/* Of <sandbox.h>, which is not public: 0 allowed, 1 denied. Looked up at run time: without it no stray is found. */
+/* sandbox_check() of <sandbox.h>, which is not public: 0 allowed, 1 denied. It is looked up at run time; without it no
+ * stray can be found. */
 typedef int check_fn(pid_t pid, const char *operation, int filter, ...);
 #define FILTER_NONE 0
 #define FILTER_PATH 1
@@ -20,8 +21,8 @@ typedef int check_fn(pid_t pid, const char *operation, int filter, ...);
 #define MAX_ROUNDS 20
 
 /*
- * A process tells by what it may do which sandbox it is in: only this one may write to this scratch directory. One that
- * may write everywhere is somebody else's, confined by another profile.
+ * What a process may do shows in which sandbox it is: only a process of this sandbox may write to this scratch
+ * directory. A process that may write everywhere is confined by another profile and belongs to somebody else.
  */
 static bool belongs(check_fn *check, pid_t pid, const char *scratch) {
     const int by_path = FILTER_PATH | FILTER_NO_REPORT;

@@ -10,10 +10,10 @@
 
 #define MAX_ROUNDS 20
 
-/* Every descriptor of ours is close-on-exec. */
+/* All descriptors of this library are close-on-exec. */
 short sp_spawn_flags(void) { return 0; }
 
-/* Here nothing confines, and so nothing tells of a sandbox but where a process is: that is enough for tests. */
+/* The stand-in does not confine, so only the working directory of a process shows its sandbox; tests need no more. */
 static bool is_in(pid_t pid, const char *scratch) {
     char link[32];
     char cwd[4096];
