@@ -148,43 +148,66 @@ def _log(event: Any) -> None:
 
 def _described(event: Any) -> tuple[int, str, str | None, str]:
     """The level, the event, the reason and the text."""
-    pool, kind = f"pool {event.pool}", event.kind
+    describe = _DESCRIPTIONS.get(event.kind, _dropped)
+    return describe(event, f"pool {event.pool}", f"sandbox with pid {event.pid}" if event.pid else "sandbox")
+
+
+def _evicted(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    reason = _REASONS[event.reason]
+    level = _REASON_LEVELS.get(reason, logging.WARNING)
+    return level, "evicted", reason, f"{pool} evicted a {sandbox}: {reason.replace('_', ' ')}"
+
+
+def _create_failed(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    stage = stage_name(event.reason)
+    error = SandboxCreateError(stage, event.err, hint_for(stage, event.err), text_of(event.detail))
+    return logging.WARNING, "create_failed", stage, f"{pool} {error}"
+
+
+def _lost(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    text = f"{pool} lost a {sandbox} while a command was running; its outcome is unknown"
+    return logging.WARNING, "lost", None, text
+
+
+def _leases_killed(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    return logging.WARNING, "leases_killed", None, f"{pool} was closed while leases were in use, which were killed"
+
+
+def _zygote_restarted(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
     which = f" with pid {event.pid}" if event.pid else ""
-    if kind == lib.SP_EVENT_EVICTED:
-        reason = _REASONS[event.reason]
-        level = _REASON_LEVELS.get(reason, logging.WARNING)
-        return level, "evicted", reason, f"{pool} evicted a sandbox{which}: {reason.replace('_', ' ')}"
-    if kind == lib.SP_EVENT_CREATE_FAILED:
-        stage = stage_name(event.reason)
-        error = SandboxCreateError(stage, event.err, hint_for(stage, event.err), text_of(event.detail))
-        return logging.WARNING, "create_failed", stage, f"{pool} {error}"
-    if kind == lib.SP_EVENT_LOST:
-        return (
-            logging.WARNING,
-            "lost",
-            None,
-            f"{pool} lost a sandbox{which} while a command ran; its outcome is unknown",
-        )
-    if kind == lib.SP_EVENT_LEASES_KILLED:
-        return logging.WARNING, "leases_killed", None, f"{pool} was closed with leases still out, which were killed"
-    if kind == lib.SP_EVENT_ZYGOTE_RESTARTED:
-        return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another{which}"
-    if kind == lib.SP_EVENT_UNDEAD:
-        state = state_of(event.pid)
-        return (
-            logging.ERROR,
-            "undead",
-            state,
-            f"{pool} killed a sandbox{which} more than 2 s ago, but it is still not dead: {state}",
-        )
-    if kind == lib.SP_EVENT_DESCRIPTORS:
-        whose = f"a sandbox{which}" if event.pid else "the pool"
-        text = f"{pool}: descriptors of {whose} were closed by another part of this process, and can no longer be used"
-        return logging.ERROR, "descriptors_lost", None, text
-    if kind == lib.SP_EVENT_UNDEAD_ENDED:
-        return logging.INFO, "undead_ended", None, f"{pool}: the sandbox{which} that did not die is now dead"
+    return logging.WARNING, "zygote_restarted", None, f"{pool} lost its zygote and started another{which}"
+
+
+def _undead(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    state = state_of(event.pid)
+    text = f"{pool} killed a {sandbox} more than 2 s ago, but it is still not dead: {state}"
+    return logging.ERROR, "undead", state, text
+
+
+def _undead_ended(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    return logging.INFO, "undead_ended", None, f"{pool}: the {sandbox} that did not die is now dead"
+
+
+def _descriptors_lost(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
+    whose = f"a {sandbox}" if event.pid else "the pool"
+    text = f"{pool}: descriptors of {whose} were closed by another part of this process, and can no longer be used"
+    return logging.ERROR, "descriptors_lost", None, text
+
+
+def _dropped(event: Any, pool: str, sandbox: str) -> tuple[int, str, str | None, str]:
     return logging.WARNING, "dropped", None, "events were dropped, because the queue was full"
 
+
+_DESCRIPTIONS = {
+    lib.SP_EVENT_EVICTED: _evicted,
+    lib.SP_EVENT_CREATE_FAILED: _create_failed,
+    lib.SP_EVENT_LOST: _lost,
+    lib.SP_EVENT_LEASES_KILLED: _leases_killed,
+    lib.SP_EVENT_ZYGOTE_RESTARTED: _zygote_restarted,
+    lib.SP_EVENT_UNDEAD: _undead,
+    lib.SP_EVENT_UNDEAD_ENDED: _undead_ended,
+    lib.SP_EVENT_DESCRIPTORS: _descriptors_lost,
+}
 
 log = Log()
 os.register_at_fork(after_in_child=log.forget)
