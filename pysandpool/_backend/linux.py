@@ -57,7 +57,7 @@ def open_zygote(config: SandboxConfig, cgroup_parent: str | None) -> Any:
 
 
 def zygote_path() -> str:
-    """The static program beside this package; SandboxCreateError when it is not there or cannot be executed."""
+    """The path of the zygote's program. Raises `SandboxCreateError` if it does not exist or cannot be executed."""
     path = PROGRAMS / "sandpool-zygote"
     if not os.access(path, os.X_OK):
         err = errno.EACCES if path.exists() else errno.ENOENT
@@ -66,10 +66,10 @@ def zygote_path() -> str:
 
 
 def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
-    """The newest Landlock ABI to use.
+    """The newest Landlock ABI that may be used.
 
-    PYSANDPOOL_LANDLOCK_ABI, where it is set, makes the kernel look like an older one; 0: one without Landlock.
-    Raises ValueError for what is no number.
+    The variable PYSANDPOOL_LANDLOCK_ABI sets it, as if the kernel were an older one; 0 stands for a kernel without
+    Landlock. Raises ValueError if it is not a number.
     """
     text = environ.get(LANDLOCK_VARIABLE, "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -87,7 +87,7 @@ def _wanted_controllers(config: SandboxConfig) -> set[str]:
 
 
 def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
-    """{path, SP_BIND_*, device, inode}: a directory comes before what is in it, so that what is in it lies on top."""
+    """(path, SP_BIND_*, device, inode) for each bind, a directory before the paths below it."""
     flags = dict.fromkeys(map(os.fsencode, config.fs_readonly), 0)
     flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
     covers = find_covers(config.fs_readwrite, config.fs_readonly)
@@ -99,49 +99,66 @@ def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
     )
 
 
-def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, list[Any]]:
-    """The struct, and what must stay alive as long as it is used."""
-    keep: list[Any] = []
+class _Strings:
+    """C strings, which live as long as this object."""
 
-    def text(value: str | bytes) -> Any:
-        keep.append(ffi.new("char[]", os.fsencode(value)))
-        return keep[-1]
+    def __init__(self) -> None:
+        self._kept: list[Any] = []
 
-    binds = [(text(path), *rest) for path, *rest in _binds(config)]
-    bind_array = ffi.new("sp_bind[]", binds)
-    keep.append(bind_array)
-    calls = ffi.new("char *[]", [text(name) for name in config.seccomp_allow])
-    keep.append(calls)
-    wanted = _wanted_controllers(config)
-    loopback = config.network == "loopback"
-    network = lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
-    inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
+    def of(self, value: str | bytes | None) -> Any:
+        """The `char *` of `value`, NULL for None."""
+        if value is None:
+            return ffi.NULL
+        self._kept.append(ffi.new("char[]", os.fsencode(value)))
+        return self._kept[-1]
+
+
+def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, tuple[Any, ...]]:
+    """The `sp_sandbox_options *`, and the objects that must live as long as it is used."""
+    strings = _Strings()
+    binds = ffi.new("sp_bind[]", [(strings.of(path), *rest) for path, *rest in _binds(config)])
+    calls = ffi.new("char *[]", [strings.of(name) for name in config.seccomp_allow])
     options = ffi.new(
         "sp_sandbox_options *",
         {
             "size": ffi.sizeof("sp_sandbox_options"),
-            "network": network,
-            "zygote_path": text(zygote_path()),
-            "binds": bind_array,
+            "zygote_path": strings.of(zygote_path()),
+            "rootfs": strings.of(config.rootfs),
+            "binds": binds,
             "n_binds": len(binds),
-            "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
-            "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
-            "max_processes": config.max_processes or 0,
-            "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
-            "scratch_inodes": _SCRATCH_INODES,
-            "allow_fork": config.allow_fork,
-            "allow_unix_sockets": config.allow_unix_sockets,
-            "landlock_abi_max": landlock_abi_max(),
-            "rootfs": ffi.NULL if config.rootfs is None else text(config.rootfs),
-            "cgroup_dir": ffi.NULL if cgroup_parent is None else text(new_directory(cgroup_parent)),
-            "cgroup_required": 0 if _may_degrade(config) else sum(_CONTROLLER_BITS[name] for name in wanted),
-            "cpu_quota_us": config.cpu_quota_us or 0,
-            "cpu_period_us": config.cpu_period_us,
-            "allow_degradation": _may_degrade(config),
             "seccomp_allow": calls,
-            "n_seccomp_allow": len(config.seccomp_allow),
-            # What a filter says is to be logged would fill the host's audit trail, at the tenant's speed.
-            "refuse_filters": audit_listener() is True,
+            "n_seccomp_allow": len(calls),
+            "cgroup_dir": strings.of(None if cgroup_parent is None else new_directory(cgroup_parent)),
+            **_isolation(config),
+            **_limits(config),
         },
     )
-    return options, keep
+    return options, (strings, binds, calls)
+
+
+def _isolation(config: SandboxConfig) -> dict[str, Any]:
+    loopback = config.network == "loopback"
+    inet = loopback or config.seccomp_profile is SeccompProfile.NETWORK
+    return {
+        "network": lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST,
+        "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
+        "allow_fork": config.allow_fork,
+        "allow_unix_sockets": config.allow_unix_sockets,
+        "landlock_abi_max": landlock_abi_max(),
+        "allow_degradation": _may_degrade(config),
+        # A filter of a tenant could log to the host's audit log, as fast as the tenant makes system calls.
+        "refuse_filters": audit_listener() is True,
+    }
+
+
+def _limits(config: SandboxConfig) -> dict[str, Any]:
+    required = set() if _may_degrade(config) else _wanted_controllers(config)
+    return {
+        "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
+        "max_processes": config.max_processes or 0,
+        "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
+        "scratch_inodes": _SCRATCH_INODES,
+        "cgroup_required": sum(_CONTROLLER_BITS[name] for name in required),
+        "cpu_quota_us": config.cpu_quota_us or 0,
+        "cpu_period_us": config.cpu_period_us,
+    }
