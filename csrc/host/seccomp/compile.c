@@ -180,7 +180,7 @@ static bool may_allow(const char *name) {
 }
 
 /* Only what the table says may be: -EINVAL for any other name. A name that this architecture lacks changes nothing. */
-static int loosen(enum sp_arch arch, const struct sp_seccomp_policy *policy, uint8_t rules[NR_END]) {
+static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *policy, uint8_t rules[NR_END]) {
     for (size_t i = 0; i < policy->n_allow; i++) {
         if (!may_allow(policy->allow[i])) {
             return -EINVAL;
@@ -198,7 +198,7 @@ static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer l
                        const struct sp_seccomp_policy *policy) {
     uint8_t rules[NR_END];
     find_rules(arch, rules);
-    int rc = loosen(arch, policy, rules);
+    int rc = apply_allow_list(arch, policy, rules);
     if (rc != 0) {
         return rc;
     }
@@ -217,12 +217,12 @@ static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer l
 static void check_arch(struct block *b, enum sp_arch arch) {
     load(b, offsetof(struct seccomp_data, arch));
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, arches[arch].audit, 1, 0);
-    give(b, SECCOMP_RET_KILL_PROCESS);
+    emit_verdict(b, SECCOMP_RET_KILL_PROCESS);
     load(b, offsetof(struct seccomp_data, nr));
     if (arches[arch].has_x32) {
         emit(b, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 2);
         emit(b, BPF_JMP | BPF_JEQ | BPF_K, NR_SKIPPED, 1, 0);
-        give(b, SECCOMP_RET_KILL_PROCESS);
+        emit_verdict(b, SECCOMP_RET_KILL_PROCESS);
     }
 }
 

@@ -30,7 +30,7 @@
 
 static void allow(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void deny(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -77,7 +77,7 @@ static void refuse_enoprotoopt(struct block *b, const struct sp_seccomp_policy *
 static void check_mode(struct block *b, unsigned arg) {
     load_low(b, arg);
     refuse_if_set(b, S_ISUID | S_ISGID, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_mode_1(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -91,21 +91,21 @@ static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy
 }
 
 /* Without these flags the mode is whatever the register held. O_TMPFILE is a bit of its own, and O_DIRECTORY. */
-static void check_made(struct block *b, unsigned flags_arg) {
+static void check_mode_if_created(struct block *b, unsigned flags_arg) {
     load_low(b, flags_arg);
     emit(b, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
     check_mode(b, flags_arg + 1);
 }
 
 static void check_open(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_made(b, 1);
+    check_mode_if_created(b, 1);
 }
 
 static void check_openat(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_made(b, 2);
+    check_mode_if_created(b, 2);
 }
 
 /* Nor a thread with a table of descriptors of its own. */
@@ -116,7 +116,7 @@ static void check_namespaces(struct block *b, const struct sp_seccomp_policy *po
     emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 2);
     emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_FILES, 1, 0);
     refuse(b, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_thread(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -124,7 +124,7 @@ static void check_thread(struct block *b, const struct sp_seccomp_policy *policy
     load_low(b, 0);
     emit(b, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0);
     refuse(b, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* The kernel reads all 64 bits of these flags: only what is known to be no namespace passes. */
@@ -134,7 +134,7 @@ static void check_unshare(struct block *b, const struct sp_seccomp_policy *polic
     refuse_if_set(b, ~SP_UNSHARE_HARMLESS, EPERM);
     load_high(b, 0);
     refuse_unless_zero(b, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /*
@@ -150,7 +150,7 @@ static void pretend_core(struct block *b, unsigned argument) {
 static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     pretend_core(b, 0);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* The kernel lets equal uids set each other's limits, so a tenant could choke init (pid 1). Reading is free. */
@@ -160,11 +160,11 @@ static void check_prlimit(struct block *b, const struct sp_seccomp_policy *polic
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
     load_high(b, 2);
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
     load_low(b, 0);
     refuse_if_equal(b, INIT_PID, EPERM);
     pretend_core(b, 1);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /*
@@ -175,25 +175,25 @@ static void check_pid(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 0);
     refuse_if_equal(b, INIT_PID, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-static void check_whose(struct block *b, uint32_t all_of_a_user) {
+static void check_not_init(struct block *b, uint32_t all_of_a_user) {
     load_low(b, 0);
     refuse_if_equal(b, all_of_a_user, EPERM);
     load_low(b, 1);
     refuse_if_equal(b, INIT_PID, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_priority(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_whose(b, PRIO_USER);
+    check_not_init(b, PRIO_USER);
 }
 
 static void check_ioprio(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_whose(b, SP_IOPRIO_WHO_USER);
+    check_not_init(b, SP_IOPRIO_WHO_USER);
 }
 
 /* PER_LINUX, PER_LINUX32, each also with UNAME26, and the question. Not READ_IMPLIES_EXEC, not ADDR_NO_RANDOMIZE. */
@@ -202,7 +202,7 @@ static void check_personality(struct block *b, const struct sp_seccomp_policy *p
     static const uint32_t allowed[] = {0, 0x8, 0x20000, 0x20008, 0xffffffff};
     load_low(b, 0);
     require_one_of(b, allowed, LENGTH(allowed), EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* As a kernel that does not know the flag. */
@@ -210,7 +210,7 @@ static void check_close_range(struct block *b, const struct sp_seccomp_policy *p
     (void)policy;
     load_low(b, 2);
     refuse_if_set(b, SP_CLOSE_RANGE_UNSHARE, EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* The host's pool of huge pages, where it has one, is in no limit, memory.max included: it looks empty. */
@@ -218,14 +218,14 @@ static void check_mmap(struct block *b, const struct sp_seccomp_policy *policy) 
     (void)policy;
     load_low(b, 3);
     refuse_if_set(b, MAP_HUGETLB, ENOMEM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 1);
     refuse_if_set(b, SP_MFD_HUGETLB, ENOMEM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* Where there are only pairs, init counts a socket as full of what it is made with. Too large sizes do not fail either.
@@ -235,7 +235,7 @@ static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy
     if (only_pairs || policy->fixed_buffers) {
         refuse(b, 0);
     } else {
-        give(b, SECCOMP_RET_ALLOW);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
     }
 }
 
@@ -247,7 +247,7 @@ static void check_rcvbuf(struct block *b, const struct sp_seccomp_policy *policy
     if (policy->fixed_buffers) {
         refuse(b, 0);
     } else {
-        give(b, SECCOMP_RET_ALLOW);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
     }
 }
 
@@ -270,7 +270,7 @@ static void check_socket(struct block *b, const struct sp_seccomp_policy *policy
     load_low(b, 0);
     if (policy->allow_unix_sockets) {
         emit(b, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
-        give(b, SECCOMP_RET_ALLOW);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
     }
     if (policy->profile != SP_SECCOMP_NETWORK) {
         refuse(b, EAFNOSUPPORT);
@@ -281,7 +281,7 @@ static void check_socket(struct block *b, const struct sp_seccomp_policy *policy
     require_one_of(b, types, LENGTH(types), EPERM);
     load_low(b, 2);
     require_one_of(b, protocols, LENGTH(protocols), EPROTONOSUPPORT);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /*
@@ -297,7 +297,7 @@ static void check_socketpair(struct block *b, const struct sp_seccomp_policy *po
         load_socket_type(b);
         require_one_of(b, types, LENGTH(types), ESOCKTNOSUPPORT);
     }
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* The host's disks would be flushed as a whole, as often as a tenant likes. */
@@ -305,7 +305,7 @@ static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) 
     if (policy->pretend_sync) {
         refuse(b, 0);
     } else {
-        give(b, SECCOMP_RET_ALLOW);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
     }
 }
 
@@ -314,12 +314,12 @@ static void check_advice(struct block *b, const struct sp_seccomp_policy *policy
     (void)policy;
     load_low(b, 3);
     refuse_if_equal(b, POSIX_FADV_DONTNEED, 0);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_named(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->profile == SP_SECCOMP_NETWORK || policy->allow_unix_sockets) {
-        give(b, SECCOMP_RET_ALLOW);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
     } else {
         refuse(b, EPERM);
     }

@@ -284,7 +284,7 @@ static void check_late_prctl(struct block *b, const struct sp_seccomp_policy *po
     if (refuses_filters(policy, false)) {
         refuse_filter_mode(b);
     }
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_last_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -292,7 +292,7 @@ static void check_last_prctl(struct block *b, const struct sp_seccomp_policy *po
         load_low(b, 0);
         refuse_filter_mode(b);
     }
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_own_filter(struct block *b, bool refused) {
@@ -300,7 +300,7 @@ static void check_own_filter(struct block *b, bool refused) {
         load_low(b, 0);
         refuse_if_equal(b, SECCOMP_SET_MODE_FILTER, EINVAL);
     }
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_late_filter(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -320,7 +320,7 @@ static void check_owner(struct block *b, const struct sp_seccomp_policy *policy)
     load_low(b, 2);
     refuse_if_equal(b, INIT_PID, EPERM);
     refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /*
@@ -331,7 +331,7 @@ static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *
     (void)policy;
     load_low(b, 1);
     refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /*
@@ -348,7 +348,7 @@ static void check_traced(struct block *b, int err) {
     refuse_unless_zero(b, err);
     load_low(b, 3);
     refuse_if_set(b, ~SP_TRACE_OPTIONS, err);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_trace_options(struct block *b, const struct sp_seccomp_policy *policy) {
@@ -367,7 +367,7 @@ static void check_traced_base(struct block *b, const struct sp_seccomp_policy *p
     (void)policy;
     load_low(b, 3);
     require_one_of(b, bases, LENGTH(bases), EINVAL);
-    give(b, SECCOMP_RET_ALLOW);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void (*const write_option[])(struct block *, const struct sp_seccomp_policy *) = {

@@ -31,9 +31,9 @@ static inline void emit(struct block *b, uint32_t code, uint32_t k, uint32_t jt,
     b->len++;
 }
 
-static inline void give(struct block *b, uint32_t verdict) { emit(b, BPF_RET | BPF_K, verdict, 0, 0); }
+static inline void emit_verdict(struct block *b, uint32_t verdict) { emit(b, BPF_RET | BPF_K, verdict, 0, 0); }
 
-static inline void refuse(struct block *b, int err) { give(b, SECCOMP_RET_ERRNO | (uint32_t)err); }
+static inline void refuse(struct block *b, int err) { emit_verdict(b, SECCOMP_RET_ERRNO | (uint32_t)err); }
 
 static inline void load(struct block *b, size_t offset) { emit(b, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0); }
 
