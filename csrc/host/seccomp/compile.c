@@ -15,11 +15,11 @@
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
-/* Calls of x32 are x86_64 calls with this bit; nr -1 is how a tracer says "skip this call". */
+/* Calls of x32 are x86_64 calls with this bit. A tracer sets the number -1 to skip a call. */
 #define X32_BIT 0x40000000u
 #define NR_SKIPPED 0xffffffffu
 
-/* All tables end far below; the kernel's own caches assume 1,024 too. */
+/* All tables end far below this number; the kernel's own caches assume 1,024, too. */
 #define NR_END 1024
 
 static const struct {
@@ -32,7 +32,8 @@ static const struct {
     [SP_ARCH_AARCH64] = {AUDIT_ARCH_AARCH64, false, sp_syscalls_aarch64, LENGTH(sp_syscalls_aarch64)},
 };
 
-/* Each rule in template, init and exec. Arguments are looked at in the first layer after which nobody needs more. */
+/* What each rule does in the layers template, init and exec. Arguments are checked in the first layer after whose
+ * installation neither zygote nor init needs a value that the check refuses. */
 static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_ALLOW] = {ALLOW, ALLOW, ALLOW},
@@ -79,7 +80,7 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
 /* ---- the search ---- */
 
 struct range {
-    uint32_t first; /* up to the next one's first */
+    uint32_t first; /* it ends before the `first` of the next range */
     enum leaf leaf;
 };
 
@@ -90,10 +91,10 @@ struct ranges {
 
 struct search {
     const struct sp_seccomp_policy *policy;
-    uint32_t shared[LEAF_COUNT]; /* the label of each leaf that was written, 0 for none */
+    uint32_t shared[LEAF_COUNT]; /* the label of each leaf that was written; 0: not written yet */
 };
 
-/* Neighbours that end alike are one. */
+/* Adds a range, or extends the last one if it has the same leaf. */
 static void add_range(struct ranges *r, uint32_t first, enum leaf leaf) {
     if (r->n == 0 || r->at[r->n - 1].leaf != leaf) {
         r->at[r->n++] = (struct range){first, leaf};
@@ -102,7 +103,7 @@ static void add_range(struct ranges *r, uint32_t first, enum leaf leaf) {
 
 static uint32_t prepend_search(struct program *p, struct search *s, const struct range *from, const struct range *to);
 
-/* Every number below, between and above the listed ranges is unknown. */
+/* Writes the search over the options of one call. Every number that is in no listed range gets `o->unknown`. */
 static uint32_t prepend_choice(struct program *p, struct search *s, const struct options *o) {
     struct ranges ranges = {.n = 0};
     struct block start = {.len = 0};
@@ -125,7 +126,7 @@ static uint32_t prepend_choice(struct program *p, struct search *s, const struct
     return prepend_block(p, &start);
 }
 
-/* Written again when the branches have come out of its reach. */
+/* Returns the label of the leaf. Writes the leaf once more when the last copy has become too far away for branches. */
 static uint32_t prepend_leaf(struct program *p, struct search *s, enum leaf leaf) {
     if (s->shared[leaf] == 0 || p->len - s->shared[leaf] >= JUMP_MAX / 2) {
         const struct options *options = sp_seccomp_options(leaf);
@@ -138,7 +139,7 @@ static uint32_t prepend_leaf(struct program *p, struct search *s, enum leaf leaf
     return s->shared[leaf];
 }
 
-/* Its root comes out in front: what is put before it falls through to it. */
+/* The root of the search becomes the first instruction, so that what is prepended falls through to it. */
 static uint32_t prepend_search(struct program *p, struct search *s, const struct range *from, const struct range *to) {
     if (to - from == 1) {
         return prepend_leaf(p, s, from->leaf);
@@ -179,7 +180,8 @@ static bool may_allow(const char *name) {
     return false;
 }
 
-/* Only what the table says may be: -EINVAL for any other name. A name that this architecture lacks changes nothing. */
+/* Applies seccomp_allow. -EINVAL for a name that the table does not let a configuration allow. A name that this
+ * architecture does not have changes nothing. */
 static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *policy, uint8_t rules[NR_END]) {
     for (size_t i = 0; i < policy->n_allow; i++) {
         if (!may_allow(policy->allow[i])) {
@@ -193,7 +195,7 @@ static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *p
     return 0;
 }
 
-/* The last range has no end: every number above the table is unknown. */
+/* The last range has no end: every number above the table is unknown, too. */
 static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer layer,
                        const struct sp_seccomp_policy *policy) {
     uint8_t rules[NR_END];
@@ -211,8 +213,9 @@ static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer l
 }
 
 /*
- * Another architecture's numbers mean other calls: nothing that uses them is an honest program of ours. Only the
- * template looks, for its verdict is final and the layers above it are installed once per sandbox or per command.
+ * In another architecture the numbers mean other calls, and no program that runs here has a reason to use them. Only
+ * the template checks this, because its verdict is final, and because the other layers are installed once for each
+ * sandbox or command.
  */
 static void check_arch(struct block *b, enum sp_arch arch) {
     load(b, offsetof(struct seccomp_data, arch));

@@ -14,7 +14,7 @@
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
-/* Newer than some of the headers that this has to compile with. */
+/* Constants that some supported headers do not have yet. */
 #define SP_IOPRIO_WHO_USER 3
 #define SP_CLONE_NEWCGROUP 0x02000000u
 #define SP_CLOSE_RANGE_UNSHARE 2u
@@ -23,10 +23,10 @@
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
                 CLONE_NEWNET))
-/* Not CLONE_FILES: what a thread holds is to be found where init counts it, in the table of its process. */
+/* Without CLONE_FILES: init counts the descriptors of a thread in the table of its process, so they must be there. */
 #define SP_UNSHARE_HARMLESS ((uint32_t)(CLONE_FS | CLONE_SIGHAND | CLONE_SYSVSEM | CLONE_THREAD | CLONE_VM))
 
-/* Most need no policy. */
+/* Functions that write one leaf each. Most do not use the policy. */
 
 static void allow(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -73,7 +73,7 @@ static void refuse_enoprotoopt(struct block *b, const struct sp_seccomp_policy *
     refuse(b, ENOPROTOOPT);
 }
 
-/* The kernel takes a mode as 16 bits. */
+/* The kernel uses only the low 16 bits of a mode. */
 static void check_mode(struct block *b, unsigned arg) {
     load_low(b, arg);
     refuse_if_set(b, S_ISUID | S_ISGID, EPERM);
@@ -90,7 +90,9 @@ static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy
     check_mode(b, 2);
 }
 
-/* Without these flags the mode is whatever the register held. O_TMPFILE is a bit of its own, and O_DIRECTORY. */
+/* Without one of these flags the mode is whatever the register holds. O_TMPFILE consists of its own bit and
+ * O_DIRECTORY.
+ */
 static void check_mode_if_created(struct block *b, unsigned flags_arg) {
     load_low(b, flags_arg);
     emit(b, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
@@ -108,7 +110,7 @@ static void check_openat(struct block *b, const struct sp_seccomp_policy *policy
     check_mode_if_created(b, 2);
 }
 
-/* Nor a thread with a table of descriptors of its own. */
+/* Refuses new namespaces, and threads with a descriptor table of their own. */
 static void check_namespaces(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 0);
@@ -127,7 +129,7 @@ static void check_thread(struct block *b, const struct sp_seccomp_policy *policy
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* The kernel reads all 64 bits of these flags: only what is known to be no namespace passes. */
+/* Allows only flags that are known not to be namespaces. The kernel reads all 64 bits of the flags. */
 static void check_unshare(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 0);
@@ -138,8 +140,8 @@ static void check_unshare(struct block *b, const struct sp_seccomp_policy *polic
 }
 
 /*
- * init sets RLIMIT_CORE to 1: only that keeps the kernel from starting the host's core_pattern helper (core(5)); 0
- * would not. Whoever wants to set it, mostly to 0, is told that it is done.
+ * init sets RLIMIT_CORE to 1. Only this value keeps the kernel from starting the host's core_pattern helper (core(5));
+ * 0 would not. A tenant's call that sets it, usually to 0, returns success without any effect.
  */
 static void pretend_core(struct block *b, unsigned argument) {
     load_low(b, argument);
@@ -153,7 +155,8 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* The kernel lets equal uids set each other's limits, so a tenant could choke init (pid 1). Reading is free. */
+/* The kernel lets processes of the same uid set each other's limits, so a tenant could starve init (pid 1). Reading
+ * limits is allowed. */
 static void check_prlimit(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 2);
@@ -168,8 +171,8 @@ static void check_prlimit(struct block *b, const struct sp_seccomp_policy *polic
 }
 
 /*
- * The same for what the scheduler does with init, which would then be late with every report and every kill; "all of
- * this user's" is init too. The kernel reads each of these numbers as an int.
+ * The same for scheduling: a tenant could make init late with every report and every kill. "All processes of this user"
+ * includes init. The kernel reads each of these numbers as an int.
  */
 static void check_pid(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -196,7 +199,8 @@ static void check_ioprio(struct block *b, const struct sp_seccomp_policy *policy
     check_not_init(b, SP_IOPRIO_WHO_USER);
 }
 
-/* PER_LINUX, PER_LINUX32, each also with UNAME26, and the question. Not READ_IMPLIES_EXEC, not ADDR_NO_RANDOMIZE. */
+/* PER_LINUX, PER_LINUX32, each also with UNAME26, and the query 0xffffffff. Neither READ_IMPLIES_EXEC nor
+ * ADDR_NO_RANDOMIZE. */
 static void check_personality(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     static const uint32_t allowed[] = {0, 0x8, 0x20000, 0x20008, 0xffffffff};
@@ -205,7 +209,7 @@ static void check_personality(struct block *b, const struct sp_seccomp_policy *p
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* As a kernel that does not know the flag. */
+/* Answers like a kernel that does not know the flag. */
 static void check_close_range(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 2);
@@ -213,7 +217,7 @@ static void check_close_range(struct block *b, const struct sp_seccomp_policy *p
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* The host's pool of huge pages, where it has one, is in no limit, memory.max included: it looks empty. */
+/* No limit, not even memory.max, counts the host's pool of huge pages. So the pool looks empty. */
 static void check_mmap(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 3);
@@ -228,8 +232,8 @@ static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy)
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* Where there are only pairs, init counts a socket as full of what it is made with. Too large sizes do not fail either.
- */
+/* Where only socket pairs exist, init counts each socket as full, with the size that it was created with. So setting
+ * the size has no effect, but succeeds, as setting too large a size does. */
 static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy) {
     bool only_pairs = policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets;
     if (only_pairs || policy->fixed_buffers) {
@@ -241,7 +245,7 @@ static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy
 
 /*
  * The buffers of TCP come out of one budget of the machine (tcp_mem). In a network namespace of the sandbox's own they
- * are small, and stay so. The kernel itself grants less than what is asked for without a word.
+ * are small and must stay small. The kernel itself silently grants less than what a program asks for, too.
  */
 static void check_rcvbuf(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->fixed_buffers) {
@@ -258,10 +262,10 @@ static void load_socket_type(struct block *b) {
 }
 
 /*
- * A family that is not offered looks as if the kernel did not have it, for libc and runtimes know that case: netlink
- * (glibc and libuv then do without interface lists), inet6 (fall back to inet), unix (no nscd, no syslog).
- * Of inet only TCP and UDP: another protocol would make the kernel load its module (SCTP, DCCP, SMC), and MPTCP is
- * outside what Landlock's TCP rules see.
+ * A family that is not allowed looks as if the kernel did not have it, because libc and language runtimes handle that
+ * case: netlink (glibc and libuv then do without interface lists), inet6 (they fall back to inet), unix (no nscd, no
+ * syslog). Of inet only TCP and UDP are allowed: for another protocol the kernel would load its module (SCTP, DCCP,
+ * SMC), and Landlock's TCP rules do not cover MPTCP.
  */
 static void check_socket(struct block *b, const struct sp_seccomp_policy *policy) {
     static const uint32_t families[] = {AF_INET, AF_INET6};
@@ -285,8 +289,8 @@ static void check_socket(struct block *b, const struct sp_seccomp_policy *policy
 }
 
 /*
- * Half of a datagram pair (SOCK_RAW is one too) is a whole AF_UNIX socket: it can be sent or connected to any address.
- * So without allow_unix_sockets only the connected types, whose peer cannot be changed.
+ * One end of a datagram pair (or SOCK_RAW, which is the same) is a complete AF_UNIX socket: it can send and connect to
+ * any address. So without allow_unix_sockets only the connected types are allowed, whose peer cannot be changed.
  */
 static void check_socketpair(struct block *b, const struct sp_seccomp_policy *policy) {
     static const uint32_t families[] = {AF_UNIX};
@@ -300,7 +304,7 @@ static void check_socketpair(struct block *b, const struct sp_seccomp_policy *po
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* The host's disks would be flushed as a whole, as often as a tenant likes. */
+/* sync() flushes all disks of the host, and a tenant could call it all the time. */
 static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->pretend_sync) {
         refuse(b, 0);
@@ -309,7 +313,7 @@ static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) 
     }
 }
 
-/* It would take the host's programs and libraries out of the page cache; advice need not be followed. */
+/* POSIX_FADV_DONTNEED would remove the host's programs and libraries from the page cache. Advice may be ignored. */
 static void check_advice(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
     load_low(b, 3);

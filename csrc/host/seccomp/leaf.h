@@ -1,6 +1,6 @@
 /*
- * The leaves of the search: verdicts, the looks at arguments that lead to one, and the choices by an option's number.
- * Only for the files seccomp_*.c.
+ * The leaves of the search: verdicts, checks of arguments that lead to a verdict, and choices by the number of an
+ * option. Only for compile.c, leaf.c and option.c.
  */
 #ifndef SANDPOOL_HOST_SECCOMP_LEAF_H
 #define SANDPOOL_HOST_SECCOMP_LEAF_H
@@ -8,12 +8,12 @@
 #include "host/seccomp/program.h"
 #include "host/seccomp/seccomp.h"
 
-/* What is done at the end of the search: a verdict, or a look at the arguments and then a verdict. */
+/* The end of a search: a verdict, or a check of the arguments and then a verdict. */
 enum leaf {
     ALLOW,
     DENY,
     UNKNOWN,
-    PRETEND, /* success that never happened */
+    PRETEND, /* returns success without doing anything */
     REFUSE_EINVAL,
     REFUSE_EIO,
     REFUSE_ENOTTY,
@@ -43,7 +43,7 @@ enum leaf {
     CHECK_SYNC,
     CHECK_ADVICE,
     CHECK_NAMED,
-    CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: what stands beside the number of an option */
+    CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: checks of other arguments than the number of an option */
     CHECK_LAST_PRCTL,
     CHECK_LATE_FILTER,
     CHECK_LAST_FILTER,
@@ -52,7 +52,7 @@ enum leaf {
     CHECK_TRACE_OPTIONS,
     CHECK_SEIZE,
     CHECK_TRACED_BASE,
-    CHOOSE_PRCTL, /* another search, over the numbers of an option: see sp_seccomp_options() */
+    CHOOSE_PRCTL, /* from here on: another search, over the numbers of an option; see sp_seccomp_options() */
     CHOOSE_ARCH_PRCTL,
     CHOOSE_MADVISE,
     CHOOSE_FCNTL,
@@ -65,7 +65,7 @@ enum leaf {
     LEAF_COUNT
 };
 
-/* Options of one call, by number: an allow-list. What no range has is unknown, as to a kernel older than the option. */
+/* Ranges of option numbers of one call. An option in no range is unknown, as to a kernel that is older than it. */
 struct option_range {
     uint32_t first, last;
     enum leaf leaf;
@@ -76,17 +76,17 @@ struct options {
     uint32_t n;
     unsigned arg; /* which argument holds the number; the kernel reads its low 32 bits */
     enum leaf unknown;
-    bool whole; /* the kernel reads all 64 bits: garbage in the upper half is another number */
+    bool whole; /* the kernel reads all 64 bits: other bits in the upper half make it another number */
 };
 
-/* NULL when the leaf is no choice. */
+/* The options of a leaf CHOOSE_*; NULL for any other leaf. */
 const struct options *sp_seccomp_options(enum leaf leaf);
 
-#define INIT_PID 1 /* its process group too */
+#define INIT_PID 1 /* also its process group */
 
-/* Writes it, in order; it ends with a verdict on every path. */
+/* Writes a leaf, in order. It ends with a verdict on every path. */
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
-/* The same for what stands beside an option; only for sp_seccomp_write_leaf(). */
+/* The same for the leaves from CHECK_LATE_PRCTL to CHECK_TRACED_BASE; only sp_seccomp_write_leaf() calls it. */
 void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 
 #endif

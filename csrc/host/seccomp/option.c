@@ -1,10 +1,10 @@
 /*
- * The options of calls that are many calls in one, by number. Numbers, not names: they are newer than some of the
- * headers that this has to compile with, and the same on both architectures; where one of them lacks an option, its
- * kernel says so itself.
+ * The options of calls that are many calls in one. They are numbers, not names, because some supported headers do not
+ * have all the names. The numbers are the same on both architectures; an architecture that does not have an option
+ * refuses it itself.
  *
- * A list holds what ordinary programs use and what can only touch the process itself. What is in none looks like an
- * option of a later kernel, whose error programs know how to take.
+ * A list contains what ordinary programs use and what affects only the calling process. An option in no list is
+ * answered like an option of a newer kernel, which programs can handle.
  */
 #include <errno.h>
 #include <linux/prctl.h>
@@ -27,17 +27,16 @@
 /*
  * Left out, and why:
  *   5, 6, 9 - 12, 19, 20, 43 - 46, 69 - 73  other architectures
- *   33, 34 MCE_KILL; 57, 58 IO_FLUSHER; 77 TIMER_CREATE_RESTORE_IDS  of the machine's services only
- *   67, 68 MEMORY_MERGE   merged pages tell by their timing what is in others' memory
+ *   33, 34 MCE_KILL; 57, 58 IO_FLUSHER; 77 TIMER_CREATE_RESTORE_IDS  only for services of the machine
+ *   67, 68 MEMORY_MERGE   the timing of merged pages reveals the memory of others
  *   78 FUTEX_HASH         a table of any size, in kernel memory that only a cgroup counts
  *   79 RSEQ_SLICE_EXTENSION  more than a fair share of a processor
- *   PR_SET_VMA            a name for each mapping is kernel memory, and long lines of /proc/PID/maps; many kernels are
- *                         built without it
- * EPERM: 35 SET_MM forges /proc/self/exe; a cookie of 62 SCHED_CORE leaves the other hyperthread of the host's core
- * idle.
+ *   PR_SET_VMA            a name for each mapping takes kernel memory and makes the lines of /proc/PID/maps long; many
+ *                         kernels are built without it
+ * EPERM: 35 SET_MM forges /proc/self/exe; a cookie of 62 SCHED_CORE keeps the core's other hyperthread idle.
  */
 static const struct option_range prctl_options[] = {
-    {1, 4, ALLOW},   /* PDEATHSIG, DUMPABLE: init's layer looks again */
+    {1, 4, ALLOW},   /* PDEATHSIG, DUMPABLE: init's layer checks once more */
     {7, 8, ALLOW},   /* KEEPCAPS */
     {13, 16, ALLOW}, /* TIMING, NAME */
     {21, 32, ALLOW}, /* SECCOMP, CAPBSET, TSC, SECUREBITS, TIMERSLACK, TASK_PERF_EVENTS */
@@ -53,7 +52,7 @@ static const struct option_range prctl_options[] = {
     {0x59616d61, 0x59616d61, ALLOW}, /* PR_SET_PTRACER */
 };
 
-/* Not 0x1011, 0x1012 (CPUID), 0x1024, 0x1025 (permissions of guests), 0x2001 - 0x2003 (the vdso), 0x5004 (unlock). */
+/* Left out: 0x1011, 0x1012 (CPUID), 0x1024, 0x1025 (permissions of guests), 0x2001 - 0x2003 (vdso), 0x5004 (unlock). */
 static const struct option_range arch_prctl_options[] = {
     {0x1001, 0x1004, ALLOW}, /* the bases of FS and GS */
     {0x1021, 0x1023, ALLOW}, /* XCOMP: AMX */
@@ -63,18 +62,20 @@ static const struct option_range arch_prctl_options[] = {
 };
 
 /*
- * Not 12, 13 MERGEABLE (as MEMORY_MERGE above; as on a kernel without it), 100, 101 (broken pages). MADV_PAGEOUT takes
- * what is mapped, files of the host's too, out of memory: advice need not be followed.
+ * Left out: 12, 13 MERGEABLE (for the reason of MEMORY_MERGE above; the answer is that of a kernel without it), and
+ * 100, 101 (broken pages). MADV_PAGEOUT (21) would take mapped pages, also of the host's files, out of memory. It is
+ * ignored, which advice may be.
  */
 static const struct option_range madvise_options[] = {
     {0, 4, ALLOW}, {8, 11, ALLOW}, {14, 20, ALLOW}, {21, 21, PRETEND}, {22, 25, ALLOW}, {102, 103, ALLOW},
 };
 
 /*
- * A lease on a file of the host's holds up whoever opens it there, and F_NOTIFY tells when the host opens what; a pipe
- * counts as having the size that it is made with. Locks of an open file, not of a process (36 - 38), would last where
- * nobody can count them, by a mapping alone: as a kernel that does not know them. F_SETOWN_EX (15) names its receiver
- * behind a pointer. Hints on how long data lives (1035 - 1038) are the host's file system's.
+ * EPERM: a lease on a file of the host delays every process of the host that opens it; F_NOTIFY reveals what the host
+ * opens and when; init counts a pipe with the size that it was created with, so the size must not change. Left out:
+ * locks of an open file instead of a process (36 - 38), which a mapping alone could keep where init cannot count them;
+ * F_SETOWN_EX (15), whose receiver is behind a pointer; hints on how long data lives (1035 - 1038), which go to the
+ * host's file system.
  */
 static const struct option_range fcntl_options[] = {
     {0, 7, ALLOW},                       /* DUPFD, FD, FL, locks of the process */
@@ -90,12 +91,13 @@ static const struct option_range fcntl_options[] = {
 };
 
 /*
- * Terminals, files, sockets that exist; and descriptors that are there only where seccomp_allow has their call. No
- * other devices can be opened in a sandbox. Left out as unknown, among others: all that changes a file or its file
- * system otherwise than by writing (FS_IOC_SETFLAGS, EXT4_IOC_MOVE_EXT, XFS_IOC_SWAPEXT and _EXCHANGE_RANGE, verity,
- * btrfs), what tells of the disk (FIEMAP, FIBMAP) or compares files (FIDEDUPERANGE), FIOSETOWN and SIOCSPGRP, which
- * name a receiver of signals behind a pointer, and namespaces' and pidfds' requests.
- * EPERM: TIOCSETD loads line disciplines, a row of past kernel exploits; TIOCSTI and TIOCLINUX type into a terminal.
+ * Requests for terminals, files and existing sockets, and for kinds of descriptors that exist only if seccomp_allow
+ * allows their call. Other devices cannot be opened in a sandbox. Left out, among others: requests that change a file
+ * or its file system otherwise than by writing (FS_IOC_SETFLAGS, EXT4_IOC_MOVE_EXT, XFS_IOC_SWAPEXT and
+ * _EXCHANGE_RANGE, verity, btrfs), that reveal the disk (FIEMAP, FIBMAP) or compare files (FIDEDUPERANGE); FIOSETOWN
+ * and SIOCSPGRP, which name a receiver of signals behind a pointer; and the requests of namespaces and pidfds. EPERM:
+ * TIOCSETD loads line disciplines, which many past kernel exploits have used; TIOCSTI and TIOCLINUX type into a
+ * terminal.
  */
 static const struct option_range ioctl_options[] = {
     {0x2, 0x2, ALLOW},       /* FIGETBSZ */
@@ -115,7 +117,7 @@ static const struct option_range ioctl_options[] = {
     {0x5450, 0x5452, ALLOW}, /* FIONCLEX, FIOCLEX, FIOASYNC */
     {0x5460, 0x5460, ALLOW}, /* FIOQSIZE */
     {0x8903, 0x8907, ALLOW}, /* FIOGETOWN, SIOCGPGRP, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS */
-    /* interfaces; what else there is of them would need a capability, and says so */
+    /* network interfaces; EPERM as for a request that needs a capability, which the other requests do */
     {0x890b, 0x890f, DENY},
     {0x8910, 0x8910, ALLOW}, /* SIOCGIFNAME */
     {0x8911, 0x8911, DENY},
@@ -140,7 +142,7 @@ static const struct option_range ioctl_options[] = {
     {0x8939, 0x8941, DENY},
     {0x8942, 0x8942, ALLOW}, /* GIFTXQLEN */
     {0x8943, 0x8945, DENY},
-    {0x8946, 0x8946, REFUSE_EOPNOTSUPP}, /* SIOCETHTOOL, as by a driver without it */
+    {0x8946, 0x8946, REFUSE_EOPNOTSUPP}, /* SIOCETHTOOL, answered like by a driver without it */
     {0x8947, 0x894a, DENY},
     {0x894b, 0x894b, ALLOW}, /* SIOCOUTQNSD */
     {0x894c, 0x896f, DENY},
@@ -178,8 +180,8 @@ static const struct option_range ioctl_options[] = {
 };
 
 /*
- * What gdb and LeakSanitizer ask for, and what strace and emulators do besides. Not: filters and their metadata
- * (0x420c, 0x420d), which only root may see, and what is for checkpoints (0x4210 and above).
+ * The requests of gdb and LeakSanitizer, and further ones of strace and emulators. Left out: filters and their metadata
+ * (0x420c, 0x420d), which only root may see, and requests for checkpoints (0x4210 and above).
  */
 static const struct option_range ptrace_options[] = {
     {0, 9, ALLOW},                 /* TRACEME, PEEK*, POKE*, CONT, KILL, SINGLESTEP */
@@ -187,7 +189,7 @@ static const struct option_range ptrace_options[] = {
     {21, 21, CHECK_TRACE_OPTIONS}, /* OLDSETOPTIONS */
     {24, 25, ALLOW},               /* SYSCALL, GET_THREAD_AREA */
     {30, 30, CHECK_TRACED_BASE},
-    {31, 34, ALLOW},                       /* SYSEMU; SINGLEBLOCK, or the tags of arm64's memory */
+    {31, 34, ALLOW},                       /* SYSEMU; SINGLEBLOCK, or on arm64 memory tags */
     {0x4200, 0x4200, CHECK_TRACE_OPTIONS}, /* SETOPTIONS */
     {0x4201, 0x4205, ALLOW},               /* GETEVENTMSG, SIGINFO, REGSET */
     {0x4206, 0x4206, CHECK_SEIZE},
@@ -202,9 +204,9 @@ static const struct option_range seccomp_operations[] = {
 };
 
 /*
- * What is set of a socket. Not: filters (26, 50 - 52) and their lock (44), which are memory of the kernel and share of
- * the machine's for compiled filters as those of seccomp are, for each descriptor; ZEROCOPY (60), by which sent data
- * stays where it is, in pages that the socket pins; RESERVE_MEM (73); what is for network cards.
+ * Options that setsockopt() may set. Left out: filters (26, 50 - 52) and their lock (44), because each descriptor's
+ * filter takes kernel memory, and a part of the machine's memory for compiled filters, as seccomp filters do; ZEROCOPY
+ * (60), because sent data then stays in pages that the socket pins; RESERVE_MEM (73); options of network cards.
  */
 static const struct option_range socket_levels[] = {
     {0, 0, ALLOW}, /* IP */
@@ -227,8 +229,8 @@ static const struct option_range socket_options[] = {
     {83, 83, ALLOW}, /* PASSRIGHTS */
 };
 
-/* Not: signatures of segments (14, 32, 38 and above) and repair (19 - 22); ULP (31), kernel code for protocols above.
- */
+/* Left out: signatures of segments (14, 32, 38 and above), repair (19 - 22), and ULP (31), which loads kernel code for
+ * protocols above TCP. */
 static const struct option_range tcp_options[] = {
     {1, 13, ALLOW},
     {15, 18, ALLOW},
@@ -255,11 +257,12 @@ const struct options *sp_seccomp_options(enum leaf leaf) {
     return leaf >= CHOOSE_PRCTL && leaf < LEAF_COUNT ? &choices[leaf - CHOOSE_PRCTL] : NULL;
 }
 
-/* ---- what stands beside an option ---- */
+/* ---- checks of the arguments beside an option ---- */
 
 /*
- * Where the tenant is to install no filters, the layer that refuses it must be the last that we install: init's, or the
- * one before exec, which is there only with allow_fork = false. EINVAL is how a kernel without filters answers.
+ * Whether this layer refuses the tenant's own filters. Only the last layer that we install can refuse them: that of
+ * init, or the one before exec (`last`), which exists only with allow_fork = false. EINVAL is the answer of a kernel
+ * without filters.
  */
 static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
     bool by_name = false;
@@ -269,7 +272,7 @@ static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
     return policy->no_filters && !by_name && policy->allow_fork != last;
 }
 
-/* prctl(PR_SET_SECCOMP); strict mode stays. */
+/* Refuses prctl(PR_SET_SECCOMP), except for strict mode. */
 static void refuse_filter_mode(struct block *b) {
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, PR_SET_SECCOMP, 0, 3);
     load_low(b, 1);
@@ -277,7 +280,8 @@ static void refuse_filter_mode(struct block *b) {
     refuse(b, EINVAL);
 }
 
-/* An undumpable process hides its descriptors from init too. Here nobody else could look: it is told that it is one. */
+/* An undumpable process would hide its descriptors from init, too. No other process in the sandbox could read them
+ * anyway, so PR_SET_DUMPABLE returns success without any effect. */
 static void check_late_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
     load_low(b, 0);
     refuse_if_equal(b, PR_SET_DUMPABLE, 0);
@@ -312,8 +316,8 @@ static void check_last_filter(struct block *b, const struct sp_seccomp_policy *p
 }
 
 /*
- * F_SETOWN: whoever is named gets a signal, of any number (F_SETSIG), from the kernel itself. Not init, and not its
- * group (-1). The kernel reads an int.
+ * F_SETOWN: the kernel itself sends signals of any number (F_SETSIG) to the process or group that is named. That must
+ * not be init or its process group (-1). The kernel reads an int.
  */
 static void check_owner(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -324,8 +328,9 @@ static void check_owner(struct block *b, const struct sp_seccomp_policy *policy)
 }
 
 /*
- * A filter of one's own. Not with a listener (NEW_LISTENER and WAIT_KILLABLE_RECV): its descriptor would keep a chain
- * of filters alive when their process is gone. Not with LOG: each verdict would be a line of the host's audit trail.
+ * A filter of the tenant's own. A listener (NEW_LISTENER and WAIT_KILLABLE_RECV) is refused, because its descriptor
+ * would keep a chain of filters after their process has ended. LOG is refused, because each verdict would add a line to
+ * the host's audit log.
  */
 static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
@@ -335,13 +340,14 @@ static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *
 }
 
 /*
- * PTRACE_O_TRACEEXIT is the one option that stops a process which is already dying: it has taken its SIGKILL, a second
- * one is dropped, and only its tracer can end the stop. Two processes that trace each other so, both killed, wait for
- * each other for ever, and with them the sandbox. None of the other stops is like this: for a process with a SIGKILL
- * under way the kernel skips group stops and those at signals and system calls, and it wakes from one that it is in. A
- * tracer whose own end is not stopped lets its tracees go as it dies, so that one refusal breaks every circle.
+ * PTRACE_O_TRACEEXIT is the only option that stops a process which is already dying: it has consumed its SIGKILL, a
+ * second one is dropped, and only its tracer can end the stop. If two processes trace each other with it and both are
+ * killed, they wait for each other for ever, and the sandbox never ends. Other stops do not have this problem: a
+ * process with a pending SIGKILL skips group stops and stops at signals and system calls, and leaves one that it is in.
+ * A tracer whose own end is not stopped releases its tracees when it dies, so refusing this one option breaks every
+ * circle.
  *
- * The kernel reads all 64 bits, and has a different error for SEIZE.
+ * The kernel reads all 64 bits, and returns a different error for SEIZE.
  */
 static void check_traced(struct block *b, int err) {
     load_high(b, 3);
@@ -361,7 +367,7 @@ static void check_seize(struct block *b, const struct sp_seccomp_policy *policy)
     check_traced(b, EIO);
 }
 
-/* PTRACE_ARCH_PRCTL: for another process, what is of no use to a debugger but the bases of FS and GS. */
+/* PTRACE_ARCH_PRCTL: of the options that it sets in another process, a debugger needs only the bases of FS and GS. */
 static void check_traced_base(struct block *b, const struct sp_seccomp_policy *policy) {
     static const uint32_t bases[] = {0x1001, 0x1002, 0x1003, 0x1004};
     (void)policy;

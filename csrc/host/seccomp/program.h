@@ -1,9 +1,9 @@
 /*
- * Classic BPF while it is being written. Only for seccomp/compile.c and seccomp/leaf.c.
+ * Functions that write a program of classic BPF. Only for compile.c, leaf.c and option.c.
  *
- * BPF jumps forward only. So the search is written from its end to its start: what a branch leads to is there before
- * the branch, and equal verdicts are one instruction that many branches share. What is to be read in order (a look at
- * the arguments) is written in order, as a block, and then put in front as a whole.
+ * BPF jumps only forward. So the search is written from its end to its start: the target of a branch exists before the
+ * branch, and branches with the same verdict share one instruction. A check of arguments, which runs in order, is
+ * written in order, as a block, and then prepended as a whole.
  */
 #ifndef SANDPOOL_HOST_SECCOMP_PROGRAM_H
 #define SANDPOOL_HOST_SECCOMP_PROGRAM_H
@@ -16,12 +16,12 @@
 
 #define PROGRAM_MAX 1024
 #define BLOCK_MAX 32
-#define JUMP_MAX 255 /* of a conditional jump */
+#define JUMP_MAX 255 /* the longest conditional jump */
 
-/* Written in order; ends with a verdict, except the architecture check. */
+/* Instructions in the order in which they run. A block ends with a verdict, except the architecture check. */
 struct block {
     struct sock_filter insns[BLOCK_MAX];
-    uint32_t len; /* counts on beyond BLOCK_MAX, which makes the whole program fail */
+    uint32_t len; /* a value above BLOCK_MAX makes the whole program fail */
 };
 
 static inline void emit(struct block *b, uint32_t code, uint32_t k, uint32_t jt, uint32_t jf) {
@@ -38,8 +38,8 @@ static inline void refuse(struct block *b, int err) { emit_verdict(b, SECCOMP_RE
 static inline void load(struct block *b, size_t offset) { emit(b, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0); }
 
 /*
- * BPF loads 32 bits. For an argument that the kernel takes as int, the low half is all the kernel sees, so that is what
- * is compared: garbage above it neither saves nor condemns a call. Both architectures are little-endian.
+ * BPF loads 32 bits. Of an argument that is an int the kernel uses only the low half, so only the low half is compared:
+ * the upper half changes nothing. Both architectures are little-endian.
  */
 static inline void load_low(struct block *b, unsigned arg) { load(b, offsetof(struct seccomp_data, args) + 8 * arg); }
 
@@ -47,7 +47,7 @@ static inline void load_high(struct block *b, unsigned arg) {
     load(b, offsetof(struct seccomp_data, args) + 8 * arg + 4);
 }
 
-/* Goes on behind this when the loaded value is one of them; otherwise the verdict is err. */
+/* Continues after this block of instructions if the loaded value is one of `values`; otherwise the verdict is err. */
 static inline void require_one_of(struct block *b, const uint32_t *values, uint32_t n, int err) {
     for (uint32_t i = 0; i < n; i++) {
         emit(b, BPF_JMP | BPF_JEQ | BPF_K, values[i], n - i, 0);
@@ -70,11 +70,11 @@ static inline void refuse_if_set(struct block *b, uint32_t mask, int err) {
     refuse(b, err);
 }
 
-/* Written backwards. A label is the number of instructions from there to the end, and stays true as more is put in
- * front. */
+/* A program that is written backwards. A label is the number of instructions from there to the end, which stays true
+ * when more is prepended. */
 struct program {
     struct sock_filter insns[PROGRAM_MAX];
-    uint32_t len; /* counts on beyond PROGRAM_MAX, so that one look at the end finds an overflow */
+    uint32_t len; /* may exceed PROGRAM_MAX, so that one check at the end finds an overflow */
 };
 
 static inline uint32_t prepend(struct program *p, struct sock_filter insn) {
@@ -95,13 +95,13 @@ static inline uint32_t prepend_block(struct program *p, const struct block *b) {
     return p->len;
 }
 
-/* A label that a conditional jump, put in front with up to one more instruction between, can reach. */
+/* Returns a label for the same target that a conditional jump can reach, with up to one more instruction between. */
 static inline uint32_t within_reach(struct program *p, uint32_t label) {
     uint32_t distance = p->len - label;
     return distance < JUMP_MAX ? label : prepend(p, (struct sock_filter){BPF_JMP | BPF_JA, 0, 0, distance});
 }
 
-/* One step of the search: on to right for numbers >= k, else to left. */
+/* One step of the search: continues at `right` for numbers >= k, else at `left`. */
 static inline uint32_t prepend_branch(struct program *p, uint32_t k, uint32_t right, uint32_t left) {
     right = within_reach(p, right);
     left = within_reach(p, left);

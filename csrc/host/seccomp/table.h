@@ -1,17 +1,19 @@
 /*
- * The policy by name: one rule per syscall. A name that is in no group gets ENOSYS, so that a call newer than this
- * table looks to libc like an older kernel. Names that an architecture does not have are skipped there.
+ * The policy by name: one rule for each system call. A name that is in no group gets ENOSYS, so that a call that is
+ * newer than this table looks to libc as on an older kernel. Names that an architecture does not have are skipped
+ * there.
  *
- * What a configuration may allow by name (seccomp_allow) is a rule too, so that each such call was judged once, here;
- * pysandpool/_config/seccomp.py says what is to be known of it. A call that nobody judged cannot be allowed.
+ * Whether a configuration may allow a call by name (seccomp_allow) is part of its rule, so that each such call has been
+ * reviewed here. pysandpool/_config/seccomp.py lists what allowing it costs. A call that nobody has reviewed cannot be
+ * allowed.
  *
  * In no group, and so ENOSYS whatever the configuration says:
- *   io_uring_*      every operation of it passes by seccomp: sockets of all families, set-id modes
- *   inotify_*       names and times of what the host and other tenants open
- *   vmsplice        memory in pipes that init's accounting cannot see; pipes are written otherwise
- *   mq_*            counted for the host's user, who has 800 KiB in all; and Landlock has no rule by which one is
- * opened ustat           tells how full any mounted file system of the machine is, by number: other tenants' scratch
- * too lsm_*, and what no kernel of today has
+ * - io_uring_*: seccomp does not see its operations, such as sockets of all families and set-id modes.
+ * - inotify_*: reveals names and times of files that the host and other tenants open.
+ * - vmsplice: puts memory into pipes that init cannot count; programs can write to a pipe instead.
+ * - mq_*: counted for the host's user, who has 800 KiB in all; and Landlock has no rule for opening a queue.
+ * - ustat: shows how full any mounted file system of the machine is, by number, also other tenants' scratch.
+ * - lsm_*, and calls that no kernel has yet.
  */
 #ifndef SANDPOOL_HOST_SECCOMP_TABLE_H
 #define SANDPOOL_HOST_SECCOMP_TABLE_H
@@ -21,42 +23,42 @@ enum sp_rule {
     SP_RULE_ALLOW,
     SP_RULE_DENY,        /* EPERM, in zygote and init too */
     SP_RULE_MAY_UNKNOWN, /* ENOSYS, unless the configuration allows it by name */
-    SP_RULE_MAY_DENY,    /* EPERM, unless the same */
-    SP_RULE_MAY_XATTR,   /* EOPNOTSUPP, unless the same */
-    SP_RULE_MAY_SPLICE,  /* EINVAL, unless the same */
-    SP_RULE_MAY_PTRACE,  /* by request, unless the same */
-    SP_RULE_MAY_SECCOMP, /* by operation, unless the same */
-    SP_RULE_MAY_LATER,   /* ENOSYS once init has installed its layer, unless the same */
-    SP_RULE_MODE_1, /* no set-id bit in the mode of this argument, with no_setid; else allowed, like the next four */
+    SP_RULE_MAY_DENY,    /* EPERM, unless the configuration allows it; like the next five */
+    SP_RULE_MAY_XATTR,   /* EOPNOTSUPP */
+    SP_RULE_MAY_SPLICE,  /* EINVAL */
+    SP_RULE_MAY_PTRACE,  /* depends on the request */
+    SP_RULE_MAY_SECCOMP, /* depends on the operation */
+    SP_RULE_MAY_LATER,   /* ENOSYS once init has installed its layer */
+    SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
     SP_RULE_MODE_2,
-    SP_RULE_OPEN, /* the same for a file that it makes */
+    SP_RULE_OPEN, /* the same for the mode of a file that it creates */
     SP_RULE_OPENAT,
     SP_RULE_OPENAT2,  /* ENOSYS: its mode is behind a pointer */
     SP_RULE_SETUP,    /* EPERM once init has installed its layer */
     SP_RULE_CLONE3,   /* the same with ENOSYS: its flags are behind a pointer, and libc falls back to clone */
     SP_RULE_CLONE,    /* no namespaces; with allow_fork = false, threads only */
-    SP_RULE_FORK,     /* not with allow_fork = false */
-    SP_RULE_UNSHARE,  /* what is not a namespace */
+    SP_RULE_FORK,     /* refused with allow_fork = false */
+    SP_RULE_UNSHARE,  /* no namespaces */
     SP_RULE_PRLIMIT,  /* not the limits of init */
     SP_RULE_PID,      /* not of init */
-    SP_RULE_PRIORITY, /* not of init, by whatever name; like the next */
+    SP_RULE_PRIORITY, /* not of init, whether named by pid or by user; like the next */
     SP_RULE_IOPRIO,
-    SP_RULE_SETRLIMIT, /* RLIMIT_CORE stays as it is */
-    SP_RULE_FCNTL,     /* by command, request and option: seccomp/option.c; like the next four */
+    SP_RULE_SETRLIMIT, /* setting RLIMIT_CORE has no effect */
+    SP_RULE_FCNTL,     /* depends on the command, request or option: option.c; like the next four */
     SP_RULE_IOCTL,
     SP_RULE_PRCTL,
     SP_RULE_ARCH_PRCTL,
     SP_RULE_MADVISE,
     SP_RULE_PERSONALITY, /* Docker's values */
-    SP_RULE_CLOSE_RANGE, /* of the table that all threads share */
+    SP_RULE_CLOSE_RANGE, /* only in the descriptor table that all threads share */
     SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
     SP_RULE_MEMFD,
-    SP_RULE_SETSOCKOPT, /* by level and option; a pair's buffers stay as they are */
+    SP_RULE_SETSOCKOPT, /* depends on level and option; the buffers of a pair keep their size */
     SP_RULE_SOCKET,     /* families, types and protocols of the profile */
-    SP_RULE_SOCKETPAIR, /* AF_UNIX, and nothing that can name an address */
-    SP_RULE_SYNC,       /* nothing is done where there is no writable bind */
-    SP_RULE_ADVICE,     /* the page cache keeps what it has */
-    SP_RULE_NAMED,      /* only where the policy lets some socket be made that can have an address */
+    SP_RULE_SOCKETPAIR, /* AF_UNIX, and only sockets that cannot send to an address */
+    SP_RULE_SYNC,       /* has no effect when there is no writable bind */
+    SP_RULE_ADVICE,     /* does not remove pages from the page cache */
+    SP_RULE_NAMED,      /* only if the policy allows some kind of socket that can have an address */
     SP_RULE_COUNT
 };
 
@@ -144,7 +146,7 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_ALLOW,
      {"capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid", "getuid", "setfsgid",
       "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid", "setreuid", "setuid"}},
-    /* the kernel's own trampolines, when someone on the host probes a library; by hand they only raise SIGILL */
+    /* the kernel's trampolines call these when someone on the host probes a library; other calls only raise SIGILL */
     {SP_RULE_ALLOW, {"uprobe", "uretprobe"}},
     /* time and the machine; adjtimex and clock_adjtime only read without CAP_SYS_TIME */
     {SP_RULE_ALLOW,
@@ -155,7 +157,7 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_ALLOW,
      {"msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmdt",
       "shmget"}},
-    /* on sockets that exist */
+    /* existing sockets */
     {SP_RULE_ALLOW,
      {"getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto",
       "shutdown"}},
@@ -188,9 +190,9 @@ static const struct sp_rule_group sp_rules[] = {
       "vhangup"}},
 
     /*
-     * fs.aio-max-nr is one budget for the whole host, and databases fall back; libnuma reads ENOSYS as "no NUMA" and is
-     * silent, while EPERM makes programs complain; then what is legacy
-     * or new, and nothing depends on; and vmsplice, by which pipes keep pages, huge ones too, that no watch counts.
+     * io_*: fs.aio-max-nr is one budget for the whole host, and databases can do without. NUMA: libnuma takes ENOSYS
+     * for a machine without NUMA, while EPERM makes programs complain. The others are legacy calls, or new ones on
+     * which no program depends yet.
      */
     {SP_RULE_MAY_UNKNOWN,
      {"cachestat",
@@ -223,30 +225,31 @@ static const struct sp_rule_group sp_rules[] = {
       "statmount",
       "sysfs",
       "uselib"}},
-    /* of one's own processes only (init is undumpable), or of more kernel than most programs need */
+    /* calls that only reach the tenant's own processes (init is undumpable), or a large part of the kernel that few
+     * programs need */
     {SP_RULE_MAY_DENY,
      {"kcmp", "name_to_handle_at", "perf_event_open", "pidfd_getfd", "process_madvise", "process_vm_readv",
       "process_vm_writev", "userfaultfd"}},
     /*
-     * As on a file system without attributes: a memfd takes as many as one likes, each up to 64 KiB of the kernel's
-     * memory that no figure of the file shows; and on a writable bind, ACLs and what else they hold outlive the lease.
-     * Their newer forms are unknown above, and programs then use these.
+     * Answered as by a file system without attributes. A memfd takes any number of attributes, each of up to 64 KiB of
+     * kernel memory that no figure of the file shows, and on a writable bind the attributes, such as ACLs, outlive the
+     * lease. The newer calls for attributes are unknown (above), and programs then use these.
      */
     {SP_RULE_MAY_XATTR, {"fremovexattr", "fsetxattr", "lremovexattr", "lsetxattr", "removexattr", "setxattr"}},
     /*
-     * As between descriptors that it does not know: programs then read and write. A page of a file in a pipe or a
-     * socket keeps all of its folio, up to 2 MiB, after the file is gone too. (copy_file_range leaves nothing behind;
-     * tee only shares what is in a pipe already.)
+     * Answered as for descriptors that the calls do not support: programs then read and write. A page of a file in a
+     * pipe or a socket keeps its whole folio, up to 2 MiB, even after the file has been removed. (copy_file_range
+     * leaves no page behind; tee only shares pages that are in a pipe already.)
      */
     {SP_RULE_MAY_SPLICE, {"sendfile", "splice"}},
     /*
-     * One's own processes only (init is undumpable). LeakSanitizer and gdb need it; since Linux 4.8 a tracer cannot
-     * change a call behind the filter's back.
+     * It reaches only the tenant's own processes (init is undumpable). LeakSanitizer and gdb need it. Since Linux 4.8 a
+     * tracer cannot change a call after the filter has checked it.
      */
     {SP_RULE_MAY_PTRACE, {"ptrace"}},
     /* programs may confine themselves further */
     {SP_RULE_MAY_SECCOMP, {"seccomp"}},
-    /* a ruleset takes as many rules as one likes, which is memory of the kernel that nothing but a cgroup counts */
+    /* a ruleset takes any number of rules, in kernel memory that only a cgroup counts */
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self"}},
 
     {SP_RULE_MODE_1, {"chmod", "creat", "fchmod", "mknod"}},
