@@ -31,8 +31,8 @@
 #define SP_KILL_SIGNAL SIGUSR1
 
 /*
- * With this signal the host tells init that the command has run long enough for the memory watch to begin. A short
- * command pays nothing for the watch, not even a timer.
+ * The host sends this signal when the command has run long enough for the memory watch to begin. A short command pays
+ * nothing for the watch, not even a timer.
  */
 #define SP_WATCH_MEMORY_SIGNAL SIGUSR2
 #define SP_WATCH_MEMORY_AFTER_NS SP_MS(50)
