@@ -81,3 +81,34 @@ def test_the_rooms_of_the_page_are_the_folders() -> None:
 
 def test_a_planted_folder_is_seen() -> None:
     assert folders_of("a/\n  b/   c/     text/\n    d/       text\n") == {"a", "a/b", "a/c", "a/c/d"}
+
+
+def slot_table(text: str) -> list[list[str]]:
+    """The rows of the table that opens slot.c."""
+    found = re.search(r"^ \*   event .*?\n(?= \*\n)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    lines = found[0].splitlines()
+    starts = [match.start() for match in re.finditer("-+", lines[1])]
+    return [[line[start:end].strip() for start, end in zip(starts, [*starts[1:], None])] for line in lines[2:]]
+
+
+def test_the_states_of_a_slot_are_the_same_in_code_model_and_page() -> None:
+    rows = slot_table((ROOT / "csrc/host/pool/slot.c").read_text("utf-8"))
+    shown = PAGE.split("<!-- slot-table -->")[1].split("<!-- end-slot-table -->")[0].strip().splitlines()[2:]
+    assert [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in shown] == rows
+    assert slot_table((ROOT / "tests/native/model/pool.pml").read_text("utf-8")) == rows
+
+
+def test_each_row_is_a_transition_and_no_other_file_writes_a_word() -> None:
+    events = {row[0] for row in slot_table((ROOT / "csrc/host/pool/slot.c").read_text("utf-8"))}
+    header = (ROOT / "csrc/host/pool/slot.h").read_text("utf-8")
+    transitions = set(re.findall(r"\bsp_slot_(\w+)\(struct sp_slot \*", header))
+    assert transitions == events
+    writes = re.compile(r"atomic_(?:store|exchange|fetch_\w+|compare_exchange_\w+)\([^;]*?\bword\b")
+    writers = {
+        path.relative_to(ROOT / "csrc").as_posix()
+        for path in (ROOT / "csrc" / "host").rglob("*.[ch]")
+        for write in writes.findall(path.read_text("utf-8"))
+        if "slot" in write
+    }
+    assert writers == {"host/pool/slot.c"}

@@ -1,18 +1,19 @@
 /*
  * The states of a slot. Every write of a slot's word is one of these transitions:
  *
- *   event       from                        to                         by whom
- *   ----------  --------------------------  -------------------------  ------------------------------------------------
- *   take        EMPTY                       STARTING                   under the lock, for a sandbox that is being made
- *   make_idle   STARTING, RECYCLING         IDLE                       under the lock, before the push to the ring
- *   lease       IDLE, STARTING, RECYCLING   LEASED, next generation    its only owner: who took it out of the ring,
- * made the sandbox, or is handed the recycled one give_back   LEASED without flags        IDLE the lease's holder,
- * without the lock claim       LEASED                      LEASED + BUSY + USED       a job, under the lock unclaim
- * LEASED + BUSY               LEASED, perhaps + LOST     the job, under the lock; - USED when nothing ran mark_dead
- * LEASED                      LEASED + DEAD              the janitor, under the lock replace     LEASED + DEAD LEASED
- * the job of an unused lease, under the lock recycle     LEASED with a flag          RECYCLING release(), under the
- * lock end_lease   LEASED                      EMPTY                      close(), under the lock clear       any but
- * LEASED              EMPTY                      under the lock, by its only owner
+ *   event      from                       to                       by whom
+ *   ---------  -------------------------  -----------------------  ---------------------------------------------
+ *   take       EMPTY                      STARTING                 under the lock, for a sandbox in the making
+ *   make_idle  STARTING, RECYCLING        IDLE                     under the lock, before the push to the ring
+ *   lease      IDLE, STARTING, RECYCLING  LEASED, next generation  its only owner, who took, made or was handed it
+ *   give_back  LEASED without flags       IDLE                     the lease's holder, without the lock
+ *   claim      LEASED                     LEASED + BUSY + USED     a job, under the lock
+ *   unclaim    LEASED + BUSY              LEASED, perhaps + LOST   the job, under the lock; - USED if nothing ran
+ *   mark_dead  LEASED                     LEASED + DEAD            the janitor, under the lock
+ *   replace    LEASED + DEAD              LEASED                   the job of an unused lease, under the lock
+ *   recycle    LEASED with a flag         RECYCLING                release(), under the lock
+ *   end_lease  LEASED                     EMPTY                    close(), under the lock
+ *   clear      any but LEASED             EMPTY                    its only owner, under the lock
  *
  * give_back is the only one that does not take the lock. So a holder of the lock changes a leased slot's word by CAS
  * where give_back may happen, and may store it where it cannot: while a flag is set.

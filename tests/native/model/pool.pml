@@ -20,6 +20,23 @@
  *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/pool/entries.c
  *   recycle              sp_recycle_done() with sp_pool_make_idle()                         host/pool/recycle.c, host/pool/entries.c
  *
+ * The states of a slot, as csrc/host/pool/slot.c has them. Here there is no STARTING: a sandbox is made in one step. BUSY
+ * and DEAD are part of USED, because they decide the same.
+ *
+ *   event      from                       to                       by whom
+ *   ---------  -------------------------  -----------------------  ---------------------------------------------
+ *   take       EMPTY                      STARTING                 under the lock, for a sandbox in the making
+ *   make_idle  STARTING, RECYCLING        IDLE                     under the lock, before the push to the ring
+ *   lease      IDLE, STARTING, RECYCLING  LEASED, next generation  its only owner, who took, made or was handed it
+ *   give_back  LEASED without flags       IDLE                     the lease's holder, without the lock
+ *   claim      LEASED                     LEASED + BUSY + USED     a job, under the lock
+ *   unclaim    LEASED + BUSY              LEASED, perhaps + LOST   the job, under the lock; - USED if nothing ran
+ *   mark_dead  LEASED                     LEASED + DEAD            the janitor, under the lock
+ *   replace    LEASED + DEAD              LEASED                   the job of an unused lease, under the lock
+ *   recycle    LEASED with a flag         RECYCLING                release(), under the lock
+ *   end_lease  LEASED                     EMPTY                    close(), under the lock
+ *   clear      any but LEASED             EMPTY                    its only owner, under the lock
+ *
  * The runner defines one of the mutants below; each has to fail.
  */
 
