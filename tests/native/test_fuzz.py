@@ -61,7 +61,7 @@ PLANTED = {
         "session->acked",
     ),
     "a command that may have begun is tried again": Planted(
-        "job", "host/execute/send.c", "if (!job->first_use || job->session->acked || ", "if (!job->first_use || "
+        "job", "host/execute/send.c", "if (!job->first_use || job->claim.session->acked || ", "if (!job->first_use || "
     ),
     "output beyond its bound": Planted(
         "job", "host/execute/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""

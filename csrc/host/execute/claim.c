@@ -1,57 +1,8 @@
 /*
  * The slot of a job: claimed from start to finish, and left, maybe as an orphan's, with what becomes of the session.
- *
- * release() and close() end a lease under the pool's lock, and the first of them with the GIL kept. Killing a sandbox
- * is a system call or more, and work on files where there are cgroups or agents: so a job that becomes an orphan is
- * only entered in a list there, and the janitor, or whoever closes the pool, kills its sandbox outside the lock. The
- * session stays the job's all the time; a job that leaves first takes itself off the list, or waits for the end of the
- * kill.
  */
 #include "common/clock.h"
 #include "host/execute/job.h"
-
-/* ---- orphans ---- */
-
-void sp_job_orphan(struct sp_job *job, int code) {
-    atomic_store(&job->orphan, code);
-    job->queued_for_kill = true;
-    job->next = job->pool->doomed_jobs;
-    job->pool->doomed_jobs = job;
-}
-
-/* Under the lock. The caller ends the session itself. */
-static void withdraw_from_kill(struct sp_job *job) {
-    struct sp_job **at = &job->pool->doomed_jobs;
-    while (job->queued_for_kill && *at != job) {
-        at = &(*at)->next;
-    }
-    if (job->queued_for_kill) {
-        *at = job->next;
-        job->queued_for_kill = false;
-    }
-    while (job->being_killed) {
-        pthread_cond_wait(&job->pool->slot_free, &job->pool->lock);
-    }
-}
-
-void sp_jobs_kill_orphans(sp_pool *pool) {
-    pthread_mutex_lock(&pool->lock);
-    for (struct sp_job *job; (job = pool->doomed_jobs) != NULL;) {
-        pool->doomed_jobs = job->next;
-        job->queued_for_kill = false;
-        job->being_killed = true;
-        pthread_mutex_unlock(&pool->lock);
-        if (sp_session_is_whole(job->session)) {
-            job->session->launcher->ops->kill_sandbox(job->session); /* its end wakes the job's poll */
-        }
-        pthread_mutex_lock(&pool->lock);
-        job->being_killed = false;
-        pthread_cond_broadcast(&pool->slot_free);
-    }
-    pthread_mutex_unlock(&pool->lock);
-}
-
-/* ---- claim and leave ---- */
 
 /* Under the lock. SP_AGAIN while another job has it. */
 static int try_claim(struct sp_job *job) {
@@ -74,9 +25,9 @@ static int try_claim(struct sp_job *job) {
         return try_claim(job);
     }
     job->first_use = (word & SP_SLOT_USED) == 0;
-    job->session = slot->session;
+    job->claim.session = slot->session;
     job->claimed = true;
-    slot->job = job;
+    slot->claim = &job->claim;
     return SP_OK;
 }
 
@@ -96,28 +47,28 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
     sp_pool *pool = job->pool;
     struct sp_session *own = NULL;
     pthread_mutex_lock(&pool->lock);
-    withdraw_from_kill(job);
+    sp_claim_withdraw(pool, &job->claim);
     struct sp_slot *slot = &pool->slots[job->slot];
     if (job->over) {
         sp_pool_record_latency(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
     }
-    if (atomic_load(&job->orphan) != 0) {
-        own = job->session;
+    if (atomic_load(&job->claim.orphan) != 0) {
+        own = job->claim.session;
     } else if (job->claimed) {
-        slot->job = NULL;
+        slot->claim = NULL;
         if (job->tally == &pool->lost) {
-            sp_pool_count_loss(pool, job->session);
+            sp_pool_count_loss(pool, job->claim.session);
         } else if (job->tally != NULL) {
             ++*job->tally;
         }
         if ((add & SP_SLOT_LOST) != 0) {
-            own = job->session;
+            own = job->claim.session;
             slot->session = NULL;
         }
         sp_slot_unclaim(slot, drop, add);
     }
     job->claimed = false;
-    job->session = NULL;
+    job->claim.session = NULL;
     pthread_cond_broadcast(&pool->slot_free);
     pthread_mutex_unlock(&pool->lock);
     return own;
@@ -130,6 +81,6 @@ int sp_job_report_lost_descriptors(struct sp_job *job) {
         sp_pool_lose_descriptors(pool);
         return SP_E_CLOSED;
     }
-    sp_pool_report(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .pid = job->session->pid, .count = 1});
+    sp_pool_report(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .pid = job->claim.session->pid, .count = 1});
     return SP_E_DESCRIPTORS;
 }

@@ -74,7 +74,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         rc = SP_OK;
     }
     if (rc != 0 && rc != SP_AGAIN) {
-        int orphan = atomic_load(&job->orphan);
+        int orphan = atomic_load(&job->claim.orphan);
         bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->descriptors_lost;
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
@@ -91,8 +91,8 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
 
 /* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
 static void kill_command(struct sp_job *job) {
-    if (job->session->acked && sp_session_is_whole(job->session)) {
-        job->session->launcher->ops->kill_command(job->session);
+    if (job->claim.session->acked && sp_session_is_whole(job->claim.session)) {
+        job->claim.session->launcher->ops->kill_command(job->claim.session);
     }
 }
 
@@ -100,7 +100,7 @@ static void kill_command(struct sp_job *job) {
 static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
         struct sp_record record;
-        int rc = sp_session_recv(job->session, &record);
+        int rc = sp_session_recv(job->claim.session, &record);
         if (rc == -EAGAIN) {
             return;
         }
@@ -120,7 +120,7 @@ static void receive_from_init(struct sp_job *job) {
  * the command, too: when its pidfd says so. The third: nothing is known of either.
  */
 static void pass_deadline(struct sp_job *job) {
-    struct sp_session *session = job->session;
+    struct sp_session *session = job->claim.session;
     if (!job->timed_out) {
         job->timed_out = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
@@ -137,10 +137,10 @@ static void pass_deadline(struct sp_job *job) {
 
 static void look_at_clock(struct sp_job *job) {
     int64_t now = sp_now();
-    if (now >= job->watch_memory_at && job->session->acked) {
+    if (now >= job->watch_memory_at && job->claim.session->acked) {
         job->watch_memory_at = SP_NEVER;
-        if (sp_session_is_whole(job->session)) {
-            job->session->launcher->ops->watch_memory(job->session);
+        if (sp_session_is_whole(job->claim.session)) {
+            job->claim.session->launcher->ops->watch_memory(job->claim.session);
         }
     } else if (now >= job->watch_memory_at) {
         /* Nothing runs yet. A time that stayed in the past would turn the wait into a busy loop. */
@@ -222,7 +222,7 @@ static bool is_not_found(const struct sp_rec_failed *why) {
  * peak is the sandbox's; one that did not rise is an earlier command's.
  */
 static void account(struct sp_job *job) {
-    struct sp_session *session = job->session;
+    struct sp_session *session = job->claim.session;
     struct sp_rec_exited *e = &job->last.u.exited;
     if (job->code != SP_OK) {
         job->last = (struct sp_record){.type = SP_REC_EXITED, .u.exited = {.status = SIGKILL}};
@@ -292,7 +292,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
         *error = job->why;
     }
     sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
-    int orphan = atomic_load(&job->orphan);
+    int orphan = atomic_load(&job->claim.orphan);
     if (orphan != 0) {
         return orphan;
     }

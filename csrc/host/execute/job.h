@@ -14,14 +14,10 @@ struct sp_job {
     sp_pool *pool;
     int64_t handle;
     uint32_t slot;
-    struct sp_session *session; /* the slot's, borrowed; the job's own once it is an orphan. Changed under the lock */
-    atomic_int orphan;          /* 0, or the code with which release() or close() ended it */
-    sp_exec_request request;    /* its buffers are the caller's, until the job is freed */
-    struct sp_job *next;        /* in the pool's list of the condemned; under the lock, as the next two */
-    bool queued_for_kill;       /* an orphan whose sandbox is to be killed */
-    bool being_killed;          /* it is being killed, outside the lock: the session has to stay */
-    bool claimed;               /* the slot is BUSY for this job */
-    bool first_use;             /* nothing ran in this sandbox before: another one serves as well */
+    struct sp_claim claim;
+    sp_exec_request request; /* its buffers are the caller's, until the job is freed */
+    bool claimed;            /* the slot is BUSY for this job */
+    bool first_use;          /* nothing ran in this sandbox before: another one serves as well */
     bool over;
     struct sp_birth birth; /* while `replacing`: of the sandbox that takes the place of a dead one */
     bool replacing;
@@ -42,7 +38,7 @@ struct sp_job {
     uint64_t *tally;         /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
 };
 
-/* ---- execute/claim.c ---- */
+/* ---- claim.c ---- */
 /* SP_OK, SP_AGAIN while another job has the lease, or SP_E_*. */
 int sp_job_claim(struct sp_job *job);
 /* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
@@ -51,7 +47,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
  */
 int sp_job_report_lost_descriptors(struct sp_job *job);
 
-/* ---- execute/send.c ---- */
+/* ---- send.c ---- */
 /* Sends the request. 0; SP_AGAIN: the sandbox is dead and was never used, another one is being made; or SP_E_*. */
 int sp_job_send(struct sp_job *job, sp_error *error);
 /* The sandbox is lost. SP_AGAIN when another one is being made; else what to report: nothing has run if that is no
@@ -62,7 +58,7 @@ int sp_job_send_again(struct sp_job *job);
 int sp_job_replace(struct sp_job *job);
 void sp_job_give_up_replacement(struct sp_job *job);
 
-/* ---- execute/streams.c ---- */
+/* ---- streams.c ---- */
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
 int sp_job_open_streams(struct sp_job *job);
 void sp_job_close_streams(struct sp_job *job);

@@ -31,12 +31,12 @@ static void take_place(struct sp_job *job) {
     sp_pool *pool = job->pool;
     struct sp_session *dead = job->birth.session;
     pthread_mutex_lock(&pool->lock);
-    if (atomic_load(&job->orphan) == 0) {
-        dead = job->session;
-        job->session = job->birth.session;
-        pool->slots[job->slot].session = job->session;
+    if (atomic_load(&job->claim.orphan) == 0) {
+        dead = job->claim.session;
+        job->claim.session = job->birth.session;
+        pool->slots[job->slot].session = job->claim.session;
         sp_slot_replace(&pool->slots[job->slot]);
-        (void)sp_poller_add(&pool->poller, job->session->pidfd, job->slot);
+        (void)sp_poller_add(&pool->poller, job->claim.session->pidfd, job->slot);
         pool->created++;
         sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.took);
         sp_pool_count_eviction(pool, SP_EVICT_REPLACED, dead);
@@ -50,7 +50,7 @@ int sp_job_replace(struct sp_job *job) {
     int rc = sp_birth_wait(&job->birth, sp_now() + SP_SLICE_NS, &job->why);
     if (rc == SP_AGAIN) {
         job->timed_out = sp_now() >= job->deadline;
-        if (atomic_load(&job->orphan) != 0 || job->timed_out) {
+        if (atomic_load(&job->claim.orphan) != 0 || job->timed_out) {
             sp_job_give_up_replacement(job);
             return SP_E_LOST; /* the orphan's code wins in the end */
         }
@@ -64,7 +64,7 @@ int sp_job_replace(struct sp_job *job) {
         return rc;
     }
     take_place(job);
-    return atomic_load(&job->orphan) != 0 ? SP_E_LOST : sp_job_send(job, &job->why);
+    return atomic_load(&job->claim.orphan) != 0 ? SP_E_LOST : sp_job_send(job, &job->why);
 }
 
 static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
@@ -91,7 +91,7 @@ int sp_job_send(struct sp_job *job, sp_error *error) {
 }
 
 int sp_job_send_again(struct sp_job *job) {
-    if (!job->first_use || job->session->acked || job->timed_out || atomic_load(&job->orphan) != 0) {
+    if (!job->first_use || job->claim.session->acked || job->timed_out || atomic_load(&job->claim.orphan) != 0) {
         return SP_E_LOST;
     }
     if (++job->replaced >= MAX_ATTEMPTS) {

@@ -32,7 +32,7 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
     const sp_exec_request *r = &job->request;
     struct sp_session_exec exec = {.argc = r->argc,
                                    .envc = r->envc,
-                                   .cwd = r->cwd != NULL ? r->cwd : job->session->home,
+                                   .cwd = r->cwd != NULL ? r->cwd : job->claim.session->home,
                                    .argv = r->argv,
                                    .env = r->env,
                                    .argv_len = r->argv_len,
@@ -40,7 +40,7 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
                                    .fds = r->has_input != 0 ? far_ends : far_ends + 1,
                                    .has_stdin = r->has_input != 0};
     const int64_t until = sp_now() + SEND_TIMEOUT_NS;
-    return sp_session_send_exec(job->session, &exec, job->deadline < until ? job->deadline : until);
+    return sp_session_send_exec(job->claim.session, &exec, job->deadline < until ? job->deadline : until);
 }
 
 /* A pipe belongs to who made it; for the tenant to open /dev/stdout by name, it has to be the tenant's. */
@@ -138,7 +138,7 @@ int sp_job_pump(struct sp_job *job) {
 
 int sp_job_wait(struct sp_job *job, int64_t until) {
     /* poll passes over -1: a stream that has ended */
-    struct pollfd fds[4] = {{.fd = job->session->control, .events = POLLIN},
+    struct pollfd fds[4] = {{.fd = job->claim.session->control, .events = POLLIN},
                             {.fd = job->out.fd, .events = POLLIN},
                             {.fd = job->err.fd, .events = POLLIN},
                             {.fd = job->input_fd, .events = POLLOUT}};

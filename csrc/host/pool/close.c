@@ -24,7 +24,7 @@ static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
         return false;
     }
     if ((word & SP_SLOT_BUSY) != 0) {
-        sp_job_orphan(slot->job, SP_E_CLOSED);
+        sp_claim_orphan(pool, slot->claim, SP_E_CLOSED);
     } else {
         sp_pool_discard(pool, slot->session);
     }
@@ -135,7 +135,7 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
         return SP_OK;
     }
     /* First what is killed at once, so that its death is not waited for behind others. */
-    sp_jobs_kill_orphans(pool);
+    sp_orphans_kill(pool);
     end_sessions(pool);
     /* Before the janitor is waited for: whatever it is waiting for then fails at once. */
     sp_launcher_leave(pool->launcher, zygote_deadline(now, deadline));

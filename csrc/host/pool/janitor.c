@@ -211,7 +211,7 @@ static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Of the two, those that a thread waits for come first. */
 static void end_discarded(struct janitor *j) {
     sp_pool *pool = j->pool;
-    sp_jobs_kill_orphans(pool);
+    sp_orphans_kill(pool);
     pthread_mutex_lock(&pool->lock);
     struct sp_session *session = pool->discarded;
     pool->discarded = NULL;

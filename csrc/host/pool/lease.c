@@ -119,7 +119,7 @@ static int release_used(sp_pool *pool, int64_t handle) {
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     if (slot != NULL && !closed) {
         if ((word & SP_SLOT_BUSY) != 0) {
-            sp_job_orphan(slot->job, SP_E_RELEASED);
+            sp_claim_orphan(pool, slot->claim, SP_E_RELEASED);
         } else {
             sp_pool_discard(pool, slot->session);
         }

@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 struct sp_session;
-struct sp_job;
 
 enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEASED, SP_SLOT_RECYCLING };
 
@@ -24,10 +23,22 @@ enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEAS
 
 #define SP_NO_SLOT UINT32_MAX
 
+/*
+ * The claim of a job on the lease that it runs on, embedded in the job: it is all that the pool knows of a job. When
+ * the lease ends before the job does, the claim becomes an orphan: it then owns the session, which nobody else has.
+ */
+struct sp_claim {
+    struct sp_session *session; /* the slot's, borrowed; an orphan's own. Changed under the lock */
+    atomic_int orphan;          /* 0, or the code with which release() or close() ended the lease */
+    struct sp_claim *next;      /* in the pool's list of orphans to kill; under the lock, as the next two */
+    bool queued_for_kill;
+    bool being_killed; /* outside the lock: the session has to stay */
+};
+
 struct sp_slot {
     _Atomic uint64_t word;
     struct sp_session *session; /* owned by the slot's current owner; NULL when LOST or taken over by a job */
-    struct sp_job *job;         /* while BUSY; under the lock */
+    struct sp_claim *claim;     /* while BUSY; under the lock */
     _Atomic int64_t ready_at;   /* when it became idle; written before the push, also peeked at by the janitor */
     int64_t released_at;        /* of RECYCLING; under the lock */
     uint32_t next;              /* in the free list or the recycle queue; under the lock */

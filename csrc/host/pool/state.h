@@ -59,7 +59,7 @@ struct sp_pool {
     uint32_t fresh;     /* slots never used: fresh .. SP_COUNT_MAX - 1 */
     uint32_t recycle_head, recycle_tail;
     struct sp_session *discarded;     /* to be ended by the janitor */
-    struct sp_job *doomed_jobs;       /* orphans whose sandboxes are to be killed by it */
+    struct sp_claim *orphans;         /* their sandboxes are to be killed by it */
     struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
@@ -135,12 +135,14 @@ void sp_pool_kick(sp_pool *pool);
 /* The pool's own descriptors are not ours any more: from here on every call is refused, until it is closed. */
 void sp_pool_lose_descriptors(sp_pool *pool);
 
-/* ---- execute/claim.c ---- */
-/* Ends the job's claim on its slot with this code; the job then owns the session, and ends it. Under the lock. Somebody
- * has to call sp_jobs_kill_orphans() soon: it is the janitor, once it is kicked, or who closes the pool. */
-void sp_job_orphan(struct sp_job *job, int code);
-/* Kills the sandboxes of these jobs. Not under the lock. */
-void sp_jobs_kill_orphans(sp_pool *pool);
+/* ---- orphans.c ---- */
+/* The lease of this claim ends with `code`. Under the lock. Whoever calls it has to see to it that sp_orphans_kill() is
+ * called soon: by the janitor, once it is kicked, or by who closes the pool. */
+void sp_claim_orphan(sp_pool *pool, struct sp_claim *claim, int code);
+/* From here on nobody else uses the claim's session. Under the lock, which it may give up meanwhile. */
+void sp_claim_withdraw(sp_pool *pool, struct sp_claim *claim);
+/* Kills the sandboxes of the orphans. Not under the lock. */
+void sp_orphans_kill(sp_pool *pool);
 
 /* ---- settle.c ---- */
 /* Below min_size, and nothing under way for it yet. Under the lock, as the next. */
