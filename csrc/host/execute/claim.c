@@ -56,11 +56,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
         own = job->claim.session;
     } else if (job->claimed) {
         slot->claim = NULL;
-        if (job->tally == &pool->lost) {
-            sp_pool_count_loss(pool, job->claim.session);
-        } else if (job->tally != NULL) {
-            ++*job->tally;
-        }
+        sp_pool_count_outcome(pool, job->outcome, job->claim.session);
         if ((add & SP_SLOT_LOST) != 0) {
             own = job->claim.session;
             slot->session = NULL;

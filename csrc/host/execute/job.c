@@ -78,7 +78,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         bool lost = rc == SP_E_LOST || rc == SP_E_CREATE || job->descriptors_lost;
         /* A request that could not be sent leaves an unused sandbox unused. */
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
-        job->tally = rc == SP_E_LOST || job->descriptors_lost ? &pool->lost : NULL;
+        job->outcome = rc == SP_E_LOST || job->descriptors_lost ? SP_OUTCOME_LOSS : SP_OUTCOME_ORDINARY;
         sp_session_end(sp_job_leave(job, drop, lost ? SP_SLOT_LOST : 0));
         free(job);
         return orphan != 0 ? orphan : rc;
@@ -285,9 +285,9 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
             sp_error_set(error, is_not_found(why) ? SP_E_NOT_FOUND : SP_E_EXEC, why->stage, (int)why->err, why->detail);
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
-        job->tally = result->timed_out ? &job->pool->timeouts : job->oom ? &job->pool->oom_kills : NULL;
+        job->outcome = result->timed_out ? SP_OUTCOME_TIMEOUT : job->oom ? SP_OUTCOME_OOM_KILL : SP_OUTCOME_ORDINARY;
     } else if (code == SP_E_LOST || job->descriptors_lost) {
-        job->tally = &job->pool->lost;
+        job->outcome = SP_OUTCOME_LOSS;
     } else {
         *error = job->why;
     }

@@ -35,7 +35,7 @@ struct sp_job {
     struct sp_record last;   /* EXITED or FAILED */
     int code;                /* how it ended: SP_OK or SP_E_* */
     sp_error why;            /* of a code that needs one */
-    uint64_t *tally;         /* the pool's counter of ends like this; NULL for an ordinary one. Raised under the lock */
+    enum sp_outcome outcome;
 };
 
 /* ---- claim.c ---- */

@@ -150,20 +150,21 @@ bool sp_pool_wants_refill(const sp_pool *pool);
 /* To be called when work of those kinds is over. */
 void sp_pool_check_settled(sp_pool *pool);
 
-/* ---- stats.c ---- */
-/* An entry has left the pool: the one place where that is counted. `session` may be NULL. Under the lock. */
+/* ---- counters.c ---- */
+/* How a job ended, as far as the pool counts it. */
+enum sp_outcome { SP_OUTCOME_ORDINARY, SP_OUTCOME_TIMEOUT, SP_OUTCOME_OOM_KILL, SP_OUTCOME_LOSS };
+/* Under the lock. `session` is the job's. */
+void sp_pool_count_outcome(sp_pool *pool, enum sp_outcome outcome, const struct sp_session *session);
+/* An entry has left the pool. `session` may be NULL. Under the lock. */
 void sp_pool_count_eviction(sp_pool *pool, unsigned reason, const struct sp_session *session);
 /* A creation has failed. Under the lock, as the next. */
 void sp_pool_count_failed_creation(sp_pool *pool, const sp_error *error);
-/* A sandbox has died with a command's outcome unknown. */
-void sp_pool_count_loss(sp_pool *pool, const struct sp_session *session);
-/* Tells whoever listens; the pool's name is filled in. Any thread, with or without the lock. */
+/* Queues the event for the log, with the pool's number. Any thread, with or without the lock. */
 void sp_pool_report(sp_pool *pool, sp_event event);
 
-/* An ear for sp_dying_look(); `pool` is the pool. */
+/* The observer of sp_dying_look(); `pool` is the pool. */
 void sp_pool_report_undead(void *pool, const struct sp_session *session, bool undead);
-
-/* Something of the kind SP_LATENCY_* took `ns`. Under the lock. */
+/* A latency of the kind SP_LATENCY_*, in ns. Under the lock. */
 void sp_pool_record_latency(sp_pool *pool, unsigned kind, int64_t ns);
 
 /* ---- janitor.c ---- */

@@ -1,52 +1,7 @@
-/* Seeing the pool: what is counted under its lock, and the snapshot of it all. */
+/* Snapshots of the pool's counters and states. */
 #include <string.h>
 
 #include "host/pool/state.h"
-
-void sp_pool_report(sp_pool *pool, sp_event event) {
-    if (pool->options.events != NULL) {
-        event.pool = pool->options.number;
-        sp_events_report(pool->options.events, &event);
-    }
-}
-
-static bool is_closed(sp_pool *pool) { return sp_ledger_closed(atomic_load(&pool->ledger)); }
-
-void sp_pool_count_eviction(sp_pool *pool, unsigned reason, const struct sp_session *session) {
-    pool->evictions[reason]++;
-    if (!is_closed(pool)) {
-        sp_pool_report(pool, (sp_event){.kind = SP_EVENT_EVICTED,
-                                        .reason = reason,
-                                        .pid = session != NULL ? session->pid : 0,
-                                        .count = 1});
-    }
-}
-
-/* What fails because the pool is being closed is no trouble. */
-void sp_pool_count_failed_creation(sp_pool *pool, const sp_error *error) {
-    pool->create_errors++;
-    if (!is_closed(pool)) {
-        sp_event event = {
-            .kind = SP_EVENT_CREATE_FAILED, .reason = (uint32_t)error->stage, .err = error->err, .count = 1};
-        memcpy(event.detail, error->detail, sizeof event.detail);
-        sp_pool_report(pool, event);
-    }
-}
-
-void sp_pool_count_loss(sp_pool *pool, const struct sp_session *session) {
-    pool->lost++;
-    sp_pool_report(pool, (sp_event){.kind = SP_EVENT_LOST, .pid = session->pid, .count = 1});
-}
-
-/* Told apart by pid: each of them is an event of its own. */
-void sp_pool_report_undead(void *pool, const struct sp_session *session, bool undead) {
-    sp_pool_report(pool, (sp_event){.kind = undead ? SP_EVENT_UNDEAD : SP_EVENT_UNDEAD_ENDED,
-                                    .reason = (uint32_t)session->pid,
-                                    .pid = session->pid,
-                                    .count = 1});
-}
-
-void sp_pool_record_latency(sp_pool *pool, unsigned kind, int64_t ns) { sp_histogram_add(&pool->latencies[kind], ns); }
 
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
 
