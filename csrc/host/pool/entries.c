@@ -1,6 +1,6 @@
 /*
- * The moves of a pool's entries: slots taken and freed, permits and the ring, eviction. Everything here runs under the
- * pool's lock, beside takers that do not.
+ * The moves of a pool's entries: slots taken and freed, permits and the ring, eviction. Everything here but
+ * sp_pool_lease_newest() runs under the pool's lock, beside threads that take entries without it.
  */
 #include "host/pool/state.h"
 
@@ -150,4 +150,12 @@ bool sp_pool_evict_older(sp_pool *pool, int64_t before) {
     return index != SP_RING_EMPTY &&
            atomic_load_explicit(&pool->slots[index].ready_at, memory_order_relaxed) < before &&
            sp_pool_evict_one(pool, index, SP_EVICT_AGE);
+}
+
+int64_t sp_pool_lease_newest(sp_pool *pool) {
+    uint32_t index = SP_RING_EMPTY;
+    while (index == SP_RING_EMPTY) { /* a permit is an entry: see ledger.h */
+        index = sp_ring_take(&pool->ring);
+    }
+    return sp_slot_lease(&pool->slots[index], index);
 }

@@ -32,16 +32,6 @@ struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word) {
     return on ? slot : NULL;
 }
 
-int64_t sp_lease_begin(sp_pool *pool, uint32_t index) { return sp_slot_lease(&pool->slots[index], index); }
-
-int64_t sp_lease_newest(sp_pool *pool) {
-    uint32_t index = SP_RING_EMPTY;
-    while (index == SP_RING_EMPTY) { /* a permit is an entry: see ledger.h */
-        index = sp_ring_take(&pool->ring);
-    }
-    return sp_lease_begin(pool, index);
-}
-
 int64_t sp_acquire(sp_pool *pool) {
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
@@ -60,7 +50,7 @@ int64_t sp_acquire(sp_pool *pool) {
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger,
                                            ledger - SP_LEDGER_IDLE + SP_LEDGER_IN_USE + SP_LEDGER_HIT));
-    return sp_lease_remember_last(pool, sp_lease_newest(pool));
+    return sp_lease_remember_last(pool, sp_pool_lease_newest(pool));
 }
 
 /* The entry just pushed has no permit yet: at capacity the oldest entry goes instead of it, and the permits stay. */

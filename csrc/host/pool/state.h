@@ -97,16 +97,14 @@ bool sp_pool_evict_oldest(sp_pool *pool);
 bool sp_pool_evict_older(sp_pool *pool, int64_t before);
 /* This idle entry, if it still is one; `reason` is one of SP_EVICT_*. */
 bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason);
+/* Leases the newest idle entry to the caller, who holds a permit, and so finds one. Without the lock. The handle. */
+int64_t sp_pool_lease_newest(sp_pool *pool);
 /* Adds `delta` (mod 2^64) to the ledger. */
 void sp_ledger_add(sp_pool *pool, uint64_t delta);
 
 /* ---- lease.c ---- */
 /* The slot of a handle whose lease is on, with its word; NULL when it is over. */
 struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word);
-/* Makes slot `index`, owned by the caller, a lease. Its handle. */
-int64_t sp_lease_begin(sp_pool *pool, uint32_t index);
-/* Pops the newest entry for somebody who holds a permit, and leases it. */
-int64_t sp_lease_newest(sp_pool *pool);
 /* Remembers, for sp_last_acquired(), what is about to be returned to the caller; returns it. */
 int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle);
 

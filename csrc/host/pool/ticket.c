@@ -104,7 +104,7 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
         (void)dequeue(&pool->waiters); /* it is the first */
         atomic_fetch_sub(&pool->waiting, 1);
         if (idle) {
-            ticket->handle = sp_lease_newest(pool);
+            ticket->handle = sp_pool_lease_newest(pool);
             move_to(ticket, DONE);
         } else if (recycling) {
             enqueue(&pool->takeovers, ticket);
@@ -127,7 +127,7 @@ bool sp_tickets_hand_over(sp_pool *pool, uint32_t index) {
     if (ticket == NULL) {
         return false;
     }
-    ticket->handle = sp_lease_begin(pool, index);
+    ticket->handle = sp_slot_lease(&pool->slots[index], index);
     move_to(ticket, DONE);
     return true;
 }
@@ -238,7 +238,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         pool->creation_succeeded = true;
         sp_pool_record_latency(pool, SP_LATENCY_CREATE, ticket->birth.took);
         sp_pool_record_latency(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
-        result = sp_lease_remember_last(pool, sp_lease_begin(pool, ticket->slot));
+        result = sp_lease_remember_last(pool, sp_slot_lease(slot, ticket->slot));
     }
     pthread_mutex_unlock(&pool->lock);
     return result;

@@ -40,6 +40,7 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_evict_oldest windowed_pool_evict_oldest
 #define sp_pool_evict_one windowed_pool_evict_one
 #define sp_pool_evict_older windowed_pool_evict_older
+#define sp_pool_lease_newest windowed_pool_lease_newest
 #define sp_warm windowed_warm
 #define sp_pool_open windowed_pool_open
 #define sp_pool_close windowed_pool_close
@@ -83,8 +84,6 @@ static inline void fold_hits(sp_pool *pool) {
 
 #define sp_abi windowed_abi
 #define sp_lease_slot windowed_lease_slot
-#define sp_lease_begin windowed_lease_begin
-#define sp_lease_newest windowed_lease_newest
 #define sp_acquire windowed_acquire
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len

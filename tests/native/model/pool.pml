@@ -14,7 +14,7 @@
  *   words[], H           links and head of host/pool/ring.h
  *   seek, sweep, visit   sp_ring_seek(), for an end or an index; a turn of its loop with _look and _help
  *   take, push           sp_ring_claim_at() with _claim; sp_ring_push()
- *   acquire              sp_acquire(), sp_lease_newest(), sp_lease_begin()              host/pool/lease.c
+ *   acquire              sp_acquire(), sp_pool_lease_newest(), sp_slot_lease()        host/pool/lease.c
  *   release, give_back   sp_release(), give_back(), give_back_full()                    host/pool/lease.c
  *   release_used         release_used(), free_place()                                  host/pool/lease.c
  *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/pool/entries.c
