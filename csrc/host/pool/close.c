@@ -62,7 +62,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
         }
         pool->closing = pool->stopping = true;
         first = true;
-        sp_tickets_close(pool);
+        sp_waiters_close(pool);
         uint64_t ended = 0;
         for (uint32_t i = 0; i < pool->fresh; i++) {
             ended += end_lease(pool, &pool->slots[i]);

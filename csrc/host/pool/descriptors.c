@@ -13,7 +13,7 @@ void sp_pool_lose_descriptors(sp_pool *pool) {
     if (!sp_ledger_closed(atomic_load(&pool->ledger))) { /* else it is close() that has closed them */
         sp_ledger_add(pool, SP_LEDGER_CLOSED);
         atomic_store(&pool->descriptors_lost, true);
-        sp_tickets_close(pool);
+        sp_waiters_close(pool);
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
         sp_pool_report(pool, (sp_event){.kind = SP_EVENT_DESCRIPTORS, .count = 1});

@@ -116,7 +116,7 @@ static int release_used(sp_pool *pool, int64_t handle) {
         slot->session = NULL;
         sp_slot_recycle(slot);
         free_place(pool, (uint32_t)handle & SP_COUNT_MAX);
-        sp_tickets_grant(pool);
+        sp_waiters_grant(pool);
     }
     pthread_mutex_unlock(&pool->lock);
     if (slot == NULL || closed) {
@@ -144,7 +144,7 @@ int sp_release(sp_pool *pool, int64_t handle) {
     give_back(pool, (uint32_t)handle & SP_COUNT_MAX);
     if (atomic_load(&pool->waiting) != 0) { /* seq_cst, after the ledger: see sp_acquire() */
         pthread_mutex_lock(&pool->lock);
-        sp_tickets_grant(pool);
+        sp_waiters_grant(pool);
         pthread_mutex_unlock(&pool->lock);
     }
     return SP_OK;

@@ -34,7 +34,7 @@ void sp_recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
         pool->surplus--; /* counted as evicted already */
     } else {
         sp_pool_count_eviction(pool, reason, NULL);
-        if (!sp_tickets_hand_failure(pool)) {
+        if (!sp_waiters_hand_failure(pool)) {
             sp_ledger_add(pool, 0 - SP_LEDGER_RECYCLING);
         }
     }
@@ -54,7 +54,7 @@ void sp_recycle_done(sp_pool *pool, uint32_t slot, struct sp_session *session) {
     if (pool->takeovers.head != NULL) {
         pool->slots[slot].session = session;
         (void)sp_poller_add(&pool->poller, session->pidfd, slot);
-        (void)sp_tickets_hand_over(pool, slot);
+        (void)sp_waiters_hand_over(pool, slot);
     } else {
         sp_pool_make_idle(pool, slot, session);
         sp_ledger_add(pool, SP_LEDGER_IDLE - SP_LEDGER_RECYCLING);

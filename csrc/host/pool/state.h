@@ -118,14 +118,14 @@ void sp_recycle_failed(sp_pool *pool, uint32_t index, unsigned reason);
 /* It has a fresh sandbox: whoever had taken it over gets that, or it is idle. */
 void sp_recycle_done(sp_pool *pool, uint32_t index, struct sp_session *session);
 
-/* ---- ticket.c ---- */
+/* ---- waiters.c ---- */
 /* Serves waiters while max_in_use allows. Under the lock. */
-void sp_tickets_grant(sp_pool *pool);
+void sp_waiters_grant(sp_pool *pool);
 /* Gives a recycled slot to the first take-over; false when nobody waits. Under the lock. */
-bool sp_tickets_hand_over(sp_pool *pool, uint32_t index);
+bool sp_waiters_hand_over(sp_pool *pool, uint32_t index);
 /* Recycling failed: the first take-over has to create one itself. False when nobody waits. */
-bool sp_tickets_hand_failure(sp_pool *pool);
-void sp_tickets_close(sp_pool *pool);
+bool sp_waiters_hand_failure(sp_pool *pool);
+void sp_waiters_close(sp_pool *pool);
 
 /* ---- descriptors.c ---- */
 /* Wakes the janitor. Not under the lock, as the next. */

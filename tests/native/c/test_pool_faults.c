@@ -61,10 +61,13 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 #define sp_pool_free faulty_pool_free
 #define sp_pool_owner_pid faulty_pool_owner_pid
 #define sp_janitor_main faulty_janitor_main
-#define sp_tickets_grant faulty_tickets_grant
-#define sp_tickets_hand_over faulty_tickets_hand_over
-#define sp_tickets_hand_failure faulty_tickets_hand_failure
-#define sp_tickets_close faulty_tickets_close
+#define sp_waiters_grant faulty_waiters_grant
+#define sp_waiters_join faulty_waiters_join
+#define sp_waiters_leave faulty_waiters_leave
+#define sp_waiters_give_takeover_up faulty_waiters_give_takeover_up
+#define sp_waiters_hand_over faulty_waiters_hand_over
+#define sp_waiters_hand_failure faulty_waiters_hand_failure
+#define sp_waiters_close faulty_waiters_close
 #define sp_ticket_open faulty_ticket_open
 #define sp_ticket_poll faulty_ticket_poll
 #define sp_ticket_free faulty_ticket_free
@@ -82,10 +85,10 @@ void sp_pool_free(sp_pool *pool);
 int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error);
 int64_t sp_pool_owner_pid(sp_pool *pool);
 void *sp_janitor_main(void *pool);
-void sp_tickets_grant(sp_pool *pool);
-bool sp_tickets_hand_over(sp_pool *pool, uint32_t index);
-bool sp_tickets_hand_failure(sp_pool *pool);
-void sp_tickets_close(sp_pool *pool);
+void sp_waiters_grant(sp_pool *pool);
+bool sp_waiters_hand_over(sp_pool *pool, uint32_t index);
+bool sp_waiters_hand_failure(sp_pool *pool);
+void sp_waiters_close(sp_pool *pool);
 int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out);
 int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error);
 void sp_ticket_free(sp_ticket *ticket);
@@ -97,6 +100,7 @@ void sp_ticket_close(sp_ticket **ticket);
 #include "host/pool/close.c"
 #include "host/pool/pool.c"
 #include "host/pool/ticket.c"
+#include "host/pool/waiters.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef calloc
 #undef malloc

@@ -93,14 +93,19 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_lease_isolation windowed_lease_isolation
 #include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
-#define sp_tickets_grant windowed_tickets_grant
-#define sp_tickets_hand_over windowed_tickets_hand_over
-#define sp_tickets_hand_failure windowed_tickets_hand_failure
-#define sp_tickets_close windowed_tickets_close
+#define sp_waiters_grant windowed_waiters_grant
+#define sp_waiters_join windowed_waiters_join
+#define sp_waiters_leave windowed_waiters_leave
+#define sp_waiters_give_takeover_up windowed_waiters_give_takeover_up
+#define sp_waiters_hand_over windowed_waiters_hand_over
+#define sp_waiters_hand_failure windowed_waiters_hand_failure
+#define sp_waiters_close windowed_waiters_close
 #define sp_ticket_open windowed_ticket_open
 #define sp_ticket_poll windowed_ticket_poll
 #define sp_ticket_free windowed_ticket_free
 #define sp_ticket_close windowed_ticket_close
+#include "host/pool/waiters.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+
 #include "host/pool/ticket.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #include "fake_pool.h"

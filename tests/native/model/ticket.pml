@@ -10,9 +10,9 @@
  *   here                     C
  *   idle recycling in_use    the ledger, one word: changed in one step
  *   fast, release            sp_acquire(), sp_release(), release_used()
- *   grant                    sp_tickets_grant() with decide()
+ *   grant                    sp_waiters_grant() with decide()
  *   taker from `lock` on     sp_ticket_open(), _poll() with await_change() and create(), _free()
- *   janitor                  recycled(), recycle_failed() with sp_tickets_hand_over() and _hand_failure()
+ *   janitor                  recycled(), recycle_failed() with sp_waiters_hand_over() and _hand_failure()
  */
 
 #ifndef BOUND
