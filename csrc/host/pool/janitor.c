@@ -9,11 +9,8 @@
 #include <sys/wait.h>
 
 #include "common/clock.h"
-#include "host/pool/state.h"
-#include "host/sys/back_off.h"
+#include "host/pool/births.h"
 
-#define BACK_OFF_MIN_NS SP_MS(50)
-#define BACK_OFF_MAX_NS SP_SEC(5)
 /* An entry that dies at that age died of what made it, perhaps; after the longer time without one, that is over. */
 #define YOUNG_NS SP_SEC(1)
 #define DEATHS_OVER_NS SP_SEC(10)
@@ -25,186 +22,18 @@
 #define DYING_MAX_NS SP_MS(250)
 /* A poller whose descriptors somebody else has closed wakes nobody up any more. */
 #define OWN_LOOK_NS SP_SEC(1)
-/* Watch keys of births; those of slots are smaller. */
-#define BIRTH_KEY (UINT64_C(1) << 32)
-
-enum birth_phase { UNUSED, BORN, CHECKED };
-
-struct birth_task {
-    enum birth_phase phase;
-    bool recycles; /* else it refills */
-    bool check;
-    uint32_t slot; /* of a recycling entry */
-    struct sp_birth birth;
-    int64_t check_deadline;
-};
 
 struct janitor {
     sp_pool *pool;
-    /* The first options.refill_concurrency: enough to keep the zygote busy, few enough that a miss does not wait behind
-     * a queue of them. */
-    struct birth_task births[SP_BIRTHS_MAX];
-    uint32_t n_births;
-    struct sp_back_off back_off;
+    struct sp_births births;
     struct sp_back_off deaths; /* of entries that died young */
     int64_t died_young;        /* when the last one did */
-    int64_t refill_after;      /* refills wait until then; recycling does not, somebody may wait for it */
     int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
     int64_t check_dying_at;    /* at the dying; SP_NEVER: there are none */
     uint64_t restarts;         /* of the launcher's process, those that were told */
 };
 
-/* What becomes of a birth: `session` is NULL when it failed. */
-static void finish_task(struct janitor *j, struct birth_task *t, struct sp_session *session) {
-    sp_pool *pool = j->pool;
-    pthread_mutex_lock(&pool->lock);
-    if (session != NULL) {
-        sp_pool_record_latency(pool, SP_LATENCY_CREATE, t->birth.took);
-    }
-    if (t->recycles) {
-        if (session != NULL) {
-            sp_recycle_done(pool, t->slot, session);
-        } else {
-            sp_recycle_failed(pool, t->slot, t->phase == CHECKED ? SP_EVICT_HEALTH_CHECK : SP_EVICT_FAILED_RECYCLE);
-        }
-    } else {
-        pool->starting--;
-        uint32_t slot = session != NULL ? sp_pool_take_slot(pool) : SP_NO_SLOT;
-        if (session != NULL && (slot == SP_NO_SLOT || !sp_pool_insert(pool, slot, session))) {
-            sp_pool_discard(pool, session);
-            if (slot != SP_NO_SLOT) {
-                sp_pool_free_slot(pool, slot);
-            }
-        }
-    }
-    pthread_mutex_unlock(&pool->lock);
-    t->phase = UNUSED;
-}
-
-static void birth_failed(struct janitor *j, struct birth_task *t, const sp_error *error) {
-    pthread_mutex_lock(&j->pool->lock);
-    sp_pool_count_failed_creation(j->pool, error);
-    pthread_mutex_unlock(&j->pool->lock);
-    j->refill_after = sp_now() + sp_back_off(&j->back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
-    finish_task(j, t, NULL);
-}
-
-/* ---- births and checks ---- */
-
-static uint64_t key_of(struct janitor *j, const struct birth_task *t) { return BIRTH_KEY + (uint64_t)(t - j->births); }
-
-/* One that waits for another zygote has nothing to be watched; the next one's socket is a new one. */
-static void attend_again(struct janitor *j, struct birth_task *t) {
-    const struct sp_session *session = t->birth.session;
-    if (session->control != -1 && sp_poller_rearm(&j->pool->poller, session->control, key_of(j, t)) != 0) {
-        (void)sp_poller_add(&j->pool->poller, session->control, key_of(j, t));
-    }
-}
-
-static void begin_check(struct janitor *j, struct birth_task *t) {
-    const sp_pool_options *o = &j->pool->options;
-    struct sp_check check = {.argc = o->health_argc,
-                             .envc = o->health_envc,
-                             .argv = o->health_argv,
-                             .env = o->health_env,
-                             .argv_len = o->health_argv_len,
-                             .env_len = o->health_env_len};
-    struct sp_session *session = t->birth.session;
-    t->phase = CHECKED;
-    t->check_deadline = sp_now() + o->health_timeout_ns;
-    pthread_mutex_lock(&j->pool->lock);
-    j->pool->checks++;
-    pthread_mutex_unlock(&j->pool->lock);
-    if (session->launcher->ops->check_begin(session, &check, t->check_deadline) != 0) {
-        sp_session_end(session);
-        finish_task(j, t, NULL);
-    }
-}
-
-static void attend_check(struct janitor *j, struct birth_task *t) {
-    struct sp_session *session = t->birth.session;
-    int status = 0;
-    int rc = session->launcher->ops->check_step(session, &status);
-    if (rc == SP_AGAIN && sp_now() < t->check_deadline) {
-        attend_again(j, t);
-    } else if (rc == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        finish_task(j, t, session);
-    } else {
-        sp_session_end(session);
-        finish_task(j, t, NULL);
-    }
-}
-
-static void attend_birth(struct janitor *j, struct birth_task *t) {
-    sp_error error;
-    int rc = sp_birth_step(&t->birth, &error);
-    if (rc == SP_AGAIN) {
-        attend_again(j, t);
-    } else if (rc != 0) {
-        birth_failed(j, t, &error);
-    } else {
-        j->back_off.delay = 0;
-        if (t->check) {
-            begin_check(j, t);
-        } else {
-            finish_task(j, t, t->birth.session);
-        }
-    }
-    if (t->phase == CHECKED) {
-        attend_check(j, t);
-    }
-}
-
-static void begin_birth(struct janitor *j, struct birth_task *t) {
-    sp_error error;
-    t->phase = BORN;
-    if (sp_birth_begin(j->pool->launcher, &t->birth, &error) != 0) {
-        birth_failed(j, t, &error);
-    } else if (t->birth.not_before == 0 &&
-               sp_poller_add(&j->pool->poller, t->birth.session->control, key_of(j, t)) != 0) {
-        sp_birth_abandon(&t->birth);
-        (void)sp_error_set(&error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "poller");
-        birth_failed(j, t, &error);
-    }
-}
-
 /* ---- work to be done ---- */
-
-/* Decides under the lock what the birth `t` is for. False when there is nothing to do. */
-static bool next_task(struct janitor *j, struct birth_task *t) {
-    sp_pool *pool = j->pool;
-    bool found = true;
-    memset(t, 0, sizeof *t);
-    pthread_mutex_lock(&pool->lock);
-    if (pool->creation_succeeded) {
-        pool->creation_succeeded = false;
-        j->back_off.delay = 0;
-        j->refill_after = 0;
-    }
-    t->slot = sp_recycle_next(pool);
-    if (t->slot != SP_NO_SLOT) {
-        t->recycles = true;
-        uint32_t interval = pool->options.health_check_interval;
-        t->check = interval != 0 && ++pool->recycle_attempts % interval == 0;
-    } else if (sp_pool_wants_refill(pool) && sp_now() >= j->refill_after) {
-        pool->starting++;
-    } else {
-        found = false;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    return found;
-}
-
-static void begin_births(struct janitor *j) {
-    for (unsigned i = 0; i < j->n_births; i++) {
-        while (j->births[i].phase == UNUSED) {
-            if (!next_task(j, &j->births[i])) {
-                return;
-            }
-            begin_birth(j, &j->births[i]); /* UNUSED again when it failed at once */
-        }
-    }
-}
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -264,10 +93,10 @@ static void expire(sp_pool *pool) {
 /* Its successor may die as well: refills then wait as after a creation that failed. Of several at once one counts. */
 static void back_off_after_death(struct janitor *j, int64_t ready_at) {
     int64_t now = sp_now();
-    if (now - ready_at < YOUNG_NS && now >= j->refill_after) {
+    if (now - ready_at < YOUNG_NS && now >= j->births.refill_after) {
         j->deaths.delay = now - j->died_young > DEATHS_OVER_NS ? 0 : j->deaths.delay;
         j->died_young = now;
-        j->refill_after = now + sp_back_off(&j->deaths, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
+        sp_births_put_refills_off(&j->births, &j->deaths);
     }
 }
 
@@ -300,19 +129,10 @@ static void note_death(struct janitor *j, uint32_t index) {
 
 /* ---- the loop ---- */
 
-/* When it is to be looked at, whatever its socket says. */
-static int64_t birth_due(const struct sp_birth *birth) {
-    return birth->not_before != 0 ? earlier(birth->not_before, birth->deadline) : birth->deadline;
-}
-
 static int64_t next_wake(struct janitor *j) {
     sp_pool *pool = j->pool;
     int64_t wake = earlier(earlier(j->tend_after, j->check_dying_at), sp_now() + OWN_LOOK_NS);
-    for (unsigned i = 0; i < j->n_births; i++) {
-        const struct birth_task *t = &j->births[i];
-        wake = t->phase == BORN ? earlier(wake, birth_due(&t->birth)) : wake;
-        wake = t->phase == CHECKED ? earlier(wake, t->check_deadline) : wake;
-    }
+    wake = earlier(wake, sp_births_due(&j->births));
     uint32_t oldest = pool->options.max_idle_ns != 0 ? sp_ring_oldest(&pool->ring) : SP_RING_EMPTY;
     if (oldest != SP_RING_EMPTY) {
         /* The coarse clock lags by one tick: a wake-up at the very moment would come to nothing. */
@@ -334,27 +154,7 @@ static void attend(struct janitor *j, uint64_t key) {
         note_death(j, (uint32_t)key);
         return;
     }
-    if (key < BIRTH_KEY || key >= BIRTH_KEY + j->n_births) {
-        return; /* of a poller that is not ours any more */
-    }
-    struct birth_task *t = &j->births[key - BIRTH_KEY];
-    if (t->phase == BORN) {
-        attend_birth(j, t);
-    } else if (t->phase == CHECKED) {
-        attend_check(j, t);
-    }
-}
-
-static void attend_overdue(struct janitor *j) {
-    int64_t now = sp_now();
-    for (unsigned i = 0; i < j->n_births; i++) {
-        struct birth_task *t = &j->births[i];
-        if (t->phase == BORN && now >= birth_due(&t->birth)) {
-            attend_birth(j, t);
-        } else if (t->phase == CHECKED && now >= t->check_deadline) {
-            attend_check(j, t);
-        }
-    }
+    sp_births_attend(&j->births, key);
 }
 
 /* Soon again while processes that were killed are not gone yet. */
@@ -387,26 +187,18 @@ static bool begin_turn(sp_pool *pool) {
     return own && !stop;
 }
 
-static void end_births(struct janitor *j) {
-    for (unsigned i = 0; i < j->n_births; i++) {
-        if (j->births[i].phase != UNUSED) {
-            sp_birth_abandon(&j->births[i].birth);
-        }
-    }
-}
-
 void *sp_janitor_main(void *arg) {
     sp_pool *pool = arg;
-    struct janitor j = {.pool = pool,
-                        .n_births = pool->options.refill_concurrency,
-                        .back_off = {.noise = (uint64_t)sp_now()},
-                        .check_dying_at = SP_NEVER};
+    struct janitor j = {
+        .pool = pool,
+        .births = {.pool = pool, .n = pool->options.refill_concurrency, .back_off = {.noise = (uint64_t)sp_now()}},
+        .check_dying_at = SP_NEVER};
     while (begin_turn(j.pool)) {
         end_discarded(&j);
         expire(j.pool);
         end_discarded(&j);
         check_dying(&j);
-        begin_births(&j);
+        sp_births_begin(&j.births);
         tend(&j);
         report_restarts(&j);
         uint64_t keys[32];
@@ -414,9 +206,9 @@ void *sp_janitor_main(void *arg) {
         for (unsigned i = 0; i < n; i++) {
             attend(&j, keys[i]);
         }
-        attend_overdue(&j);
+        sp_births_attend_overdue(&j.births);
     }
-    end_births(&j);
+    sp_births_end(&j.births);
     pthread_mutex_lock(&pool->lock);
     pool->janitor_over = true;
     pthread_cond_broadcast(&pool->ended);

@@ -56,6 +56,13 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 }
 
 #define sp_warm faulty_warm
+#define sp_warm_create_missing faulty_warm_create_missing
+#define sp_births_begin faulty_births_begin
+#define sp_births_attend faulty_births_attend
+#define sp_births_attend_overdue faulty_births_attend_overdue
+#define sp_births_due faulty_births_due
+#define sp_births_end faulty_births_end
+#define sp_births_put_refills_off faulty_births_put_refills_off
 #define sp_pool_open faulty_pool_open
 #define sp_pool_close faulty_pool_close
 #define sp_pool_free faulty_pool_free
@@ -94,13 +101,17 @@ int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error);
 void sp_ticket_free(sp_ticket *ticket);
 void sp_ticket_close(sp_ticket **ticket);
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
-#define begin_birth begin_tended
-#include "host/pool/janitor.c"
+#define begin_birth begin_birth_of_janitor
+#define earlier earlier_of_births
+#include "host/pool/births.c"
 #undef begin_birth
+#undef earlier
 #include "host/pool/close.c"
+#include "host/pool/janitor.c"
 #include "host/pool/pool.c"
 #include "host/pool/ticket.c"
 #include "host/pool/waiters.c"
+#include "host/pool/warm.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef calloc
 #undef malloc

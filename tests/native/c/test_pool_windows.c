@@ -42,6 +42,7 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_pool_evict_older windowed_pool_evict_older
 #define sp_pool_lease_newest windowed_pool_lease_newest
 #define sp_warm windowed_warm
+#define sp_warm_create_missing windowed_warm_create_missing
 #define sp_pool_open windowed_pool_open
 #define sp_pool_close windowed_pool_close
 #define sp_pool_free windowed_pool_free
@@ -51,6 +52,7 @@ void sp_pool_free(sp_pool *pool);
 
 #include "host/pool/close.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 #include "host/pool/pool.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/pool/warm.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 /* The windows of the files below are these, not the ring's. */
 static _Thread_local void (*in_retire)(void);
