@@ -106,7 +106,7 @@ static void receive_from_init(struct sp_job *job) {
         }
         if (rc != 0) {
             end_job(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
-        } else if (record.type == SP_REC_ACK && job->timed_out) {
+        } else if (record.type == SP_REC_ACK && job->kill_requested) {
             kill_command(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
             job->last = record;
@@ -121,8 +121,8 @@ static void receive_from_init(struct sp_job *job) {
  */
 static void pass_deadline(struct sp_job *job) {
     struct sp_session *session = job->claim.session;
-    if (!job->timed_out) {
-        job->timed_out = true;
+    if (!job->kill_requested) {
+        job->timed_out = job->kill_requested = true;
         job->deadline = sp_now() + KILL_GRACE_NS;
         kill_command(job);
         return;
@@ -311,7 +311,7 @@ int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
 /* A job given up in the middle (an exception in the caller): its command is killed, the lease stays usable if it can.
  */
 static void cancel(struct sp_job *job) {
-    job->timed_out = true;
+    job->kill_requested = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
     if (job->replacing) { /* the dead one stays with the lease, which is lost by it */

@@ -21,8 +21,9 @@ struct sp_job {
     bool over;
     struct sp_birth birth; /* while `replacing`: of the sandbox that takes the place of a dead one */
     bool replacing;
-    int replaced; /* how often another sandbox took the place of a dead one */
-    bool timed_out;
+    int replaced;          /* how often another sandbox took the place of a dead one */
+    bool timed_out;        /* its deadline has passed */
+    bool kill_requested;   /* the command is to be killed: its deadline has passed, or the caller gave the job up */
     bool descriptors_lost; /* descriptors of its were closed by somebody else */
     bool undead;           /* neither the command nor its sandbox could be ended in time */
     bool oom;              /* the memory limit ended it */
