@@ -1,4 +1,4 @@
-"""Python threads that compute, and therefore want the GIL, while something else is measured."""
+"""Python threads that compute, and so compete for the GIL, while something else is measured."""
 
 from __future__ import annotations
 

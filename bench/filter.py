@@ -1,10 +1,10 @@
-"""What the seccomp filter costs: programs with the tenant's filter and without it, in turns, as a table.
+"""Measures what the seccomp filter costs: programs with the tenant's filter and without it, in turns, as a table.
 
     python bench/filter.py [--rounds N]
 
-Outside any sandbox, by a launcher that installs the filter or not (`filter_bench.c`): nothing but the filter differs,
-and no configuration has a way to leave it out. Times are cpu times. Exits with 1 when CPU-bound Python gets slower by
-2 % or more.
+The programs run outside of any sandbox, started by a launcher (`filter_bench.c`) that installs the filter or not,
+because no configuration can leave the filter out. Only the filter differs. Times are CPU times. Exits with 1 if
+CPU-bound Python becomes slower by 2 % or more.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def build(folder: Path) -> Path:
 
 
 def commands(program: Path) -> dict[str, list[str]]:
-    """By row: a command that prints its cpu time in nanoseconds, or "-": all that it takes counts."""
+    """A command for each row. It prints its CPU time in nanoseconds, or "-" if all of its time counts."""
     python = str(Path(sys.executable).resolve())
     rows = {"CPU-bound Python": [python, "-S", "-c", SPIN]}
     for name, n in LOOPS.items():

@@ -1,4 +1,4 @@
-"""Our side of the comparison: acquire loops, and jobs that each take a fresh sandbox from a pool."""
+"""The contender that is measured: acquire loops, and jobs that each take a fresh sandbox from a pool."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult
 
 OURS = "pysandpool"
 SPARE = 8  # more than any row leases at a time
-SETTLE_POLL = 0.0002
-SETTLE_LIMIT = 10.0
+POLL_SECONDS = 0.0002
+STEADY_SECONDS = 10.0
 
 
 def open_pool(size: int, config: SandboxConfig | None = None) -> SandboxPool:
     """A pool with `size` idle sandboxes that never expire.
 
-    It has room for those that are leased: with `max_size == min_size` the janitor would fill a lease's place at once,
-    and the lease's return would evict one, so that every job would cost two sandboxes.
+    `max_size` leaves room for leases. If it equalled `min_size`, the janitor would replace a leased sandbox at once,
+    and the release would evict one, so that each job would cost two sandboxes.
     """
     room = PoolConfig(min_size=size, max_size=size + SPARE, max_idle_duration=None)
     return SandboxPool(config or SandboxConfig(), room)
 
 
-def settle(pool: SandboxPool) -> None:
-    """Rests, and waits until nothing is being recycled or started on the other core."""
-    deadline = time.monotonic() + SETTLE_LIMIT
+def wait_until_steady(pool: SandboxPool) -> None:
+    """Waits 2 ms, and then until the pool is neither recycling nor creating a sandbox, on the other core."""
+    deadline = time.monotonic() + STEADY_SECONDS
     rest()
     while True:
         stats = pool.stats()
         if not stats.recycling_count and not stats.starting_count:
             return
-        expect(time.monotonic() < deadline, f"the pool does not settle: {stats}")
-        time.sleep(SETTLE_POLL)
+        expect(time.monotonic() < deadline, f"the pool still has work to do after {STEADY_SECONDS} s: {stats}")
+        time.sleep(POLL_SECONDS)
 
 
 def job(pool: SandboxPool, cmd: Sequence[str], stdout: bytes, timeout: float | None = None) -> Contender:
@@ -65,7 +65,7 @@ def acquire_batch(pool: SandboxPool, count: int) -> float:
 
 
 def acquire_singles(pool: SandboxPool, count: int) -> list[float]:
-    """Seconds of each `with pool.acquire(): pass`, the clock's own ~50 ns included: for the tail."""
+    """Seconds of each `with pool.acquire(): pass`, including about 50 ns of the clock itself; for the tail."""
     before = pool.stats()
     times = _singles(pool.acquire, count)
     after = pool.stats()
@@ -74,7 +74,7 @@ def acquire_singles(pool: SandboxPool, count: int) -> list[float]:
 
 
 def empty_singles(count: int) -> list[float]:
-    """The same loop around a context manager that does nothing: what clock and `with` cost alone."""
+    """The same loop around a context manager that does nothing: the cost of the clock and of `with`."""
     nothing: AbstractContextManager[None] = nullcontext()
     return _singles(lambda: nothing, count)
 

@@ -1,4 +1,4 @@
-"""The clock: contenders take turns sample by sample, and every sample is checked outside its timing."""
+"""The measurement: contenders take turns sample by sample, and every sample is checked outside of its timing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its worker threads spin, on a core that is being measured
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its worker threads would spin on a core that is being measured
 import numpy as np
 
 ORDER_SEED = 2
 
 
 class WrongSampleError(AssertionError):
-    """A sample's exit code, output or counters are not what they have to be: its time means nothing."""
+    """The exit code, the output or the counters of a sample are wrong, so that its time means nothing."""
 
 
 def expect(ok: bool, what: object) -> None:
-    """Unlike `assert`, also under `python -O`."""
+    """Raises `WrongSampleError` unless `ok`; unlike `assert`, also under `python -O`."""
     if not ok:
         raise WrongSampleError(f"{what}")
 
@@ -44,13 +44,13 @@ class Distribution:
 
 
 def rest() -> None:
-    """Long enough for what a sample left behind (a dying sandbox) to be gone."""
+    """Waits until what a sample has left behind, such as a dying sandbox, is gone."""
     time.sleep(0.002)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the job. Only `run` is timed; `check` raises when its result is wrong."""
+    """One way to do the job. Only `run` is timed; `check` raises if its result is wrong."""
 
     name: str
     run: Callable[[], Any]
@@ -66,19 +66,19 @@ def _sample(contender: Contender) -> int:
 
 
 def interleave(
-    contenders: Sequence[Contender], rounds: int, settle: Callable[[], None], warmup: int = 3
+    contenders: Sequence[Contender], rounds: int, between: Callable[[], None], warmup: int = 3
 ) -> dict[str, list[float]]:
     """Seconds per sample by contender name; each round runs every contender once, in a shuffled order.
 
-    `settle` follows every sample of every contender, so that nobody's start pays for what another one left
-    behind and all start from the same state of the machine.
+    `between` runs after every sample of every contender, so that all samples start from the same state of the machine,
+    and none pays for what another one has left behind.
     """
     order = random.Random(ORDER_SEED)
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for index in range(-warmup, rounds):
         for contender in order.sample(contenders, len(contenders)):
             elapsed = _sample(contender)
-            settle()
+            between()
             if index >= 0:
                 times[contender.name].append(elapsed / 1e9)
     return times

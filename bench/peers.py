@@ -1,4 +1,4 @@
-"""What ours is compared with: `subprocess.run` outside any sandbox, and bubblewrap when it is installed."""
+"""The peers of the comparison: `subprocess.run` without any sandbox, and bubblewrap if it is installed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run_outside(cmd: Sequence[str], **options: Any) -> Completed:
 
 
 def result_is(stdout: bytes) -> Callable[[SandboxResult], None]:
-    """The check of one of our own samples."""
+    """The check of a sample of pysandpool."""
 
     def check(result: SandboxResult) -> None:
         expect(result.exit_code == 0 and not result.stderr and not result.timed_out, result)
@@ -56,7 +56,7 @@ def result_is(stdout: bytes) -> Callable[[SandboxResult], None]:
 
 
 def completed_is(stdout: bytes | None) -> Callable[[Completed], None]:
-    """The same check of a peer's sample; None where nothing was captured."""
+    """The same check of a sample of a peer; None if nothing was captured."""
 
     def check(done: Completed) -> None:
         expect(done.returncode == 0 and not done.stderr, f"exit {done.returncode}: {done.stderr!r}")
@@ -73,7 +73,7 @@ def spawn(cmd: Sequence[str], stdout: bytes, timeout: float | None = None) -> Co
 
 
 def _bare_run(cmd: Sequence[str]) -> Completed:
-    """A spawn, two pipes and a wait: what nobody who captures output can be faster than. For short outputs only."""
+    """A spawn, two pipes and a wait. No program that captures output can be faster. For short outputs only."""
     (out, out_far), (err, err_far) = os.pipe(), os.pipe()
     to = [(os.POSIX_SPAWN_DUP2, out_far, 1), (os.POSIX_SPAWN_DUP2, err_far, 2)]  # the pipes themselves are CLOEXEC
     pid = os.posix_spawn(cmd[0], list(cmd), ENVIRONMENT, file_actions=to)
@@ -91,7 +91,7 @@ def bare(cmd: Sequence[str], stdout: bytes) -> Contender:
 
 @functools.cache
 def bwrap_works() -> bool:
-    """Whether bubblewrap is here and can make its namespaces on this machine."""
+    """Whether bubblewrap is installed and can create its namespaces on this machine."""
     path = shutil.which("bwrap")
     if path is None:
         return False
@@ -100,7 +100,7 @@ def bwrap_works() -> bool:
 
 
 def bwrap(cmd: Sequence[str], stdout: bytes) -> list[Contender]:
-    """Empty when bubblewrap cannot run here, so that it is left out of the round."""
+    """Empty if bubblewrap cannot run here, so that it is left out of the round."""
     if not bwrap_works():
         return []
     inside = [shutil.which("bwrap") or "bwrap", *BWRAP_OPTIONS, *cmd]

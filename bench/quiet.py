@@ -1,9 +1,9 @@
-"""Kill-to-quiet: from the deadline of a command, or the release of its lease, until no process of it is left.
+"""Measures the time from the timeout of a command, or the release of its lease, until all of its processes are gone.
 
     python bench/quiet.py [N]
 
-Run by hand: each line is one way not to end, N samples. The first is a `sleep` in a plain subprocess, killed and
-reaped: what the machine makes of a kill. Exit status 1 when a p99 is above 20 ms.
+Each line is one way in which a command resists its end, with N samples. The first line is a `sleep` in a plain
+subprocess, killed and reaped, for comparison. Exits with 1 if a p99 is above 20 ms.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TIMEOUT = 0.15
 
 
 def after_timeout(pool: SandboxPool, command: list[str]) -> float:
-    """execute() returns once everything is gone: what it took beyond its timeout."""
+    """execute() returns when all processes are gone: the time that it took beyond its timeout."""
     with pool.acquire() as lease:
         result = lease.execute(command, timeout=TIMEOUT)
         assert result.timed_out, result
@@ -39,7 +39,7 @@ def after_timeout(pool: SandboxPool, command: list[str]) -> float:
 
 
 def after_release(pool: SandboxPool, command: list[str]) -> float:
-    """Until the kernel tells that the sandbox's init is dead: it is the last of its namespace."""
+    """The time until the kernel reports the death of the sandbox's init, the last process of its namespace."""
     lease = pool.acquire()
     init = os.pidfd_open(lease.pid)
 
@@ -48,7 +48,7 @@ def after_release(pool: SandboxPool, command: list[str]) -> float:
             lease.execute(command)
         except SandboxError:
             return
-        raise AssertionError("it was to be ended")
+        raise AssertionError("the command should have been killed")
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -71,7 +71,7 @@ def plain() -> float:
     return time.perf_counter() - start
 
 
-def tell(name: str, samples: list[float], base: float) -> float:
+def report(name: str, samples: list[float], base: float) -> float:
     p50, p95, p99, most = np.percentile(np.array(samples) * 1e3, [50, 95, 99, 100])
     print(
         f"{name:34} p50 {p50:7.2f}  p95 {p95:7.2f}  p99 {p99:7.2f}  max {most:7.2f} ms  N {len(samples)}"
@@ -85,14 +85,14 @@ def main(n: int = 50) -> int:
     print(f"{platform.platform()}, {os.cpu_count()} cpus, load {os.getloadavg()[0]:.1f}")
     base = sorted(plain() for _ in range(n))
     worst = 0.0
-    tell("a plain subprocess", base, base[n // 2] * 1e3)
+    report("a plain subprocess", base, base[n // 2] * 1e3)
     config = SandboxConfig(max_processes=32, scratch_size_mb=4, max_output_bytes=100_000)
     ends: list[Callable[[SandboxPool, list[str]], float]] = [after_timeout, after_release]
     with SandboxPool(config, PoolConfig(min_size=1, max_size=2)) as pool:
         for way, command in STUBBORN.items():
             for end in ends:
                 samples = [end(pool, command) for _ in range(n)]
-                worst = max(worst, tell(f"{way}, {end.__name__}", samples, base[n // 2] * 1e3))
+                worst = max(worst, report(f"{way}, {end.__name__}", samples, base[n // 2] * 1e3))
     print(f"slowest p99: {worst:.2f} ms, budget {BUDGET_MS:g} ms: {'met' if worst <= BUDGET_MS else 'MISSED'}")
     return worst > BUDGET_MS
 

@@ -42,7 +42,7 @@ def _budget(budget: Budget, unit: str) -> str:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """What the columns of the table say of one row."""
+    """The cells of one row."""
     unit = row.samples_unit or row.unit
     some = row.samples
     return (

@@ -1,6 +1,6 @@
 """A host process with a given amount of memory resident, which takes samples when asked.
 
-Both sides are here: `ResidentHost` in the benchmark, `main` in the child it starts. The child's memory is
+`ResidentHost` runs in the benchmark, `main` in the child that it starts. The child's memory is
 private, touched page by page and not in huge pages, so that a fork of it would have all page tables to copy.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compute import computing
-from lease import acquire_batch, acquire_singles, job, open_pool, settle
+from lease import acquire_batch, acquire_singles, job, open_pool, wait_until_steady
 from measure import Contender, expect, interleave
 from peers import ECHO, ECHO_OUT
 from rows_execute import one_off
@@ -49,7 +49,7 @@ class ResidentHost:
         return line
 
     def close(self) -> None:
-        """Ends the child, and raises when it did not end well."""
+        """Ends the child, and raises if it failed."""
         self._child.communicate()
         expect(self._child.returncode == 0, "the resident host failed")
 
@@ -77,7 +77,7 @@ def _busy(pool: SandboxPool, count: int) -> list[float]:
 
 
 def _times(contender: Contender, pool: SandboxPool, count: int) -> list[float]:
-    return interleave([contender], count, settle=lambda: settle(pool), warmup=1)[contender.name]
+    return interleave([contender], count, between=lambda: wait_until_steady(pool), warmup=1)[contender.name]
 
 
 KINDS: dict[str, Callable[[SandboxPool, int], list[float]]] = {

@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """A measurement that raised; the rows it should have given are `names`."""
+    """A measurement that raised an exception; `names` are the rows that it should have returned."""
 
     names: tuple[str, ...]
     error: str

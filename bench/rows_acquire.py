@@ -54,7 +54,7 @@ def in_c(effort: Effort) -> list[Row]:
 
 
 def busy(effort: Effort) -> list[Row]:
-    """If acquire let the GIL go, each one would wait for a switch interval of the computing threads."""
+    """If acquire released the GIL, each one would wait for a switch interval of the computing threads."""
     ours: list[float] = []
     empty: list[float] = []
     with open_pool(4) as pool, computing(COMPUTE_THREADS):
@@ -85,7 +85,7 @@ def many_idle(effort: Effort) -> list[Row]:
                 Contender("many", lambda: acquire_batch(many, BATCH), lambda _: None),
             ],
             effort.samples(500, 100),
-            settle=lambda: None,
+            between=lambda: None,
         )
     samples = Distribution.of([seconds / BATCH for seconds in times["many"]])
     return [

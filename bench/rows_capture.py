@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lease import OURS, job, open_pool, settle
+from lease import OURS, job, open_pool, wait_until_steady
 from measure import Distribution, interleave
 from peers import SUBPROCESS, spawn
 from row import Bench, Budget, Effort, Row
@@ -20,7 +20,7 @@ def capture(effort: Effort) -> list[Row]:
         times = interleave(
             [job(pool, FLOOD, zeros), spawn(FLOOD, zeros)],
             effort.samples(200, 20),
-            settle=lambda: settle(pool),
+            between=lambda: wait_until_steady(pool),
         )
     ours = Distribution.of(times[OURS])
     return [

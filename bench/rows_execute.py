@@ -1,11 +1,11 @@
-"""One command, start to output in hand: in a warm sandbox, in a cold one, and with a deadline."""
+"""One command from its start until its output is there: in a warm sandbox, in a new one, and with a timeout."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from lease import OURS, job, open_pool, settle
+from lease import OURS, job, open_pool, wait_until_steady
 from measure import Contender, Distribution, interleave, rest
 from peers import (
     BARE,
@@ -32,7 +32,7 @@ UNCAPTURED = "subprocess.run(stdout=DEVNULL, timeout=10)"
 
 
 def _others(times: Mapping[str, Sequence[float]]) -> str:
-    """The rest of the round: the bare spawn, and bubblewrap where it runs."""
+    """The other contenders of the round: the bare spawn, and bubblewrap if it runs here."""
     p50 = {name: Distribution.of(samples).p50 for name, samples in times.items()}
     return "in the same rounds: " + ", ".join(
         f"{name} {p50[name] * 1e3:.2f} ms ({p50[name] / p50[SUBPROCESS]:.2f} x {SUBPROCESS})"
@@ -46,7 +46,7 @@ def echo(effort: Effort) -> list[Row]:
         times = interleave(
             [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT), bare(ECHO, ECHO_OUT), *bwrap(ECHO, ECHO_OUT)],
             effort.samples(1000, 100),
-            settle=lambda: settle(pool),
+            between=lambda: wait_until_steady(pool),
         )
     samples = Distribution.of(times[OURS])
     return [
@@ -69,7 +69,7 @@ def _uncaptured() -> Completed:
 
 
 def deadline(effort: Effort) -> list[Row]:
-    """`subprocess.run` waits in sleeps of 0.5 ms and more; when it captures, only after end-of-file."""
+    """`subprocess.run` waits in sleeps of 0.5 ms and more; if it captures, only after end-of-file."""
     with open_pool(POOL_SIZE) as pool:
         times = interleave(
             [
@@ -78,7 +78,7 @@ def deadline(effort: Effort) -> list[Row]:
                 Contender(UNCAPTURED, _uncaptured, completed_is(None)),
             ],
             effort.samples(1000, 100),
-            settle=lambda: settle(pool),
+            between=lambda: wait_until_steady(pool),
         )
     samples = Distribution.of(times[OURS])
     return [
@@ -111,7 +111,7 @@ def cold(effort: Effort) -> list[Row]:
     times = interleave(
         [one_off(SandboxConfig()), spawn(TRUE, b""), bare(TRUE, b""), *bwrap(TRUE, b"")],
         effort.samples(1000, 100),
-        settle=rest,
+        between=rest,
     )
     samples = Distribution.of(times[OURS])
 

@@ -1,11 +1,11 @@
-"""What an idle sandbox costs the machine: user and kernel memory, whoever it is charged to."""
+"""The memory that an idle sandbox takes, in user space and in the kernel, whichever process it is charged to."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from lease import settle
+from lease import wait_until_steady
 from measure import Distribution, expect
 from row import Bench, Budget, Effort, Row
 
@@ -40,12 +40,12 @@ def _steady() -> int:
 
 
 def _one_round() -> float:
-    """KB per sandbox; the zygote's and the pool's own memory are in it."""
+    """KB for each sandbox, including the memory of the zygote and of the pool."""
     config = PoolConfig(min_size=0, max_size=ALIVE, max_idle_duration=None)
     before = _steady()
     with SandboxPool(SandboxConfig(), config) as pool:
         inserted = pool.warm(ALIVE)
-        settle(pool)
+        wait_until_steady(pool)
         expect(inserted == ALIVE and pool.idle_len() == ALIVE, f"{inserted} warmed, {pool.idle_len()} idle")
         after = _steady()
     return (after - before) / ALIVE / 1000

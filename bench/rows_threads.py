@@ -1,4 +1,4 @@
-"""A host with threads: what a running job costs the others, and how many jobs a second two get done."""
+"""A host with threads: how much a running job slows the others down, and how many jobs a second two threads do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from compute import count_for
-from lease import OURS, job, open_pool, settle
+from lease import OURS, job, open_pool, wait_until_steady
 from measure import Contender, Distribution, expect
 from peers import ECHO, ECHO_OUT, SUBPROCESS, spawn
 from row import Bench, Budget, Effort, Row
@@ -49,7 +49,7 @@ def thread_speed(effort: Effort) -> list[Row]:
         for _ in range(effort.samples(25, 4)):
             for name, contender in contenders.items():
                 rates[name].append(_rate_beside(contender))
-                settle(pool)
+                wait_until_steady(pool)
     p50 = {name: Distribution.of(values).p50 for name, values in rates.items()}
     spinning = [p50[name] / p50["alone"] for name in ("ours, spinning", "theirs, spinning")]
     return [
@@ -91,7 +91,7 @@ def _two_threads(contender: Contender, count: int, latencies: list[float]) -> fl
 
 
 def jobs(effort: Effort) -> list[Row]:
-    """Blocks of jobs in turn; recycling has to keep up inside the block."""
+    """The contenders run blocks of jobs in turn; recycling is part of the block."""
     count = effort.samples(250, 100)
     with open_pool(POOL_SIZE) as pool:
         contenders = [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT)]
@@ -100,7 +100,7 @@ def jobs(effort: Effort) -> list[Row]:
         for _ in range(effort.samples(20, 4)):
             for contender in contenders:
                 rates[contender.name].append(_two_threads(contender, count, latencies[contender.name]))
-                settle(pool)
+                wait_until_steady(pool)
         stats = pool.stats()
     return [
         Row(

@@ -17,14 +17,14 @@ def repeat(
     return pedantic(run, setup=setup, rounds=rounds, warmup_rounds=3)
 
 
-def compete(benchmark: BenchmarkFixture, contender: Contender, rounds: int, settle: Callable[[], None]) -> None:
-    """Each round's check and settling are in the set-up of the next one: outside the clock."""
+def compete(benchmark: BenchmarkFixture, contender: Contender, rounds: int, between: Callable[[], None]) -> None:
+    """The check of each round, and the wait after it, are in the set-up of the next round, which is not timed."""
     results: list[object] = []
 
     def before() -> None:
         if results:
             contender.check(results.pop())
-        settle()
+        between()
 
     repeat(benchmark, lambda: results.append(contender.run()), rounds, before)
     contender.check(results.pop())

@@ -48,7 +48,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _measure(wanted: frozenset[str], effort: Effort) -> tuple[list[Row], list[Failure]]:
-    """A measurement that goes wrong becomes a failure, and the others still run."""
+    """A measurement that raises becomes a failure, and the others still run."""
     rows: list[Row] = []
     failures: list[Failure] = []
     for bench in BENCHES:

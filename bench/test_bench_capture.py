@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lease import OURS, job, open_pool, settle
+from lease import OURS, job, open_pool, wait_until_steady
 from measure import Contender
 from peers import SUBPROCESS, Completed, completed_is, result_is, run_outside, spawn
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -28,7 +28,7 @@ def pool() -> Iterator[SandboxPool]:
 
 
 def _measure(benchmark: BenchmarkFixture, pool: SandboxPool, contender: Contender) -> None:
-    compete(benchmark, contender, ROUNDS, lambda: settle(pool))
+    compete(benchmark, contender, ROUNDS, lambda: wait_until_steady(pool))
 
 
 def _flood(size: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Nothing warm but the zygote: one sandbox made, used once and destroyed."""
+"""With only the zygote running: one sandbox is created, used once and destroyed."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lease import job, open_pool, settle
+from lease import job, open_pool, wait_until_steady
 from measure import Contender
 from peers import BWRAP, ECHO, ECHO_OUT, bare, bwrap, bwrap_works, result_is, spawn
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -25,7 +25,7 @@ def pool() -> Iterator[SandboxPool]:
 
 
 def _measure(benchmark: BenchmarkFixture, pool: SandboxPool, contender: Contender) -> None:
-    compete(benchmark, contender, ROUNDS, lambda: settle(pool))
+    compete(benchmark, contender, ROUNDS, lambda: wait_until_steady(pool))
 
 
 def test_pool(benchmark: BenchmarkFixture, pool: SandboxPool) -> None:

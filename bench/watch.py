@@ -1,11 +1,11 @@
-"""What init's watch over the memory costs, and how long one look takes, under tenants that make looking expensive.
+"""Measures what init's memory watch costs, and how long one scan takes, under tenants that make scans expensive.
 
     python bench/watch.py [SECONDS]
 
-Run by hand, as a user for whom no cgroup is found. Each line is one command: the share of a core that init takes, the
-longest look, and how much later than its timeout the command ended. A look is a stretch of init's processor time
-between two sleeps, seen from outside by /proc/PID/schedstat. A command that has mapped much ends late because the
-kernel takes its time to unmap it. Exit status 1 when a look is above 50 ms.
+It needs a user for whom no cgroup is found. Each line is one command: the share of a CPU that init uses, the longest
+scan, and how much later than its timeout the command ended. A scan is the CPU time of init between two sleeps, read
+from /proc/PID/schedstat. A command that has mapped much memory ends late, because the kernel needs time to unmap it.
+Exits with 1 if a scan takes longer than 50 ms.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def build(folder: str, name: str, source: str) -> str:
 
 
 class Meter(threading.Thread):
-    """Reads how long init has run, until it is told to stop or init is gone."""
+    """Reads how long init has run, until `stop` is set or init is gone."""
 
     def __init__(self, pid: int) -> None:
         super().__init__()
