@@ -1,6 +1,6 @@
-"""Builds the two cffi modules and the static program that holds zygote and init.
+"""Builds the two cffi modules, and the static program that contains the zygote and init.
 
-What the project is stands in pyproject.toml; here is only what needs a compiler.
+The metadata of the project is in pyproject.toml. This file has only what needs a compiler.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ MACOS_FLAGS = ("-std=c11", "-O2", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hi
 STRIP_COMPILE_FLAGS = ("-g0",)
 STRIP_LINK_FLAGS = ("-Wl,-S", "-Wl,-x") if MACOS else ("-Wl,-s",)
 LINK_FLAGS = ("-s", "-Wl,-z,relro,-z,now,-z,noexecstack")
-# What static linking is called, best first: not every libc has both.
+# Flags for static linking, best first: not every libc supports both.
 STATIC_MODES = (("-static", "-fno-pie"), ("-static-pie", "-fPIE"))
 
-# From 5.12 on the headers know mount_setattr.
+# The headers have mount_setattr from 5.12 on.
 KERNEL_PROBE = """
 #include <linux/openat2.h>
 #include <linux/mount.h>
@@ -43,7 +43,7 @@ struct mount_attr attributes;
 int main(void) { return 0; }
 """
 
-# What installs a missing part, by package manager.
+# The packages of a missing part, for each package manager.
 INSTALL = {
     "compiler": {"apt-get": "gcc libc6-dev", "dnf": "gcc glibc-devel", "apk": "gcc musl-dev"},
     "Python.h": {"apt-get": "python3-dev", "dnf": "python3-devel", "apk": "python3-dev"},
@@ -54,7 +54,7 @@ VERB = {"apt-get": "install", "dnf": "install", "apk": "add"}
 
 
 def compiler() -> list[str]:
-    """The C compiler as setuptools chooses it: $CC, else the one that built this Python."""
+    """The C compiler that setuptools uses: $CC, or else the one that built this Python."""
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
@@ -63,7 +63,7 @@ def environment_flags(name: str) -> list[str]:
 
 
 def install_command(part: str) -> str:
-    """The command that brings `part` here; for an unknown system, that of each package manager."""
+    """The command that installs `part`; on an unknown system, that of each package manager."""
     known = [f"{manager} {VERB[manager]} {packages}" for manager, packages in INSTALL[part].items()]
     here = [command for command in known if shutil.which(command.split()[0])]
     return " | ".join(here or known)
@@ -78,7 +78,7 @@ def program_sources() -> list[str]:
 
 
 class Toolchain:
-    """What this machine can compile and link, found out by trial."""
+    """Tries what this machine can compile and link."""
 
     def __init__(self) -> None:
         self.cc = compiler()
@@ -98,7 +98,7 @@ class Toolchain:
         raise missing("libc.a", "a static C library (libc.a) to link the zygote with")
 
     def check(self) -> None:
-        """Raises SystemExit with one message that names the first missing part."""
+        """Raises SystemExit with a message that names the first missing part."""
         if shutil.which(self.cc[0]) is None:
             raise missing("compiler", f"a C compiler ({self.cc[0]!r} is not there; $CC names another)")
         if not self.tries("#include <stdint.h>\n#include <pthread.h>\nint main(void) { return 0; }\n"):
@@ -114,7 +114,7 @@ class Toolchain:
 
 
 class CheckToolchain(Command):
-    """Names a missing compiler, header or library before anything is built."""
+    """Reports a missing compiler, header or library before anything is built."""
 
     description = "check that everything a build needs is installed"
     user_options: ClassVar[list[tuple[str, str | None, str]]] = []

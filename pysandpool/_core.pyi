@@ -1,4 +1,4 @@
-# What `_ffi` uses of the module that cffi builds from csrc/sandpool.cdef; these calls release the GIL.
+# The part that is used of the module that cffi builds from csrc/sandpool.cdef. These calls release the GIL.
 
 from typing import Any
 
