@@ -20,6 +20,13 @@ static inline void count(const char *what, long got, long wanted) {
 /* To have it is to keep it, as long as it may take to be seen: milliseconds. */
 static inline void settle(const char *how_long) { (void)poll(NULL, 0, atoi(how_long)); }
 
+/* The same for a probe that may get nothing at all, which nobody can see: it does not wait then. */
+static inline void settle_with(long got, const char *how_long) {
+    if (got > 0) {
+        settle(how_long);
+    }
+}
+
 static inline void raise_descriptors(void) {
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);

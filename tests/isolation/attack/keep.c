@@ -49,7 +49,7 @@ static void lock_files(char **args, int command) {
         got = fd == -1 ? 0 : lock_bytes(fd, command, F_WRLCK);
         n += got;
     }
-    settle(args[2]);
+    settle_with(n, args[2]);
     count("locks", n, wanted);
 }
 
@@ -210,7 +210,7 @@ static void rules(char **args) {
             n += syscall(SYS_landlock_add_rule, set, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
         }
     }
-    settle(args[1]);
+    settle_with(n, args[1]);
     count("Landlock rules", n, wanted);
 }
 
@@ -227,7 +227,7 @@ static void attributes(char **args) {
             break;
         }
     }
-    settle(args[1]);
+    settle_with(n, args[1]);
     count("attributes", n, wanted);
 }
 
@@ -235,7 +235,7 @@ static void attributes(char **args) {
 static void futex_hash(char **args) {
     long rc = prctl(78 /* PR_FUTEX_HASH */, 1 /* SET_SLOTS */, strtoul(args[0], NULL, 0), 0, 0);
     int why = errno;
-    settle(args[1]);
+    settle_with(rc == 0, args[1]);
     errno = why;
     JUDGE("a hash table for futexes", rc);
 }
