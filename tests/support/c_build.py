@@ -1,25 +1,26 @@
 """Compiles the programs of tests/native/c and tests/native/fuzz, with each compiler, plain and under the sanitizers.
 
 A program is linked with the C files of csrc/common and csrc/host, or with those that its first comment names:
-`/* sources: csrc/common/wire.c */`, or `/* sources: none */`. Objects are kept in build/c-tests by content.
+`/* sources: csrc/common/wire.c */`, or `/* sources: none */`. Objects are kept by content: see tools/object_cache.py.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OBJECTS = ROOT / "build" / "c-tests"
+sys.path.insert(0, os.fspath(ROOT / "tools"))
+
+import object_cache  # noqa: E402
+
 OTHER_SYSTEMS = tuple(f"_{name}.c" for name in ("linux", "darwin") if not sys.platform.startswith(name))
 NAMED_SOURCES = re.compile(r"/\* sources: (.*?) ?\*/", re.DOTALL)
 INCLUDED_SOURCE = re.compile(r'^#include "(.*\.c)"', re.MULTILINE)
@@ -93,59 +94,28 @@ def unusable(build: Build) -> str | None:
     install = f"install it with: {INSTALL[build.compiler]}"
     if shutil.which(build.compiler) is None:
         return f"{build.compiler} is not installed; {install}"
-    OBJECTS.mkdir(parents=True, exist_ok=True)
-    probe = OBJECTS / f"probe-{build}-{os.getpid()}"
-    empty = [
-        "-x",
-        "c",
-        os.devnull,
-        "-Dnothing",
-        "-Wl,--defsym=main=0,--defsym=LLVMFuzzerTestOneInput=0",
-        "-o",
-        os.fspath(probe),
-    ]
-    linked = run([build.compiler, *build.flags, *empty])
-    probe.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="sandpool-probe-") as folder:
+        empty = [
+            "-x",
+            "c",
+            os.devnull,
+            "-Wl,--defsym=main=0,--defsym=LLVMFuzzerTestOneInput=0",
+            "-o",
+            f"{folder}/probe",
+        ]
+        linked = run([build.compiler, *build.flags, *empty])
     return None if linked.returncode == 0 else f"{build} does not link ({linked.stdout.strip()[:300]}); {install}"
 
 
-@functools.cache
-def digest_of_headers() -> bytes:
-    text = hashlib.sha256()
-    for folder in ("csrc", "tests/native/c", "tests/native/fuzz"):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in {".h", ".cdef"}:
-                text.update(path.read_bytes())
-    return text.digest()
-
-
-@functools.cache
-def digest_of_compiler(compiler: str) -> bytes:
-    return run([compiler, "--version"]).stdout.encode()
-
-
-def compiled(source: Path, build: Build) -> Path:
-    """The object of one source, made once per content, compiler and flags."""
+def cached(source: Path, build: Build) -> object_cache.Source:
     if not build.changes(source):
         build = replace(build, overlay="")
-    source = build.file(source)
-    key = hashlib.sha256(digest_of_headers() + digest_of_compiler(build.compiler))
-    key.update(" ".join(build.flags).encode() + source.read_bytes())
-    for name in INCLUDED_SOURCE.findall(source.read_text(encoding="utf-8")):
-        key.update((ROOT / "csrc" / name).read_bytes())
-    target = OBJECTS / f"{source.stem}-{build}-{key.hexdigest()[:16]}.o"
-    if not target.exists():
-        OBJECTS.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
-        done = run([build.compiler, *build.flags, "-c", os.fspath(source.relative_to(ROOT)), "-o", os.fspath(fresh)])
-        assert done.returncode == 0, done.stdout
-        fresh.replace(target)
-    return target
+    path = build.file(source).relative_to(ROOT).as_posix()
+    return object_cache.Source(build.compiler, build.flags, path, ROOT)
 
 
 def linked(program: Path, build: Build, folder: Path) -> Path:
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        objects = list(threads.map(lambda source: compiled(source, build), [program, *sources_of(program)]))
+    objects = object_cache.objects([cached(source, build) for source in (program, *sources_of(program))])
     target = folder / program.stem
     done = run([build.compiler, *build.flags, *map(os.fspath, objects), "-o", os.fspath(target)])
     assert done.returncode == 0, done.stdout

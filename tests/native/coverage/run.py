@@ -28,7 +28,7 @@ COUNTERS = TREE / "counters"
 COUNTERS_SIZE = 1 << 20
 
 COPIED = (
-    *("csrc", "pysandpool", "tests", "bench", "examples"),
+    *("csrc", "pysandpool", "tests", "tools", "bench", "examples"),
     *("setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE"),
 )
 MEASURED = ("common", "host", "zygote", "init")
