@@ -23,6 +23,7 @@ import object_cache  # noqa: E402
 
 OTHER_SYSTEMS = tuple(f"_{name}.c" for name in ("linux", "darwin") if not sys.platform.startswith(name))
 NAMED_SOURCES = re.compile(r"/\* sources: (.*?) ?\*/", re.DOTALL)
+NEEDS_ZYGOTE = "#ifndef ZYGOTE"
 INCLUDED_SOURCE = re.compile(r'^#include "(.*\.c)"', re.MULTILINE)
 
 FLAGS = (
@@ -107,15 +108,34 @@ def unusable(build: Build) -> str | None:
     return None if linked.returncode == 0 else f"{build} does not link ({linked.stdout.strip()[:300]}); {install}"
 
 
-def cached(source: Path, build: Build) -> object_cache.Source:
+def cached(source: Path, build: Build, *more: str) -> object_cache.Source:
     if not build.changes(source):
         build = replace(build, overlay="")
     path = build.file(source).relative_to(ROOT).as_posix()
-    return object_cache.Source(build.compiler, build.flags, path, ROOT)
+    return object_cache.Source(build.compiler, (*build.flags, *more), path, ROOT)
+
+
+@functools.cache
+def zygote() -> str:
+    """The static program that holds zygote and init, which the launcher of Linux starts; a path below ROOT."""
+    target = ROOT / "build" / "c" / "sandpool-zygote"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sources = [path for name in ("zygote", "init", "common") for path in sorted((ROOT / "csrc" / name).rglob("*.c"))]
+    build = Build("gcc", "plain")
+    objects = object_cache.objects([cached(path, build) for path in sources if not path.name.endswith(OTHER_SYSTEMS)])
+    # Renamed when it is whole: programs of another process may be starting it.
+    fresh = target.with_name(f"{target.name}.{os.getpid()}")
+    done = run([build.compiler, "-static", *map(os.fspath, objects), "-o", os.fspath(fresh)])
+    assert done.returncode == 0, done.stdout
+    fresh.replace(target)
+    return target.relative_to(ROOT).as_posix()
 
 
 def linked(program: Path, build: Build, folder: Path) -> Path:
-    objects = object_cache.objects([cached(source, build) for source in (program, *sources_of(program))])
+    own = cached(program, build)
+    if NEEDS_ZYGOTE in program.read_text(encoding="utf-8"):
+        own = cached(program, build, f'-DZYGOTE="{zygote()}"')
+    objects = object_cache.objects([own, *(cached(source, build) for source in sources_of(program))])
     target = folder / program.stem
     done = run([build.compiler, *build.flags, *map(os.fspath, objects), "-o", os.fspath(target)])
     assert done.returncode == 0, done.stdout

@@ -18,7 +18,9 @@
 #include "host/seccomp/seccomp.h"
 #include "machine.h"
 
+#ifndef ZYGOTE /* c_build.py compiles one for these tests */
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"
+#endif
 
 static enum what {
     NOTHING,

@@ -11,7 +11,9 @@
 #include "fake_pool.h"
 #include "host/sandbox/launch.h"
 
+#ifndef ZYGOTE /* c_build.py compiles one for these tests */
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"
+#endif
 #define THREADS 4
 
 static sp_launcher *open_launcher(void) {
