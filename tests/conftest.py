@@ -18,6 +18,8 @@ from pools import OpenPool
 
 from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 
+pytest_plugins = ["parallel", "selection"]
+
 # What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
 # one does, and "real" in the contract means a pool over it.
 ON_MACOS = {
@@ -57,7 +59,7 @@ def launcher() -> Iterator[FakeLauncher]:
         yield fake
 
 
-@pytest.fixture(params=["fake", "real", "agent"])
+@pytest.fixture(params=["fake", "real", pytest.param("agent", marks=pytest.mark.slow)])
 def open_pool(request: pytest.FixtureRequest) -> Iterator[OpenPool]:
     """Opens pools over the backend of this run, see `warmed`; closes them at the end."""
     pools: list[SandboxPool] = []

@@ -90,6 +90,7 @@ def test_number_of_namespaces(sysctl: str, stage: str, hint: str) -> None:
     check(code, stage, errno.ENOSPC, hint)
 
 
+@pytest.mark.alone  # others that begin or end meanwhile count for the same user
 def test_number_of_processes() -> None:
     """Counted for the user that the zygote runs as, over the whole machine."""
     limit = """

@@ -150,6 +150,7 @@ class Load:
         assert stats.hit_count + stats.miss_count >= self.acquired
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_in_use", [None, 5])
 def test_balance_under_load_with_failures(launcher: FakeLauncher, max_in_use: int | None) -> None:
     with launcher.open(
@@ -176,6 +177,7 @@ def test_balance_under_load_with_failures(launcher: FakeLauncher, max_in_use: in
     assert launcher.live == 0
 
 
+@pytest.mark.slow
 def test_balance_under_load(real_pool: OpenPool) -> None:
     pool = real_pool(warm=2, max_size=4, max_in_use=6, max_idle_duration=0.2, health_check_interval=5)
     Load(pool, 4, None).run(4)

@@ -444,7 +444,9 @@ def play(machine: type[PoolMachine], examples: int, *, shrink: bool = True) -> N
     )
 
 
-@pytest.mark.parametrize(("machine", "share"), [(PoolMachine, 1.0), (BusyJanitor, 0.03)])
+@pytest.mark.parametrize(
+    ("machine", "share"), [(PoolMachine, 1.0), pytest.param(BusyJanitor, 0.03, marks=pytest.mark.slow)]
+)
 def test_the_pool_does_as_the_model(machine: type[PoolMachine], share: float) -> None:
     play(machine, round(EXAMPLES * share))
 

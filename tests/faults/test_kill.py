@@ -29,13 +29,14 @@ def killed(what: str, n: int, seed: int) -> str:
     return done.stdout
 
 
-def test_killed_hosts_leave_nothing() -> None:
-    """The short form of `python tests/faults/kill.py host 1000`."""
-    assert "host killed 40 times" in killed("host", 40, 11)
+@pytest.mark.parametrize("times", [40, pytest.param(500, marks=pytest.mark.extended)])
+def test_killed_hosts_leave_nothing(times: int) -> None:
+    assert f"host killed {times} times" in killed("host", times, 11)
 
 
-def test_killed_zygotes_leave_a_pool_that_works() -> None:
-    assert "zygote killed 25 times" in killed("zygote", 25, 12)
+@pytest.mark.parametrize("times", [25, pytest.param(500, marks=pytest.mark.extended)])
+def test_killed_zygotes_leave_a_pool_that_works(times: int) -> None:
+    assert f"zygote killed {times} times" in killed("zygote", times, 12)
 
 
 LONG_LIVED_CHILD = """

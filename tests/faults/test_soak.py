@@ -14,7 +14,10 @@ HERE = Path(__file__).parent
 FIND_SOAK = f"import sys\nsys.path.append({os.fspath(HERE)!r})\n"
 
 
-@pytest.mark.parametrize("mode", [["--seconds", "10"], ["--cycles", "600"]])
+LONG = [pytest.param(mode, marks=pytest.mark.extended) for mode in (["--seconds", "200"], ["--cycles", "20000"])]
+
+
+@pytest.mark.parametrize("mode", [["--seconds", "10"], ["--cycles", "600"], *LONG])
 def test_soak(mode: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, HERE / "soak.py", *mode, "--seed", "3"],

@@ -28,7 +28,10 @@ from table import ATTACKS, BOTH, ROOT, Attack  # noqa: E402
 
 from pysandpool._backend.cgroup import find_parent  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the attacks are on Linux's mechanisms")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the attacks are on Linux's mechanisms"),
+    pytest.mark.slow,
+]
 
 NOBODY = 65534
 KERNEL = tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])

@@ -15,7 +15,11 @@ from test_isolation import kernel_abi
 
 from pysandpool import Sandbox, SandboxConfig
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root switches the audit of the kernel on")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root switches the audit of the kernel on"),
+    # The kernel's audit is one for the machine; see also test_filters_of_tenants.py.
+    pytest.mark.alone,
+]
 # linux/audit.h
 NETLINK_AUDIT, AUDIT_GET, AUDIT_SET, AUDIT_LANDLOCK_ACCESS = 9, 1000, 1001, 1423
 RULES = ("landlock_create_ruleset", "landlock_restrict_self")

@@ -10,6 +10,8 @@ import pytest
 from pysandpool import Sandbox, SandboxConfig, SandboxResult
 from pysandpool._backend import linux
 
+pytestmark = pytest.mark.slow
+
 PYTHON = "/usr/bin/python3"
 LIMIT_MB = 64
 # Each stays below what one process or one file may have, so that only their sum is too much.

@@ -1,4 +1,7 @@
-"""Runs each program of tests/native/c, built with each compiler, plain and under the sanitizers."""
+"""Runs each program of tests/native/c: plain, under AddressSanitizer with UBSan, and under ThreadSanitizer.
+
+One compiler for each of them; `make test-all` and `make test-c` use gcc and clang for all.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import selection
 from c_build import ROOT, SANITIZER_OPTIONS, Build, fixed_addresses, linked, run, unusable
 
 PROGRAMS = sorted((ROOT / "tests" / "native" / "c").glob("test_*.c"))
@@ -14,15 +18,16 @@ IN_CI = os.environ.get("CI") == "true"
 TIMEOUT = 240
 
 
+QUICK = (Build("gcc", "plain"),)
+USUAL = (*QUICK, Build("gcc", "asan"), Build("clang", "tsan"))
+ALL = (*USUAL, Build("clang", "plain"), Build("clang", "asan"), Build("gcc", "tsan"))
+BUILDS = QUICK if selection.QUICK else ALL if selection.EXTENDED else USUAL
+
+
 def builds_of(program: Path) -> list[Build]:
     """ThreadSanitizer is for what threads share: ring and pool, over the fake launcher and over real sandboxes."""
     shared = program.stem.startswith(("test_ring", "test_pool"))
-    return [
-        Build(compiler, sanitizer)
-        for compiler in ("gcc", "clang")
-        for sanitizer in ("plain", "asan", "tsan")
-        if sanitizer != "tsan" or shared
-    ]
+    return [build for build in BUILDS if build.sanitizer != "tsan" or shared]
 
 
 @pytest.mark.parametrize(

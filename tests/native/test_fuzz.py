@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import selection
 
 sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
@@ -109,10 +110,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
         folder = tmp_path_factory.mktemp(target)
         return fuzz_for(build(target, folder, overlay), corpus(target), folder, seconds)
 
+    planted = PLANTED if selection.EXTENDED else {}
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         yield {
             **{target: workers.submit(begin, target, "", SECONDS / len(TARGETS)) for target in TARGETS},
-            **{bug: workers.submit(begin, p.target, p.overlay(), 60) for bug, p in PLANTED.items()},
+            **{bug: workers.submit(begin, p.target, p.overlay(), 60) for bug, p in planted.items()},
         }
         workers.shutdown(cancel_futures=True)  # those of tests that were not selected
 
@@ -124,6 +126,7 @@ def test_short_run(target: str, runs: dict[str, Future[Run]]) -> None:
     assert run.executed > 100, run.output
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str, runs: dict[str, Future[Run]]) -> None:
     run = runs[bug].result()

@@ -111,6 +111,7 @@ def test_every_interleaving_is_sound(names: str, tmp_path: Path) -> None:
     is_sound(verify(tmp_path, POOL, threads(names), large=names in FOUR))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_found(mutant: str, tmp_path: Path) -> None:
     """Each order, CAS and check that the model has is needed: without it there is a trace that goes wrong."""
@@ -123,6 +124,7 @@ def test_no_ticket_swallows_or_overtakes(names: str, tmp_path: Path) -> None:
     is_sound(verify(tmp_path, TICKET, threads(takers, "TAKERS"), *([f"-{define}"] if define else [])))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mutant", TICKET_MUTANTS)
 def test_a_mutant_of_the_tickets_is_found(mutant: str, tmp_path: Path) -> None:
     assert errors(verify(tmp_path, TICKET, threads(WAITERS[0], "TAKERS"), f"-D{mutant}")) > 0
