@@ -10,8 +10,10 @@ BUILD   := build_ffi.py setup.py pyproject.toml
 C_FILES  = $(sort $(shell find csrc -name "*.[ch]") $(wildcard tests/native/c/*.[ch] tests/native/fuzz/*.[ch] bench/*.[ch]))
 PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
 
-# Stamps: tools = the build's own requirements; installed = the package, editable, with the extras that the target
-# needs; built = the compiled parts follow their sources; strict = the same, with warnings as errors.
+# Stamps: runner = pytest, which is all that the C tests need; tools = the build's own requirements; installed = the
+# package, editable, with the extras that the target needs; built = the compiled parts follow their sources; strict =
+# the same, with warnings as errors.
+RUNNER    := $(VENV)/.stamp-runner
 TOOLS     := $(VENV)/.stamp-tools
 INSTALLED := $(VENV)/.stamp-installed
 LINTERS   := $(VENV)/.stamp-linters
@@ -20,10 +22,19 @@ MKDOCS    := $(VENV)/.stamp-mkdocs
 BUILT     := $(VENV)/.stamp-built
 STRICT    := $(VENV)/.stamp-strict
 
-ZIG = $(dir $(shell $(PY) -c 'import ziglang; print(ziglang.__file__)'))
-REBUILD = $(PY) setup.py -q build_ext --inplace $(1) build_zygote --inplace
+CORES   := $(shell getconf _NPROCESSORS_ONLN)
+# A compiler that keeps its objects by content. Nothing is skipped for its date: --force costs little then.
+KEPT_CC  = CC="$(CURDIR)/$(PY) -IS $(CURDIR)/tools/object_cache.py $(if $(filter environment command,$(firstword $(origin CC))),$(CC),gcc)"
+REBUILD  = $(KEPT_CC) $(PY) setup.py -q build_ext --inplace --force --parallel 2 build_zygote --inplace
+EXTRA    = $(PY) tools/requirements.py $(1) | $(PIP) --requirement /dev/stdin
 
-.PHONY: help demo test test-all test-c coverage fuzz lint format bench docs soak clean
+# Many tests wait more than they compute, so there are more of them at a time than cores.
+WORKERS ?= $(shell expr 2 '*' $(CORES))
+PYTEST   = $(PY) -m pytest -n $(WORKERS) --dist loadfile
+# Of what a sandbox is, without attacks, budgets and the memory limit; see also the marker `slow`.
+QUICK    = tests/unit tests/contract tests/execute tests/isolation tests/native/test_c.py
+
+.PHONY: help demo quick test test-all test-c coverage fuzz lint format bench docs soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,16 +44,22 @@ demo: $(BUILT) ## judge a folder of good and hostile submissions, then time the 
 	$(PY) examples/judge.py
 	$(PY) -m pysandpool bench
 
-test test-all test-c: export SANDPOOL_WERROR = 1
-test: $(STRICT) ## all tests, C and Python, of a build with warnings as errors
-	$(PY) -m pytest $(PYTEST_ARGS)
+quick test test-all test-c: export SANDPOOL_WERROR = 1
+quick: $(STRICT) ## a minute: what a change most likely breaks
+	SANDPOOL_TESTS=quick $(PYTEST) -q $(QUICK) $(PYTEST_ARGS)
 
-test-all: test coverage ## the same, coverage, a larger model, then those that need another kernel, in a virtual machine (Debian; fetches qemu and a kernel)
-	SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 $(PY) -m pytest tests/native/test_model.py tests/contract/test_pool_model.py
+test: $(STRICT) ## minutes: all tests, C and Python, of a build with warnings as errors
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: $(STRICT) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other kernels in a virtual machine
+	SANDPOOL_TESTS=extended SANDPOOL_FUZZ_SECONDS=60 SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 \
+	    $(PYTEST) --timeout 1200 $(PYTEST_ARGS)
 	$(PY) tests/vm/run.py
 
-test-c: $(STRICT) ## the C tests only: each compiler, plain and under the sanitizers
-	$(PY) -m pytest tests/native/test_c.py $(PYTEST_ARGS)
+# Without the package: conftest.py of all tests, which imports it, is cut off, and its plugins are named.
+test-c: $(RUNNER) ## the C tests only: each compiler, plain and under the sanitizers
+	SANDPOOL_TESTS=$(or $(SANDPOOL_TESTS),extended) PYTHONPATH=tests/support \
+	    $(PYTEST) -p parallel -p selection --confcutdir=tests/native tests/native/test_c.py $(PYTEST_ARGS)
 
 coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests/native/coverage/allowed.txt gives no reason
 	$(PY) tests/native/coverage/run.py $(COVERAGE_ARGS)
@@ -55,12 +72,7 @@ lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy $(PY_FILES)
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
-	@# Its warnings are errors, so that the exit status tells; what it says of its progress goes to stderr.
-	printf '%s\n' $(filter-out %_darwin.c,$(filter %.c,$(C_FILES))) | xargs -P "$$(getconf _NPROCESSORS_ONLN)" -n 4 \
-	    sh -c '$(VENV)/bin/clang-tidy --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -Icsrc -Itests/native/c -Itests/native/fuzz 2>/dev/null' tidy
-	@# What is for macOS is read with the headers that zig brings; tests/repo/test_mac_build.py compiles it.
-	$(VENV)/bin/clang-tidy --quiet $(filter %_darwin.c,$(C_FILES)) -- -target aarch64-apple-macos11 -std=c11 -Icsrc \
-	    -nostdinc $(foreach d,include libc/include/any-darwin-any,-isystem $(ZIG)lib/$(d)) 2>/dev/null
+	$(PY) tools/tidy.py $(VENV)/bin/clang-tidy $(filter %.c,$(C_FILES))
 
 format: $(LINTERS) ## rewrite the sources as `lint` wants them
 	$(PY) -m ruff check --fix .
@@ -81,35 +93,42 @@ clean: ## remove all that was built, .venv too
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(TOOLS): setup.py
+$(PY):
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3 python3-venv | dnf install python3 | apk add python3 (or: make PYTHON=...)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { echo "Python 3.9 or newer is needed: make PYTHON=..."; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "venv is missing: apt-get install python3-venv"; exit 1; }
+
+$(RUNNER): | $(PY)
+	$(PIP) 'pytest>=8' pytest-timeout pytest-xdist
+	@touch $@
+
+$(TOOLS): setup.py | $(PY)
 	$(PIP) --upgrade 'pip>=23' 'setuptools>=77' 'cffi>=1.16'
 	@$(PY) setup.py -q check_toolchain
 	@touch $@
 
 $(INSTALLED): $(BUILD) $(TOOLS)
-	$(PIP) --no-build-isolation --editable '.[bench,test]'
-	@touch $@ $(BUILT) $(if $(SANDPOOL_WERROR),$(STRICT))
+	$(call EXTRA,bench test)
+	$(KEPT_CC) $(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@ $(RUNNER) $(BUILT) $(if $(SANDPOOL_WERROR),$(STRICT))
 
 $(LINTERS): pyproject.toml $(TOOLS)
-	$(PIP) --no-build-isolation --editable '.[lint]'
+	$(call EXTRA,lint)
 	@touch $@
 
 $(GCOVR): pyproject.toml $(TOOLS)
-	$(PIP) --no-build-isolation --editable '.[coverage]'
+	$(call EXTRA,coverage)
 	@touch $@
 
 $(MKDOCS): pyproject.toml $(TOOLS)
-	$(PIP) --no-build-isolation --editable '.[docs]'
+	$(call EXTRA,docs)
 	@touch $@
 
 # Skipped when the installation has just built these sources.
 $(BUILT): $(CORE) $(INSTALLED)
-	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then rm -f $(STRICT); $(call REBUILD); fi
+	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then rm -f $(STRICT); $(REBUILD); fi
 	@touch $@
 
 $(STRICT): $(CORE) $(INSTALLED)
-	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then $(call REBUILD,--force); fi
+	@if [ ! -e $@ ] || [ -n "$$(find $^ -newer $@)" ]; then $(REBUILD); fi
 	@touch $(BUILT) $@
