@@ -34,17 +34,19 @@ PYTEST   = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 # Of what a sandbox is, without attacks, budgets and the memory limit; see also the marker `slow`.
 QUICK    = tests/unit tests/contract tests/execute tests/isolation tests/native/test_c.py
 
-.PHONY: help demo quick test test-all test-c coverage fuzz lint format bench docs soak clean
+.PHONY: help prepare demo quick test test-all test-c coverage fuzz lint format bench docs soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
+prepare: $(STRICT) $(LINTERS) $(MKDOCS) ## install and build what lint, docs and test need
+
 demo: $(BUILT) ## judge a folder of good and hostile submissions, then time the pool
 	$(PY) examples/judge.py
 	$(PY) -m pysandpool bench
 
-quick test test-all test-c: export SANDPOOL_WERROR = 1
+prepare quick test test-all test-c: export SANDPOOL_WERROR = 1
 quick: $(STRICT) ## a minute: what a change most likely breaks
 	SANDPOOL_TESTS=quick $(PYTEST) -q $(QUICK) $(PYTEST_ARGS)
 
