@@ -185,7 +185,7 @@ def test_a_block_that_no_test_looks_at_is_seen(text: str) -> None:
 
 def files() -> set[str]:
     """Every file of the repository, and each of its names: `a/b/c.h`, `b/c.h`, `c.h`."""
-    folders = ("bench", "csrc", "docs", "examples", "pysandpool", "tests")
+    folders = ("bench", "csrc", "docs", "examples", "pysandpool", "tests", "tools")
     found = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*")]
     return {"/".join(name.split("/")[start:]) for name in found for start in range(name.count("/") + 1)}
 
