@@ -102,7 +102,7 @@ NOT_PROVED = {
     "another answer than its own": ("plain", "system call", ["keyctl:error=ENOSYS", "perf_event_open:error=ENOSYS"]),
     "an init's filter that lets through": ("host", "system call", ["setns:retval=0", "unshare:retval=0"]),
     "another answer than init's": ("host", "system call", ["setns:error=ENOSYS", "unshare:error=ENOSYS"]),
-    "no answer about sockets": ("plain", "no inet socket", ["socket:error=ENOMEM"]),
+    "no answer about sockets": ("plain", "create an inet socket", ["socket:error=ENOMEM"]),
     "no answer about lo": ("loopback", "no network interface but lo", ["ioctl:error=ENOMEM:when=2"]),
     "a root that can be written": ("plain", "a root that cannot be written", ["openat:retval=1000"]),
 }
