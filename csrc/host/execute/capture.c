@@ -46,7 +46,7 @@ static bool make_room(struct sp_capture *c, int *rc) {
     return true;
 }
 
-/* What goes beyond the bound is read and dropped, so that the command is not held up by it. */
+/* Bytes beyond the bound are read and dropped, so that the command can go on writing. */
 static ssize_t drop(struct sp_capture *c) {
     char waste[16384];
     ssize_t n = read(c->fd, waste, sizeof waste);

@@ -19,9 +19,10 @@ struct sp_capture {
 
 /* Makes the pipe: `*far_end` is the tenant's, owned by the caller. 0 or -errno. */
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end);
-/* One turn of reading; a command that writes without end must not keep its reader from the deadline. */
+/* One turn of reading, so that a command that writes without end does not keep its reader from the deadline. */
 #define SP_CAPTURE_TURN (1024 * 1024)
-/* Reads what is there without waiting, up to a turn; closes at end of file. 0, -ENOMEM, or -EBADF: no longer ours. */
+/* Reads what is there without waiting, up to a turn; closes at end of file. 0, -ENOMEM, or -EBADF: closed by another
+ * part of the process. */
 int sp_capture_read(struct sp_capture *capture);
 void sp_capture_close(struct sp_capture *capture);
 

@@ -1,10 +1,10 @@
 /*
- * The slot of a job: claimed from start to finish, and left, maybe as an orphan's, with what becomes of the session.
+ * A job's claim on the slot of its lease, from start to finish.
  */
 #include "common/clock.h"
 #include "host/execute/job.h"
 
-/* Under the lock. SP_AGAIN while another job has it. */
+/* Under the lock. SP_AGAIN: another job has the lease. */
 static int try_claim(struct sp_job *job) {
     uint64_t word;
     struct sp_slot *slot = sp_lease_slot(job->pool, job->handle, &word);
@@ -20,7 +20,7 @@ static int try_claim(struct sp_job *job) {
     if ((word & SP_SLOT_BUSY) != 0) {
         return SP_AGAIN;
     }
-    /* A release of the unused lease does not take the lock: one of the two changes the word, the other looks again. */
+    /* Giving the unused lease back does not take the lock: one of the two changes the word, the other looks again. */
     if (!sp_slot_claim(slot, word)) {
         return try_claim(job);
     }

@@ -1,7 +1,7 @@
 /*
- * execute: start -> poll -> finish. A job claims its lease's slot (BUSY) from start to finish, so that two threads on
- * one lease take turns. release() and close() may end the lease meanwhile: the job is then an orphan, which owns the
- * session, and whose only task left is to end it.
+ * execute: start -> poll -> finish. A job claims the slot of its lease (BUSY) from start to finish, so that two threads
+ * on one lease take turns. release() and close() may end the lease meanwhile. The job is then an orphan: it owns the
+ * session, and has only to end it.
  */
 #include "host/execute/job.h"
 
@@ -23,14 +23,14 @@
  * slices than anybody can measure, because getting the GIL back may cost 5 ms.
  */
 #define BUSY_NS SP_MS(30)
-/* A signal that comes just before the wait interrupts nothing. Only the main thread runs Python's handlers, so it alone
- * wakes up to look for one. */
+/* A signal that comes just before the wait does not interrupt it. Only the main thread runs Python's handlers, so only
+ * there the wait is this short. */
 #define IDLE_NS SP_MS(80)
-/* A descriptor that was closed while it was waited for wakes nobody up. */
+/* A descriptor that another part of the process closes during the wait does not end the wait: look this often. */
 #define OWN_LOOK_NS SP_SEC(1)
 /*
- * From a KILL to its EXITED. The kernel may need most of it to unmap what a command had, and on a busy machine to let
- * its processes end; a lease is not given up for that. A sandbox that needs longer is ended from outside.
+ * From KILL to EXITED. The kernel may need most of this time to unmap the memory of a command, and a busy machine to
+ * end its processes; a lease is not given up for that. A sandbox that needs longer is killed from outside.
  */
 #define KILL_GRACE_NS SP_SEC(2)
 
@@ -69,7 +69,7 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->watch_memory_at = job->started + SP_WATCH_MEMORY_AFTER_NS;
     rc = sp_job_send(job, error);
     if (rc == SP_E_LOST && job->timed_out) {
-        /* Nobody took the request in time. The sandbox is lost by it. */
+        /* init did not take the request in time. The sandbox is lost. */
         end_job(job, SP_E_LOST);
         rc = SP_OK;
     }
@@ -89,14 +89,14 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
 
 /* ---- poll ---- */
 
-/* Before the ACK there is nothing to kill; then it is asked for when the ACK comes. */
+/* Before the ACK there is nothing to kill; receive_from_init() calls this again when the ACK comes. */
 static void kill_command(struct sp_job *job) {
     if (job->claim.session->acked && sp_session_is_whole(job->claim.session)) {
         job->claim.session->launcher->ops->kill_command(job->claim.session);
     }
 }
 
-/* Reads what init says. The ACK only tells that from now on the outcome is init's to report. */
+/* Receives init's records. After the ACK, init is the one to report how the command ended. */
 static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
         struct sp_record record;
@@ -116,8 +116,8 @@ static void receive_from_init(struct sp_job *job) {
 }
 
 /*
- * The first time: KILL, and a grace. The second: init itself does not answer, so the sandbox goes, which is the end of
- * the command, too: when its pidfd says so. The third: nothing is known of either.
+ * The first time, init is asked to kill the command, and gets a grace. The second time init does not answer, so the
+ * sandbox is killed, and the command with it once the pidfd reports its death. If it does not, both are undead.
  */
 static void pass_deadline(struct sp_job *job) {
     struct sp_session *session = job->claim.session;
@@ -151,7 +151,7 @@ static void look_at_clock(struct sp_job *job) {
     }
 }
 
-/* Something is to be done at this time, whatever the streams do. */
+/* When to look again, even if no stream is ready. */
 static int64_t next_look(const struct sp_job *job, int64_t rest) {
     int64_t look = sp_now() + OWN_LOOK_NS;
     look = look < rest ? look : rest;
@@ -218,8 +218,8 @@ static bool is_not_found(const struct sp_rec_failed *why) {
 }
 
 /*
- * What its cgroup tells about the command, where there is one: it counts processes that nobody waited for, too. The
- * peak is the sandbox's; one that did not rise is an earlier command's.
+ * What the cgroup of the sandbox, if there is one, counted for the command: it includes processes that nobody waited
+ * for. The peak is the sandbox's: if it did not rise, it belongs to an earlier command.
  */
 static void account(struct sp_job *job) {
     struct sp_session *session = job->claim.session;
@@ -247,7 +247,7 @@ static void fill_result(struct sp_job *job, sp_exec_result *result) {
     *result =
         (sp_exec_result){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
                          .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-                         /* It may have ended by itself while the KILL was on its way. */
+                         /* The command may have ended by itself while KILL was on its way. */
                          .timed_out = job->timed_out && !oom && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
                          .oom_killed = oom,
                          .stdout_truncated = job->out.truncated,
@@ -266,7 +266,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     if (!sp_pool_is_mine(job->pool)) {
         return SP_E_FORKED;
     }
-    /* Every writer is dead by now, and a pipe holds at most a turn: this reads the streams to their ends. */
+    /* Every writer is dead by now, and a pipe holds at most one turn: this reads the streams to their ends. */
     int pumped = sp_job_pump(job);
     if (pumped != 0 && job->code == SP_OK) {
         job->code = pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM;
@@ -276,7 +276,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     if (ran) {
         account(job);
     }
-    /* What only the end of the sandbox could enforce is still a timeout, or the memory limit; the lease is lost by it.
+    /* A time-out or memory limit that only the end of the sandbox could enforce is reported as such; the lease is lost.
      */
     bool ended = code == SP_E_LOST && !job->undead && (job->timed_out || job->oom);
     if (code == SP_OK && job->last.type == SP_REC_FAILED) {
@@ -308,13 +308,13 @@ int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
     return rc != SP_OK ? rc : sp_job_finish(call->job, &call->result, &call->error);
 }
 
-/* A job given up in the middle (an exception in the caller): its command is killed, the lease stays usable if it can.
+/* The caller has given the job up, because of an exception: its command is killed. The lease stays usable if possible.
  */
 static void cancel(struct sp_job *job) {
     job->kill_requested = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
-    if (job->replacing) { /* the dead one stays with the lease, which is lost by it */
+    if (job->replacing) { /* the dead sandbox stays with the lease, which is lost */
         sp_job_give_up_replacement(job);
         end_job(job, SP_E_LOST);
     }

@@ -17,14 +17,14 @@ struct sp_job {
     struct sp_claim claim;
     sp_exec_request request; /* its buffers are the caller's, until the job is freed */
     bool claimed;            /* the slot is BUSY for this job */
-    bool first_use;          /* nothing ran in this sandbox before: another one serves as well */
+    bool first_use;          /* nothing ran in this sandbox before, so another one serves as well */
     bool over;
-    struct sp_birth birth; /* while `replacing`: of the sandbox that takes the place of a dead one */
+    struct sp_birth birth; /* while `replacing`: the birth of the sandbox that takes the place of a dead one */
     bool replacing;
     int replaced;          /* how often another sandbox took the place of a dead one */
     bool timed_out;        /* its deadline has passed */
     bool kill_requested;   /* the command is to be killed: its deadline has passed, or the caller gave the job up */
-    bool descriptors_lost; /* descriptors of its were closed by somebody else */
+    bool descriptors_lost; /* another part of the process closed descriptors of the job or its session */
     bool undead;           /* neither the command nor its sandbox could be ended in time */
     bool oom;              /* the memory limit ended it */
     int input_fd;
@@ -32,10 +32,10 @@ struct sp_job {
     uint64_t input_sent;
     struct sp_capture out, err;
     int64_t started, ended, deadline;
-    int64_t watch_memory_at; /* when init is to begin to watch the memory; SP_NEVER: it does */
+    int64_t watch_memory_at; /* when to ask init to watch the memory; SP_NEVER: it was asked */
     struct sp_record last;   /* EXITED or FAILED */
     int code;                /* how it ended: SP_OK or SP_E_* */
-    sp_error why;            /* of a code that needs one */
+    sp_error why;            /* the error of a code that has one */
     enum sp_outcome outcome;
 };
 
@@ -44,18 +44,16 @@ struct sp_job {
 int sp_job_claim(struct sp_job *job);
 /* `drop`: flags to clear besides BUSY; `add`: flags to set. Returns the session when it is the job's to end. */
 struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add);
-/* Descriptors of the job or its session are no longer ours: tells it. The code to end with: maybe it is the whole pool.
- */
+/* Reports that another part of the process closed descriptors of the job or its session. Returns the code to end with;
+ * the whole pool may be concerned. */
 int sp_job_report_lost_descriptors(struct sp_job *job);
 
 /* ---- send.c ---- */
-/* Sends the request. 0; SP_AGAIN: the sandbox is dead and was never used, another one is being made; or SP_E_*. */
+/* Sends the request. 0; SP_AGAIN: the sandbox was dead and unused, so another one is being made; or SP_E_*. */
 int sp_job_send(struct sp_job *job, sp_error *error);
-/* The sandbox is lost. SP_AGAIN when another one is being made; else what to report: nothing has run if that is no
- * loss.
- */
+/* The sandbox is lost. SP_AGAIN: another one is being made, because nothing has run; else the code to report. */
 int sp_job_send_again(struct sp_job *job);
-/* While job->replacing: waits a moment for the other sandbox. 0 when it has the request; SP_AGAIN, or SP_E_*. */
+/* While job->replacing: waits one slice for the other sandbox. 0: it has the request; SP_AGAIN; or SP_E_*. */
 int sp_job_replace(struct sp_job *job);
 void sp_job_give_up_replacement(struct sp_job *job);
 

@@ -1,6 +1,6 @@
 /*
- * The request on its way to a sandbox. Until init has acknowledged it nothing of the command can have started, so while
- * the lease is unused a sandbox that dies is replaced by a fresh one, silently, and the request sent again.
+ * The request on its way to a sandbox. Until init has acknowledged it, nothing of the command can have started. So if
+ * the sandbox of an unused lease dies, a fresh one replaces it silently, and the request is sent again.
  */
 #include <errno.h>
 
@@ -11,7 +11,7 @@
 /* How many dead sandboxes in a row an unused lease passes over silently. */
 #define MAX_ATTEMPTS 3
 
-/* ---- another sandbox, a step at a time, so that the caller's signals are handled meanwhile ---- */
+/* ---- another sandbox, made in slices, so that the caller can handle signals meanwhile ---- */
 
 static int begin_replacement(struct sp_job *job, sp_error *error) {
     int rc = sp_birth_begin(job->pool->launcher, &job->birth, error);
@@ -26,7 +26,7 @@ void sp_job_give_up_replacement(struct sp_job *job) {
     }
 }
 
-/* The new one takes the dead one's place. created and evicted both rise: one entry went, one came. */
+/* The new sandbox takes the place of the dead one. Both `created` and the evictions rise: one entry left, one came. */
 static void take_place(struct sp_job *job) {
     sp_pool *pool = job->pool;
     struct sp_session *dead = job->birth.session;
@@ -52,7 +52,7 @@ int sp_job_replace(struct sp_job *job) {
         job->timed_out = sp_now() >= job->deadline;
         if (atomic_load(&job->claim.orphan) != 0 || job->timed_out) {
             sp_job_give_up_replacement(job);
-            return SP_E_LOST; /* the orphan's code wins in the end */
+            return SP_E_LOST; /* an orphan's code is what the caller gets in the end */
         }
         return SP_AGAIN;
     }
@@ -79,7 +79,7 @@ int sp_job_send(struct sp_job *job, sp_error *error) {
         if (code != SP_E_DESCRIPTORS || !job->first_use) {
             return code;
         }
-        job->descriptors_lost = false; /* nothing ran in that one, and another one serves as well */
+        job->descriptors_lost = false; /* nothing ran in that sandbox, so another one serves as well */
     } else if (!died(rc)) {
         return sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
     }

@@ -11,7 +11,7 @@
 #include "host/execute/job.h"
 #include "host/sandbox/session.h"
 
-/* A send that takes longer than this has an init on the other side that does not read. */
+/* A send that takes longer than this goes to an init that does not read. */
 #define SEND_TIMEOUT_NS SP_SEC(10)
 /* As much as one turn of reading. */
 #define INPUT_TURN ((uint64_t)SP_CAPTURE_TURN)
@@ -43,11 +43,11 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
     return sp_session_send_exec(job->claim.session, &exec, job->deadline < until ? job->deadline : until);
 }
 
-/* A pipe belongs to who made it; for the tenant to open /dev/stdout by name, it has to be the tenant's. */
+/* A pipe belongs to the user who created it. To open /dev/stdout by name, the tenant has to own it. */
 static void give_streams(const struct sp_job *job, const int far_ends[3]) {
     for (int i = 0; i < 3 && job->pool->as_root; i++) {
         if (far_ends[i] != -1) {
-            /* Refused where the host is root of a small user namespace: then only opening by name is lost. */
+            /* This fails where the host is root of a small user namespace; then only opening by name does not work. */
             (void)!fchown(far_ends[i], SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID);
         }
     }
@@ -63,7 +63,7 @@ int sp_job_open_streams(struct sp_job *job) {
         rc = send_request(job, far_ends);
     }
     for (int i = 0; i < 3; i++) {
-        sp_fd_close(&far_ends[i]); /* so that the command's processes are the only ones at that end */
+        sp_fd_close(&far_ends[i]); /* so that only the command's processes hold that end */
     }
     if (rc != 0) {
         sp_job_close_streams(job);
@@ -79,8 +79,8 @@ void sp_job_close_streams(struct sp_job *job) {
 }
 
 /*
- * write(2) without SIGPIPE reaching the host. Python ignores it; for a host that does not, it is held back around the
- * call and the one that the call made is consumed.
+ * write(2) that does not let SIGPIPE reach the host. Python ignores the signal. For a host that does not, it is blocked
+ * during the call, and the one that the call raised is consumed.
  */
 static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
     struct sigaction now;
@@ -106,8 +106,8 @@ static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
 }
 
 /*
- * A command that does not read its input is no error: the rest is dropped. One that reads as fast as this writes would
- * keep it here for ever: after a turn the caller looks at the clock.
+ * It is no error if a command does not read its input: the rest is dropped. A command that reads as fast as this writes
+ * would keep the caller here for ever, so it returns after one turn, and the caller looks at the clock.
  */
 static void pump_input(struct sp_job *job) {
     for (uint64_t given = 0; job->input_fd != -1 && given < INPUT_TURN;) {
@@ -137,7 +137,7 @@ int sp_job_pump(struct sp_job *job) {
 }
 
 int sp_job_wait(struct sp_job *job, int64_t until) {
-    /* poll passes over -1: a stream that has ended */
+    /* poll ignores -1, a stream that has ended */
     struct pollfd fds[4] = {{.fd = job->claim.session->control, .events = POLLIN},
                             {.fd = job->out.fd, .events = POLLIN},
                             {.fd = job->err.fd, .events = POLLIN},

@@ -15,7 +15,7 @@ void sp_births_put_refills_off(struct sp_births *b, struct sp_back_off *back_off
     b->refill_after = sp_now() + sp_back_off(back_off, BACK_OFF_MIN_NS, BACK_OFF_MAX_NS);
 }
 
-/* What becomes of a birth: `session` is NULL when it failed. */
+/* Hands the fresh sandbox to the pool. `session` is NULL: the birth or the check failed. */
 static void finish_task(struct sp_births *b, struct sp_birth_task *t, struct sp_session *session) {
     sp_pool *pool = b->pool;
     pthread_mutex_lock(&pool->lock);
@@ -55,7 +55,7 @@ static uint64_t key_of(struct sp_births *b, const struct sp_birth_task *t) {
     return SP_BIRTH_KEY + (uint64_t)(t - b->tasks);
 }
 
-/* One that waits for another zygote has nothing to be watched; the next one's socket is a new one. */
+/* A birth that waits for another zygote has no socket to poll; it gets a new socket with the next request. */
 static void attend_again(struct sp_births *b, struct sp_birth_task *t) {
     const struct sp_session *session = t->birth.session;
     if (session->control != -1 && sp_poller_rearm(&b->pool->poller, session->control, key_of(b, t)) != 0) {
@@ -130,7 +130,7 @@ static void begin_birth(struct sp_births *b, struct sp_birth_task *t) {
     }
 }
 
-/* Decides under the lock what the birth `t` is for. False when there is nothing to do. */
+/* Decides under the lock what the birth `t` is for. False: there is nothing to do. */
 static bool next_task(struct sp_births *b, struct sp_birth_task *t) {
     sp_pool *pool = b->pool;
     bool found = true;
@@ -161,12 +161,12 @@ void sp_births_begin(struct sp_births *b) {
             if (!next_task(b, &b->tasks[i])) {
                 return;
             }
-            begin_birth(b, &b->tasks[i]); /* SP_BIRTH_UNUSED again when it failed at once */
+            begin_birth(b, &b->tasks[i]); /* unused again if it failed at once */
         }
     }
 }
 
-/* When it is to be looked at, whatever its socket says. */
+/* When a birth has to be looked at even if its socket is silent. */
 static int64_t birth_due(const struct sp_birth *birth) {
     return birth->not_before != 0 ? earlier(birth->not_before, birth->deadline) : birth->deadline;
 }
@@ -183,7 +183,7 @@ int64_t sp_births_due(const struct sp_births *b) {
 
 void sp_births_attend(struct sp_births *b, uint64_t key) {
     if (key < SP_BIRTH_KEY || key >= SP_BIRTH_KEY + b->n) {
-        return; /* of a poller that is not ours any more */
+        return; /* another part of the process has replaced the poller's descriptor */
     }
     struct sp_birth_task *t = &b->tasks[key - SP_BIRTH_KEY];
     if (t->phase == SP_BIRTH_STARTED) {

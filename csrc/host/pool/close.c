@@ -1,6 +1,7 @@
 /*
- * The end of a pool. close() decides under the lock what is to be ended, and ends it outside. It waits for three
- * things, none of them beyond its deadline: the launcher's process, the janitor, and the death of what was killed.
+ * The end of a pool. close() decides under the lock what has to end, and ends it outside the lock. It waits for three
+ * things, and for none of them beyond its deadline: the launcher's process, the janitor, and the death of killed
+ * sandboxes.
  */
 #include "host/pool/state.h"
 
@@ -15,8 +16,8 @@
 #define DYING_LOOK_NS SP_MS(20)
 
 /*
- * The lease at this slot, if any, ends now; true if there was one. A concurrent return of the unused lease may win: it
- * sees the closed ledger, and buries the entry itself.
+ * Ends the lease of this slot and returns true if there is one. A concurrent release of the unused lease may win; it
+ * sees the closed ledger and discards the entry itself.
  */
 static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
     uint64_t word = sp_slot_end_lease(slot);
@@ -32,7 +33,8 @@ static bool end_lease(sp_pool *pool, struct sp_slot *slot) {
     return true;
 }
 
-/* Every idle entry that nobody holds a permit for goes into the morgue. Under the lock, with the ledger closed. */
+/* Discards every idle entry, but those that a concurrent acquire holds a permit for. Under the lock, with the ledger
+ * closed. */
 static void discard_idle(sp_pool *pool) {
     for (uint32_t index; (index = sp_pool_take_oldest(pool)) != SP_NO_SLOT;) {
         sp_pool_discard(pool, pool->slots[index].session);
@@ -52,7 +54,8 @@ static void end_sessions(sp_pool *pool) {
     }
 }
 
-/* From here on every other call is refused. True for the one caller that has to do the rest; others wait for it. */
+/* Makes every other call fail from now on. Returns true to the one caller that has to do the rest; others wait for it.
+ */
 static bool begin_close(sp_pool *pool, int64_t deadline) {
     bool first = false;
     pthread_mutex_lock(&pool->lock);
@@ -91,13 +94,13 @@ static bool await_janitor(sp_pool *pool, int64_t deadline) {
     return over;
 }
 
-/* Until all are dead, or undead and told, or it is time. */
+/* Waits until every killed sandbox is dead or reported as undead, or until the deadline. */
 static void await_dying(sp_pool *pool, int64_t deadline) {
     const struct sp_dying_observer observer = {sp_pool_report_undead, pool};
     for (;;) {
         int64_t youngest = sp_dying_look(pool->launcher, &pool->dying, &observer);
         int64_t now = sp_now();
-        if (youngest >= SP_UNDEAD_NS || now >= deadline) { /* SP_NEVER: there are none */
+        if (youngest >= SP_UNDEAD_NS || now >= deadline) { /* SP_NEVER: none is left */
             return;
         }
         int64_t until = deadline - now < DYING_LOOK_NS ? deadline : now + DYING_LOOK_NS;
@@ -105,7 +108,7 @@ static void await_dying(sp_pool *pool, int64_t deadline) {
     }
 }
 
-/* The janitor is over, or about to return: what it had is the caller's. Once. */
+/* Takes over what the janitor had, which has ended or is about to return. Called once. */
 static void wind_up(sp_pool *pool, int64_t deadline) {
     if (pool->janitor_runs) {
         pthread_join(pool->janitor, NULL);
@@ -134,10 +137,10 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
     if (!begin_close(pool, deadline)) {
         return SP_OK;
     }
-    /* First what is killed at once, so that its death is not waited for behind others. */
+    /* The kills that need no waiting come first, so that those sandboxes die meanwhile. */
     sp_orphans_kill(pool);
     end_sessions(pool);
-    /* Before the janitor is waited for: whatever it is waiting for then fails at once. */
+    /* Before the wait for the janitor: whatever the janitor waits for then fails at once. */
     sp_launcher_leave(pool->launcher, zygote_deadline(now, deadline));
     bool over = await_janitor(pool, deadline);
     pthread_mutex_lock(&pool->lock);
@@ -157,7 +160,7 @@ int sp_pool_close(sp_pool *pool, int64_t timeout_ns) {
     return SP_OK;
 }
 
-/* What threads that were inside a call during close() left: leases handed out, and unused ones given back. */
+/* Ends what threads inside a call during close() left: leases that were just handed out, or given back unused. */
 static void end_stragglers(sp_pool *pool) {
     end_sessions(pool);
     for (uint32_t i = 0; i < pool->fresh; i++) {
@@ -167,7 +170,7 @@ static void end_stragglers(sp_pool *pool) {
 
 void sp_pool_free(sp_pool *pool) {
     if (pool == NULL || (pool->mine != NULL && !sp_pool_is_mine(pool))) {
-        return; /* a forked child: its parent's pool is not its to end */
+        return; /* a forked child must not end its parent's pool */
     }
     if (pool->mine != NULL) {
         (void)sp_pool_close(pool, SP_CREATE_TIMEOUT_NS);

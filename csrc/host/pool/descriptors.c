@@ -1,5 +1,5 @@
-/* A pool whose descriptors somebody else has closed: see own.h. It refuses every call as a closed one does, and says
- * why; close() still ends what there is. */
+/* The wake-up of the janitor, and what happens when another part of the process closes the pool's descriptors (see
+ * own.h): the pool refuses every call as a closed one does, and reports why. close() still ends everything. */
 #include "host/pool/state.h"
 
 void sp_pool_kick(sp_pool *pool) {
@@ -10,7 +10,7 @@ void sp_pool_kick(sp_pool *pool) {
 
 void sp_pool_lose_descriptors(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    if (!sp_ledger_closed(atomic_load(&pool->ledger))) { /* else it is close() that has closed them */
+    if (!sp_ledger_closed(atomic_load(&pool->ledger))) { /* else close() has closed them */
         sp_ledger_add(pool, SP_LEDGER_CLOSED);
         atomic_store(&pool->descriptors_lost, true);
         sp_waiters_close(pool);

@@ -57,8 +57,8 @@ void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session
 
 bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
-    /* RECYCLING and IDLE are only ever raised together with a lease's end, so a free place seen here may be lost to
-     * one: the permit is taken first, as RECYCLING, and becomes IDLE once the entry is in the ring. */
+    /* A lease that ends without the lock may take the free place that is seen here. So the place is taken first, as
+     * RECYCLING, and becomes an idle permit once the entry is in the ring. */
     do {
         if (sp_ledger_closed(ledger) ||
             sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
@@ -71,7 +71,7 @@ bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
     return true;
 }
 
-/* Takes one permit away from the idle ones, for an entry that will be evicted. */
+/* Takes an idle permit, for an entry that will be evicted. */
 static bool take_permit(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
@@ -82,7 +82,7 @@ static bool take_permit(sp_pool *pool) {
     return true;
 }
 
-/* The oldest entry, for somebody who holds a permit: then there is one. */
+/* Takes the oldest entry out of the ring. The caller holds a permit, so there is one. */
 static uint32_t claim_permitted(sp_pool *pool) {
     uint32_t index = SP_RING_EMPTY;
     while (index == SP_RING_EMPTY) {
@@ -122,7 +122,7 @@ bool sp_pool_evict_oldest(sp_pool *pool) {
     return index != SP_NO_SLOT;
 }
 
-/* While it was out, a release may have filled its place: then the oldest goes. */
+/* A release may have filled the place while the permit was taken: then the oldest entry is evicted instead. */
 static void give_permit_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
@@ -154,7 +154,7 @@ bool sp_pool_evict_older(sp_pool *pool, int64_t before) {
 
 int64_t sp_pool_lease_newest(sp_pool *pool) {
     uint32_t index = SP_RING_EMPTY;
-    while (index == SP_RING_EMPTY) { /* a permit is an entry: see ledger.h */
+    while (index == SP_RING_EMPTY) { /* each permit stands for an entry, see ledger.h */
         index = sp_ring_take(&pool->ring);
     }
     return sp_slot_lease(&pool->slots[index], index);

@@ -1,7 +1,7 @@
 /*
- * The janitor: one thread per pool, all signals blocked, no Python. It ends what was buried, recycles by replacement,
- * refills to min_size, checks health, expires, and evicts idle entries that died. It sleeps only in its poller, and
- * waits for no single creation: births and checks are attended to as their sockets speak.
+ * The janitor: one thread per pool, with all signals blocked and without Python. It ends discarded sandboxes, recycles
+ * used ones by replacement, refills to min_size, checks health, expires old entries, and evicts idle ones that died. It
+ * sleeps only in its poller and waits for no single creation (see births.h).
  */
 #include <errno.h>
 #include <poll.h>
@@ -11,33 +11,35 @@
 #include "common/clock.h"
 #include "host/pool/births.h"
 
-/* An entry that dies at that age died of what made it, perhaps; after the longer time without one, that is over. */
+/* An entry that dies this young may have died of how it was made, so that its successor would die, too. After the
+ * longer time without such a death, refills are not delayed any more. */
 #define YOUNG_NS SP_SEC(1)
 #define DEATHS_OVER_NS SP_SEC(10)
-/* An acquire makes no syscall, and so wakes nobody: below min_size is noticed within this time, if not before. */
+/* acquire() makes no system call and so wakes nobody: the janitor looks this often whether the pool is below min_size.
+ */
 #define REFILL_LOOK_NS SP_MS(250)
 #define TEND_NS SP_MS(20)
-/* A sandbox that was killed is looked at after this time, and then ever more seldom. */
+/* A killed sandbox is checked after this time, and then less and less often. */
 #define DYING_MIN_NS SP_MS(5)
 #define DYING_MAX_NS SP_MS(250)
-/* A poller whose descriptors somebody else has closed wakes nobody up any more. */
+/* If another part of the process closes the poller's descriptors, nothing wakes the janitor: it looks this often. */
 #define OWN_LOOK_NS SP_SEC(1)
 
 struct janitor {
     sp_pool *pool;
     struct sp_births births;
     struct sp_back_off deaths; /* of entries that died young */
-    int64_t died_young;        /* when the last one did */
+    int64_t died_young;        /* when the last such entry died */
     int64_t tend_after;        /* SP_NEVER: only when it wakes for something else */
-    int64_t check_dying_at;    /* at the dying; SP_NEVER: there are none */
-    uint64_t restarts;         /* of the launcher's process, those that were told */
+    int64_t check_dying_at;    /* SP_NEVER: no killed sandbox is left to check */
+    uint64_t restarts;         /* of the launcher's process, as far as they were reported */
 };
 
 /* ---- work to be done ---- */
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Of the two, those that a thread waits for come first. */
+/* The orphans first: a thread waits for the end of each. */
 static void end_discarded(struct janitor *j) {
     sp_pool *pool = j->pool;
     sp_orphans_kill(pool);
@@ -62,7 +64,7 @@ static void end_discarded(struct janitor *j) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-/* Not by the poller: a wake-up for each death would cost more than a look at several of them. */
+/* By time, not by the poller: a wake-up for each death would cost more than one check of several sandboxes. */
 static void check_dying(struct janitor *j) {
     const int64_t now = sp_now();
     if (now < j->check_dying_at && j->check_dying_at != SP_NEVER) {
@@ -90,7 +92,7 @@ static void expire(sp_pool *pool) {
     }
 }
 
-/* Its successor may die as well: refills then wait as after a creation that failed. Of several at once one counts. */
+/* Refills wait, as they do after a failed creation. Several deaths at once count as one. */
 static void back_off_after_death(struct janitor *j, int64_t ready_at) {
     int64_t now = sp_now();
     if (now - ready_at < YOUNG_NS && now >= j->births.refill_after) {
@@ -105,7 +107,8 @@ static unsigned cause_of_death(const struct sp_session *session) {
     return ops->gone != NULL && ops->gone(session) ? SP_EVICT_ZYGOTE_LOST : SP_EVICT_DEATH;
 }
 
-/* A sandbox has died by itself. Idle: evicted. Leased: marked, so that an unused one's return does not make it idle. */
+/* A sandbox has died by itself. An idle one is evicted. A leased one is marked, so that it does not become idle when it
+ * is given back unused. */
 static void note_death(struct janitor *j, uint32_t index) {
     sp_pool *pool = j->pool;
     pthread_mutex_lock(&pool->lock);
@@ -113,14 +116,14 @@ static void note_death(struct janitor *j, uint32_t index) {
     bool dead = false;
     if (slot->session != NULL) {
         struct pollfd p = {.fd = slot->session->pidfd, .events = POLLIN};
-        dead = poll(&p, 1, 0) > 0; /* the slot may have a new sandbox since the event */
+        dead = poll(&p, 1, 0) > 0; /* the slot may have got a new sandbox after the event */
     }
     int64_t ready_at = atomic_load(&slot->ready_at);
     if (dead && sp_pool_evict_one(pool, index, cause_of_death(slot->session))) {
         back_off_after_death(j, ready_at);
     } else if (dead) {
         if (sp_slot_mark_dead(slot) == SP_SLOT_IDLE && slot->session != NULL) {
-            /* On its way in or out of the ring: look again. */
+            /* It is just being pushed or taken: look again. */
             (void)sp_poller_rearm(&pool->poller, slot->session->pidfd, index);
         }
     }
@@ -135,10 +138,10 @@ static int64_t next_wake(struct janitor *j) {
     wake = earlier(wake, sp_births_due(&j->births));
     uint32_t oldest = pool->options.max_idle_ns != 0 ? sp_ring_oldest(&pool->ring) : SP_RING_EMPTY;
     if (oldest != SP_RING_EMPTY) {
-        /* The coarse clock lags by one tick: a wake-up at the very moment would come to nothing. */
+        /* The coarse clock lags by one tick: a wake-up exactly then would find nothing to expire. */
         wake = earlier(wake, atomic_load(&pool->slots[oldest].ready_at) + pool->options.max_idle_ns + SP_MS(10));
     } else if (pool->options.max_idle_ns != 0) {
-        wake = earlier(wake, sp_now() + REFILL_LOOK_NS); /* the peek is a hint: look again in time */
+        wake = earlier(wake, sp_now() + REFILL_LOOK_NS); /* the ring's answer is only a hint: look again soon */
     }
     if (pool->options.min_size != 0) {
         wake = earlier(wake, sp_now() + REFILL_LOOK_NS);
@@ -157,14 +160,14 @@ static void attend(struct janitor *j, uint64_t key) {
     sp_births_attend(&j->births, key);
 }
 
-/* Soon again while processes that were killed are not gone yet. */
+/* The launcher's housekeeping, repeated soon while killed processes are not gone. */
 static void tend(struct janitor *j) {
     sp_launcher *launcher = j->pool->launcher;
     bool more = launcher->ops->tend != NULL && launcher->ops->tend(launcher);
     j->tend_after = more ? sp_now() + TEND_NS : SP_NEVER;
 }
 
-/* Another zygote has made a sandbox. Whoever asked for it: each pool of the launcher tells. */
+/* Each pool of the launcher reports that another zygote has made a sandbox, whichever pool asked for it. */
 static void report_restarts(struct janitor *j) {
     uint64_t restarts = atomic_load(&j->pool->launcher->restarts);
     if (restarts != j->restarts) {
@@ -175,7 +178,8 @@ static void report_restarts(struct janitor *j) {
     }
 }
 
-/* The poller first: a kick that comes later is not taken back, and what came with an earlier one is seen now. */
+/* Kicks are cancelled before the state is read: the work of an earlier kick is seen now, and a later kick still wakes.
+ */
 static bool begin_turn(sp_pool *pool) {
     bool own = sp_poller_begin_turn(&pool->poller) == 0;
     if (!own) {

@@ -1,6 +1,6 @@
 /*
- * acquire and release: the hot path. A hit is one CAS on the ledger, a take from the ring and one store; the return of
- * an unused lease is the reverse. No lock, no syscall, no allocation.
+ * acquire and release: the hot path. A hit is one CAS on the ledger, one take from the ring and one store; giving an
+ * unused lease back is the reverse. No lock, no system call, no allocation.
  */
 
 #include "host/pool/state.h"
@@ -8,7 +8,7 @@
 int sp_abi(void) { return SP_ABI; }
 
 static _Thread_local struct {
-    uint64_t pool; /* its serial: an address is used again */
+    uint64_t pool; /* its serial: the address of a freed pool may be used again */
     int64_t handle;
 } last_acquired;
 
@@ -42,8 +42,8 @@ int64_t sp_acquire(sp_pool *pool) {
         if (sp_ledger_closed(ledger)) {
             return SP_E_CLOSED;
         }
-        /* seq_cst: pairs with ticket.c, which raises `waiting` and then reads the ledger: one of the two sees the
-         * other. */
+        /* seq_cst: pairs with waiters.c, which raises `waiting` and then reads the ledger. So one of the two sees
+         * the other. */
         if (sp_ledger_idle(ledger) == 0 || sp_ledger_must_fold(ledger) || sp_ledger_in_use(ledger) == SP_COUNT_MAX ||
             (bound != 0 && (sp_ledger_in_use(ledger) >= bound || atomic_load(&pool->waiting) != 0))) {
             return SP_SLOW;
@@ -53,7 +53,7 @@ int64_t sp_acquire(sp_pool *pool) {
     return sp_lease_remember_last(pool, sp_pool_lease_newest(pool));
 }
 
-/* The entry just pushed has no permit yet: at capacity the oldest entry goes instead of it, and the permits stay. */
+/* At capacity the oldest entry is evicted instead of the one just pushed, which has no permit yet; the permits stay. */
 static void give_back_full(sp_pool *pool) {
     pthread_mutex_lock(&pool->lock);
     sp_ledger_add(pool, 0 - SP_LEDGER_IN_USE);
@@ -82,10 +82,10 @@ static void give_back(sp_pool *pool, uint32_t index) {
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE + SP_LEDGER_IDLE));
 }
 
-/* Under the lock: what becomes of a used sandbox's place, by what the counts allow. */
+/* Under the lock. The place of a used sandbox is recycled, or freed if the pool has no room for it. */
 static void free_place(sp_pool *pool, uint32_t index) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
-    /* One step from the check to the place taken: unused leases come back without the lock. */
+    /* The check and the taking of the place are one step, because unused leases come back without the lock. */
     for (;;) {
         if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) < pool->options.max_size) {
             if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE)) {
@@ -139,7 +139,7 @@ int sp_release(sp_pool *pool, int64_t handle) {
         return release_used(pool, handle);
     }
     if (!sp_slot_give_back(slot, word)) {
-        return sp_release(pool, handle); /* it became used, or was released: look again */
+        return sp_release(pool, handle); /* it was claimed or released meanwhile: look again */
     }
     give_back(pool, (uint32_t)handle & SP_COUNT_MAX);
     if (atomic_load(&pool->waiting) != 0) { /* seq_cst, after the ledger: see sp_acquire() */
@@ -161,7 +161,7 @@ int sp_idle_len(sp_pool *pool) {
     return (int)(sp_ledger_idle(ledger) + sp_ledger_recycling(ledger));
 }
 
-/* The lease's session, under the lock; NULL with the reason in *code. */
+/* The lease's session; NULL, with the reason in *code. Under the lock. */
 static struct sp_session *find_session(sp_pool *pool, int64_t handle, int *code) {
     uint64_t word;
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));

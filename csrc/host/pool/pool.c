@@ -28,7 +28,7 @@ static int copy_strings(sp_pool *pool) {
     return 0;
 }
 
-/* A thread of ours must not take the host's signals: it starts with all of them blocked, and keeps them so. */
+/* The janitor must not receive the host's signals: it starts, and stays, with all of them blocked. */
 static int start_janitor(sp_pool *pool) {
     sigset_t all;
     sigset_t before;
@@ -66,7 +66,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
     init_locks(pool);
     sp_launcher_enter(launcher);
     pool->launcher = launcher;
-    if (options->events != NULL) { /* the caller may tell, so that it is not over */
+    if (options->events != NULL) { /* the caller may report events too, so the queue is open */
         sp_events_ref(options->events);
         (void)sp_events_enter(options->events);
     }
@@ -97,7 +97,7 @@ sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_
         (void)sp_error_set(error, rc == -ENOMEM ? SP_E_NOMEM : SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "pool");
     } else {
         rc = sp_warm_create_missing(pool, options->min_size, error) < 0 ? -1 : 0;
-        if (rc == 0 && (rc = start_janitor(pool)) != 0) { /* after it: a refill must not take its births */
+        if (rc == 0 && (rc = start_janitor(pool)) != 0) { /* after the warming, so that no refill takes its births */
             (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "pool");
         }
     }

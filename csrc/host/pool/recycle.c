@@ -1,7 +1,7 @@
 /*
- * The places of released sandboxes, from the release to the fresh sandbox in each: a queue, first in, first out, whose
- * births are the janitor's. All under the lock. `replacing` counts those between the two, `surplus` those of them whose
- * place was filled meanwhile: what comes for them is dropped.
+ * The slots of released sandboxes, from the release until each has a fresh one: a FIFO queue, from which the janitor
+ * begins births. Everything here runs under the lock. `replacing` counts the slots on this way, `surplus` those of them
+ * whose place was filled meanwhile: the sandbox that is made for one of these is discarded.
  */
 #include "common/clock.h"
 #include "host/pool/state.h"
@@ -31,7 +31,7 @@ uint32_t sp_recycle_next(sp_pool *pool) {
 void sp_recycle_failed(sp_pool *pool, uint32_t slot, unsigned reason) {
     pool->replacing--;
     if (pool->surplus != 0) {
-        pool->surplus--; /* counted as evicted already */
+        pool->surplus--; /* it was counted as evicted before */
     } else {
         sp_pool_count_eviction(pool, reason, NULL);
         if (!sp_waiters_hand_failure(pool)) {

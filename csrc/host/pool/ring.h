@@ -1,21 +1,21 @@
 /*
- * The idle ring: the slot indices that the next acquire can have. A bounded list that any thread may push to, take the
- * newest from, claim the oldest of, or remove a named index from.
+ * The idle ring: a bounded list of the slot indices that the next acquire can have. Any thread may push an index, take
+ * the newest, claim the oldest, or remove a given index.
  *
- * Progress: lock-free. No operation waits for another thread: one stopped anywhere, for ever, keeps at most the entry
- * it was moving. Every repeated loop means that another operation has claimed, linked or unlinked an entry, so some
- * operation always completes. It is not wait-free: one operation can lose to others any number of times.
+ * Progress: lock-free. No operation waits for another thread: a thread that stops for ever, anywhere, withholds at most
+ * the entry that it was moving. Every repeated loop means that another operation has claimed, linked or unlinked an
+ * entry, so some operation always completes. It is not wait-free: one operation can lose to others any number of times.
  * sp_ring_oldest alone is wait-free: at most `capacity` steps.
  *
  * Shape: a singly linked list (Harris 2001, Michael 2002) over an array of links, newest first. A link belongs to the
  * slot of the same index, is never freed, and is reused. A word (the head or a link) is {tag:43, mark:1, index:20}.
  *
  *   - To claim an entry is to set the mark in its own link. Whoever's CAS did that owns the entry.
- *   - A marked link is frozen until its next push: a successor cannot be unlinked behind it, unseen. Anybody who meets
- *     it links past it first.
+ *   - A marked link does not change until its next push, so that no successor can be unlinked behind it unseen. A
+ * thread that meets a marked link unlinks it first.
  *   - The owner returns from its claim only when it knows the entry is unlinked. Only then may it be pushed again.
- *   - Who unlinks for somebody else says so in the entry's link ("out": marked, and its index its own), which spares
- *     the owner a walk to the end. A push steps over the tag of such a note that comes late.
+ *   - A thread that unlinks for the owner notes this in the entry's link ("out": marked, and pointing to itself), which
+ *     spares the owner a walk to the end. A push steps over the tag of such a note that comes late.
  *   - A walk reads a link, then reads the word before it again. If that is unchanged, the link was in the ring when it
  *     was read: a link cannot leave the ring without a change of its own word, nor its successor without one of it.
  *

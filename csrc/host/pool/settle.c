@@ -1,4 +1,4 @@
-/* settle: waiting until the pool has no work of its own left. */
+/* settle: waits until the pool has no work of its own left: no creation, no recycling, no sandbox to end, no refill. */
 #include <time.h>
 
 #include "common/clock.h"
@@ -26,7 +26,7 @@ int sp_settle(sp_pool *pool, int64_t timeout_ns) {
     }
     int64_t until = sp_now() + (timeout_ns < SP_SLICE_NS ? timeout_ns : SP_SLICE_NS);
     int rc = 0;
-    sp_pool_kick(pool); /* an acquire makes no syscall: that a refill is due may not be known yet */
+    sp_pool_kick(pool); /* acquire() makes no system call, so the janitor may not know yet that a refill is due */
     pthread_mutex_lock(&pool->lock);
     while (!is_settled(pool) && !sp_ledger_closed(atomic_load(&pool->ledger)) && rc == 0) {
         rc = sp_cond_wait_until(&pool->settled, &pool->lock, until);

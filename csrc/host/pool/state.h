@@ -1,7 +1,17 @@
 /*
- * The pool's state, shared by pool.c (open, warm), close.c, entries.c (slots, permits, eviction), lease.c (acquire and
- * release), ticket.c (acquires that wait), job*.c (execute), recycle.c (what becomes of a used one's place), janitor.c
- * (the thread) and stats.c (what it tells). Nobody else includes it.
+ * The pool's state, shared by the files of this folder and of host/execute. From the bottom up, each file calls those
+ * above it in this list only:
+ *
+ *   ring.h, ledger.h, histogram.h   data structures that know no pool
+ *   slot.c                          the states of a slot
+ *   counters.c, orphans.c           counters and events; claims whose lease ended before their job
+ *   entries.c                       slots, permits, eviction
+ *   waiters.c                       what a waiting acquire gets
+ *   descriptors.c                   the wake-up of the janitor, and the loss of the pool's own descriptors
+ *   settle.c, recycle.c             whether the pool has work left; the places of used sandboxes
+ *   lease.c, births.c, warm.c       acquire and release; the janitor's births; warm()
+ *   ticket.c, janitor.c             the caller's side of a waiting acquire; the thread
+ *   close.c, pool.c                 the end of a pool, and its beginning
  *
  * Locking: `lock` is held for a few instructions, never across a syscall that can sleep; condition variables are the
  * only wait. The hot path (lease.c) works on the ledger, the ring and one slot, without the lock.
@@ -28,109 +38,113 @@ struct sp_ticket_queue {
 struct sp_pool {
     struct sp_ring ring;
     _Atomic uint64_t ledger;
-    volatile const uint8_t *mine; /* 0 in a forked child */
+    volatile const uint8_t *mine; /* *mine is 0 in a forked child */
     struct sp_slot *slots;
     sp_pool_options options;
     atomic_uint waiting; /* tickets queued for max_in_use */
 
     pthread_mutex_t lock;
     pthread_cond_t slot_free; /* a job left its slot */
-    pthread_cond_t ended;     /* close() is through */
-    pthread_cond_t settled;
+    pthread_cond_t ended;     /* the janitor is over, or close() has finished */
+    pthread_cond_t settled;   /* the pool has no work left */
     sp_launcher *launcher;
     pid_t owner_pid;
-    uint64_t serial; /* > 0, of no other pool of this process */
-    bool as_root;    /* the sandboxes' uid is not the host's */
+    uint64_t serial; /* > 0, and different for each pool of this process */
+    bool as_root;    /* the host is root, so its sandboxes have another uid */
     _Atomic uint64_t *links;
     struct sp_poller poller;
     pthread_t janitor;
-    struct sp_session *dying;      /* the janitor's, and after it close()'s: killed, and not dead when it last looked */
+    struct sp_session
+        *dying; /* killed, and not dead when last checked; the janitor's, and close()'s after the janitor's end */
     bool janitor_runs;             /* there is a thread to be joined */
     bool janitor_over;             /* it has nothing left to do; under the lock */
     bool closing;                  /* close() was called */
-    _Atomic bool descriptors_lost; /* they were closed by somebody else, and the ledger says that it is closed */
-    bool wound_up;                 /* close() has done what comes after the janitor's end */
-    bool stopping;                 /* the janitor shall end */
-    bool closed;                   /* close() is through */
+    _Atomic bool descriptors_lost; /* another part of the process closed the pool's; the ledger is closed, too */
+    bool wound_up;                 /* what close() does after the janitor's end is done */
+    bool stopping;                 /* the janitor has to end */
+    bool closed;                   /* close() has finished */
     char *strings;                 /* the health check's argv and env, copied */
 
     /* under the lock */
-    uint32_t free_head; /* slots used before */
+    uint32_t free_head; /* list of free slots that were used before */
     uint32_t fresh;     /* slots never used: fresh .. SP_COUNT_MAX - 1 */
     uint32_t recycle_head, recycle_tail;
-    struct sp_session *discarded;     /* to be ended by the janitor */
-    struct sp_claim *orphans;         /* their sandboxes are to be killed by it */
+    struct sp_session *discarded;     /* for the janitor to end */
+    struct sp_claim *orphans;         /* for the janitor to kill their sandboxes */
     struct sp_ticket_queue waiters;   /* for max_in_use, FIFO */
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
     uint64_t evictions[SP_EVICT_REASONS];
-    uint64_t slow_hits; /* those of `hits` that a ticket had */
+    uint64_t slow_hits; /* the part of `hits` that tickets got */
     sp_histogram latencies[SP_LATENCIES];
     uint32_t starting;
     uint32_t replacing;      /* recycling entries, taken over or not, and surplus ones */
-    uint32_t ending;         /* sessions in the morgue, and being ended by the janitor */
-    bool awaits_death;       /* some were ended, and are not known to be dead or undead; written by the janitor */
-    bool creation_succeeded; /* an acquire has created one: refills need not wait any longer */
-    uint32_t surplus;        /* recycling entries without a place: dropped when they are ready */
+    uint32_t ending;         /* discarded sessions, and those that the janitor is ending */
+    bool awaits_death;       /* some were ended and are not known to be dead or undead yet; written by the janitor */
+    bool creation_succeeded; /* an acquire has created a sandbox, so refills need not wait any longer */
+    uint32_t surplus; /* recycling entries that have lost their place; their sandbox is discarded when it is ready */
     uint64_t recycle_attempts;
 };
 
 static inline bool sp_pool_is_mine(const sp_pool *pool) { return *pool->mine != 0; }
 
 /* ---- entries.c ---- */
-/* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these. */
+/* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these but the last two. */
 uint32_t sp_pool_take_slot(sp_pool *pool);
 void sp_pool_free_slot(sp_pool *pool, uint32_t index);
+/* Queues the session for the janitor to end. Safe on NULL. */
 void sp_pool_discard(sp_pool *pool, struct sp_session *session);
+/* Moves the ledger's hits into the wide counter. */
 void sp_pool_fold_hits(sp_pool *pool);
-/* Nobody waits for one of the recycling entries any more: it is idle again, or surplus. */
+/* A ticket no longer waits for its recycling entry: the entry counts as recycling again, or is surplus at capacity. */
 void sp_pool_give_recycling_back(sp_pool *pool);
-/* Adds a fresh sandbox to the idle ones, counted as created. False at capacity: then it is the caller's again. */
+/* Adds a fresh sandbox to the idle ones and counts it as created. False at capacity; the session stays the caller's. */
 bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
-/* Puts it into the slot as idle and in the ring; the permit is the caller's to add. */
+/* Makes the slot idle with this session and pushes it to the ring. The caller adds the permit. */
 void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session);
-/* The oldest idle entry, out of the ring and of the counts; SP_NO_SLOT when there is none. */
+/* Takes the oldest idle entry out of the ring and the counts. SP_NO_SLOT: there is none. */
 uint32_t sp_pool_take_oldest(sp_pool *pool);
-/* Makes room: takes the oldest idle entry out. False when there is none. */
+/* Evicts the oldest idle entry to make room. False: there is none. */
 bool sp_pool_evict_oldest(sp_pool *pool);
-/* The same by age, when it became idle before `before`. */
+/* Evicts the oldest idle entry if it became idle before `before`. */
 bool sp_pool_evict_older(sp_pool *pool, int64_t before);
-/* This idle entry, if it still is one; `reason` is one of SP_EVICT_*. */
+/* Evicts this entry if it is still idle; `reason` is one of SP_EVICT_*. */
 bool sp_pool_evict_one(sp_pool *pool, uint32_t index, unsigned reason);
-/* Leases the newest idle entry to the caller, who holds a permit, and so finds one. Without the lock. The handle. */
+/* Leases the newest idle entry and returns the handle. The caller holds a permit, so there is one. Without the lock. */
 int64_t sp_pool_lease_newest(sp_pool *pool);
 /* Adds `delta` (mod 2^64) to the ledger. */
 void sp_ledger_add(sp_pool *pool, uint64_t delta);
 
 /* ---- lease.c ---- */
-/* The slot of a handle whose lease is on, with its word; NULL when it is over. */
+/* The slot of this handle and its word, while the lease lasts; NULL after it. */
 struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word);
-/* Remembers, for sp_last_acquired(), what is about to be returned to the caller; returns it. */
+/* Remembers the handle for sp_last_acquired(), and returns it. */
 int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle);
 
 /* ---- recycle.c ---- */
-/* The place of a released sandbox waits for a fresh one. Under the lock, as all of these. */
+/* Queues the slot of a released sandbox for a fresh one. Under the lock, as all of these. */
 void sp_recycle_put(sp_pool *pool, uint32_t index);
-/* The one that waits longest, for the janitor to see to; SP_NO_SLOT when none does. */
+/* Takes the slot that has waited longest, for the janitor to recycle. SP_NO_SLOT: none waits. */
 uint32_t sp_recycle_next(sp_pool *pool);
-/* It stays empty: evicted, and whoever had taken it over creates one. */
+/* No fresh sandbox could be created: the entry is evicted, and a ticket that waits for it creates one itself. */
 void sp_recycle_failed(sp_pool *pool, uint32_t index, unsigned reason);
-/* It has a fresh sandbox: whoever had taken it over gets that, or it is idle. */
+/* The fresh sandbox is ready: a ticket that waits for it gets it, else the entry becomes idle. */
 void sp_recycle_done(sp_pool *pool, uint32_t index, struct sp_session *session);
 
 /* ---- waiters.c ---- */
-/* Serves waiters while max_in_use allows. Under the lock. */
+/* Serves waiting tickets as far as max_in_use allows. Under the lock, as all of these. */
 void sp_waiters_grant(sp_pool *pool);
-/* Gives a recycled slot to the first take-over; false when nobody waits. Under the lock. */
+/* Leases a recycled slot to the first ticket that waits for one. False: none does. */
 bool sp_waiters_hand_over(sp_pool *pool, uint32_t index);
-/* Recycling failed: the first take-over has to create one itself. False when nobody waits. */
+/* Recycling failed: the first ticket that waits has to create a sandbox itself. False: none waits. */
 bool sp_waiters_hand_failure(sp_pool *pool);
+/* The pool is closed: every ticket is over. */
 void sp_waiters_close(sp_pool *pool);
 
 /* ---- descriptors.c ---- */
 /* Wakes the janitor. Not under the lock, as the next. */
 void sp_pool_kick(sp_pool *pool);
-/* The pool's own descriptors are not ours any more: from here on every call is refused, until it is closed. */
+/* Another part of the process has closed the pool's descriptors: every call is refused from now on, but close(). */
 void sp_pool_lose_descriptors(sp_pool *pool);
 
 /* ---- orphans.c ---- */
@@ -143,9 +157,9 @@ void sp_claim_withdraw(sp_pool *pool, struct sp_claim *claim);
 void sp_orphans_kill(sp_pool *pool);
 
 /* ---- settle.c ---- */
-/* Below min_size, and nothing under way for it yet. Under the lock, as the next. */
+/* Whether the pool is below min_size with nothing under way to fill it. Under the lock, as the next. */
 bool sp_pool_wants_refill(const sp_pool *pool);
-/* To be called when work of those kinds is over. */
+/* Wakes sp_settle() if the pool has no work left. To be called when some work is over. */
 void sp_pool_check_settled(sp_pool *pool);
 
 /* ---- counters.c ---- */
@@ -155,7 +169,7 @@ enum sp_outcome { SP_OUTCOME_ORDINARY, SP_OUTCOME_TIMEOUT, SP_OUTCOME_OOM_KILL, 
 void sp_pool_count_outcome(sp_pool *pool, enum sp_outcome outcome, const struct sp_session *session);
 /* An entry has left the pool. `session` may be NULL. Under the lock. */
 void sp_pool_count_eviction(sp_pool *pool, unsigned reason, const struct sp_session *session);
-/* A creation has failed. Under the lock, as the next. */
+/* A creation has failed. Under the lock. */
 void sp_pool_count_failed_creation(sp_pool *pool, const sp_error *error);
 /* Queues the event for the log, with the pool's number. Any thread, with or without the lock. */
 void sp_pool_report(sp_pool *pool, sp_event event);

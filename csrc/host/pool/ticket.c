@@ -23,7 +23,8 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     const int64_t now = sp_now();
     ticket->opened = now;
     ticket->deadline = timeout_ns < 0 || timeout_ns > SP_NEVER - now ? SP_NEVER : now + timeout_ns;
-    if (!sp_poller_is_own(&pool->poller)) { /* an acquire without a ticket makes no system call, and does not look */
+    if (!sp_poller_is_own(
+            &pool->poller)) { /* an acquire without a ticket makes no system call, and so does not check */
         sp_pool_lose_descriptors(pool);
     }
     pthread_mutex_lock(&pool->lock);
@@ -39,7 +40,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     return SP_OK;
 }
 
-/* Sleeps until the ticket moves on, its deadline or the slice's end. */
+/* Sleeps until the state of the ticket changes, its deadline, or the end of the slice. */
 static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
     const enum sp_ticket_state before = ticket->state;
     int64_t until = sp_now() + SP_SLICE_NS;
@@ -59,7 +60,7 @@ static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
     return SP_AGAIN;
 }
 
-/* What a failed or given up creation leaves behind. Under the lock. */
+/* Undoes the counts of a creation that failed or was given up. Under the lock. */
 static void roll_back(sp_pool *pool, struct sp_ticket *ticket) {
     ticket->state = SP_TICKET_OVER;
     if (ticket->refused) {
@@ -116,7 +117,7 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
     roll_back(pool, ticket);
     closed = sp_ledger_closed(atomic_load(&pool->ledger));
     pthread_mutex_unlock(&pool->lock);
-    return closed ? SP_E_CLOSED : rc; /* a birth still under way goes with the ticket */
+    return closed ? SP_E_CLOSED : rc; /* a birth still under way ends with the ticket */
 }
 
 int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {

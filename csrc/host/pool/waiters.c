@@ -40,11 +40,12 @@ static void move_to(struct sp_ticket *ticket, enum sp_ticket_state state) {
 
 static void start_creating(sp_pool *pool, struct sp_ticket *ticket) {
     ticket->slot = sp_pool_take_slot(pool);
-    pool->created++; /* rolled back if it fails, so that created - evicted = idle + in use all the time */
+    pool->created++; /* rolled back if the creation fails, so that created - evicted = idle + in use at all times */
     move_to(ticket, SP_TICKET_CREATING);
 }
 
-/* The ticket may have a lease: which way. The counts are settled here; only a creation can still fail. */
+/* Decides how the first ticket gets its lease, and adjusts the counts. Only a creation can still fail. False: it may
+ * not have one yet. */
 static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
     const uint32_t bound = pool->options.max_in_use;
     sp_pool_fold_hits(pool);

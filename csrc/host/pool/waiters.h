@@ -22,7 +22,7 @@ struct sp_ticket {
     int64_t deadline; /* of QUEUED */
     int64_t handle;   /* of DONE */
     uint32_t slot;    /* of CREATING */
-    bool refused;     /* CREATING, but there are as many leases as can be counted: it is none of them */
+    bool refused; /* CREATING, but the counter of leases is full: the creation fails, and it is not counted as one */
     struct sp_birth birth;
     pthread_cond_t changed;
 };

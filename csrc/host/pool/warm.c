@@ -4,8 +4,8 @@
 #include "common/clock.h"
 #include "host/pool/warm.h"
 
-/* How many births a warm() attends to at once. The zygote clones one after the other; the inits then run in parallel.
- */
+/* How many births a warm() has under way at once. The zygote clones one sandbox after the other; their inits then run
+ * in parallel. */
 #define WARM_WINDOW 16
 
 struct warm_window {
@@ -13,7 +13,7 @@ struct warm_window {
     uint32_t begun, done; /* births done .. begun - 1 are under way, modulo the window */
 };
 
-/* Waits for the oldest birth of the window and inserts it. 1 inserted, 0 not wanted any more, or SP_E_CREATE. */
+/* Waits for the oldest birth of the window. 1: its sandbox was inserted; 0: there was no room any more; SP_E_CREATE. */
 static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     struct sp_birth *birth = &w->births[w->done % WARM_WINDOW];
     int rc;
@@ -78,7 +78,7 @@ int64_t sp_warm_create_missing(sp_pool *pool, uint32_t target, sp_error *error) 
     while (w.done < w.begun || (w.begun < wanted && rc == 0)) {
         if (w.begun < wanted && w.begun - w.done < WARM_WINDOW && rc == 0) {
             rc = begin_birth(pool, &w, error);
-            wanted -= rc != 0; /* that one is accounted for */
+            wanted -= rc != 0; /* begin_birth() has taken that one off `starting` */
             continue;
         }
         int step = warm_step(pool, &w, rc == 0 ? error : &later);
@@ -108,6 +108,6 @@ int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error) {
     }
     sp_pool_kick(pool);
     int64_t n = sp_warm_create_missing(pool, target < pool->options.max_size ? target : pool->options.max_size, error);
-    /* Births that were under way when the pool was closed fail; the reason is not theirs. */
+    /* Births that were under way when the pool was closed have failed because of that. */
     return sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
 }
