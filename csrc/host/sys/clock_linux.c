@@ -4,7 +4,7 @@
 
 int64_t sp_coarse_now(void) {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts); /* vDSO */
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &ts); /* by vDSO: no system call */
     return sp_ns_of(ts);
 }
 

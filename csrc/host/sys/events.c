@@ -8,18 +8,18 @@
 #include "common/clock.h"
 #include "host/sys/clock.h"
 
-/* Kinds of trouble at a time, over all pools of the process. */
+/* How many different events can wait at a time, over all pools of the process. */
 #define PLACES 64
 
 struct sp_events {
     atomic_int refs;
-    pthread_mutex_t lock; /* a leaf: nothing else is locked under it */
+    pthread_mutex_t lock; /* whoever holds it takes no other lock */
     pthread_cond_t changed;
-    uint32_t tellers;    /* 0: it is over */
-    int64_t quiet_until; /* the reader has just been given some: more are gathered until then */
+    uint32_t reporters;  /* 0: the queue has ended */
+    int64_t quiet_until; /* the reader has just taken some events; further ones are collected until then */
     uint32_t n;
-    uint64_t dropped;
-    sp_event waiting[PLACES]; /* in the order in which they began */
+    uint64_t dropped;         /* events for which there was no place */
+    sp_event waiting[PLACES]; /* in the order of their first report */
 };
 
 sp_events *sp_events_new(void) {
@@ -28,20 +28,20 @@ sp_events *sp_events_new(void) {
         sp_cond_init(&events->changed);
         pthread_mutex_init(&events->lock, NULL);
         events->refs = 1;
-        events->tellers = 1;
+        events->reporters = 1;
     }
     return events;
 }
 
 void sp_events_ref(sp_events *events) {
     if (events != NULL) {
-        /* relaxed: whoever gives us the queue holds a reference already */
+        /* relaxed: the caller already holds a reference */
         atomic_fetch_add_explicit(&events->refs, 1, memory_order_relaxed);
     }
 }
 
 void sp_events_unref(sp_events *events) {
-    /* acq_rel: what others did with it comes before its end, which is by the last of them */
+    /* acq_rel: everything that the other owners did with the queue happens before the last owner frees it */
     if (events != NULL && atomic_fetch_sub_explicit(&events->refs, 1, memory_order_acq_rel) == 1) {
         pthread_cond_destroy(&events->changed);
         pthread_mutex_destroy(&events->lock);
@@ -51,15 +51,15 @@ void sp_events_unref(sp_events *events) {
 
 bool sp_events_enter(sp_events *events) {
     pthread_mutex_lock(&events->lock);
-    bool goes_on = events->tellers != 0;
-    events->tellers += goes_on;
+    bool open = events->reporters != 0;
+    events->reporters += open;
     pthread_mutex_unlock(&events->lock);
-    return goes_on;
+    return open;
 }
 
 void sp_events_leave(sp_events *events) {
     pthread_mutex_lock(&events->lock);
-    if (--events->tellers == 0) {
+    if (--events->reporters == 0) {
         pthread_cond_broadcast(&events->changed);
     }
     pthread_mutex_unlock(&events->lock);
@@ -82,7 +82,7 @@ void sp_events_report(sp_events *events, const sp_event *event) {
     } else {
         events->dropped += event->count;
     }
-    if (events->n == 1) { /* later ones find it awake, or gathering */
+    if (events->n == 1) { /* with more events the reader is awake already, or is collecting */
         pthread_cond_signal(&events->changed);
     }
     pthread_mutex_unlock(&events->lock);
@@ -99,7 +99,7 @@ static void wait_until(sp_events *events, int64_t time) {
 
 static bool is_empty(const sp_events *events) { return events->n == 0 && events->dropped == 0; }
 
-/* The oldest ones; what found no place comes when there is room for it. Under the lock. */
+/* Takes the oldest events, then the number of those that were dropped, if there is room for it. Under the lock. */
 static int take_some(sp_events *events, sp_event *out, int n) {
     uint32_t taken = 0;
     for (; taken < events->n && taken < (uint32_t)n; taken++) {
@@ -118,7 +118,7 @@ static int take_some(sp_events *events, sp_event *out, int n) {
 
 int sp_events_take(sp_events *events, sp_event *out, int n, int64_t pause_ns) {
     pthread_mutex_lock(&events->lock);
-    while (pause_ns >= 0 && events->tellers != 0 && (is_empty(events) || sp_now() < events->quiet_until)) {
+    while (pause_ns >= 0 && events->reporters != 0 && (is_empty(events) || sp_now() < events->quiet_until)) {
         wait_until(events, is_empty(events) ? SP_NEVER : events->quiet_until);
     }
     int taken = take_some(events, out, n);

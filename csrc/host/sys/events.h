@@ -1,8 +1,9 @@
 /*
- * What an operator should hear of, on its way from C to whoever logs it: a bounded queue. Any thread tells, under
- * whatever lock of the pool; one reader takes. Telling never waits for the reader, allocates nothing and makes no
- * syscall but to wake a reader that sleeps. Equal events that are not taken yet are one, with their number, so that a
- * machine in trouble yields few lines; what finds no place is only counted.
+ * A bounded queue that brings events from C to the thread that logs them. Any thread may report an event, under any
+ * lock of the pool; one reader takes the events. Reporting never waits for the reader, allocates nothing, and makes a
+ * system call only to wake a reader that sleeps. Equal events that have not been taken yet are merged into one with a
+ * count, so that a machine in trouble yields few lines of log. Events for which the queue has no place are only
+ * counted.
  */
 #ifndef SANDPOOL_HOST_SYS_EVENTS_H
 #define SANDPOOL_HOST_SYS_EVENTS_H
@@ -10,7 +11,7 @@
 #include "sandpool.h"
 
 void sp_events_ref(sp_events *events);
-/* `event->count` of the same (pool, kind, reason, err). */
+/* Reports `event->count` events. Those with the same pool, kind, reason and err are merged. */
 void sp_events_report(sp_events *events, const sp_event *event);
 
 #endif

@@ -1,4 +1,5 @@
-/* A byte that is 1 in the process that made it and 0 in every child forked from it: no getpid() on the hot path. */
+/* A byte that is 1 in the process that created it and 0 in every child forked from it. It replaces getpid() on the hot
+ * path. */
 #ifndef SANDPOOL_HOST_SYS_FORK_MARK_H
 #define SANDPOOL_HOST_SYS_FORK_MARK_H
 

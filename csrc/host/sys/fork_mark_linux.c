@@ -10,7 +10,7 @@ volatile const uint8_t *sp_fork_mark_new(void) {
     if (page == MAP_FAILED) {
         return NULL;
     }
-    /* Cleared by the kernel in the child of any fork, also one that runs no pthread_atfork handler. */
+    /* The kernel clears the page in the child of any fork, even of one that runs no handler of pthread_atfork(). */
     if (madvise(page, MARK_SIZE, MADV_WIPEONFORK) != 0) {
         munmap(page, MARK_SIZE);
         return NULL;

@@ -1,6 +1,6 @@
 /*
- * The poller waits for many descriptors at once, and can be woken by a kick. The janitor sleeps in it. Chosen by file:
- * poller_linux.c (epoll), poller_darwin.c (kqueue).
+ * The poller waits for many descriptors at once, and can be woken by a kick. The janitor sleeps in it. There is one
+ * file for each system: poller_linux.c (epoll) and poller_darwin.c (kqueue).
  */
 #ifndef SANDPOOL_HOST_SYS_POLLER_H
 #define SANDPOOL_HOST_SYS_POLLER_H
@@ -26,7 +26,7 @@ int sp_poller_open(struct sp_poller *poller);
 void sp_poller_close(struct sp_poller *poller);
 /* Reports `key` once when fd is readable. Closing fd removes it. Any thread. 0 or -errno. */
 int sp_poller_add(struct sp_poller *poller, int fd, uint64_t key);
-/* Has an added fd reported once more. 0 or -errno. */
+/* Makes the poller report an added fd once more. 0 or -errno. */
 int sp_poller_rearm(struct sp_poller *poller, int fd, uint64_t key);
 /* Wakes the waiting thread. Any thread; never blocks. 0, or -errno when another part of this process has closed the
  * poller's descriptors; then nothing was touched. */

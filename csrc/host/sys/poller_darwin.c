@@ -15,7 +15,8 @@
 #define KICK_IDENT 1 /* an EVFILT_USER event has a number, not a descriptor */
 
 static int change(struct sp_poller *poller, const struct kevent *event) {
-    /* seq_cst, before the number is read: pairs with sp_poller_close(), which takes it away and then looks here. */
+    /* seq_cst, before the number is read: pairs with sp_poller_close(), which replaces the number and then reads
+     * `users`. */
     atomic_fetch_add(&poller->users, 1);
     int rc = kevent(atomic_load(&poller->set), event, 1, NULL, 0, NULL) == -1 ? -errno : 0;
     atomic_fetch_sub(&poller->users, 1);
@@ -39,7 +40,7 @@ int sp_poller_open(struct sp_poller *poller) {
     return rc;
 }
 
-/* The kick's event proves that the queue is ours: another one does not know it. */
+/* The kick proves that the queue is ours: kevent() fails on a queue that has no such event. */
 void sp_poller_close(struct sp_poller *poller) {
     bool own = sp_poller_kick(poller) == 0;
     int set = atomic_exchange(&poller->set, -1);
@@ -51,7 +52,7 @@ void sp_poller_close(struct sp_poller *poller) {
     }
 }
 
-/* A key is kept in the pointer that the kernel hands back. */
+/* The key is stored in the pointer that the kernel returns with the event. */
 int sp_poller_add(struct sp_poller *poller, int fd, uint64_t key) {
     struct kevent event;
     EV_SET(&event, (uintptr_t)fd, EVFILT_READ, EV_ADD | EV_ONESHOT, 0, 0, (void *)(uintptr_t)key);
@@ -66,7 +67,7 @@ int sp_poller_kick(struct sp_poller *poller) {
     return change(poller, &event);
 }
 
-/* Changes nothing: a kick that came until now only wakes once more. */
+/* Cancels nothing here: an earlier kick only wakes the waiting thread once more. Proves that the queue is ours. */
 int sp_poller_begin_turn(struct sp_poller *poller) {
     struct kevent event;
     EV_SET(&event, KICK_IDENT, EVFILT_USER, 0, NOTE_FFNOP, 0, NULL);

@@ -1,7 +1,7 @@
 /*
- * An epoll set with one socket in it that is always writable. Arming that socket is the kick, and wakes the sleeper. So
- * a kick writes nothing anywhere, and proves by itself that the set is ours: another set does not know the socket
- * (ENOENT). The inode shows that the socket is ours; an eventfd would share its inode with every other eventfd.
+ * An epoll set that contains one socket, which is always writable. A kick arms that socket, which wakes the waiting
+ * thread. So a kick writes nothing to any descriptor, and it proves that the set is ours: another set does not contain
+ * the socket (ENOENT). The inode shows that the socket is ours; an eventfd would share its inode with every other one.
  */
 #include <errno.h>
 #include <sched.h>
@@ -30,10 +30,10 @@ int sp_poller_open(struct sp_poller *poller) {
     return -err;
 }
 
-/* What epoll_ctl says of our set; -EBADF when it is not ours, or closed. fd -1: the kick itself. */
+/* epoll_ctl() on our set; fd -1 stands for the kick's socket. 0 or -errno; -EBADF: the set is closed or not ours. */
 static int control(struct sp_poller *poller, int op, int fd, struct epoll_event *event) {
     int rc = -EBADF;
-    /* seq_cst, before the numbers are read: pairs with sp_poller_close(), which takes them away and then looks here. */
+    /* seq_cst, before the numbers are read: pairs with sp_poller_close(), which replaces them, then reads `users`. */
     atomic_fetch_add(&poller->users, 1);
     int set = atomic_load(&poller->set);
     int kick = atomic_load(&poller->kick);
@@ -57,7 +57,7 @@ bool sp_poller_is_own(struct sp_poller *poller) {
 
 int sp_poller_begin_turn(struct sp_poller *poller) { return arm(poller, 0); }
 
-/* The kick proves that the set is ours. */
+/* Changing the kick's socket proves that the set is ours. */
 void sp_poller_close(struct sp_poller *poller) {
     bool own = sp_poller_begin_turn(poller) == 0;
     int set = atomic_exchange(&poller->set, -1);

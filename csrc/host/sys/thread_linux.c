@@ -3,5 +3,5 @@
 
 #include "host/sys/thread.h"
 
-/* By the system call: glibc has gettid() since 2.30 only. */
+/* Makes the system call itself: glibc has gettid() only since 2.30. */
 bool sp_is_main_thread(void) { return syscall(SYS_gettid) == getpid(); }
