@@ -138,7 +138,7 @@ static void kill_sandbox(struct sp_session *session) {
     }
 }
 
-static void forget(struct sp_session *session) {
+static void release(struct sp_session *session) {
     struct sp_agents *l = (struct sp_agents *)session->launcher;
     if (sp_agent_session(session)->agent != NULL) {
         pthread_mutex_lock(&l->lock);
@@ -159,7 +159,7 @@ static bool tend(sp_launcher *launcher) {
     return more;
 }
 
-/* Ends every agent. Sessions may still point to entries; forget() frees those later. */
+/* Ends every agent. Sessions may still point to entries; release() frees those later. */
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct sp_agents *l = (struct sp_agents *)launcher;
     const struct timespec look = {.tv_nsec = CLOSE_LOOK_NS};
@@ -211,7 +211,7 @@ static const struct sp_launch_ops agent_ops = {
     .kill_command = kill_command,
     .watch_memory = watch_memory,
     .kill_sandbox = kill_sandbox,
-    .forget = forget,
+    .release = release,
     .tend = tend,
     .shutdown = shut_down,
     .free = free_agents,

@@ -249,7 +249,7 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
 }
 
 /* By session, or by pid when session is NULL. Under the lock. */
-static bool forget(struct fake *f, const struct sp_session *session, int64_t pid) {
+static bool remove_alive(struct fake *f, const struct sp_session *session, int64_t pid) {
     for (unsigned i = 0; i < f->n_alive; i++) {
         if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
             if (!f->undead) {
@@ -265,12 +265,12 @@ static bool forget(struct fake *f, const struct sp_session *session, int64_t pid
 static void kill_fake(struct sp_session *session) {
     struct fake *f = (struct fake *)session->launcher;
     pthread_mutex_lock(&f->lock);
-    (void)forget(f, session, 0);
+    (void)remove_alive(f, session, 0);
     pthread_mutex_unlock(&f->lock);
 }
 
 /* A birth that ends without a word was the zygote's, and that has died; who was born dies alone. */
-static bool gone(const struct sp_session *session) { return session->pid == 0; }
+static bool process_died(const struct sp_session *session) { return session->pid == 0; }
 
 /* Its commands are over at once. */
 static void kill_command(struct sp_session *session) { (void)session; }
@@ -304,7 +304,7 @@ static const struct sp_launch_ops fake_ops = {
     .death_grace_ns = SP_MS(300),
     .begin = begin,
     .step = step,
-    .gone = gone,
+    .process_died = process_died,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .kill_command = kill_command,
@@ -406,7 +406,7 @@ void sp_fake_crash(sp_launcher *launcher) {
 
 int sp_fake_kill(sp_launcher *launcher, int64_t pid) {
     struct fake *f = lock_fake(launcher);
-    bool found = forget(f, NULL, pid);
+    bool found = remove_alive(f, NULL, pid);
     unlock_fake(f);
     return found ? SP_OK : SP_E_INVAL;
 }

@@ -139,7 +139,7 @@ static void give_up(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_unlock(&l->lock);
 }
 
-static void forget(struct sp_session *session) {
+static void release(struct sp_session *session) {
     if (of(session)->cgroup != 0) {
         sp_cgroup_leave(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
         of(session)->cgroup = 0;
@@ -177,7 +177,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
             return rc;
         }
         give_up(l, of(session)->zygote);
-        forget(session);
+        release(session);
         sp_fd_close(&cgroup);
         sp_fd_close(&session->control);
     }
@@ -234,13 +234,13 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
     return rc;
 }
 
-static bool gone(const struct sp_session *session) {
+static bool process_died(const struct sp_session *session) {
     const struct sp_zygote *zygote = of_const(session)->zygote;
     return zygote != NULL && sp_zygote_gone(zygote);
 }
 
 /* When the zygote has answered nobody since this was asked, it will not; its init may be what hangs, else. */
-static void overdue(sp_launcher *launcher, const struct sp_birth *birth) {
+static void birth_timed_out(sp_launcher *launcher, const struct sp_birth *birth) {
     struct sp_zygote *z = of(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
         atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
@@ -346,15 +346,15 @@ static const struct sp_launch_ops linux_ops = {
     .death_grace_ns = SP_MS(300),
     .begin = begin,
     .step = step,
-    .gone = gone,
-    .overdue = overdue,
+    .process_died = process_died,
+    .birth_timed_out = birth_timed_out,
     .check_begin = sp_session_check_begin,
     .check_step = sp_session_check_step,
     .kill_command = kill_command,
     .watch_memory = watch_memory,
     .kill_sandbox = kill_sandbox,
     .usage = usage,
-    .forget = forget,
+    .release = release,
     .pid = zygote_pid,
     .cgroup = enforced_by_cgroup,
     .tend = tend,

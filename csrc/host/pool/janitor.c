@@ -104,7 +104,7 @@ static void back_off_after_death(struct janitor *j, int64_t ready_at) {
 
 static unsigned cause_of_death(const struct sp_session *session) {
     const struct sp_launch_ops *ops = session->launcher->ops;
-    return ops->gone != NULL && ops->gone(session) ? SP_EVICT_ZYGOTE_LOST : SP_EVICT_DEATH;
+    return ops->process_died != NULL && ops->process_died(session) ? SP_EVICT_ZYGOTE_LOST : SP_EVICT_DEATH;
 }
 
 /* A sandbox has died by itself. An idle one is evicted. A leased one is marked, so that it does not become idle when it

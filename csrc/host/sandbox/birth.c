@@ -47,8 +47,9 @@ static int ask_later(struct sp_birth *birth, sp_error *error) {
  */
 static bool ended_mute(struct sp_birth *birth, const sp_error *error) {
     const struct sp_session *session = birth->session;
-    bool mute = error->stage == SP_STAGE_PROTOCOL && error->err == ECONNRESET && session->launcher->ops->gone != NULL;
-    bool again = mute && (!birth->again || session->launcher->ops->gone(session));
+    bool mute =
+        error->stage == SP_STAGE_PROTOCOL && error->err == ECONNRESET && session->launcher->ops->process_died != NULL;
+    bool again = mute && (!birth->again || session->launcher->ops->process_died(session));
     birth->again = birth->again || again;
     return again;
 }
@@ -85,8 +86,8 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error) {
         rc = ask_again(birth, error);
     }
     if (rc == SP_AGAIN && sp_now() >= birth->deadline) {
-        if (launcher->ops->overdue != NULL) {
-            launcher->ops->overdue(launcher, birth);
+        if (launcher->ops->birth_timed_out != NULL) {
+            launcher->ops->birth_timed_out(launcher, birth);
         }
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_TIMEOUT, ETIMEDOUT, "no answer from the zygote or init");
     }

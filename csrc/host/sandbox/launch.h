@@ -69,9 +69,9 @@ struct sp_launch_ops {
     /* 0: alive, *birth->session is the caller's; SP_AGAIN: not yet; SP_E_CREATE: failed. */
     int (*step)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
     /* May be NULL, and so may the next. Whether the process that was asked for this session has died. */
-    bool (*gone)(const struct sp_session *session);
+    bool (*process_died)(const struct sp_session *session);
     /* A birth has got no answer in time. */
-    void (*overdue)(sp_launcher *launcher, const struct sp_birth *birth);
+    void (*birth_timed_out)(sp_launcher *launcher, const struct sp_birth *birth);
     /* Starts the check; what does not fit the socket at once is sent until the deadline. 0 or -errno. */
     int (*check_begin)(struct sp_session *session, const struct sp_check *check, int64_t deadline);
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */
@@ -84,7 +84,7 @@ struct sp_launch_ops {
     /* The rest may be NULL, up to `shutdown`. What the sandbox has used so far; 0 or -errno. */
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
     /* The session is over: what was kept for it can go. */
-    void (*forget)(struct sp_session *session);
+    void (*release)(struct sp_session *session);
     /* The pid of the launcher's process, 0 while there is none; the controllers (SP_CGROUP_*) that enforce its limits.
      */
     int64_t (*pid)(sp_launcher *launcher);

@@ -41,8 +41,8 @@ void sp_session_end(struct sp_session *session) {
     if (session != NULL) {
         give_up_stolen(session);
         session->launcher->ops->kill_sandbox(session);
-        if (session->launcher->ops->forget != NULL) {
-            session->launcher->ops->forget(session);
+        if (session->launcher->ops->release != NULL) {
+            session->launcher->ops->release(session);
         }
         sp_fd_close(&session->control);
         sp_launcher *launcher = session->launcher;

@@ -156,7 +156,7 @@ static void kill_it(struct sp_session *session) {
     }
 }
 
-static void forget(struct sp_session *session) {
+static void release(struct sp_session *session) {
     (void)session;
     atomic_fetch_sub(&world.living, 1);
 }
@@ -178,7 +178,7 @@ static const struct sp_launch_ops ops = {.session_size = sizeof(struct sp_sessio
                                          .kill_command = kill_command,
                                          .watch_memory = watch_memory,
                                          .kill_sandbox = kill_it,
-                                         .forget = forget,
+                                         .release = release,
                                          .shutdown = shut_down,
                                          .free = never_freed};
 
