@@ -55,7 +55,7 @@ def echo(effort: Effort) -> list[Row]:
             figure='acquire + execute(["/bin/echo", "hello"]) + release, p50',
             unit="s",
             value=samples.p50,
-            budget=Budget("ratio", "<=", 0.80),
+            budget=Budget("ratio", "<=", 0.95),
             samples=samples,
             baseline=Distribution.of(times[SUBPROCESS]).p50,
             against=SUBPROCESS,
@@ -87,7 +87,7 @@ def deadline(effort: Effort) -> list[Row]:
             figure="acquire + execute(echo, timeout=10) + release, p50",
             unit="s",
             value=samples.p50,
-            budget=Budget("ratio", "<=", 0.50),
+            budget=Budget("ratio", "<=", 0.60),
             samples=samples,
             baseline=Distribution.of(times[SUBPROCESS]).p50,
             against=f"{SUBPROCESS}(timeout=10)",
@@ -130,7 +130,7 @@ def cold(effort: Effort) -> list[Row]:
 
     rows = [row("cold", SUBPROCESS, 1.5)]
     if BWRAP in times:
-        rows.append(row("cold_bwrap", BWRAP, 0.3))
+        rows.append(row("cold_bwrap", BWRAP, 0.35))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A host with threads: how much a running job slows the others down, and how many jobs a second two threads do."""
+"""A host with threads: how much a running job slows the others down, and how many jobs a second four threads do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WINDOW = 0.2
 SLEEP = ["/bin/sleep", str(JOB_SECONDS)]
 SPIN = ["/bin/sh", "-c", "while :; do :; done & sleep 0.3; kill $!"]
 
-THREADS = 2
+THREADS = 4
 POOL_SIZE = 8
 
 
@@ -76,7 +76,7 @@ def _burst(contender: Contender, count: int, latencies: list[float]) -> None:
         contender.check(result)
 
 
-def _two_threads(contender: Contender, count: int, latencies: list[float]) -> float:
+def _threads_at_once(contender: Contender, count: int, latencies: list[float]) -> float:
     """Jobs per second of `THREADS` threads that do `count` jobs each."""
     before = len(latencies)
     workers = [threading.Thread(target=_burst, args=(contender, count, latencies)) for _ in range(THREADS)]
@@ -99,7 +99,7 @@ def jobs(effort: Effort) -> list[Row]:
         latencies: dict[str, list[float]] = {contender.name: [] for contender in contenders}
         for _ in range(effort.samples(20, 4)):
             for contender in contenders:
-                rates[contender.name].append(_two_threads(contender, count, latencies[contender.name]))
+                rates[contender.name].append(_threads_at_once(contender, count, latencies[contender.name]))
                 wait_until_steady(pool)
         stats = pool.stats()
     return [
@@ -108,7 +108,7 @@ def jobs(effort: Effort) -> list[Row]:
             figure=f"jobs per second, {THREADS} threads, echo, a fresh sandbox each",
             unit="jobs/s",
             value=Distribution.of(rates[OURS]).p50,
-            budget=Budget("ratio", ">=", 0.7),
+            budget=Budget("ratio", ">=", 0.65),
             samples=Distribution.of(latencies[OURS]),
             samples_unit="s",
             baseline=Distribution.of(rates[SUBPROCESS]).p50,
