@@ -38,7 +38,7 @@ static void take_place(struct sp_job *job) {
         sp_slot_replace(&pool->slots[job->slot]);
         (void)sp_poller_add(&pool->poller, job->claim.session->pidfd, job->slot);
         pool->created++;
-        sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.duration);
         sp_pool_count_eviction(pool, SP_EVICT_REPLACED, dead);
     }
     pthread_mutex_unlock(&pool->lock);

@@ -29,7 +29,7 @@ void sp_zygote_ref(struct sp_zygote *z) {
 
 /* Under the launcher's lock. A number that is another's now is not waited for, not signalled through and not closed;
  * the socket's stays, for others read it without the lock: who uses it looks first. */
-static void give_up_stolen(struct sp_zygote *z) {
+static void drop_foreign_fds(struct sp_zygote *z) {
     z->first = sp_is_own(z->first, &z->first_identity) ? z->first : -1;
     z->pidfd = sp_is_own(z->pidfd, &z->pidfd_identity) ? z->pidfd : -1;
 }
@@ -37,7 +37,7 @@ static void give_up_stolen(struct sp_zygote *z) {
 void sp_zygote_unref(struct sp_zygote *z) {
     /* acq_rel: what the other owners did with it comes before its end, which is by the last of them */
     if (z != NULL && atomic_fetch_sub_explicit(&z->refs, 1, memory_order_acq_rel) == 1) {
-        give_up_stolen(z);
+        drop_foreign_fds(z);
         sp_close_own(&z->sock, &z->sock_identity);
         sp_fd_close(&z->first);
         sp_fd_close(&z->pidfd);
@@ -73,7 +73,7 @@ void sp_zygote_kill(struct sp_zygote *z) {
     /* Not close: another thread may be about to send on this number. End of file tells the zygote to end, and what it
      * says still comes through. */
     hang_up(z);
-    give_up_stolen(z);
+    drop_foreign_fds(z);
     if (z->first != -1) {
         kill_pidfd(z->first);
     }
@@ -94,7 +94,7 @@ static int still_alive(const struct sp_zygote *z) {
 }
 
 bool sp_zygote_reap(struct sp_zygote *z) {
-    give_up_stolen(z);
+    drop_foreign_fds(z);
     sp_zygote_receive(z);
     if (z->pidfd != -1 && is_dead(z->pidfd)) {
         reap_orphan(z->pidfd);

@@ -20,7 +20,7 @@ static void finish_task(struct sp_births *b, struct sp_birth_task *t, struct sp_
     sp_pool *pool = b->pool;
     pthread_mutex_lock(&pool->lock);
     if (session != NULL) {
-        sp_pool_record_latency(pool, SP_LATENCY_CREATE, t->birth.took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, t->birth.duration);
     }
     if (t->recycles) {
         if (session != NULL) {

@@ -98,7 +98,7 @@ static bool await_janitor(sp_pool *pool, int64_t deadline) {
 static void await_dying(sp_pool *pool, int64_t deadline) {
     const struct sp_dying_observer observer = {sp_pool_report_undead, pool};
     for (;;) {
-        int64_t youngest = sp_dying_look(pool->launcher, &pool->dying, &observer);
+        int64_t youngest = sp_dying_check(pool->launcher, &pool->dying, &observer);
         int64_t now = sp_now();
         if (youngest >= SP_UNDEAD_NS || now >= deadline) { /* SP_NEVER: none is left */
             return;

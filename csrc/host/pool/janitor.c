@@ -71,7 +71,7 @@ static void check_dying(struct janitor *j) {
         return;
     }
     const struct sp_dying_observer observer = {sp_pool_report_undead, j->pool};
-    int64_t youngest = sp_dying_look(j->pool->launcher, &j->pool->dying, &observer);
+    int64_t youngest = sp_dying_check(j->pool->launcher, &j->pool->dying, &observer);
     int64_t pause = youngest / 2 < DYING_MIN_NS ? DYING_MIN_NS : earlier(youngest / 2, DYING_MAX_NS);
     j->check_dying_at = youngest == SP_NEVER ? SP_NEVER : now + pause;
     if (j->pool->awaits_death || youngest < SP_UNDEAD_NS) {

@@ -174,7 +174,7 @@ void sp_pool_count_failed_creation(sp_pool *pool, const sp_error *error);
 /* Queues the event for the log, with the pool's number. Any thread, with or without the lock. */
 void sp_pool_report(sp_pool *pool, sp_event event);
 
-/* The observer of sp_dying_look(); `pool` is the pool. */
+/* The observer of sp_dying_check(); `pool` is the pool. */
 void sp_pool_report_undead(void *pool, const struct sp_session *session, bool undead);
 /* A latency of the kind SP_LATENCY_*, in ns. Under the lock. */
 void sp_pool_record_latency(sp_pool *pool, unsigned kind, int64_t ns);

@@ -87,7 +87,7 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
         ticket->birth.session = NULL;
         ticket->state = SP_TICKET_OVER;
         pool->creation_succeeded = true;
-        sp_pool_record_latency(pool, SP_LATENCY_CREATE, ticket->birth.took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, ticket->birth.duration);
         sp_pool_record_latency(pool, SP_LATENCY_ACQUIRE_WAIT, sp_now() - ticket->opened);
         result = sp_lease_remember_last(pool, sp_slot_lease(slot, ticket->slot));
     }

@@ -33,7 +33,7 @@ static int warm_step(sp_pool *pool, struct warm_window *w, sp_error *error) {
     }
     int inserted = 0;
     if (rc == 0) {
-        sp_pool_record_latency(pool, SP_LATENCY_CREATE, birth->took);
+        sp_pool_record_latency(pool, SP_LATENCY_CREATE, birth->duration);
         uint32_t index = sp_pool_take_slot(pool);
         inserted = index != SP_NO_SLOT && sp_pool_insert(pool, index, birth->session);
         if (index != SP_NO_SLOT && !inserted) {

@@ -1,6 +1,6 @@
 /*
- * Births: a creation, from the request to the live session. It is asked for again when the launcher's process dies
- * meanwhile, and fails when it takes too long.
+ * A birth is the creation of one sandbox, from the request to the live session. It is requested again when the
+ * launcher's process dies meanwhile, and fails when it takes too long.
  */
 #include <errno.h>
 #include <poll.h>
@@ -9,12 +9,12 @@
 #include "common/fd.h"
 #include "host/sandbox/launch.h"
 
-/* The launcher's; who has a control socket then knows it again. */
+/* Calls the launcher's begin(), and stores the identity of the descriptors that it has opened. */
 static int begin(struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
     int rc = session->launcher->ops->begin(session->launcher, birth, error);
     session->control_identity = sp_identity_of(session->control);
-    session->pidfd_identity = sp_identity_of(session->pidfd); /* an agent has one from its start */
+    session->pidfd_identity = sp_identity_of(session->pidfd); /* an agent may have a pidfd from its start */
     return rc;
 }
 
@@ -29,10 +29,10 @@ int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *erro
     if (rc < 0) {
         sp_birth_abandon(birth);
     }
-    return rc < 0 ? rc : 0; /* one that is put off is a birth like others */
+    return rc < 0 ? rc : 0; /* SP_AGAIN: step() will make the request later */
 }
 
-static int ask_later(struct sp_birth *birth, sp_error *error) {
+static int begin_when_due(struct sp_birth *birth, sp_error *error) {
     if (sp_now() < birth->not_before) {
         return SP_AGAIN;
     }
@@ -42,23 +42,22 @@ static int ask_later(struct sp_birth *birth, sp_error *error) {
 }
 
 /*
- * The zygote has died, and not the sandbox alone. It closes what it had of the birth before its own socket, so that the
- * first time this cannot be told yet; then it is asked for again in any case.
+ * The control socket was closed without an answer: did the zygote die, or only the sandbox? A dying zygote closes its
+ * end of the control socket before its own socket, so the host may not see its death yet. Therefore the birth is
+ * requested again in any case the first time, and after that only if the zygote has died.
  */
-static bool ended_mute(struct sp_birth *birth, const sp_error *error) {
-    const struct sp_session *session = birth->session;
-    bool mute =
-        error->stage == SP_STAGE_PROTOCOL && error->err == ECONNRESET && session->launcher->ops->process_died != NULL;
-    bool again = mute && (!birth->again || session->launcher->ops->process_died(session));
-    birth->again = birth->again || again;
-    return again;
+static bool should_retry(const struct sp_birth *birth, const sp_error *error) {
+    const struct sp_launch_ops *ops = birth->session->launcher->ops;
+    bool no_answer = error->stage == SP_STAGE_PROTOCOL && error->err == ECONNRESET;
+    return no_answer && ops->process_died != NULL && (!birth->retried || ops->process_died(birth->session));
 }
 
-/* What is half made descends from a process that is dead: a new session takes its place. */
-static int ask_again(struct sp_birth *birth, sp_error *error) {
+/* The incomplete session belongs to a process that is dead: a new session replaces it. */
+static int retry(struct sp_birth *birth, sp_error *error) {
+    birth->retried = true;
     struct sp_session *next = sp_session_new(birth->session->launcher);
     if (next == NULL) {
-        return SP_E_CREATE; /* with the error that came */
+        return SP_E_CREATE; /* *error still holds the reason of the first failure */
     }
     sp_session_end(birth->session);
     birth->session = next;
@@ -67,7 +66,7 @@ static int ask_again(struct sp_birth *birth, sp_error *error) {
     return rc < 0 ? rc : SP_AGAIN;
 }
 
-static int hear(struct sp_birth *birth, sp_error *error) {
+static int receive_answer(struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
     if (!sp_is_own(session->control, &session->control_identity)) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, EBADF, "closed by another part of this process");
@@ -81,9 +80,9 @@ static int hear(struct sp_birth *birth, sp_error *error) {
 
 int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     sp_launcher *launcher = birth->session->launcher;
-    int rc = birth->not_before != 0 ? ask_later(birth, error) : hear(birth, error);
-    if (rc < 0 && ended_mute(birth, error)) {
-        rc = ask_again(birth, error);
+    int rc = birth->not_before != 0 ? begin_when_due(birth, error) : receive_answer(birth, error);
+    if (rc < 0 && should_retry(birth, error)) {
+        rc = retry(birth, error);
     }
     if (rc == SP_AGAIN && sp_now() >= birth->deadline) {
         if (launcher->ops->birth_timed_out != NULL) {
@@ -94,7 +93,7 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     if (rc < 0) {
         sp_birth_abandon(birth);
     } else if (rc == 0) {
-        birth->took = sp_now() - (birth->deadline - SP_CREATE_TIMEOUT_NS);
+        birth->duration = sp_now() - (birth->deadline - SP_CREATE_TIMEOUT_NS);
     }
     return rc;
 }

@@ -1,7 +1,7 @@
 /*
- * A birth over a zygote's socket. The host makes the sandbox's control pair itself and sends its far end along with
- * CREATE; the answers come back over that pair. So births need no lock, no numbering and no reader of shared replies:
- * any thread may have one under way.
+ * A birth over a zygote's socket. The host itself creates the pair of control sockets of the sandbox, and sends the far
+ * end along with CREATE. The answers come back over that pair. So births need no lock, no numbers and no thread that
+ * distributes replies: any thread may have births under way.
  */
 #include <errno.h>
 
@@ -29,7 +29,7 @@ int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_err
     return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "the zygote is gone");
 }
 
-/* One record from a sandbox in the making: its pidfd from the zygote, READY or FAILED. */
+/* Handles one record of a birth: CREATED with the pidfd from the zygote, READY, or FAILED. */
 static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_error *error) {
     switch (packet->record.type) {
     case SP_REC_CREATED:
@@ -64,7 +64,7 @@ int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *er
             return SP_AGAIN;
         }
         if (rc != 0) {
-            const char *detail = rc == -ECONNRESET ? "the sandbox died while it was made" : "malformed record";
+            const char *detail = rc == -ECONNRESET ? "the sandbox died while it was created" : "malformed record";
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, detail);
         }
         rc = take_record(birth, &packet, error);

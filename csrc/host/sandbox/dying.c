@@ -1,10 +1,10 @@
 /*
- * The end of a sandbox, verified: one that was killed is kept, with its pidfd, until that says that it is dead. A kill
- * that does not work must stop nobody, and must not be silent either: one that is not dead by a deadline is *undead*,
- * counted and told once, and nobody waits for it any more; when it dies after all, that is told too.
+ * Checks that killed sandboxes die. The session of a killed sandbox is kept until its pidfd reports the death. A kill
+ * that does not work must not block anybody, and must not go unnoticed: a sandbox that is not dead by a deadline is
+ * *undead*. It is counted and reported once, and nobody waits for it any more; if it dies later, that is reported too.
  *
- * Any thread may end a session: it goes on the launcher's stack, which is taken whole, without a lock. The list of
- * those that were taken belongs to whoever looks: the janitor, and after it who closes the pool.
+ * Any thread may end a session, which pushes it to the launcher's stack. A pool takes the whole stack without a lock
+ * and moves it to a list. The janitor owns that list, and after it the thread that closes the pool.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -22,14 +22,14 @@ void sp_dying_add(struct sp_session *session) {
     sp_launcher *launcher = session->launcher;
     session->ended_at = sp_now();
     session->next = atomic_load_explicit(&launcher->dying, memory_order_relaxed);
-    /* release: pairs with take() in another thread, which then sees the session's fields */
+    /* release: pairs with take_added(): the thread that takes the session sees its fields */
     while (!atomic_compare_exchange_weak_explicit(&launcher->dying, &session->next, session, memory_order_release,
                                                   memory_order_relaxed)) {
     }
 }
 
-static void take(sp_launcher *launcher, struct sp_session **list) {
-    /* acquire: see sp_dying_add() */
+static void take_added(sp_launcher *launcher, struct sp_session **list) {
+    /* acquire: pairs with sp_dying_add() */
     struct sp_session *session = atomic_exchange_explicit(&launcher->dying, NULL, memory_order_acquire);
     while (session != NULL) {
         struct sp_session *next = session->next;
@@ -39,7 +39,7 @@ static void take(sp_launcher *launcher, struct sp_session **list) {
     }
 }
 
-/* Of one whose pidfd was taken from us nothing more will be known. */
+/* A sandbox whose pidfd another part of this process has closed counts as dead: the host can learn no more about it. */
 static bool is_dead(const struct sp_session *session) {
     struct pollfd p = {.fd = session->pidfd, .events = POLLIN};
     return poll(&p, 1, 0) > 0 || !sp_is_own(session->pidfd, &session->pidfd_identity);
@@ -50,10 +50,10 @@ static void count(sp_launcher *launcher, unsigned step) {
     (void)atomic_fetch_add_explicit(&launcher->undead, step, memory_order_relaxed);
 }
 
-int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_observer *observer) {
+int64_t sp_dying_check(sp_launcher *launcher, struct sp_session **list, const struct sp_dying_observer *observer) {
     const int64_t now = sp_now();
     int64_t youngest = SP_NEVER;
-    take(launcher, list);
+    take_added(launcher, list);
     for (struct sp_session **at = list; *at != NULL;) {
         struct sp_session *session = *at;
         const int64_t age = now - session->ended_at;
@@ -77,8 +77,8 @@ int64_t sp_dying_look(sp_launcher *launcher, struct sp_session **list, const str
     return youngest;
 }
 
-void sp_dying_forget(sp_launcher *launcher, struct sp_session **list) {
-    take(launcher, list);
+void sp_dying_drop(sp_launcher *launcher, struct sp_session **list) {
+    take_added(launcher, list);
     while (*list != NULL) {
         struct sp_session *session = *list;
         *list = session->next;
@@ -88,11 +88,11 @@ void sp_dying_forget(sp_launcher *launcher, struct sp_session **list) {
 
 void sp_dying_leave(sp_launcher *launcher, struct sp_session **list) {
     /* relaxed: as in sp_session_end() */
-    if (atomic_fetch_sub_explicit(&launcher->lookers, 1, memory_order_relaxed) == 1) {
-        sp_dying_forget(launcher, list);
+    if (atomic_fetch_sub_explicit(&launcher->checkers, 1, memory_order_relaxed) == 1) {
+        sp_dying_drop(launcher, list);
         return;
     }
-    while (*list != NULL) { /* of a launcher with other pools: theirs stay */
+    while (*list != NULL) { /* only this pool's list: the stack stays for the other pools of the launcher */
         struct sp_session *session = *list;
         *list = session->next;
         drop(session);

@@ -1,4 +1,4 @@
-/* Errors as the callers of the C core get them: a code, the stage that failed, its errno and a detail. */
+/* Errors as the C core returns them to its callers: a code, the stage that failed, its errno and a detail. */
 #include <stdio.h>
 #include <string.h>
 

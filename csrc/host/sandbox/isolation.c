@@ -1,4 +1,4 @@
-/* What must have been proved before a sandbox is handed out. */
+/* Which facts about its isolation a sandbox must prove before it is handed out. */
 #include <errno.h>
 
 #include "common/fact.h"
@@ -19,19 +19,20 @@ const char *sp_fact_name(int fact) {
     return fact >= 0 && fact < SP_FACT_COUNT ? names[fact] : "unknown";
 }
 
-/* No sandbox is without these, whatever may be left out. */
+/* Every sandbox must prove these, even if the configuration allows degradation. */
 #define ALWAYS                                                                                                        \
     (SP_FACT_USER_NS | SP_FACT_PID_NS | SP_FACT_MOUNT_NS | SP_FACT_IPC_NS | SP_FACT_ID_MAP | SP_FACT_ROOT_READ_ONLY | \
      SP_FACT_ROOT_FLAGS | SP_FACT_SCRATCH | SP_FACT_NO_CAPS | SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS |           \
      SP_FACT_FILTERED | SP_FACT_CALL_DENIED | SP_FACT_LIMITS)
-/* Nor without these, unless it may be degraded. */
+/* A sandbox must prove these, too, unless the configuration allows degradation. */
 #define DISPENSABLE (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC)
 
 static uint32_t demanded_of_network(const sp_sandbox_options *o) {
     if (o->network == SP_NET_HOST) {
         return 0;
     }
-    /* Without a network namespace of its own only what can make no inet socket is out of the host's network. */
+    /* A sandbox without a network namespace of its own is cut off from the host's network only if it cannot create an
+     * inet socket. */
     bool no_inet = o->network == SP_NET_NONE && o->seccomp_profile == SP_SECCOMP_ESSENTIAL;
     if (!no_inet) {
         return SP_FACT_NET_NS | SP_FACT_NO_LINK;
@@ -47,7 +48,7 @@ uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
     return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
 }
 
-/* Degraded or not: what this leaves out is no sandbox. */
+/* These do not depend on allow_degradation: an agent that fails to prove one of them does not isolate. */
 uint32_t sp_facts_demanded_of_agent(const sp_agent_options *o) {
     const uint32_t always =
         SP_FACT_HOST_UNREAD | SP_FACT_HOST_UNWRITTEN | SP_FACT_HOST_UNSIGNALLED | SP_FACT_NO_SET_ID | SP_FACT_LIMITS;
@@ -55,7 +56,7 @@ uint32_t sp_facts_demanded_of_agent(const sp_agent_options *o) {
 }
 
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error) {
-    /* A kernel without Landlock is no failure; one that has it and lets an open pass is. */
+    /* A kernel may lack Landlock. But if it has Landlock, the sandbox must prove that an open was denied. */
     demanded |= proved->landlock_abi != 0 ? SP_FACT_LANDLOCK_DENIES : 0;
     for (unsigned fact = 0; fact < SP_FACT_COUNT; fact++) {
         if ((demanded & ~proved->facts & 1u << fact) != 0) {

@@ -1,16 +1,16 @@
-/* The two counts of a launcher (references keep its memory, pools keep its process), and what it is asked. */
+/* The two counts of a launcher (references keep its memory, pools keep its process), and the calls that query it. */
 #include "host/sandbox/launch.h"
 
 void sp_launcher_ref(sp_launcher *launcher) {
-    /* relaxed: whoever gives us a launcher holds a reference already */
+    /* relaxed: the caller already holds a reference */
     atomic_fetch_add_explicit(&launcher->refs, 1, memory_order_relaxed);
 }
 
 void sp_launcher_unref(sp_launcher *launcher) {
-    /* acq_rel: what other owners did with it comes before its end, which is by the last of them */
+    /* acq_rel: everything that the other owners did with the launcher happens before the last owner frees it */
     if (launcher != NULL && atomic_fetch_sub_explicit(&launcher->refs, 1, memory_order_acq_rel) == 1) {
         struct sp_session *left = NULL;
-        sp_dying_forget(launcher, &left);
+        sp_dying_drop(launcher, &left);
         launcher->ops->free(launcher);
     }
 }
@@ -18,11 +18,11 @@ void sp_launcher_unref(sp_launcher *launcher) {
 void sp_launcher_enter(sp_launcher *launcher) {
     sp_launcher_ref(launcher);
     atomic_fetch_add_explicit(&launcher->pools, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&launcher->lookers, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&launcher->checkers, 1, memory_order_relaxed);
 }
 
 void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
-    /* acq_rel: as in unref, for the process instead of the memory */
+    /* acq_rel: as in sp_launcher_unref(), for the process instead of the memory */
     if (atomic_fetch_sub_explicit(&launcher->pools, 1, memory_order_acq_rel) == 1) {
         launcher->ops->shutdown(launcher, deadline);
     }

@@ -1,4 +1,4 @@
-/* There is no launcher with a zygote on macOS; host/agent has the one that is used there. */
+/* macOS has no namespaces, so it has no launcher with a zygote. The launcher of host/agent is used there. */
 #include <errno.h>
 
 #include "host/sandbox/launch.h"

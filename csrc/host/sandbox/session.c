@@ -8,7 +8,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 
-/* ---- its life ---- */
+/* ---- life of a session ---- */
 
 struct sp_session *sp_session_new(sp_launcher *launcher) {
     struct sp_session *session = calloc(1, launcher->ops->session_size);
@@ -27,8 +27,9 @@ bool sp_session_is_whole(const struct sp_session *session) {
            (session->pidfd == -1 || sp_is_own(session->pidfd, &session->pidfd_identity));
 }
 
-/* A number that is another's now is not signalled through, and not closed. */
-static void give_up_stolen(struct sp_session *session) {
+/* Another part of this process may have closed a number of ours and opened a file with it. Nothing is signalled through
+ * such a number, and it is not closed. */
+static void drop_foreign_fds(struct sp_session *session) {
     if (!sp_is_own(session->control, &session->control_identity)) {
         session->control = -1;
     }
@@ -39,16 +40,16 @@ static void give_up_stolen(struct sp_session *session) {
 
 void sp_session_end(struct sp_session *session) {
     if (session != NULL) {
-        give_up_stolen(session);
+        drop_foreign_fds(session);
         session->launcher->ops->kill_sandbox(session);
         if (session->launcher->ops->release != NULL) {
             session->launcher->ops->release(session);
         }
         sp_fd_close(&session->control);
         sp_launcher *launcher = session->launcher;
-        /* relaxed: if the last one leaves meanwhile, it goes with the launcher */
-        if (session->pidfd != -1 && atomic_load_explicit(&launcher->lookers, memory_order_relaxed) != 0) {
-            sp_dying_add(session); /* from here on it is another's */
+        /* relaxed: if the last pool leaves meanwhile, the session is freed with the launcher */
+        if (session->pidfd != -1 && atomic_load_explicit(&launcher->checkers, memory_order_relaxed) != 0) {
+            sp_dying_add(session); /* from here on this thread does not own it */
         } else {
             sp_fd_close(&session->pidfd);
             free(session);
@@ -57,7 +58,7 @@ void sp_session_end(struct sp_session *session) {
     }
 }
 
-/* ---- its commands ---- */
+/* ---- commands ---- */
 
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
     if (!sp_session_is_whole(session)) {
@@ -92,7 +93,7 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     return rc;
 }
 
-/* Which records may come, and when: anything else from a sandbox is an attack or a broken init. */
+/* Whether this record may come now. If not, the tenant attacks or init is broken. */
 static bool is_expected(const struct sp_session *session, const struct sp_record *record) {
     if (!session->open) {
         return false;

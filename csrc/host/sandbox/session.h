@@ -1,4 +1,5 @@
-/* Talking to the init of one sandbox. Everything received here is hostile once a tenant has run. */
+/* Sends records to the init of one sandbox and receives its answers. Once a tenant has run, the host treats everything
+ * that it receives here as hostile. */
 #ifndef SANDPOOL_HOST_SANDBOX_SESSION_H
 #define SANDPOOL_HOST_SANDBOX_SESSION_H
 
@@ -18,12 +19,13 @@ struct sp_session_exec {
  * descriptors are no longer ours, -E2BIG, -ENOMEM. */
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline);
 /*
- * One record about the running command. 0 with *record filled: ACK, then FAILED or EXITED, with the right id.
- * -EAGAIN, -ECONNRESET at its death, -EBADF as above, -EBADMSG for all else.
+ * Receives one record about the running command. 0 with *record filled: first ACK, then FAILED or EXITED, with the id
+ * of the command. -EAGAIN: nothing has come; -ECONNRESET: the sandbox is dead; -EBADF: as above; -EBADMSG: the sandbox
+ * has sent something else.
  */
 int sp_session_recv(struct sp_session *session, struct sp_record *record);
 
-/* The health check of launch_ops, for sandboxes that have an init. */
+/* check_begin and check_step of sp_launch_ops, for sandboxes that have an init or an agent. */
 int sp_session_check_begin(struct sp_session *session, const struct sp_check *check, int64_t deadline);
 int sp_session_check_step(struct sp_session *session, int *status);
 

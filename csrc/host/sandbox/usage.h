@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-/* What one sandbox has used since its birth, where its launcher can count it. */
+/* What one sandbox has used since its birth, if its launcher can count it. */
 struct sp_usage {
     uint64_t user_us;
     uint64_t system_us;
