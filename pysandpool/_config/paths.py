@@ -6,7 +6,7 @@ Only the text of a path is checked here. The zygote checks what the path leads t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pysandpool._config.fields import Refuse
@@ -24,7 +24,13 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc
 
 def readable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     """Absolute host paths without duplicates; ".", ".." and "//" are resolved in the text, symbolic links are not."""
-    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, os.PathLike)):
+        raise refuse(name, value, f"a sequence of absolute paths, like [{os.fspath(value)!r}], not a single one", True)
+    if isinstance(value, Mapping):
+        # Other libraries take {host path: {"bind": inside, "mode": mode}}; iterated, it would be a list of host paths.
+        why = "not a mapping: a path is visible inside at the same place"
+        raise refuse(name, value, f"a sequence of absolute paths, like {[*map(str, value)]!r}, {why}", True)
+    if not isinstance(value, Iterable):
         raise refuse(name, value, "a sequence of absolute paths", True)
     return tuple(dict.fromkeys(_path(refuse, name, one) for one in value))
 
@@ -42,6 +48,14 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
 def optional_path(refuse: Refuse, name: str, value: Any) -> str | None:
     """One absolute path, normalised in the same way, or None."""
     return None if value is None else _path(refuse, name, value)
+
+
+def rootfs_path(refuse: Refuse, name: str, value: Any) -> str | None:
+    """The same for a directory tree. The name of an image is refused with the command that makes one of it."""
+    if isinstance(value, str) and value and not value.startswith("/"):
+        how = "`docker export $(docker create IMAGE) | tar -x -C DIRECTORY` makes a directory of an image"
+        raise refuse(name, value, f"the absolute path of a directory, not an image: {how}", False)
+    return optional_path(refuse, name, value)
 
 
 def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) -> None:

@@ -17,7 +17,14 @@ from pysandpool._config.fields import (
     optional_integer,
     optional_seconds,
 )
-from pysandpool._config.paths import check_binds, check_rootfs, optional_path, readable_paths, writable_paths
+from pysandpool._config.paths import (
+    check_binds,
+    check_rootfs,
+    optional_path,
+    readable_paths,
+    rootfs_path,
+    writable_paths,
+)
 from pysandpool._config.seccomp import allowed_calls
 from pysandpool._errors import (
     InvalidSandboxConfigError,
@@ -169,7 +176,7 @@ class SandboxConfig:
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
-            rootfs=optional_path(no, "rootfs", rootfs),
+            rootfs=rootfs_path(no, "rootfs", rootfs),
             deny_network=flag(no, "deny_network", deny_network),
             network=_network(network),
             memory_limit_mb=optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
@@ -194,16 +201,20 @@ class SandboxConfig:
             object.__setattr__(self, name, value)
 
     def _check_together(self) -> None:
-        if self.network is not None and self.deny_network != (self.network != "host"):
-            raise InvalidSandboxConfigError(
-                "network", self.network, '"none" or "loopback" with deny_network=True, "host" with deny_network=False'
-            )
-        if not self.deny_network and self.seccomp_profile is not SeccompProfile.NETWORK:
-            raise InvalidSandboxConfigError(
-                "deny_network", False, "False only together with seccomp_profile=SeccompProfile.NETWORK"
-            )
+        self._check_network()
         check_rootfs(_refuse_sandbox, self.rootfs, self.fs_readwrite)
         check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite)
+
+    def _check_network(self) -> None:
+        inet = self.seccomp_profile is SeccompProfile.NETWORK
+        profile = "seccomp_profile=SeccompProfile.NETWORK"
+        if self.network == "host" and (self.deny_network or not inet):
+            allowed = f'"host" only together with deny_network=False and {profile}; "loopback" and "none" need neither'
+            raise InvalidSandboxConfigError("network", "host", allowed)
+        if self.network in ("none", "loopback") and not self.deny_network:
+            raise InvalidSandboxConfigError("network", self.network, '"none" or "loopback" with deny_network=True')
+        if not self.deny_network and not inet:
+            raise InvalidSandboxConfigError("deny_network", False, f"False only together with {profile}")
 
 
 def _refuse_sandbox(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:

@@ -314,6 +314,35 @@ def test_the_host_network_needs_inet_sockets() -> None:
     assert SandboxConfig(deny_network=True, seccomp_profile=SeccompProfile.NETWORK).deny_network
 
 
+@pytest.mark.parametrize(
+    "others",
+    [{}, {"deny_network": False}, {"seccomp_profile": SeccompProfile.NETWORK}],
+    ids=["none", "deny_network", "seccomp_profile"],
+)
+def test_one_error_names_all_that_the_host_network_needs(others: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSandboxConfigError) as refused:
+        SandboxConfig(network="host", **others)
+    assert (refused.value.field, refused.value.value) == ("network", "host")
+    assert "deny_network=False and seccomp_profile=SeccompProfile.NETWORK" in refused.value.allowed
+
+
+@pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
+def test_what_is_no_list_of_paths_is_refused_with_the_list_that_was_meant(field: str) -> None:
+    volumes = {"/srv/data": {"bind": "/data", "mode": "rw"}}
+    for value, text in ((volumes, "not a mapping"), ("/srv/data", "not a single one"), (Path("/srv/data"), "single")):
+        with pytest.raises(InvalidSandboxConfigError, match=text) as refused:
+            SandboxConfig(**{field: value})
+        assert isinstance(refused.value, TypeError)
+        assert "['/srv/data']" in refused.value.allowed
+
+
+@pytest.mark.parametrize("value", ["python:3.12", "alpine", "docker://busybox"])
+def test_the_name_of_an_image_is_no_rootfs(value: str) -> None:
+    with pytest.raises(InvalidSandboxConfigError, match="a directory, not an image: `docker export") as refused:
+        SandboxConfig(rootfs=value)
+    assert (refused.value.field, refused.value.value) == ("rootfs", value)
+
+
 def test_a_path_is_read_only_or_writable() -> None:
     with pytest.raises(InvalidSandboxConfigError, match="fs_readwrite") as refused:
         SandboxConfig(fs_readonly=["/opt", "/srv"], fs_readwrite=["/srv/"])
