@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from pysandpool._ffi import ffi
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 Word = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+
+
+class Words(Protocol):
+    """A sequence of words. A str, which is a sequence of str as well, is not one for a type checker: the method
+    `__contains__` of str does not accept every object."""
+
+    def __contains__(self, value: object, /) -> bool: ...
+    def __getitem__(self, index: int, /) -> Word: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Word]: ...
+
+
 Environ = Mapping[Any, Any]
 
 BASE_ENV = {
@@ -26,7 +41,7 @@ if sys.platform == "darwin":
     BASE_ENV = {"PATH": "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_CTYPE": "UTF-8"}
 
 
-def encode_command(cmd: Sequence[Word]) -> tuple[bytes, int]:
+def encode_command(cmd: Words) -> tuple[bytes, int]:
     """The words of `cmd`, each followed by a NUL, and their number.
 
     Raises TypeError if `cmd` is not a sequence of str, bytes or PathLike (a single str is none), and ValueError if it
@@ -40,7 +55,7 @@ def encode_command(cmd: Sequence[Word]) -> tuple[bytes, int]:
     return _ended(words, "cmd", cmd), len(words)
 
 
-def command_name(cmd: Sequence[Word]) -> str:
+def command_name(cmd: Words) -> str:
     """The first word of `cmd` as text, for messages and `CommandNotFoundError.filename`."""
     return os.fsdecode(cmd[0])
 
@@ -55,12 +70,20 @@ def encode_cwd(cwd: Word | None) -> bytes | None:
     return _ended([name], "cwd", cwd)
 
 
-def encode_input(data: Any) -> Any:
+def encode_input(data: Buffer) -> Any:
     """A view of the bytes-like `data`, without a copy. Raises TypeError for other objects and for strided views."""
     try:
         return ffi.from_buffer("char[]", data)
-    except (TypeError, BufferError, ValueError) as error:
-        raise TypeError(f"input must be bytes-like and contiguous, not {type(data).__name__}: {error}") from None
+    except (TypeError, BufferError, ValueError):
+        raise TypeError(f"input must be bytes-like and contiguous, not {type(data).__name__}{_remedy(data)}") from None
+
+
+def _remedy(data: object) -> str:
+    if isinstance(data, str):
+        return ": pass input=text.encode()"
+    if isinstance(data, memoryview):
+        return " with gaps: pass input=bytes(view)"
+    return ": pass input=file.read()" if hasattr(data, "read") else ""
 
 
 class Environment:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
@@ -12,6 +11,7 @@ from pysandpool._execute.encode import (
     Environ,
     Environment,
     Word,
+    Words,
     command_name,
     encode_command,
     encode_cwd,
@@ -19,6 +19,9 @@ from pysandpool._execute.encode import (
 )
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import UNLIMITED_BYTES, check, ffi, hot, lib
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")
@@ -45,8 +48,8 @@ class CommandDefaults(NamedTuple):
 def run_command(
     pool: Any,
     handle: int,
-    cmd: Sequence[Word],
-    options: tuple[Any, Environ | None, Word | None, Duration | None],
+    cmd: Words,
+    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
 ) -> SandboxResult:
     """Runs `cmd` to its end in the lease `handle` of `pool`; `options`: input, env, cwd and timeout of the call."""
@@ -74,8 +77,8 @@ def run_command(
 
 def _fill(
     request: Any,
-    cmd: Sequence[Word],
-    options: tuple[Any, Environ | None, Word | None, Duration | None],
+    cmd: Words,
+    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
 ) -> tuple[Any, ...]:
     """Fills the `sp_exec_request`, and returns the objects that its pointers refer to."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._config.fields import Duration
 from pysandpool._errors import AcquireTimeoutError, PoolStateError, SandboxReleasedError
-from pysandpool._execute.encode import Environ, Word
+from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
 from pysandpool._ffi import check, ffi, hot, lib, new_error
@@ -20,7 +19,7 @@ _sp_release = hot.sp_release
 
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 
 class PooledSandbox:
@@ -40,9 +39,9 @@ class PooledSandbox:
 
     def execute(
         self,
-        cmd: Sequence[Word],
+        cmd: Words,
         *,
-        input: Any = None,
+        input: Buffer | None = None,
         env: Environ | None = None,
         cwd: Word | None = None,
         timeout: Duration | None = None,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pysandpool._config.fields import Duration
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
-from pysandpool._execute.encode import Environ, Word
+from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
@@ -23,7 +22,7 @@ MAX_ZYGOTES = 8
 
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 
 class Sandbox:
@@ -71,9 +70,9 @@ class Sandbox:
 
     def execute(
         self,
-        cmd: Sequence[Word],
+        cmd: Words,
         *,
-        input: Any = None,
+        input: Buffer | None = None,
         env: Environ | None = None,
         cwd: Word | None = None,
         timeout: Duration | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import math
 import mmap
 import os
@@ -291,6 +292,21 @@ def test_input_kinds(sandbox: PooledSandbox) -> None:
     area.close()
 
 
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("text", r"bytes-like and contiguous, not str: pass input=text\.encode\(\)"),
+        (io.BytesIO(b"x"), r"not BytesIO: pass input=file\.read\(\)"),
+        (memoryview(b"abcd")[::2], r"not memoryview with gaps: pass input=bytes\(view\)"),
+        (5, r"not int$"),
+    ],
+    ids=["str", "file", "strided", "int"],
+)
+def test_input_of_another_kind_is_refused_with_the_fix(sandbox: PooledSandbox, data: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        sandbox.execute(["/bin/cat"], input=data)
+
+
 def test_no_input_is_the_null_device(sandbox: PooledSandbox) -> None:
     assert sandbox.execute(["/bin/readlink", "/proc/self/fd/0"]).stdout == b"/dev/null\n"
     assert sandbox.execute(["/bin/cat"]).stdout == b""
@@ -322,7 +338,7 @@ def counted(length: int) -> bytes:
 def test_exactly_the_first_bytes_are_kept(real_pool: OpenPool, bound: int, extra: int) -> None:
     pool = real_pool(SandboxConfig(max_output_bytes=bound))
     with pool.acquire() as sandbox:
-        result = sandbox.execute(counter(bound + extra)).check()
+        result = sandbox.execute(counter(bound + extra))
         assert result.stdout == counted(bound)
         assert result.stdout_truncated == (extra > 0)
         assert (result.stderr, result.stderr_truncated) == (b"", False)
@@ -332,10 +348,10 @@ def test_exactly_the_first_bytes_are_kept(real_pool: OpenPool, bound: int, extra
 def test_bound_is_per_stream(real_pool: OpenPool) -> None:
     pool = real_pool(SandboxConfig(max_output_bytes=1000))
     with pool.acquire() as sandbox:
-        result = sandbox.execute(counter(5000, stream=2)).check()
+        result = sandbox.execute(counter(5000, stream=2))
         assert (result.stderr, result.stderr_truncated) == (counted(1000), True)
         assert (result.stdout, result.stdout_truncated) == (b"", False)
-        both = sh(sandbox, "head -c 1001 /dev/zero; head -c 999 /dev/zero >&2").check()
+        both = sh(sandbox, "head -c 1001 /dev/zero; head -c 999 /dev/zero >&2")
         assert (len(both.stdout), both.stdout_truncated) == (1000, True)
         assert (len(both.stderr), both.stderr_truncated) == (999, False)
 
