@@ -177,14 +177,14 @@ class CommandNotFoundError(SandboxError):
 
 
 class CommandFailedError(SandboxError):
-    """`SandboxResult.check()` found that the command did not exit with code 0.
+    """`SandboxResult.check()` found that the command did not exit with code 0, or that its output was truncated.
 
     Attributes:
         result: the `SandboxResult`.
     """
 
     def __init__(self, result: pysandpool.SandboxResult) -> None:
-        super().__init__(f"the command {_ending(result)}{_last_words(result.stderr)}")
+        super().__init__(f"the command {_ending(result)}{_cut(result)}{_last_words(result.stderr)}")
         self.result = result
 
 
@@ -202,6 +202,12 @@ def _ending(result: pysandpool.SandboxResult) -> str:
     if result.signal is not None:
         return f"was killed by signal {result.signal}"
     return f"exited with {result.exit_code}"
+
+
+def _cut(result: pysandpool.SandboxResult) -> str:
+    cut = (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated))
+    streams = " and ".join(name for name, truncated in cut if truncated)
+    return f", and wrote more than max_output_bytes to {streams}" if streams else ""
 
 
 def _last_words(stderr: bytes) -> str:

@@ -38,12 +38,13 @@ class SandboxResult:
     """Bytes of peak resident memory of the largest of these processes; in a cgroup, of the whole sandbox."""
 
     def check(self) -> SandboxResult:
-        """Returns this result if the exit code is 0.
+        """Returns this result if the exit code is 0 and the output is complete.
 
         Raises:
-            CommandFailedError: the command exited with another code, or a signal killed it.
+            CommandFailedError: the command exited with another code, a signal killed it, or output was dropped because
+                of `max_output_bytes`. Look at `exit_code` instead if a part of the output is enough.
         """
-        if self.exit_code != 0:
+        if self.exit_code != 0 or self.stdout_truncated or self.stderr_truncated:
             raise CommandFailedError(self)
         return self
 

@@ -92,6 +92,12 @@ def test_messages_name_the_facts() -> None:
         (SandboxResult(b"", b"", 3), "exited with 3"),
         (SandboxResult(b"", b"", None, signal=11), "signal 11"),
         (SandboxResult(b"", b"", None, signal=9, timed_out=True, elapsed=1.5), "timed out after 1.500 s"),
+        (
+            SandboxResult(b"cut", b"", 0, stdout_truncated=True),
+            "exited with 0, and wrote more than max_output_bytes to stdout",
+        ),
+        (SandboxResult(b"", b"", 0, stderr_truncated=True), "max_output_bytes to stderr"),
+        (SandboxResult(b"", b"", 1, None, False, 0.0, True, True), "exited with 1, and .* to stdout and stderr"),
     ],
 )
 def test_check_raises_with_the_result(result: SandboxResult, text: str) -> None:
