@@ -131,7 +131,8 @@ def _exec_error(error: Any, command: str) -> SandboxError:
 
 def _forked_error(pool: Any) -> PoolStateError:
     owner = lib.sp_pool_owner_pid(pool) if pool is not None else None
-    return PoolStateError(f"the pool belongs to process {owner}, this is its child {os.getpid()}", owner)
+    fix = "open a pool in each process, after the fork (gunicorn --preload: in its post_fork hook)"
+    return PoolStateError(f"the pool belongs to process {owner}, this is its child {os.getpid()}: {fix}", owner)
 
 
 def stage_name(stage: int) -> str:

@@ -76,7 +76,8 @@ with FakeLauncher() as launcher, launcher.open(warm=1) as pool:
 def test_repr_in_a_forked_child() -> None:
     done = run_script(REPR_IN_A_CHILD)
     parent, child, text = done.stdout.strip().split(" ", 2)
-    assert text.endswith(f"unusable: the pool belongs to process {parent}, this is its child {child}>"), done
+    assert f"unusable: the pool belongs to process {parent}, this is its child {child}: open a pool in" in text, done
+    assert "post_fork" in text
 
 
 class Load:
