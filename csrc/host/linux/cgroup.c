@@ -14,50 +14,10 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "host/linux/cgroup_state.h"
 #include "host/sandbox/launch.h"
 
-/* Directories made ahead: a burst of births that large pays nothing for them. */
-#define STASH 8
 #define RETRY_NS SP_MS(5)
-/* The kernel's own bound of pids, on 64 bits, and so the largest limit that it takes. */
-#define PIDS_MOST (4 * 1024 * 1024)
-
-struct sp_cgroups {
-    char *path;
-    int dir;
-    struct sp_identity dir_identity; /* see own.h */
-    uint32_t enforced;
-    struct sp_cgroup_limits {
-        uint64_t memory_bytes, max_processes, cpu_quota_us, cpu_period_us;
-    } limits;
-
-    pthread_mutex_t lock;
-    uint32_t last; /* number given */
-    uint32_t stash[STASH];
-    uint32_t n_stash;
-    uint32_t *dying; /* to be removed */
-    uint32_t n_dying, dying_cap;
-    bool closed;
-};
-
-/* "s<number>", or with `file` "s<number>/<file>" */
-static const char *name_of(char name[64], uint32_t number, const char *file) {
-    (void)snprintf(name, 64, file != NULL ? "s%u/%s" : "s%u", number, file);
-    return name;
-}
-
-static int write_at(int dir, const char *name, const char *text) {
-    sp_auto_fd int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
-    ssize_t n = fd == -1 ? -1 : write(fd, text, strlen(text));
-    return n == -1 ? -errno : (size_t)n == strlen(text) ? 0 : -EIO;
-}
-
-static int read_at(int dir, const char *name, char *text, size_t size) {
-    sp_auto_fd int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd == -1 ? -1 : read(fd, text, size - 1);
-    text[n > 0 ? n : 0] = '\0';
-    return n >= 0 ? 0 : -errno;
-}
 
 /* ---- controllers ---- */
 
@@ -66,25 +26,15 @@ static const struct {
     const char *name;
 } controllers[] = {{SP_CGROUP_MEMORY, "memory"}, {SP_CGROUP_PIDS, "pids"}, {SP_CGROUP_CPU, "cpu"}};
 
-static bool has_word(const char *list, const char *word) {
-    size_t len = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)) != NULL; at += len) {
-        if ((at == list || at[-1] == ' ' || at[-1] == '\n') && (at[len] == ' ' || at[len] == '\n' || at[len] == '\0')) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int enable(int dir, const char *name) {
     char enabled[256];
     char change[16];
-    int rc = read_at(dir, "cgroup.subtree_control", enabled, sizeof enabled);
-    if (rc != 0 || has_word(enabled, name)) {
+    int rc = sp_cgroup_read(dir, "cgroup.subtree_control", enabled, sizeof enabled);
+    if (rc != 0 || sp_cgroup_has_word(enabled, name)) {
         return rc;
     }
     (void)snprintf(change, sizeof change, "+%s", name);
-    return write_at(dir, "cgroup.subtree_control", change);
+    return sp_cgroup_write(dir, "cgroup.subtree_control", change);
 }
 
 /* In `parent` for this directory, here for those of the sandboxes. */
@@ -99,77 +49,6 @@ static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, con
     }
 }
 
-/* ---- one sandbox's directory ---- */
-
-/*
- * Root's zygote is not root, and it is the one whose permission the kernel asks for when a sandbox is born inside.
- * Where there is no such id, or no capability to give a file away, it stays who it is: see zygote/enter.c.
- */
-static int give_to_zygote(int dir, const char *procs) {
-    if (geteuid() != 0 && getuid() != 0) {
-        return 0;
-    }
-    bool given = fchownat(dir, procs, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID, 0) == 0;
-    return given || errno == EINVAL || errno == EPERM ? 0 : -errno;
-}
-
-/* What the kernel has made of it; its numbers end with a newline. */
-static int confirm(const struct sp_cgroups *c, uint32_t number, const char *file, const char *wanted) {
-    char name[64];
-    char text[64];
-    size_t len = strlen(wanted);
-    int rc = read_at(c->dir, name_of(name, number, file), text, sizeof text);
-    bool same = strncmp(text, wanted, len) == 0 && text[len] == '\n';
-    return rc != 0 ? rc : same ? 0 : -EPROTO;
-}
-
-static int write_and_confirm(const struct sp_cgroups *c, uint32_t number, const char *file, const char *text) {
-    char name[64];
-    int rc = write_at(c->dir, name_of(name, number, file), text);
-    return rc != 0 ? rc : confirm(c, number, file, text);
-}
-
-static int set_number(const struct sp_cgroups *c, uint32_t number, const char *file, uint64_t value) {
-    char text[32];
-    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)value);
-    return write_and_confirm(c, number, file, text);
-}
-
-static int set_limits(const struct sp_cgroups *c, uint32_t number) {
-    char text[64];
-    int rc = 0;
-    if ((c->enforced & SP_CGROUP_MEMORY) != 0) {
-        rc = set_number(c, number, "memory.max", c->limits.memory_bytes);
-        rc = rc != 0 ? rc : set_number(c, number, "memory.oom.group", 1);
-        rc = rc != 0 ? rc : set_number(c, number, "memory.swap.max", 0);
-        rc = rc == -ENOENT ? 0 : rc; /* a kernel without swap */
-    }
-    if (rc == 0 && (c->enforced & SP_CGROUP_PIDS) != 0) {
-        uint64_t pids = c->limits.max_processes + 1; /* and init */
-        rc = pids <= PIDS_MOST ? set_number(c, number, "pids.max", pids)
-                               : write_and_confirm(c, number, "pids.max", "max");
-    }
-    if (rc == 0 && (c->enforced & SP_CGROUP_CPU) != 0) {
-        (void)snprintf(text, sizeof text, "%llu %llu", (unsigned long long)c->limits.cpu_quota_us,
-                       (unsigned long long)c->limits.cpu_period_us);
-        rc = write_and_confirm(c, number, "cpu.max", text);
-    }
-    return rc;
-}
-
-static int make(struct sp_cgroups *c, uint32_t number) {
-    char name[64];
-    if (mkdirat(c->dir, name_of(name, number, NULL), 0755) != 0) {
-        return -errno;
-    }
-    int rc = set_limits(c, number);
-    rc = rc != 0 ? rc : give_to_zygote(c->dir, name_of(name, number, "cgroup.procs"));
-    if (rc != 0) {
-        (void)unlinkat(c->dir, name_of(name, number, NULL), AT_REMOVEDIR);
-    }
-    return rc;
-}
-
 /* Else nothing is made, written or removed there: it may be a directory of the application's. */
 static bool has_dir(const struct sp_cgroups *c) { return sp_is_own(c->dir, &c->dir_identity); }
 
@@ -180,11 +59,11 @@ int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
     bool closed = c->closed;
     uint32_t number = ready ? c->stash[--c->n_stash] : ++c->last;
     pthread_mutex_unlock(&c->lock);
-    int rc = closed ? -ESHUTDOWN : !has_dir(c) ? -EBADF : ready ? 0 : make(c, number);
+    int rc = closed ? -ESHUTDOWN : !has_dir(c) ? -EBADF : ready ? 0 : sp_cgroup_make(c, number);
     if (rc != 0) {
         return rc;
     }
-    *fd = openat(c->dir, name_of(name, number, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    *fd = openat(c->dir, sp_cgroup_name(name, number, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*fd == -1) {
         rc = -errno;
         sp_cgroup_leave(c, number);
@@ -198,7 +77,8 @@ void sp_cgroup_kill(struct sp_cgroups *c, uint32_t number) {
     if (!has_dir(c)) {
         return;
     }
-    (void)write_at(c->dir, name_of(name, number, "cgroup.kill"), "1"); /* Linux 5.14; else killing init has to do */
+    (void)sp_cgroup_write(c->dir, sp_cgroup_name(name, number, "cgroup.kill"),
+                          "1"); /* Linux 5.14; else killing init has to do */
 }
 
 void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
@@ -215,38 +95,6 @@ void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
     pthread_mutex_unlock(&c->lock);
 }
 
-bool sp_cgroup_holds(const struct sp_cgroups *c, uint32_t number, pid_t pid) {
-    char name[64];
-    char procs[256];
-    char wanted[32];
-    (void)snprintf(wanted, sizeof wanted, "%d", (int)pid);
-    return read_at(c->dir, name_of(name, number, "cgroup.procs"), procs, sizeof procs) == 0 && has_word(procs, wanted);
-}
-
-static uint64_t find_number(const char *text, const char *name) {
-    const char *at = strstr(text, name);
-    return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
-}
-
-int sp_cgroup_usage(const struct sp_cgroups *c, uint32_t number, struct sp_usage *usage) {
-    char name[64];
-    char text[1024];
-    memset(usage, 0, sizeof *usage);
-    int rc = read_at(c->dir, name_of(name, number, "cpu.stat"), text, sizeof text);
-    if (rc != 0) {
-        return rc;
-    }
-    usage->user_us = find_number(text, "\nuser_usec ");
-    usage->system_us = find_number(text, "\nsystem_usec ");
-    if ((c->enforced & SP_CGROUP_MEMORY) != 0) {
-        (void)read_at(c->dir, name_of(name, number, "memory.peak"), text, sizeof text); /* Linux 5.19 */
-        usage->peak_bytes = strtoull(text, NULL, 10);
-        rc = read_at(c->dir, name_of(name, number, "memory.events"), text, sizeof text);
-        usage->oom_kills = find_number(text, "\noom_kill ");
-    }
-    return rc;
-}
-
 /* ---- tending ---- */
 
 /* Each is tried, however many are still busy. */
@@ -260,7 +108,7 @@ static bool remove_dying(struct sp_cgroups *c) {
     c->n_dying = c->dying_cap = 0;
     pthread_mutex_unlock(&c->lock);
     for (uint32_t i = 0; i < n; i++) {
-        if (unlinkat(c->dir, name_of(name, dying[i], NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
+        if (unlinkat(c->dir, sp_cgroup_name(name, dying[i], NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
             sp_cgroup_leave(c, dying[i]);
             n_busy++;
         }
@@ -272,13 +120,13 @@ static bool remove_dying(struct sp_cgroups *c) {
 static void fill_stash(struct sp_cgroups *c) {
     for (;;) {
         pthread_mutex_lock(&c->lock);
-        uint32_t number = c->n_stash < STASH && !c->closed ? ++c->last : 0;
+        uint32_t number = c->n_stash < SP_CGROUP_STASH && !c->closed ? ++c->last : 0;
         pthread_mutex_unlock(&c->lock);
-        if (number == 0 || make(c, number) != 0) {
+        if (number == 0 || sp_cgroup_make(c, number) != 0) {
             return; /* a failure comes back, with its reason, to take() */
         }
         pthread_mutex_lock(&c->lock);
-        bool kept = c->n_stash < STASH;
+        bool kept = c->n_stash < SP_CGROUP_STASH;
         if (kept) {
             c->stash[c->n_stash++] = number;
         }
@@ -323,7 +171,7 @@ void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
     if (!has_dir(c)) { /* nothing was made, or a later start sweeps it */
         return;
     }
-    (void)write_at(c->dir, "cgroup.kill", "1");
+    (void)sp_cgroup_write(c->dir, "cgroup.kill", "1");
     while (!remove_children(c->dir) && sp_now() < deadline) {
         int64_t until = sp_now() + RETRY_NS;
         (void)sp_poll_until(NULL, 0, until < deadline ? until : deadline);
@@ -346,7 +194,7 @@ uint32_t sp_cgroups_enforced(const struct sp_cgroups *c) { return c->enforced; }
 int sp_cgroups_adopt(struct sp_cgroups *c, pid_t pid) {
     char text[32];
     (void)snprintf(text, sizeof text, "%d", (int)pid);
-    return write_at(c->dir, "zygote/cgroup.procs", text);
+    return sp_cgroup_write(c->dir, "zygote/cgroup.procs", text);
 }
 
 static uint32_t wanted_controllers(const struct sp_cgroup_limits *l) {
@@ -375,7 +223,7 @@ static int make_directories(struct sp_cgroups *c, int parent, const char **faile
     if (mkdirat(c->dir, "zygote", 0755) != 0) {
         return -errno;
     }
-    return give_to_zygote(c->dir, "cgroup.procs");
+    return sp_cgroup_give_to_zygote(c->dir, "cgroup.procs");
 }
 
 static int set_up(struct sp_cgroups *c, const sp_sandbox_options *o, sp_error *error) {

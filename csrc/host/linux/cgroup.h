@@ -5,7 +5,7 @@
  *   <dir>/s1 ...   one per sandbox, with its limits; the sandbox is born inside, and the directory goes after it
  *
  * Directories are made ahead, and removed, by tend(), off every caller's path. Any thread may use it. Implemented by
- * file: linux/cgroup.c.
+ * file: linux/cgroup.c (all of them) and linux/cgroup_dir.c (one).
  */
 #ifndef SANDPOOL_HOST_LINUX_CGROUP_H
 #define SANDPOOL_HOST_LINUX_CGROUP_H

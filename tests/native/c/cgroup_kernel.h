@@ -1,6 +1,7 @@
 /*
- * A kernel for linux/cgroup.c: what is made below a plain directory has plain files for its knobs, which answer a write
- * as the kernel does, and each call can be refused. The file is included under other names. One translation unit.
+ * A kernel for linux/cgroup.c and cgroup_dir.c: what is made below a plain directory has plain files for its knobs,
+ * which answer a write as the kernel does, and each call can be refused. The files are included under other names. One
+ * translation unit.
  */
 #ifndef SANDPOOL_TESTS_CGROUP_KERNEL_H
 #define SANDPOOL_TESTS_CGROUP_KERNEL_H
@@ -176,6 +177,12 @@ static uid_t kernel_uid(void) { return as_user; }
 #define sp_cgroup_leave files_cgroup_leave
 #define sp_cgroup_holds files_cgroup_holds
 #define sp_cgroup_usage files_cgroup_usage
+#define sp_cgroup_name files_cgroup_name
+#define sp_cgroup_write files_cgroup_write
+#define sp_cgroup_read files_cgroup_read
+#define sp_cgroup_has_word files_cgroup_has_word
+#define sp_cgroup_give_to_zygote files_cgroup_give_to_zygote
+#define sp_cgroup_make files_cgroup_make
 struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *options, sp_error *error);
 uint32_t sp_cgroups_enforced(const struct sp_cgroups *cgroups);
 int sp_cgroups_adopt(struct sp_cgroups *cgroups, pid_t pid);
@@ -202,7 +209,10 @@ int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp
 #define fdopendir kernel_fdopendir
 #define geteuid kernel_uid
 #define getuid kernel_uid
-#include "host/linux/cgroup.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
+/* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
+#include "host/linux/cgroup.c"
+#include "host/linux/cgroup_dir.c"
+/* NOLINTEND(bugprone-suspicious-include) */
 #undef mkdirat
 #undef mkdir
 #undef unlinkat

@@ -1,6 +1,7 @@
 /*
- * linux/cgroup.c against directories that only look like a kernel's, see cgroup_kernel.h: what is asked for, what is
- * read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the real ones.
+ * linux/cgroup.c and cgroup_dir.c against directories that only look like a kernel's, see cgroup_kernel.h: what is
+ * asked for, what is read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the
+ * real ones.
  */
 #include "cgroup_kernel.h"
 #include "common/clock.h"
@@ -161,8 +162,10 @@ static void controllers_that_cannot_be_enabled(void) {
 }
 
 static void words_are_whole(void) {
-    CHECK(has_word("cpuset cpu", "cpu") && has_word("io\ncpu\n", "cpu") && has_word("cpu", "cpu"));
-    CHECK(!has_word("cpuset", "cpu") && !has_word("xcpu", "cpu") && !has_word("", "cpu") && !has_word("cpu1", "cpu"));
+    CHECK(sp_cgroup_has_word("cpuset cpu", "cpu") && sp_cgroup_has_word("io\ncpu\n", "cpu") &&
+          sp_cgroup_has_word("cpu", "cpu"));
+    CHECK(!sp_cgroup_has_word("cpuset", "cpu") && !sp_cgroup_has_word("xcpu", "cpu") &&
+          !sp_cgroup_has_word("", "cpu") && !sp_cgroup_has_word("cpu1", "cpu"));
 }
 
 /* ---- one sandbox's ---- */
@@ -307,16 +310,17 @@ static unsigned count_directories(void) {
 static void made_ahead_by_one_thread_or_two(void) {
     begin_tree();
     struct sp_cgroups *c = tended = open_all();
-    int fds[STASH + 1];
+    int fds[SP_CGROUP_STASH + 1];
     refuse(MKDIR, "s1", EAGAIN);
     CHECK(!sp_cgroups_tend(c) && count_directories() == 0);
     refuse(NO_CALL, "", 0);
-    CHECK(!sp_cgroups_tend(c) && count_directories() == STASH);
-    CHECK(sp_cgroup_take(c, &fds[0]) == 9 && count_directories() == STASH);
+    CHECK(!sp_cgroups_tend(c) && count_directories() == SP_CGROUP_STASH);
+    CHECK(sp_cgroup_take(c, &fds[0]) == 9 && count_directories() == SP_CGROUP_STASH);
     (void)close(fds[0]);
     on_mkdir = tend_once_more; /* it fills the place that this one is for */
-    CHECK(!sp_cgroups_tend(c) && c->n_stash == STASH && c->n_dying == 0 && count_directories() == STASH + 1);
-    for (unsigned i = 0; i < STASH + 1; i++) { /* the last one is made for it */
+    CHECK(!sp_cgroups_tend(c) && c->n_stash == SP_CGROUP_STASH && c->n_dying == 0 &&
+          count_directories() == SP_CGROUP_STASH + 1);
+    for (unsigned i = 0; i < SP_CGROUP_STASH + 1; i++) { /* the last one is made for it */
         CHECK(sp_cgroup_take(c, &fds[i]) > 0);
         (void)close(fds[i]);
     }
@@ -333,7 +337,7 @@ static void what_is_busy_is_removed_later(void) {
         CHECK(number > 0 && close(fd) == 0);
         sp_cgroup_leave(c, (uint32_t)number);
     }
-    c->n_stash = STASH; /* nothing is made ahead meanwhile */
+    c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
     refuse(RMDIR, "", EBUSY);
     CHECK(sp_cgroups_tend(c) && c->n_dying == 100);
     refuse(RMDIR, "s7", EBUSY);
@@ -354,7 +358,7 @@ static void the_stuck_starve_nobody(void) {
         CHECK(number > 0 && close(fd) == 0);
         sp_cgroup_leave(c, (uint32_t)number);
     }
-    c->n_stash = STASH; /* nothing is made ahead meanwhile */
+    c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
     refuse(RMDIR, "7", EBUSY);
     CHECK(sp_cgroups_tend(c) && c->n_dying == 70 && !exists("s1") && exists("s7") && exists("s697"));
     refuse(NO_CALL, "", 0);
