@@ -17,51 +17,9 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
+#include "host/fake/fake.h"
 #include "host/sandbox/launch.h"
 #include "host/sandbox/session.h"
-
-#define MAX_NODES 4096
-
-/* The thread's side of one fake sandbox. */
-struct node {
-    int control;
-    int death;   /* readable once it was killed */
-    int64_t due; /* when its birth is answered; 0: answered */
-    bool failing;
-};
-
-/* The host's side, from READY to its end. */
-struct alive {
-    struct sp_session *session;
-    int64_t pid;
-};
-
-struct fake {
-    struct sp_launcher base;
-    int sock;     /* the host's end */
-    int far_sock; /* the thread's */
-    int wake[2];  /* a pipe: settings have changed */
-    pthread_t thread;
-    bool running;
-    struct node nodes[MAX_NODES]; /* the thread's alone */
-    unsigned n_nodes;
-
-    pthread_mutex_t lock;
-    struct alive alive[MAX_NODES];
-    unsigned n_alive;
-    int64_t next_pid;
-    uint64_t created;
-    uint32_t skip, fail;
-    int fail_stage, fail_errno;
-    int64_t delay;
-    bool serial;      /* one birth after the other */
-    int64_t last_due; /* of these */
-    bool mute;        /* commands are not answered */
-    bool hold;
-    bool undead; /* kills do not work */
-    bool crash;
-    int exit_code;
-};
 
 /* ---- the thread ---- */
 
@@ -249,7 +207,7 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
 }
 
 /* By session, or by pid when session is NULL. Under the lock. */
-static bool remove_alive(struct fake *f, const struct sp_session *session, int64_t pid) {
+bool sp_fake_remove_alive(struct fake *f, const struct sp_session *session, int64_t pid) {
     for (unsigned i = 0; i < f->n_alive; i++) {
         if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
             if (!f->undead) {
@@ -265,7 +223,7 @@ static bool remove_alive(struct fake *f, const struct sp_session *session, int64
 static void kill_fake(struct sp_session *session) {
     struct fake *f = (struct fake *)session->launcher;
     pthread_mutex_lock(&f->lock);
-    (void)remove_alive(f, session, 0);
+    (void)sp_fake_remove_alive(f, session, 0);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -337,90 +295,4 @@ sp_launcher *sp_launcher_fake(void) {
     f->running = pthread_create(&f->thread, NULL, serve, f) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return &f->base;
-}
-
-/* ---- what a test can ask for ---- */
-
-static struct fake *lock_fake(sp_launcher *launcher) {
-    struct fake *f = (struct fake *)launcher;
-    pthread_mutex_lock(&f->lock);
-    return f;
-}
-
-static void unlock_fake(struct fake *f) {
-    pthread_mutex_unlock(&f->lock);
-    (void)!write(f->wake[1], "", 1); /* a full pipe wakes, too */
-}
-
-void sp_fake_fail(sp_launcher *launcher, uint32_t skip, uint32_t count, int stage, int err) {
-    struct fake *f = lock_fake(launcher);
-    f->skip = skip;
-    f->fail = count;
-    f->fail_stage = stage;
-    f->fail_errno = err;
-    unlock_fake(f);
-}
-
-void sp_fake_delay(sp_launcher *launcher, int64_t create_ns) {
-    struct fake *f = lock_fake(launcher);
-    f->delay = create_ns;
-    unlock_fake(f);
-}
-
-void sp_fake_serial(sp_launcher *launcher, int serial) {
-    struct fake *f = lock_fake(launcher);
-    f->serial = serial != 0;
-    unlock_fake(f);
-}
-
-void sp_fake_mute(sp_launcher *launcher, int mute) {
-    struct fake *f = lock_fake(launcher);
-    f->mute = mute != 0;
-    unlock_fake(f);
-}
-
-void sp_fake_undead(sp_launcher *launcher, int undead) {
-    struct fake *f = lock_fake(launcher);
-    f->undead = undead != 0;
-    unlock_fake(f);
-}
-
-void sp_fake_hold(sp_launcher *launcher, int hold) {
-    struct fake *f = lock_fake(launcher);
-    f->hold = hold != 0;
-    unlock_fake(f);
-}
-
-void sp_fake_health(sp_launcher *launcher, int exit_code) {
-    struct fake *f = lock_fake(launcher);
-    f->exit_code = exit_code;
-    unlock_fake(f);
-}
-
-void sp_fake_crash(sp_launcher *launcher) {
-    struct fake *f = lock_fake(launcher);
-    f->crash = true;
-    atomic_fetch_add(&f->base.restarts, 1);
-    unlock_fake(f);
-}
-
-int sp_fake_kill(sp_launcher *launcher, int64_t pid) {
-    struct fake *f = lock_fake(launcher);
-    bool found = remove_alive(f, NULL, pid);
-    unlock_fake(f);
-    return found ? SP_OK : SP_E_INVAL;
-}
-
-uint64_t sp_fake_live(sp_launcher *launcher) {
-    struct fake *f = lock_fake(launcher);
-    uint64_t live = f->n_alive;
-    unlock_fake(f);
-    return live;
-}
-
-uint64_t sp_fake_created(sp_launcher *launcher) {
-    struct fake *f = lock_fake(launcher);
-    uint64_t created = f->created;
-    unlock_fake(f);
-    return created;
 }
