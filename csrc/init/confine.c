@@ -34,7 +34,8 @@ static uint64_t limit_of_files(void) {
 
 static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
     uint64_t files = limit_of_files();
-    /* 0 in the configuration means unlimited: the limit of the host stays. NPROC counts init, too. */
+    /* 0 in the configuration means unlimited: the zygote's limit stays. The zygote has set those that are missing here.
+     * NPROC counts init, too. */
     const struct {
         int resource;
         const char *name;

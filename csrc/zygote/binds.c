@@ -13,7 +13,6 @@
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -142,16 +141,6 @@ static int clone_rootfs(const struct sp_plan *plan, const char *base) {
     return clone_source(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
 }
 
-/* Each cloned tree and each live sandbox may keep a descriptor open in the zygote. The soft limit is only for programs
- * that use select(); init sets limits of its own. */
-static void raise_open_files(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         trees[i] = -1;
@@ -163,7 +152,6 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
         }
         rootfs_tree = tree < 0 ? -1 : tree;
     }
-    raise_open_files();
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
         if (bind->covers) {

@@ -79,6 +79,7 @@ int main(void) {
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
     sp_namespaces_of_self(plan.host_namespaces);
+    rc = rc != 0 ? rc : sp_zygote_set_limits(&why);
     rc = rc != 0 ? rc : sp_zygote_clone_binds(&plan, &why);
     rc = rc != 0 ? rc : sp_zygote_enter(sock, &plan, &why);
     leave_keyring();

@@ -12,6 +12,10 @@
  */
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
 
+/* limits.c: replaces the limits of the host by those of all sandboxes. Called as root, which may raise hard limits, and
+ * before the user namespace is created, which takes some soft limits as its bounds. */
+int sp_zygote_set_limits(struct sp_rec_failed *why);
+
 /*
  * enter.c: gives up root and clones the process that becomes the zygote (pid 1 of its own pid namespace, in its own
  * user namespace). On success this returns only in that child; the parent sends the child's pidfd to the host and
