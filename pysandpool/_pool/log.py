@@ -21,6 +21,7 @@ from dataclasses import fields
 from typing import Any
 
 from pysandpool._backend.hints import hint_for
+from pysandpool._backend.rlimits import low_limits
 from pysandpool._backend.undead import state_of
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import ffi, lib, stage_name, text_of
@@ -107,7 +108,18 @@ def _start(events: Any) -> threading.Thread | None:
 def _run(events: Any) -> None:
     # Signals are to be delivered to the threads of the application.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _log_limits()
     _log_all(events, _PAUSE_NS)
+
+
+def _log_limits() -> None:
+    """Logs the limits of this process that make those of its sandboxes lower than elsewhere."""
+    about = {"event": "limits", "reason": None, "pool": None, "count": 1, "pid": None, "errno": None}
+    try:
+        for low in low_limits():
+            _logger.warning("%s; %s", low.what, low.fix, extra=about)
+    except BaseException:  # noqa: BLE001  # raised by a handler, which may still handle an event
+        _complain()
 
 
 def _log_all(events: Any, pause_ns: int) -> None:

@@ -22,6 +22,7 @@ from pysandpool._backend.machine import (
     read_sysctl,
     security_modules,
 )
+from pysandpool._backend.rlimits import low_limits
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
@@ -153,6 +154,7 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
     if find_parent(set(CONTROLLERS)) is None:
         yield Missing("a delegated cgroup, for exact memory limits and cpu_quota_us", hints.delegate())
     yield from _filters()
+    yield from (Missing(f"the limits that sandboxes have elsewhere: {low.what}", low.fix) for low in low_limits())
     yield from _few_files()
     yield from _few_namespaces()
 

@@ -19,6 +19,7 @@ from agent import STAND_IN, confine, landlock_abi, program, stand_in
 from pysandpool import IsolationReport, SandboxCreateError
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
+from pysandpool._backend import rlimits
 from pysandpool._backend.macos import open_agents
 from pysandpool._pool import core
 from pysandpool._pool import sandbox as _sandbox
@@ -41,6 +42,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_doctor, "find_parent", lambda wanted: "/sys/fs/cgroup/user")
     monkeypatch.setattr(_doctor, "read_sysctl", lambda name: "10000")
     monkeypatch.setattr(_doctor, "audit_listener", lambda: False)
+    monkeypatch.setattr(_doctor, "low_limits", tuple)
     monkeypatch.setattr(_hints, "in_container", lambda: False)
     monkeypatch.setattr(_hints, "in_pod", lambda: False)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
@@ -84,6 +86,22 @@ def test_what_a_report_lacks(machine: pytest.MonkeyPatch, change: dict[str, Any]
     [(found, mends)] = missing().items()
     assert what in found
     assert fix in mends
+
+
+def test_a_limit_that_is_lower_than_elsewhere(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(_doctor, "low_limits", lambda: (rlimits.Low("RLIMIT_AS is 4", "raise it"),))
+    assert missing() == {"the limits that sandboxes have elsewhere: RLIMIT_AS is 4": "raise it"}
+
+
+def test_limits_that_root_need_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1, resource.RLIM_INFINITY))
+    monkeypatch.setattr(rlimits, "_may_raise", lambda: False)
+    assert rlimits.low_limits() == ()
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (512, 512))
+    assert [low.what.split()[0] for low in rlimits.low_limits()] == list(rlimits.WANTED)
+    assert all("ulimit -H" in low.fix for low in rlimits.low_limits())
+    monkeypatch.setattr(rlimits, "_may_raise", lambda: True)
+    assert rlimits.low_limits() == ()
 
 
 def test_what_the_machine_lacks(machine: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ MAY_USE = {
 # Rooms -> their modules in tiers: a module may use those of the tiers before its own, and none beside it.
 TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "sandbox pool"),
-    "_backend": ("cgroup machine undead", "hints", "seatbelt setid", "linux macos"),
+    "_backend": ("cgroup machine rlimits undead", "hints", "seatbelt setid", "linux macos"),
     "_execute": ("encode result", "run"),
     "_pool": ("stats", "isolation limits log", "core", "lease", "pool sandbox"),
     "cli": ("bench doctor_macos", "doctor", "main"),

@@ -1,0 +1,87 @@
+"""The limits of a tenant are the same whatever limits the host was started with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scripts import run_script
+
+from pysandpool._backend import rlimits
+
+# Prints the limits of a tenant, and what was logged about limits.
+SCRIPT = """
+import json, logging, os, resource, sys
+from pysandpool import SandboxConfig, SandboxPool
+
+user, limits = json.loads(sys.argv[1])
+for name, (soft, hard) in limits.items():
+    resource.setrlimit(getattr(resource, "RLIMIT_" + name), (soft, hard))
+if user is not None and os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+lines = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append((record.event, record.getMessage()))
+logging.getLogger("pysandpool").addHandler(handler)
+config = SandboxConfig(memory_limit_mb=None, scratch_size_mb=None)
+with SandboxPool(config) as pool, pool.acquire() as lease:
+    text = lease.execute(["cat", "/proc/self/limits"]).check().stdout.decode()
+print(json.dumps([text.splitlines(), lines]))
+"""
+LOW = {
+    "STACK": 1 << 20,
+    "AS": 4 << 30,
+    "CPU": 500,
+    "DATA": 1 << 30,
+    "FSIZE": 64 << 20,
+    "RSS": 1 << 30,
+    "NOFILE": 2048,
+    "SIGPENDING": 100,
+    "MEMLOCK": 4096,
+    "MSGQUEUE": 0,
+    "CORE": 0,
+}
+
+
+def limits_of_a_tenant(user: int | None, limits: dict[str, tuple[int, int]]) -> tuple[dict[str, str], list[str]]:
+    done = run_script(SCRIPT, json.dumps([user, limits]))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines, log = json.loads(done.stdout)
+    # The number of processes is a budget of the host's user, and is not raised.
+    limits_found = {line[:25].strip(): line[26:] for line in lines[1:] if "processes" not in line}
+    return limits_found, [text for event, text in log if event == "limits"]
+
+
+@pytest.mark.skipif(not rlimits._may_raise(), reason="this process lacks CAP_SYS_RESOURCE, which raises hard limits")
+def test_no_limit_of_root_reaches_a_tenant() -> None:
+    expected, _ = limits_of_a_tenant(None, {})
+    found, log = limits_of_a_tenant(None, {name: (value, value) for name, value in LOW.items()})
+    assert found == expected
+    assert log == []
+
+
+def test_no_soft_limit_reaches_a_tenant() -> None:
+    names = ("STACK", "AS", "CPU", "DATA", "FSIZE", "RSS")
+    expected, _ = limits_of_a_tenant(12345, {})
+    found, log = limits_of_a_tenant(12345, {name: (LOW[name], -1) for name in names})
+    assert found == expected
+    assert log == []
+
+
+def test_a_hard_limit_that_stays_is_logged() -> None:
+    found, log = limits_of_a_tenant(12345, {"AS": (LOW["AS"], LOW["AS"]), "STACK": (LOW["STACK"], LOW["STACK"])})
+    assert found["Max address space"].split()[:2] == [str(LOW["AS"])] * 2
+    assert found["Max stack size"].split()[:2] == [str(LOW["STACK"])] * 2
+    assert [text.split()[0] for text in log] == ["RLIMIT_STACK", "RLIMIT_AS"]
+    assert "ulimit -Hs" in log[0]
+
+
+def test_what_the_limits_are() -> None:
+    found, _ = limits_of_a_tenant(12345, {})
+    assert found["Max stack size"].split()[:2] == [str(8 << 20), "unlimited"]
+    for name in ("Max cpu time", "Max address space", "Max resident set", "Max file locks", "Max realtime timeout"):
+        assert found[name].split()[:2] == ["unlimited"] * 2, name
+    for name in ("Max nice priority", "Max realtime priority"):
+        assert found[name].split()[:2] == ["0", "0"], name
