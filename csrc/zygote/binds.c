@@ -35,6 +35,9 @@ static const char *const never_bound[] = {"/proc", "/sys", "/dev"};
  * by pysandpool/_config/paths.py already. */
 static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
                                              "/lib64", "/libx32", "/etc",  "/boot"};
+/* Where root keeps the secrets of the machine. A path there, and one that contains them, keeps the owners of its files
+ * if it belongs to root: a tenant must not read /etc/shadow because somebody shows it /etc. */
+static const char *const kept_by_root[] = {"/run", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/spool"};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -91,6 +94,19 @@ static void find_name(int fd, const char *base, char *name, size_t size) {
     }
 }
 
+static bool is_kept_by_root(int source, const char *path) {
+    char name[PATH_MAX];
+    struct stat owner;
+    find_name(source, "", name, sizeof name);
+    const char *names[] = {path, name};
+    bool found = false;
+    for (size_t i = 0; i < COUNT(names); i++) {
+        found = found || strcmp(names[i], "/var") == 0 || is_one_of(names[i], never_writable, COUNT(never_writable)) ||
+                is_one_of(names[i], kept_by_root, COUNT(kept_by_root));
+    }
+    return found && (fstat(source, &owner) != 0 || owner.st_uid == 0);
+}
+
 /* Checks both the configured path and the path that it leads to: a link must not give access to what its target's name
  * would be refused for. */
 static int check_source(const struct sp_plan_bind *bind, int fd, const char *base) {
@@ -125,11 +141,26 @@ static int clone_tree(int source, bool writable) {
     return sp_fd_steal(&tree);
 }
 
-static int clone_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
+static int open_checked_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
     sp_auto_fd int root = open_path(AT_FDCWD, base[0] != '\0' ? base : "/", 0);
     sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
     int rc = source < 0 ? source : check_source(bind, source, base);
-    return rc != 0 ? rc : clone_tree(source, bind->writable);
+    return rc != 0 ? rc : sp_fd_steal(&source);
+}
+
+static int clone_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
+    sp_auto_fd int source = open_checked_source(plan, bind, base);
+    return source < 0 ? source : clone_tree(source, bind->writable);
+}
+
+/* As root. If the tree cannot be idmapped, check_access() decides whether the bind is usable. */
+static int clone_as_owned(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    sp_auto_fd int source = open_checked_source(plan, bind, "");
+    int tree = source < 0 ? source : clone_tree(source, bind->writable);
+    if (tree >= 0 && (bind->writable || !is_kept_by_root(source, bind->path))) {
+        (void)sp_zygote_idmap_tree(tree, bind->writable);
+    }
+    return tree;
 }
 
 /* The mount trees that were cloned before the zygote gave up root: one for each bind, and the rootfs. -1: none. */
@@ -157,7 +188,7 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
         if (bind->covers) {
             continue; /* attach_cover() clones it from its parent, once that is attached */
         }
-        int tree = clone_source(plan, bind, "");
+        int tree = clone_as_owned(plan, bind);
         if (tree == -EPERM) {
             return 0; /* root of a container, without CAP_SYS_ADMIN: binds are cloned later, as "nobody" */
         }
@@ -165,9 +196,6 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
             return sp_failed(why, SP_STAGE_BIND, -tree, bind->path);
         }
         trees[i] = tree;
-        if (bind->writable) {
-            (void)sp_zygote_idmap_tree(tree); /* if that fails, check_access() decides whether the bind is usable */
-        }
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
  * Idmapped mounts: the owner of a bound directory appears in the sandbox as the one id that exists there, and files
- * that the sandbox creates there belong to the owner of the directory outside.
+ * that the sandbox creates in a writable one belong to the owner of the directory outside.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,9 +34,12 @@ static int write_map(pid_t pid, const char *name, uint64_t owner) {
     return sp_write_file(proc_file(path, pid, name), text);
 }
 
+/* No file belongs to this group. The kernel wants a map of groups, too. */
+#define NO_GROUP 0xfffffffeu
+
 /* Returns a descriptor of a new user namespace. The descriptor keeps the namespace alive; a process is needed only to
  * create the namespace and to write its maps. */
-static int make_userns(const struct stat *owner) {
+static int make_userns(uint64_t uid, uint64_t gid) {
     char path[64];
     long pid = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0L);
     if (pid == -1) {
@@ -47,8 +50,8 @@ static int make_userns(const struct stat *owner) {
             pause();
         }
     }
-    int rc = write_map((pid_t)pid, "uid_map", owner->st_uid);
-    rc = rc != 0 ? rc : write_map((pid_t)pid, "gid_map", owner->st_gid);
+    int rc = write_map((pid_t)pid, "uid_map", uid);
+    rc = rc != 0 ? rc : write_map((pid_t)pid, "gid_map", gid);
     if (rc == 0) {
         int fd = open(proc_file(path, (pid_t)pid, "ns/user"), O_RDONLY | O_CLOEXEC);
         rc = fd != -1 ? fd : -errno;
@@ -58,19 +61,27 @@ static int make_userns(const struct stat *owner) {
     return rc;
 }
 
-int sp_zygote_idmap_tree(int tree) {
+/* A file system below that one cannot idmap the whole tree. Then only the top mount is idmapped, and what is mounted
+ * below it keeps its owners. */
+static int idmap(int tree, int userns) {
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)userns};
+    const unsigned whole = AT_EMPTY_PATH | 0x8000u /* AT_RECURSIVE */;
+    bool done = syscall(SYS_mount_setattr, tree, "", whole, &attr, sizeof attr) == 0 ||
+                syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attr, sizeof attr) == 0;
+    return done ? 0 : -errno;
+}
+
+int sp_zygote_idmap_tree(int tree, bool writable) {
     struct stat owner;
     if (fstat(tree, &owner) != 0) {
         return -errno;
     }
-    if (owner.st_uid == SP_UNPRIVILEGED_ID && owner.st_gid == SP_UNPRIVILEGED_ID) {
+    /* What a command makes needs a group. For reading, none is mapped: a file of another owner that the group of this
+     * directory may read is not the sandbox's. */
+    const uint64_t gid = writable ? owner.st_gid : NO_GROUP;
+    if (owner.st_uid == SP_UNPRIVILEGED_ID && (!writable || gid == SP_UNPRIVILEGED_ID)) {
         return 0;
     }
-    sp_auto_fd int userns = make_userns(&owner);
-    if (userns < 0) {
-        return userns;
-    }
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (unsigned)userns};
-    unsigned flags = AT_EMPTY_PATH | 0x8000u /* AT_RECURSIVE */;
-    return syscall(SYS_mount_setattr, tree, "", flags, &attr, sizeof attr) == 0 ? 0 : -errno;
+    sp_auto_fd int userns = make_userns(owner.st_uid, gid);
+    return userns < 0 ? userns : idmap(tree, userns);
 }

@@ -46,8 +46,9 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
 /* Attaches them below /new, or where init finds the staged ones. Sources that are not cloned yet are below "/old". */
 int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 
-/* idmap.c: maps the owner of the detached tree's root to the sandbox's user. After -errno nothing has changed. */
-int sp_zygote_idmap_tree(int tree);
+/* idmap.c: maps the owner of the detached tree's root to the sandbox's user; where the tree is writable, the group as
+ * well. After -errno nothing has changed. */
+int sp_zygote_idmap_tree(int tree, bool writable);
 
 /* filters.c: installs the filters that every sandbox inherits, and counts them. Needs no_new_privs. */
 int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);

@@ -120,8 +120,8 @@ _ROOTFS = (
 )
 _BIND_DENIED = (
     "the user that runs the pool must be able to reach the path, and in fs_readwrite to write to it: check its "
-    "permissions and its parents'. Sandboxes of root run as uid 65534. A fs_readwrite directory of another user "
-    "becomes theirs if its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if not: chown -R 65534:65534 it"
+    "permissions and its parents'. Sandboxes of root run as uid 65534. A directory of another user becomes theirs if "
+    "its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if not: chown -R 65534:65534 it"
 )
 _BIND_LINK = "a path below another fs_* path must not contain a symbolic link: name the target of the link"
 _BIND_SYSTEM = (

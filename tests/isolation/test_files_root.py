@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pysandpool import Sandbox, SandboxConfig, SandboxCreateError, SandboxResult
+from pysandpool import Sandbox, SandboxConfig, SandboxResult
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="about what root's pools do")
 NOBODY = 65534
@@ -89,14 +89,63 @@ def test_nothing_of_it_reaches_the_host(closed: Path) -> None:
         assert sandbox.execute(["/bin/ls", inner]).stdout == b"x\n"
 
 
-def test_a_readable_directory_is_not_made_the_sandboxes_own(closed: Path) -> None:
-    with pytest.raises(SandboxCreateError) as refused:
-        sh("true", closed, fs_readonly=[closed])
-    assert (refused.value.stage, refused.value.errno) == ("bind", errno.EACCES)
-    assert "65534" in refused.value.hint
-    closed.chmod(0o755)
-    (closed / "secret").touch(0o600)
-    assert sh("ls && cat secret", closed, fs_readonly=[closed]).stdout == b"secret\n"
+@pytest.mark.parametrize("owner", [(0, 0), (1234, 4321), (NOBODY, 4321), (NOBODY, NOBODY)])
+def test_a_readable_directory_is_the_sandboxes_own(closed: Path, owner: tuple[int, int]) -> None:
+    (closed / "file").write_text("text")
+    (closed / "file").chmod(0o600)
+    for path in (closed / "file", closed):
+        os.chown(path, *owner)
+    if owner[0] != NOBODY:
+        assert as_nobody("cat file", closed) != 0, "the control may not"
+    result = sh("cat file; stat -c %u . file; chmod 777 file; echo > new", closed, fs_readonly=[closed])
+    assert result.stdout == b"text1000\n1000\n"
+    assert result.stderr.count(b"Read-only file system") == 2
+    assert owners(closed) == {"file": owner}
+
+
+def test_a_readable_file_alone(closed: Path) -> None:
+    file = closed / "file"
+    file.write_text("text")
+    file.chmod(0o600)
+    assert sh("cat file", closed, fs_readonly=[file]).stdout == b"text"
+
+
+@pytest.mark.parametrize("secret", [(0, 0), (0, 4321), (4321, 1234)])
+def test_only_files_of_the_directorys_owner_become_readable(closed: Path, secret: tuple[int, int]) -> None:
+    """Not those of root below another owner's directory, nor those that its group may read."""
+    (closed / "secret").write_text("secret")
+    os.chown(closed, 1234, 4321)
+    os.chown(closed / "secret", *secret)
+    (closed / "secret").chmod(0o640)
+    result = sh("cat secret || stat -c %u:%g secret", closed, fs_readonly=[closed])
+    assert (result.stdout, b"Permission denied" in result.stderr) == (f"{NOBODY}:{NOBODY}\n".encode(), True)
+
+
+@pytest.mark.parametrize("shown", ["/etc", "link"])
+def test_root_keeps_the_secrets_of_the_system(closed: Path, shown: str) -> None:
+    (closed / "link").symlink_to("/etc")
+    directory = Path(shown) if shown == "/etc" else closed / "link"
+    result = sh("cat shadow || stat -c %u shadow", directory, fs_readonly=[directory])
+    assert (result.stdout, b"Permission denied" in result.stderr) == (f"{NOBODY}\n".encode(), True)
+
+
+def test_a_mount_that_cannot_be_idmapped_keeps_its_owners(closed: Path) -> None:
+    """The directory that it is mounted on is the sandbox's own all the same."""
+    script = """
+import subprocess, sys
+from pathlib import Path
+from pysandpool import *
+closed = Path(sys.argv[1])
+(closed / "file").touch(0o600)
+(closed / "below").mkdir()
+subprocess.run(["mount", "-t", "ramfs", "none", closed / "below"], check=True)
+(closed / "below" / "file").touch(0o600)
+with Sandbox(SandboxConfig(fs_readonly=[closed])) as sandbox:
+    print(sandbox.execute(["/usr/bin/stat", "-c", "%u", closed / "file", closed / "below" / "file"]).stdout.split())
+"""
+    command = ["unshare", "--mount", sys.executable, "-c", script, str(closed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == (f"[b'1000', b'{NOBODY}']\n", "")
 
 
 def test_a_file_system_without_idmapped_mounts(closed: Path) -> None:

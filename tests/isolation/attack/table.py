@@ -71,7 +71,6 @@ def _files() -> list[Attack]:
             "fcntl(2) F_SETLEASE: the host's open() waits lease-break-time",
             "lease",
             "{ro}/data",
-            users=(USER,),
         ),
         files(
             "watch-the-host",
