@@ -15,6 +15,8 @@ import pytest
 from scripts import run_script
 from simulate import cgroup_mount
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import codecs, dataclasses, json, os, sys
 import simulate

@@ -18,6 +18,8 @@ from pysandpool._backend import linux
 from pysandpool._backend import setid as _setid
 from pysandpool._backend.setid import Cover, find_covers
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 BEFORE, AFTER = b"before the tenant " * 500, b"by the tenant"
 # capabilities(7), VFS_CAP_REVISION_2: CAP_NET_RAW, effective
