@@ -1,7 +1,7 @@
 /*
- * Two parts. While the thread that started it waits, the reaper may use the C library: it stands on that thread's own
- * data (errno, the stack's canary). Once it has told what came of the start, that thread goes on, and may end: from
- * then on nothing here may touch such data, and only bare system calls are made.
+ * The life of a reaper has two parts. While the thread that started it waits, the reaper may use the C library, which
+ * uses that thread's own data (errno, the stack's canary). When the reaper has reported the result of the start, that
+ * thread continues and may end. From then on the reaper must not touch such data, and makes only bare system calls.
  */
 #include "host/linux/reaper.h"
 
@@ -32,47 +32,49 @@
 
 #define MEMORY_SIZE (64 * 1024)
 #define CHILD_STACK (MEMORY_SIZE / 2)
-#define LOOK_NS SP_MS(100)
-/* glibc's headers have it since 2.36 only. */
+#define CHECK_NS SP_MS(100)
+/* P_PIDFD, which glibc's headers have only since 2.36. */
 #define BY_PIDFD ((idtype_t)3)
 
 /* The reaper's own descriptors. */
 enum { HOST = 0, CHILDREN = 1 };
 
-enum { STARTING, TOLD, GONE_ON };
+enum { STARTING, REPORTED, RELEASED };
 
-/* At the lower end of memory of its own; the rest are two stacks: the reaper's, and that of its child before the exec.
- */
+/* At the start of a mapping of MEMORY_SIZE. The rest of it are two stacks: the reaper's at the end, and below it the
+ * one that its child uses until the exec. */
 struct sp_reaper {
-    int pidfd; /* -1: reaped, or its number is another's now */
+    int pidfd; /* -1: reaped, or another part of this process has closed it */
     struct sp_identity identity;
     bool reaped;
-    /* A futex. Whoever sets it writes all else before, and whoever sees it reads that after: the default order. */
+    /* A futex. The writer of a phase has written the other fields before, and a reader of the phase reads them after it
+     * (seq_cst). */
     _Atomic uint32_t phase;
     const struct sp_start *what; /* while STARTING */
     int host;                    /* pidfd of this process, while STARTING */
     pid_t child;
     int err; /* why there is no child */
     struct pollfd polled[2];
-    struct timespec patience;
-    char heard[sizeof(struct signalfd_siginfo)];
+    struct timespec max_wait;
+    char signal_info[sizeof(struct signalfd_siginfo)];
 };
 
-/* Sanitizers keep a thread's data, too, and the stack's canary is there. */
+/* For functions that must not touch a thread's data: the stack's canary is part of it, and sanitizers use it, too. */
 #ifndef __has_attribute
 #define __has_attribute(name) 0
 #endif
 #if __has_attribute(no_stack_protector)
-#define UNGUARDED no_stack_protector,
+#define NO_CANARY no_stack_protector,
 #else
-#define UNGUARDED
+#define NO_CANARY
 #endif
-#define ALONE __attribute__((UNGUARDED noinline, no_sanitize("address", "thread", "undefined")))
+#define NO_THREAD_DATA __attribute__((NO_CANARY noinline, no_sanitize("address", "thread", "undefined")))
 
 /* ---- the child, until its exec ---- */
 
-/* Ignored signals would stay ignored. By the call itself, as all here: a sanitizer would take sigaction() for ours. */
-ALONE static void reset_signals(void) {
+/* Signals that the application ignores would stay ignored after the exec. This makes the system call itself, because a
+ * sanitizer would record sigaction() as a call of this process. */
+NO_THREAD_DATA static void reset_signals(void) {
     static const uint64_t by_default[4]; /* as the kernel has it: handler, flags, restorer, mask */
     const uint64_t none = 0;
     for (int signal = 1; signal <= 64; signal++) {
@@ -81,7 +83,7 @@ ALONE static void reset_signals(void) {
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
-ALONE static int run_child(void *arg) {
+NO_THREAD_DATA static int run_child(void *arg) {
     struct sp_reaper *r = arg;
     char *argv[] = {(char *)(uintptr_t)r->what->name, NULL};
     char *env[] = {NULL};
@@ -92,9 +94,9 @@ ALONE static int run_child(void *arg) {
     return 1;
 }
 
-/* ---- the reaper, while it is waited for ---- */
+/* ---- the reaper, while the thread that started it waits ---- */
 
-ALONE static void close_but(unsigned one, unsigned other) {
+NO_THREAD_DATA static void close_all_but(unsigned one, unsigned other) {
     unsigned low = one < other ? one : other;
     unsigned high = one < other ? other : one;
     const unsigned gaps[3][2] = {{0, low - 1}, {low + 1, high - 1}, {high + 1, ~0u}};
@@ -105,13 +107,15 @@ ALONE static void close_but(unsigned one, unsigned other) {
     }
 }
 
-ALONE static int move_to(int fd, int number) { return fd == number ? 0 : (int)syscall(SYS_dup3, fd, number, 0); }
+NO_THREAD_DATA static int move_to(int fd, int number) {
+    return fd == number ? 0 : (int)syscall(SYS_dup3, fd, number, 0);
+}
 
-/* Its table is a copy of this process's: nothing of that may stay open here. */
-ALONE static bool take_descriptors(const struct sp_reaper *r) {
+/* The reaper's descriptor table is a copy of this process's. Closes all but the reaper's own and the program's. */
+NO_THREAD_DATA static bool take_descriptors(const struct sp_reaper *r) {
     const uint64_t child_signal = UINT64_C(1) << (SIGCHLD - 1);
-    close_but((unsigned)r->what->fd, (unsigned)r->host);
-    /* Out of the way first. */
+    close_all_but((unsigned)r->what->fd, (unsigned)r->host);
+    /* First copy them to high numbers, so that none of them is overwritten below. */
     int sock = (int)syscall(SYS_fcntl, r->what->fd, F_DUPFD, r->what->number + 1);
     int host = (int)syscall(SYS_fcntl, r->host, F_DUPFD, r->what->number + 1);
     int children = (int)syscall(SYS_signalfd4, -1, &child_signal, sizeof child_signal, SFD_NONBLOCK);
@@ -125,7 +129,7 @@ ALONE static bool take_descriptors(const struct sp_reaper *r) {
 }
 
 #ifdef __GLIBC__
-/* Under the name that no sanitizer puts its own in the place of: that would take what shares memory for a thread. */
+/* Sanitizers replace clone(), but not __clone(). They would take a process that shares memory for a thread. */
 extern int __clone(int (*run)(void *), void *stack, int flags, void *arg,
                    ...); /* NOLINT(bugprone-reserved-identifier) */
 #define CLONE __clone
@@ -133,14 +137,14 @@ extern int __clone(int (*run)(void *), void *stack, int flags, void *arg,
 #define CLONE clone
 #endif
 
-_Noreturn static void stand_alone(struct sp_reaper *r);
+_Noreturn static void run_alone(struct sp_reaper *r);
 
-ALONE static int run_reaper(void *arg) {
+NO_THREAD_DATA static int run_reaper(void *arg) {
     struct sp_reaper *r = arg;
     static const uint64_t by_default[4];
     (void)syscall(SYS_prctl, PR_SET_NAME, "sandpool-reaper", 0, 0, 0);
     (void)syscall(SYS_setsid);
-    /* Ignored, its children would end without a word. */
+    /* If SIGCHLD stayed ignored, the kernel would reap the children without notifying the reaper. */
     (void)syscall(SYS_rt_sigaction, SIGCHLD, by_default, NULL, sizeof by_default[0]);
     if (!take_descriptors(r)) {
         r->err = errno;
@@ -149,14 +153,14 @@ ALONE static int run_reaper(void *arg) {
         r->err = r->child == -1 ? errno : r->err;
     }
     (void)syscall(SYS_close, r->what->number);
-    stand_alone(r);
+    run_alone(r);
 }
 
-/* ---- the reaper, on its own ---- */
+/* ---- the reaper, with bare system calls only ---- */
 
 #if defined(__x86_64__)
 #define ARCH AUDIT_ARCH_X86_64
-static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d, long e) {
+static inline __attribute__((always_inline)) long bare_syscall(long number, long a, long b, long c, long d, long e) {
     register long r10 __asm__("r10") = d;
     register long r8 __asm__("r8") = e;
     long result = number;
@@ -165,7 +169,7 @@ static inline __attribute__((always_inline)) long bare(long number, long a, long
 }
 #elif defined(__aarch64__)
 #define ARCH AUDIT_ARCH_AARCH64
-static inline __attribute__((always_inline)) long bare(long number, long a, long b, long c, long d, long e) {
+static inline __attribute__((always_inline)) long bare_syscall(long number, long a, long b, long c, long d, long e) {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
     register long x1 __asm__("x1") = b;
@@ -178,11 +182,11 @@ static inline __attribute__((always_inline)) long bare(long number, long a, long
 #endif
 
 /*
- * It shares memory with a process that may give up privileges later, and keeps those that it was born with: so it gives
- * up all that it could do with them.
+ * The reaper shares memory with a process that may give up privileges later, while the reaper keeps those that it was
+ * created with. This filter takes away everything that it could do with them.
  */
 #define ALLOW(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-static const struct sock_filter waits_only[] = {
+static const struct sock_filter filter[] = {
     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
@@ -193,40 +197,41 @@ static const struct sock_filter waits_only[] = {
     ALLOW(SYS_wait4),
     ALLOW(SYS_restart_syscall),
     ALLOW(SYS_exit),
-    /* Not to be killed by it: a dump of core would end who shares the memory, on some kernels. */
+    /* Another call fails, and does not kill the reaper: on some kernels a core dump ends all that share its memory. */
     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 };
-static const struct sock_fprog waits_only_program = {.len = sizeof waits_only / sizeof waits_only[0],
-                                                     .filter = (struct sock_filter *)(uintptr_t)waits_only};
+static const struct sock_fprog filter_program = {.len = sizeof filter / sizeof filter[0],
+                                                 .filter = (struct sock_filter *)(uintptr_t)filter};
 
-/* False once there is no child left. */
+/* Reaps all children that have ended. False once no child is left. */
 static inline __attribute__((always_inline)) bool reap_children(void) {
     long pid = 0;
     do {
-        pid = bare(SYS_wait4, -1, 0, WNOHANG | __WALL, 0, 0);
+        pid = bare_syscall(SYS_wait4, -1, 0, WNOHANG | __WALL, 0, 0);
     } while (pid > 0);
     return pid == 0;
 }
 
-ALONE _Noreturn static void stand_alone(struct sp_reaper *r) {
+NO_THREAD_DATA _Noreturn static void run_alone(struct sp_reaper *r) {
     bool alive = r->err == 0;
-    bool confined = bare(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-                    bare(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&waits_only_program, 0, 0) == 0;
+    bool confined = bare_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                    bare_syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&filter_program, 0, 0) == 0;
     r->err = alive && !confined ? EPERM : r->err;
-    r->phase = TOLD;
-    (void)bare(SYS_futex, (long)&r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0);
-    while (alive && r->phase == TOLD &&
-           bare(SYS_futex, (long)&r->phase, FUTEX_WAIT_PRIVATE, TOLD, (long)&r->patience, 0) != -ETIMEDOUT) {
+    r->phase = REPORTED;
+    (void)bare_syscall(SYS_futex, (long)&r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0);
+    while (alive && r->phase == REPORTED &&
+           bare_syscall(SYS_futex, (long)&r->phase, FUTEX_WAIT_PRIVATE, REPORTED, (long)&r->max_wait, 0) !=
+               -ETIMEDOUT) {
     }
     while (reap_children()) {
-        (void)bare(SYS_ppoll, (long)r->polled, 2, 0, 0, sizeof(uint64_t));
+        (void)bare_syscall(SYS_ppoll, (long)r->polled, 2, 0, 0, sizeof(uint64_t));
         if (r->polled[HOST].revents != 0) {
             break;
         }
-        (void)bare(SYS_read, CHILDREN, (long)r->heard, sizeof r->heard, 0, 0);
+        (void)bare_syscall(SYS_read, CHILDREN, (long)r->signal_info, sizeof r->signal_info, 0, 0);
     }
     for (;;) {
-        (void)bare(SYS_exit, 0, 0, 0, 0, 0);
+        (void)bare_syscall(SYS_exit, 0, 0, 0, 0, 0);
     }
 }
 
@@ -237,11 +242,11 @@ static bool is_dead(int pidfd) {
     return poll(&p, 1, 0) > 0;
 }
 
-/* Nothing but this knows how far the reaper is; one that was killed meanwhile says nothing more. */
-static void wait_for_word(struct sp_reaper *r) {
-    const struct timespec look = {.tv_nsec = LOOK_NS};
+/* Waits for the reaper's report. A reaper that is killed meanwhile sends none, so its pidfd is checked at intervals. */
+static void await_report(struct sp_reaper *r) {
+    const struct timespec interval = {.tv_nsec = CHECK_NS};
     while (r->phase == STARTING && !is_dead(r->pidfd)) {
-        (void)syscall(SYS_futex, &r->phase, FUTEX_WAIT_PRIVATE, STARTING, &look, NULL, 0);
+        (void)syscall(SYS_futex, &r->phase, FUTEX_WAIT_PRIVATE, STARTING, &interval, NULL, 0);
     }
     if (r->phase == STARTING) {
         r->err = ECHILD;
@@ -252,12 +257,13 @@ static int start(struct sp_reaper *r) {
     const int flags = CLONE_VM | CLONE_PIDFD; /* and no exit signal */
     const uint64_t all = UINT64_MAX;
     uint64_t before = 0;
-    /* Those that the C library keeps for itself, too: the reaper has its own dispositions, but no thread's data. */
+    /* Blocks all signals, even those that the C library reserves: the reaper inherits this mask. A handler must not run
+     * in the reaper, which has no thread data of its own. */
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     int rc = CLONE(run_reaper, (char *)r + MEMORY_SIZE, flags, r, &r->pidfd, NULL, NULL) == -1 ? -errno : 0;
     if (rc == 0) {
         r->identity = sp_identity_of(r->pidfd);
-        wait_for_word(r);
+        await_report(r);
         rc = -r->err;
     }
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
@@ -279,9 +285,9 @@ int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_
     r->host = self;
     r->polled[HOST] = (struct pollfd){.fd = HOST, .events = POLLIN};
     r->polled[CHILDREN] = (struct pollfd){.fd = CHILDREN, .events = POLLIN};
-    r->patience.tv_sec = 1;
+    r->max_wait.tv_sec = 1;
     int rc = start(r);
-    r->reaped = r->pidfd == -1; /* it never was */
+    r->reaped = r->pidfd == -1; /* clone failed: there is nothing to reap */
     if (rc != 0) {
         while (r->pidfd != -1 && !sp_reaper_reap(r)) {
             (void)poll(&(struct pollfd){.fd = r->pidfd, .events = POLLIN}, 1, -1);
@@ -294,8 +300,8 @@ int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_
     return 0;
 }
 
-void sp_reaper_go(struct sp_reaper *r) {
-    r->phase = GONE_ON;
+void sp_reaper_release(struct sp_reaper *r) {
+    r->phase = RELEASED;
     (void)syscall(SYS_futex, &r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -306,13 +312,13 @@ bool sp_reaper_reap(struct sp_reaper *r) {
     if (r == NULL || r->pidfd == -1) {
         return true;
     }
-    if (!sp_is_own(r->pidfd, &r->identity)) { /* nothing can be known of it any more */
+    if (!sp_is_own(r->pidfd, &r->identity)) { /* the host can learn no more about the reaper */
         r->pidfd = -1;
         return true;
     }
     int rc = waitid(BY_PIDFD, (id_t)r->pidfd, &info, WEXITED | WNOHANG | __WCLONE);
     if ((rc == 0 && info.si_pid != 0) || (rc == -1 && errno == ECHILD && is_dead(r->pidfd))) {
-        sp_fd_close(&r->pidfd); /* ECHILD: somebody who waits for all kinds has reaped it */
+        sp_fd_close(&r->pidfd); /* ECHILD: other code that waits with __WALL has reaped it */
         r->reaped = true;
         return true;
     }

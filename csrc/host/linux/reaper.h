@@ -1,12 +1,12 @@
 /*
- * The process that stands between this one and a zygote: it starts the zygote, reaps it, and ends after it. So no
- * wait() of the application meets a process of ours, no SIGCHLD comes, and no zombie is left to a pid 1 that reaps
- * late, or to an application that is pid 1 (or the reaper of orphans) itself.
+ * The reaper is a process between this one and a zygote: it starts the zygote, reaps it, and ends after it. So no
+ * wait() of the application returns a process of ours, the application gets no SIGCHLD, and no zombie is left for a
+ * pid 1 that reaps late, or for an application that is pid 1 or a subreaper itself.
  *
- * For that it must be a child without an exit signal, which only one that never execs can be: wait() without __WCLONE
- * or __WALL passes over it. It shares this process's memory (CLONE_VM: a fork would copy page tables), has no
- * descriptor of ours, takes no signal but SIGKILL and SIGSTOP, and by its own filter can do nothing but wait and end.
- * It ends, too, when this process does.
+ * To achieve this the reaper is a child without an exit signal: wait() ignores it unless called with __WCLONE or
+ * __WALL. It must not exec, because exec restores the exit signal. It shares this process's memory (CLONE_VM: a fork
+ * would copy page tables), has no descriptor of this process, accepts no signal but SIGKILL and SIGSTOP, and its own
+ * seccomp filter lets it only wait and end. It also ends when this process ends.
  */
 #ifndef SANDPOOL_HOST_LINUX_REAPER_H
 #define SANDPOOL_HOST_LINUX_REAPER_H
@@ -16,26 +16,26 @@
 
 struct sp_reaper;
 
-/* What is started: without arguments or environment, in a session of its own, with default signals. */
+/* The program to start. It gets no arguments and no environment, a session of its own, and default signal handling. */
 struct sp_start {
     const char *path;
     const char *name; /* its argv[0] */
-    int fd;           /* it gets this one */
-    int number;       /* under this number, and is to close what else it finds above */
+    int fd;           /* it inherits this descriptor */
+    int number;       /* as this number, and it closes any other that is higher */
 };
 
 /*
- * 0 or -errno. *child is its pid, which stays its own until sp_reaper_go(). A reaper that is not told to go goes after
- * a second.
+ * 0 or -errno. *child is the pid of the program. The reaper reaps nothing before sp_reaper_release(), so that no other
+ * process can get that pid. A reaper that is not released within a second continues by itself.
  */
 int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_t *child);
-void sp_reaper_go(struct sp_reaper *reaper);
+void sp_reaper_release(struct sp_reaper *reaper);
 
-/* Readable once it has ended; -1: it was reaped, or cannot be waited for any more. */
+/* A pidfd, readable once the reaper has ended; -1: the reaper was reaped, or cannot be waited for any more. */
 int sp_reaper_fd(const struct sp_reaper *reaper);
-/* Does not wait. True when there is nothing to be waited for, as for NULL. */
+/* Reaps the reaper if it has ended. Does not wait. True when nothing is left to wait for, as for NULL. */
 bool sp_reaper_reap(struct sp_reaper *reaper);
-/* Safe on NULL. One that was not reaped keeps its memory. */
+/* Does nothing on NULL. A reaper that was not reaped may still use its memory, which then stays mapped. */
 void sp_reaper_free(struct sp_reaper *reaper);
 
 #endif

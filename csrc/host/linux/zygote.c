@@ -205,7 +205,7 @@ static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_c
     if (moved != 0) {
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -moved, "moving the zygote");
     }
-    sp_reaper_go(z->reaper);
+    sp_reaper_release(z->reaper);
     return rc;
 }
 

@@ -50,7 +50,7 @@ static void starts_and_reaps(void) {
     int pidfd = (int)syscall(SYS_pidfd_open, child, 0);
     CHECK(pidfd != -1 && sp_wait_fd(pidfd, POLLIN, sp_now() + 10000 * MS) == 0);
     CHECK(waitpid(-1, NULL, 0) == -1 && errno == ECHILD);
-    sp_reaper_go(reaper);
+    sp_reaper_release(reaper);
     CHECK(ends(reaper) && sp_reaper_fd(reaper) == -1 && sp_reaper_reap(reaper));
     CHECK(kill(child, 0) == -1 && errno == ESRCH);
     CHECK(sp_wait_fd(pair[0], POLLIN, sp_now() + 10000 * MS) == 0); /* end of file: nobody else has the far end */
@@ -101,7 +101,7 @@ static void is_nothing_without_descriptors(void) {
         CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
         CHECK(rc == 0 || rc == -EMFILE || rc == -EINVAL || rc == -EBADF);
         if (rc == 0) {
-            sp_reaper_go(reaper);
+            sp_reaper_release(reaper);
             CHECK(ends(reaper));
         }
         sp_reaper_free(reaper);
@@ -123,7 +123,7 @@ static void outlives_the_thread(void) {
         pthread_t thread;
         struct sp_reaper *reaper = NULL;
         CHECK(pthread_create(&thread, NULL, start_one, (void *)&reaper) == 0 && pthread_join(thread, NULL) == 0);
-        sp_reaper_go(reaper);
+        sp_reaper_release(reaper);
         CHECK(ends(reaper));
         sp_reaper_free(reaper);
     }
@@ -135,7 +135,7 @@ static void who_waits_for_all_kinds_may_take_it(void) {
     what.path = "/bin/cat";
     what.fd = 2;
     CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
-    sp_reaper_go(reaper);
+    sp_reaper_release(reaper);
     CHECK(waitpid(-1, NULL, __WALL) > 0);
     CHECK(ends(reaper));
     sp_reaper_free(reaper);
