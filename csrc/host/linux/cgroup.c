@@ -37,7 +37,7 @@ static int enable(int dir, const char *name) {
     return sp_cgroup_write(dir, "cgroup.subtree_control", change);
 }
 
-/* In `parent` for this directory, here for those of the sandboxes. */
+/* A controller is enabled in `parent` for the launcher's directory, and there for those of the sandboxes. */
 static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, const char **failed) {
     for (size_t i = 0; i < sizeof controllers / sizeof controllers[0]; i++) {
         if ((wanted & controllers[i].bit) != 0) {
@@ -49,7 +49,10 @@ static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, con
     }
 }
 
-/* Else nothing is made, written or removed there: it may be a directory of the application's. */
+/* ---- directories of sandboxes ---- */
+
+/* If another part of this process has closed the descriptor, the number may be a directory of the application. Then
+ * nothing is created, written or removed there. */
 static bool has_dir(const struct sp_cgroups *c) { return sp_is_own(c->dir, &c->dir_identity); }
 
 int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
@@ -66,7 +69,7 @@ int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
     *fd = openat(c->dir, sp_cgroup_name(name, number, NULL), O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*fd == -1) {
         rc = -errno;
-        sp_cgroup_leave(c, number);
+        sp_cgroup_discard(c, number);
         return rc;
     }
     return number;
@@ -78,10 +81,10 @@ void sp_cgroup_kill(struct sp_cgroups *c, uint32_t number) {
         return;
     }
     (void)sp_cgroup_write(c->dir, sp_cgroup_name(name, number, "cgroup.kill"),
-                          "1"); /* Linux 5.14; else killing init has to do */
+                          "1"); /* since Linux 5.14; killing init suffices without */
 }
 
-void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
+void sp_cgroup_discard(struct sp_cgroups *c, uint32_t number) {
     pthread_mutex_lock(&c->lock);
     if (c->n_dying == c->dying_cap) {
         uint32_t cap = c->dying_cap == 0 ? 64 : c->dying_cap * 2;
@@ -89,7 +92,7 @@ void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
         c->dying = dying != NULL ? dying : c->dying;
         c->dying_cap = dying != NULL ? cap : c->dying_cap;
     }
-    if (c->n_dying < c->dying_cap) { /* else close() finds it */
+    if (c->n_dying < c->dying_cap) { /* otherwise sp_cgroups_close() finds the directory */
         c->dying[c->n_dying++] = number;
     }
     pthread_mutex_unlock(&c->lock);
@@ -97,7 +100,7 @@ void sp_cgroup_leave(struct sp_cgroups *c, uint32_t number) {
 
 /* ---- tending ---- */
 
-/* Each is tried, however many are still busy. */
+/* Tries to remove each directory. True if some still have processes; those stay in the list. */
 static bool remove_dying(struct sp_cgroups *c) {
     char name[64];
     uint32_t n_busy = 0;
@@ -109,7 +112,7 @@ static bool remove_dying(struct sp_cgroups *c) {
     pthread_mutex_unlock(&c->lock);
     for (uint32_t i = 0; i < n; i++) {
         if (unlinkat(c->dir, sp_cgroup_name(name, dying[i], NULL), AT_REMOVEDIR) != 0 && errno == EBUSY) {
-            sp_cgroup_leave(c, dying[i]);
+            sp_cgroup_discard(c, dying[i]);
             n_busy++;
         }
     }
@@ -123,7 +126,7 @@ static void fill_stash(struct sp_cgroups *c) {
         uint32_t number = c->n_stash < SP_CGROUP_STASH && !c->closed ? ++c->last : 0;
         pthread_mutex_unlock(&c->lock);
         if (number == 0 || sp_cgroup_make(c, number) != 0) {
-            return; /* a failure comes back, with its reason, to take() */
+            return; /* sp_cgroup_take() will fail in the same way, and report the reason */
         }
         pthread_mutex_lock(&c->lock);
         bool kept = c->n_stash < SP_CGROUP_STASH;
@@ -132,7 +135,7 @@ static void fill_stash(struct sp_cgroups *c) {
         }
         pthread_mutex_unlock(&c->lock);
         if (!kept) {
-            sp_cgroup_leave(c, number);
+            sp_cgroup_discard(c, number);
         }
     }
 }
@@ -168,7 +171,7 @@ void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
     pthread_mutex_lock(&c->lock);
     c->closed = true;
     pthread_mutex_unlock(&c->lock);
-    if (!has_dir(c)) { /* nothing was made, or a later start sweeps it */
+    if (!has_dir(c)) { /* there is no directory, or a later start of a host removes it */
         return;
     }
     (void)sp_cgroup_write(c->dir, "cgroup.kill", "1");
@@ -191,7 +194,7 @@ void sp_cgroups_free(struct sp_cgroups *c) {
 
 uint32_t sp_cgroups_enforced(const struct sp_cgroups *c) { return c->enforced; }
 
-int sp_cgroups_adopt(struct sp_cgroups *c, pid_t pid) {
+int sp_cgroups_add_zygote(struct sp_cgroups *c, pid_t pid) {
     char text[32];
     (void)snprintf(text, sizeof text, "%d", (int)pid);
     return sp_cgroup_write(c->dir, "zygote/cgroup.procs", text);
@@ -202,7 +205,7 @@ static uint32_t wanted_controllers(const struct sp_cgroup_limits *l) {
            (l->cpu_quota_us != 0 ? SP_CGROUP_CPU : 0);
 }
 
-/* Below `parent`, the open directory that is to hold c->path. 0 or -errno, with what failed in *failed. */
+/* Creates c->path, whose parent directory is open as `parent`. 0, or -errno and in *failed what failed. */
 static int make_directories(struct sp_cgroups *c, int parent, const char **failed) {
     struct statfs fs;
     *failed = "not a directory of cgroup v2";
@@ -217,7 +220,7 @@ static int make_directories(struct sp_cgroups *c, int parent, const char **faile
     c->dir_identity = sp_identity_of(c->dir);
     if (c->dir == -1) {
         int err = errno;
-        (void)rmdir(c->path); /* close() goes by the descriptor */
+        (void)rmdir(c->path); /* sp_cgroups_close() would not: it needs the descriptor */
         return -err;
     }
     if (mkdirat(c->dir, "zygote", 0755) != 0) {

@@ -1,4 +1,4 @@
-/* The directory of one sandbox: its limits, who is in it, what it has used. */
+/* The cgroup directory of one sandbox: its limits, its processes, and what it has used. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,10 +12,9 @@
 #include "host/linux/cgroup.h"
 #include "host/linux/cgroup_state.h"
 
-/* The kernel's own bound of pids, on 64 bits, and so the largest limit that it takes. */
+/* The largest pids.max that the kernel accepts: it cannot have more pids on 64 bits. */
 #define PIDS_MOST (4 * 1024 * 1024)
 
-/* "s<number>", or with `file` "s<number>/<file>" */
 const char *sp_cgroup_name(char name[64], uint32_t number, const char *file) {
     (void)snprintf(name, 64, file != NULL ? "s%u/%s" : "s%u", number, file);
     return name;
@@ -45,8 +44,9 @@ bool sp_cgroup_has_word(const char *list, const char *word) {
 }
 
 /*
- * Root's zygote is not root, and it is the one whose permission the kernel asks for when a sandbox is born inside.
- * Where there is no such id, or no capability to give a file away, it stays who it is: see zygote/enter.c.
+ * The kernel checks the zygote's permission when it creates a sandbox in the cgroup, and the zygote of a host that runs
+ * as root is not root. If the unprivileged id does not exist (EINVAL), or the capability to change the owner is missing
+ * (EPERM), the zygote keeps its id, and the owner may stay: see zygote/enter.c.
  */
 int sp_cgroup_give_to_zygote(int dir, const char *procs) {
     if (geteuid() != 0 && getuid() != 0) {
@@ -56,7 +56,7 @@ int sp_cgroup_give_to_zygote(int dir, const char *procs) {
     return given || errno == EINVAL || errno == EPERM ? 0 : -errno;
 }
 
-/* What the kernel has made of it; its numbers end with a newline. */
+/* Reads back what was written: the kernel may have stored another value. It ends each value with a newline. */
 static int confirm(const struct sp_cgroups *c, uint32_t number, const char *file, const char *wanted) {
     char name[64];
     char text[64];
@@ -85,10 +85,10 @@ static int set_limits(const struct sp_cgroups *c, uint32_t number) {
         rc = set_number(c, number, "memory.max", c->limits.memory_bytes);
         rc = rc != 0 ? rc : set_number(c, number, "memory.oom.group", 1);
         rc = rc != 0 ? rc : set_number(c, number, "memory.swap.max", 0);
-        rc = rc == -ENOENT ? 0 : rc; /* a kernel without swap */
+        rc = rc == -ENOENT ? 0 : rc; /* this kernel has no swap */
     }
     if (rc == 0 && (c->enforced & SP_CGROUP_PIDS) != 0) {
-        uint64_t pids = c->limits.max_processes + 1; /* and init */
+        uint64_t pids = c->limits.max_processes + 1; /* init is one more */
         rc = pids <= PIDS_MOST ? set_number(c, number, "pids.max", pids)
                                : write_and_confirm(c, number, "pids.max", "max");
     }
@@ -113,7 +113,7 @@ int sp_cgroup_make(struct sp_cgroups *c, uint32_t number) {
     return rc;
 }
 
-bool sp_cgroup_holds(const struct sp_cgroups *c, uint32_t number, pid_t pid) {
+bool sp_cgroup_contains(const struct sp_cgroups *c, uint32_t number, pid_t pid) {
     char name[64];
     char procs[256];
     char wanted[32];

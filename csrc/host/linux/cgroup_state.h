@@ -9,7 +9,7 @@
 
 #include "host/sys/own.h"
 
-/* Directories made ahead: a burst of births that large pays nothing for them. */
+/* The number of directories that are created in advance: a burst of as many births does not wait for them. */
 #define SP_CGROUP_STASH 8
 
 struct sp_cgroups {
@@ -22,22 +22,25 @@ struct sp_cgroups {
     } limits;
 
     pthread_mutex_t lock;
-    uint32_t last; /* number given */
+    uint32_t last; /* the number of the latest directory */
     uint32_t stash[SP_CGROUP_STASH];
     uint32_t n_stash;
-    uint32_t *dying; /* to be removed */
+    uint32_t *dying; /* directories to remove */
     uint32_t n_dying, dying_cap;
     bool closed;
 };
 
 /* ---- cgroup_dir.c: the directory of one sandbox, and the files of any cgroup ---- */
-/* Returns `name`. */
+/* Writes "s<number>" to `name`, or "s<number>/<file>" if `file` is not NULL. Returns `name`. */
 const char *sp_cgroup_name(char name[64], uint32_t number, const char *file);
 /* 0 or -errno. */
 int sp_cgroup_write(int dir, const char *name, const char *text);
 int sp_cgroup_read(int dir, const char *name, char *text, size_t size);
+/* Whether one of the words of the list, which are separated by spaces or newlines, is `word`. */
 bool sp_cgroup_has_word(const char *list, const char *word);
+/* Makes the zygote's user the owner of this cgroup.procs. 0 or -errno. */
 int sp_cgroup_give_to_zygote(int dir, const char *procs);
+/* Creates the directory of a sandbox, with its limits. 0, or -errno and no directory. */
 int sp_cgroup_make(struct sp_cgroups *c, uint32_t number);
 
 #endif

@@ -141,7 +141,7 @@ static void give_up(struct linux_launcher *l, struct sp_zygote *z) {
 
 static void release(struct sp_session *session) {
     if (of(session)->cgroup != 0) {
-        sp_cgroup_leave(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
+        sp_cgroup_discard(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
         of(session)->cgroup = 0;
     }
     sp_zygote_unref(of(session)->zygote);
@@ -207,7 +207,7 @@ static int confirm_cgroup(struct sp_session *session, sp_error *error) {
     if (of(session)->cgroup == 0) {
         return 0;
     }
-    if (!sp_cgroup_holds(l->cgroups, of(session)->cgroup, session->pid)) {
+    if (!sp_cgroup_contains(l->cgroups, of(session)->cgroup, session->pid)) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
     }
     session->isolation.cgroup = sp_cgroups_enforced(l->cgroups);

@@ -201,7 +201,7 @@ static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_c
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, errno, path);
         (void)kill(first, SIGKILL);
     }
-    int moved = rc == 0 && cgroups != NULL ? sp_cgroups_adopt(cgroups, first) : 0;
+    int moved = rc == 0 && cgroups != NULL ? sp_cgroups_add_zygote(cgroups, first) : 0;
     if (moved != 0) {
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, -moved, "moving the zygote");
     }

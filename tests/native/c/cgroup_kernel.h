@@ -168,14 +168,14 @@ static uid_t kernel_uid(void) { return as_user; }
 
 #define sp_cgroups_open files_cgroups_open
 #define sp_cgroups_enforced files_cgroups_enforced
-#define sp_cgroups_adopt files_cgroups_adopt
+#define sp_cgroups_add_zygote files_cgroups_add_zygote
 #define sp_cgroups_close files_cgroups_close
 #define sp_cgroups_free files_cgroups_free
 #define sp_cgroups_tend files_cgroups_tend
 #define sp_cgroup_take files_cgroup_take
 #define sp_cgroup_kill files_cgroup_kill
-#define sp_cgroup_leave files_cgroup_leave
-#define sp_cgroup_holds files_cgroup_holds
+#define sp_cgroup_discard files_cgroup_discard
+#define sp_cgroup_contains files_cgroup_contains
 #define sp_cgroup_usage files_cgroup_usage
 #define sp_cgroup_name files_cgroup_name
 #define sp_cgroup_write files_cgroup_write
@@ -185,14 +185,14 @@ static uid_t kernel_uid(void) { return as_user; }
 #define sp_cgroup_make files_cgroup_make
 struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *options, sp_error *error);
 uint32_t sp_cgroups_enforced(const struct sp_cgroups *cgroups);
-int sp_cgroups_adopt(struct sp_cgroups *cgroups, pid_t pid);
+int sp_cgroups_add_zygote(struct sp_cgroups *cgroups, pid_t pid);
 void sp_cgroups_close(struct sp_cgroups *cgroups, int64_t deadline);
 void sp_cgroups_free(struct sp_cgroups *cgroups);
 bool sp_cgroups_tend(struct sp_cgroups *cgroups);
 int64_t sp_cgroup_take(struct sp_cgroups *cgroups, int *fd);
 void sp_cgroup_kill(struct sp_cgroups *cgroups, uint32_t number);
-void sp_cgroup_leave(struct sp_cgroups *cgroups, uint32_t number);
-bool sp_cgroup_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
+void sp_cgroup_discard(struct sp_cgroups *cgroups, uint32_t number);
+bool sp_cgroup_contains(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
 int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
 #define mkdirat kernel_mkdirat
 #define mkdir kernel_mkdir

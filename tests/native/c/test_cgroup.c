@@ -47,13 +47,13 @@ static void it_is_seen_who_is_inside(void) {
     if (child == 0) {
         (void)pause();
     }
-    CHECK(!sp_cgroup_holds(c, (uint32_t)number, child));
+    CHECK(!sp_cgroup_contains(c, (uint32_t)number, child));
     (void)snprintf(procs, sizeof procs, "%s/s%d/cgroup.procs", dir, (int)number);
     FILE *file = fopen(procs, "we");
     CHECK(file != NULL && fprintf(file, "%d", (int)child) > 0 && fclose(file) == 0);
-    CHECK(sp_cgroup_holds(c, (uint32_t)number, child));
-    CHECK(!sp_cgroup_holds(c, (uint32_t)number, child / 10)); /* the whole number counts */
-    CHECK(!sp_cgroup_holds(c, (uint32_t)number + 1, child));
+    CHECK(sp_cgroup_contains(c, (uint32_t)number, child));
+    CHECK(!sp_cgroup_contains(c, (uint32_t)number, child / 10)); /* the whole number counts */
+    CHECK(!sp_cgroup_contains(c, (uint32_t)number + 1, child));
     (void)kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);
     (void)close(fd);

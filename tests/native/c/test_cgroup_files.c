@@ -89,7 +89,7 @@ static void what_is_made(void) {
     struct sp_cgroups *c = open_all();
     int fd = -1;
     CHECK(exists("zygote") && says("cgroup.subtree_control", "memory\npids\ncpu\n"));
-    CHECK(sp_cgroups_adopt(c, 4711) == 0 && says("zygote/cgroup.procs", "4711\n"));
+    CHECK(sp_cgroups_add_zygote(c, 4711) == 0 && says("zygote/cgroup.procs", "4711\n"));
     int64_t number = sp_cgroup_take(c, &fd);
     CHECK(number == 1 && fd != -1 && given == 0);
     CHECK(says("s1/memory.max", "1048576\n") && says("s1/memory.oom.group", "1\n") &&
@@ -268,8 +268,8 @@ static void who_is_inside_and_what_was_used(void) {
     CHECK(sp_cgroup_take(c, &fd) == 1);
     (void)snprintf(dir, sizeof dir, "%s/s1", own);
     put(dir, "cgroup.procs", "12\n345\n");
-    CHECK(sp_cgroup_holds(c, 1, 12) && sp_cgroup_holds(c, 1, 345) && !sp_cgroup_holds(c, 1, 34));
-    CHECK(!sp_cgroup_holds(c, 2, 12));
+    CHECK(sp_cgroup_contains(c, 1, 12) && sp_cgroup_contains(c, 1, 345) && !sp_cgroup_contains(c, 1, 34));
+    CHECK(!sp_cgroup_contains(c, 2, 12));
     put(dir, "cpu.stat", "usage_usec 7\nuser_usec 4\nsystem_usec 3\n");
     put(dir, "memory.peak", "4096\n");
     put(dir, "memory.events", "low 0\noom 3\noom_kill 2\n");
@@ -335,7 +335,7 @@ static void what_is_busy_is_removed_later(void) {
     for (unsigned i = 0; i < 100; i++) {
         int64_t number = sp_cgroup_take(c, &fd);
         CHECK(number > 0 && close(fd) == 0);
-        sp_cgroup_leave(c, (uint32_t)number);
+        sp_cgroup_discard(c, (uint32_t)number);
     }
     c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
     refuse(RMDIR, "", EBUSY);
@@ -356,7 +356,7 @@ static void the_stuck_starve_nobody(void) {
     for (unsigned i = 0; i < 700; i++) {
         int64_t number = sp_cgroup_take(c, &fd);
         CHECK(number > 0 && close(fd) == 0);
-        sp_cgroup_leave(c, (uint32_t)number);
+        sp_cgroup_discard(c, (uint32_t)number);
     }
     c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
     refuse(RMDIR, "7", EBUSY);

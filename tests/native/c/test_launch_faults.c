@@ -58,16 +58,16 @@ static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline
     return refuse == SEND ? -ENOBUFS : sp_packet_send(sock, out, deadline);
 }
 
-static int faulty_adopt(struct sp_cgroups *cgroups, pid_t pid) {
-    return refuse == ADOPT ? -EBUSY : sp_cgroups_adopt(cgroups, pid);
+static int faulty_add_zygote(struct sp_cgroups *cgroups, pid_t pid) {
+    return refuse == ADOPT ? -EBUSY : sp_cgroups_add_zygote(cgroups, pid);
 }
 
 static int64_t faulty_take(struct sp_cgroups *cgroups, int *fd) {
     return refuse == TAKE ? -ENOSPC : sp_cgroup_take(cgroups, fd);
 }
 
-static bool faulty_holds(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid) {
-    return refuse != HOLD && sp_cgroup_holds(cgroups, number, pid);
+static bool faulty_contains(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid) {
+    return refuse != HOLD && sp_cgroup_contains(cgroups, number, pid);
 }
 
 static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refuse == END ? 0 : poll(fds, n, timeout); }
@@ -91,9 +91,9 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
 #define sp_control_pair faulty_pair
 #define sp_reaper_start faulty_reaper_start
 #define sp_packet_send faulty_send
-#define sp_cgroups_adopt faulty_adopt
+#define sp_cgroups_add_zygote faulty_add_zygote
 #define sp_cgroup_take faulty_take
-#define sp_cgroup_holds faulty_holds
+#define sp_cgroup_contains faulty_contains
 #define poll faulty_poll
 #define syscall(number, ...) \
     (refuse == PIDFD && (number) == SYS_pidfd_open ? (errno = EMFILE, -1L) : syscall(number, __VA_ARGS__))
