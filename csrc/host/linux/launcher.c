@@ -1,7 +1,7 @@
 /*
- * The launcher on Linux: a zygote that clones sandboxes. When it dies, all its sandboxes die with it, and the next
- * begin() starts another: that takes a posix_spawn, under the launcher's lock; the births then wait for it as they wait
- * for any zygote, each within its own deadline. One that dies again and again is started after ever longer pauses.
+ * The launcher on Linux: its zygote clones sandboxes. When the zygote dies, all its sandboxes die with it, and the next
+ * begin() starts another zygote, under the launcher's lock. The births then wait for the new zygote as for any other,
+ * each until its own deadline. If zygotes die again and again, the pauses between their starts become longer.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -21,42 +21,43 @@
 
 #define START_TIMEOUT_NS SP_SEC(10)
 #define CGROUPS_GRACE_NS SP_MS(100)
-/* Between two starts. A zygote that has made sandboxes was killed by somebody, and is wanted back soon. */
+/* Pauses between two starts. A zygote that has created sandboxes works, so somebody has killed it: the next one is
+ * started soon. */
 #define PAUSE_MIN_NS SP_MS(5)
 #define PAUSE_MAX_USEFUL_NS SP_MS(100)
 #define PAUSE_MAX_NS SP_SEC(5)
-/* After a life that long there is no pause. */
+/* After a zygote that has lived this long there is no pause. */
 #define GOOD_LIFE_NS SP_SEC(1)
 
 struct linux_launcher {
     struct sp_launcher base;
     struct sp_zygote_order order;
-    struct sp_cgroups *cgroups; /* NULL: none */
+    struct sp_cgroups *cgroups; /* NULL: the sandboxes have no cgroups */
 
     pthread_mutex_t lock;
     struct sp_zygote *zygote; /* NULL: the next begin() starts one */
-    struct sp_zygote *dying;  /* killed, not reaped yet */
+    struct sp_zygote *dying;  /* list of those that were killed and not reaped yet */
     struct sp_back_off back_off;
     int64_t not_before; /* no zygote is started until then */
-    sp_error why;       /* why the last one did not start; code 0: it did */
-    bool over;
+    sp_error why;       /* why the last one did not start; code 0: it has started */
+    bool closed;
 };
 
 struct linux_session {
     struct sp_session base;
-    struct sp_zygote *zygote; /* that it descends from, a reference; NULL: none yet */
-    uint32_t cgroup;          /* the number of its cgroup; 0: none */
+    struct sp_zygote *zygote; /* a reference on the zygote that creates the sandbox; NULL: none yet */
+    uint32_t cgroup;          /* the number of the sandbox's cgroup; 0: none */
 };
 
-static struct linux_session *of(struct sp_session *session) { return (struct linux_session *)session; }
+static struct linux_session *as_linux(struct sp_session *session) { return (struct linux_session *)session; }
 
-static const struct linux_session *of_const(const struct sp_session *session) {
+static const struct linux_session *as_linux_const(const struct sp_session *session) {
     return (const struct linux_session *)session;
 }
 
-/* ---- zygotes that come and go; under the launcher's lock ---- */
+/* ---- start and end of zygotes; called under the launcher's lock ---- */
 
-/* `z` is over, or NULL: it could not even be spawned. */
+/* Sets the earliest time of the next start. `z` is the zygote that has ended; NULL: it could not be spawned. */
 static void pause_starts(struct linux_launcher *l, const struct sp_zygote *z) {
     int64_t now = sp_now();
     bool useful = z != NULL && atomic_load_explicit(&z->useful, memory_order_relaxed);
@@ -74,11 +75,11 @@ static void kill_zygote(struct linux_launcher *l, struct sp_zygote *z) {
     l->dying = z;
 }
 
-/* It is dead, or does not answer. */
-static void replace_later(struct linux_launcher *l, struct sp_zygote *z) {
+/* Called with a zygote that is dead or does not answer. The next begin() starts another one. */
+static void discard_locked(struct linux_launcher *l, struct sp_zygote *z) {
     if (l->zygote == z) {
         sp_zygote_receive(z);
-        l->why = z->why;
+        l->why = z->start_error;
         pause_starts(l, z);
         l->zygote = NULL;
         kill_zygote(l, z);
@@ -99,10 +100,10 @@ static bool reap_dying(struct linux_launcher *l) {
     return l->dying != NULL;
 }
 
-/* 0; SP_AGAIN: not before birth->not_before; SP_E_CREATE. */
-static int replace(struct linux_launcher *l, struct sp_birth *birth, sp_error *error) {
+/* Starts a zygote. 0; SP_AGAIN with birth->not_before filled, when a pause has not passed; or SP_E_CREATE. */
+static int spawn_next(struct linux_launcher *l, struct sp_birth *birth, sp_error *error) {
     (void)reap_dying(l);
-    if (l->over) {
+    if (l->closed) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ESHUTDOWN, "the launcher is closed");
     }
     if (sp_now() < l->not_before) {
@@ -121,31 +122,31 @@ static int replace(struct linux_launcher *l, struct sp_birth *birth, sp_error *e
 
 /* ---- births ---- */
 
-/* The zygote to ask, with a reference for the birth's session. As replace(). */
+/* Gives the birth's session a reference on the zygote that will create its sandbox. Returns as spawn_next(). */
 static int choose_zygote(struct linux_launcher *l, struct sp_birth *birth, sp_error *error) {
     pthread_mutex_lock(&l->lock);
-    int rc = l->zygote != NULL ? 0 : replace(l, birth, error);
+    int rc = l->zygote != NULL ? 0 : spawn_next(l, birth, error);
     if (rc == 0) {
         sp_zygote_ref(l->zygote);
-        of(birth->session)->zygote = l->zygote;
+        as_linux(birth->session)->zygote = l->zygote;
     }
     pthread_mutex_unlock(&l->lock);
     return rc;
 }
 
-static void give_up(struct linux_launcher *l, struct sp_zygote *z) {
+static void discard_zygote(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_lock(&l->lock);
-    replace_later(l, z);
+    discard_locked(l, z);
     pthread_mutex_unlock(&l->lock);
 }
 
 static void release(struct sp_session *session) {
-    if (of(session)->cgroup != 0) {
-        sp_cgroup_discard(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
-        of(session)->cgroup = 0;
+    if (as_linux(session)->cgroup != 0) {
+        sp_cgroup_discard(((struct linux_launcher *)session->launcher)->cgroups, as_linux(session)->cgroup);
+        as_linux(session)->cgroup = 0;
     }
-    sp_zygote_unref(of(session)->zygote);
-    of(session)->zygote = NULL;
+    sp_zygote_unref(as_linux(session)->zygote);
+    as_linux(session)->zygote = NULL;
 }
 
 static int take_cgroup(struct linux_launcher *l, struct sp_session *session, int *cgroup, sp_error *error) {
@@ -154,12 +155,13 @@ static int take_cgroup(struct linux_launcher *l, struct sp_session *session, int
         if (number < 0) {
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_CGROUP, (int)-number, "directory of a sandbox");
         }
-        of(session)->cgroup = (uint32_t)number;
+        as_linux(session)->cgroup = (uint32_t)number;
     }
     return 0;
 }
 
-/* One that has just been started and is gone already makes the next turn end: there is a pause, or a reason. */
+/* Tries again when the zygote has ended. The loop ends: if a zygote that was just started has ended, too, spawn_next()
+ * returns SP_AGAIN because of the pause, or the reason why the zygote did not start. */
 static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct linux_launcher *l = (struct linux_launcher *)launcher;
     struct sp_session *session = birth->session;
@@ -169,14 +171,15 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
         if (rc == 0 && cgroup == -1) {
             rc = take_cgroup(l, session, &cgroup, error);
         }
-        if (rc == 0 && sp_zygote_gone(of(session)->zygote)) { /* its number may be another's: nothing is sent there */
+        if (rc == 0 &&
+            sp_zygote_has_ended(as_linux(session)->zygote)) { /* the number of its socket may now be another file */
             rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EPIPE, "the zygote is gone");
         }
-        rc = rc != 0 ? rc : sp_birth_request(of(session)->zygote->sock, cgroup, birth, error);
-        if (rc >= 0 || of(session)->zygote == NULL || !sp_zygote_gone(of(session)->zygote)) {
+        rc = rc != 0 ? rc : sp_birth_request(as_linux(session)->zygote->sock, cgroup, birth, error);
+        if (rc >= 0 || as_linux(session)->zygote == NULL || !sp_zygote_has_ended(as_linux(session)->zygote)) {
             return rc;
         }
-        give_up(l, of(session)->zygote);
+        discard_zygote(l, as_linux(session)->zygote);
         release(session);
         sp_fd_close(&cgroup);
         sp_fd_close(&session->control);
@@ -185,11 +188,11 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
 
 static int usage(struct sp_session *session, struct sp_usage *used) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
-    return of(session)->cgroup != 0 ? sp_cgroup_usage(l->cgroups, of(session)->cgroup, used) : -ENOTSUP;
+    return as_linux(session)->cgroup != 0 ? sp_cgroup_usage(l->cgroups, as_linux(session)->cgroup, used) : -ENOTSUP;
 }
 
-/* A new zygote has made its first sandbox: what it said of its start is heard. */
-static void hear_of_start(struct linux_launcher *l, struct sp_zygote *z) {
+/* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. */
+static void receive_start_report(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_lock(&l->lock);
     if (l->zygote == z) {
         bool counted = z->pid != 0;
@@ -201,13 +204,13 @@ static void hear_of_start(struct linux_launcher *l, struct sp_zygote *z) {
     pthread_mutex_unlock(&l->lock);
 }
 
-/* Its limits were read back when the directory was made; what is left is that the sandbox is in it. */
+/* The limits were read back when the directory was created. This checks that the sandbox is in its cgroup. */
 static int confirm_cgroup(struct sp_session *session, sp_error *error) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
-    if (of(session)->cgroup == 0) {
+    if (as_linux(session)->cgroup == 0) {
         return 0;
     }
-    if (!sp_cgroup_contains(l->cgroups, of(session)->cgroup, session->pid)) {
+    if (!sp_cgroup_contains(l->cgroups, as_linux(session)->cgroup, session->pid)) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
     }
     session->isolation.cgroup = sp_cgroups_enforced(l->cgroups);
@@ -216,41 +219,43 @@ static int confirm_cgroup(struct sp_session *session, sp_error *error) {
 
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
-    struct sp_zygote *z = of(session)->zygote;
+    struct sp_zygote *z = as_linux(session)->zygote;
     int rc = sp_birth_receive(launcher, birth, error);
     if (session->pidfd != -1 || (rc < 0 && error->stage != SP_STAGE_PROTOCOL)) {
-        atomic_store_explicit(&z->last_answer_at, sp_now(), memory_order_relaxed); /* a clock, it orders nothing */
+        atomic_store_explicit(&z->last_answer_at, sp_now(),
+                              memory_order_relaxed); /* only a time, which orders nothing */
     }
     if (rc == 0) {
         atomic_store_explicit(&z->useful, true, memory_order_relaxed);
         if (!atomic_load_explicit(&z->fully_started, memory_order_relaxed)) {
-            hear_of_start((struct linux_launcher *)launcher, z);
+            receive_start_report((struct linux_launcher *)launcher, z);
         }
         rc = confirm_cgroup(session, error);
     }
     if (rc == 0) {
-        (void)usage(session, &session->usage); /* what was used before the first command is not its own */
+        (void)usage(session, &session->usage); /* what the first command has used is counted from here */
     }
     return rc;
 }
 
 static bool process_died(const struct sp_session *session) {
-    const struct sp_zygote *zygote = of_const(session)->zygote;
-    return zygote != NULL && sp_zygote_gone(zygote);
+    const struct sp_zygote *zygote = as_linux_const(session)->zygote;
+    return zygote != NULL && sp_zygote_has_ended(zygote);
 }
 
-/* When the zygote has answered nobody since this was asked, it will not; its init may be what hangs, else. */
+/* If the zygote has answered no request since it got this one, it hangs, and is replaced. Otherwise only the init of
+ * this birth may hang. */
 static void birth_timed_out(sp_launcher *launcher, const struct sp_birth *birth) {
-    struct sp_zygote *z = of(birth->session)->zygote;
+    struct sp_zygote *z = as_linux(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
         atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
-        give_up((struct linux_launcher *)launcher, z);
+        discard_zygote((struct linux_launcher *)launcher, z);
     }
 }
 
 /* ---- sandboxes ---- */
 
-/* With the number of the command it is about. */
+/* Sends a signal with the id of the command that it concerns. */
 static void signal_init(struct sp_session *session, int signal) {
     siginfo_t info;
     memset(&info, 0, sizeof info);
@@ -260,7 +265,7 @@ static void signal_init(struct sp_session *session, int signal) {
     (void)syscall(SYS_pidfd_send_signal, session->pidfd, signal, &info, 0);
 }
 
-/* The record is what init goes by; the signal wakes it. While a command runs, nothing else is on its way to init. */
+/* init acts on the record; the signal makes init read it. While a command runs, the host sends init no other record. */
 static void kill_command(struct sp_session *session) {
     struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
     (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
@@ -273,8 +278,8 @@ static void kill_sandbox(struct sp_session *session) {
     if (session->pidfd != -1) {
         (void)syscall(SYS_pidfd_send_signal, session->pidfd, SIGKILL, NULL, 0);
     }
-    if (of(session)->cgroup != 0) {
-        sp_cgroup_kill(((struct linux_launcher *)session->launcher)->cgroups, of(session)->cgroup);
+    if (as_linux(session)->cgroup != 0) {
+        sp_cgroup_kill(((struct linux_launcher *)session->launcher)->cgroups, as_linux(session)->cgroup);
     }
 }
 
@@ -288,11 +293,11 @@ static bool tend(sp_launcher *launcher) {
     return (l->cgroups != NULL && sp_cgroups_tend(l->cgroups)) || more;
 }
 
-/* The end of the zygotes ends every sandbox. */
+/* Ends the zygotes; every sandbox ends with its zygote. */
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct linux_launcher *l = (struct linux_launcher *)launcher;
     pthread_mutex_lock(&l->lock);
-    l->over = true;
+    l->closed = true;
     struct sp_zygote *ending = l->zygote;
     if (ending != NULL) {
         ending->next = NULL;
@@ -311,7 +316,7 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
         dying = next;
     }
     if (l->cgroups != NULL) {
-        /* Its processes are dead already, or about to be: what is left after this is swept at the next start. */
+        /* The processes are dead, or will be soon. The next start of a host removes what is left after this. */
         int64_t least = sp_now() + CGROUPS_GRACE_NS;
         sp_cgroups_close(l->cgroups, deadline > least ? deadline : least);
     }
@@ -319,7 +324,7 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
 
 static void free_launcher(sp_launcher *launcher) {
     struct linux_launcher *l = (struct linux_launcher *)launcher;
-    if (!l->over) { /* no pool came of it */
+    if (!l->closed) { /* no pool has used the launcher */
         shut_down(launcher, sp_now() + START_TIMEOUT_NS / 10);
     }
     sp_cgroups_free(l->cgroups);

@@ -1,4 +1,5 @@
-/* CONFIG: what a launcher tells each of its zygotes. Built once, so that a later zygote is what the first one was. */
+/* CONFIG: the configuration that a launcher sends each of its zygotes. It is built once, so that a zygote that replaces
+ * a dead one gets the same configuration. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,9 +32,10 @@ static bool has_writable_bind(const sp_sandbox_options *o) {
     return false;
 }
 
-#define BIND_PREFIX 33 /* of a cover: 'c', and device and inode as 16 digits each */
+#define BIND_PREFIX 33 /* length for a cover: 'c', then device and inode with 16 digits each */
 
-/* 'r' or 'w' and the path; or 'c', what has to be there, and the path. Returns the bytes written, NUL included. */
+/* Writes 'r' or 'w' and the path; for a cover 'c', the device and inode of the covered file, and the path. Returns the
+ * number of bytes with the NUL. */
 static size_t put_bind(char *at, const sp_bind *bind) {
     size_t len = strlen(bind->path) + 1;
     size_t prefix = 1;
@@ -98,7 +100,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
 }
 
 static uint32_t network_flags(const sp_sandbox_options *o) {
-    /* A netns in which an inet socket could exist is used once. */
+    /* A network namespace may be used again only if no inet socket could exist in it. */
     bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL && o->allow_unix_sockets == 0;
     switch (o->network) {
     case SP_NET_HOST:

@@ -15,27 +15,30 @@
 #include "host/linux/zygote.h"
 #include "host/sandbox/launch.h"
 
-/* glibc's headers have it since 2.36 only. */
+/* P_PIDFD, which glibc's headers have only since 2.36. */
 #define BY_PIDFD ((idtype_t)3)
-/* From the end of its socket to its own: longer takes one that is stopped. */
+/* A zygote that has seen the end of its socket ends within this time, unless it was stopped. */
 #define END_GRACE_NS SP_MS(100)
-/* From SIGKILL to its end, all sandboxes included. */
+/* How long to wait after SIGKILL for the end of the zygote and of all its sandboxes. */
 #define KILL_GRACE_NS SP_SEC(1)
 
 void sp_zygote_ref(struct sp_zygote *z) {
-    /* relaxed: whoever gives it to us holds a reference already */
+    /* relaxed: the caller already holds a reference */
     atomic_fetch_add_explicit(&z->refs, 1, memory_order_relaxed);
 }
 
-/* Under the launcher's lock. A number that is another's now is not waited for, not signalled through and not closed;
- * the socket's stays, for others read it without the lock: who uses it looks first. */
+/*
+ * Another part of this process may have closed a number of ours and opened a file with it. Such a number is not waited
+ * for, not signalled through and not closed. The socket's number stays, because threads without the lock read it; each
+ * of them checks it before use. Called under the launcher's lock, or by the last owner.
+ */
 static void drop_foreign_fds(struct sp_zygote *z) {
     z->first = sp_is_own(z->first, &z->first_identity) ? z->first : -1;
     z->pidfd = sp_is_own(z->pidfd, &z->pidfd_identity) ? z->pidfd : -1;
 }
 
 void sp_zygote_unref(struct sp_zygote *z) {
-    /* acq_rel: what the other owners did with it comes before its end, which is by the last of them */
+    /* acq_rel: everything that the other owners did with the zygote happens before the last owner frees it */
     if (z != NULL && atomic_fetch_sub_explicit(&z->refs, 1, memory_order_acq_rel) == 1) {
         drop_foreign_fds(z);
         sp_close_own(&z->sock, &z->sock_identity);
@@ -46,7 +49,7 @@ void sp_zygote_unref(struct sp_zygote *z) {
     }
 }
 
-/* ---- its end ---- */
+/* ---- end of a zygote ---- */
 
 static void kill_pidfd(int pidfd) { (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); }
 
@@ -55,14 +58,14 @@ static bool is_dead(int pidfd) {
     return poll(&p, 1, 0) > 0;
 }
 
-bool sp_zygote_gone(const struct sp_zygote *z) {
+bool sp_zygote_has_ended(const struct sp_zygote *z) {
     struct pollfd p = {.fd = z->sock};
-    /* relaxed: whoever sees it late asks in vain, and looks again */
+    /* relaxed: a thread that sees the flag late sends a request that fails, and then checks again */
     return atomic_load_explicit(&z->killed, memory_order_relaxed) || !sp_is_own(z->sock, &z->sock_identity) ||
            (poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0);
 }
 
-static void hang_up(const struct sp_zygote *z) {
+static void end_requests(const struct sp_zygote *z) {
     if (sp_is_own(z->sock, &z->sock_identity)) {
         (void)shutdown(z->sock, SHUT_WR);
     }
@@ -70,9 +73,9 @@ static void hang_up(const struct sp_zygote *z) {
 
 void sp_zygote_kill(struct sp_zygote *z) {
     atomic_store_explicit(&z->killed, true, memory_order_relaxed);
-    /* Not close: another thread may be about to send on this number. End of file tells the zygote to end, and what it
-     * says still comes through. */
-    hang_up(z);
+    /* The socket is not closed, because another thread may be about to send on this number. The zygote ends when it
+     * reads end of file; what it has sent can still be received. */
+    end_requests(z);
     drop_foreign_fds(z);
     if (z->first != -1) {
         kill_pidfd(z->first);
@@ -82,11 +85,12 @@ void sp_zygote_kill(struct sp_zygote *z) {
     }
 }
 
-/* It is a child of ours only when its reaper was killed, and this process gets orphans. */
+/* Reaps the process if it is a child of this one: that is so only if its reaper was killed and this process adopts
+ * orphans. */
 static void reap_orphan(int pidfd) { (void)waitid(BY_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED | WNOHANG); }
 
-/* What to wait for next; -1: nothing is left. */
-static int still_alive(const struct sp_zygote *z) {
+/* The descriptor that becomes readable with the next end of a process; -1: all have ended. */
+static int fd_of_next_end(const struct sp_zygote *z) {
     if (z->first != -1) {
         return z->first;
     }
@@ -100,13 +104,13 @@ bool sp_zygote_reap(struct sp_zygote *z) {
         reap_orphan(z->pidfd);
     }
     (void)sp_reaper_reap(z->reaper);
-    return still_alive(z) == -1;
+    return fd_of_next_end(z) == -1;
 }
 
-/* Up to the deadline. Whether it is dead and reaped. */
+/* Waits until the deadline at most. Whether the zygote is dead and reaped. */
 static bool wait_for_end(struct sp_zygote *z, int64_t deadline) {
     while (!sp_zygote_reap(z)) {
-        int rc = sp_wait_fd(still_alive(z), POLLIN, deadline);
+        int rc = sp_wait_fd(fd_of_next_end(z), POLLIN, deadline);
         if (rc != 0 && rc != -EINTR) {
             return false;
         }
@@ -116,18 +120,19 @@ static bool wait_for_end(struct sp_zygote *z, int64_t deadline) {
 
 void sp_zygote_end(struct sp_zygote *z, int64_t deadline) {
     int64_t by_itself = sp_now() + END_GRACE_NS;
-    hang_up(z);
+    end_requests(z);
     if (!wait_for_end(z, deadline < by_itself ? deadline : by_itself)) {
         sp_zygote_kill(z);
         (void)wait_for_end(z, sp_now() + KILL_GRACE_NS);
     }
 }
 
-/* ---- its start ---- */
+/* ---- start of a zygote ---- */
 
 static bool is_ready(const struct sp_zygote *z) { return z->pid != 0 && z->pidfd != -1; }
 
-/* CREATED (the pidfd, from the first process), HELLO or FAILED (from either), in any order. */
+/* Handles a record about the start: CREATED brings the pidfd, from the first process; HELLO comes from the zygote;
+ * FAILED from either. They come in any order. */
 static void take_record(struct sp_zygote *z, struct sp_packet *packet) {
     if (packet->record.type == SP_REC_CREATED && packet->n_fds == 1 && z->pidfd == -1) {
         z->pidfd = sp_fd_steal(&packet->fds[0]);
@@ -135,9 +140,9 @@ static void take_record(struct sp_zygote *z, struct sp_packet *packet) {
     } else if (packet->record.type == SP_REC_HELLO && packet->sender > 0) {
         z->pid = packet->sender;
     } else if (packet->record.type == SP_REC_FAILED) {
-        (void)sp_error_from(&z->why, &packet->record.u.failed);
+        (void)sp_error_from(&z->start_error, &packet->record.u.failed);
     } else {
-        (void)sp_error_set(&z->why, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
+        (void)sp_error_set(&z->start_error, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
     }
 }
 
@@ -149,8 +154,8 @@ static void receive_records(struct sp_zygote *z) {
             return;
         }
         if (rc != 0) {
-            if (z->why.code == 0) {
-                (void)sp_error_set(&z->why, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc,
+            if (z->start_error.code == 0) {
+                (void)sp_error_set(&z->start_error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc,
                                    "the zygote ended before it was ready");
             }
             return;
@@ -165,28 +170,29 @@ void sp_zygote_receive(struct sp_zygote *z) {
     if (z->first != -1 && is_dead(z->first)) {
         reap_orphan(z->first);
         sp_fd_close(&z->first);
-        receive_records(z); /* its last word was sent before */
+        receive_records(z); /* it may have sent a record just before it ended */
     }
-    /* relaxed: a hint that spares the lock */
+    /* relaxed: only a hint, which lets step() skip the lock */
     atomic_store_explicit(&z->fully_started, is_ready(z) && z->first == -1, memory_order_relaxed);
 }
 
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
-    while (!is_ready(z) && z->why.code == 0) {
+    while (!is_ready(z) && z->start_error.code == 0) {
         int rc = sp_wait_fd(z->sock, POLLIN, deadline);
         if (rc != 0 && rc != -EINTR) {
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "no answer");
         }
         sp_zygote_receive(z);
     }
-    if (z->why.code != 0) {
-        *error = z->why;
+    if (z->start_error.code != 0) {
+        *error = z->start_error;
         return SP_E_CREATE;
     }
     return 0;
 }
 
-/* Never a fork: its cost does not grow with the host's memory, and no lock of a Python thread is copied. */
+/* The start never forks this process: so its cost does not grow with the host's memory, and no lock that a Python
+ * thread holds is copied. */
 static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_cgroups *cgroups, sp_error *error) {
     const struct sp_start what = {.path = path, .name = "sandpool-zygote", .fd = far_end, .number = SP_ZYGOTE_SOCKET};
     pid_t first = 0;
@@ -194,7 +200,7 @@ static int spawn(struct sp_zygote *z, const char *path, int far_end, struct sp_c
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, path);
     }
-    /* Until the reaper goes on, that pid is nobody else's. */
+    /* No other process can get that pid before the reaper is released. */
     z->first = (int)syscall(SYS_pidfd_open, first, 0);
     z->first_identity = sp_identity_of(z->first);
     if (z->first == -1) {
@@ -223,7 +229,7 @@ static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struc
     if (rc != 0) {
         return rc;
     }
-    sp_fd_close(&far_end); /* else its end of file would never come */
+    sp_fd_close(&far_end); /* otherwise the host would never read end of file */
     sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     struct sp_outgoing out = {.record = &order->config,
                               .payload = order->payload,
@@ -231,7 +237,7 @@ static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struc
                               .fds = &self,
                               .n_fds = self != -1};
     rc = sp_packet_send(z->sock, &out, deadline);
-    /* EPIPE: it ended already, and has said why. */
+    /* EPIPE: it has ended already, and has sent the reason. */
     return rc == 0 || rc == -EPIPE ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
 }
 

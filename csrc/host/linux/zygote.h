@@ -1,9 +1,10 @@
 /*
- * One zygote as the host sees it. It is spawned and asked for sandboxes at once: what is sent waits in its socket until
- * it is ready, so nobody has to wait for it. What it says about its own start is heard later.
+ * One zygote as the host sees it. The host spawns it and sends it requests at once: they wait in its socket until it is
+ * ready, so that no caller waits for it. What the zygote reports about its own start is received later.
  *
- * Counted: the launcher refers to it, and so does each session that descends from it. What is not const belongs to
- * whoever holds the launcher's lock.
+ * A zygote is counted: the launcher holds a reference, and so does each session whose sandbox it creates. Functions
+ * whose argument is not const are called under the launcher's lock, or when the zygote is not in its launcher; only
+ * sp_zygote_ref() and sp_zygote_unref() are called at any time.
  */
 #ifndef SANDPOOL_HOST_LINUX_ZYGOTE_H
 #define SANDPOOL_HOST_LINUX_ZYGOTE_H
@@ -15,14 +16,15 @@
 #include "host/sys/own.h"
 #include "sandpool.h"
 
-/* ---- linux/order.c: what each zygote of a launcher is told, with no pointer into the caller's options ---- */
+/* ---- linux/order.c: the configuration that a launcher sends each of its zygotes; it keeps no pointer into the
+ * caller's options ---- */
 struct sp_zygote_order {
     char *path; /* the program */
     struct sp_record config;
     char *payload;
 };
 
-/* 0 or -errno. `cgroups`: NULL, or where the sandboxes will be. */
+/* 0 or -errno. `cgroups`: those of the sandboxes, or NULL. */
 int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *options,
                          const struct sp_cgroups *cgroups);
 void sp_zygote_order_free(struct sp_zygote_order *order);
@@ -32,35 +34,36 @@ struct sp_zygote {
     atomic_int refs;
     int sock;                                                         /* any thread may send CREATE on it */
     struct sp_identity sock_identity, first_identity, pidfd_identity; /* see own.h */
-    int first; /* pidfd of the process that was spawned, which ends once it has cloned; -1: it has ended */
-    int pidfd; /* of the zygote proper; -1: not told yet */
-    struct sp_reaper *reaper;       /* of both; NULL: there is none */
-    pid_t pid;                      /* 0: it has not said HELLO */
-    sp_error why;                   /* why its start failed; code 0: it did not */
+    int first; /* pidfd of the spawned process, which clones the zygote proper and ends; -1: it has ended */
+    int pidfd; /* pidfd of the zygote proper; -1: not received yet */
+    struct sp_reaper *reaper;       /* reaps both; NULL: there is none */
+    pid_t pid;                      /* 0: it has not sent HELLO */
+    sp_error start_error;           /* why its start failed; code 0: it did not fail */
     int64_t started;                /* when it was spawned */
     _Atomic int64_t last_answer_at; /* when it last answered a CREATE */
     atomic_bool fully_started;      /* everything about its start has been received */
-    atomic_bool useful;             /* it has made a sandbox */
+    atomic_bool useful;             /* it has created a sandbox */
     atomic_bool killed;
-    struct sp_zygote *next; /* in the launcher's list of the dying */
+    struct sp_zygote *next; /* in the launcher's list of killed zygotes */
 };
 
-/* Spawned, and moved into `cgroups` unless that is NULL. NULL with *error filled, and nothing left behind. */
+/* Spawns a zygote, and moves it into `cgroups` unless that is NULL. On failure returns NULL with *error filled, and
+ * leaves nothing behind. */
 struct sp_zygote *sp_zygote_spawn(const struct sp_zygote_order *order, struct sp_cgroups *cgroups, int64_t deadline,
                                   sp_error *error);
 void sp_zygote_ref(struct sp_zygote *z);
 void sp_zygote_unref(struct sp_zygote *z);
-/* Takes in what it has said of its start, and the end of the first process. Does not wait. */
+/* Receives what the zygote has sent about its start, and notices the end of the first process. Does not wait. */
 void sp_zygote_receive(struct sp_zygote *z);
-/* The same until it is ready. 0, or SP_E_CREATE; then it is to be ended. */
+/* Waits until the zygote is ready. 0, or SP_E_CREATE; then the caller ends it. */
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error);
-/* It reads no more requests: it has ended, or is about to. Any thread, without the lock. */
-bool sp_zygote_gone(const struct sp_zygote *z);
-/* Does not wait. Its sandboxes end with it. */
+/* Whether the zygote reads no more requests, because it has ended or is about to. Any thread, without the lock. */
+bool sp_zygote_has_ended(const struct sp_zygote *z);
+/* Kills the zygote, and with it its sandboxes. Does not wait for its end. */
 void sp_zygote_kill(struct sp_zygote *z);
-/* True once it is dead and no zombie of ours. */
+/* Reaps what has ended. True once the zygote is dead, and no process of it is left as a zombie of this process. */
 bool sp_zygote_reap(struct sp_zygote *z);
-/* Lets it end by itself for a moment, until the deadline at most, and then kills it. */
+/* Lets the zygote end by itself for a moment, at most until the deadline. Then kills it, and waits for its end. */
 void sp_zygote_end(struct sp_zygote *z, int64_t deadline);
 
 #endif

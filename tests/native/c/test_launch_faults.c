@@ -76,9 +76,9 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygote_spawn faulty_zygote_spawn
 #define sp_zygote_ref faulty_zygote_ref
 #define sp_zygote_unref faulty_zygote_unref
-#define sp_zygote_receive faulty_zygote_hear
+#define sp_zygote_receive faulty_zygote_receive
 #define sp_zygote_await faulty_zygote_await
-#define sp_zygote_gone faulty_zygote_gone
+#define sp_zygote_has_ended faulty_zygote_has_ended
 #define sp_zygote_kill faulty_zygote_kill
 #define sp_zygote_reap faulty_zygote_reap
 #define sp_zygote_end faulty_zygote_end
@@ -192,7 +192,7 @@ static void restart_fails(enum what what, int stage, int err) {
     sp_launcher_enter(launcher);
     CHECK(make_one(launcher, &error) == 0);
     CHECK(kill((pid_t)sp_launcher_pid(launcher), SIGKILL) == 0);
-    while (!sp_zygote_gone(((struct linux_launcher *)launcher)->zygote)) {
+    while (!sp_zygote_has_ended(((struct linux_launcher *)launcher)->zygote)) {
         sleep_ns(MS);
     }
     refuse = what;
