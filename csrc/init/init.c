@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,6 +21,17 @@
 #include "init/prove.h"
 
 #define SP_CONTROL_FD 3
+
+/* The name of the zygote, which this process has inherited, would tell nobody what it is. */
+static void take_name(const struct sp_plan *plan) {
+    static const char name[] = "sandpool-init";
+    (void)prctl(PR_SET_NAME, name, 0, 0, 0);
+    size_t room = plan->command_line != NULL ? strlen(plan->command_line) : 0;
+    if (room >= sizeof name - 1) {
+        memset(plan->command_line, 0, room);
+        memcpy(plan->command_line, name, sizeof name - 1);
+    }
+}
 
 /* Closes what the zygote had open, except 0-2 (/dev/null), the control socket and the descriptor of /proc. */
 static int keep_only_control(int control, struct sp_rec_failed *why) {
@@ -96,6 +108,7 @@ static void block_signals(void) {
 _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     struct sp_record ready = {.type = SP_REC_READY};
     struct sp_rec_failed why;
+    take_name(plan);
     int rc = keep_only_control(control, &why);
     if (rc == 0) {
         control = SP_CONTROL_FD;

@@ -49,6 +49,7 @@ struct sp_plan_bind {
 
 struct sp_plan {
     struct sp_rec_config config;
+    char *command_line;                   /* of this process, as ps shows it; init writes its own over it */
     const char *rootfs;                   /* NULL: the host's system view */
     struct sp_plan_bind *binds;           /* config.n_binds, sorted by path */
     const struct sp_landlock_rule *rules; /* what may be opened, and what may be written to */

@@ -71,11 +71,12 @@ static int confine_self(struct sp_plan *plan, struct sp_rec_failed *why) {
 
 static struct sp_plan plan;
 
-int main(void) {
+int main(int argc, char **argv) {
     const int sock = SP_ZYGOTE_SOCKET;
     int host = -1;
     struct sp_record hello = {.type = SP_REC_HELLO};
     struct sp_rec_failed why;
+    plan.command_line = argc > 0 ? argv[0] : NULL;
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
     sp_namespaces_of_self(plan.host_namespaces);

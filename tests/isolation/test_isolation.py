@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from eyes_linux import children_of, command_name, zygote_of
 from fake import FakeLauncher
 from pools import OpenPool
 from scripts import run_script
@@ -58,6 +59,17 @@ def test_the_host_sees_the_same(sandbox: PooledSandbox) -> None:
     root = Path(f"/proc/{sandbox.pid}/root")
     assert os.statvfs(root).f_flag & os.ST_RDONLY
     assert Path(root, "proc/self").is_symlink()
+
+
+def test_ps_shows_what_each_process_is(sandbox: PooledSandbox) -> None:
+    def shown(pid: int) -> tuple[str, str]:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+        return command_name(pid), words
+
+    assert shown(sandbox.pid) == ("sandpool-init", "sandpool-init")
+    assert shown(zygote_of(sandbox)) == ("sandpool-zygote", "sandpool-zygote")
+    (standby,) = children_of(sandbox.pid)
+    assert shown(standby) == ("sandpool-init", "sandpool-init")
 
 
 @pytest.mark.parametrize(

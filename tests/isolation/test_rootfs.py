@@ -85,7 +85,7 @@ def test_what_is_on_top_is_the_sandboxs_own(tree: Path) -> None:
         tree,
         "ls /tmp; cat /proc/1/comm; echo x > /dev/null; ls /dev/pts; cat /proc/keys; cat /proc/sys/kernel/hostname",
     )
-    assert result.check().stdout == b"sandpool-zygote\nptmx\nsandbox\n"
+    assert result.check().stdout == b"sandpool-init\nptmx\nsandbox\n"
     assert sorted(os.listdir(tree / "tmp")) == []
 
 

@@ -122,7 +122,7 @@ def descendants(pid: int) -> set[int]:
 def is_standby(pid: int) -> bool:
     """Whether this is still our program, waiting to become a sandbox's next command."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text() == "sandpool-zygote\n"
+        return Path(f"/proc/{pid}/comm").read_text() == "sandpool-init\n"
     except OSError:
         return False
 
