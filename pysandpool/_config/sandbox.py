@@ -95,6 +95,7 @@ class SandboxConfig:
     network: str | None
     """"none" and "host" say in words what `deny_network` says; None leaves it to that field. "loopback" gives the
     sandbox a network namespace of its own, whose only interface is lo, and allows inet sockets with either profile.
+    With "loopback" and "host" a command can list the interfaces, but not change them.
 
     Cost: "loopback" adds about 0.4 ms to the creation of a sandbox, because no namespace is used twice."""
     memory_limit_mb: int | None

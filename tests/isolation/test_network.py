@@ -43,7 +43,13 @@ try:
 except OSError as error:
     print(type(error).__name__)
 """
-INTERFACES = "import json, socket; print(json.dumps([name for _, name in socket.if_nameindex()]))"
+# if_nameindex(3) and getifaddrs(3), which most runtimes use; both ask the kernel by NETLINK_ROUTE.
+INTERFACES = """
+import ctypes, socket
+names = sorted(name for _, name in socket.if_nameindex())
+found = ctypes.c_void_p()
+print(*names, ctypes.CDLL(None).getifaddrs(ctypes.byref(found)))
+"""
 
 
 @pytest.fixture
@@ -121,15 +127,28 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
             print("changed")
         except PermissionError:
             pass
-for family in (socket.AF_NETLINK, socket.AF_PACKET, 40):
+families = [(socket.AF_PACKET, 0), (40, 0), *((socket.AF_NETLINK, protocol) for protocol in range(1, 32))]
+for family, protocol in families:
     try:
-        socket.socket(family, socket.SOCK_RAW)
-        print("opened", family)
+        socket.socket(family, socket.SOCK_RAW, protocol)
+        print("opened", family, protocol)
     except OSError:
         pass
 """
     with Sandbox(LOOPBACK) as sandbox:
         assert python(sandbox, code) == ""
+
+
+def test_interfaces_are_listed_where_there_is_a_network() -> None:
+    """Attacks named netlink-* show that nothing can be changed."""
+    host = SandboxConfig(network="host", deny_network=False, seccomp_profile=SeccompProfile.NETWORK)
+    outside = " ".join(sorted(name for _, name in socket.if_nameindex()))
+    for config, names in ((LOOPBACK, "lo"), (host, outside)):
+        with Sandbox(config) as sandbox:
+            assert python(sandbox, INTERFACES) == f"{names} 0"
+    for profile in SeccompProfile:
+        with Sandbox(SandboxConfig(seccomp_profile=profile)) as sandbox:
+            assert b"Address family not supported" in sandbox.execute([PYTHON, "-c", INTERFACES]).stderr
 
 
 def test_two_sandboxes_do_not_share_it() -> None:

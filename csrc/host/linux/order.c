@@ -55,6 +55,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
                                        .allow_unix_sockets = o->allow_unix_sockets != 0,
+                                       .list_interfaces = o->network != SP_NET_NONE,
                                        .no_setid = has_writable_bind(o),
                                        .pretend_sync = !has_writable_bind(o),
                                        .fixed_buffers = o->network != SP_NET_HOST,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -262,10 +263,26 @@ static void load_socket_type(struct block *b) {
 }
 
 /*
+ * getifaddrs() and its relatives list the interfaces by NETLINK_ROUTE. To change anything, the kernel demands a
+ * capability over the network namespace, which no tenant has. Every other protocol is a subsystem of its own
+ * (netfilter, audit, crypto, ...). The jumps of a socket that is not allowed here lead to the end of this function.
+ */
+static void allow_route_netlink(struct block *b) {
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 7);
+    load_socket_type(b);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOCK_RAW, 1, 0);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOCK_DGRAM, 0, 3);
+    load_low(b, 2);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, NETLINK_ROUTE, 0, 1);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
+    load_low(b, 0);
+}
+
+/*
  * A family that is not allowed looks as if the kernel did not have it, because libc and language runtimes handle that
- * case: netlink (glibc and libuv then do without interface lists), inet6 (they fall back to inet), unix (no nscd, no
- * syslog). Of inet only TCP and UDP are allowed: for another protocol the kernel would load its module (SCTP, DCCP,
- * SMC), and Landlock's TCP rules do not cover MPTCP.
+ * case: netlink (glibc then does without interface lists), inet6 (they fall back to inet), unix (no nscd, no syslog).
+ * Of inet only TCP and UDP are allowed: for another protocol the kernel would load its module (SCTP, DCCP, SMC), and
+ * Landlock's TCP rules do not cover MPTCP.
  */
 static void check_socket(struct block *b, const struct sp_seccomp_policy *policy) {
     static const uint32_t families[] = {AF_INET, AF_INET6};
@@ -279,6 +296,9 @@ static void check_socket(struct block *b, const struct sp_seccomp_policy *policy
     if (policy->profile != SP_SECCOMP_NETWORK) {
         refuse(b, EAFNOSUPPORT);
         return;
+    }
+    if (policy->list_interfaces) {
+        allow_route_netlink(b);
     }
     require_one_of(b, families, LENGTH(families), EAFNOSUPPORT);
     load_socket_type(b);

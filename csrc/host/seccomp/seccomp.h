@@ -25,6 +25,7 @@ struct sp_seccomp_policy {
     uint32_t profile; /* SP_SECCOMP_ESSENTIAL or SP_SECCOMP_NETWORK */
     bool allow_fork;
     bool allow_unix_sockets;
+    bool list_interfaces; /* NETLINK_ROUTE sockets, with SP_SECCOMP_NETWORK only */
     bool no_setid;      /* no file gets a setuid or setgid bit, so that files in a writable bind cannot harm the host */
     bool pretend_sync;  /* sync() and syncfs() do nothing: without a writable bind, no data of tenants is on a disk */
     bool fixed_buffers; /* the size of socket buffers cannot be set; the network namespace decides it */

@@ -41,8 +41,8 @@ static void an_empty_one_is_kept(void) {
 }
 
 static void one_with_a_socket_is_closed(void) {
-    static const int families[] = {AF_UNIX, AF_INET};
-    for (unsigned i = 0; i < 2; i++) {
+    static const int families[] = {AF_UNIX, AF_INET, AF_NETLINK};
+    for (unsigned i = 0; i < 3; i++) {
         unsigned fds = count_fds();
         int fd = sp_netns_enter(&stash);
         int sock = socket(families[i], SOCK_DGRAM, 0);

@@ -262,6 +262,28 @@ static void check_sockets(enum sp_arch arch) {
     drop(&u);
 }
 
+/* Only where the interfaces may be listed, and no other protocol of netlink. */
+static void check_netlink(enum sp_arch arch) {
+    const uint64_t flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+    struct layers l = build(arch, &loopback), n = build(arch, &network);
+    CHECK(call(&l, "socket", AF_NETLINK, SOCK_RAW | flags, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "socket", AF_NETLINK | GARBAGE, SOCK_DGRAM | GARBAGE, GARBAGE) == SECCOMP_RET_ALLOW);
+    CHECK(call(&n, "socket", AF_NETLINK, SOCK_RAW, 0) == ERRNO(EAFNOSUPPORT));
+    CHECK(call(&l, "socketpair", AF_NETLINK, SOCK_RAW, 0) == ERRNO(EAFNOSUPPORT));
+    for (uint64_t other = 1; other < 64; other++) {
+        CHECK(call(&l, "socket", AF_NETLINK, SOCK_RAW, other) == ERRNO(EAFNOSUPPORT));
+        CHECK(call(&l, "socket", AF_NETLINK | GARBAGE, SOCK_DGRAM | flags, other | GARBAGE) == ERRNO(EAFNOSUPPORT));
+    }
+    for (uint64_t type = 0; type < 16; type++) {
+        bool allowed = type == SOCK_RAW || type == SOCK_DGRAM;
+        CHECK(call(&l, "socket", AF_NETLINK, type | flags, 0) == (allowed ? SECCOMP_RET_ALLOW : ERRNO(EAFNOSUPPORT)));
+    }
+    CHECK(call(&l, "socket", AF_INET, SOCK_STREAM, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "socket", AF_PACKET, SOCK_RAW, 0) == ERRNO(EAFNOSUPPORT));
+    drop(&l);
+    drop(&n);
+}
+
 static void check_modes(enum sp_arch arch) {
     static const struct {
         const char *name;
@@ -454,6 +476,7 @@ static void test_arguments(void) {
         check_values((enum sp_arch)i);
         check_machine((enum sp_arch)i);
         check_sockets((enum sp_arch)i);
+        check_netlink((enum sp_arch)i);
         check_modes((enum sp_arch)i);
         check_memory((enum sp_arch)i);
         check_setup((enum sp_arch)i);

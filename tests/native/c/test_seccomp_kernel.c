@@ -30,6 +30,7 @@ typedef struct sp_seccomp_policy policy_t;
 static const policy_t essential = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true};
 static const policy_t network = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true};
 static const policy_t no_fork = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = false};
+static const policy_t loopback = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true, .list_interfaces = true};
 static const policy_t with_unix = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow_unix_sockets = true};
 static const char *const more_names[] = {"io_setup", "userfaultfd", "process_vm_readv"};
 static const policy_t more = {
@@ -72,6 +73,7 @@ static int read_own_memory(void) {
 }
 static int inet_socket(void) { return result(socket(AF_INET, SOCK_STREAM, 0)); }
 static int netlink_socket(void) { return result(socket(AF_NETLINK, SOCK_RAW, 0)); }
+static int uevent_socket(void) { return result(socket(AF_NETLINK, SOCK_RAW, 15)); }
 static int mptcp_socket(void) { return result(socket(AF_INET, SOCK_STREAM, 262)); }
 static int unix_socket(void) { return result(socket(AF_UNIX, SOCK_STREAM, 0)); }
 static int no_such_call(void) { return result(syscall(1000)); }
@@ -171,6 +173,7 @@ static const struct probe probes[] = {
     PROBE(inet_socket, &essential, EAFNOSUPPORT),
     PROBE(unix_socket, &essential, EAFNOSUPPORT),
     PROBE(netlink_socket, &network, EAFNOSUPPORT),
+    PROBE(uevent_socket, &loopback, EAFNOSUPPORT),
     PROBE(mptcp_socket, &network, EPROTONOSUPPORT),
     PROBE(limit_init, &essential, EPERM),
     PROBE(datagram_pair, &network, ESOCKTNOSUPPORT),
@@ -185,6 +188,7 @@ static const struct probe probes[] = {
     HARMLESS(plain_clone, &essential),
     HARMLESS(ask_personality, &essential),
     HARMLESS(inet_socket, &network),
+    HARMLESS(netlink_socket, &loopback),
     HARMLESS(unix_socket, &with_unix),
     HARMLESS(datagram_pair, &with_unix),
     HARMLESS(aio, &more),

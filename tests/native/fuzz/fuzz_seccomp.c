@@ -54,6 +54,7 @@ static const struct layers *layers_of(uint8_t bits) {
     static struct layers kept[256];
     static bool built[256];
     const policy_t policy = {.profile = bits >> 4 & 3,
+                             .list_interfaces = (bits & 64) != 0,
                              .allow_fork = (bits & 1) != 0,
                              .allow_unix_sockets = (bits & 2) != 0,
                              .no_setid = (bits & 4) != 0};
