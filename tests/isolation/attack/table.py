@@ -220,6 +220,28 @@ def _network() -> list[Attack]:
     ]
 
 
+def _netlink() -> list[Attack]:
+    """NETLINK_ROUTE is there where a sandbox has a network: in its own namespace, and in the host's."""
+
+    def netlink(name: str, source: str, *args: str, control: str = "ns") -> list[Attack]:
+        source = f"rtnetlink(7): {source}"
+        loopback = {"network": "loopback"}
+        host = {"network": "host", "deny_network": False, "seccomp_profile": "network"}
+        return [
+            Attack(f"netlink-{name}", "network", source, "netlink", args, control, config=loopback),
+            Attack(f"netlink-{name}-host", "network", source, "netlink", args, control, config=host),
+        ]
+
+    changes = ("newaddr", "deladdr", "newlink", "setlink", "newroute", "newneigh", "newqdisc")
+    return [
+        *(row for kind in changes for row in netlink(kind, f"RTM_{kind.upper()}", "change", kind)),
+        *netlink("anything", "every message but a question", "change-anything"),
+        *netlink("to-another", "netlink(7): a message to another process", "to-another"),
+        *netlink("forged-event", "netlink(7): a message to all who listen to a group", "forge-event"),
+        *netlink("protocols", "CVE-2023-32233: netfilter, crypto, ...", "other-protocols", control="bare"),
+    ]
+
+
 def _limits() -> list[Attack]:
     def hoard(name: str, source: str, *args: str, **more: Any) -> Attack:
         return Attack(name, "limits", source, "hoard", args, **more)
@@ -231,6 +253,14 @@ def _limits() -> list[Attack]:
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
         hoard("memory-pipes", "pipe(7)", "pipe-buffers", "70", "{settle}", config=small),
+        Attack(
+            "memory-netlink",
+            "limits",
+            "netlink(7): lists that are asked for and not read",
+            "netlink",
+            ("queues", "70", "{settle}"),
+            config={**small, "network": "loopback"},
+        ),
         hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
         hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
@@ -383,6 +413,7 @@ ATTACKS = [
     *_processes(),
     *_kernel(),
     *_network(),
+    *_netlink(),
     *_limits(),
     *_kept(),
     *_hidden(),
