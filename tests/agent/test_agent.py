@@ -47,7 +47,7 @@ def pool() -> Iterator[SandboxPool]:
         (f'shift; exec {STAND_IN} "$@"', errno.EPROTO, "8 words expected"),
     ],
 )
-def test_the_reason_of_a_failed_birth_is_told(tmp_path: Path, body: str, err: int, words: str) -> None:
+def test_the_reason_of_a_failed_birth_is_reported(tmp_path: Path, body: str, err: int, words: str) -> None:
     before = children()
     launcher = AgentLauncher(stand_in=stand_in(tmp_path, body))
     with pytest.raises(SandboxCreateError, match=words) as caught:
@@ -76,7 +76,7 @@ def test_a_hostile_tree_is_removed_and_no_link_is_followed(pool: SandboxPool, tm
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "kept"
 
 
-def test_what_a_command_left_is_gone_when_its_end_is_told(pool: SandboxPool) -> None:
+def test_what_a_command_left_is_gone_when_its_end_is_reported(pool: SandboxPool) -> None:
     with pool.acquire() as lease:
         done = lease.execute(["sh", "-c", "(setsid sleep 600 & echo $!) ; sleep 600 >&- 2>&- & echo $!"]).check()
         assert not any(alive(int(pid)) for pid in done.stdout.split())

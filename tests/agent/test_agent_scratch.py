@@ -169,7 +169,7 @@ def test_a_child_of_a_host_that_lives_on_keeps_the_directory(parent: Path) -> No
 
 
 @pytest.mark.parametrize(("name", "err"), [("gone", errno.ENOENT), ("file", errno.ENOTDIR)])
-def test_no_place_for_them_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, err: int) -> None:
+def test_no_place_for_them_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, err: int) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path / name))
     with pytest.raises(SandboxCreateError) as caught:

@@ -102,7 +102,7 @@ with SandboxPool(None, PoolConfig(min_size=0, max_size=1)) as pool:
 
 
 def test_a_request_nobody_read_is_not_lost() -> None:
-    """No other sandbox can be made for it: then that is what is told, for nothing has run."""
+    """No other sandbox can be made for it: then that is the error, for nothing has run."""
     done = run_script(UNREAD)
     assert (done.stdout, done.stderr) == (f"host_socket {errno.EMFILE}\n0\n", "")
 

@@ -41,7 +41,7 @@ def test_death(real_pool: OpenPool, records: Records) -> None:
     with pool.acquire() as lease:
         pid = lease.pid
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: any(record.reason == "death" for record in records.of("evicted")), "it is told")
+    wait_until(lambda: any(record.reason == "death" for record in records.of("evicted")), "it is logged")
     record = next(record for record in records.of("evicted") if record.reason == "death")
     assert (record.levelno, record.pid, record.count) == (logging.WARNING, pid, 1)
     assert record.getMessage() == f"pool {record.pool} evicted a sandbox with pid {pid}: death"

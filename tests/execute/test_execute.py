@@ -138,7 +138,7 @@ def test_path_look_up(sandbox: PooledSandbox) -> None:
     assert (raised.value.errno, raised.value.filename) == (errno.ENOENT, "tool")
     with pytest.raises(CommandNotFoundError) as raised:
         sandbox.execute(["tool"], env={"PATH": "/nowhere:/tmp/a"})
-    assert raised.value.errno == errno.EACCES, "the file is there, only not executable: as execvp(3) tells it"
+    assert raised.value.errno == errno.EACCES, "the file is there, only not executable: as execvp(3) reports it"
 
 
 def test_slash_means_no_look_up(sandbox: PooledSandbox) -> None:
@@ -175,7 +175,7 @@ def test_what_cannot_be_executed(sandbox: PooledSandbox, prepare: str, command: 
 
 
 def test_what_path_passes_over(sandbox: PooledSandbox) -> None:
-    """No directory, nothing of the name, nothing that may be executed; what is to be told goes before the rest."""
+    """No directory, nothing of the name, nothing that may be executed. If nothing else is found, EACCES it is."""
     sh(sandbox, "mkdir closed; echo > closed/echo; echo > closed/other").check()
     path = {"PATH": "/etc/passwd:/no/such:/tmp/closed:/bin"}
     assert sandbox.execute(["echo", "found"], env=path).stdout == b"found\n"

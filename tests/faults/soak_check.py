@@ -48,7 +48,7 @@ class MallInfo(ctypes.Structure):
 
 
 def allocated() -> int:
-    """What malloc has given out: no fragments, no caches; 0 where the C library does not tell."""
+    """What malloc has given out: no fragments, no caches; 0 where the C library does not report it."""
     with suppress(AttributeError):  # glibc 2.33
         mallinfo2 = ctypes.CDLL(None).mallinfo2
         mallinfo2.restype = MallInfo

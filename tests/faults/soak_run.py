@@ -143,7 +143,7 @@ class Soak:
                     with self.pause.work():
                         more = work(noise)
                     self.beats.ended()
-            except BaseException as error:  # noqa: BLE001  # told by check()
+            except BaseException as error:  # noqa: BLE001  # check() raises it
                 self.failed = error
                 self.over.set()
 

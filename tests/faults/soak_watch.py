@@ -1,4 +1,4 @@
-"""Watches a soak from outside, so that a hang or a death is told as well, wherever it comes and whoever holds the GIL.
+"""Watches a soak from outside, so that it reports a hang or a death, whoever holds the GIL.
 
 The soak runs in a child. It says on a pipe what it begins and when something has ended; when nothing has for some time,
 its Python stacks, where each thread of it and of all it has started waits in the kernel, and the last it said are
@@ -119,7 +119,7 @@ def _listen(host: int, ear: _Ear) -> bool:
 
 
 def watched(soak: Callable[[Beats], int], named: str) -> int:
-    """Runs it in a child; its exit status, or HUNG, or DIED. `named` is told of one that has failed so."""
+    """Runs it in a child; its exit status, or HUNG, or DIED. `named` is called with one that has failed so."""
     near, far = os.pipe()
     sys.stdout.flush()
     host = os.fork()

@@ -298,7 +298,7 @@ def test_hosts(setting: str) -> None:
     assert told == b"well", errors.decode()
 
 
-def test_a_limit_that_the_template_cannot_be_built_under_is_told() -> None:
+def test_a_limit_that_the_template_cannot_be_built_under_is_reported() -> None:
     done = run_script(
         """
 import errno, os, resource
@@ -365,7 +365,7 @@ def test_ld_preload_is_the_hosts_own(tmp_path: Path) -> None:
     assert (done.stdout, set(done.stderr.split())) == ("well\n", {"NOISE"})
 
 
-def test_an_execute_without_free_fds_is_told_and_harms_nothing() -> None:
+def test_an_execute_without_free_fds_fails_and_harms_nothing() -> None:
     done = run_script(
         """
 import errno, resource

@@ -30,7 +30,7 @@ def test_quiet_after_a_timeout_and_after_a_release(real_pool: OpenPool, way: str
         init = lease.pid
         result = lease.execute(STUBBORN[way], timeout=0.3)
         assert result.timed_out, result
-        assert not children(init), "when a timeout is told, every process of the command is gone"
+        assert not children(init), "when a timeout is reported, every process of the command is gone"
         assert lease.execute(["/bin/echo", "next"]).stdout == b"next\n"
         left = watch_and_release(lease, way)
         wait_until(lambda: not any(alive(pid) for pid in (init, *left)), "the whole sandbox is gone")

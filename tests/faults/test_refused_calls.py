@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from eyes import children, open_fds
-from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
+from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, trace_injected
 
 from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 from pysandpool._backend import linux
 from pysandpool._ffi import lib
 
-# Not what carries the answer: without sendmsg and recvmsg nobody is told, and the deadline has to do.
+# Not what carries the answer: without sendmsg and recvmsg nobody hears of it, and the deadline has to do.
 FATAL = (
     *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "fstatfs", "landlock_add_rule"),
     *("landlock_create_ruleset", "landlock_restrict_self", "mkdir", "mount", "mount_setattr", "openat"),
@@ -30,7 +30,7 @@ HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlin
 # What init does as the zygote did before it.
 OF_INIT = ("close_range", "dup2", "dup3", "mkdir", "mount", "openat", "prctl", "prlimit64", "write")
 # What was refused, or what comes of it: nothing is proved, an undumpable process may not write its map, nobody
-# can tell where a bind's source leads.
+# can find out where a bind's source leads.
 ERRNOS = {errno.ENOMEM, errno.ENOTSUP, errno.EACCES, errno.EINVAL}
 # Of each call the first ones; with SANDPOOL_REFUSED_CALLS=all, every one.
 LAST = 200 if os.environ.get("SANDPOOL_REFUSED_CALLS") == "all" else 3
@@ -71,7 +71,7 @@ def attempt(config: SandboxConfig, whole: IsolationReport) -> SandboxCreateError
 
 @needs_strace
 @pytest.mark.parametrize("call", [*FATAL, *OF_ROOT, *HARMLESS])
-def test_a_refused_call_is_told_or_harms_nothing(
+def test_a_refused_call_is_reported_or_harms_nothing(
     call: str, tracer: Tracer, config: SandboxConfig, whole: IsolationReport
 ) -> None:
     before, fds = children(), open_fds()
@@ -122,7 +122,7 @@ def create_while_refused(config: SandboxConfig, call: str, number: int, log: Pat
 @needs_strace
 @needs_root
 @pytest.mark.parametrize("call", OF_INIT)
-def test_a_call_refused_to_init_is_told(call: str, tmp_path: Path, config: SandboxConfig) -> None:
+def test_a_call_refused_to_init_is_reported(call: str, tmp_path: Path, config: SandboxConfig) -> None:
     before, fds = children(), open_fds()
     log = tmp_path / "log"
     failures: list[str] = []
@@ -133,6 +133,6 @@ def test_a_call_refused_to_init_is_told(call: str, tmp_path: Path, config: Sandb
             failures.append(error.stage)
             error.__traceback__ = None  # it holds the pool
         nothing_is_left(before, fds)
-        if not told_injected(log):
+        if not trace_injected(log):
             break
     assert failures

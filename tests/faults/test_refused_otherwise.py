@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from eyes import children, open_fds
-from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, told_injected
+from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, trace_injected
 from waiting import wait_until
 
 from pysandpool import (
@@ -134,7 +134,7 @@ def opened(tracer: Tracer, config: SandboxConfig, refusals: list[str], path: str
 
 
 @pytest.mark.parametrize("case", TOLD)
-def test_it_is_told(case: str, tracer: Tracer, folder: str) -> None:
+def test_it_is_reported(case: str, tracer: Tracer, folder: str) -> None:
     kind, (stage, name, detail), refusals = TOLD[case]
     error = opened(tracer, config_of(kind, folder), refusals)
     assert error is not None
@@ -218,7 +218,7 @@ for kind in "proc", "sysfs":
 
 
 @needs_root
-def test_what_tells_of_the_host_is_shown_under_no_name(folder: str) -> None:
+def test_what_describes_the_host_is_shown_under_no_name(folder: str) -> None:
     """In a mount namespace of the test's own, so that nothing has to be unmounted."""
     command = ["unshare", "--mount", sys.executable, "-c", PROC_ELSEWHERE, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -258,6 +258,6 @@ def test_a_command_that_does_not_start_says_why(case: str, tmp_path: Path) -> No
         log = tmp_path / "log"
         with refused_to(standby_of(sandbox.pid), log, refusal), pytest.raises(SandboxError) as raised:
             sandbox.execute(["true"])
-        assert told_injected(log)
+        assert trace_injected(log)
         assert (raised.value.stage, raised.value.errno) == (stage, err)
         assert sandbox.execute(["/bin/echo", "usable"]).stdout == b"usable\n"

@@ -147,13 +147,13 @@ def host() -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def told(host: subprocess.Popen[str]) -> list[int]:
+def printed_pids(host: subprocess.Popen[str]) -> list[int]:
     assert host.stdout is not None
     return [int(word) for word in host.stdout.readline().split()]
 
 
 def test_a_stopped_host_goes_on(host: subprocess.Popen[str]) -> None:
-    pids = told(host)
+    pids = printed_pids(host)
     for _ in range(5):
         host.send_signal(signal.SIGSTOP)
         time.sleep(0.05)
@@ -167,7 +167,7 @@ def test_a_stopped_host_goes_on(host: subprocess.Popen[str]) -> None:
 
 
 def test_a_dead_hosts_stopped_sandboxes_end_with_their_zygote(host: subprocess.Popen[str]) -> None:
-    zygote, *inits = told(host)
+    zygote, *inits = printed_pids(host)
     with stopped(*inits):
         host.kill()
         host.wait()
@@ -175,7 +175,7 @@ def test_a_dead_hosts_stopped_sandboxes_end_with_their_zygote(host: subprocess.P
 
 
 def test_a_dead_hosts_stopped_zygote_ends_once_it_goes_on(host: subprocess.Popen[str]) -> None:
-    pids = told(host)
+    pids = printed_pids(host)
     with stopped(pids[0]):
         host.kill()
         host.wait()

@@ -78,7 +78,7 @@ print(soak_watch.watched(soak, "seed 3"))
 """
 
 
-def test_a_hang_is_told_and_ended() -> None:
+def test_a_hang_is_reported_and_ended() -> None:
     """Where each thread waits in the kernel and in Python, though no Python code can run in the soak's process."""
     done = run_script(FIND_SOAK + HUNG)
     assert "HANG: nothing has ended for 1 s" in done.stdout
@@ -107,13 +107,13 @@ print(code)
 
 
 @pytest.mark.parametrize(("name", "said"), [("SIGSEGV", "11 (Segmentation fault)"), ("SIGKILL", "9 (Killed)")])
-def test_a_death_by_a_signal_is_told(name: str, said: str) -> None:
+def test_a_death_by_a_signal_is_reported(name: str, said: str) -> None:
     done = run_script(FIND_SOAK + DIED.replace("SIGNAL", name))
     first, *events, code = done.stdout.splitlines()
     assert first == f"DIED by signal {said}, seed 3; the last events:"
     assert events == [f"deed {deed}" for deed in range(40, 100)]
     assert code == "4"
-    assert ("in soak" in done.stderr) == (name == "SIGSEGV"), "where it was, unless nothing could be told"
+    assert ("in soak" in done.stderr) == (name == "SIGSEGV"), "where it was, unless nothing could be reported"
 
 
 def test_a_soak_that_ends_is_not_hung() -> None:

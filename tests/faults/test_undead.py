@@ -1,4 +1,4 @@
-"""A sandbox that does not die although it was killed: counted, told once, and in nobody's way."""
+"""A sandbox that does not die although it was killed: counted, logged once, and in nobody's way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def undead(pool: SandboxPool) -> int:
     return pool.stats().undead_count
 
 
-def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher, records: Records) -> None:
+def test_counted_and_logged_once_and_again_when_it_is_over(launcher: FakeLauncher, records: Records) -> None:
     pool = launcher.open(warm=2, max_size=2)
     lease, other = pool.acquire(), pool.acquire()
     use(lease)
@@ -36,8 +36,8 @@ def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher,
     lease.release()
     assert undead(pool) == 0, "it is given two seconds"
     use(other)
-    told = records.wait("undead")
-    assert (told.levelno, told.pid, told.count) == (logging.ERROR, pid, 1)
+    logged = records.wait("undead")
+    assert (logged.levelno, logged.pid, logged.count) == (logging.ERROR, pid, 1)
     assert undead(pool) == 1
     assert "undead=1" in repr(pool)
     with pool.acquire() as another:
@@ -46,7 +46,7 @@ def test_counted_and_told_once_and_again_when_it_is_over(launcher: FakeLauncher,
     launcher.undead(False)
     wait_until(lambda: undead(pool) == 0, "they are dead")
     assert records.wait("undead_ended", 2).levelno == logging.INFO
-    assert len(records.of("undead")) == 2, "each is told once"
+    assert len(records.of("undead")) == 2, "each is logged once"
     assert "undead" not in repr(pool)
 
 
@@ -62,7 +62,7 @@ def test_close_returns_in_time(launcher: FakeLauncher, records: Records) -> None
     assert not records.of("undead"), "nobody knows that so early"
 
 
-def test_close_tells_it_when_it_has_the_time(launcher: FakeLauncher, records: Records) -> None:
+def test_close_logs_it_when_there_is_time(launcher: FakeLauncher, records: Records) -> None:
     pool = launcher.open(warm=1, max_size=2)
     pid = pool.acquire().pid
     launcher.undead()
@@ -86,7 +86,7 @@ def test_a_timeout_is_not_late(launcher: FakeLauncher) -> None:
         launcher.undead(False)
 
 
-def test_what_is_told_of_its_processes() -> None:
+def test_what_is_reported_of_its_processes() -> None:
     assert f"pid {os.getpid()}: R (running)" in state_of(os.getpid())
     assert state_of(2**22) == "its processes cannot be seen"
 
@@ -130,9 +130,9 @@ def test_a_frozen_sandbox_is_in_nobodys_way(real_pool: OpenPool, records: Record
         assert time.monotonic() - began < 8
         lease.release()
         use(other)
-        told = records.wait("undead")
-        assert (told.levelno, told.pid) == (logging.ERROR, pid)
-        assert f"pid {pid}: D" in told.reason
+        logged = records.wait("undead")
+        assert (logged.levelno, logged.pid) == (logging.ERROR, pid)
+        assert f"pid {pid}: D" in logged.reason
         with pool.acquire() as another:
             use(another)
         wait_until(lambda: counts(pool.stats()) == (1, 1, 1), "one out, one idle, one undead")

@@ -143,7 +143,7 @@ def test_killed_while_warming() -> None:
         for pid in zygotes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # Before its HELLO that is a failed start, told by the constructor.
+        # Before its HELLO that is a failed start, which the constructor raises.
         with suppress(SandboxCreateError), opening.result() as pool:
             wait_idle(pool, 24)
             wait_until(lambda pool=pool: survives(pool), "it serves")

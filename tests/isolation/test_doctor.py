@@ -154,7 +154,7 @@ def test_a_failure_has_its_address(machine: pytest.MonkeyPatch) -> None:
     assert all(part in text for part in ("does not work", "stage user_namespace, errno ENOSPC", "hint: the fix"))
 
 
-def test_a_bad_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_variable_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "pysandpool", "doctor", "--json"]
     monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", "seven")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -170,7 +170,7 @@ def test_here() -> None:
     assert set(found["sysctls"]) == set(_machine.SYSCTLS)
 
 
-# --- macOS: what can be told of it on any system -----------------------------------------------------------
+# --- macOS: what can be tested of it on any system -----------------------------------------------------------
 
 OF_MACOS = IsolationReport(mounts="partial", network="partial")
 

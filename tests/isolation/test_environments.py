@@ -207,7 +207,7 @@ def test_environment(name: str, ordinary: bool, plain: dict[str, Any]) -> None:
         assert unlike(degraded, plain) == environment.less
 
 
-def test_the_doctor_tells_what_a_degraded_sandbox_has() -> None:
+def test_the_doctor_reports_what_a_degraded_sandbox_has() -> None:
     script = (
         "import simulate; simulate.mask_proc(); import sys; from pysandpool.cli.main import main; sys.exit(main(%r))"
     )

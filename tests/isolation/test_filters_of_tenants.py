@@ -99,7 +99,7 @@ except SandboxCreateError as error:
 
 
 @needs_strace
-def test_room_that_cannot_be_found_out_is_told(tmp_path: Path) -> None:
+def test_room_that_cannot_be_found_out_is_reported(tmp_path: Path) -> None:
     done = run_script(ROOM_UNKNOWN, str(tmp_path))
     assert done.stdout.split() == ["seccomp", str(errno.ECHILD), "True"], done.stderr
 

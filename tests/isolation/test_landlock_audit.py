@@ -25,8 +25,8 @@ NETLINK_AUDIT, AUDIT_GET, AUDIT_SET, AUDIT_LANDLOCK_ACCESS = 9, 1000, 1001, 1423
 RULES = ("landlock_create_ruleset", "landlock_restrict_self")
 STATUS = struct.Struct("=10I")  # mask, enabled, failure, pid, ...
 
-# Denied by Landlock alone: the mounts let /tmp be written, and seccomp lets mknod through. The directory's name tells
-# the records from those of other programs on this machine.
+# Denied by Landlock alone: the mounts let /tmp be written, and seccomp lets mknod through. The directory's name
+# distinguishes the records from those of other programs on this machine.
 MARK = f"denied-{os.getpid()}"
 DENIED = f"""
 import os, stat

@@ -1,4 +1,4 @@
-"""The memory limit without a cgroup: what counts, when it ends a command, and that `oom_killed` tells just that."""
+"""The memory limit without a cgroup: what counts, when it ends a command, and that `oom_killed` is then set."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ for text in texts:
     text.read(1)
 """,
 }
-OPEN = {"cut": "the kernel tells nobody what lies behind a mapping's end"}
+OPEN = {"cut": "the kernel shows nobody what lies behind a mapping's end"}
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_programs_that_mean_well(sandbox: Sandbox) -> None:
     script = """
 import socket
 libc.prctl(4, 0, 0, 0, 0)
-assert libc.prctl(3, 0, 0, 0, 0) == 1, "it is told that it is undumpable, and is not"
+assert libc.prctl(3, 0, 0, 0, 0) == 1, "it believes that it is undumpable, and is not"
 pairs = [socket.socketpair() for i in range(30)]
 for a, b in pairs:
     a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)

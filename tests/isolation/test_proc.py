@@ -1,4 +1,4 @@
-"""What /proc and /sys tell a tenant of the host, and what it can change there: nothing."""
+"""What /proc and /sys show a tenant of the host; it can change nothing there."""
 
 from __future__ import annotations
 
@@ -139,15 +139,15 @@ print(json.dumps([name for name in names if readable("/proc/" + name) or files_b
 """
 
 
-def test_all_that_can_be_read_is_told(sandbox: PooledSandbox) -> None:
+def test_every_readable_file_is_documented(sandbox: PooledSandbox) -> None:
     """Whatever of /proc is of no process, and has something to say, is the host's, and named in SECURITY.md."""
     page = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     section = page.split("## What a tenant can learn of the host")[1].split("\n## ")[0]
-    told = set(re.findall(r"`/proc/([\w.-]+)", section))
+    documented = set(re.findall(r"`/proc/([\w.-]+)", section))
     found = set(inside(sandbox, FILES))
     assert {"meminfo", "stat", "sys"} <= found, "the control finds something"
-    assert found - told == set()
-    assert not told & set(COVERED)
+    assert found - documented == set()
+    assert not documented & set(COVERED)
 
 
 def test_masks_are_there_beside_every_configuration() -> None:

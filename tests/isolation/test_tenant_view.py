@@ -1,4 +1,4 @@
-"""What the tenant sees (design, section 7), told by programs inside, each beside a control outside."""
+"""What the tenant sees, as programs inside report it, each beside a control outside."""
 
 from __future__ import annotations
 

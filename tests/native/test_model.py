@@ -1,7 +1,7 @@
 """The ring, the permits, the slots' states and the tickets checked by spin: every interleaving of a few threads, all of
 them searched to the end.
 
-tests/native/model/*.pml tell what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
+tests/native/model/*.pml say what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def thread_count() -> int:
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
-    """pid, parent and state of all but the ps that tells them."""
+    """pid, parent and state of all processes but the ps that lists them."""
     with subprocess.Popen(["ps", "-axo", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True) as ps:
         text, _ = ps.communicate()
     for line in text.splitlines():

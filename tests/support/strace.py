@@ -27,7 +27,7 @@ def injections(refusals: tuple[str, ...]) -> list[str]:
     return ["-f", "-qq", "-e", f"trace={calls}", *(f"-einject={refusal}" for refusal in refusals)]
 
 
-def told_injected(log: Path) -> bool:
+def trace_injected(log: Path) -> bool:
     return "(INJECTED)" in log.read_text(encoding="utf-8", errors="replace")
 
 
@@ -48,7 +48,7 @@ class Tracer:
         self.program.chmod(0o755)
 
     def refused(self) -> bool:
-        return told_injected(self.log)
+        return trace_injected(self.log)
 
 
 @contextmanager

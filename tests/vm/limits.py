@@ -143,7 +143,7 @@ print((time.process_time() - cpu) / (time.monotonic() - start))
 """
 
 
-def test_two_sandboxes_share_as_told() -> None:
+def test_two_sandboxes_share_as_configured() -> None:
     """Each has half a cpu, whatever else the machine does; without a quota each has a whole one."""
     shares: dict[int | None, list[float]] = {}
     for quota in (50_000, None):

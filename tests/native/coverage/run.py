@@ -129,7 +129,7 @@ def run_python_tests() -> bool:
 
 @dataclass(frozen=True)
 class Gap:
-    """A line that no test runs; or one that tells an error, and a branch of it that none takes."""
+    """A line that no test runs; or one that reports an error, and a branch of it that none takes."""
 
     file: str
     line: int
