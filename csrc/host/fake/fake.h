@@ -1,4 +1,4 @@
-/* The launcher for tests, as launcher.c and controls.c see it. */
+/* The state of the fake launcher: launcher.c runs it, and controls.c changes its settings. */
 #ifndef SANDPOOL_HOST_FAKE_FAKE_H
 #define SANDPOOL_HOST_FAKE_FAKE_H
 
@@ -8,50 +8,51 @@
 
 #include "host/sandbox/launch.h"
 
-#define MAX_NODES 4096
+#define SP_FAKE_NODES 4096
 
-/* The thread's side of one fake sandbox. */
-struct node {
+/* One fake sandbox as the thread sees it. */
+struct sp_fake_node {
     int control;
-    int death;   /* readable once it was killed */
-    int64_t due; /* when its birth is answered; 0: answered */
-    bool failing;
+    int death;    /* readable once the sandbox was killed */
+    int64_t due;  /* when the thread answers its birth; 0: answered */
+    bool failing; /* the answer is FAILED */
 };
 
-/* The host's side, from READY to its end. */
-struct alive {
+/* One fake sandbox as the host sees it, from READY to its end. */
+struct sp_fake_alive {
     struct sp_session *session;
     int64_t pid;
 };
 
-struct fake {
+struct sp_fake {
     struct sp_launcher base;
-    int sock;     /* the host's end */
-    int far_sock; /* the thread's */
-    int wake[2];  /* a pipe: settings have changed */
+    int sock;     /* the host's end of the zygote's socket */
+    int far_sock; /* the thread's end */
+    int wake[2];  /* a pipe that wakes the thread when settings have changed */
     pthread_t thread;
     bool running;
-    struct node nodes[MAX_NODES]; /* the thread's alone */
+    struct sp_fake_node nodes[SP_FAKE_NODES]; /* only the thread uses them */
     unsigned n_nodes;
 
     pthread_mutex_t lock;
-    struct alive alive[MAX_NODES];
+    struct sp_fake_alive alive[SP_FAKE_NODES];
     unsigned n_alive;
     int64_t next_pid;
     uint64_t created;
-    uint32_t skip, fail;
+    uint32_t skip, fail; /* the next `skip` births succeed, and `fail` births after them fail */
     int fail_stage, fail_errno;
-    int64_t delay;
-    bool serial;      /* one birth after the other */
-    int64_t last_due; /* of these */
+    int64_t delay;    /* from a request to its answer */
+    bool serial;      /* each birth begins when the one before it was answered */
+    int64_t last_due; /* when the latest birth is answered */
     bool mute;        /* commands are not answered */
-    bool hold;
-    bool undead; /* kills do not work */
-    bool crash;
-    int exit_code;
+    bool hold;        /* births are not answered */
+    bool undead;      /* kills do not work */
+    bool crash;       /* the zygote is to die */
+    int exit_code;    /* of each command */
 };
 
-/* By session, or by pid when session is NULL. Under the lock. */
-bool sp_fake_remove_alive(struct fake *f, const struct sp_session *session, int64_t pid);
+/* Kills a fake sandbox, unless kills do not work, and removes it from `alive`: that of the session, or the one with the
+ * pid if session is NULL. False if there is none. Called under the lock. */
+bool sp_fake_remove_alive(struct sp_fake *f, const struct sp_session *session, int64_t pid);
 
 #endif

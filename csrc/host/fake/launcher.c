@@ -1,8 +1,8 @@
 /*
- * A launcher for tests: a thread stands for the zygote and for every init, and speaks the real protocol over real
- * sockets. So the pool, its janitor and its sessions run as they are, without a kernel feature, and failures come when
- * a test asks for them. A fake sandbox's "pidfd" is one end of a pair that is shut down when it is killed: both ends
- * become readable. Its pid is a number of ours.
+ * A launcher for tests: a thread plays the zygote and every init, and speaks the real protocol over real sockets. So
+ * the code of the pool, its janitor and its sessions runs unchanged, needs no kernel feature, and meets failures when a
+ * test wants them. The "pidfd" of a fake sandbox is one end of a socket pair. To kill the sandbox, the pair is shut
+ * down, and both ends become readable. The pid of a fake sandbox is a number that the launcher counts up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,22 +23,23 @@
 
 /* ---- the thread ---- */
 
-static void drop_node(struct fake *f, unsigned i) {
+static void drop_node(struct sp_fake *f, unsigned i) {
     sp_fd_close(&f->nodes[i].control);
     sp_fd_close(&f->nodes[i].death);
     f->nodes[i] = f->nodes[--f->n_nodes];
 }
 
-/* CREATE: decides now whether this birth fails, and when it is answered. */
-static bool take_create(struct fake *f) {
+/* Receives CREATE: decides whether this birth fails, and when it is answered. False when the host has closed its end.
+ */
+static bool take_create(struct sp_fake *f) {
     struct sp_packet packet;
     int rc = sp_packet_recv(f->far_sock, &packet, NULL, 0);
     if (rc != 0) {
         return rc == -EAGAIN;
     }
-    if (packet.record.type == SP_REC_CREATE && packet.n_fds == 1 && f->n_nodes < MAX_NODES) {
-        struct node *node = &f->nodes[f->n_nodes++];
-        *node = (struct node){.control = sp_fd_steal(&packet.fds[0]), .death = -1};
+    if (packet.record.type == SP_REC_CREATE && packet.n_fds == 1 && f->n_nodes < SP_FAKE_NODES) {
+        struct sp_fake_node *node = &f->nodes[f->n_nodes++];
+        *node = (struct sp_fake_node){.control = sp_fd_steal(&packet.fds[0]), .death = -1};
         pthread_mutex_lock(&f->lock);
         node->failing = f->skip == 0 && f->fail != 0;
         f->fail -= node->failing;
@@ -54,12 +55,12 @@ static bool take_create(struct fake *f) {
     return true;
 }
 
-static void say(int sock, const struct sp_record *record, const int *fd) {
+static void send_record(int sock, const struct sp_record *record, const int *fd) {
     (void)sp_packet_send(sock, &(struct sp_outgoing){.record = record, .fds = fd, .n_fds = fd != NULL}, sp_now());
 }
 
-static void answer_birth(struct fake *f, unsigned i) {
-    struct node *node = &f->nodes[i];
+static void answer_birth(struct sp_fake *f, unsigned i) {
+    struct sp_fake_node *node = &f->nodes[i];
     node->due = 0;
     if (node->failing) {
         pthread_mutex_lock(&f->lock);
@@ -79,13 +80,14 @@ static void answer_birth(struct fake *f, unsigned i) {
         drop_node(f, i);
         return;
     }
-    say(node->control, &(struct sp_record){.type = SP_REC_CREATED}, &pair[1]);
-    say(node->control, &(struct sp_record){.type = SP_REC_READY}, NULL);
+    send_record(node->control, &(struct sp_record){.type = SP_REC_CREATED}, &pair[1]);
+    send_record(node->control, &(struct sp_record){.type = SP_REC_READY}, NULL);
     sp_fd_close(&pair[1]);
 }
 
-/* EXEC ends at once with the scripted exit code and no output. False when the host has closed its end. */
-static bool answer_exec(struct fake *f, int control) {
+/* Answers EXEC: the command ends at once with the scripted exit code and no output. False when the host has closed its
+ * end. */
+static bool answer_exec(struct sp_fake *f, int control) {
     char payload[SP_PACKET_MAX];
     struct sp_packet packet;
     int rc = sp_packet_recv(control, &packet, payload, sizeof payload);
@@ -102,13 +104,14 @@ static bool answer_exec(struct fake *f, int control) {
     if (mute) {
         return true;
     }
-    say(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
-    say(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
+    send_record(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
+    send_record(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
     return true;
 }
 
-/* The zygote dies, and with it every sandbox and every birth; the next request finds another. */
-static void crash(struct fake *f) {
+/* If a test wants it, the zygote dies, and with it every sandbox and every birth. The next request is answered as by a
+ * new zygote. */
+static void crash_if_requested(struct sp_fake *f) {
     pthread_mutex_lock(&f->lock);
     bool asked = f->crash;
     f->crash = false;
@@ -121,28 +124,28 @@ static void crash(struct fake *f) {
     }
 }
 
-/* Serves node i once; it may be dropped, and another one have its place. */
-static void serve_node(struct fake *f, unsigned i, bool spoken, bool killed, bool held) {
-    struct node *node = &f->nodes[i];
-    bool gone = killed;
-    if (!gone && node->due != 0) {
+/* Serves node i once. If the node is dropped, the last node takes its place. */
+static void serve_node(struct sp_fake *f, unsigned i, bool readable, bool killed, bool held) {
+    struct sp_fake_node *node = &f->nodes[i];
+    bool ended = killed;
+    if (!ended && node->due != 0) {
         if (!held && sp_now() >= node->due) {
             answer_birth(f, i);
         }
-    } else if (!gone && spoken) {
-        gone = !answer_exec(f, node->control);
+    } else if (!ended && readable) {
+        ended = !answer_exec(f, node->control);
     }
     pthread_mutex_lock(&f->lock);
     bool undead = f->undead && !killed;
     pthread_mutex_unlock(&f->lock);
-    if (gone && undead) {
-        sp_fd_close(&node->control); /* all that is left of it is its death, which does not come */
-    } else if (gone || (i < f->n_nodes && node->control == -1 && !undead)) {
+    if (ended && undead) {
+        sp_fd_close(&node->control); /* only `death` stays open, and it does not become readable */
+    } else if (ended || (i < f->n_nodes && node->control == -1 && !undead)) {
         drop_node(f, i);
     }
 }
 
-static int64_t next_due(struct fake *f, bool held) {
+static int64_t next_due(struct sp_fake *f, bool held) {
     int64_t due = SP_NEVER;
     for (unsigned i = 0; i < f->n_nodes; i++) {
         due = !held && f->nodes[i].due != 0 && f->nodes[i].due < due ? f->nodes[i].due : due;
@@ -151,9 +154,9 @@ static int64_t next_due(struct fake *f, bool held) {
 }
 
 static void *serve(void *arg) {
-    struct fake *f = arg;
+    struct sp_fake *f = arg;
     static const size_t per_node = 2;
-    struct pollfd *fds = calloc(per_node * MAX_NODES + 2, sizeof *fds);
+    struct pollfd *fds = calloc(per_node * SP_FAKE_NODES + 2, sizeof *fds);
     bool open = fds != NULL;
     while (open) {
         pthread_mutex_lock(&f->lock);
@@ -163,23 +166,23 @@ static void *serve(void *arg) {
         fds[1] = (struct pollfd){.fd = f->wake[0], .events = POLLIN};
         unsigned n = f->n_nodes;
         for (unsigned i = 0; i < n; i++) {
-            /* A birth that was given up is noticed when its turn comes. */
+            /* The thread notices that the host has given up a birth when it answers that birth. */
             fds[2 + 2 * i] = (struct pollfd){.fd = f->nodes[i].due == 0 ? f->nodes[i].control : -1, .events = POLLIN};
             fds[3 + 2 * i] = (struct pollfd){.fd = f->nodes[i].death, .events = POLLIN};
         }
         (void)sp_poll_until(fds, 2 + 2 * n, next_due(f, held));
-        for (unsigned i = n; i-- > 0;) { /* downwards: a dropped node's place is taken by one that was served */
+        for (unsigned i = n; i-- > 0;) { /* downwards: the node that replaces a dropped one was served already */
             serve_node(f, i, fds[2 + 2 * i].revents != 0, fds[3 + 2 * i].revents != 0, held);
         }
         char ignored[64];
         (void)!read(f->wake[0], ignored, sizeof ignored);
-        crash(f);
+        crash_if_requested(f);
         open = fds[0].revents == 0 || take_create(f);
     }
     pthread_mutex_lock(&f->lock);
     bool undead = f->undead;
     pthread_mutex_unlock(&f->lock);
-    while (!undead && f->n_nodes != 0) { /* else free_fake() does it */
+    while (!undead && f->n_nodes != 0) { /* otherwise free_fake() drops them */
         drop_node(f, 0);
     }
     free(fds);
@@ -189,11 +192,11 @@ static void *serve(void *arg) {
 /* ---- the launcher ---- */
 
 static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
-    return sp_birth_request(((struct fake *)launcher)->sock, -1, birth, error);
+    return sp_birth_request(((struct sp_fake *)launcher)->sock, -1, birth, error);
 }
 
 static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
-    struct fake *f = (struct fake *)launcher;
+    struct sp_fake *f = (struct sp_fake *)launcher;
     int rc = sp_birth_receive(launcher, birth, error);
     if (rc != 0) {
         return rc;
@@ -201,13 +204,12 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
     pthread_mutex_lock(&f->lock);
     f->created++;
     birth->session->pid = (pid_t)++f->next_pid;
-    f->alive[f->n_alive++] = (struct alive){birth->session, f->next_pid};
+    f->alive[f->n_alive++] = (struct sp_fake_alive){birth->session, f->next_pid};
     pthread_mutex_unlock(&f->lock);
     return 0;
 }
 
-/* By session, or by pid when session is NULL. Under the lock. */
-bool sp_fake_remove_alive(struct fake *f, const struct sp_session *session, int64_t pid) {
+bool sp_fake_remove_alive(struct sp_fake *f, const struct sp_session *session, int64_t pid) {
     for (unsigned i = 0; i < f->n_alive; i++) {
         if (session != NULL ? f->alive[i].session == session : f->alive[i].pid == pid) {
             if (!f->undead) {
@@ -221,20 +223,20 @@ bool sp_fake_remove_alive(struct fake *f, const struct sp_session *session, int6
 }
 
 static void kill_fake(struct sp_session *session) {
-    struct fake *f = (struct fake *)session->launcher;
+    struct sp_fake *f = (struct sp_fake *)session->launcher;
     pthread_mutex_lock(&f->lock);
     (void)sp_fake_remove_alive(f, session, 0);
     pthread_mutex_unlock(&f->lock);
 }
 
-/* A birth that ends without a word was the zygote's, and that has died; who was born dies alone. */
+/* If a birth ends without an answer, the zygote has crashed. A complete sandbox dies alone. */
 static bool process_died(const struct sp_session *session) { return session->pid == 0; }
 
-/* Its commands are over at once. */
+/* Does nothing: the commands end at once. */
 static void kill_command(struct sp_session *session) { (void)session; }
 
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
-    struct fake *f = (struct fake *)launcher;
+    struct sp_fake *f = (struct sp_fake *)launcher;
     (void)deadline;
     (void)shutdown(f->sock, SHUT_RDWR);
     if (f->running) {
@@ -244,7 +246,7 @@ static void shut_down(sp_launcher *launcher, int64_t deadline) {
 }
 
 static void free_fake(sp_launcher *launcher) {
-    struct fake *f = (struct fake *)launcher;
+    struct sp_fake *f = (struct sp_fake *)launcher;
     shut_down(launcher, 0);
     while (f->n_nodes != 0) {
         drop_node(f, 0);
@@ -273,7 +275,7 @@ static const struct sp_launch_ops fake_ops = {
 };
 
 sp_launcher *sp_launcher_fake(void) {
-    struct fake *f = calloc(1, sizeof *f);
+    struct sp_fake *f = calloc(1, sizeof *f);
     int pair[2];
     sigset_t all;
     sigset_t before;
