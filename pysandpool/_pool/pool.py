@@ -203,7 +203,7 @@ class SandboxPool:
         except PoolStateError as error:
             return f"<{name} unusable: {error}>"
         doing = f"recycling={now.recycling_count} starting={now.starting_count} waiting={now.waiting_count}"
-        found = f"hits={now.hit_count} misses={now.miss_count}"
+        found = f"hits={now.hit_count} waited={now.hit_waited_count} misses={now.miss_count}"
         found += f" undead={now.undead_count}" if now.undead_count else ""
         zygote = lib.sp_pool_zygote_pid(self._core.ptr)
         return f"<{name} idle={now.idle_count} in_use={now.in_use_count} {doing} {found} zygote={zygote}>"

@@ -120,6 +120,11 @@ class PoolStats:
     """Sandboxes that an acquire can take without creating one: idle and recycling."""
     in_use_count: int
     """Leases that are in use."""
+    hit_ready_count: int = 0
+    """Hits that took an idle sandbox."""
+    hit_waited_count: int = 0
+    """Hits that took a recycling sandbox, and waited until it was replaced by a fresh one. `hit_count` is the sum of
+    these two."""
     created_count: int = 0
     """Sandboxes that were created, including those being created for an acquire."""
     recycle_count: int = 0

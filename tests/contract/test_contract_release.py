@@ -254,6 +254,7 @@ def test_take_over_is_a_hit(launcher: FakeLauncher) -> None:
             assert_balanced(pool.stats())
         stats = pool.stats()
         assert (stats.hit_count, stats.miss_count, stats.evict_count) == (2, 0, 0)
+        assert (stats.hit_ready_count, stats.hit_waited_count) == (1, 1), "the second waited for a fresh sandbox"
         assert stats.recycle_count == 1
 
 

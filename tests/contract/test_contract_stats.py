@@ -49,7 +49,7 @@ def test_repr_shows_the_state(open_pool: OpenPool) -> None:
     pool = open_pool(warm=2, max_size=3)
     with pool.acquire() as lease:
         assert str(lease.pid) in repr(lease)
-        now = "idle=1 in_use=1 recycling=0 starting=0 waiting=0 hits=1 misses=0"
+        now = "idle=1 in_use=1 recycling=0 starting=0 waiting=0 hits=1 waited=0 misses=0"
         assert re.fullmatch(rf"<SandboxPool pool=\d+ {now} zygote=\d+>", repr(pool))
     pool.close()
     assert re.fullmatch(r"<SandboxPool pool=\d+ closed>", repr(pool))
@@ -98,7 +98,8 @@ class Load:
             assert_balanced(stats)
             assert stats.idle_count <= self.pool.pool_config.max_size, stats
             assert stats.recycling_count <= stats.idle_count, stats
-            for name in ("hit_count", "miss_count", "evict_count", "recycle_count"):
+            assert stats.hit_ready_count + stats.hit_waited_count == stats.hit_count, stats
+            for name in ("hit_ready_count", "hit_waited_count", "miss_count", "evict_count", "recycle_count"):
                 assert getattr(stats, name) >= getattr(last, name), (name, last, stats)
             last = stats
             self.snapshots += 1

@@ -75,7 +75,8 @@ struct sp_pool {
     struct sp_ticket_queue takeovers; /* for a recycling entry, FIFO */
     uint64_t hits, misses, created, recycled, create_errors, checks, lost, timeouts, oom_kills;
     uint64_t evictions[SP_EVICT_REASONS];
-    uint64_t slow_hits; /* the part of `hits` that tickets got */
+    uint64_t slow_hits;   /* the part of `hits` that tickets got */
+    uint64_t waited_hits; /* the part of `slow_hits` that took over a RECYCLING entry */
     sp_histogram latencies[SP_LATENCIES];
     uint32_t starting;
     uint32_t replacing;      /* recycling entries, taken over or not, and surplus ones */

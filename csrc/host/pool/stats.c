@@ -44,7 +44,9 @@ int sp_snapshot(sp_pool *pool, sp_stats *stats) {
                         .starting_count = pool->starting,
                         .waiting_count = atomic_load(&pool->waiting),
                         .closed = sp_ledger_closed(ledger),
-                        .undead_count = atomic_load(&pool->launcher->undead)};
+                        .undead_count = atomic_load(&pool->launcher->undead),
+                        .hit_waited_count = pool->waited_hits};
+    stats->hit_ready_count = stats->hit_count - stats->hit_waited_count;
     for (unsigned i = 0; i < SP_EVICT_REASONS; i++) {
         stats->evictions[i] = pool->evictions[i];
         stats->evict_count += pool->evictions[i];

@@ -72,6 +72,7 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
             continue;
         }
         pool->slow_hits += idle || recycling;
+        pool->waited_hits += recycling;
         (void)dequeue(&pool->waiters); /* it is the first */
         atomic_fetch_sub(&pool->waiting, 1);
         if (idle) {
