@@ -1,10 +1,5 @@
-/*
- * The launcher on Linux: its zygote clones sandboxes. When the zygote dies, all its sandboxes die with it, and the next
- * begin() starts another zygote, under the launcher's lock. The births then wait for the new zygote as for any other,
- * each until its own deadline. If zygotes die again and again, the pauses between their starts become longer.
- */
+/* The launcher on Linux: a zygote that clones sandboxes, and the cgroups that the sandboxes are created in. */
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,32 +9,15 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
-#include "host/linux/zygote.h"
-#include "host/sandbox/launch.h"
+#include "host/linux/zygotes.h"
 #include "host/sandbox/session.h"
-#include "host/sys/back_off.h"
 
 #define START_TIMEOUT_NS SP_SEC(10)
 #define CGROUPS_GRACE_NS SP_MS(100)
-/* Pauses between two starts. A zygote that has created sandboxes works, so somebody has killed it: the next one is
- * started soon. */
-#define PAUSE_MIN_NS SP_MS(5)
-#define PAUSE_MAX_USEFUL_NS SP_MS(100)
-#define PAUSE_MAX_NS SP_SEC(5)
-/* After a zygote that has lived this long there is no pause. */
-#define GOOD_LIFE_NS SP_SEC(1)
-
 struct linux_launcher {
     struct sp_launcher base;
-    struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* NULL: the sandboxes have no cgroups */
-
-    pthread_mutex_t lock;
-    struct sp_zygote *zygote; /* NULL: the next begin() starts one */
-    struct sp_zygote *dying;  /* list of those that were killed and not reaped yet */
-    struct sp_back_off back_off;
-    int64_t not_before; /* no zygote is started until then */
-    sp_error why;       /* why the last one did not start; code 0: it has started */
+    struct sp_zygotes zygotes;
     bool closed;
 };
 
@@ -55,90 +33,7 @@ static const struct linux_session *as_linux_const(const struct sp_session *sessi
     return (const struct linux_session *)session;
 }
 
-/* ---- start and end of zygotes; called under the launcher's lock ---- */
-
-/* Sets the earliest time of the next start. `z` is the zygote that has ended; NULL: it could not be spawned. */
-static void pause_starts(struct linux_launcher *l, const struct sp_zygote *z) {
-    int64_t now = sp_now();
-    bool useful = z != NULL && atomic_load_explicit(&z->useful, memory_order_relaxed);
-    if (useful && now - z->started >= GOOD_LIFE_NS) {
-        l->back_off.delay = 0;
-        l->not_before = now;
-    } else {
-        l->not_before = now + sp_back_off(&l->back_off, PAUSE_MIN_NS, useful ? PAUSE_MAX_USEFUL_NS : PAUSE_MAX_NS);
-    }
-}
-
-static void kill_zygote(struct linux_launcher *l, struct sp_zygote *z) {
-    sp_zygote_kill(z);
-    z->next = l->dying;
-    l->dying = z;
-}
-
-/* Called with a zygote that is dead or does not answer. The next begin() starts another one. */
-static void discard_locked(struct linux_launcher *l, struct sp_zygote *z) {
-    if (l->zygote == z) {
-        sp_zygote_receive(z);
-        l->why = z->start_error;
-        pause_starts(l, z);
-        l->zygote = NULL;
-        kill_zygote(l, z);
-    }
-}
-
-static bool reap_dying(struct linux_launcher *l) {
-    struct sp_zygote **at = &l->dying;
-    while (*at != NULL) {
-        struct sp_zygote *z = *at;
-        if (sp_zygote_reap(z)) {
-            *at = z->next;
-            sp_zygote_unref(z);
-        } else {
-            at = &z->next;
-        }
-    }
-    return l->dying != NULL;
-}
-
-/* Starts a zygote. 0; SP_AGAIN with birth->not_before filled, when a pause has not passed; or SP_E_CREATE. */
-static int spawn_next(struct linux_launcher *l, struct sp_birth *birth, sp_error *error) {
-    (void)reap_dying(l);
-    if (l->closed) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ESHUTDOWN, "the launcher is closed");
-    }
-    if (sp_now() < l->not_before) {
-        *error = l->why;
-        birth->not_before = l->not_before;
-        return l->why.code != 0 ? SP_E_CREATE : SP_AGAIN;
-    }
-    l->zygote = sp_zygote_spawn(&l->order, l->cgroups, birth->deadline, error);
-    if (l->zygote == NULL) {
-        l->why = *error;
-        pause_starts(l, NULL);
-        return SP_E_CREATE;
-    }
-    return 0;
-}
-
 /* ---- births ---- */
-
-/* Gives the birth's session a reference on the zygote that will create its sandbox. Returns as spawn_next(). */
-static int choose_zygote(struct linux_launcher *l, struct sp_birth *birth, sp_error *error) {
-    pthread_mutex_lock(&l->lock);
-    int rc = l->zygote != NULL ? 0 : spawn_next(l, birth, error);
-    if (rc == 0) {
-        sp_zygote_ref(l->zygote);
-        as_linux(birth->session)->zygote = l->zygote;
-    }
-    pthread_mutex_unlock(&l->lock);
-    return rc;
-}
-
-static void discard_zygote(struct linux_launcher *l, struct sp_zygote *z) {
-    pthread_mutex_lock(&l->lock);
-    discard_locked(l, z);
-    pthread_mutex_unlock(&l->lock);
-}
 
 static void release(struct sp_session *session) {
     if (as_linux(session)->cgroup != 0) {
@@ -167,7 +62,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     struct sp_session *session = birth->session;
     sp_auto_fd int cgroup = -1;
     for (;;) {
-        int rc = choose_zygote(l, birth, error);
+        int rc = sp_zygotes_choose(&l->zygotes, birth, &as_linux(session)->zygote, error);
         if (rc == 0 && cgroup == -1) {
             rc = take_cgroup(l, session, &cgroup, error);
         }
@@ -179,7 +74,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
         if (rc >= 0 || as_linux(session)->zygote == NULL || !sp_zygote_has_ended(as_linux(session)->zygote)) {
             return rc;
         }
-        discard_zygote(l, as_linux(session)->zygote);
+        sp_zygotes_discard(&l->zygotes, as_linux(session)->zygote);
         release(session);
         sp_fd_close(&cgroup);
         sp_fd_close(&session->control);
@@ -189,19 +84,6 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
 static int usage(struct sp_session *session, struct sp_usage *used) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
     return as_linux(session)->cgroup != 0 ? sp_cgroup_usage(l->cgroups, as_linux(session)->cgroup, used) : -ENOTSUP;
-}
-
-/* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. */
-static void receive_start_report(struct linux_launcher *l, struct sp_zygote *z) {
-    pthread_mutex_lock(&l->lock);
-    if (l->zygote == z) {
-        bool counted = z->pid != 0;
-        sp_zygote_receive(z);
-        if (!counted && z->pid != 0) {
-            atomic_fetch_add(&l->base.restarts, 1);
-        }
-    }
-    pthread_mutex_unlock(&l->lock);
 }
 
 /* The limits were read back when the directory was created. This checks that the sandbox is in its cgroup. */
@@ -227,8 +109,9 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
     }
     if (rc == 0) {
         atomic_store_explicit(&z->useful, true, memory_order_relaxed);
-        if (!atomic_load_explicit(&z->fully_started, memory_order_relaxed)) {
-            receive_start_report((struct linux_launcher *)launcher, z);
+        if (!atomic_load_explicit(&z->fully_started, memory_order_relaxed) &&
+            sp_zygotes_receive_start(&((struct linux_launcher *)launcher)->zygotes, z)) {
+            atomic_fetch_add(&launcher->restarts, 1);
         }
         rc = confirm_cgroup(session, error);
     }
@@ -249,7 +132,7 @@ static void birth_timed_out(sp_launcher *launcher, const struct sp_birth *birth)
     struct sp_zygote *z = as_linux(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
         atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
-        discard_zygote((struct linux_launcher *)launcher, z);
+        sp_zygotes_discard(&((struct linux_launcher *)launcher)->zygotes, z);
     }
 }
 
@@ -287,34 +170,15 @@ static void kill_sandbox(struct sp_session *session) {
 
 static bool tend(sp_launcher *launcher) {
     struct linux_launcher *l = (struct linux_launcher *)launcher;
-    pthread_mutex_lock(&l->lock);
-    bool more = reap_dying(l);
-    pthread_mutex_unlock(&l->lock);
+    bool more = sp_zygotes_tend(&l->zygotes);
     return (l->cgroups != NULL && sp_cgroups_tend(l->cgroups)) || more;
 }
 
 /* Ends the zygotes; every sandbox ends with its zygote. */
 static void shut_down(sp_launcher *launcher, int64_t deadline) {
     struct linux_launcher *l = (struct linux_launcher *)launcher;
-    pthread_mutex_lock(&l->lock);
     l->closed = true;
-    struct sp_zygote *ending = l->zygote;
-    if (ending != NULL) {
-        ending->next = NULL;
-    }
-    struct sp_zygote *dying = l->dying;
-    l->zygote = l->dying = NULL;
-    pthread_mutex_unlock(&l->lock);
-    if (ending != NULL) {
-        sp_zygote_end(ending, deadline);
-        sp_zygote_unref(ending);
-    }
-    while (dying != NULL) {
-        struct sp_zygote *next = dying->next;
-        sp_zygote_end(dying, deadline);
-        sp_zygote_unref(dying);
-        dying = next;
-    }
+    sp_zygotes_close(&l->zygotes, deadline);
     if (l->cgroups != NULL) {
         /* The processes are dead, or will be soon. The next start of a host removes what is left after this. */
         int64_t least = sp_now() + CGROUPS_GRACE_NS;
@@ -328,17 +192,12 @@ static void free_launcher(sp_launcher *launcher) {
         shut_down(launcher, sp_now() + START_TIMEOUT_NS / 10);
     }
     sp_cgroups_free(l->cgroups);
-    sp_zygote_order_free(&l->order);
-    pthread_mutex_destroy(&l->lock);
+    sp_zygotes_free(&l->zygotes);
     free(l);
 }
 
 static int64_t zygote_pid(sp_launcher *launcher) {
-    struct linux_launcher *l = (struct linux_launcher *)launcher;
-    pthread_mutex_lock(&l->lock);
-    int64_t pid = l->zygote != NULL ? l->zygote->pid : 0;
-    pthread_mutex_unlock(&l->lock);
-    return pid;
+    return sp_zygotes_pid(&((struct linux_launcher *)launcher)->zygotes);
 }
 
 static uint32_t enforced_by_cgroup(sp_launcher *launcher) {
@@ -374,12 +233,7 @@ static int start(struct linux_launcher *l, const sp_sandbox_options *o, sp_error
         return SP_E_CREATE;
     }
     l->base.demanded = sp_facts_demanded(o, l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0);
-    int rc = sp_zygote_order_make(&l->order, o, l->cgroups);
-    if (rc != 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
-    }
-    l->zygote = sp_zygote_spawn(&l->order, l->cgroups, deadline, error);
-    return l->zygote == NULL ? SP_E_CREATE : sp_zygote_await(l->zygote, deadline, error);
+    return sp_zygotes_start(&l->zygotes, o, l->cgroups, deadline, error);
 }
 
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {
@@ -390,8 +244,7 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
         return NULL;
     }
     l->base = (struct sp_launcher){.ops = &linux_ops, .refs = 1};
-    l->back_off.noise = (uint64_t)sp_now();
-    pthread_mutex_init(&l->lock, NULL);
+    sp_zygotes_init(&l->zygotes);
     if (start(l, options, error) != 0) {
         shut_down(&l->base, sp_now() + (error->err == ETIMEDOUT ? 0 : START_TIMEOUT_NS));
         free_launcher(&l->base);

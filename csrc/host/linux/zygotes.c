@@ -1,0 +1,166 @@
+#include "host/linux/zygotes.h"
+
+#include <errno.h>
+
+#include "common/clock.h"
+
+/* Pauses between two starts. A zygote that has created sandboxes works, so somebody has killed it: the next one is
+ * started soon. */
+#define PAUSE_MIN_NS SP_MS(5)
+#define PAUSE_MAX_USEFUL_NS SP_MS(100)
+#define PAUSE_MAX_NS SP_SEC(5)
+/* After a zygote that has lived this long there is no pause. */
+#define GOOD_LIFE_NS SP_SEC(1)
+
+/* ---- start and end of zygotes; called under the lock ---- */
+
+/* Sets the earliest time of the next start. `z` is the zygote that has ended; NULL: it could not be spawned. */
+static void pause_starts(struct sp_zygotes *zs, const struct sp_zygote *z) {
+    int64_t now = sp_now();
+    bool useful = z != NULL && atomic_load_explicit(&z->useful, memory_order_relaxed);
+    if (useful && now - z->started >= GOOD_LIFE_NS) {
+        zs->back_off.delay = 0;
+        zs->not_before = now;
+    } else {
+        zs->not_before = now + sp_back_off(&zs->back_off, PAUSE_MIN_NS, useful ? PAUSE_MAX_USEFUL_NS : PAUSE_MAX_NS);
+    }
+}
+
+static void kill_zygote(struct sp_zygotes *zs, struct sp_zygote *z) {
+    sp_zygote_kill(z);
+    z->next = zs->dying;
+    zs->dying = z;
+}
+
+/* Called with a zygote that is dead or does not answer. The next birth starts another one. */
+static void discard_locked(struct sp_zygotes *zs, struct sp_zygote *z) {
+    if (zs->current == z) {
+        sp_zygote_receive(z);
+        zs->why = z->start_error;
+        pause_starts(zs, z);
+        zs->current = NULL;
+        kill_zygote(zs, z);
+    }
+}
+
+static bool reap_dying(struct sp_zygotes *zs) {
+    struct sp_zygote **at = &zs->dying;
+    while (*at != NULL) {
+        struct sp_zygote *z = *at;
+        if (sp_zygote_reap(z)) {
+            *at = z->next;
+            sp_zygote_unref(z);
+        } else {
+            at = &z->next;
+        }
+    }
+    return zs->dying != NULL;
+}
+
+/* Starts a zygote. 0; SP_AGAIN with birth->not_before filled, when a pause has not passed; or SP_E_CREATE. */
+static int spawn_next(struct sp_zygotes *zs, struct sp_birth *birth, sp_error *error) {
+    (void)reap_dying(zs);
+    if (zs->closed) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ESHUTDOWN, "the launcher is closed");
+    }
+    if (sp_now() < zs->not_before) {
+        *error = zs->why;
+        birth->not_before = zs->not_before;
+        return zs->why.code != 0 ? SP_E_CREATE : SP_AGAIN;
+    }
+    zs->current = sp_zygote_spawn(&zs->order, zs->cgroups, birth->deadline, error);
+    if (zs->current == NULL) {
+        zs->why = *error;
+        pause_starts(zs, NULL);
+        return SP_E_CREATE;
+    }
+    return 0;
+}
+
+/* ---- what the launcher calls ---- */
+
+int sp_zygotes_choose(struct sp_zygotes *zs, struct sp_birth *birth, struct sp_zygote **chosen, sp_error *error) {
+    pthread_mutex_lock(&zs->lock);
+    int rc = zs->current != NULL ? 0 : spawn_next(zs, birth, error);
+    if (rc == 0) {
+        sp_zygote_ref(zs->current);
+        *chosen = zs->current;
+    }
+    pthread_mutex_unlock(&zs->lock);
+    return rc;
+}
+
+void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z) {
+    pthread_mutex_lock(&zs->lock);
+    discard_locked(zs, z);
+    pthread_mutex_unlock(&zs->lock);
+}
+
+bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
+    bool restarted = false;
+    pthread_mutex_lock(&zs->lock);
+    if (zs->current == z) {
+        bool counted = z->pid != 0;
+        sp_zygote_receive(z);
+        restarted = !counted && z->pid != 0;
+    }
+    pthread_mutex_unlock(&zs->lock);
+    return restarted;
+}
+
+bool sp_zygotes_tend(struct sp_zygotes *zs) {
+    pthread_mutex_lock(&zs->lock);
+    bool more = reap_dying(zs);
+    pthread_mutex_unlock(&zs->lock);
+    return more;
+}
+
+int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
+    pthread_mutex_lock(&zs->lock);
+    int64_t pid = zs->current != NULL ? zs->current->pid : 0;
+    pthread_mutex_unlock(&zs->lock);
+    return pid;
+}
+
+/* ---- the first zygote, and the end of all ---- */
+
+void sp_zygotes_init(struct sp_zygotes *zs) {
+    zs->back_off.noise = (uint64_t)sp_now();
+    pthread_mutex_init(&zs->lock, NULL);
+}
+
+int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, struct sp_cgroups *cgroups,
+                     int64_t deadline, sp_error *error) {
+    int rc = sp_zygote_order_make(&zs->order, options, cgroups);
+    if (rc != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
+    }
+    zs->cgroups = cgroups;
+    zs->current = sp_zygote_spawn(&zs->order, cgroups, deadline, error);
+    return zs->current == NULL ? SP_E_CREATE : sp_zygote_await(zs->current, deadline, error);
+}
+
+static void end_list(struct sp_zygote *z, int64_t deadline) {
+    while (z != NULL) {
+        struct sp_zygote *next = z->next;
+        sp_zygote_end(z, deadline);
+        sp_zygote_unref(z);
+        z = next;
+    }
+}
+
+void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
+    pthread_mutex_lock(&zs->lock);
+    zs->closed = true;
+    struct sp_zygote *current = zs->current;
+    struct sp_zygote *dying = zs->dying;
+    zs->current = zs->dying = NULL;
+    pthread_mutex_unlock(&zs->lock);
+    end_list(current, deadline);
+    end_list(dying, deadline);
+}
+
+void sp_zygotes_free(struct sp_zygotes *zs) {
+    sp_zygote_order_free(&zs->order);
+    pthread_mutex_destroy(&zs->lock);
+}
