@@ -229,7 +229,7 @@ static void open_fails(enum what what, unsigned after, int stage, int err) {
     CHECK(count_fds() == fds_before && left_in(folder) == 0);
 }
 
-static void each_call_of_an_opening_may_fail(void) {
+static void an_open_fails_when_one_of_its_calls_fails(void) {
     open_fails(CALLOC, 0, 0, 0);
     open_fails(MALLOC, 0, SP_STAGE_SCRATCH, ENOMEM);
     for (unsigned i = 0; i < 3; i++) {
@@ -244,7 +244,7 @@ static void each_call_of_an_opening_may_fail(void) {
 }
 
 /* A sweep has the lock just then: another directory is made. */
-static void a_directory_that_a_sweep_has_taken_is_let_go(void) {
+static void a_directory_that_a_sweep_has_locked_is_abandoned(void) {
     const sp_agent_options options = options_for("/bin/true");
     sp_error error;
     lock_errno = EWOULDBLOCK;
@@ -264,7 +264,7 @@ static void a_directory_that_a_sweep_has_taken_is_let_go(void) {
 }
 
 /* Between each two steps of its making: there is another try. */
-static void a_directory_that_is_swept_while_it_is_made_is_made_again(void) {
+static void a_directory_swept_during_its_creation_is_created_again(void) {
     const sp_agent_options options = options_for("/bin/true");
     for (enum what what = SWEEP_BEFORE_OPEN; what <= SWEEP_BEFORE_LOCK; what++) {
         sp_error error;
@@ -323,7 +323,7 @@ static void birth_fails(enum what what, unsigned after, int stage, int err) {
     CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
 }
 
-static void each_call_of_a_birth_may_fail(void) {
+static void a_birth_fails_when_one_of_its_calls_fails(void) {
     birth_fails(CALLOC, 0, SP_STAGE_HOST_SOCKET, ENOMEM);
     birth_fails(PAIR, 0, SP_STAGE_HOST_SOCKET, EMFILE);
     birth_fails(PIPE, 0, SP_STAGE_HOST_SOCKET, ENFILE);
@@ -336,7 +336,7 @@ static void each_call_of_a_birth_may_fail(void) {
     birth_fails(SEND, 0, SP_STAGE_PROTOCOL, ENOBUFS);
 }
 
-static void a_birth_may_be_overtaken(void) {
+static void a_death_or_a_close_ends_a_birth(void) {
     birth_fails(DEATH_BEFORE_SEND, 0, SP_STAGE_SEATBELT, EPROTO); /* why it ended is what counts */
     birth_fails(CLOSE_BEFORE_SPAWN, 0, SP_STAGE_SCRATCH, EPIPE);
 }
@@ -354,7 +354,7 @@ static void stand_in_fails(const char *body, int stage, int err, const char *wor
     CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
 }
 
-static void what_is_no_sandbox_exec_is_told(void) {
+static void a_program_that_is_not_sandbox_exec_is_reported(void) {
     stand_in_fails("exit 1", SP_STAGE_SEATBELT, EPROTO, "ended before it was ready");
     stand_in_fails("kill -9 $$", SP_STAGE_SEATBELT, EPROTO, "ended before it was ready");
     stand_in_fails("echo first >&2; echo second >&2", SP_STAGE_SEATBELT, EPROTO, "first");
@@ -382,7 +382,7 @@ static void record_fails(const struct sp_record *record, int stage, int err, con
     stand_in_fails(body, stage, err, words);
 }
 
-static void a_record_is_taken_for_what_it_is(void) {
+static void only_expected_records_are_accepted(void) {
     struct sp_record failed = {.type = SP_REC_FAILED};
     (void)sp_failed(&failed.u.failed, SP_STAGE_LIMITS, EPERM, "RLIMIT_CORE");
     record_fails(&failed, SP_STAGE_LIMITS, EPERM, "RLIMIT_CORE");
@@ -390,7 +390,7 @@ static void a_record_is_taken_for_what_it_is(void) {
 }
 
 /* There is no time for one that does not listen. */
-static void a_close_without_patience_kills(void) {
+static void a_close_without_time_kills_the_agents(void) {
     sp_launcher *launcher = open_launcher(stand_in("trap '' TERM; while :; do sleep 1; done"));
     sp_error error = {0};
     struct sp_birth birth;
@@ -403,7 +403,7 @@ static void a_close_without_patience_kills(void) {
     CHECK(left_in(folder) == 0);
 }
 
-static void a_closed_launcher_bears_none(void) {
+static void a_closed_launcher_creates_no_sandbox(void) {
     sp_launcher *launcher = open_launcher("/bin/true");
     sp_error error = {0};
     sp_launcher_leave(launcher, sp_now());
@@ -414,7 +414,7 @@ static void a_closed_launcher_bears_none(void) {
 }
 
 /* Nothing can be listed: the trees stay, for the next sweep. */
-static void a_tree_that_cannot_be_listed_is_left(void) {
+static void a_tree_that_cannot_be_listed_is_kept(void) {
     char root[64];
     char inner[80];
     (void)snprintf(root, sizeof root, "%s/pysandpool-dead", folder);
@@ -439,16 +439,16 @@ int main(void) {
     if (mkdtemp(folder) == NULL) {
         return EXIT_FAILURE;
     }
-    RUN(each_call_of_an_opening_may_fail);
-    RUN(a_directory_that_a_sweep_has_taken_is_let_go);
-    RUN(a_directory_that_is_swept_while_it_is_made_is_made_again);
-    RUN(each_call_of_a_birth_may_fail);
-    RUN(a_birth_may_be_overtaken);
-    RUN(what_is_no_sandbox_exec_is_told);
-    RUN(a_record_is_taken_for_what_it_is);
-    RUN(a_close_without_patience_kills);
-    RUN(a_closed_launcher_bears_none);
-    RUN(a_tree_that_cannot_be_listed_is_left);
+    RUN(an_open_fails_when_one_of_its_calls_fails);
+    RUN(a_directory_that_a_sweep_has_locked_is_abandoned);
+    RUN(a_directory_swept_during_its_creation_is_created_again);
+    RUN(a_birth_fails_when_one_of_its_calls_fails);
+    RUN(a_death_or_a_close_ends_a_birth);
+    RUN(a_program_that_is_not_sandbox_exec_is_reported);
+    RUN(only_expected_records_are_accepted);
+    RUN(a_close_without_time_kills_the_agents);
+    RUN(a_closed_launcher_creates_no_sandbox);
+    RUN(a_tree_that_cannot_be_listed_is_kept);
     (void)unlink(stand_in("exit 0"));
     (void)rmdir(folder);
     return check_report();

@@ -21,13 +21,13 @@ static void refuses(const char *dir, int err) {
     CHECK(stat(dir, &st) != 0);
 }
 
-static void what_is_no_cgroup_is_refused_and_left_alone(void) {
+static void a_directory_that_is_no_cgroup_is_refused_and_not_changed(void) {
     refuses("/tmp/pysandpool-test-cgroup", ENODEV);
     refuses("/nothing/here/pysandpool-test-cgroup", ENOENT);
 }
 
 /* A sandbox that is not where it should be would have no limit: the host looks. */
-static void it_is_seen_who_is_inside(void) {
+static void the_processes_of_a_cgroup_are_known(void) {
     const char *mount = find_cgroup_mount();
     char dir[128];
     char procs[160];
@@ -64,7 +64,7 @@ static void it_is_seen_who_is_inside(void) {
 
 int main(void) {
     check_deadline(60);
-    RUN(what_is_no_cgroup_is_refused_and_left_alone);
-    RUN(it_is_seen_who_is_inside);
+    RUN(a_directory_that_is_no_cgroup_is_refused_and_not_changed);
+    RUN(the_processes_of_a_cgroup_are_known);
     return check_report();
 }

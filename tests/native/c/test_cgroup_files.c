@@ -84,7 +84,7 @@ static void end(struct sp_cgroups *c) {
 
 /* ---- the launcher's directory ---- */
 
-static void what_is_made(void) {
+static void directories_are_created_with_their_limits(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -102,7 +102,7 @@ static void what_is_made(void) {
     end_tree();
 }
 
-static void roots_zygote_is_given_its_files(void) {
+static void the_zygote_of_root_gets_its_files(void) {
     begin_tree();
     as_user = 0;
     struct sp_cgroups *c = open_all();
@@ -128,7 +128,7 @@ static void opening_fails(enum call call, const char *name, int err, int stage, 
     CHECK(count_fds() == fds);
 }
 
-static void each_call_of_an_opening_may_fail(void) {
+static void an_open_fails_when_one_of_its_calls_fails(void) {
     opening_fails(CALLOC, "", ENOMEM, SP_STAGE_NONE, NULL);
     opening_fails(STRNDUP, "", ENOMEM, SP_STAGE_CGROUP, own);
     opening_fails(STATFS, "", EIO, SP_STAGE_CGROUP, "not a directory of cgroup v2");
@@ -155,13 +155,13 @@ static void a_controller_may_be_missing(enum call call, int err) {
     end_tree();
 }
 
-static void controllers_that_cannot_be_enabled(void) {
+static void a_missing_controller_is_reported(void) {
     a_controller_may_be_missing(OPENAT, EACCES);
     a_controller_may_be_missing(WRITE, EBUSY);
     a_controller_may_be_missing(READ, EIO);
 }
 
-static void words_are_whole(void) {
+static void only_whole_words_are_found(void) {
     CHECK(sp_cgroup_has_word("cpuset cpu", "cpu") && sp_cgroup_has_word("io\ncpu\n", "cpu") &&
           sp_cgroup_has_word("cpu", "cpu"));
     CHECK(!sp_cgroup_has_word("cpuset", "cpu") && !sp_cgroup_has_word("xcpu", "cpu") &&
@@ -184,7 +184,7 @@ static void taking_fails(enum call call, const char *name, int err, const char *
     end_tree();
 }
 
-static void each_limit_may_be_refused(void) {
+static void a_sandbox_fails_when_one_of_its_limits_is_refused(void) {
     static const char *const files[] = {"memory.max", "memory.oom.group", "memory.swap.max", "pids.max", "cpu.max"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         taking_fails(OPENAT, files[i], EACCES, NULL);
@@ -196,7 +196,7 @@ static void each_limit_may_be_refused(void) {
 }
 
 /* The kernel rounds, or somebody above allows less: a limit that is not the one that was asked for is none. */
-static void each_limit_is_read_back(void) {
+static void a_limit_that_is_read_back_differently_is_refused(void) {
     taking_fails(NO_CALL, "memory.max", 0, "1044480");
     taking_fails(NO_CALL, "memory.max", 0, "10485760"); /* it begins with the right one */
     taking_fails(NO_CALL, "memory.oom.group", 0, "0");
@@ -206,7 +206,7 @@ static void each_limit_is_read_back(void) {
 }
 
 /* Where "nobody" is not mapped, or root may give nothing away, the zygote is whom this process is. */
-static void a_zygote_that_stays_root_needs_no_file(void) {
+static void a_zygote_that_keeps_its_id_needs_no_files(void) {
     static const int refusals[] = {EINVAL, EPERM};
     for (int i = 0; i < 2; i++) {
         begin_tree();
@@ -220,7 +220,7 @@ static void a_zygote_that_stays_root_needs_no_file(void) {
     }
 }
 
-static void half_a_write_is_a_failure_of_its_own(void) {
+static void a_short_write_is_a_failure(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -231,7 +231,7 @@ static void half_a_write_is_a_failure_of_its_own(void) {
 }
 
 /* The kernel refuses a limit that no number of processes could reach. */
-static void more_processes_than_there_can_be(void) {
+static void a_limit_that_no_process_can_reach_is_written_as_max(void) {
     static const uint64_t limits[] = {4194303, 4194304, UINT32_MAX};
     static const char *const written[] = {"4194304\n", "max\n", "max\n"};
     for (int i = 0; i < 3; i++) {
@@ -248,7 +248,7 @@ static void more_processes_than_there_can_be(void) {
     }
 }
 
-static void a_kernel_without_swap(void) {
+static void a_kernel_without_swap_is_accepted(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -259,7 +259,7 @@ static void a_kernel_without_swap(void) {
     end_tree();
 }
 
-static void who_is_inside_and_what_was_used(void) {
+static void processes_and_usage_are_read(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     struct sp_usage usage;
@@ -307,7 +307,7 @@ static unsigned count_directories(void) {
     return n;
 }
 
-static void made_ahead_by_one_thread_or_two(void) {
+static void one_thread_or_two_fill_the_stash(void) {
     begin_tree();
     struct sp_cgroups *c = tended = open_all();
     int fds[SP_CGROUP_STASH + 1];
@@ -328,7 +328,7 @@ static void made_ahead_by_one_thread_or_two(void) {
     end_tree();
 }
 
-static void what_is_busy_is_removed_later(void) {
+static void busy_directories_are_removed_later(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -349,7 +349,7 @@ static void what_is_busy_is_removed_later(void) {
 }
 
 /* Many that stay busy hold up none of those that are not. */
-static void the_stuck_starve_nobody(void) {
+static void directories_that_stay_busy_do_not_delay_others(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -369,7 +369,7 @@ static void the_stuck_starve_nobody(void) {
 
 /* ---- the end ---- */
 
-static void a_closed_one_gives_nothing(void) {
+static void nothing_is_created_after_close(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
@@ -392,21 +392,21 @@ static void a_closed_one_gives_nothing(void) {
 
 int main(void) {
     check_deadline(60);
-    RUN(what_is_made);
-    RUN(roots_zygote_is_given_its_files);
-    RUN(each_call_of_an_opening_may_fail);
-    RUN(controllers_that_cannot_be_enabled);
-    RUN(words_are_whole);
-    RUN(each_limit_may_be_refused);
-    RUN(each_limit_is_read_back);
-    RUN(a_zygote_that_stays_root_needs_no_file);
-    RUN(half_a_write_is_a_failure_of_its_own);
-    RUN(more_processes_than_there_can_be);
-    RUN(a_kernel_without_swap);
-    RUN(who_is_inside_and_what_was_used);
-    RUN(made_ahead_by_one_thread_or_two);
-    RUN(what_is_busy_is_removed_later);
-    RUN(the_stuck_starve_nobody);
-    RUN(a_closed_one_gives_nothing);
+    RUN(directories_are_created_with_their_limits);
+    RUN(the_zygote_of_root_gets_its_files);
+    RUN(an_open_fails_when_one_of_its_calls_fails);
+    RUN(a_missing_controller_is_reported);
+    RUN(only_whole_words_are_found);
+    RUN(a_sandbox_fails_when_one_of_its_limits_is_refused);
+    RUN(a_limit_that_is_read_back_differently_is_refused);
+    RUN(a_zygote_that_keeps_its_id_needs_no_files);
+    RUN(a_short_write_is_a_failure);
+    RUN(a_limit_that_no_process_can_reach_is_written_as_max);
+    RUN(a_kernel_without_swap_is_accepted);
+    RUN(processes_and_usage_are_read);
+    RUN(one_thread_or_two_fill_the_stash);
+    RUN(busy_directories_are_removed_later);
+    RUN(directories_that_stay_busy_do_not_delay_others);
+    RUN(nothing_is_created_after_close);
     return check_report();
 }

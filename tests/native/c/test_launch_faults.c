@@ -130,7 +130,7 @@ static void open_fails(const char *zygote, enum what what, int stage, int err) {
     CHECK(count_fds() == fds_before && no_children());
 }
 
-static void each_call_of_a_start_may_fail(void) {
+static void a_start_fails_when_one_of_its_calls_fails(void) {
     open_fails(ZYGOTE, CALLOC, 0, 0);
     open_fails(ZYGOTE, STRDUP, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
     open_fails(ZYGOTE, FILTER, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
@@ -140,7 +140,7 @@ static void each_call_of_a_start_may_fail(void) {
     open_fails(ZYGOTE, SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
 }
 
-static void what_is_no_zygote_is_told(void) {
+static void a_program_that_is_no_zygote_is_reported(void) {
     open_fails("/no/such/program", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ENOENT);
     open_fails("/etc/passwd", NOTHING, SP_STAGE_SPAWN_ZYGOTE, EACCES);
     open_fails("/bin/true", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ECONNRESET);
@@ -212,7 +212,7 @@ static void restart_fails(enum what what, int stage, int err) {
     CHECK(count_fds() == fds_before && no_children());
 }
 
-static void each_call_of_a_restart_may_fail(void) {
+static void a_restart_fails_when_one_of_its_calls_fails(void) {
     restart_fails(CALLOC, SP_STAGE_SPAWN_ZYGOTE, ENOMEM);
     restart_fails(PAIR, SP_STAGE_HOST_SOCKET, EMFILE);
     restart_fails(SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
@@ -241,7 +241,7 @@ static void makes_not(sp_launcher *launcher, enum what what, int stage, int err,
     CHECK(error.stage == stage && error.err == err && strcmp(error.detail, detail) == 0);
 }
 
-static void a_cgroup_of_its_own_or_none(void) {
+static void a_sandbox_without_its_cgroup_fails(void) {
     const char *mount = find_cgroup_mount();
     const unsigned fds_before = count_fds();
     sp_sandbox_options options = options_for(ZYGOTE);
@@ -274,10 +274,10 @@ static void a_cgroup_of_its_own_or_none(void) {
 
 int main(void) {
     check_deadline(90);
-    RUN(each_call_of_a_start_may_fail);
-    RUN(what_is_no_zygote_is_told);
+    RUN(a_start_fails_when_one_of_its_calls_fails);
+    RUN(a_program_that_is_no_zygote_is_reported);
     RUN(the_first_process_may_end_last);
-    RUN(each_call_of_a_restart_may_fail);
-    RUN(a_cgroup_of_its_own_or_none);
+    RUN(a_restart_fails_when_one_of_its_calls_fails);
+    RUN(a_sandbox_without_its_cgroup_fails);
     return check_report();
 }

@@ -61,7 +61,7 @@ static void starts_and_reaps(void) {
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
-static void goes_by_itself_in_the_end(void) {
+static void continues_without_a_release(void) {
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
     what.path = "/bin/cat";
@@ -71,7 +71,7 @@ static void goes_by_itself_in_the_end(void) {
     sp_reaper_free(reaper);
 }
 
-static void says_why_nothing_was_started(void) {
+static void reports_why_nothing_was_started(void) {
     static const char *const paths[] = {"/nowhere", "/", "/etc/passwd"};
     static const int errors[] = {-ENOENT, -EACCES, -EACCES};
     for (int i = 0; i < 3; i++) {
@@ -86,7 +86,7 @@ static void says_why_nothing_was_started(void) {
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
-static void is_nothing_without_descriptors(void) {
+static void fails_without_free_descriptors(void) {
     struct rlimit before;
     struct rlimit none;
     CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
@@ -129,7 +129,7 @@ static void outlives_the_thread(void) {
     }
 }
 
-static void who_waits_for_all_kinds_may_take_it(void) {
+static void a_wait_for_all_kinds_of_children_may_reap_it(void) {
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
     what.path = "/bin/cat";
@@ -147,11 +147,11 @@ int main(void) {
     (void)sigaction(SIGCHLD, &action, NULL);
     unsigned fds = count_fds();
     RUN(starts_and_reaps);
-    RUN(goes_by_itself_in_the_end);
-    RUN(says_why_nothing_was_started);
-    RUN(is_nothing_without_descriptors);
+    RUN(continues_without_a_release);
+    RUN(reports_why_nothing_was_started);
+    RUN(fails_without_free_descriptors);
     RUN(outlives_the_thread);
-    RUN(who_waits_for_all_kinds_may_take_it);
+    RUN(a_wait_for_all_kinds_of_children_may_reap_it);
     if (count_fds() != fds) {
         (void)fprintf(stderr, "descriptors are left open\n");
         return EXIT_FAILURE;
