@@ -33,7 +33,7 @@ static uint64_t kernel_of(int proc) {
     return sp_machine_kernel(meminfo);
 }
 
-static void the_kernels_memory_is_what_nobody_else_has(void) {
+static void kernel_memory_is_the_rest_of_the_total(void) {
     CHECK(kernel_of(fake) == 0); /* it cannot be told */
     write_text("meminfo",
                "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
@@ -58,7 +58,7 @@ static void this_machine_has_figures(void) {
     CHECK(memfd != -1 && fallocate(memfd, 0, 0, (off_t)MIB) == 0 && sp_machine_shared() >= MIB);
 }
 
-static void sockets_are_told_apart_by_family(void) {
+static void sockets_are_counted_by_family(void) {
     write_text("net/sockstat", "sockets: used 100\nTCP: inuse 10 orphan 0 tw 0 alloc 900 mem 1\nUDP: inuse 5 mem 0\n");
     struct sp_sockets sockets = sp_sockets_count(fake);
     CHECK(sockets.inet == 15 && sockets.local == 85);
@@ -72,7 +72,7 @@ static void sockets_are_told_apart_by_family(void) {
 
 #define TCP_HEAD "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when\n"
 
-static void what_waits_in_sockets_counts(void) {
+static void bytes_queued_in_sockets_are_counted(void) {
     const struct sp_budget enough = sp_budget_of(INT64_C(10000000000));
     const struct sp_budget spent = {0};
     uint64_t bytes = 1;
@@ -84,12 +84,12 @@ static void what_waits_in_sockets_counts(void) {
     CHECK(!sp_sockets_queued(fake, &spent, &bytes));
 }
 
-static void a_pair_is_what_the_kernel_says(void) {
+static void the_size_of_a_socket_pair_is_measured(void) {
     CHECK(sp_sockets_pair_bytes() >= 4096);
     CHECK(sp_sockets_pair_bytes() == sp_sockets_pair_bytes());
 }
 
-static void remove_all(void) {
+static void remove_the_texts(void) {
     static const char *const names[] = {"meminfo", "zoneinfo", "net/sockstat", "net/sockstat6",
                                         "net/tcp", "net/udp",  "net",          ""};
     char path[128];
@@ -106,12 +106,12 @@ int main(void) {
     }
     fake = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(mkdirat(fake, "net", 0700) == 0);
-    RUN(the_kernels_memory_is_what_nobody_else_has);
+    RUN(kernel_memory_is_the_rest_of_the_total);
     RUN(free_pages_of_processors_are_added_up);
     RUN(this_machine_has_figures);
-    RUN(sockets_are_told_apart_by_family);
-    RUN(what_waits_in_sockets_counts);
-    RUN(a_pair_is_what_the_kernel_says);
-    RUN(remove_all);
+    RUN(sockets_are_counted_by_family);
+    RUN(bytes_queued_in_sockets_are_counted);
+    RUN(the_size_of_a_socket_pair_is_measured);
+    RUN(remove_the_texts);
     return check_report();
 }

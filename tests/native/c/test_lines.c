@@ -65,12 +65,12 @@ static void the_last_line_needs_no_newline(void) {
     (void)close(fd);
 }
 
-static void what_is_not_there_has_no_lines(void) {
+static void a_missing_file_has_no_lines(void) {
     struct sp_lines lines;
     CHECK(sp_lines_open(&lines, AT_FDCWD, "/tmp/sandpool-lines-none") == -1);
 }
 
-static void numbers_and_words(void) {
+static void numbers_and_words_are_parsed(void) {
     const char *text = "1f-2A x  last";
     const char *at = text;
     CHECK(sp_number(&at, 16) == 0x1f && sp_number(&at, 16) == 0x2a && *at == 'x');
@@ -90,8 +90,8 @@ int main(void) {
     RUN(every_line_comes_once);
     RUN(a_long_line_is_cut_once);
     RUN(the_last_line_needs_no_newline);
-    RUN(what_is_not_there_has_no_lines);
-    RUN(numbers_and_words);
+    RUN(a_missing_file_has_no_lines);
+    RUN(numbers_and_words_are_parsed);
     (void)unlink(path);
     return check_report();
 }

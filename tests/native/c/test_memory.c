@@ -171,7 +171,7 @@ static void too_many_locks_end_a_command_in_a_cgroup(void) {
     CHECK(ends(&watch) && watch.breaches >= ROW_LOOKS);
 }
 
-static void as_many_as_are_allowed_do_not(void) {
+static void as_many_locks_as_are_allowed_do_not(void) {
     set_locks("2", SP_SCAN_OBJECTS_MAX);
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
@@ -191,7 +191,7 @@ static void the_sum_of_all_processes_counts(void) {
 }
 
 /* The kernel accounts them. */
-static void a_cgroup_counts_epoll_watches(void) {
+static void epoll_watches_are_left_to_the_cgroup(void) {
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
     write_lines("/2/fdinfo/3", "pos:\t0\n", TOO_MANY, "tfd:        5 events:       19 data:  5\n");
@@ -199,7 +199,7 @@ static void a_cgroup_counts_epoll_watches(void) {
     CHECK(!look(&watch) && watch.breaches == 0 && watch.scan.last.objects == 0);
 }
 
-static void those_of_init_are_its_own(void) {
+static void locks_of_init_are_not_counted(void) {
     set_locks("1", TOO_MANY);
     set_locks("2", 1);
     the.kernel = 100 * MIB;
@@ -208,7 +208,7 @@ static void those_of_init_are_its_own(void) {
     CHECK(!look(&watch) && watch.breaches == 0);
 }
 
-static void locks_that_are_let_go_end_nothing(void) {
+static void released_locks_end_no_command(void) {
     set_locks("2", 0);
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
@@ -220,7 +220,7 @@ static void locks_that_are_let_go_end_nothing(void) {
 }
 
 /* What somebody else has given back is where the next growth begins. */
-static void growth_counts_from_the_lowest(void) {
+static void growth_is_counted_from_the_lowest_figure(void) {
     set_locks("2", 0);
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
@@ -232,7 +232,7 @@ static void growth_counts_from_the_lowest(void) {
 }
 
 /* Nobody tells of the kernel's memory: there is the period. */
-static void it_is_counted_once_in_a_while(void) {
+static void a_pass_is_made_once_in_each_period(void) {
     set_locks("2", 0);
     the.kernel = 0;
     struct sp_memory_watch watch = begin();
@@ -295,7 +295,7 @@ static void reset(void) {
     set_file(in_folder("/3/fd/3"), "");
 }
 
-static void what_several_have_counts_once(void) {
+static void shared_memory_is_counted_once(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_status("2", 50 * MIB, 0, 0);
     set_status("3", 50 * MIB, 0, 0);
@@ -309,7 +309,7 @@ static void what_several_have_counts_once(void) {
     CHECK(!look(&watch) && watch.breaches == 1 && ends(&watch));
 }
 
-static void a_walk_that_would_take_long_is_not_made(void) {
+static void a_walk_that_would_take_too_long_is_skipped(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.shared += 10 * MIB;
     set_share("2", 60 * MIB, 4); /* what the walk would say */
@@ -330,7 +330,7 @@ static void page_tables_and_threads_count(void) {
 }
 
 /* Of the threads of a process, each may have its own; init's are everybody's. */
-static void filters_of_ones_own_count(void) {
+static void filters_of_each_thread_are_counted(void) {
     static const char text[] = "RssAnon:\t100 kB\nThreads:\t2\nSeccomp_filters:\t%d\n";
     char line[128];
     write_lines("/1/status", "", 1, "RssAnon:\t 100 kB\nSeccomp_filters:\t6\n");
@@ -352,7 +352,7 @@ static void filters_of_ones_own_count(void) {
     write_lines("/1/status", "Name:\tx\n", 1, "RssAnon:\t 100 kB\nThreads:\t1\n");
 }
 
-static void more_processes_than_there_is_time_for_are_too_much(void) {
+static void more_processes_than_a_pass_has_time_for_are_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
     struct look late = {.watch = &watch, .budget = {0}};
     for (int pid = 4; pid < 20; pid++) {
@@ -368,7 +368,7 @@ static void more_processes_than_there_is_time_for_are_too_much(void) {
     }
 }
 
-static void a_pass_goes_on_where_it_stopped(void) {
+static void a_pass_continues_where_it_stopped(void) {
     struct sp_scan pass;
     const struct sp_budget spent = {0};
     const struct sp_budget enough = sp_budget_of(10000 * MS);
@@ -389,7 +389,7 @@ static void a_pass_goes_on_where_it_stopped(void) {
     sp_fd_close(&proc);
 }
 
-static void a_name_that_no_path_can_have_is_too_much(void) {
+static void a_mapping_name_longer_than_any_path_is_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_maps("2", 20000);
     the.kernel += 20 * MIB;
@@ -399,7 +399,7 @@ static void a_name_that_no_path_can_have_is_too_much(void) {
 }
 
 /* While it is open, the kernel may hold any amount of text for it. */
-static void an_open_text_of_mappings_hides(void) {
+static void an_open_maps_file_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.kernel += 100 * MIB;
     watch.scan.ended -= FRESH_NS;
@@ -413,7 +413,7 @@ static void an_open_text_of_mappings_hides(void) {
     CHECK(!ends(&watch));
 }
 
-static void descriptors_under_way_hide(void) {
+static void descriptors_in_flight_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.shared += 100 * MIB;
     watch.scan.ended -= FRESH_NS;
@@ -424,7 +424,7 @@ static void descriptors_under_way_hide(void) {
 }
 
 /* Not even when the next pass takes its time: what was there may be gone. */
-static void what_a_pass_has_found_is_looked_for_again(void) {
+static void a_finding_is_confirmed_by_another_pass(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.sockets.local = 1000;
     the.kernel += 20 * MIB;
@@ -437,7 +437,7 @@ static void what_a_pass_has_found_is_looked_for_again(void) {
 }
 
 /* Its mappings may be locked for long, so they are not read. */
-static void large_page_tables_hide(void) {
+static void large_page_tables_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_status("2", MIB, 0, 9 * MIB);
     set_maps("2", 20000);
@@ -449,7 +449,7 @@ static void large_page_tables_hide(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
-static void sockets_count_wherever_they_are(void) {
+static void sockets_of_the_sandbox_are_counted(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.sockets.local = 1000;
     the.kernel += 20 * MIB;
@@ -482,7 +482,7 @@ static void sockets_of_the_host_are_not_counted(void) {
 }
 
 /* Memory of pipes that were seen shortly before is still there as far as the machine's figure says so. */
-static void pipes_that_are_handed_about_count(void) {
+static void pipes_passed_between_processes_are_counted(void) {
     int ends_of[100][2];
     char path[64];
     struct sp_tally_sum *pipes;
@@ -510,7 +510,7 @@ static void pipes_that_are_handed_about_count(void) {
     }
 }
 
-static void memfds_that_are_handed_about_count(void) {
+static void memfds_passed_between_processes_are_counted(void) {
     int memfd = memfd_create("x", MFD_CLOEXEC);
     char path[64];
     struct sp_memory_watch watch = begin_with_limit();
@@ -530,7 +530,7 @@ static void memfds_that_are_handed_about_count(void) {
 }
 
 /* Far from the limit nothing is missed by looking rarely. */
-static void the_next_look_comes_as_the_limit_is_near(void) {
+static void the_next_pass_comes_sooner_near_the_limit(void) {
     struct sp_memory_watch watch = begin_with_limit();
     struct look far = {.watch = &watch};
     struct look near = {.watch = &watch, .census.own = 2 * LIMIT};
@@ -563,45 +563,45 @@ int main(void) {
     make_process("3");
     RUN(without_a_limit_nothing_is_watched);
     RUN(too_many_locks_end_a_command_in_a_cgroup);
-    RUN(as_many_as_are_allowed_do_not);
+    RUN(as_many_locks_as_are_allowed_do_not);
     RUN(the_sum_of_all_processes_counts);
-    RUN(a_cgroup_counts_epoll_watches);
-    RUN(those_of_init_are_its_own);
-    RUN(locks_that_are_let_go_end_nothing);
-    RUN(growth_counts_from_the_lowest);
-    RUN(it_is_counted_once_in_a_while);
+    RUN(epoll_watches_are_left_to_the_cgroup);
+    RUN(locks_of_init_are_not_counted);
+    RUN(released_locks_end_no_command);
+    RUN(growth_is_counted_from_the_lowest_figure);
+    RUN(a_pass_is_made_once_in_each_period);
     reset();
-    RUN(what_several_have_counts_once);
+    RUN(shared_memory_is_counted_once);
     reset();
-    RUN(a_walk_that_would_take_long_is_not_made);
+    RUN(a_walk_that_would_take_too_long_is_skipped);
     reset();
     RUN(page_tables_and_threads_count);
     reset();
-    RUN(filters_of_ones_own_count);
+    RUN(filters_of_each_thread_are_counted);
     reset();
-    RUN(more_processes_than_there_is_time_for_are_too_much);
+    RUN(more_processes_than_a_pass_has_time_for_are_too_much);
     reset();
-    RUN(a_pass_goes_on_where_it_stopped);
+    RUN(a_pass_continues_where_it_stopped);
     reset();
-    RUN(a_name_that_no_path_can_have_is_too_much);
+    RUN(a_mapping_name_longer_than_any_path_is_too_much);
     reset();
-    RUN(an_open_text_of_mappings_hides);
+    RUN(an_open_maps_file_may_hide_memory);
     reset();
-    RUN(descriptors_under_way_hide);
+    RUN(descriptors_in_flight_may_hide_memory);
     reset();
-    RUN(what_a_pass_has_found_is_looked_for_again);
+    RUN(a_finding_is_confirmed_by_another_pass);
     reset();
-    RUN(large_page_tables_hide);
+    RUN(large_page_tables_may_hide_memory);
     reset();
-    RUN(sockets_count_wherever_they_are);
+    RUN(sockets_of_the_sandbox_are_counted);
     reset();
     RUN(sockets_of_the_host_are_not_counted);
     reset();
-    RUN(pipes_that_are_handed_about_count);
+    RUN(pipes_passed_between_processes_are_counted);
     reset();
-    RUN(memfds_that_are_handed_about_count);
+    RUN(memfds_passed_between_processes_are_counted);
     reset();
-    RUN(the_next_look_comes_as_the_limit_is_near);
+    RUN(the_next_pass_comes_sooner_near_the_limit);
     remove_folder();
     return check_report();
 }

@@ -27,7 +27,7 @@ static ino_t inode_of(int fd) {
     return st.st_ino;
 }
 
-static void an_empty_one_is_kept(void) {
+static void an_empty_namespace_is_kept(void) {
     CHECK(sp_netns_make(&stash) == 0 && stash.count == 1);
     ino_t made = inode_of(stash.fds[0]);
     int fd = sp_netns_enter(&stash);
@@ -40,7 +40,7 @@ static void an_empty_one_is_kept(void) {
     drop_stash();
 }
 
-static void one_with_a_socket_is_closed(void) {
+static void a_namespace_with_a_socket_is_closed(void) {
     static const int families[] = {AF_UNIX, AF_INET, AF_NETLINK};
     for (unsigned i = 0; i < 3; i++) {
         unsigned fds = count_fds();
@@ -54,7 +54,7 @@ static void one_with_a_socket_is_closed(void) {
     }
 }
 
-static void what_came_back_goes_before_a_new_one(void) {
+static void a_returned_namespace_is_used_before_a_new_one(void) {
     int first = sp_netns_enter(&stash);
     ino_t made = inode_of(first);
     sp_netns_return(&stash, first);
@@ -63,7 +63,7 @@ static void what_came_back_goes_before_a_new_one(void) {
     sp_fd_close(&second);
 }
 
-static void no_more_than_there_is_room_for(void) {
+static void the_stash_has_a_bound(void) {
     unsigned fds = count_fds();
     for (int i = 0; i < 20; i++) {
         sp_netns_return(&stash, dup(0));
@@ -80,7 +80,7 @@ static void no_more_than_there_is_room_for(void) {
     CHECK(count_fds() == fds);
 }
 
-static void what_cannot_be_counted_is_not_used_again(void) {
+static void a_namespace_whose_sockets_cannot_be_counted_is_closed(void) {
     int proc = dup(SP_PROC_FD);
     int fd = sp_netns_enter(&stash);
     CHECK(fd >= 0 && dup2(0, SP_PROC_FD) != -1);
@@ -101,10 +101,10 @@ int main(void) {
     if (proc != SP_PROC_FD) {
         (void)dup2(proc, SP_PROC_FD);
     }
-    RUN(an_empty_one_is_kept);
-    RUN(one_with_a_socket_is_closed);
-    RUN(what_came_back_goes_before_a_new_one);
-    RUN(no_more_than_there_is_room_for);
-    RUN(what_cannot_be_counted_is_not_used_again);
+    RUN(an_empty_namespace_is_kept);
+    RUN(a_namespace_with_a_socket_is_closed);
+    RUN(a_returned_namespace_is_used_before_a_new_one);
+    RUN(the_stash_has_a_bound);
+    RUN(a_namespace_whose_sockets_cannot_be_counted_is_closed);
     return check_report();
 }
