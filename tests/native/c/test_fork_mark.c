@@ -29,7 +29,7 @@ static bool has_its_own(void) {
     return value(mark) == 1 && value(parents) == 0 && in_child(is_cleared) && value(mark) == 1;
 }
 
-static void a_child_is_told(void) {
+static void the_mark_is_cleared_in_a_child(void) {
     mark = sp_fork_mark_new();
     CHECK(value(mark) == 1);
     CHECK(in_child(is_cleared));
@@ -38,7 +38,7 @@ static void a_child_is_told(void) {
     sp_fork_mark_free(mark);
 }
 
-static void a_freed_mark_does_not_end_anothers(void) {
+static void freeing_a_mark_keeps_other_marks(void) {
     volatile const uint8_t *one = sp_fork_mark_new();
     volatile const uint8_t *other = sp_fork_mark_new();
     sp_fork_mark_free(one);
@@ -47,7 +47,7 @@ static void a_freed_mark_does_not_end_anothers(void) {
 
 int main(void) {
     check_deadline(30);
-    RUN(a_child_is_told);
-    RUN(a_freed_mark_does_not_end_anothers);
+    RUN(the_mark_is_cleared_in_a_child);
+    RUN(freeing_a_mark_keeps_other_marks);
     return check_report();
 }

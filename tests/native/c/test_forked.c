@@ -60,7 +60,7 @@ static bool a_child_sees(bool (*refusal)(const struct held *), const struct held
     return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-static void every_call_is_refused(void) {
+static void every_call_of_a_forked_child_is_refused(void) {
     const sp_exec_request request = request_for(10000 * MS);
     struct held h;
     sp_exec_result result = {0};
@@ -86,6 +86,6 @@ static void every_call_is_refused(void) {
 
 int main(void) {
     check_deadline(30);
-    RUN(every_call_is_refused);
+    RUN(every_call_of_a_forked_child_is_refused);
     return check_report();
 }

@@ -178,7 +178,7 @@ static void queued_ticket_times_out(void) {
 }
 
 /* The longest time is no time-out, and not one in the past. */
-static void longest_timeouts_are_none(void) {
+static void the_longest_timeout_is_no_timeout(void) {
     const sp_exec_request request = request_for(INT64_MAX);
     sp_exec_result result = {.exit_code = -2};
     sp_ticket *ticket = NULL;
@@ -297,7 +297,7 @@ static void cancelled_takeover_does_not_overfill(void) {
     shut_pool(&f);
 }
 
-static void takeover_gets_the_recycled_one(void) {
+static void takeover_gets_the_recycled_sandbox(void) {
     sp_ticket *ticket = NULL;
     int64_t handle = 0;
     sp_stats s;
@@ -653,7 +653,7 @@ static void counts_hold_with_checks_and_expiry(void) {
     crowd_leaves_the_pool_in_order(&options, 5);
 }
 
-static void close_in_the_middle(void) {
+static void close_during_use(void) {
     for (uint64_t round = 0; round < (UNDER_TSAN ? 25 : 60); round++) {
         sp_pool_options options = pool_options(2, 4, round % 2 == 0 ? 0 : 2);
 
@@ -791,7 +791,7 @@ static void forked_child_does_not_touch_a_running_job(void) {
 }
 
 /* in_use is full: one lease more would carry into the bit that says the pool is closed. */
-static void the_lease_that_cannot_be_counted_is_refused(void) {
+static void a_lease_that_cannot_be_counted_is_refused(void) {
     struct fake_pool f;
     sp_error error = {0};
     const uint64_t others = SP_COUNT_MAX - 1;
@@ -822,7 +822,7 @@ static void the_lease_that_cannot_be_counted_is_refused(void) {
 }
 
 int main(void) {
-    RUN(the_lease_that_cannot_be_counted_is_refused);
+    RUN(a_lease_that_cannot_be_counted_is_refused);
     check_deadline(UNDER_TSAN ? 180 : 90);
     RUN(an_open_pool_is_warm);
     RUN(failed_warming_fails_the_constructor);
@@ -833,12 +833,12 @@ int main(void) {
     RUN(dead_idle_entries_are_replaced);
     RUN(queued_ticket_is_cancelled);
     RUN(queued_ticket_times_out);
-    RUN(longest_timeouts_are_none);
+    RUN(the_longest_timeout_is_no_timeout);
     RUN(a_hand_over_wins_over_a_passed_deadline);
     RUN(granted_ticket_is_cancelled);
     RUN(takeover_is_cancelled);
     RUN(cancelled_takeover_does_not_overfill);
-    RUN(takeover_gets_the_recycled_one);
+    RUN(takeover_gets_the_recycled_sandbox);
     RUN(failed_recycling_makes_a_takeover_create);
     RUN(creation_is_cancelled);
     RUN(failed_creation_is_rolled_back);
@@ -846,7 +846,7 @@ int main(void) {
     RUN(counts_hold_without_a_bound);
     RUN(counts_hold_with_a_bound);
     RUN(counts_hold_with_checks_and_expiry);
-    RUN(close_in_the_middle);
+    RUN(close_during_use);
     RUN(one_of_two_releases_counts);
     RUN(forked_child_touches_nothing);
     RUN(forked_child_does_not_touch_a_running_job);

@@ -22,7 +22,7 @@ static void tell(sp_events *events, uint32_t pool, uint32_t reason) {
     sp_events_report(events, &event);
 }
 
-static void equal_events_are_one(void) {
+static void equal_events_are_merged(void) {
     sp_events *events = sp_events_new();
     sp_event found[8];
 
@@ -39,7 +39,7 @@ static void equal_events_are_one(void) {
     sp_events_unref(events);
 }
 
-static void what_finds_no_place_is_counted(void) {
+static void events_without_a_place_are_counted(void) {
     sp_events *events = sp_events_new();
     sp_event found[128];
     int n = 0;
@@ -55,7 +55,7 @@ static void what_finds_no_place_is_counted(void) {
     sp_events_unref(events);
 }
 
-static void more_is_gathered_after_some_was_taken(void) {
+static void events_are_collected_after_some_were_taken(void) {
     sp_events *events = sp_events_new();
     sp_event found[8];
     int64_t start = 0;
@@ -120,7 +120,7 @@ static void *hear(void *arg) {
 }
 
 /* A pool from open to close, heard by a thread that ends with it. */
-static void a_pool_tells_what_happens(void) {
+static void a_pool_reports_what_happens(void) {
     struct fake_pool f;
     sp_pool_options options = pool_options(0, 2, 0);
     pthread_t listener;
@@ -148,10 +148,10 @@ static void a_pool_tells_what_happens(void) {
 }
 
 int main(void) {
-    RUN(equal_events_are_one);
-    RUN(what_finds_no_place_is_counted);
-    RUN(more_is_gathered_after_some_was_taken);
+    RUN(equal_events_are_merged);
+    RUN(events_without_a_place_are_counted);
+    RUN(events_are_collected_after_some_were_taken);
     RUN(threads_lose_no_event);
-    RUN(a_pool_tells_what_happens);
+    RUN(a_pool_reports_what_happens);
     return check_report();
 }

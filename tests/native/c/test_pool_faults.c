@@ -185,7 +185,7 @@ static void each_step_of_opening_may_fail(void) {
     nothing_is_left_of_a_pool_that_does_not_open(&refuse_thread, 1, SP_E_CREATE, EAGAIN);
 }
 
-static void senseless_options_are_refused(void) {
+static void invalid_options_are_refused(void) {
     sp_launcher *launcher = sp_launcher_fake();
     sp_error error;
 
@@ -205,7 +205,7 @@ static void senseless_options_are_refused(void) {
 
 /* ---- births that cannot even begin ---- */
 
-static void warm_passes_it_on(void) {
+static void warm_returns_the_error(void) {
     sp_error error = {0};
 
     open_faulty(0, 8, 0);
@@ -217,7 +217,7 @@ static void warm_passes_it_on(void) {
     shut_faulty();
 }
 
-static void acquire_passes_it_on(void) {
+static void acquire_returns_the_error(void) {
     sp_error error = {0};
     int64_t handle = 0;
 
@@ -232,7 +232,7 @@ static void acquire_passes_it_on(void) {
 }
 
 /* The turn goes on to the next in the queue, and so does the next failure. */
-static void a_failure_hands_the_turn_on(void) {
+static void after_a_failure_the_next_ticket_tries(void) {
     sp_ticket *tickets[3];
     sp_error error = {0};
 
@@ -297,7 +297,7 @@ static void a_recycle_that_cannot_begin_is_evicted(void) {
 /* ---- watches ---- */
 
 /* The first watch that the janitor asks for is of the birth's socket: without it the answer would never be heard. */
-static void a_birth_that_cannot_be_watched_fails(void) {
+static void a_birth_that_cannot_be_polled_fails(void) {
     sp_error error;
     int64_t handle = 0;
 
@@ -314,7 +314,7 @@ static void a_birth_that_cannot_be_watched_fails(void) {
 }
 
 /* Nobody hears of this lease's death then: its first command has another sandbox all the same. */
-static void a_lease_that_cannot_be_watched_is_replaced_when_used(void) {
+static void a_lease_that_cannot_be_polled_is_replaced_when_used(void) {
     sp_error error;
     int64_t handle = 0;
 
@@ -363,15 +363,15 @@ static void a_check_that_cannot_begin_evicts(void) {
 int main(void) {
     check_deadline(90);
     RUN(each_step_of_opening_may_fail);
-    RUN(senseless_options_are_refused);
-    RUN(warm_passes_it_on);
-    RUN(acquire_passes_it_on);
-    RUN(a_failure_hands_the_turn_on);
+    RUN(invalid_options_are_refused);
+    RUN(warm_returns_the_error);
+    RUN(acquire_returns_the_error);
+    RUN(after_a_failure_the_next_ticket_tries);
     RUN(no_memory_for_a_ticket);
     RUN(a_refill_that_cannot_begin_is_tried_again);
     RUN(a_recycle_that_cannot_begin_is_evicted);
-    RUN(a_birth_that_cannot_be_watched_fails);
-    RUN(a_lease_that_cannot_be_watched_is_replaced_when_used);
+    RUN(a_birth_that_cannot_be_polled_fails);
+    RUN(a_lease_that_cannot_be_polled_is_replaced_when_used);
     RUN(a_check_that_cannot_begin_evicts);
     return check_report();
 }

@@ -195,7 +195,7 @@ static void a_used_and_an_unused_release_do_not_overfill(void) {
 }
 
 /* The janitor looks for a dead entry that is not in the ring, and holds a permit while it looks. */
-static void a_vain_eviction_does_not_overfill(void) {
+static void an_eviction_that_finds_nothing_does_not_overfill(void) {
     int64_t other = 0;
 
     open_pool(&f, 0, 1, 0);
@@ -252,7 +252,7 @@ static void check_next_is_alive(void) {
     CHECK(handle > 0 && sp_lease_pid(f.pool, handle) == 2);
 }
 
-static void a_death_during_an_acquire_is_not_forgotten(void) {
+static void a_death_during_an_acquire_is_noticed(void) {
     for (unsigned number = 0; number < 4; number++) {
         int64_t handle = 0;
 
@@ -268,7 +268,7 @@ static void a_death_during_an_acquire_is_not_forgotten(void) {
     }
 }
 
-static void a_death_during_a_release_is_not_forgotten(void) {
+static void a_death_during_a_release_is_noticed(void) {
     for (unsigned number = 0; number < 2; number++) {
         int64_t handle = 0;
 
@@ -288,9 +288,9 @@ int main(void) {
     RUN(close_may_come_at_any_time_of_an_acquire);
     RUN(close_may_come_at_any_time_of_a_release);
     RUN(a_used_and_an_unused_release_do_not_overfill);
-    RUN(a_vain_eviction_does_not_overfill);
+    RUN(an_eviction_that_finds_nothing_does_not_overfill);
     RUN(a_ticket_and_an_acquire_do_not_share_the_last_place);
-    RUN(a_death_during_an_acquire_is_not_forgotten);
-    RUN(a_death_during_a_release_is_not_forgotten);
+    RUN(a_death_during_an_acquire_is_noticed);
+    RUN(a_death_during_a_release_is_noticed);
     return check_report();
 }

@@ -134,7 +134,7 @@ static void threads_get_their_own_output(void) { run_crowd(30, false); }
 static void threads_go_on_when_the_zygote_is_killed(void) { run_crowd(30, true); }
 
 /* Closed from one thread while the others are anywhere. */
-static void closed_in_the_middle(void) {
+static void close_during_use(void) {
     for (unsigned i = 0; i < 3; i++) {
         const unsigned fds_before = count_fds();
         sp_pool_options options = pool_options(1, 3, 0);
@@ -164,6 +164,6 @@ int main(void) {
     check_deadline(UNDER_TSAN ? 180 : 90);
     RUN(threads_get_their_own_output);
     RUN(threads_go_on_when_the_zygote_is_killed);
-    RUN(closed_in_the_middle);
+    RUN(close_during_use);
     return check_report();
 }

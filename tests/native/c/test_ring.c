@@ -277,7 +277,7 @@ static void note_comes_late(void) {
 }
 
 /* Between push's load and its store of the link; the two words must not share a tag. */
-static void late_note_is_stepped_over(void) {
+static void a_late_write_to_a_link_does_not_reuse_a_tag(void) {
     fresh(2);
     CHECK(sp_ring_take(&ring) == 1);
     frozen_word = links[1];
@@ -593,7 +593,7 @@ int main(void) {
     RUN(push_is_not_seen_before_it_is_linked);
     RUN(walk_does_not_believe_a_link_that_is_being_pushed);
     RUN(claim_returns_unlinked);
-    RUN(late_note_is_stepped_over);
+    RUN(a_late_write_to_a_link_does_not_reuse_a_tag);
     if (!UNDER_TSAN) { /* one thread on several stacks, which it does not follow; there is no race to see either */
         RUN(random_interleavings_keep_every_entry);
     }

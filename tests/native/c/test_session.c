@@ -221,7 +221,7 @@ static void answered_well(struct duel *d) {
     CHECK(hear(d, &sound) == -EAGAIN && sound == 2);
 }
 
-static void sound_answers_are_heard(void) {
+static void valid_answers_are_accepted(void) {
     struct duel d;
     struct sp_record record;
 
@@ -257,7 +257,7 @@ static void every_attack_is_refused(void) {
 }
 
 /* "ACK, then FAILED or EXITED": one of them, once. */
-static void the_end_is_told_once(void) {
+static void the_end_is_accepted_once(void) {
     static void (*const ends[])(int, uint32_t) = {say_exited, say_failed, say_ack};
 
     for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
@@ -286,7 +286,7 @@ static void nothing_is_expected_before_a_request(void) {
     }
 }
 
-static void a_check_does_not_believe_it_either(void) {
+static void a_health_check_refuses_every_attack(void) {
     const struct sp_check check = {.argc = 1, .argv = "/bin/true", .argv_len = sizeof "/bin/true"};
 
     for (unsigned i = 0; i < ATTACKS; i++) {
@@ -367,7 +367,7 @@ static void an_attacked_job_is_lost(void) {
 }
 
 /* Not acknowledged, so nothing has started: an unused lease gets another sandbox. Acknowledged: lost. */
-static void an_unused_lease_gets_another_before_the_ack(void) {
+static void an_unused_lease_gets_another_sandbox_before_the_ack(void) {
     for (unsigned i = 0; i < ATTACKS; i++) {
         const unsigned failures = atomic_load(&check_failures);
         const bool acked = attacks[i].sound != 0;
@@ -390,7 +390,7 @@ static void an_unused_lease_gets_another_before_the_ack(void) {
 }
 
 /* The second EXITED lies in the socket when the next command is asked for. */
-static void a_second_end_spoils_the_next_command(void) {
+static void a_second_end_makes_the_next_command_fail(void) {
     const struct attack twice = {"exited twice", say_exited, 0, 0};
     const sp_exec_request exec = request_for(10000 * MS);
     struct fake_pool f;
@@ -479,7 +479,7 @@ static const struct sp_launch_ops dying_ops = {
     .free = dying_free,
 };
 
-static void replacements_come_to_an_end(void) {
+static void the_number_of_replacements_is_bounded(void) {
     const sp_pool_options options = pool_options(0, 1, 0);
     const unsigned fds_before = count_fds();
     sp_error error;
@@ -506,14 +506,14 @@ static void replacements_come_to_an_end(void) {
 
 int main(void) {
     check_deadline(60);
-    RUN(sound_answers_are_heard);
+    RUN(valid_answers_are_accepted);
     RUN(every_attack_is_refused);
-    RUN(the_end_is_told_once);
+    RUN(the_end_is_accepted_once);
     RUN(nothing_is_expected_before_a_request);
-    RUN(a_check_does_not_believe_it_either);
+    RUN(a_health_check_refuses_every_attack);
     RUN(an_attacked_job_is_lost);
-    RUN(an_unused_lease_gets_another_before_the_ack);
-    RUN(a_second_end_spoils_the_next_command);
-    RUN(replacements_come_to_an_end);
+    RUN(an_unused_lease_gets_another_sandbox_before_the_ack);
+    RUN(a_second_end_makes_the_next_command_fail);
+    RUN(the_number_of_replacements_is_bounded);
     return check_report();
 }
