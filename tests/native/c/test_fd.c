@@ -19,7 +19,7 @@ static int count_close(int fd) {
 #undef close
 /* NOLINTEND(bugprone-suspicious-include) */
 
-static void is_closed_once(void) {
+static void a_descriptor_is_closed_once(void) {
     int fd = 0;
     errno = ENOENT;
     sp_fd_close(&fd);
@@ -29,7 +29,7 @@ static void is_closed_once(void) {
 }
 
 /* Many functions give a descriptor or -errno. */
-static void an_error_is_no_descriptor(void) {
+static void a_negative_errno_is_not_closed(void) {
     closed = 0;
     {
         sp_auto_fd int error = -EACCES;
@@ -42,7 +42,7 @@ static void an_error_is_no_descriptor(void) {
 }
 
 int main(void) {
-    RUN(is_closed_once);
-    RUN(an_error_is_no_descriptor);
+    RUN(a_descriptor_is_closed_once);
+    RUN(a_negative_errno_is_not_closed);
     return check_report();
 }

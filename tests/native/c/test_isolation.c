@@ -50,7 +50,7 @@ static void test_demanded_of_agents(void) {
     CHECK(sp_facts_demanded_of_agent(&o) == 0);
 }
 
-static void test_what_may_be_left_out(void) {
+static void test_degraded(void) {
     sp_sandbox_options o = plain;
     uint32_t all = demanded(o, 0);
     o.allow_degradation = 1;
@@ -119,7 +119,7 @@ int main(void) {
     RUN(test_demanded);
     RUN(test_demanded_of_the_network);
     RUN(test_demanded_of_agents);
-    RUN(test_what_may_be_left_out);
+    RUN(test_degraded);
     RUN(test_each_fact_counts);
     RUN(test_births);
     return check_report();

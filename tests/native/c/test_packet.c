@@ -280,7 +280,7 @@ static void end_of_file_is_a_reset(void) {
 }
 
 /* A peer that ends with something unread resets the connection; what it said before is still to be had. */
-static void last_words_come_before_the_reset(void) {
+static void packets_sent_before_a_reset_arrive(void) {
     struct sp_packet packet;
 
     open_ends();
@@ -293,7 +293,7 @@ static void last_words_come_before_the_reset(void) {
 }
 
 /* The test program does not ignore SIGPIPE: raised, it would end here. */
-static void send_to_nobody_is_a_broken_pipe(void) {
+static void send_to_a_closed_socket_is_a_broken_pipe(void) {
     open_ends();
     CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
     CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
@@ -396,8 +396,8 @@ int main(void) {
     RUN(continuation_must_fit);
     RUN(continuation_ends_early);
     RUN(end_of_file_is_a_reset);
-    RUN(last_words_come_before_the_reset);
-    RUN(send_to_nobody_is_a_broken_pipe);
+    RUN(packets_sent_before_a_reset_arrive);
+    RUN(send_to_a_closed_socket_is_a_broken_pipe);
     RUN(deadlines_are_kept);
     RUN(sender_is_known);
     RUN(sender_comes_with_fds);

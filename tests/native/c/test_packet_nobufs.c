@@ -47,7 +47,7 @@ static int send_ack(int sock, unsigned refused, int64_t deadline) {
     return sp_packet_send(sock, &(struct sp_outgoing){.record = &ack}, deadline);
 }
 
-static void is_sent_when_there_is_memory_again(void) {
+static void a_send_succeeds_when_there_is_memory_again(void) {
     int pair[2];
     struct sp_packet packet;
     CHECK(sp_stream_pair(pair) == 0);
@@ -58,7 +58,7 @@ static void is_sent_when_there_is_memory_again(void) {
     sp_fd_close(&pair[1]);
 }
 
-static void is_no_spin_until_the_deadline(void) {
+static void a_send_does_not_spin_until_the_deadline(void) {
     int pair[2];
     CHECK(sp_stream_pair(pair) == 0);
     int64_t begun = sp_now();
@@ -70,7 +70,7 @@ static void is_no_spin_until_the_deadline(void) {
     sp_fd_close(&pair[1]);
 }
 
-static void ends_with_the_peer(void) {
+static void a_send_ends_with_the_peer(void) {
     int pair[2];
     CHECK(sp_stream_pair(pair) == 0);
     sp_fd_close(&pair[1]);
@@ -78,7 +78,7 @@ static void ends_with_the_peer(void) {
     sp_fd_close(&pair[0]);
 }
 
-static void is_sent_at_the_hard_limit(void) {
+static void a_send_succeeds_at_the_hard_limit(void) {
     int pair[2];
     CHECK(sp_stream_pair(pair) == 0);
     CHECK(send_ack(pair[0], 1, SP_NEVER) == 0 && tries == 2 && raised == 1);
@@ -88,7 +88,7 @@ static void is_sent_at_the_hard_limit(void) {
     sp_fd_close(&pair[1]);
 }
 
-static void keeps_no_descriptor(void) {
+static void a_send_keeps_no_descriptor(void) {
     static unsigned before;
     CHECK(before == 0 || count_fds() == before);
     before = count_fds();
@@ -96,12 +96,12 @@ static void keeps_no_descriptor(void) {
 
 int main(void) {
     check_deadline(60);
-    RUN(keeps_no_descriptor);
-    RUN(is_sent_when_there_is_memory_again);
-    RUN(is_no_spin_until_the_deadline);
-    RUN(ends_with_the_peer);
+    RUN(a_send_keeps_no_descriptor);
+    RUN(a_send_succeeds_when_there_is_memory_again);
+    RUN(a_send_does_not_spin_until_the_deadline);
+    RUN(a_send_ends_with_the_peer);
     refusal = ETOOMANYREFS;
-    RUN(is_sent_at_the_hard_limit);
-    RUN(keeps_no_descriptor);
+    RUN(a_send_succeeds_at_the_hard_limit);
+    RUN(a_send_keeps_no_descriptor);
     return check_report();
 }

@@ -50,7 +50,7 @@ static void is_a_process_that_shares_memory(void) {
     CHECK(sigprocmask(SIG_BLOCK, NULL, &mask) == 0 && sigismember(&mask, SIGTERM) == 0);
 }
 
-static void nobody_hears_of_it(void) {
+static void its_end_sends_no_signal(void) {
     struct seen seen = {0};
     CHECK(sp_vfork_run(look_around, &seen) == 0);
     sp_fd_close(&seen.null);
@@ -76,7 +76,7 @@ static void *wait_in_a_thread(void *arg) {
     return NULL;
 }
 
-static void no_wait_meets_it(void) {
+static void no_wait_returns_it(void) {
     pthread_t thread;
     static atomic_uint met;
     CHECK(pthread_create(&thread, NULL, wait_in_a_thread, &met) == 0);
@@ -107,7 +107,7 @@ static void sends_at_the_hard_limit(void) {
 }
 
 /* A limit of processes, which root is above, or of memory stops it. */
-static void says_why_there_is_no_child(void) {
+static void reports_why_there_is_no_child(void) {
     struct seen seen = {0};
     struct rlimit before;
     CHECK(getrlimit(RLIMIT_NPROC, &before) == 0);
@@ -127,10 +127,10 @@ int main(void) {
     struct sigaction action = {.sa_handler = on_signal};
     (void)sigaction(SIGCHLD, &action, NULL);
     RUN(is_a_process_that_shares_memory);
-    RUN(nobody_hears_of_it);
-    RUN(no_wait_meets_it);
+    RUN(its_end_sends_no_signal);
+    RUN(no_wait_returns_it);
     RUN(sends_at_the_hard_limit);
-    RUN(says_why_there_is_no_child);
+    RUN(reports_why_there_is_no_child);
     CHECK(count_fds() == fds);
     return check_report();
 }

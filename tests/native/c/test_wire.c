@@ -177,7 +177,7 @@ static void every_other_length_is_refused(void) {
     }
 }
 
-static void every_header_byte_counts(void) {
+static void every_header_byte_is_checked(void) {
     for (int type = SP_REC_CONFIG; type < SP_REC_TYPE_END; type++) {
         uint8_t bytes[SP_RECORD_SIZE];
         struct sp_record record;
@@ -341,7 +341,7 @@ static void config_filters_fit_in_the_payload(void) {
 }
 
 /* All of them: as wait(2) gives it for a process that has ended, and nothing else. */
-static void statuses_are_those_of_an_end(void) {
+static void only_statuses_of_ended_processes_are_accepted(void) {
     uint8_t bytes[SP_RECORD_SIZE];
 
     sp_wire_pack(&(struct sp_record){.type = SP_REC_EXITED}, bytes);
@@ -376,7 +376,7 @@ static void detail_always_ends(void) {
 
 /* ---- the strings of a payload ---- */
 
-static void strings_are_walked_one_by_one(void) {
+static void strings_are_read_one_by_one(void) {
     static const char text[] = "one\0\0three\0open"; /* the last one's NUL is beyond the end */
     const char *end = text + sizeof text - 1;
     const char *cursor = text;
@@ -424,14 +424,14 @@ int main(void) {
     RUN(every_type_survives_a_round_trip);
     RUN(bytes_are_little_endian_and_in_order);
     RUN(every_other_length_is_refused);
-    RUN(every_header_byte_counts);
+    RUN(every_header_byte_is_checked);
     RUN(unknown_types_are_refused);
     RUN(every_field_has_its_range);
     RUN(exec_counts_fit_in_the_payload);
     RUN(config_filters_fit_in_the_payload);
-    RUN(statuses_are_those_of_an_end);
+    RUN(only_statuses_of_ended_processes_are_accepted);
     RUN(detail_always_ends);
-    RUN(strings_are_walked_one_by_one);
+    RUN(strings_are_read_one_by_one);
     RUN(strings_never_go_past_the_end);
     RUN(only_a_kill_can_be_for_memory);
     return check_report();
