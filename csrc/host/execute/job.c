@@ -299,15 +299,6 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     return ended ? SP_OK : code;
 }
 
-int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
-    int rc = SP_OK;
-    if (call->job == NULL) {
-        rc = sp_job_start(pool, handle, &call->request, &call->job, &call->error);
-    }
-    rc = rc != SP_OK ? rc : sp_job_poll(call->job);
-    return rc != SP_OK ? rc : sp_job_finish(call->job, &call->result, &call->error);
-}
-
 /* The caller has given the job up, because of an exception: its command is killed. The lease stays usable if possible.
  */
 static void cancel(struct sp_job *job) {
@@ -325,7 +316,7 @@ static void cancel(struct sp_job *job) {
     sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
 }
 
-static void free_job(struct sp_job *job) {
+void sp_job_free_finished(struct sp_job *job) {
     sp_job_close_streams(job);
     free(job);
 }
@@ -337,19 +328,5 @@ void sp_job_free(sp_job *job) {
     if (job->claimed && sp_pool_is_mine(job->pool)) {
         cancel(job);
     }
-    free_job(job);
-}
-
-void sp_call_close(sp_call *call) {
-    sp_job *job = call->job;
-    call->job = NULL;
-    sp_job_free(job);
-}
-
-void sp_call_discard(uintptr_t call) {
-    sp_job *job = ((sp_call *)call)->job;
-    ((sp_call *)call)->job = NULL;
-    if (job != NULL) {
-        free_job(job);
-    }
+    sp_job_free_finished(job);
 }

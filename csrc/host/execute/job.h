@@ -1,5 +1,5 @@
-/* One running command, from its pipes to its result. job.c (start, poll, finish), execute/claim.c (its claim on the
- * lease), execute/send.c (the request and who takes it) and execute/streams.c (the streams) share it.
+/* One running command, from its pipes to its result. job.c (start, poll, finish), call.c (all three in one
+ * call), claim.c (its claim on the lease), send.c (the request and who takes it) and streams.c (the streams) share it.
  */
 #ifndef SANDPOOL_HOST_EXECUTE_JOB_H
 #define SANDPOOL_HOST_EXECUTE_JOB_H
@@ -38,6 +38,10 @@ struct sp_job {
     sp_error why;            /* the error of a code that has one */
     enum sp_outcome outcome;
 };
+
+/* ---- job.c ---- */
+/* Frees a job whose command has ended. It never waits. */
+void sp_job_free_finished(struct sp_job *job);
 
 /* ---- claim.c ---- */
 /* SP_OK, SP_AGAIN while another job has the lease, or SP_E_*. */
