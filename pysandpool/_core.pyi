@@ -25,6 +25,9 @@ class _Lib:
     SP_EVENT_UNDEAD_ENDED: int
     SP_EVENT_DESCRIPTORS: int
     SP_AGAIN: int
+    SP_LIVE_OUT: int
+    SP_LIVE_ERR: int
+    SP_LIVE_INPUT: int
     SP_OK: int
     SP_E_CLOSED: int
     SP_E_FORKED: int

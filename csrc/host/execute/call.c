@@ -3,12 +3,54 @@
  */
 #include "host/execute/job.h"
 
+/* Passes on what the caller has taken and brought since the last time. */
+static void take_from_caller(struct sp_job *job, sp_call *call) {
+    if ((call->taken & SP_LIVE_OUT) != 0) {
+        job->out.len = 0;
+    }
+    if ((call->taken & SP_LIVE_ERR) != 0) {
+        job->err.len = 0;
+    }
+    call->taken = 0;
+    if ((job->request.live & SP_LIVE_INPUT) != 0) {
+        job->request.input = call->request.input;
+        job->request.input_len = call->request.input_len;
+        job->input_sent = 0;
+        job->input_ended = call->input_ended != 0;
+    }
+    job->callers[0] = call->readable;
+    job->callers[1] = call->writable[0];
+    job->callers[2] = call->writable[1];
+}
+
+static void show_to_caller(const struct sp_job *job, sp_call *call) {
+    call->result.out = job->out.bytes;
+    call->result.out_len = (job->request.live & SP_LIVE_OUT) != 0 ? job->out.len : 0;
+    call->result.err = job->err.bytes;
+    call->result.err_len = (job->request.live & SP_LIVE_ERR) != 0 ? job->err.len : 0;
+    if ((job->request.live & SP_LIVE_INPUT) != 0) {
+        call->request.input += job->input_sent;
+        call->request.input_len -= job->input_sent;
+    }
+}
+
+static int poll_live(struct sp_job *job, sp_call *call) {
+    take_from_caller(job, call);
+    int rc = sp_job_poll(job);
+    if (rc == SP_AGAIN) {
+        show_to_caller(job, call);
+    }
+    return rc;
+}
+
 int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
     int rc = SP_OK;
     if (call->job == NULL) {
         rc = sp_job_start(pool, handle, &call->request, &call->job, &call->error);
     }
-    rc = rc != SP_OK ? rc : sp_job_poll(call->job);
+    if (rc == SP_OK) {
+        rc = call->request.live != 0 ? poll_live(call->job, call) : sp_job_poll(call->job);
+    }
     return rc != SP_OK ? rc : sp_job_finish(call->job, &call->result, &call->error);
 }
 

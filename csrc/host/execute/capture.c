@@ -59,7 +59,7 @@ int sp_capture_read(struct sp_capture *c) {
         c->fd = -1;
         return -EBADF;
     }
-    for (size_t taken = 0; c->fd != -1 && taken < SP_CAPTURE_TURN;) {
+    for (size_t taken = 0; c->fd != -1 && taken < SP_CAPTURE_TURN && !sp_capture_is_full(c);) {
         int rc = 0;
         bool room = make_room(c, &rc);
         if (rc != 0) {

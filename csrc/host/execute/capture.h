@@ -1,4 +1,4 @@
-/* One output stream of a command: read to its end, kept up to a bound, the rest dropped. */
+/* One output stream of a command: read to its end, kept up to a bound, the rest dropped or not read. */
 #ifndef SANDPOOL_HOST_EXECUTE_CAPTURE_H
 #define SANDPOOL_HOST_EXECUTE_CAPTURE_H
 
@@ -14,6 +14,7 @@ struct sp_capture {
     size_t len, cap;
     uint64_t max;
     bool truncated;
+    bool waits; /* at the bound nothing is read, so that the command waits; false: the rest is read and dropped */
     struct sp_identity identity; /* of fd, see own.h */
 };
 
@@ -21,6 +22,10 @@ struct sp_capture {
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end);
 /* One turn of reading, so that a command that writes without end does not keep its reader from the deadline. */
 #define SP_CAPTURE_TURN (1024 * 1024)
+/* Whether there is no room for what could be read. */
+static inline bool sp_capture_is_full(const struct sp_capture *capture) {
+    return capture->waits && capture->len >= capture->max;
+}
 /* Reads what is there without waiting, up to a turn; closes at end of file. 0, -ENOMEM, or -EBADF: closed by another
  * part of the process. */
 int sp_capture_read(struct sp_capture *capture);

@@ -163,6 +163,7 @@ int sp_job_poll(sp_job *job) {
     if (!sp_pool_is_mine(job->pool)) {
         return SP_E_FORKED;
     }
+    job->news = false;
     const int64_t began = sp_now();
     const int64_t rest = sp_is_main_thread() ? began + IDLE_NS : SP_NEVER;
     while (!job->over) {
@@ -194,7 +195,7 @@ int sp_job_poll(sp_job *job) {
                 end_job(job, rc);
             }
         }
-        if (!job->over && n > 0 && sp_now() - began >= BUSY_NS) {
+        if (!job->over && (job->news || (n > 0 && sp_now() - began >= BUSY_NS))) {
             return SP_AGAIN;
         }
     }
@@ -267,6 +268,8 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
         return SP_E_FORKED;
     }
     /* Every writer is dead by now, and a pipe holds at most one turn: this reads the streams to their ends. */
+    job->out.max = job->out.waits ? UINT64_MAX : job->out.max;
+    job->err.max = job->err.waits ? UINT64_MAX : job->err.max;
     int pumped = sp_job_pump(job);
     if (pumped != 0 && job->code == SP_OK) {
         job->code = pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM;
@@ -310,6 +313,8 @@ static void cancel(struct sp_job *job) {
         end_job(job, SP_E_LOST);
     }
     sp_close_own(&job->input_fd, &job->input_identity); /* the caller's input may be gone */
+    job->request.live = 0;                              /* nobody takes the output any more */
+    job->out.waits = job->err.waits = false;
     kill_command(job);
     while (sp_job_poll(job) == SP_AGAIN) {
     }

@@ -30,6 +30,9 @@ struct sp_job {
     int input_fd;
     struct sp_identity input_identity;
     uint64_t input_sent;
+    bool input_ended; /* live input: nothing comes after this piece */
+    bool news;        /* since the poll began, something came or was sent that a live call exchanges */
+    int callers[3];   /* live call: descriptors of the caller to wait for, one to read and two to write; -1: none */
     struct sp_capture out, err;
     int64_t started, ended, deadline;
     int64_t watch_memory_at; /* when to ask init to watch the memory; SP_NEVER: it was asked */

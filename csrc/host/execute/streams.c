@@ -15,6 +15,8 @@
 #define SEND_TIMEOUT_NS SP_SEC(10)
 /* As much as one turn of reading. */
 #define INPUT_TURN ((uint64_t)SP_CAPTURE_TURN)
+/* Bytes of a live output that the caller has not taken. */
+#define LIVE_BYTES ((uint64_t)256 * 1024)
 
 static int open_input(struct sp_job *job, int *far_end) {
     int pair[2];
@@ -53,10 +55,17 @@ static void give_streams(const struct sp_job *job, const int far_ends[3]) {
     }
 }
 
+static int open_output(const struct sp_job *job, struct sp_capture *capture, uint32_t flag, int *far_end) {
+    bool live = (job->request.live & flag) != 0;
+    int rc = sp_capture_open(capture, live ? LIVE_BYTES : job->request.max_output_bytes, far_end);
+    capture->waits = live;
+    return rc;
+}
+
 int sp_job_open_streams(struct sp_job *job) {
     int far_ends[3] = {-1, -1, -1};
-    int rc = sp_capture_open(&job->out, job->request.max_output_bytes, &far_ends[1]);
-    rc = rc != 0 ? rc : sp_capture_open(&job->err, job->request.max_output_bytes, &far_ends[2]);
+    int rc = open_output(job, &job->out, SP_LIVE_OUT, &far_ends[1]);
+    rc = rc != 0 ? rc : open_output(job, &job->err, SP_LIVE_ERR, &far_ends[2]);
     rc = rc != 0 || job->request.has_input == 0 ? rc : open_input(job, &far_ends[0]);
     if (rc == 0) {
         give_streams(job, far_ends);
@@ -106,11 +115,20 @@ static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
 }
 
 /*
+ * False when a write has to wait for the caller or for init. Live input is not sent before ACK, because the caller
+ * keeps only the current piece, and another sandbox would need all of it.
+ */
+static bool has_input(const struct sp_job *job) {
+    return (job->request.live & SP_LIVE_INPUT) == 0 ||
+           (job->claim.session->acked && (job->input_sent < job->request.input_len || job->input_ended));
+}
+
+/*
  * It is no error if a command does not read its input: the rest is dropped. A command that reads as fast as this writes
  * would keep the caller here for ever, so it returns after one turn, and the caller looks at the clock.
  */
 static void pump_input(struct sp_job *job) {
-    for (uint64_t given = 0; job->input_fd != -1 && given < INPUT_TURN;) {
+    for (uint64_t given = 0; job->input_fd != -1 && given < INPUT_TURN && has_input(job);) {
         uint64_t left = job->request.input_len - job->input_sent;
         left = left < INPUT_TURN ? left : INPUT_TURN;
         ssize_t n = left == 0 ? 0 : write_quietly(job->input_fd, job->request.input + job->input_sent, left);
@@ -131,9 +149,32 @@ int sp_job_pump(struct sp_job *job) {
         job->input_fd = -1;
         return -EBADF;
     }
+    const uint64_t sent = job->input_sent;
+    const size_t captured = job->out.len + job->err.len;
     pump_input(job);
     int rc = sp_capture_read(&job->out);
-    return rc != 0 ? rc : sp_capture_read(&job->err);
+    rc = rc != 0 ? rc : sp_capture_read(&job->err);
+    if (job->request.live != 0) {
+        job->news = job->news || job->out.len + job->err.len != captured ||
+                    (job->input_sent != sent && job->input_sent == job->request.input_len);
+    }
+    return rc;
+}
+
+static int wait_live(struct sp_job *job, const struct pollfd streams[4], int64_t until) {
+    struct pollfd fds[7] = {streams[0],
+                            streams[1],
+                            streams[2],
+                            streams[3],
+                            {.fd = job->callers[0], .events = POLLIN},
+                            {.fd = job->callers[1], .events = POLLOUT},
+                            {.fd = job->callers[2], .events = POLLOUT}};
+    fds[1].fd = sp_capture_is_full(&job->out) ? -1 : fds[1].fd;
+    fds[2].fd = sp_capture_is_full(&job->err) ? -1 : fds[2].fd;
+    fds[3].fd = has_input(job) ? fds[3].fd : -1;
+    int n = sp_poll_until(fds, 7, until);
+    job->news = job->news || (n > 0 && (fds[4].revents | fds[5].revents | fds[6].revents) != 0);
+    return n;
 }
 
 int sp_job_wait(struct sp_job *job, int64_t until) {
@@ -142,5 +183,5 @@ int sp_job_wait(struct sp_job *job, int64_t until) {
                             {.fd = job->out.fd, .events = POLLIN},
                             {.fd = job->err.fd, .events = POLLIN},
                             {.fd = job->input_fd, .events = POLLOUT}};
-    return sp_poll_until(fds, 4, until);
+    return job->request.live != 0 ? wait_live(job, fds, until) : sp_poll_until(fds, 4, until);
 }
