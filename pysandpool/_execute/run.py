@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import dataclasses
+import math
+import operator
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
-from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.sandbox import MAX_OUTPUT_BYTES, SandboxConfig
+from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import (
     Environ,
     Environment,
@@ -17,18 +23,29 @@ from pysandpool._execute.encode import (
     encode_cwd,
     encode_input,
 )
+from pysandpool._execute.live import Live, copy_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import UNLIMITED_BYTES, check, ffi, hot, lib
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_T = TypeVar("_T")
 _CALL = ffi.typeof("sp_call *")
 _CHARS = ffi.typeof("char[]")
 _ADDRESS = ffi.typeof("uintptr_t")
 _close_call = lib.sp_call_close
 _REQUEST_SIZE = ffi.sizeof("sp_exec_request")
 _AGAIN = lib.SP_AGAIN
+
+
+class _Exchanging(threading.local):
+    """The leases, as (pool, handle), whose commands this thread is exchanging bytes with."""
+
+    leases: tuple[tuple[Any, int], ...] = ()
+
+
+_exchanging = _Exchanging()
 
 
 class CommandDefaults(NamedTuple):
@@ -44,6 +61,22 @@ class CommandDefaults(NamedTuple):
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         return cls(Environment(config.env_vars), to_nanoseconds(config.timeout_secs), most)
 
+    def keeping(self, most: float) -> CommandDefaults:
+        """The same with another `max_output_bytes`, which `math.inf` makes unlimited.
+
+        Raises TypeError if it is no number, and ValueError if it is outside of the range.
+        """
+        if most == math.inf:
+            return self._replace(max_output_bytes=UNLIMITED_BYTES)
+        allowed = f"an int, 0 ... {MAX_OUTPUT_BYTES}, or math.inf"
+        try:
+            number = operator.index(most)  # type: ignore[arg-type]  # a float is refused here
+        except TypeError:
+            raise TypeError(f"max_output_bytes = {most!r} is not allowed: {allowed}") from None
+        if not 0 <= number <= MAX_OUTPUT_BYTES:
+            raise ValueError(f"max_output_bytes = {most!r} is not allowed: {allowed}")
+        return self._replace(max_output_bytes=number)
+
 
 def run_command(
     pool: Any,
@@ -51,16 +84,26 @@ def run_command(
     cmd: Words,
     options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
+    live: Live | None = None,
 ) -> SandboxResult:
-    """Runs `cmd` to its end in the lease `handle` of `pool`; `options`: input, env, cwd and timeout of the call."""
+    """Runs `cmd` to its end in the lease `handle` of `pool`; `options`: input, env, cwd and timeout of the call.
+
+    `live` exchanges bytes with the command meanwhile. If it raises an exception, the command is killed.
+    """
+    if _exchanging.leases and (pool, handle) in _exchanging.leases:
+        raise SandboxError("a function that takes output of a command cannot execute another one in the same sandbox")
     # If anything is raised here, the garbage collector ends what the call has started.
     call = ffi.gc(ffi.new(_CALL), _close_call)
     _keep = _fill(call.request, cmd, options, defaults)
     try:
-        # SP_AGAIN: a signal interrupted the call. Python runs the handler between two calls, and an exception of the
-        # handler ends the loop.
-        code = _AGAIN
+        if live is not None:
+            live.begin(call)
+        # SP_AGAIN: a signal interrupted the call, or there is something to exchange. Python runs the handler between
+        # two calls, and an exception of the handler ends the loop.
+        code = lib.sp_call_run(pool, handle, call)
         while code == _AGAIN:
+            if live is not None:
+                _exchange(live.exchange, pool, handle, call)
             code = lib.sp_call_run(pool, handle, call)
     except BaseException:
         _close_call(call)
@@ -68,7 +111,7 @@ def run_command(
     try:
         if code < 0:
             check(code, pool, call.error, command_name(cmd))
-        return _result(call.result)
+        return _result(call.result) if live is None else _live_result(pool, handle, call, live)
     finally:
         # The job has ended, so that this call does not wait: it need not release the GIL and get it back again.
         hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
@@ -105,11 +148,28 @@ def _fill(
     return argv_view, env_view, cwd_view, input_view
 
 
+def _exchange(function: Callable[[Any], _T], pool: Any, handle: int, call: Any) -> _T:
+    before = _exchanging.leases
+    _exchanging.leases = (*before, (pool, handle))
+    try:
+        return function(call)
+    finally:
+        _exchanging.leases = before
+
+
+def _live_result(pool: Any, handle: int, call: Any, live: Live) -> SandboxResult:
+    fields = _exchange(live.finish, pool, handle, call)
+    for name in ("out", "err"):
+        if "std" + name in fields:
+            setattr(call.result, name + "_len", 0)
+    return dataclasses.replace(_result(call.result), **fields)
+
+
 def _result(result: Any) -> SandboxResult:
     signal = result.signal
     return SandboxResult(
-        _copy(result.out, result.out_len),
-        _copy(result.err, result.err_len),
+        copy_of(result.out, result.out_len),
+        copy_of(result.err, result.err_len),
         None if signal else result.exit_code,
         signal or None,
         result.timed_out != 0,
@@ -121,7 +181,3 @@ def _result(result: Any) -> SandboxResult:
         result.system_us / 1e6,
         result.max_rss_bytes,
     )
-
-
-def _copy(data: Any, length: int) -> bytes:
-    return ffi.unpack(data, length) if length else b""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pysandpool._config.fields import Duration
 from pysandpool._errors import AcquireTimeoutError, PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.live import Live, Taker, Tap
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
 from pysandpool._ffi import check, ffi, hot, lib, new_error
@@ -37,7 +38,7 @@ class PooledSandbox:
         self._core = core
         self._handle = handle
 
-    def execute(
+    def execute(  # noqa: PLR0913 - all but the command by keyword
         self,
         cmd: Words,
         *,
@@ -45,6 +46,9 @@ class PooledSandbox:
         env: Environ | None = None,
         cwd: Word | None = None,
         timeout: Duration | None = None,
+        on_stdout: Taker | None = None,
+        on_stderr: Taker | None = None,
+        max_output_bytes: float | None = None,
     ) -> SandboxResult:
         """Runs `cmd` until it exits, without a shell, and then kills the processes that it left running.
 
@@ -59,6 +63,13 @@ class PooledSandbox:
             cwd: the working directory inside the sandbox. By default, it is the private /tmp.
             timeout: seconds or a timedelta of wall clock time; `math.inf` means no limit. By default, it is
                 `SandboxConfig.timeout_secs`. A command that takes longer is killed, and the result says so.
+            on_stdout: a function that is called with the next bytes of standard output as soon as they come, on the
+                thread of the caller. It gets all of them, also those that `max_output_bytes` drops from the result. The
+                command waits while the function is slow, and so does its timeout. If the function raises an exception,
+                the command is killed, and the exception passes through. The function must not execute another command
+                in the same sandbox.
+            on_stderr: the same for standard error.
+            max_output_bytes: an int in place of `SandboxConfig.max_output_bytes`; `math.inf` means no limit.
 
         Raises:
             CommandNotFoundError: the command cannot be executed inside the sandbox.
@@ -69,7 +80,11 @@ class PooledSandbox:
             TypeError, ValueError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
-        return run_command(core.ptr, self._live_handle(), cmd, (input, env, cwd, timeout), core.defaults)
+        defaults = core.defaults if max_output_bytes is None else core.defaults.keeping(max_output_bytes)
+        live = None
+        if on_stdout is not None or on_stderr is not None:
+            live = Tap(on_stdout, on_stderr, defaults.max_output_bytes)
+        return run_command(core.ptr, self._live_handle(), cmd, (input, env, cwd, timeout), defaults, live)
 
     def release(self) -> None:
         """Returns the sandbox to the pool. It never waits and never fails; a second call changes nothing."""
@@ -147,6 +162,12 @@ def _state(code: int) -> str:
         lib.SP_E_RELEASED: "released",
     }
     return words.get(code, "lost")
+
+
+def execute_live(lease: PooledSandbox, cmd: Words, live: Live, cwd: Word | None = None) -> SandboxResult:
+    """`PooledSandbox.execute` with `live` exchanging bytes with the command."""
+    core, handle = lease._core, lease._live_handle()  # noqa: SLF001 - of this module
+    return run_command(core.ptr, handle, cmd, (None, None, cwd, None), core.defaults, live)
 
 
 def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:

@@ -12,6 +12,7 @@ from pysandpool._config.fields import Duration
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.live import Taker
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
@@ -68,7 +69,7 @@ class Sandbox:
         """Whether the sandbox was destroyed."""
         return self._lease.released
 
-    def execute(
+    def execute(  # noqa: PLR0913 - all but the command by keyword
         self,
         cmd: Words,
         *,
@@ -76,9 +77,21 @@ class Sandbox:
         env: Environ | None = None,
         cwd: Word | None = None,
         timeout: Duration | None = None,
+        on_stdout: Taker | None = None,
+        on_stderr: Taker | None = None,
+        max_output_bytes: float | None = None,
     ) -> SandboxResult:
         """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`."""
-        return self._lease.execute(cmd, input=input, env=env, cwd=cwd, timeout=timeout)
+        return self._lease.execute(
+            cmd,
+            input=input,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            max_output_bytes=max_output_bytes,
+        )
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""
