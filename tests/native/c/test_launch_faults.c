@@ -84,6 +84,15 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygote_end faulty_zygote_end
 #define sp_zygote_order_make faulty_zygote_order_make
 #define sp_zygote_order_free faulty_zygote_order_free
+#define sp_zygotes_init faulty_zygotes_init
+#define sp_zygotes_start faulty_zygotes_start
+#define sp_zygotes_choose faulty_zygotes_choose
+#define sp_zygotes_discard faulty_zygotes_discard
+#define sp_zygotes_receive_start faulty_zygotes_receive_start
+#define sp_zygotes_tend faulty_zygotes_tend
+#define sp_zygotes_pid faulty_zygotes_pid
+#define sp_zygotes_close faulty_zygotes_close
+#define sp_zygotes_free faulty_zygotes_free
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error);
 #define calloc faulty_calloc
 #define strdup faulty_strdup
@@ -102,6 +111,7 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
 #define start start_zygote
 #include "host/linux/zygote.c"
 #undef start
+#include "host/linux/zygotes.c"
 #include "host/linux/launcher.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 
@@ -192,7 +202,7 @@ static void restart_fails(enum what what, int stage, int err) {
     sp_launcher_enter(launcher);
     CHECK(make_one(launcher, &error) == 0);
     CHECK(kill((pid_t)sp_launcher_pid(launcher), SIGKILL) == 0);
-    while (!sp_zygote_has_ended(((struct linux_launcher *)launcher)->zygote)) {
+    while (!sp_zygote_has_ended(((struct linux_launcher *)launcher)->zygotes.current)) {
         sleep_ns(MS);
     }
     refuse = what;
