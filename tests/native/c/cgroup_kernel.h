@@ -1,7 +1,7 @@
 /*
- * A kernel for linux/cgroup.c and cgroup_dir.c: what is made below a plain directory has plain files for its knobs,
- * which answer a write as the kernel does, and each call can be refused. The files are included under other names. One
- * translation unit.
+ * Plays the kernel for linux/cgroup.c and cgroup_dir.c. Each directory that they create below a plain directory gets
+ * plain files, which answer a write as those of a cgroup do, and each system call can be refused. The two files are
+ * included with other names for their functions. For one translation unit.
  */
 #ifndef SANDPOOL_TESTS_CGROUP_KERNEL_H
 #define SANDPOOL_TESTS_CGROUP_KERNEL_H
@@ -35,13 +35,13 @@ static enum call {
     RMDIR,
     LIST
 } refused;
-static const char *refused_name = ""; /* the end of the name that it is refused for */
+static const char *refused_name = ""; /* the call is refused for names that end so */
 static int refused_errno;
-static const char *answer;     /* what is read back of what was written, or NULL */
-static uid_t as_user = 1000;   /* whom this process takes itself for */
-static unsigned given, killed; /* files to the zygote's user; writes to cgroup.kill */
-static void (*on_mkdir)(void); /* runs once, in the middle of the next */
-static char last_opened[128];  /* by openat(): whom a write is for */
+static const char *answer;     /* what a read returns instead of what was written, or NULL */
+static uid_t as_user = 1000;   /* what getuid() and geteuid() return */
+static unsigned given, killed; /* files that were given to the zygote's user; writes to cgroup.kill */
+static void (*on_mkdir)(void); /* runs once, in the middle of the next mkdir */
+static char last_opened[128];  /* by openat(): the file that a write is for */
 
 static bool ends_with(const char *name, const char *end) {
     size_t len = strlen(name);
@@ -125,14 +125,14 @@ static int kernel_openat(int dir, const char *name, int flags) {
 
 static int kernel_open(const char *path, int flags) { return refuses(OPEN, path) ? -1 : open(path, flags); }
 
-/* "+memory" is read back as "memory", and a number on a line of its own. */
+/* After a write of "+memory" a read returns "memory". A number is stored with a newline. */
 static ssize_t kernel_write(int fd, const char *text, size_t len) {
     char line[128];
     killed += ends_with(last_opened, "cgroup.kill");
     if (refuses(WRITE, last_opened)) {
         return -1;
     }
-    if (refuses(SHORT_WRITE, last_opened)) { /* errno is what some call before has left there */
+    if (refuses(SHORT_WRITE, last_opened)) { /* errno keeps the value that an earlier call has set */
         return (ssize_t)len - 1;
     }
     bool named = refused_name[0] != '\0' && ends_with(last_opened, refused_name);

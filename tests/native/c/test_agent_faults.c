@@ -1,7 +1,7 @@
 /*
- * What stops an agent from being born, and its launcher from being opened: each call refused, and what stands for
- * `sandbox-exec` failing in each way. The launcher's files are part of this program under other names, with these calls
- * replaced.
+ * Failures of the launcher of agents: at its open and at a birth each system call is refused, and a stand-in for
+ * `sandbox-exec` fails in each way. The launcher's files are part of this program with other names for their functions,
+ * and with these calls replaced.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -24,7 +24,7 @@
 #include "host/sandbox/launch.h"
 #include "machine.h"
 
-/* Each call of the kind, or the one that follows so many others. */
+/* Which call is refused. The first `skip` calls of its kind still succeed. */
 static enum what {
     NOTHING,
     CALLOC,
@@ -39,7 +39,7 @@ static enum what {
     SEND,
     LOCK,
     LIST,
-    /* Not refused: something comes in between. */
+    /* These calls succeed, but something happens before them. */
     SWEEP_BEFORE_OPEN,
     SWEEP_BEFORE_LOCK,
     DEATH_BEFORE_SEND,
@@ -103,7 +103,7 @@ static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline
     return refused(SEND) ? -ENOBUFS : sp_packet_send(sock, out, deadline);
 }
 
-/* Of one directory. */
+/* Does what a sweep does to one directory. */
 static void sweep(const char *path) {
     refuse = NOTHING;
     CHECK(rmdir(path) == 0);
@@ -193,7 +193,7 @@ static unsigned left_in(const char *path) {
     return n;
 }
 
-/* What stands for `sandbox-exec`: a shell that runs `body`. */
+/* Creates a stand-in for `sandbox-exec`: a shell script that runs `body`. */
 static const char *stand_in(const char *body) {
     static char path[64];
     (void)snprintf(path, sizeof path, "%s/sandbox-exec", folder);
@@ -235,7 +235,7 @@ static void an_open_fails_when_one_of_its_calls_fails(void) {
     for (unsigned i = 0; i < 3; i++) {
         open_fails(STRDUP, i, SP_STAGE_SCRATCH, ENOMEM);
     }
-    lock_errno = EOPNOTSUPP; /* a file system without locks */
+    lock_errno = EOPNOTSUPP; /* as on a file system without locks */
     open_fails(LOCK, 0, SP_STAGE_SCRATCH, EOPNOTSUPP);
     sp_error error;
     sp_agent_options wrong = options_for("/bin/true");
@@ -243,7 +243,7 @@ static void an_open_fails_when_one_of_its_calls_fails(void) {
     CHECK(sp_agents_open(&wrong, &error) == NULL && error.code == SP_E_INVAL);
 }
 
-/* A sweep has the lock just then: another directory is made. */
+/* A sweep holds the lock of each new directory. */
 static void a_directory_that_a_sweep_has_locked_is_abandoned(void) {
     const sp_agent_options options = options_for("/bin/true");
     sp_error error;
@@ -258,18 +258,18 @@ static void a_directory_that_a_sweep_has_locked_is_abandoned(void) {
     int dir = open(other, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(is_at(dir, other));
     CHECK(rmdir(other) == 0 && !is_at(dir, other));
-    CHECK(mkdir(other, 0700) == 0 && !is_at(dir, other)); /* of the same name, and another one */
+    CHECK(mkdir(other, 0700) == 0 && !is_at(dir, other)); /* another directory with the same name */
     CHECK(rmdir(other) == 0);
     sp_fd_close(&dir);
 }
 
-/* Between each two steps of its making: there is another try. */
+/* A sweep removes the directory between two steps of its creation: the launcher tries again. */
 static void a_directory_swept_during_its_creation_is_created_again(void) {
     const sp_agent_options options = options_for("/bin/true");
     for (enum what what = SWEEP_BEFORE_OPEN; what <= SWEEP_BEFORE_LOCK; what++) {
         sp_error error;
         refuse = what;
-        skip = what == SWEEP_BEFORE_OPEN; /* the first one opens the parent */
+        skip = what == SWEEP_BEFORE_OPEN; /* the first call opens the parent */
         sp_launcher *launcher = sp_agents_open(&options, &error);
         CHECK(launcher != NULL && refuse == NOTHING && left_in(folder) == 1);
         refuse = NOTHING;
@@ -294,14 +294,14 @@ static void close_launcher(sp_launcher *launcher) {
     sp_launcher_unref(launcher);
 }
 
-/* One birth, which has `patience`. */
-static int bear(sp_launcher *launcher, int64_t patience, sp_error *error) {
+/* Runs one birth until `timeout`. 0 or SP_E_CREATE. */
+static int run_birth(sp_launcher *launcher, int64_t timeout, sp_error *error) {
     struct sp_birth birth;
     int rc = sp_birth_begin(launcher, &birth, error);
     if (rc != 0) {
         return rc;
     }
-    birth.deadline = sp_now() + patience;
+    birth.deadline = sp_now() + timeout;
     while ((rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
     }
     if (rc == 0) {
@@ -316,7 +316,7 @@ static void birth_fails(enum what what, unsigned after, int stage, int err) {
     sp_error error = {0};
     refuse = what;
     skip = after;
-    CHECK(bear(launcher, 5000 * MS, &error) == SP_E_CREATE);
+    CHECK(run_birth(launcher, 5000 * MS, &error) == SP_E_CREATE);
     refuse = NOTHING;
     CHECK(error.stage == stage && error.err == err);
     close_launcher(launcher);
@@ -337,7 +337,7 @@ static void a_birth_fails_when_one_of_its_calls_fails(void) {
 }
 
 static void a_death_or_a_close_ends_a_birth(void) {
-    birth_fails(DEATH_BEFORE_SEND, 0, SP_STAGE_SEATBELT, EPROTO); /* why it ended is what counts */
+    birth_fails(DEATH_BEFORE_SEND, 0, SP_STAGE_SEATBELT, EPROTO); /* the error says why the agent ended */
     birth_fails(CLOSE_BEFORE_SPAWN, 0, SP_STAGE_SCRATCH, EPIPE);
 }
 
@@ -345,7 +345,7 @@ static void stand_in_fails(const char *body, int stage, int err, const char *wor
     const unsigned fds_before = count_fds();
     sp_launcher *launcher = open_launcher(stand_in(body));
     sp_error error = {0};
-    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE);
+    CHECK(run_birth(launcher, 1000 * MS, &error) == SP_E_CREATE);
     if (error.stage != stage || error.err != err || strstr(error.detail, words) == NULL) {
         (void)fprintf(stderr, "%s: stage %d, errno %d, %s\n", body, error.stage, error.err, error.detail);
         CHECK(!"it fails as it should");
@@ -365,12 +365,12 @@ static void a_program_that_is_not_sandbox_exec_is_reported(void) {
     stand_in_fails("echo short >&3; exec sleep 600", SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
     sp_launcher *launcher = open_launcher("/no/such/program");
     sp_error error = {0};
-    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE && error.err == ENOENT);
+    CHECK(run_birth(launcher, 1000 * MS, &error) == SP_E_CREATE && error.err == ENOENT);
     CHECK(error.stage == SP_STAGE_SPAWN_ZYGOTE && strcmp(error.detail, "/no/such/program") == 0);
     close_launcher(launcher);
 }
 
-/* Records that are whole: what the agent tells of a failure, and one that may not come here. */
+/* The agent sends this record in place of READY. */
 static void record_fails(const struct sp_record *record, int stage, int err, const char *words) {
     uint8_t bytes[SP_RECORD_SIZE];
     char body[64 + 5 * SP_RECORD_SIZE] = "printf '";
@@ -389,7 +389,7 @@ static void only_expected_records_are_accepted(void) {
     record_fails(&(struct sp_record){.type = SP_REC_ACK, .u.id.id = 1}, SP_STAGE_PROTOCOL, EBADMSG, "unexpected");
 }
 
-/* There is no time for one that does not listen. */
+/* The agent ignores SIGTERM, and the deadline of the close has passed: the launcher kills it. */
 static void a_close_without_time_kills_the_agents(void) {
     sp_launcher *launcher = open_launcher(stand_in("trap '' TERM; while :; do sleep 1; done"));
     sp_error error = {0};
@@ -407,13 +407,13 @@ static void a_closed_launcher_creates_no_sandbox(void) {
     sp_launcher *launcher = open_launcher("/bin/true");
     sp_error error = {0};
     sp_launcher_leave(launcher, sp_now());
-    CHECK(bear(launcher, 1000 * MS, &error) == SP_E_CREATE);
+    CHECK(run_birth(launcher, 1000 * MS, &error) == SP_E_CREATE);
     CHECK(error.stage == SP_STAGE_PROTOCOL && error.err == EPIPE);
     sp_launcher_unref(launcher);
     sp_launcher_unref(launcher);
 }
 
-/* Nothing can be listed: the trees stay, for the next sweep. */
+/* A directory cannot be listed: the tree stays until the next sweep. */
 static void a_tree_that_cannot_be_listed_is_kept(void) {
     char root[64];
     char inner[80];
@@ -422,7 +422,7 @@ static void a_tree_that_cannot_be_listed_is_kept(void) {
     CHECK(mkdir(root, 0700) == 0 && mkdir(inner, 0700) == 0);
     (void)snprintf(inner, sizeof inner, "%s/s1/d", root);
     CHECK(mkdir(inner, 0700) == 0);
-    for (unsigned i = 0; i < 3; i++) { /* of the parent, the root, the scratch */
+    for (unsigned i = 0; i < 3; i++) { /* the parent, the root, the scratch directory */
         refuse = LIST;
         skip = i;
         sp_scratch_root_sweep(folder);

@@ -26,7 +26,7 @@ static void a_directory_that_is_no_cgroup_is_refused_and_not_changed(void) {
     refuses("/nothing/here/pysandpool-test-cgroup", ENOENT);
 }
 
-/* A sandbox that is not where it should be would have no limit: the host looks. */
+/* A sandbox outside its cgroup would have no limits, so the host checks where it is. */
 static void the_processes_of_a_cgroup_are_known(void) {
     const char *mount = find_cgroup_mount();
     char dir[128];
@@ -52,7 +52,7 @@ static void the_processes_of_a_cgroup_are_known(void) {
     FILE *file = fopen(procs, "we");
     CHECK(file != NULL && fprintf(file, "%d", (int)child) > 0 && fclose(file) == 0);
     CHECK(sp_cgroup_contains(c, (uint32_t)number, child));
-    CHECK(!sp_cgroup_contains(c, (uint32_t)number, child / 10)); /* the whole number counts */
+    CHECK(!sp_cgroup_contains(c, (uint32_t)number, child / 10)); /* the whole number is compared */
     CHECK(!sp_cgroup_contains(c, (uint32_t)number + 1, child));
     (void)kill(child, SIGKILL);
     (void)waitpid(child, NULL, 0);

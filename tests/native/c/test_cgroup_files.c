@@ -1,14 +1,14 @@
 /*
- * linux/cgroup.c and cgroup_dir.c against directories that only look like a kernel's, see cgroup_kernel.h: what is
- * asked for, what is read back and what is left behind, without any controller. tests/vm and test_cgroup.c have the
- * real ones.
+ * linux/cgroup.c and cgroup_dir.c with plain directories in place of cgroups, see cgroup_kernel.h: what they write,
+ * what they read back, and what they leave behind. This needs no controller. test_cgroup.c and tests/vm use real
+ * cgroups.
  */
 #include "cgroup_kernel.h"
 #include "common/clock.h"
 #include "common/stage.h"
 #include "machine.h"
 
-/* ---- a tree ---- */
+/* ---- a tree of plain directories ---- */
 
 static char top[64], own[96];
 
@@ -138,7 +138,7 @@ static void an_open_fails_when_one_of_its_calls_fails(void) {
     opening_fails(CHOWN, "cgroup.procs", EROFS, SP_STAGE_CGROUP, own);
 }
 
-/* Which one was missed is told when it is required; else the report says what is enforced. */
+/* If a missing controller is required, the error names it. If not, sp_cgroups_enforced() leaves it out. */
 static void a_controller_may_be_missing(enum call call, int err) {
     begin_tree();
     sp_sandbox_options options = all_limits;
@@ -168,7 +168,7 @@ static void only_whole_words_are_found(void) {
           !sp_cgroup_has_word("", "cpu") && !sp_cgroup_has_word("cpu1", "cpu"));
 }
 
-/* ---- one sandbox's ---- */
+/* ---- the directory of one sandbox ---- */
 
 static void taking_fails(enum call call, const char *name, int err, const char *read_back) {
     begin_tree();
@@ -195,17 +195,17 @@ static void a_sandbox_fails_when_one_of_its_limits_is_refused(void) {
     taking_fails(OPENAT, "s1", EMFILE, NULL);
 }
 
-/* The kernel rounds, or somebody above allows less: a limit that is not the one that was asked for is none. */
+/* The kernel may have rounded a limit, or a cgroup above allows less. Another value than the wanted one is an error. */
 static void a_limit_that_is_read_back_differently_is_refused(void) {
     taking_fails(NO_CALL, "memory.max", 0, "1044480");
-    taking_fails(NO_CALL, "memory.max", 0, "10485760"); /* it begins with the right one */
+    taking_fails(NO_CALL, "memory.max", 0, "10485760"); /* it begins with the wanted value */
     taking_fails(NO_CALL, "memory.oom.group", 0, "0");
     taking_fails(NO_CALL, "memory.swap.max", 0, "max");
     taking_fails(NO_CALL, "pids.max", 0, "max");
     taking_fails(NO_CALL, "cpu.max", 0, "max 60000");
 }
 
-/* Where "nobody" is not mapped, or root may give nothing away, the zygote is whom this process is. */
+/* If "nobody" is not mapped, or root may not change owners, the zygote has the id of this process. */
 static void a_zygote_that_keeps_its_id_needs_no_files(void) {
     static const int refusals[] = {EINVAL, EPERM};
     for (int i = 0; i < 2; i++) {
@@ -224,13 +224,13 @@ static void a_short_write_is_a_failure(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
     int fd = -1;
-    refuse(SHORT_WRITE, "memory.max", 0); /* as if no call had failed before */
+    refuse(SHORT_WRITE, "memory.max", 0); /* errno is 0 */
     CHECK(sp_cgroup_take(c, &fd) == -EIO && fd == -1 && !exists("s1"));
     end(c);
     end_tree();
 }
 
-/* The kernel refuses a limit that no number of processes could reach. */
+/* The kernel refuses a number above its largest pid. */
 static void a_limit_that_no_process_can_reach_is_written_as_max(void) {
     static const uint64_t limits[] = {4194303, 4194304, UINT32_MAX};
     static const char *const written[] = {"4194304\n", "max\n", "max\n"};
@@ -280,7 +280,7 @@ static void processes_and_usage_are_read(void) {
     CHECK(sp_cgroup_usage(c, 1, &usage) == 0 && usage.peak_bytes == 0 && usage.oom_kills == 0);
     refuse(READ, "memory.events", EIO);
     CHECK(sp_cgroup_usage(c, 1, &usage) == -EIO);
-    refuse(READ, "cpu.stat", ENODEV); /* its directory is gone */
+    refuse(READ, "cpu.stat", ENODEV); /* the directory was removed */
     CHECK(sp_cgroup_usage(c, 1, &usage) == -ENODEV && usage.user_us == 0);
     refuse(NO_CALL, "", 0);
     c->enforced = 0;
@@ -317,10 +317,10 @@ static void one_thread_or_two_fill_the_stash(void) {
     CHECK(!sp_cgroups_tend(c) && count_directories() == SP_CGROUP_STASH);
     CHECK(sp_cgroup_take(c, &fds[0]) == 9 && count_directories() == SP_CGROUP_STASH);
     (void)close(fds[0]);
-    on_mkdir = tend_once_more; /* it fills the place that this one is for */
+    on_mkdir = tend_once_more; /* another thread fills the stash meanwhile */
     CHECK(!sp_cgroups_tend(c) && c->n_stash == SP_CGROUP_STASH && c->n_dying == 0 &&
           count_directories() == SP_CGROUP_STASH + 1);
-    for (unsigned i = 0; i < SP_CGROUP_STASH + 1; i++) { /* the last one is made for it */
+    for (unsigned i = 0; i < SP_CGROUP_STASH + 1; i++) { /* the stash is empty for the last one, which is created now */
         CHECK(sp_cgroup_take(c, &fds[i]) > 0);
         (void)close(fds[i]);
     }
@@ -337,18 +337,18 @@ static void busy_directories_are_removed_later(void) {
         CHECK(number > 0 && close(fd) == 0);
         sp_cgroup_discard(c, (uint32_t)number);
     }
-    c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
+    c->n_stash = SP_CGROUP_STASH; /* so that no directory is created in advance */
     refuse(RMDIR, "", EBUSY);
     CHECK(sp_cgroups_tend(c) && c->n_dying == 100);
     refuse(RMDIR, "s7", EBUSY);
     CHECK(sp_cgroups_tend(c) && c->n_dying == 1 && exists("s7"));
-    refuse(RMDIR, "s7", EPERM); /* nothing that time would mend: close() tries once more */
+    refuse(RMDIR, "s7", EPERM); /* not EBUSY: only close() tries again */
     CHECK(!sp_cgroups_tend(c) && c->n_dying == 0);
     end(c);
     end_tree();
 }
 
-/* Many that stay busy hold up none of those that are not. */
+/* Many directories stay busy. Those that are empty are removed all the same. */
 static void directories_that_stay_busy_do_not_delay_others(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
@@ -358,7 +358,7 @@ static void directories_that_stay_busy_do_not_delay_others(void) {
         CHECK(number > 0 && close(fd) == 0);
         sp_cgroup_discard(c, (uint32_t)number);
     }
-    c->n_stash = SP_CGROUP_STASH; /* nothing is made ahead meanwhile */
+    c->n_stash = SP_CGROUP_STASH; /* so that no directory is created in advance */
     refuse(RMDIR, "7", EBUSY);
     CHECK(sp_cgroups_tend(c) && c->n_dying == 70 && !exists("s1") && exists("s7") && exists("s697"));
     refuse(NO_CALL, "", 0);
@@ -382,7 +382,7 @@ static void nothing_is_created_after_close(void) {
     refuse(LIST, "", ENOMEM);
     sp_cgroups_close(c, 0);
     CHECK(exists("zygote"));
-    refuse(RMDIR, "zygote", ENOENT); /* somebody else's sweep was there first */
+    refuse(RMDIR, "zygote", ENOENT); /* the sweep of another host has removed it first */
     sp_cgroups_close(c, INT64_MAX);
     CHECK(sp_cgroup_take(c, &fd) == -ESHUTDOWN && !sp_cgroups_tend(c));
     end(c);

@@ -1,4 +1,4 @@
-/* What must have been proved before a sandbox is handed out, and that a birth without it fails. */
+/* Which facts a sandbox must prove before it is handed out, and that a birth without them fails. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -55,7 +55,7 @@ static void test_degraded(void) {
     uint32_t all = demanded(o, 0);
     o.allow_degradation = 1;
     CHECK((all & ~demanded(o, 0)) == (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC | SP_FACT_NET_NS));
-    /* With a socket that could be bound or connected, the host's network namespace is no place. */
+    /* A sandbox that can bind or connect a socket must not run in the host's network namespace. */
     o.allow_unix_sockets = 1;
     CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
     o.allow_unix_sockets = 0;
@@ -77,8 +77,8 @@ static void test_each_fact_counts(void) {
     CHECK(strcmp(sp_fact_name(SP_FACT_COUNT), "unknown") == 0 && strcmp(sp_fact_name(-1), "unknown") == 0);
 }
 
-/* A birth that demands `wanted`, of an init that says READY `times` times with `facts`. */
-static int bear(uint32_t wanted, uint32_t facts, int times, sp_error *error, sp_isolation *isolation) {
+/* A birth that demands `wanted`; init sends READY with `facts`, `times` times. */
+static int run_birth(uint32_t wanted, uint32_t facts, int times, sp_error *error, sp_isolation *isolation) {
     struct sp_launcher *launcher = sp_launcher_fake();
     struct sp_birth birth = {.session = sp_session_new(launcher)};
     int pair[2];
@@ -106,11 +106,11 @@ static void test_births(void) {
     sp_isolation isolation;
     sp_error error;
     unsigned fds = count_fds();
-    CHECK(bear(SP_FACT_USER_NS, enough, 1, &error, &isolation) == 0);
+    CHECK(run_birth(SP_FACT_USER_NS, enough, 1, &error, &isolation) == 0);
     CHECK(isolation.facts == enough && isolation.landlock_abi == 3 && isolation.cgroup == 0);
-    CHECK(bear(SP_FACT_PID_NS, enough, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
-    CHECK(bear(0, SP_FACT_USER_NS, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
-    CHECK(bear(0, enough, 2, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROTOCOL);
+    CHECK(run_birth(SP_FACT_PID_NS, enough, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
+    CHECK(run_birth(0, SP_FACT_USER_NS, 1, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROOF);
+    CHECK(run_birth(0, enough, 2, &error, &isolation) == SP_E_CREATE && error.stage == SP_STAGE_PROTOCOL);
     CHECK(count_fds() == fds);
 }
 

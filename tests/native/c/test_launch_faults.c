@@ -1,6 +1,7 @@
 /*
- * What stops a zygote from starting: each call refused, at open and again when a dead one is to be replaced. The
- * launcher's files are part of this program under other names, with these calls replaced; the zygote is the real one.
+ * Failures at the start of a zygote: each call is refused at the open of the launcher, and again when a dead zygote has
+ * to be replaced. The launcher's files are part of this program with other names for their functions, and with these
+ * calls replaced. The zygote is the real one.
  */
 #include <errno.h>
 #include <poll.h>
@@ -34,8 +35,8 @@ static enum what {
     ADOPT,
     TAKE,
     HOLD,
-    END   /* of a process: it is not seen yet */
-} refuse; /* each call of the kind */
+    END   /* the end of a process is not visible yet */
+} refuse; /* every call of this kind is refused */
 
 static void *faulty_calloc(size_t n, size_t size) { return refuse == CALLOC ? NULL : calloc(n, size); }
 
@@ -125,7 +126,7 @@ static sp_sandbox_options options_for(const char *zygote) {
                                 .landlock_abi_max = UINT32_MAX};
 }
 
-/* Of any kind, the reaper too. */
+/* No children of any kind, not even a reaper. */
 static bool no_children(void) { return waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD; }
 
 static void open_fails(const char *zygote, enum what what, int stage, int err) {
@@ -156,7 +157,7 @@ static void a_program_that_is_no_zygote_is_reported(void) {
     open_fails("/bin/true", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ECONNRESET);
 }
 
-/* The zygote answers before the process that has cloned it ends: nobody waits for that. */
+/* The zygote may answer before the process that has cloned it ends. The open does not wait for that end. */
 static void the_first_process_may_end_last(void) {
     const sp_sandbox_options options = options_for(ZYGOTE);
     const unsigned fds_before = count_fds();
@@ -175,7 +176,7 @@ static void the_first_process_may_end_last(void) {
     CHECK(count_fds() == fds_before && no_children());
 }
 
-/* One sandbox, made and ended. 0 or SP_E_CREATE. */
+/* Creates one sandbox and ends it. 0 or SP_E_CREATE. */
 static int make_one(sp_launcher *launcher, sp_error *error) {
     struct sp_birth birth;
     int rc = sp_birth_begin(launcher, &birth, error);
@@ -207,7 +208,7 @@ static void restart_fails(enum what what, int stage, int err) {
     }
     refuse = what;
     sp_error again = {0};
-    for (unsigned i = 0; i < 3; i++) { /* the second is told what the first was; or there is another attempt */
+    for (unsigned i = 0; i < 3; i++) { /* a later birth fails with the first error, or with that of another attempt */
         CHECK(make_one(launcher, &again) == SP_E_CREATE && again.stage == stage && again.err == err);
     }
     refuse = NOTHING;
@@ -230,7 +231,7 @@ static void a_restart_fails_when_one_of_its_calls_fails(void) {
     restart_fails(SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
 }
 
-/* ---- with a cgroup for each sandbox; it needs no controller to be one ---- */
+/* ---- a cgroup for each sandbox, which needs no controller ---- */
 
 static void opens_not(const sp_sandbox_options *options, enum what what, int stage, int err, const char *detail) {
     sp_error error = {0};

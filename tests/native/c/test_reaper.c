@@ -1,6 +1,6 @@
 /* sources: csrc/host/linux/reaper.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
  * csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/host/sys/own.c */
-/* What stands between a host and a zygote: it starts it, reaps it, and nobody else meets either. */
+/* The reaper starts a program and reaps it; no other code of the host sees either process. */
 #include "host/linux/reaper.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static bool ends(struct sp_reaper *reaper) {
     return sp_reaper_reap(reaper);
 }
 
-/* /bin/cat of nothing ends at once: its stdin is the pidfd of this process, which cannot be read. */
+/* /bin/cat ends at once: its stdin is the pidfd of this process, which cannot be read. */
 static void starts_and_reaps(void) {
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
@@ -45,7 +45,7 @@ static void starts_and_reaps(void) {
     what.fd = pair[1];
     CHECK(sp_reaper_start(&what, &reaper, &child) == 0 && child > 0);
     sp_fd_close(&pair[1]);
-    /* Not reaped before it is told to go. */
+    /* It is not reaped before the reaper is released. */
     CHECK(kill(child, 0) == 0);
     int pidfd = (int)syscall(SYS_pidfd_open, child, 0);
     CHECK(pidfd != -1 && sp_wait_fd(pidfd, POLLIN, sp_now() + 10000 * MS) == 0);
@@ -53,7 +53,8 @@ static void starts_and_reaps(void) {
     sp_reaper_release(reaper);
     CHECK(ends(reaper) && sp_reaper_fd(reaper) == -1 && sp_reaper_reap(reaper));
     CHECK(kill(child, 0) == -1 && errno == ESRCH);
-    CHECK(sp_wait_fd(pair[0], POLLIN, sp_now() + 10000 * MS) == 0); /* end of file: nobody else has the far end */
+    CHECK(sp_wait_fd(pair[0], POLLIN, sp_now() + 10000 * MS) ==
+          0); /* end of file: no other process holds the far end */
     sp_reaper_free(reaper);
     sp_fd_close(&pidfd);
     sp_fd_close(&pair[0]);
@@ -78,7 +79,7 @@ static void reports_why_nothing_was_started(void) {
         struct sp_reaper *reaper = NULL;
         pid_t child = 0;
         what.path = paths[i];
-        what.fd = i; /* the host's own 0 to 2 are no exception */
+        what.fd = i; /* also with the descriptors 0 to 2 of the host */
         CHECK(sp_reaper_start(&what, &reaper, &child) == errors[i] && reaper == NULL);
     }
     what.fd = 1000000;
@@ -109,7 +110,7 @@ static void fails_without_free_descriptors(void) {
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
-/* The thread that started it takes its stack and its data along. */
+/* The stack and the data of this thread are freed when it ends. */
 static void *start_one(void *arg) {
     pid_t child = 0;
     what.path = "/bin/sleep"; /* without an argument it ends with an error */
