@@ -1,4 +1,4 @@
-/* CHECK, RUN and the closing line of a C test program. One translation unit each. */
+/* CHECK, RUN and the last line of a C test program. For programs of one translation unit. */
 #ifndef SANDPOOL_TESTS_CHECK_H
 #define SANDPOOL_TESTS_CHECK_H
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CHECK_SHOWN 10 /* failures printed per test; all are counted */
+#define CHECK_SHOWN 10 /* so many failures of each test are printed; all are counted */
 
 static _Atomic unsigned check_failures; /* of the running test, from any of its threads */
 static unsigned check_passed;

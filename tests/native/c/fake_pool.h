@@ -1,4 +1,4 @@
-/* A pool over the fake launcher, opened and closed with its sandboxes and descriptors counted. */
+/* A pool over the fake launcher. Its close checks that no sandbox and no descriptor is left. */
 #ifndef SANDPOOL_TESTS_FAKE_POOL_H
 #define SANDPOOL_TESTS_FAKE_POOL_H
 
@@ -43,7 +43,7 @@ static inline void open_pool(struct fake_pool *f, uint32_t min_size, uint32_t ma
     open_pool_with(f, &options);
 }
 
-/* One idle entry and no min_size: nothing is refilled behind the test's back. */
+/* One idle entry and min_size 0, so that the janitor refills nothing during the test. */
 static inline void open_warm_pool(struct fake_pool *f, uint32_t max_size, uint32_t max_in_use) {
     sp_error error;
 
@@ -65,7 +65,7 @@ static inline sp_stats stats_of(sp_pool *pool) {
     return stats;
 }
 
-/* Waits for what another thread will do. False after `ms`. */
+/* Waits until another thread has made `what` true. False after `ms`. */
 #define REACHED(what, ms)                             \
     __extension__({                                   \
         const int64_t give_up = sp_now() + (ms) * MS; \
@@ -96,7 +96,7 @@ static inline sp_ticket *open_ticket(sp_pool *pool, int64_t timeout_ns) {
     return ticket;
 }
 
-/* As the Python layer does it: the fast path, and a ticket when that is not enough. */
+/* Acquires as the Python layer does: on the fast path, and with a ticket if that returns SP_SLOW. */
 static inline int64_t acquire(sp_pool *pool, int64_t timeout_ns) {
     int64_t rc = sp_acquire(pool);
 
@@ -118,7 +118,7 @@ static inline sp_exec_request request_for(int64_t timeout_ns) {
                              .max_output_bytes = 4096};
 }
 
-/* As Python does it: a poll that takes long comes back in between. */
+/* Polls as Python does: a poll that would wait longer returns SP_AGAIN in between. */
 static inline int poll_to_end(sp_job *job) {
     int rc = SP_AGAIN;
     while (rc == SP_AGAIN) {
@@ -127,7 +127,7 @@ static inline int poll_to_end(sp_job *job) {
     return rc;
 }
 
-/* One command: the exit code, or SP_E_*. */
+/* Runs one command. Returns its exit code, or SP_E_*. */
 static inline int use(sp_pool *pool, int64_t handle) {
     const sp_exec_request request = request_for(10000 * MS);
     sp_exec_result result = {0};

@@ -1,4 +1,4 @@
-/* Tables of verdicts, compared with tests/native/golden/ or written there. */
+/* Compares tables of verdicts with the files of tests/native/golden/, or writes those files. */
 #ifndef SANDPOOL_TESTS_GOLDEN_H
 #define SANDPOOL_TESTS_GOLDEN_H
 
@@ -39,7 +39,7 @@ static inline const char *word(uint32_t verdict) {
     }
 }
 
-/* name is that of a file of tests/native/golden; source is the test's own __FILE__. */
+/* `name` is a file of tests/native/golden; `source` is the __FILE__ of the test. */
 static inline void compare_golden(const char *source, const char *name, const char *text, bool update) {
     char path[512];
     int dir = (int)(strrchr(source, '/') != NULL ? strrchr(source, '/') - source : 0);

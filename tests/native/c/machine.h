@@ -1,4 +1,4 @@
-/* What several C test programs need of the machine: fds counted, packets sent by hand, a child of their own. */
+/* What several C test programs do with the machine: count descriptors, send raw packets, run a child. */
 #ifndef SANDPOOL_TESTS_MACHINE_H
 #define SANDPOOL_TESTS_MACHINE_H
 
@@ -27,7 +27,7 @@
 
 #define MS INT64_C(1000000)
 
-/* Open descriptors of this process; the one that counts is in every count. */
+/* The number of open descriptors of this process. Each count includes the descriptor that is used to count. */
 static inline unsigned count_fds(void) {
     DIR *dir = opendir("/proc/self/fd");
     unsigned n = 0;
@@ -64,7 +64,7 @@ static inline uint32_t draw(uint64_t *state) {
 
 #define RAW_FDS 16
 
-/* One packet as no function of ours would send it: any bytes, any number of copies of `fd`. */
+/* Sends a packet that our own functions would not send: any bytes, with any number of copies of `fd`. */
 static inline void send_raw(int sock, const void *bytes, size_t len, int fd, unsigned n_fds) {
     union {
         struct cmsghdr align;
@@ -90,7 +90,8 @@ static inline void send_raw(int sock, const void *bytes, size_t len, int fd, uns
     CHECK(sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len);
 }
 
-/* Runs `body` in a child that has `seconds`. Its wait status: a failed CHECK is exit 1, a hang is SIGALRM. */
+/* Runs `body` in a child, for `seconds` at most. Returns the wait status: exit code 1 after a failed CHECK, SIGALRM
+ * after a hang. */
 static inline int in_child(void (*body)(void), unsigned seconds) {
     int status = -1;
     pid_t pid = fork();
@@ -105,7 +106,7 @@ static inline int in_child(void (*body)(void), unsigned seconds) {
     return status;
 }
 
-/* Where cgroup v2 is mounted and may be written, or NULL. */
+/* The mount point of cgroup v2 if this process may write there, or NULL. */
 static inline const char *find_cgroup_mount(void) {
     static const char *const usual[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
     struct statfs fs;

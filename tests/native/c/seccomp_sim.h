@@ -1,4 +1,4 @@
-/* Runs seccomp programs as the kernel would, layer over layer, without asking it. */
+/* Simulates how the kernel runs the layers of seccomp programs. */
 #ifndef SANDPOOL_TESTS_SECCOMP_SIM_H
 #define SANDPOOL_TESTS_SECCOMP_SIM_H
 
@@ -99,7 +99,7 @@ static inline uint32_t run(const struct sp_filter *f, const struct seccomp_data 
     abort();
 }
 
-/* As in the kernel: from the youngest filter to the oldest, and only a stricter action replaces the verdict. */
+/* As the kernel does: runs the filters from the newest to the oldest; only a stricter action replaces the verdict. */
 static inline uint32_t combined(const struct layers *l, const struct seccomp_data *data, struct trace *trace) {
     uint32_t verdict = SECCOMP_RET_ALLOW;
     for (int i = SP_LAYER_COUNT - 1; i >= 0; i--) {

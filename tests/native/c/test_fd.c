@@ -1,5 +1,5 @@
 /* sources: none */
-/* What leaves a scope is closed once, and only if it is a descriptor. */
+/* A variable that leaves its scope is closed once, and only if it holds a descriptor. */
 #include <errno.h>
 #include <unistd.h>
 
@@ -28,7 +28,7 @@ static void a_descriptor_is_closed_once(void) {
     CHECK(closed == 1);
 }
 
-/* Many functions give a descriptor or -errno. */
+/* Many functions return a descriptor or -errno. */
 static void a_negative_errno_is_not_closed(void) {
     closed = 0;
     {

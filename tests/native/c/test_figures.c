@@ -1,7 +1,7 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/machine.c
  * csrc/init/sockets.c */
-/* The figures of the machine and of its sockets: of this one, and of texts that are made up. */
+/* The figures of memory and sockets, read from this machine and from made-up texts. */
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -34,7 +34,7 @@ static uint64_t kernel_of(int proc) {
 }
 
 static void kernel_memory_is_the_rest_of_the_total(void) {
-    CHECK(kernel_of(fake) == 0); /* it cannot be told */
+    CHECK(kernel_of(fake) == 0); /* 0: unknown */
     write_text("meminfo",
                "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
                "SwapCached: 1 kB\nActive: 9 kB\nAnonPages: 49 kB\nSReclaimable: 100 kB\nSUnreclaim: 50 kB\n");

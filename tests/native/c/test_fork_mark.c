@@ -1,5 +1,5 @@
 /* sources: csrc/host/sys/fork_mark_darwin.c */
-/* The mark of macOS, which is plain POSIX: 1 here, 0 in a child, and a child may have one of its own. */
+/* The fork mark of macOS, which is plain POSIX: it is 1 here and 0 in a child, which may create a mark of its own. */
 #include "host/sys/fork_mark.h"
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* After fork(2) the pool is the parent's: the child is refused by each call, and its own end touches nothing. */
+/* After fork(2) the pool belongs to the parent: each call in the child is refused, and the end of the child changes
+ * nothing of the pool. */
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -45,7 +46,8 @@ static bool of_what_is_under_way(const struct held *h) {
 
 static int is_child;
 
-/* LeakSanitizer asks for it: a child has no stack of the parent's other threads, which own what they allocated. */
+/* LeakSanitizer calls it. It is turned off in a child: memory that other threads of the parent own looks leaked there.
+ */
 int __lsan_is_turned_off(void);                     /* NOLINT(bugprone-reserved-identifier) */
 int __lsan_is_turned_off(void) { return is_child; } /* NOLINT(bugprone-reserved-identifier) */
 
@@ -55,7 +57,7 @@ static bool a_child_sees(bool (*refusal)(const struct held *), const struct held
 
     if (pid == 0) {
         is_child = 1;
-        exit(refusal(h) ? 0 : 1); /* not _exit: what runs at the end of a process has to leave the parent's alone */
+        exit(refusal(h) ? 0 : 1); /* not _exit(): exit handlers run, and must not touch what is the parent's */
     }
     return waitpid(pid, &status, 0) == pid && status == 0;
 }

@@ -1,5 +1,5 @@
 /* sources: none */
-/* Log buckets: the bounds rise, each value lies below its bucket's and not below the one before, sums are exact. */
+/* Logarithmic buckets: the bounds rise, each value lies between the bounds of its bucket, and sums are exact. */
 #include "host/pool/histogram.h"
 
 #include "check.h"
@@ -40,7 +40,7 @@ static void sums_are_exact(void) {
 
     sp_histogram_add(&h, 999);
     sp_histogram_add(&h, 1000);
-    sp_histogram_add(&h, -5); /* no time runs backwards, but nothing breaks if it did */
+    sp_histogram_add(&h, -5); /* no time is negative, but if one were, nothing must break */
     sp_histogram_add(&h, INT64_MAX);
     CHECK(h.sum_ns == (uint64_t)INT64_MAX + 1999);
     CHECK(h.counts[0] == 2 && h.counts[1] == 1 && h.counts[SP_HISTOGRAM_BUCKETS - 1] == 1);

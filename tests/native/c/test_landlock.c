@@ -1,7 +1,7 @@
 /* sources: csrc/init/landlock.c csrc/common/fd.c */
 /*
- * Landlock on this machine's kernel. Each attack runs in a child: without the ruleset first, where it has to work (file
- * modes allow it), then with it, at the kernel's own ABI and at forced older ones.
+ * Landlock on this machine's kernel. Each attack runs in a child: first without the ruleset, where it must work because
+ * the file modes allow it; then with the ruleset, at the kernel's ABI and at each older one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +24,11 @@
 #include "init/landlock.h"
 
 #define NOT_APPLIED 255
-#define NO_LANDLOCK UINT32_MAX /* as abi_max of try(): the control, without any ruleset */
+#define NO_LANDLOCK UINT32_MAX /* for abi_max of try(): the control, without a ruleset */
 #define NEWEST (UINT32_MAX - 1)
 
 static char top[64], closed[PATH_MAX], writable[PATH_MAX], writable_file[PATH_MAX];
-static int abi; /* of this kernel, as far as sp_landlock_apply knows it */
+static int abi; /* of this kernel, or the newest that sp_landlock_apply() knows */
 static struct sockaddr_un door = {.sun_family = AF_UNIX};
 static socklen_t door_len;
 static struct sockaddr_in listener = {.sin_family = AF_INET};
@@ -90,7 +90,7 @@ static int move_inside(void) {
 
 static int move_out(void) { return move(writable, closed); }
 
-/* Any device takes it as far as ENOTTY; Landlock answers before the device does. */
+/* A device answers ENOTTY, but Landlock refuses the call before the device sees it. */
 static int device_ioctl(void) {
     struct termios t;
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -115,7 +115,7 @@ static int serve(void) {
 
 static int signal_outside(void) { return result(kill(getppid(), 0)); }
 
-/* What init does to its tenant: both are in init's domain. */
+/* As init kills its tenant: both processes are in one Landlock domain. */
 static int kill_own_child(void) {
     int status = 0;
     pid_t child = fork();
@@ -126,7 +126,7 @@ static int kill_own_child(void) {
     return rc != 0 ? rc : waitpid(child, &status, 0) == child && WTERMSIG(status) == SIGKILL ? 0 : ECHILD;
 }
 
-/* Runs the attack in a child, confined up to abi_max. 0 when it worked, else its errno. */
+/* Runs the attack in a child that is confined up to abi_max. 0 if the attack worked, else its errno. */
 static int try(attack_t *attack, uint32_t abi_max) {
     (void)fflush(stdout);
     pid_t pid = fork();
@@ -148,9 +148,9 @@ static int try(attack_t *attack, uint32_t abi_max) {
 static const struct {
     const char *name;
     attack_t *attack;
-    uint32_t since; /* the ABI from which on it is answered with err */
+    uint32_t since; /* with this ABI and newer ones the attack fails with err */
     int err;
-    int before; /* the answer of older ABIs */
+    int before; /* the result with older ABIs */
 } cases[] = {
     {"write to a read-only file", write_closed, 1, EACCES, 0},
     {"create in a read-only directory", create_closed, 1, EACCES, 0},
@@ -179,7 +179,7 @@ static void test_attacks(void) {
         for (uint32_t level = 1; level <= (uint32_t)abi; level++) {
             int want = level >= cases[i].since ? cases[i].err : cases[i].before;
             int got = try(cases[i].attack, level);
-            /* ABI 1 has no right for it, and the kernel answers EXDEV to every move between directories. */
+            /* ABI 1 has no right for moves, and the kernel refuses each move between directories with EXDEV. */
             bool same = got == want || (level == 1 && cases[i].attack == move_out && got == EXDEV);
             if (!same) {
                 printf("%s: %d without, %d at ABI %u, expected %d\n", cases[i].name, control, got, level, want);
@@ -202,13 +202,13 @@ static void test_errors(void) {
     const char *failed = NULL;
     CHECK(sp_landlock_restrict(missing, 2, NEWEST, false, &failed) == -ENOENT);
     CHECK(failed == missing[1].path);
-    CHECK(write_closed() == 0); /* an error leaves the process free */
+    CHECK(write_closed() == 0); /* after an error the process is not confined */
     if (geteuid() != 0 && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 0) {
         CHECK(sp_landlock_restrict(missing, 1, NEWEST, false, &failed) == -EPERM);
     }
 }
 
-/* Nothing may be left behind: every descriptor used on the way is closed. */
+/* Every descriptor that was opened meanwhile is closed. */
 static int leaves_descriptors(void) {
     const struct sp_landlock_rule rules[] = {{"/", false}, {writable, true}};
     int before = dup(0);

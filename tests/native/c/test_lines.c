@@ -1,5 +1,5 @@
 /* sources: csrc/init/lines.c */
-/* Texts of any length, in lines of any length, read in a buffer of one size. */
+/* Reads texts and lines of any length with a buffer of fixed size. */
 #include <fcntl.h>
 #include <string.h>
 
@@ -48,7 +48,7 @@ static void a_long_line_is_cut_once(void) {
     CHECK(line != NULL && !lines.cut && strcmp(line, "short") == 0);
     CHECK(sp_lines_next(&lines) == NULL);
     (void)close(fd);
-    write_text("x", 100000, ""); /* and nothing behind it */
+    write_text("x", 100000, ""); /* with nothing behind it */
     fd = sp_lines_open(&lines, AT_FDCWD, path);
     CHECK(sp_lines_next(&lines) != NULL && lines.cut && sp_lines_next(&lines) == NULL);
     (void)close(fd);

@@ -2,9 +2,9 @@
  * csrc/common/vfork_linux.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c
  * csrc/init/tally.c csrc/init/scan.c csrc/init/share.c csrc/init/census.c */
 /*
- * init's watch over directories that only look like /proc, and figures of a machine that does not exist: it is part of
- * this program with the name of /proc replaced. tests/isolation/test_memory.py has the rest, in sandboxes; tests/vm has
- * cgroups.
+ * init's memory watch with plain directories in place of /proc, and made-up figures of the machine. Its file is part of
+ * this program, with the name of /proc replaced. tests/isolation/test_memory.py tests it in sandboxes, and tests/vm
+ * with cgroups.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -113,7 +113,7 @@ static void make_process(const char *pid) {
     write_lines(name, "Name:\tx\n", 1, "RssAnon:\t 100 kB\nThreads:\t1\n");
 }
 
-/* No pass is due by time: the last one has taken nothing, and has just ended. */
+/* One look for which no pass is due by time: the last pass has taken no time and has just ended. */
 static bool look(struct sp_memory_watch *watch) {
     watch->scan.cost = 0;
     watch->scan.ended = sp_now();
@@ -132,7 +132,7 @@ static struct sp_memory_watch begin_with(struct sp_rec_config config) {
     return watch;
 }
 
-/* In a cgroup, with what there is when the command begins counted. */
+/* Begins the watch of a command in a cgroup. What exists now was counted when the command began. */
 static struct sp_memory_watch begin(void) {
     return begin_with((struct sp_rec_config){.flags = SP_CONFIG_MEMORY_CGROUP});
 }
@@ -141,12 +141,12 @@ static struct sp_memory_watch begin_with_limit(void) {
     return begin_with((struct sp_rec_config){.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT});
 }
 
-/* The looks after a suspicion, each at its time, until one of them ends the command or takes it back. */
+/* Makes the looks that follow a suspicion, each at its time, until one ends the command or drops the suspicion. */
 static bool ends(struct sp_memory_watch *watch) {
     bool ended = false;
     while (!ended && watch->breaches != 0) {
         CHECK(sp_wait_fd(-1, 0, watch->next_look) == -ETIMEDOUT);
-        watch->scan.ended -= FRESH_NS; /* a suspicion is looked into */
+        watch->scan.ended -= FRESH_NS; /* so that a pass is due: it checks the suspicion */
         ended = sp_memory_watch_look(watch);
     }
     return ended;
@@ -165,7 +165,7 @@ static void too_many_locks_end_a_command_in_a_cgroup(void) {
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
     set_locks("2", TOO_MANY);
-    CHECK(!look(&watch) && watch.breaches == 0); /* of this nothing is to be seen yet */
+    CHECK(!look(&watch) && watch.breaches == 0); /* without growth of the kernel's memory no pass is due */
     the.kernel = 102 * MIB;
     CHECK(!look(&watch) && watch.breaches == 1);
     CHECK(ends(&watch) && watch.breaches >= ROW_LOOKS);
@@ -190,7 +190,7 @@ static void the_sum_of_all_processes_counts(void) {
     set_locks("3", 0);
 }
 
-/* The kernel accounts them. */
+/* The kernel charges them to the cgroup. */
 static void epoll_watches_are_left_to_the_cgroup(void) {
     the.kernel = 100 * MIB;
     struct sp_memory_watch watch = begin();
@@ -219,7 +219,7 @@ static void released_locks_end_no_command(void) {
     CHECK(!ends(&watch) && watch.breaches == 0);
 }
 
-/* What somebody else has given back is where the next growth begins. */
+/* When other processes free memory, growth is counted from the lower figure. */
 static void growth_is_counted_from_the_lowest_figure(void) {
     set_locks("2", 0);
     the.kernel = 100 * MIB;
@@ -231,7 +231,7 @@ static void growth_is_counted_from_the_lowest_figure(void) {
     CHECK(!look(&watch) && watch.breaches == 1);
 }
 
-/* Nobody tells of the kernel's memory: there is the period. */
+/* If the kernel's memory is unknown, a pass is made once in each period. */
 static void a_pass_is_made_once_in_each_period(void) {
     set_locks("2", 0);
     the.kernel = 0;
@@ -277,7 +277,7 @@ static void set_maps(const char *pid, size_t length_of_name) {
 /* The descriptor 3 of process 2 becomes what the path leads to. */
 static void set_file(const char *path, const char *info) {
     char target[128];
-    (void)snprintf(target, sizeof target, "%s", path); /* it may be what in_folder() has said */
+    (void)snprintf(target, sizeof target, "%s", path); /* `path` may be the buffer of in_folder() */
     CHECK(unlink(in_folder("/2/fd/3")) == 0);
     CHECK(symlink(target, in_folder("/2/fd/3")) == 0);
     write_lines("/2/fdinfo/3", "pos:\t0\n", 1, info);
@@ -302,7 +302,7 @@ static void shared_memory_is_counted_once(void) {
     set_share("2", 25 * MIB, 2);
     set_share("3", 25 * MIB, 2);
     CHECK(!look(&watch) && watch.breaches == 0);
-    /* Nobody has had a fault, nor more pages: it is not asked again. */
+    /* No process has had a page fault or more pages, so the share is not read again. */
     set_share("2", 50 * MIB, 2);
     CHECK(!look(&watch) && watch.breaches == 0);
     set_share("2", 50 * MIB, 3);
@@ -312,9 +312,9 @@ static void shared_memory_is_counted_once(void) {
 static void a_walk_that_would_take_too_long_is_skipped(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.shared += 10 * MIB;
-    set_share("2", 60 * MIB, 4); /* what the walk would say */
+    set_share("2", 60 * MIB, 4); /* what a walk over the pages would find */
     set_status("2", 60 * MIB, UINT64_C(1) << 40, MIB);
-    /* Not asked: its anonymous memory counts in full, and its shared memory is at most what the machine has. */
+    /* Without the walk the anonymous memory counts in full, and the shared memory up to what the machine has. */
     CHECK(!look(&watch) && watch.breaches == 1);
     the.shared = MIB;
     set_status("2", 40 * MIB, UINT64_C(1) << 40, MIB);
@@ -329,7 +329,7 @@ static void page_tables_and_threads_count(void) {
     CHECK(!look(&watch) && ends(&watch));
 }
 
-/* Of the threads of a process, each may have its own; init's are everybody's. */
+/* Each thread of a process may have filters of its own. All processes have those of init, which are not counted. */
 static void filters_of_each_thread_are_counted(void) {
     static const char text[] = "RssAnon:\t100 kB\nThreads:\t2\nSeccomp_filters:\t%d\n";
     char line[128];
@@ -384,7 +384,7 @@ static void a_pass_continues_where_it_stopped(void) {
     for (int i = 1; i < SP_SCAN_STEPS_MAX; i++) {
         CHECK(!sp_scan_step(&pass, proc, &spent));
     }
-    CHECK(sp_scan_step(&pass, proc, &spent) && pass.last.too_much); /* it does not go on for ever */
+    CHECK(sp_scan_step(&pass, proc, &spent) && pass.last.too_much); /* the number of steps is bounded */
     CHECK(sp_scan_step(&pass, proc, &enough) && !pass.last.too_much);
     sp_fd_close(&proc);
 }
@@ -398,18 +398,18 @@ static void a_mapping_name_longer_than_any_path_is_too_much(void) {
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && ends(&watch));
 }
 
-/* While it is open, the kernel may hold any amount of text for it. */
+/* For an open maps file the kernel may hold any amount of text. */
 static void an_open_maps_file_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.kernel += 100 * MIB;
     watch.scan.ended -= FRESH_NS;
-    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0); /* somebody else's */
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0); /* memory of other processes of the machine */
     set_file(in_folder("/2/maps"), "");
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.hidden_passes == 1);
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
-    the.free_lists = 90 * MIB; /* these pages only look as if they were used */
+    the.free_lists = 90 * MIB; /* these pages are free, although they are counted as used */
     CHECK(!ends(&watch));
 }
 
@@ -423,7 +423,7 @@ static void descriptors_in_flight_may_hide_memory(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
-/* Not even when the next pass takes its time: what was there may be gone. */
+/* A finding alone ends no command: when the next pass comes late, the memory may have been freed. */
 static void a_finding_is_confirmed_by_another_pass(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.sockets.local = 1000;
@@ -436,7 +436,7 @@ static void a_finding_is_confirmed_by_another_pass(void) {
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
 }
 
-/* Its mappings may be locked for long, so they are not read. */
+/* The mappings of such a process are not read, because that would lock them for long. */
 static void large_page_tables_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_status("2", MIB, 0, 9 * MIB);
@@ -457,7 +457,7 @@ static void sockets_of_the_sandbox_are_counted(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
     reset();
     watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_NET_LOOPBACK, .memory_bytes = LIMIT});
-    the.sockets.local = 200; /* any of them may have asked for larger buffers */
+    the.sockets.local = 200; /* so few, but each may have asked for larger buffers */
     the.kernel += 20 * MIB;
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
@@ -473,7 +473,7 @@ static void sockets_of_the_sandbox_are_counted(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
-/* In the host's network namespace the kernel's count is of all; there only descriptors are counted. */
+/* In the host's network namespace the kernel counts the sockets of all processes, so only descriptors are counted. */
 static void sockets_of_the_host_are_not_counted(void) {
     the.sockets.local = 1000;
     struct sp_memory_watch watch =
@@ -481,7 +481,7 @@ static void sockets_of_the_host_are_not_counted(void) {
     CHECK(watch.sockets.local == 0);
 }
 
-/* Memory of pipes that were seen shortly before is still there as far as the machine's figure says so. */
+/* The memory of pipes that were seen shortly before still counts, as far as the machine's figure has not shrunk. */
 static void pipes_passed_between_processes_are_counted(void) {
     int ends_of[100][2];
     char path[64];
@@ -524,13 +524,13 @@ static void memfds_passed_between_processes_are_counted(void) {
     struct look seen = {.watch = &watch, .shared_by_all = the.shared};
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && hidden_shared(&seen, 0) == 60 * MIB);
-    seen.shared_by_all -= 50 * MIB; /* it is gone, for the most part */
+    seen.shared_by_all -= 50 * MIB; /* most of it was freed */
     CHECK(hidden_shared(&seen, 0) == 10 * MIB);
     sp_fd_close(&memfd);
 }
 
-/* Far from the limit nothing is missed by looking rarely. */
-static void the_next_pass_comes_sooner_near_the_limit(void) {
+/* Far from the limit a look is needed only rarely. */
+static void the_next_look_comes_sooner_near_the_limit(void) {
     struct sp_memory_watch watch = begin_with_limit();
     struct look far = {.watch = &watch};
     struct look near = {.watch = &watch, .census.own = 2 * LIMIT};
@@ -601,7 +601,7 @@ int main(void) {
     reset();
     RUN(memfds_passed_between_processes_are_counted);
     reset();
-    RUN(the_next_pass_comes_sooner_near_the_limit);
+    RUN(the_next_look_comes_sooner_near_the_limit);
     remove_folder();
     return check_report();
 }

@@ -1,5 +1,5 @@
 /* sources: csrc/zygote/netns.c csrc/init/proc.c csrc/common/fd.c */
-/* The stash of network namespaces: what comes back is kept only when no socket is left in it. */
+/* The stash of network namespaces keeps a returned namespace only if no socket is left in it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -69,7 +69,7 @@ static void the_stash_has_a_bound(void) {
         sp_netns_return(&stash, dup(0));
     }
     CHECK(stash.n_used == 8 && count_fds() == fds + 8);
-    CHECK(sp_netns_check_used(&stash) && stash.count == 0); /* /dev/null is no namespace */
+    CHECK(sp_netns_check_used(&stash) && stash.count == 0); /* /dev/null is not a namespace */
     drop_stash();
     while (sp_netns_make(&stash) == 0) {
     }
