@@ -43,6 +43,7 @@ static bool add_text(struct walk *walk, const char *text, struct sp_process *p, 
     walk->census->mapped += refined ? p->shared : 0;
     walk->not_exact += refined ? 0 : p->shared;
     walk->census->own += p->anon + p->swap;
+    walk->census->largest = p->anon + p->swap > walk->census->largest ? p->anon + p->swap : walk->census->largest;
     walk->census->tables += p->tables;
     walk->census->threads += (unsigned)threads;
     return true;

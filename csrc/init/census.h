@@ -9,9 +9,10 @@
 #include "init/budget.h"
 
 struct sp_census {
-    uint64_t own;    /* bytes of anonymous and swapped pages */
-    uint64_t mapped; /* bytes of mapped shared memory */
-    uint64_t tables; /* bytes of page tables */
+    uint64_t own;     /* bytes of anonymous and swapped pages */
+    uint64_t largest; /* the same of one process, the one with the most of them */
+    uint64_t mapped;  /* bytes of mapped shared memory */
+    uint64_t tables;  /* bytes of page tables */
     unsigned threads;
     bool out_of_time; /* there are more processes than the budget sufficed for */
 };

@@ -1,7 +1,8 @@
 /*
- * The memory watch: init limits the memory of the whole sandbox where no cgroup does it. RLIMIT_DATA alone bounds only
- * one process, and no shared memory. The watch looks often enough that no sum above twice the limit lasts longer than
- * 100 ms. Each look is bounded, so that a KILL never waits long: what cannot be examined in time counts as too much.
+ * The memory watch: init limits the memory of the whole sandbox where no cgroup does it. Only memory that was touched
+ * counts. The watch begins when a command is a few milliseconds old, and looks often enough that no sum above twice the
+ * limit lasts longer than 100 ms. Each look is bounded, so that a KILL never waits long: what cannot be examined in
+ * time counts as too much.
  *
  * A look adds up what processes have mapped (census.h), scratch, System V objects, sockets (sockets.h), and what the
  * last pass over descriptors and mappings has found (scan.h). The figures of the machine (machine.h) decide when a new
@@ -31,6 +32,7 @@ struct sp_memory_watch {
     bool by_cgroup;   /* a cgroup limits the sum; init counts only file locks */
     bool own_network; /* all sockets of the network namespace are the sandbox's */
     bool only_pairs;  /* every socket is one of a pair, whose buffers have a known size */
+    bool exec_filter; /* a command has a filter that init does not have */
     bool over;        /* the watch has killed the command, and does not begin again */
     unsigned processors;
     int proc, meminfo; /* open while the watch is on, else -1 */
@@ -43,8 +45,10 @@ struct sp_memory_watch {
     struct sp_sockets sockets;
     uint64_t lowest;                    /* the lowest sum of the machine's figures since the last pass */
     unsigned hidden_passes;             /* passes in a row with something that can hide kernel memory */
+    int64_t young_until;                /* when the command is no longer young; 0: it is not */
     int64_t next_look;                  /* SP_NEVER: the watch is off */
     unsigned breaches;                  /* looks in a row that found too much */
+    unsigned far_breaches;              /* looks in a row that found more than twice the limit */
     int64_t first_breach, first_judged; /* when the first of these began, and ended */
 };
 

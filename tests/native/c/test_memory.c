@@ -127,6 +127,7 @@ static struct sp_memory_watch begin_with(struct sp_rec_config config) {
     sp_memory_base_late(&base);
     sp_memory_watch_begin(&watch, &plan, &base);
     CHECK(watch.next_look != SP_NEVER);
+    watch.young_until = 1; /* it is old enough for whole looks */
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
     CHECK(watch.scan.ended != 0 && !watch.scan.is_running);
     return watch;
