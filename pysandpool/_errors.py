@@ -199,6 +199,8 @@ def _describe(errno: int) -> str:
 def _ending(result: pysandpool.SandboxResult) -> str:
     if result.timed_out:
         return f"timed out after {result.elapsed:.3f} s"
+    if result.oom_killed:
+        return "was killed because it exceeded the memory limit: raise memory_limit_mb, or let it use less"
     if result.signal is not None:
         return f"was killed by signal {result.signal}"
     return f"exited with {result.exit_code}"

@@ -31,6 +31,7 @@
     X(NO_LINK, "no network interface but lo, in the state asked for")      \
     X(LANDLOCK_DENIES, "a device refused by Landlock")                     \
     X(LIMITS, "the fixed resource limits")                                 \
+    X(MEMORY_WATCH, "a view of the memory of its processes")               \
     X(LIMIT_DATA, "RLIMIT_DATA")                                           \
     X(LIMIT_NPROC, "RLIMIT_NPROC")                                         \
     X(HOST_UNREAD, "a directory of the host that cannot be read")          \

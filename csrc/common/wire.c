@@ -48,6 +48,7 @@ static void put_config(struct writer *w, const struct sp_rec_config *c) {
     put(w, c->exec_filter_len, 4);
     put(w, c->landlock_abi_max, 4);
     put(w, c->memory_bytes, 8);
+    put(w, c->data_bytes, 8);
     put(w, c->max_processes, 8);
     put(w, c->scratch_bytes, 8);
     put(w, c->scratch_inodes, 8);
@@ -65,6 +66,7 @@ static void get_config(struct reader *r, struct sp_rec_config *c) {
     c->exec_filter_len = get32(r, FILTER_MAX);
     c->landlock_abi_max = get32(r, UINT32_MAX);
     c->memory_bytes = get(r, 8, 0, INT64_MAX);
+    c->data_bytes = get(r, 8, 0, INT64_MAX);
     c->max_processes = get(r, 8, 0, INT32_MAX);
     c->scratch_bytes = get(r, 8, 0, INT64_MAX);
     c->scratch_inodes = get(r, 8, 0, INT64_MAX);

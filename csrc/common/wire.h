@@ -15,7 +15,7 @@
 #include "common/clock.h"
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 2
+#define SP_WIRE_VERSION 3
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -35,7 +35,7 @@
  * nothing for the watch, not even a timer.
  */
 #define SP_WATCH_MEMORY_SIGNAL SIGUSR2
-#define SP_WATCH_MEMORY_AFTER_NS SP_MS(50)
+#define SP_WATCH_MEMORY_AFTER_NS SP_MS(5)
 
 /* A host that runs as root maps its sandboxes to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534
@@ -75,7 +75,8 @@ struct sp_rec_config {
     uint32_t init_filter_len;
     uint32_t exec_filter_len;
     uint32_t landlock_abi_max;
-    uint64_t memory_bytes; /* that init enforces; 0: init enforces none. In the next three, 0 is unlimited */
+    uint64_t memory_bytes; /* that init enforces; 0: init enforces none. In the next four, 0 is unlimited */
+    uint64_t data_bytes;   /* RLIMIT_DATA of each process */
     uint64_t max_processes;
     uint64_t scratch_bytes;
     uint64_t scratch_inodes;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/fact.h"
 #include "common/stage.h"
 
 /* A limit is never raised above what init has, which the kernel would refuse without privilege. */
@@ -32,7 +33,17 @@ static uint64_t limit_of_files(void) {
     return getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max / 2 < SP_NOFILE_MAX ? now.rlim_max / 2 : SP_NOFILE_MAX;
 }
 
-static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) {
+/* Without a /proc init cannot watch the memory of the sandbox, so there the limit holds for each process. */
+uint64_t sp_limit_of_data(const struct sp_plan *plan) {
+    const struct sp_rec_config *c = &plan->config;
+    bool is_watched = (plan->left_out & SP_FACT_OWN_PROC) == 0;
+    bool has_own = is_watched || c->memory_bytes == 0 || (c->data_bytes != 0 && c->data_bytes < c->memory_bytes);
+    return has_own ? c->data_bytes : c->memory_bytes;
+}
+
+static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const struct sp_rec_config *c = &plan->config;
+    uint64_t data = sp_limit_of_data(plan);
     uint64_t files = limit_of_files();
     /* 0 in the configuration means unlimited: the zygote's limit stays. The zygote has set those that are missing here.
      * NPROC counts init, too. */
@@ -46,7 +57,7 @@ static int set_limits(const struct sp_rec_config *c, struct sp_rec_failed *why) 
         {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
-        {RLIMIT_DATA, "RLIMIT_DATA", c->memory_bytes, c->memory_bytes},
+        {RLIMIT_DATA, "RLIMIT_DATA", data, data},
         {RLIMIT_NPROC, "RLIMIT_NPROC", c->max_processes + 1, c->max_processes + 1},
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
@@ -97,7 +108,7 @@ static int enter_landlock(const struct sp_plan *plan, uint32_t *abi, struct sp_r
 }
 
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why) {
-    int rc = set_limits(&plan->config, why);
+    int rc = set_limits(plan, why);
     rc = rc != 0 ? rc : drop_capabilities(plan, why);
     if (rc != 0) {
         return rc;

@@ -11,6 +11,9 @@
  * no Landlock. */
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why);
 
+/* RLIMIT_DATA in bytes; 0: the limit of the host stays. */
+uint64_t sp_limit_of_data(const struct sp_plan *plan);
+
 /* Installs a filter on the calling thread, unless it is empty. Needs no_new_privs. 0 or -errno. */
 int sp_install_filter(const struct sp_plan_filter *filter);
 

@@ -200,9 +200,19 @@ static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proo
                  is_limited(RLIMIT_MEMLOCK, 64 * 1024) && (size == 0 || is_limited(RLIMIT_FSIZE, size)));
 }
 
+/* The memory watch adds up what it reads in the files of /proc that are like this one. */
+static void prove_memory_watch(const struct sp_plan *plan, struct sp_proof *proof) {
+    char status[4096];
+    sp_auto_fd int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    read_all(fd, status, sizeof status);
+    bool is_readable = (proof->facts & SP_FACT_OWN_PROC) != 0 && *field_of(status, "\nRssAnon:\t") != '\0';
+    set_fact(proof, SP_FACT_MEMORY_WATCH, plan->config.memory_bytes != 0 && is_readable);
+}
+
 static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     const struct sp_rec_config *c = &plan->config;
-    set_fact(proof, SP_FACT_LIMIT_DATA, c->memory_bytes != 0 && is_limited(RLIMIT_DATA, c->memory_bytes));
+    uint64_t data = sp_limit_of_data(plan);
+    set_fact(proof, SP_FACT_LIMIT_DATA, data != 0 && is_limited(RLIMIT_DATA, data));
     set_fact(proof, SP_FACT_LIMIT_NPROC, c->max_processes != 0 && is_limited(RLIMIT_NPROC, c->max_processes + 1));
 }
 
@@ -232,6 +242,7 @@ void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, str
         prove_by_status(plan, proof);
         prove_mounts(plan, proof);
         prove_fixed_limits(plan, proof);
+        prove_memory_watch(plan, proof);
     }
     proof->facts &= ~plan->left_out; /* more may have been left out since the rehearsal */
 }

@@ -155,6 +155,7 @@ def _limits(config: SandboxConfig) -> dict[str, Any]:
     required = set() if _may_degrade(config) else _wanted_controllers(config)
     return {
         "memory_bytes": (config.memory_limit_mb or 0) * _MIB,
+        "data_bytes": (config.data_limit_mb or 0) * _MIB,
         "max_processes": config.max_processes or 0,
         "scratch_bytes": (config.scratch_size_mb or 0) * _MIB,
         "scratch_inodes": _SCRATCH_INODES,

@@ -47,7 +47,8 @@ def open_agents(
     options.sandbox_exec, options.profile, options.program, options.scratch_parent = words
     options.network = lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST
     options.unproved = not confines
-    options.memory_bytes = (config.memory_limit_mb or 0) * _MIB
+    limits = [limit for limit in (config.memory_limit_mb, config.data_limit_mb) if limit is not None]
+    options.memory_bytes = min(limits, default=0) * _MIB
     options.scratch_bytes = (config.scratch_size_mb or 0) * _MIB
     error = new_error()
     launcher = lib.sp_agents_open(options, error)

@@ -87,7 +87,7 @@ def refused(config: SandboxConfig) -> list[str]:
     `IsolationReport` says so.
     """
     default = SandboxConfig()
-    limits = ("memory_limit_mb", "max_processes", "cpu_quota_us", "cgroup_parent")
+    limits = ("memory_limit_mb", "data_limit_mb", "max_processes", "cpu_quota_us", "cgroup_parent")
     names = [name for name in limits if getattr(config, name) not in (None, getattr(default, name))]
     if config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION:
         names = []

@@ -99,11 +99,17 @@ class SandboxConfig:
 
     Cost: "loopback" adds about 0.4 ms to the creation of a sandbox, because no namespace is used twice."""
     memory_limit_mb: int | None
-    """MiB of memory of the whole sandbox, files in its scratch included. A command that goes above the limit is killed,
-    and its result has `oom_killed`. In a cgroup the kernel enforces the sum. Without one, RLIMIT_DATA limits each
-    process, and the sandbox's init measures the sum.
+    """MiB of memory of the whole sandbox, files in its scratch included. Only memory that was written or read counts,
+    not what was merely reserved. A command that goes above the limit is killed, and its result has `oom_killed`. In a
+    cgroup the kernel enforces the sum. Without one, the sandbox's init measures the sum, and kills the command after
+    that: until then it can have more.
 
     Cost: without a cgroup, measuring takes between 0.1 and 5 percent of a CPU while a command runs."""
+    data_limit_mb: int | None
+    """MiB of private memory that each process may reserve (RLIMIT_DATA): above that, `malloc` and `mmap` fail inside,
+    and the program can handle it. It does not replace `memory_limit_mb`, which limits the sum.
+
+    Cost: programs that reserve much more than they use, such as Java, sbcl, Go and sanitizers, do not start."""
     max_processes: int | None
     """The largest number of processes and threads at a time."""
     cpu_quota_us: int | None
@@ -159,6 +165,7 @@ class SandboxConfig:
         deny_network: bool = True,
         network: str | None = None,
         memory_limit_mb: int | None = 512,
+        data_limit_mb: int | None = None,
         max_processes: int | None = 64,
         cpu_quota_us: int | None = None,
         cpu_period_us: int = 100_000,
@@ -181,6 +188,7 @@ class SandboxConfig:
             deny_network=flag(no, "deny_network", deny_network),
             network=_network(network),
             memory_limit_mb=optional_integer(no, "memory_limit_mb", memory_limit_mb, 1, MAX_MIB),
+            data_limit_mb=optional_integer(no, "data_limit_mb", data_limit_mb, 1, MAX_MIB),
             max_processes=optional_integer(no, "max_processes", max_processes, 1, MAX_PROCESSES),
             cpu_quota_us=optional_integer(no, "cpu_quota_us", cpu_quota_us, 1_000, MAX_UINT32),
             cpu_period_us=integer(no, "cpu_period_us", cpu_period_us, 1_000, 1_000_000),

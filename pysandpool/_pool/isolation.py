@@ -57,8 +57,9 @@ class IsolationReport:
     namespace is the host's, which /proc/self/net shows, or, on macOS, that no socket can be bound or connected; none:
     the host's network."""
     memory: str = NONE
-    """full: a cgroup limits the sum; partial: RLIMIT_DATA limits each process, and init measures the sum if the sandbox
-    has a /proc; none: no limit."""
+    """full: a cgroup limits the sum; partial: init measures the sum, and kills a command that exceeds the limit, or
+    RLIMIT_DATA alone limits each process, because the sandbox has no /proc or only `data_limit_mb` was asked for; none:
+    no limit."""
     processes: str = NONE
     """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace; none: no limit."""
     cpu: str = NONE
@@ -101,9 +102,7 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
         seccomp_allow=allowed,
         no_new_privs=_graded(facts, {"NO_NEW_PRIVS"}, {"NO_PRIVILEGE", "NO_CAPS"}),
         network=_network(facts),
-        memory=_limited(
-            config.memory_limit_mb, cgroup & lib.SP_CGROUP_MEMORY, PARTIAL if "LIMIT_DATA" in facts else NONE
-        ),
+        memory=_memory(config, facts, cgroup),
         processes=_limited(config.max_processes, cgroup & lib.SP_CGROUP_PIDS, FULL if "LIMIT_NPROC" in facts else NONE),
         cpu=_limited(config.cpu_quota_us, cgroup & lib.SP_CGROUP_CPU, NONE),
     )
@@ -117,6 +116,13 @@ def _network(facts: AbstractSet[str]) -> str:
     if "NET_NS" in facts:
         return FULL if facts & {"NO_INET", "NO_LINK"} else NONE
     return PARTIAL if facts & {"NO_INET", "NO_CONNECTION"} else NONE
+
+
+def _memory(config: SandboxConfig, facts: AbstractSet[str], cgroup: int) -> str:
+    by_process = "LIMIT_DATA" in facts and (config.memory_limit_mb is None or "OWN_PROC" not in facts)
+    otherwise = PARTIAL if "MEMORY_WATCH" in facts or by_process else NONE
+    limit = config.memory_limit_mb if config.memory_limit_mb is not None else config.data_limit_mb
+    return _limited(limit, config.memory_limit_mb is not None and cgroup & lib.SP_CGROUP_MEMORY, otherwise)
 
 
 def _limited(limit: int | None, by_cgroup: int, otherwise: str) -> str:

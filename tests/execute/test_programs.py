@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
+from pysandpool import PoolConfig, PooledSandbox, Sandbox, SandboxConfig, SandboxPool
 
 IN_CI = os.environ.get("CI") == "true"
 SCHEDULING = [
@@ -259,6 +259,42 @@ def test_rust(place: PooledSandbox, folder: Path) -> None:
         (folder / "hello.rs").write_text(HELLO_RUST)
         subprocess.run(["rustc", "-o", program, folder / "hello.rs"], check=True)
     assert said(place, program) == "150500 kept\n"
+
+
+# What reserves much more than it uses: by program, a script that prints "fine", and the memory limit that it needs.
+RESERVING = {
+    "gcc": (
+        """for kind in address thread undefined; do
+        echo 'int main(void) { return 0; }' >a.c && gcc -fsanitize=$kind a.c -o a && ./a || exit; done; echo fine""",
+        512,
+    ),
+    "sbcl": ("sbcl --noinform --non-interactive --eval '(format t \"fine~%\")'", 128),
+    "javac": (
+        """echo 'public class A { public static void main(String[] a) { System.out.println("fine"); } }' >A.java
+        javac -J-Xmx64m A.java && java -XX:MaxRAM=64g A""",
+        128,
+    ),
+    "node": ("node -e 'new WebAssembly.Memory({initial: 1, maximum: 65536}); console.log(\"fine\")'", 128),
+    "python3": (
+        """python3 -c '
+import threading
+done = threading.Event()
+for n in range(40): threading.Thread(target=done.wait).start()
+done.set()
+print("fine")'""",
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize("program", RESERVING)
+def test_what_reserves_much_and_uses_little(program: str) -> None:
+    if shutil.which(program) is None:
+        unavailable(f"{program} is not installed")
+    script, limit_mb = RESERVING[program]
+    with Sandbox(SandboxConfig(memory_limit_mb=limit_mb, timeout_secs=120)) as sandbox:
+        result = sandbox.execute(["sh", "-c", script])
+    assert (result.stdout, result.exit_code) == (b"fine\n", 0), (result, result.stderr)
 
 
 def test_git(place: PooledSandbox) -> None:

@@ -80,6 +80,7 @@ def test_ps_shows_what_each_process_is(sandbox: PooledSandbox) -> None:
         (SandboxConfig(allow_unix_sockets=True), {"network": "full"}),
         (SandboxConfig(deny_network=False, seccomp_profile=SeccompProfile.NETWORK), {"network": "none"}),
         (SandboxConfig(memory_limit_mb=None), {"memory": "none", "processes": "full"}),
+        (SandboxConfig(memory_limit_mb=None, data_limit_mb=100), {"memory": "partial"}),
         (SandboxConfig(max_processes=None), {"processes": "none"}),
         (SandboxConfig(scratch_size_mb=None), {"mounts": "full"}),
         (SandboxConfig(allow_fork=False), {"seccomp": "full"}),
@@ -101,13 +102,19 @@ def test_nothing_proved_is_none() -> None:
 
 
 def test_each_fact_carries_a_part() -> None:
-    """What is not proved takes a word away; only the fixed limits have none, and fail the birth all the same."""
+    """What is not proved takes a word away. The fixed limits have none, and their lack fails the birth all the same;
+    RLIMIT_DATA has one only where no sum is measured."""
     full = _isolation.report(SandboxConfig(), ALL, 7, 0)
     either = {"NO_INET", "NO_LINK"}
     for fact in ALL - either:
         less = _isolation.report(SandboxConfig(), ALL - {fact}, 7, 0)
-        assert (less == full) == (fact == "LIMITS"), fact
+        assert (less == full) == (fact in ("LIMITS", "LIMIT_DATA")), fact
     assert _isolation.report(SandboxConfig(), ALL - either, 7, 0).network == "none"
+    by_process = SandboxConfig(memory_limit_mb=None, data_limit_mb=100)
+    without_proc = ALL - {"OWN_PROC", "MEMORY_WATCH"}
+    for config, facts in ((by_process, ALL - {"MEMORY_WATCH"}), (SandboxConfig(), without_proc)):
+        assert _isolation.report(config, facts, 7, 0).memory == "partial"
+        assert _isolation.report(config, facts - {"LIMIT_DATA"}, 7, 0).memory == "none"
 
 
 def test_limits_of_a_cgroup() -> None:

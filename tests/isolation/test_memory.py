@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import struct
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pysandpool import Sandbox, SandboxConfig, SandboxResult
+from pysandpool import CommandFailedError, Sandbox, SandboxConfig, SandboxResult
 from pysandpool._backend import linux
 
 pytestmark = pytest.mark.slow
@@ -68,9 +76,8 @@ for at in range(0, 60_000 * step, step):
 HOGS = {name: text for name, text in globals().items() if name.isupper() and isinstance(text, str) and "\n" in text}
 
 
-def config(**changes: int | None) -> SandboxConfig:
-    values: dict[str, int | None] = {"memory_limit_mb": LIMIT_MB, "scratch_size_mb": 32, **changes}
-    return SandboxConfig(**values)  # type: ignore[arg-type]
+def config(**changes: Any) -> SandboxConfig:
+    return SandboxConfig(**{"memory_limit_mb": LIMIT_MB, "scratch_size_mb": 32, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -337,11 +344,84 @@ def test_other_ends_are_not_the_limits(sandbox: Sandbox) -> None:
     late = run(sandbox, "x = bytearray(30 << 20); time.sleep(60)", timeout=0.3)
     assert late.timed_out
     assert not late.oom_killed
-    # One process alone meets RLIMIT_DATA first, and can handle that.
-    refused = run(sandbox, "bytearray(200 << 20)")
+    with Sandbox(config(data_limit_mb=50)) as bounded:
+        refused = run(bounded, "bytearray(200 << 20)")
     assert refused.exit_code == 1
     assert b"MemoryError" in refused.stderr
     assert not refused.oom_killed
+
+
+@pytest.fixture(scope="module")
+def hog() -> Iterator[Path]:
+    program = Path(tempfile.mkdtemp(prefix="sandpool-hog-", dir="/var/tmp"), "hog")
+    program.parent.chmod(0o755)
+    source = Path(__file__).resolve().parents[2] / "bench" / "hog.c"
+    subprocess.run(["cc", "-O1", "-static", "-pthread", source, "-o", program], check=True)
+    yield program
+    shutil.rmtree(program.parent)
+
+
+# As bench/overshoot.py has more of them: how it touches memory, whether by a process or a thread for each processor,
+# and milliseconds before it begins.
+TOUCHERS = {
+    "threads": ("private", False, True, 0),
+    "processes": ("private", True, False, 0),
+    "processes after a while": ("private", True, False, 437),
+    "huge pages": ("huge", True, False, 0),
+    "shared mappings": ("shared", True, False, 0),
+    "memfds": ("memfd", True, False, 100),
+}
+
+
+@pytest.mark.parametrize("name", TOUCHERS)
+@pytest.mark.parametrize("limit_mb", [32, LIMIT_MB])
+def test_what_touches_as_fast_as_it_can_is_soon_gone(hog: Path, name: str, limit_mb: int) -> None:
+    """From passing twice the limit, which the hog notes, to the end of `execute`, when all of its memory is free."""
+    way, processes, threads, sleep_ms = TOUCHERS[name]
+    cores = os.cpu_count() or 1
+    counts = hog.with_name("counts") / "counts"
+    counts.parent.mkdir(exist_ok=True)
+    counts.parent.chmod(0o777)
+    counts.write_bytes(bytes(4096))
+    counts.chmod(0o666)
+    numbers = [cores if processes else 1, cores if threads else 1, sleep_ms, 2 * limit_mb << 20, 6 << 30]
+    shown = config(memory_limit_mb=limit_mb, fs_readonly=(hog,), fs_readwrite=(counts.parent,))
+    with Sandbox(shown) as sandbox:
+        result = sandbox.execute([hog, counts, way, *map(str, numbers)], timeout=20)
+        ended = time.monotonic_ns()
+    touched, _, passed = struct.unpack("3q", counts.read_bytes()[:24])
+    assert (result.oom_killed, result.timed_out) == (True, False), result
+    assert touched > 0.9 * limit_mb * (1 << 20)
+    over_ms = (ended - passed) / 1e6 if passed else 0.0
+    assert over_ms < 100, f"{touched >> 20} MiB"
+
+
+RESERVES = {
+    "address space": "m = mmap.mmap(-1, 1 << 34, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)",
+    "stacks of threads": """
+threading.stack_size(64 << 20)
+done = threading.Event()
+threads = [threading.Thread(target=done.wait) for _ in range(40)]
+for thread in threads:
+    thread.start()
+time.sleep(0.3)
+done.set()
+""",
+}
+
+
+@pytest.mark.parametrize("way", RESERVES)
+def test_what_is_only_reserved_does_not_count(sandbox: Sandbox, way: str) -> None:
+    script = RESERVES[way] + "\nprint('fine')"
+    assert run(sandbox, script).stdout == b"fine\n"
+    with Sandbox(config(data_limit_mb=LIMIT_MB)) as bounded:
+        refused = run(bounded, script)
+    assert (refused.exit_code, refused.oom_killed) == (1, False), refused
+
+
+def test_the_error_names_the_limit(sandbox: Sandbox) -> None:
+    with pytest.raises(CommandFailedError, match="raise memory_limit_mb"):
+        run(sandbox, "x = bytearray(200 << 20); time.sleep(60)").check()
 
 
 # How one of four processes takes another MiB. Page tables of an empty address space are what takes longest to look at.

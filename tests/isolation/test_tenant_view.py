@@ -525,7 +525,7 @@ def test_resource_limits(real_pool: OpenPool) -> None:
         import json, resource
         print(json.dumps([resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in {names}]))
     """
-    config = SandboxConfig(scratch_size_mb=10, memory_limit_mb=200)
+    config = SandboxConfig(scratch_size_mb=10, memory_limit_mb=200, data_limit_mb=100)
     with real_pool(config).acquire() as lease:
         found = dict(zip(names, py(lease, script)))
     half = resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2
@@ -533,7 +533,7 @@ def test_resource_limits(real_pool: OpenPool) -> None:
     assert found["CORE"] in ([0, 0], [1, 1]), "no file; and 1 also starts no helper of the host's, see core(5)"
     assert found["FSIZE"] == [10 * MIB] * 2
     assert found["MEMLOCK"] == [64 * 1024] * 2
-    assert found["DATA"] == [200 * MIB] * 2
+    assert found["DATA"] == [100 * MIB] * 2
 
 
 def test_crash_leaves_no_core_file(sandbox: PooledSandbox) -> None:
@@ -561,9 +561,19 @@ def test_open_files_are_bounded(sandbox: PooledSandbox) -> None:
 def test_memory_is_bounded(real_pool: OpenPool) -> None:
     with real_pool(SandboxConfig(memory_limit_mb=100)).acquire() as lease:
         assert lease.execute([PYTHON, "-c", f"x = bytearray({50 * MIB})"]).exit_code == 0, "control"
-        result = lease.execute([PYTHON, "-c", f"x = bytearray({150 * MIB})"])
-    assert result.exit_code != 0
-    assert b"MemoryError" in result.stderr
+        result = lease.execute([PYTHON, "-c", f"x = bytearray({150 * MIB}); import time; time.sleep(30)"])
+    assert (result.oom_killed, result.signal) == (True, signal.SIGKILL)
+
+
+def test_reserved_memory_is_bounded_only_where_that_is_asked_for(real_pool: OpenPool) -> None:
+    reserve = [PYTHON, "-c", f"import mmap; x = mmap.mmap(-1, {1 << 32}, mmap.MAP_PRIVATE); print('fine')"]
+    with real_pool(SandboxConfig(memory_limit_mb=64)).acquire() as lease:
+        assert lease.execute(reserve).stdout == b"fine\n"
+    with real_pool(SandboxConfig(memory_limit_mb=64, data_limit_mb=50)).acquire() as lease:
+        result = lease.execute(reserve)
+        assert (result.exit_code, result.oom_killed) == (1, False)
+        assert b"Cannot allocate memory" in result.stderr
+        assert lease.execute([PYTHON, "-c", f"x = bytearray({20 * MIB}); print('fine')"]).stdout == b"fine\n"
 
 
 FORK_BOMB = """

@@ -46,6 +46,7 @@ def test_sandbox_defaults() -> None:
         "deny_network": True,
         "network": None,
         "memory_limit_mb": 512,
+        "data_limit_mb": None,
         "max_processes": 64,
         "cpu_quota_us": None,
         "cpu_period_us": 100_000,
@@ -228,6 +229,8 @@ def test_legal_pool_limits() -> None:
     ("field", "value"),
     [
         ("memory_limit_mb", 0),
+        ("data_limit_mb", 0),
+        ("data_limit_mb", 1 << 25),
         ("memory_limit_mb", -1),
         ("memory_limit_mb", 1 << 25),
         ("max_processes", 0),

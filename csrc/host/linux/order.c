@@ -136,6 +136,7 @@ int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options
                                             .exec_filter_len = p.filters[2].len,
                                             .landlock_abi_max = o->landlock_abi_max,
                                             .memory_bytes = (enforced & SP_CGROUP_MEMORY) != 0 ? 0 : o->memory_bytes,
+                                            .data_bytes = o->data_bytes,
                                             .max_processes = o->max_processes,
                                             .scratch_bytes = o->scratch_bytes,
                                             .scratch_inodes = o->scratch_inodes}};

@@ -43,8 +43,9 @@ static uint32_t demanded_of_network(const sp_sandbox_options *o) {
 uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
     uint32_t demanded = ALWAYS | demanded_of_network(o) | (o->allow_degradation != 0 ? 0 : DISPENSABLE);
     if (o->memory_bytes != 0 && (by_cgroup & SP_CGROUP_MEMORY) == 0) {
-        demanded |= SP_FACT_LIMIT_DATA;
+        demanded |= o->allow_degradation != 0 ? 0 : SP_FACT_MEMORY_WATCH;
     }
+    demanded |= o->data_bytes != 0 ? SP_FACT_LIMIT_DATA : 0;
     return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
 }
 

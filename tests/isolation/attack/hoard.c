@@ -43,6 +43,7 @@ static void memory(char **args) {
         }
         memset(page, 1, MIB);
     }
+    settle(args[1]);
     count("MiB of private memory", n, wanted);
 }
 

@@ -249,7 +249,13 @@ def _limits() -> list[Attack]:
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
     return [
         hoard("processes", "fork bomb, CWE-400", "processes", "100"),
-        hoard("memory", "CWE-400", "memory", "100", config=small),
+        hoard("memory", "CWE-400", "memory", "100", "{settle}", config=small),
+        hoard(
+            "memory-reserved",
+            "getrlimit(2) RLIMIT_DATA, for who asks for it",
+            *("memory", "100", "{settle}"),
+            config={"memory_limit_mb": None, "data_limit_mb": 64},
+        ),
         hoard("memory-shared", "memfd_create(2)", "memfd", "100", "{settle}", config=small),
         hoard("memory-sockets", "unix(7)", "socket-buffers", "70", "{settle}", config=small),
         hoard("memory-pipes", "pipe(7)", "pipe-buffers", "70", "{settle}", config=small),

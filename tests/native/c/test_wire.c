@@ -46,6 +46,7 @@ static void random_config(struct sp_rec_config *c) {
     c->payload_len = between32(8 * (c->template_filter_len + c->init_filter_len + c->exec_filter_len), SP_PAYLOAD_MAX);
     c->landlock_abi_max = between32(0, UINT32_MAX);
     c->memory_bytes = between(0, INT64_MAX);
+    c->data_bytes = between(0, INT64_MAX);
     c->max_processes = between(0, INT32_MAX);
     c->scratch_bytes = between(0, INT64_MAX);
     c->scratch_inodes = between(0, INT64_MAX);
@@ -140,7 +141,7 @@ static void every_type_survives_a_round_trip(void) {
 /* A mistake made alike in both directions survives a round trip, not this. */
 static void bytes_are_little_endian_and_in_order(void) {
     static const uint8_t wanted[SP_RECORD_SIZE] = {
-        'P',         'O', 'O', 'L', 2, 0, SP_REC_EXITED,
+        'P',         'O', 'O', 'L', 3, 0, SP_REC_EXITED,
         0, /* magic, version, type */
         4,           3,   2,   1,   0, 7, 0,
         0, /* id, status */
@@ -236,9 +237,10 @@ static const struct field fields[] = {
     {SP_REC_CONFIG, 28, 4, 0, 4096},
     {SP_REC_CONFIG, 32, 4, 0, UINT32_MAX},
     {SP_REC_CONFIG, 36, 8, 0, INT64_MAX},
-    {SP_REC_CONFIG, 44, 8, 0, INT32_MAX},
-    {SP_REC_CONFIG, 52, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 44, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 52, 8, 0, INT32_MAX},
     {SP_REC_CONFIG, 60, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 68, 8, 0, INT64_MAX},
     {SP_REC_READY, 8, 4, 0, 1024},
     {SP_REC_READY, 12, 4, 0, SP_FACT_ALL},
     {SP_REC_EXEC, 8, 4, 0, UINT32_MAX},
