@@ -84,7 +84,7 @@ def main(runs: int = 10) -> int:
                     touched, pace, over = (sorted(column) for column in zip(*samples))
                     worst = max(worst, over[-1])
                     print(
-                        f"{limit_mb:4} MiB, {name:22} touched {touched[runs // 2]:5.0f}, at most {touched[-1]:5.0f} MiB,"
+                        f"{limit_mb:4} MiB, {name:22} touched {touched[runs // 2]:5.0f} MiB, at most {touched[-1]:.0f},"
                         f" {pace[-1]:5.1f} MiB/ms; above twice the limit for {over[runs // 2]:5.1f} ms,"
                         f" at most {over[-1]:5.1f}",
                         flush=True,
