@@ -28,7 +28,7 @@ TIERS = {
     "_backend": ("cgroup machine rlimits undead", "hints", "seatbelt setid", "linux macos"),
     "_execute": ("encode live result", "passage run"),
     "_pool": ("stats", "isolation limits log", "core", "lease", "pool sandbox"),
-    "cli": ("bench doctor_macos", "doctor", "main"),
+    "cli": ("bench doctor_macos say", "doctor run", "main"),
 }
 # Modules that use no other at all.
 LEAVES = ("_errors", "_config.fields", "_config.syscalls", "_backend.machine", "_pool.stats")

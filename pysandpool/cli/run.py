@@ -1,0 +1,213 @@
+"""`run`: runs one command in a fresh sandbox, with the streams of this process."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import errno
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
+from pysandpool._errors import CommandNotFoundError, SandpoolError
+from pysandpool._execute.passage import Passage, Sink
+from pysandpool._execute.result import SandboxResult
+from pysandpool._pool.core import open_core
+from pysandpool._pool.lease import PooledSandbox, execute_live, lease_by_ticket
+from pysandpool._pool.limits import PoolLimits
+from pysandpool.cli.say import (
+    EXIT_NOT_EXECUTABLE,
+    EXIT_NOT_FOUND,
+    EXIT_SETUP,
+    EXIT_SIGNAL,
+    EXIT_TIMEOUT,
+    complain,
+    explain,
+    say,
+)
+
+EXIT_CODES = (
+    "Exit code: the command's; 128 + N when signal N killed it (137 when it used too much memory), 124 after the "
+    "timeout, 141 when nobody reads the output any more, 130 after Ctrl-C, 127 when there is no such command inside, "
+    "126 when it cannot be executed, 125 when no sandbox could be created or the output could not be written."
+)
+_FIELDS = ("exit_code", "signal", "timed_out", "oom_killed", "elapsed", "user_time", "system_time", "max_rss_bytes")
+
+
+def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Namespace], int]) -> None:
+    """Adds the options of `run` to its parser. An option that is not given leaves its field to `SandboxConfig`."""
+    option = parser.add_argument
+    option("--timeout", type=_seconds, metavar="SECONDS", help="kill the command after this time, or inf")
+    option("--memory", "--memory-limit-mb", dest="memory_limit_mb", type=_limit, metavar="MIB", help="or inf")
+    option("--max-processes", type=_limit, metavar="N", help="processes and threads at a time, or inf")
+    option("--scratch", "--scratch-size-mb", dest="scratch_size_mb", type=_limit, metavar="MIB", help="size of /tmp")
+    option("--max-output-bytes", type=_limit, metavar="N", help="pass on that much of each output, and drop the rest")
+    option("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
+    option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
+    option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
+    option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
+    option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
+    option("--network", choices=("none", "loopback", "host"), help="none by default")
+    option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets")
+    option("--stdin", action="store_true", help="pass standard input on even if it is a terminal")
+    option("--json", action="store_true", help="print one JSON object with the result, in place of the output")
+    option("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")
+    parser.set_defaults(handler=handler, usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command, and returns the exit code."""
+    _occupy_standard_streams()
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        args.usage_error("a command is missing: run [options] -- CMD ...")
+    try:
+        return _try_to_run(args, command)
+    except BrokenPipeError:
+        return EXIT_SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        say(f"pysandpool: cannot write the output: {error.strerror}")
+        return EXIT_SETUP
+
+
+def _try_to_run(args: argparse.Namespace, command: list[str]) -> int:
+    try:
+        return (_run_for_json if args.json else _run_and_pass)(args, command)
+    except CommandNotFoundError as error:
+        return _fail(args, error, EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_EXECUTABLE)
+    except (SandpoolError, ValueError) as error:  # ValueError: a NUL or the like in the command
+        return _fail(args, error, EXIT_SETUP)
+
+
+def _occupy_standard_streams() -> None:
+    """A standard descriptor that is closed would be used for something else, and output would go there."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
+    config = config_of(args)
+    with _sandbox(config) as sandbox:
+        streams = Passage(_stdin(args), 1, 2, args.max_output_bytes)
+        result = execute_live(sandbox, command, streams, args.cwd)
+    for line in _notes(result, config, args.max_output_bytes):
+        say(f"pysandpool: {line}")
+    return _exit_code(result)
+
+
+def _run_for_json(args: argparse.Namespace, command: list[str]) -> int:
+    with _sandbox(config_of(args)) as sandbox:
+        result = execute_live(sandbox, command, Passage(_stdin(args), None, None), args.cwd)
+    _print_json({"error": None, **_as_json(result)})
+    return _exit_code(result)
+
+
+def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
+    if not args.json:
+        return complain(error, code)
+    message, hint = explain(error)
+    _print_json({"error": {"type": type(error).__name__, "message": message, "hint": hint}})
+    return code
+
+
+@contextlib.contextmanager
+def _sandbox(config: SandboxConfig) -> Iterator[PooledSandbox]:
+    core = open_core(config, PoolLimits())
+    try:
+        with lease_by_ticket(core) as sandbox:
+            yield sandbox
+    finally:
+        core.close(5_000_000_000)
+
+
+def _stdin(args: argparse.Namespace) -> int | None:
+    return 0 if args.stdin or not os.isatty(0) else None
+
+
+# ---- the result ----
+
+
+def _exit_code(result: SandboxResult) -> int:
+    if result.timed_out:
+        return EXIT_TIMEOUT
+    return EXIT_SIGNAL + (result.signal or 0) if result.exit_code is None else result.exit_code
+
+
+def _notes(result: SandboxResult, config: SandboxConfig, most: int | None) -> Iterator[str]:
+    """What the streams do not show."""
+    if result.timed_out:
+        yield f"the command ran longer than {config.timeout_secs:g} s and was killed (--timeout)"
+    if result.oom_killed:
+        yield f"the command used more than {config.memory_limit_mb} MiB of memory and was killed (--memory)"
+    for name in ("stdout", "stderr"):
+        if getattr(result, f"{name}_truncated"):
+            yield f"{name} was truncated after {most} bytes (--max-output-bytes)"
+
+
+def _as_json(result: SandboxResult) -> dict[str, Any]:
+    fields = {name: getattr(result, name) for name in _FIELDS}
+    for name in ("stdout", "stderr"):
+        data: bytes = getattr(result, name)
+        text = data.decode(errors="replace")
+        fields[name] = text
+        fields[f"{name}_base64"] = None if text.encode() == data else base64.b64encode(data).decode()
+        fields[f"{name}_truncated"] = getattr(result, f"{name}_truncated")
+    return fields
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    Sink(1).end(json.dumps(value).encode() + b"\n")
+
+
+# ---- the options ----
+
+
+def config_of(args: argparse.Namespace) -> SandboxConfig:
+    """The configuration that the options ask for. Raises InvalidSandboxConfigError."""
+    names = ("memory_limit_mb", "max_processes", "scratch_size_mb", "rootfs", "network", "max_output_bytes")
+    fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.network == "host":
+        fields.update(deny_network=False, seccomp_profile=SeccompProfile.NETWORK)
+    if args.unix_sockets:
+        fields.update(allow_unix_sockets=True)
+    if args.timeout is not None:
+        fields.update(timeout_secs=args.timeout)
+    limits = {name: None for name, value in fields.items() if value == math.inf}
+    return SandboxConfig(
+        fs_readonly=[Path(path).absolute() for path in args.ro],
+        fs_readwrite=[Path(path).absolute() for path in args.rw],
+        env_vars=dict(args.env),
+        **{**fields, **limits},
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, or inf") from None
+
+
+def _limit(text: str) -> float:
+    try:
+        return math.inf if text == "inf" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or inf") from None
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator and key in os.environ:
+        return key, os.environ[key]
+    if not (key and separator):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither K=V nor a variable that is set here")
+    return key, value
