@@ -111,7 +111,8 @@ static char **with_home(char **env) {
 static _Noreturn void become_command(struct sp_command *command) {
     sp_processes_set_up_child();
     command->env = with_home(command->env);
-    int rc = setsid() != -1 ? place_streams(command->fds) : -errno;
+    int rc = sp_command_limit_cpu(command);
+    rc = rc != 0 ? rc : setsid() != -1 ? place_streams(command->fds) : -errno;
     if (rc != 0) {
         (void)sp_failed(failure, SP_STAGE_SPAWN, -rc, "session and streams");
     } else if (chdir(command->cwd) != 0) {

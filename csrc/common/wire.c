@@ -80,6 +80,7 @@ static void put_exec(struct writer *w, const struct sp_rec_exec *e) {
     put(w, e->argc, 4);
     put(w, e->envc, 4);
     put(w, e->payload_len, 4);
+    put(w, e->cpu_seconds, 4);
 }
 
 static void get_exec(struct reader *r, struct sp_rec_exec *e) {
@@ -89,6 +90,7 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
     e->argc = (uint32_t)get(r, 4, 1, SP_PAYLOAD_MAX);
     e->envc = get32(r, SP_PAYLOAD_MAX);
     e->payload_len = get32(r, SP_PAYLOAD_MAX);
+    e->cpu_seconds = get32(r, UINT32_MAX);
     r->bad = r->bad || (uint64_t)e->argc + e->envc + 1 > e->payload_len;
 }
 

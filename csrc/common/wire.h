@@ -96,6 +96,7 @@ struct sp_rec_exec {
     uint32_t argc;
     uint32_t envc;
     uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
+    uint32_t cpu_seconds; /* of CPU time that each process of the command may use; 0: unlimited */
 };
 
 struct sp_rec_id { /* ACK, KILL */

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vector, struct sp_command *command) {
@@ -13,6 +14,7 @@ int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vecto
     if (command->cwd == NULL) {
         return -EBADMSG;
     }
+    command->cpu_seconds = exec->cpu_seconds;
     command->argv = vector;
     command->env = vector + exec->argc + 1;
     for (uint64_t i = 0; i < (uint64_t)exec->argc + exec->envc; i++) {
@@ -26,6 +28,24 @@ int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vecto
     vector[exec->argc] = NULL;
     vector[(uint64_t)exec->argc + exec->envc + 1] = NULL;
     return cursor == end ? 0 : -EBADMSG;
+}
+
+/*
+ * The kernel sends SIGXCPU at the soft limit, and SIGKILL one second later to a process that lives on. Both are whole
+ * seconds; the limit of the host's own shell may be lower.
+ */
+int sp_command_limit_cpu(const struct sp_command *command) {
+    struct rlimit now;
+    if (command->cpu_seconds == 0) {
+        return 0;
+    }
+    if (getrlimit(RLIMIT_CPU, &now) != 0) {
+        return -errno;
+    }
+    const rlim_t soft = command->cpu_seconds;
+    const struct rlimit wanted = {.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max,
+                                  .rlim_max = soft + 1 < now.rlim_max ? soft + 1 : now.rlim_max};
+    return setrlimit(RLIMIT_CPU, &wanted) == 0 ? 0 : -errno;
 }
 
 static const char *find_env(char **env, const char *key, size_t key_len) {

@@ -8,13 +8,17 @@ struct sp_command {
     const char *cwd;
     char **argv; /* NULL-terminated */
     char **env;
-    int fds[3]; /* become 0, 1 and 2; owned by the caller */
+    int fds[3];           /* become 0, 1 and 2; owned by the caller */
+    uint32_t cpu_seconds; /* see struct sp_rec_exec */
 };
 
 /*
  * Splits the payload into the command. `vector` has room for argc + envc + 2 pointers. 0 or -EBADMSG.
  */
 int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vector, struct sp_command *command);
+
+/* Limits the CPU time of the calling process and of each of its descendants. 0 or -errno. Async-signal-safe. */
+int sp_command_limit_cpu(const struct sp_command *command);
 
 /*
  * Like execvp(3), but with the PATH of the command's own environment and without the fall-back to a shell. Returns only

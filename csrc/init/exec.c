@@ -24,6 +24,11 @@ static int limit_signals(void) {
 
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
+    int rc = sp_command_limit_cpu(command);
+    if (rc != 0) {
+        (void)sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
+        return;
+    }
     if (limit_signals() != 0 || setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
         dup2(command->fds[2], 2) == -1) {
         (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
@@ -33,7 +38,7 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         (void)sp_failed(why, SP_STAGE_CWD, errno, command->cwd);
         return;
     }
-    int rc = sp_install_filter(&plan->exec_filter);
+    rc = sp_install_filter(&plan->exec_filter);
     if (rc != 0) {
         (void)sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the command");
         return;

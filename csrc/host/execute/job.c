@@ -241,6 +241,19 @@ static void account(struct sp_job *job) {
     session->usage = now;
 }
 
+/*
+ * The command and the children that it has waited for count together. The kernel limits each process, and by a clock
+ * that may be ahead of the usage by a tick, so SIGXCPU counts, too.
+ */
+static bool exceeded_cpu_time(const struct sp_job *job) {
+    const struct sp_rec_exited *e = &job->last.u.exited;
+    const uint64_t limit_us = job->request.cpu_time_ns / 1000;
+    const int status = (int)e->status;
+    const bool signalled = WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU;
+    return job->request.cpu_time_ns != 0 &&
+           (signalled || e->user_us >= limit_us || e->system_us >= limit_us - e->user_us);
+}
+
 static void fill_result(struct sp_job *job, sp_exec_result *result) {
     const struct sp_rec_exited *e = &job->last.u.exited;
     int status = (int)e->status;
@@ -251,6 +264,7 @@ static void fill_result(struct sp_job *job, sp_exec_result *result) {
                          /* The command may have ended by itself while KILL was on its way. */
                          .timed_out = job->timed_out && !oom && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
                          .oom_killed = oom,
+                         .cpu_time_exceeded = exceeded_cpu_time(job),
                          .stdout_truncated = job->out.truncated,
                          .stderr_truncated = job->err.truncated,
                          .elapsed_ns = job->ended - job->started,

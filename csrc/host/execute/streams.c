@@ -30,6 +30,12 @@ static int open_input(struct sp_job *job, int *far_end) {
     return fcntl(pair[1], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
+/* Rounded up, because the kernel limits whole seconds. */
+static uint32_t whole_seconds(uint64_t ns) {
+    const uint64_t seconds = ns / SP_SEC(1) + (ns % SP_SEC(1) != 0);
+    return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
+}
+
 static int send_request(struct sp_job *job, const int far_ends[3]) {
     const sp_exec_request *r = &job->request;
     struct sp_session_exec exec = {.argc = r->argc,
@@ -40,7 +46,8 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
                                    .argv_len = r->argv_len,
                                    .env_len = r->env_len,
                                    .fds = r->has_input != 0 ? far_ends : far_ends + 1,
-                                   .has_stdin = r->has_input != 0};
+                                   .has_stdin = r->has_input != 0,
+                                   .cpu_seconds = whole_seconds(r->cpu_time_ns)};
     const int64_t until = sp_now() + SEND_TIMEOUT_NS;
     return sp_session_send_exec(job->claim.session, &exec, job->deadline < until ? job->deadline : until);
 }

@@ -83,7 +83,8 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
                                           .flags = exec->has_stdin ? SP_EXEC_HAS_STDIN : 0,
                                           .argc = exec->argc,
                                           .envc = exec->envc,
-                                          .payload_len = (uint32_t)len}};
+                                          .payload_len = (uint32_t)len,
+                                          .cpu_seconds = exec->cpu_seconds}};
     struct sp_outgoing out = {
         .record = &record, .payload = payload, .payload_len = len, .fds = exec->fds, .n_fds = exec->has_stdin ? 3 : 2};
     session->open = true;

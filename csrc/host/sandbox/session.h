@@ -13,6 +13,7 @@ struct sp_session_exec {
     size_t argv_len, env_len;
     const int *fds; /* [stdin,] stdout, stderr: the tenant's ends, borrowed */
     bool has_stdin;
+    uint32_t cpu_seconds;
 };
 
 /* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -EBADF when its

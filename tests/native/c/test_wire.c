@@ -58,6 +58,7 @@ static void random_exec(struct sp_rec_exec *e) {
     e->argc = between32(1, SP_PAYLOAD_MAX / 2);
     e->envc = between32(0, SP_PAYLOAD_MAX / 2 - 1);
     e->payload_len = between32(e->argc + e->envc + 1, SP_PAYLOAD_MAX);
+    e->cpu_seconds = between32(0, UINT32_MAX);
 }
 
 static void random_exited(struct sp_rec_exited *e) {
