@@ -10,6 +10,7 @@ from typing import Any
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
 from pysandpool._backend.hints import hint_for
 from pysandpool._backend.machine import audit_listener
+from pysandpool._backend.python import readonly_paths
 from pysandpool._backend.setid import find_covers
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._errors import SandboxCreateError
@@ -88,9 +89,10 @@ def _wanted_controllers(config: SandboxConfig) -> set[str]:
 
 def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
     """(path, SP_BIND_*, device, inode) for each bind, a directory before the paths below it."""
-    flags = dict.fromkeys(map(os.fsencode, config.fs_readonly), 0)
+    readonly = readonly_paths(config)
+    flags = dict.fromkeys(map(os.fsencode, readonly), 0)
     flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
-    covers = find_covers(config.fs_readwrite, config.fs_readonly)
+    covers = find_covers(config.fs_readwrite, readonly)
     return sorted(
         [
             *((path, flag, 0, 0) for path, flag in flags.items()),

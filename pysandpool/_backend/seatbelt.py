@@ -16,6 +16,7 @@ import errno
 import posixpath
 from collections.abc import Iterable
 
+from pysandpool._backend.python import readonly_paths
 from pysandpool._config.paths import is_below
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError
@@ -122,7 +123,7 @@ def _each(kind: str, values: Iterable[str]) -> list[str]:
 
 
 def _files(config: SandboxConfig, program: str) -> list[str]:
-    shown = {canonical(path): "allow file-read*" for path in config.fs_readonly}
+    shown = {canonical(path): "allow file-read*" for path in readonly_paths(config)}
     shown.update({canonical(path): "allow file-read* file-write*" for path in config.fs_readwrite})
     agent = canonical(program)
     lines = [

@@ -84,6 +84,13 @@ class SandboxConfig:
     a set-id bit or a file capability stay read-only, and each counts as a path.
 
     Cost: as for `fs_readonly`. Opening a pool also searches the whole trees for such files."""
+    fs_python: bool
+    """True: the Python that runs this process is visible inside, read-only: `sys.prefix`, `sys.base_prefix`, and the
+    directories to which their interpreters link. PATH begins with the `bin` of `sys.prefix`, so that "python" is the
+    same interpreter with the same packages. Directories that a package adds to `sys.path` by itself, such as the
+    sources of an editable installation, have to be named in `fs_readonly`.
+
+    Cost: each directory is a path of `fs_readonly`. A tenant can read all installed packages."""
     rootfs: str | None
     """A directory tree that becomes the root, read-only, in place of the host's programs and libraries. It must contain
     the directories /proc, /tmp and /dev, and those at which paths of `fs_*` are shown."""
@@ -161,6 +168,7 @@ class SandboxConfig:
         *,
         fs_readonly: Iterable[StrPath] = (),
         fs_readwrite: Iterable[StrPath] = (),
+        fs_python: bool = False,
         rootfs: StrPath | None = None,
         deny_network: bool = True,
         network: str | None = None,
@@ -184,6 +192,7 @@ class SandboxConfig:
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
+            fs_python=flag(no, "fs_python", fs_python),
             rootfs=rootfs_path(no, "rootfs", rootfs),
             deny_network=flag(no, "deny_network", deny_network),
             network=_network(network),
@@ -211,6 +220,10 @@ class SandboxConfig:
 
     def _check_together(self) -> None:
         self._check_network()
+        if self.fs_python and self.rootfs is not None:
+            raise InvalidSandboxConfigError(
+                "fs_python", True, "False together with rootfs, which has a Python of its own"
+            )
         check_rootfs(_refuse_sandbox, self.rootfs, self.fs_readwrite)
         check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite)
 

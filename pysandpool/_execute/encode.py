@@ -87,12 +87,16 @@ def _remedy(data: object) -> str:
 
 
 class Environment:
-    """The environment variables of a configuration's commands: `BASE_ENV` with the changes of `env_vars`."""
+    """The environment variables of a configuration's commands: `BASE_ENV` with the changes of `env_vars`.
+
+    `first_in_path` is a directory that PATH begins with.
+    """
 
     __slots__ = ("_blob", "_count", "_items")
 
-    def __init__(self, env_vars: Environ) -> None:
-        self._items = _changed({os.fsencode(key): os.fsencode(text) for key, text in BASE_ENV.items()}, env_vars)
+    def __init__(self, env_vars: Environ, first_in_path: str | None = None) -> None:
+        base = BASE_ENV if first_in_path is None else {**BASE_ENV, "PATH": f"{first_in_path}:{BASE_ENV['PATH']}"}
+        self._items = _changed({os.fsencode(key): os.fsencode(text) for key, text in base.items()}, env_vars)
         self._blob = _env_blob(self._items)
         self._count = len(self._items)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -59,7 +61,8 @@ class CommandDefaults(NamedTuple):
     def of(cls, config: SandboxConfig) -> CommandDefaults:
         """The settings of `config`."""
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
-        return cls(Environment(config.env_vars), to_nanoseconds(config.timeout_secs), most)
+        own_bin = os.path.join(sys.prefix, "bin") if config.fs_python else None
+        return cls(Environment(config.env_vars, own_bin), to_nanoseconds(config.timeout_secs), most)
 
     def keeping(self, most: float) -> CommandDefaults:
         """The same with another `max_output_bytes`, which `math.inf` makes unlimited.

@@ -42,6 +42,7 @@ def test_sandbox_defaults() -> None:
     assert dataclasses.asdict(SandboxConfig()) == {
         "fs_readonly": (),
         "fs_readwrite": (),
+        "fs_python": False,
         "rootfs": None,
         "deny_network": True,
         "network": None,
@@ -282,6 +283,7 @@ def test_bad_sandbox_values(field: str, value: Any) -> None:
         ("timeout_secs", "5"),
         ("deny_network", 1),
         ("allow_fork", None),
+        ("fs_python", "/usr"),
         ("allow_unix_sockets", None),
         ("seccomp_profile", "network"),
         ("namespace_degradation", None),
