@@ -177,14 +177,14 @@ class CommandNotFoundError(SandboxError):
 
 
 class CommandFailedError(SandboxError):
-    """`SandboxResult.check()` found that the command did not exit with code 0, or that its output was truncated.
+    """`SandboxResult.check()` found that the command did not exit with code 0, or that it exceeded a limit.
 
     Attributes:
         result: the `SandboxResult`.
     """
 
     def __init__(self, result: pysandpool.SandboxResult) -> None:
-        super().__init__(f"the command {_ending(result)}{_cut(result)}{_last_words(result.stderr)}")
+        super().__init__(f"the command {_ending(result)}{_exceeded(result)}{_last_words(result.stderr)}")
         self.result = result
 
 
@@ -206,10 +206,13 @@ def _ending(result: pysandpool.SandboxResult) -> str:
     return f"exited with {result.exit_code}"
 
 
-def _cut(result: pysandpool.SandboxResult) -> str:
+def _exceeded(result: pysandpool.SandboxResult) -> str:
     cut = (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated))
     streams = " and ".join(name for name, truncated in cut if truncated)
-    return f", and wrote more than max_output_bytes to {streams}" if streams else ""
+    text = f", and wrote more than max_output_bytes to {streams}" if streams else ""
+    if result.cpu_time_exceeded:
+        text += f", and used {result.user_time + result.system_time:.3f} s of CPU time, which is not below its cpu_time"
+    return text
 
 
 def _last_words(stderr: bytes) -> str:

@@ -36,21 +36,23 @@ class SandboxResult:
     """Seconds of CPU time in the kernel, of the same processes."""
     max_rss_bytes: int = 0
     """Bytes of peak resident memory of the largest of these processes; in a cgroup, of the whole sandbox."""
+    cpu_time_exceeded: bool = False
+    """True if the command and the children that it has waited for used `cpu_time` or more."""
 
     def check(self) -> SandboxResult:
-        """Returns this result if the exit code is 0 and the output is complete.
+        """Returns this result if the exit code is 0, the output is complete and `cpu_time` was not used up.
 
         Raises:
-            CommandFailedError: the command exited with another code, a signal killed it, or output was dropped because
-                of `max_output_bytes`. Look at `exit_code` instead if a part of the output is enough.
+            CommandFailedError: the command exited with another code, a signal killed it, output was dropped because of
+                `max_output_bytes`, or `cpu_time` was used up. Look at `exit_code` instead if that does not matter.
         """
-        if self.exit_code != 0 or self.stdout_truncated or self.stderr_truncated:
+        if self.exit_code != 0 or self.stdout_truncated or self.stderr_truncated or self.cpu_time_exceeded:
             raise CommandFailedError(self)
         return self
 
     def __repr__(self) -> str:
         ending = f"exit_code={self.exit_code}" if self.signal is None else f"signal={self.signal}"
-        notes = "".join(f" {name}" for name in ("timed_out", "oom_killed") if getattr(self, name))
+        notes = "".join(f" {name}" for name in ("timed_out", "oom_killed", "cpu_time_exceeded") if getattr(self, name))
         out = f"stdout={len(self.stdout)} B" + (" (truncated)" if self.stdout_truncated else "")
         err = f"stderr={len(self.stderr)} B" + (" (truncated)" if self.stderr_truncated else "")
         return f"<SandboxResult {ending}{notes} {out} {err} elapsed={self.elapsed:.6f}>"

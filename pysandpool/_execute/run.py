@@ -56,6 +56,8 @@ class CommandDefaults(NamedTuple):
     environment: Environment
     timeout_ns: int
     max_output_bytes: int
+    cpu_time_ns: int = 0
+    """0: unlimited"""
 
     @classmethod
     def of(cls, config: SandboxConfig) -> CommandDefaults:
@@ -79,6 +81,16 @@ class CommandDefaults(NamedTuple):
         if not 0 <= number <= MAX_OUTPUT_BYTES:
             raise ValueError(f"max_output_bytes = {most!r} is not allowed: {allowed}")
         return self._replace(max_output_bytes=number)
+
+    def limiting(self, cpu_time: Duration) -> CommandDefaults:
+        """The same with a limit of CPU time, which `math.inf` makes unlimited.
+
+        Raises TypeError if it is no duration, and ValueError if it is not above 0.
+        """
+        cpu_time_ns = to_nanoseconds(cpu_time, "cpu_time")
+        if cpu_time_ns == 0:
+            raise ValueError(f"cpu_time = {cpu_time!r} is not allowed: seconds > 0")
+        return self._replace(cpu_time_ns=max(0, cpu_time_ns))
 
 
 def run_command(
@@ -148,6 +160,7 @@ def _fill(
         request.has_input = 1
     request.timeout_ns = defaults.timeout_ns if timeout is None else to_nanoseconds(timeout)
     request.max_output_bytes = defaults.max_output_bytes
+    request.cpu_time_ns = defaults.cpu_time_ns
     return argv_view, env_view, cwd_view, input_view
 
 
@@ -183,4 +196,5 @@ def _result(result: Any) -> SandboxResult:
         result.user_us / 1e6,
         result.system_us / 1e6,
         result.max_rss_bytes,
+        result.cpu_time_exceeded != 0,
     )

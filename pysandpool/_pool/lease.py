@@ -49,6 +49,7 @@ class PooledSandbox:
         on_stdout: Taker | None = None,
         on_stderr: Taker | None = None,
         max_output_bytes: float | None = None,
+        cpu_time: Duration | None = None,
     ) -> SandboxResult:
         """Runs `cmd` until it exits, without a shell, and then kills the processes that it left running.
 
@@ -70,6 +71,11 @@ class PooledSandbox:
                 in the same sandbox.
             on_stderr: the same for standard error.
             max_output_bytes: an int in place of `SandboxConfig.max_output_bytes`; `math.inf` means no limit.
+            cpu_time: seconds or a timedelta of CPU time. The result's `cpu_time_exceeded` says whether the command and
+                the children that it has waited for used as much. A process that uses half as much again, rounded up to
+                whole seconds, gets SIGXCPU, and SIGKILL one second later: the kernel's clock for this limit is not
+                exact. Each process is limited for itself, so that `timeout` is needed as well. By default, there is
+                no limit.
 
         Raises:
             CommandNotFoundError: the command cannot be executed inside the sandbox.
@@ -81,6 +87,8 @@ class PooledSandbox:
         """
         core = self._core
         defaults = core.defaults if max_output_bytes is None else core.defaults.keeping(max_output_bytes)
+        if cpu_time is not None:
+            defaults = defaults.limiting(cpu_time)
         live = None
         if on_stdout is not None or on_stderr is not None:
             live = Tap(on_stdout, on_stderr, defaults.max_output_bytes)

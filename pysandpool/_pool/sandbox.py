@@ -80,6 +80,7 @@ class Sandbox:
         on_stdout: Taker | None = None,
         on_stderr: Taker | None = None,
         max_output_bytes: float | None = None,
+        cpu_time: Duration | None = None,
     ) -> SandboxResult:
         """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`."""
         return self._lease.execute(
@@ -91,6 +92,7 @@ class Sandbox:
             on_stdout=on_stdout,
             on_stderr=on_stderr,
             max_output_bytes=max_output_bytes,
+            cpu_time=cpu_time,
         )
 
     def destroy(self) -> None:

@@ -98,6 +98,7 @@ def test_messages_name_the_facts() -> None:
         ),
         (SandboxResult(b"", b"", 0, stderr_truncated=True), "max_output_bytes to stderr"),
         (SandboxResult(b"", b"", 1, None, False, 0.0, True, True), "exited with 1, and .* to stdout and stderr"),
+        (SandboxResult(b"", b"", 0, user_time=1.5, system_time=0.5, cpu_time_exceeded=True), "and used 2.000 s of CPU"),
     ],
 )
 def test_check_raises_with_the_result(result: SandboxResult, text: str) -> None:

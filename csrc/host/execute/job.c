@@ -241,10 +241,7 @@ static void account(struct sp_job *job) {
     session->usage = now;
 }
 
-/*
- * The command and the children that it has waited for count together. The kernel limits each process, and by a clock
- * that may be ahead of the usage by a tick, so SIGXCPU counts, too.
- */
+/* The command and the children that it has waited for count together. SIGXCPU counts, too: see cpu_seconds_of(). */
 static bool exceeded_cpu_time(const struct sp_job *job) {
     const struct sp_rec_exited *e = &job->last.u.exited;
     const uint64_t limit_us = job->request.cpu_time_ns / 1000;
