@@ -175,6 +175,9 @@ COMMANDS: dict[str, Callable[[PooledSandbox], Any]] = {
     "with everything": lambda lease: lease.execute(
         ["cat"], input=b"x" * 100_000, env={"A": "b", "LANG": None}, cwd="/tmp", timeout=10
     ),
+    "hands output over": lambda lease: lease.execute(
+        ["/bin/sh", "-c", "echo out; echo err >&2; sleep 0.005; echo out"], on_stdout=bytes.split, on_stderr=bytes.split
+    ),
     "fails": fail,
     "times out": lambda lease: lease.execute(["/bin/sleep", "60"], timeout=0.001),
 }
