@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +26,13 @@ STAND_IN = os.fspath(ROOT / "tests" / "mac" / "sandbox-exec")
 sys.path.insert(0, os.fspath(ROOT))
 
 
+def folder_of_this_process(prefix: str) -> Path:
+    """Removed when the process ends that made it, not by its forked children."""
+    folder, made_by = Path(tempfile.mkdtemp(prefix=prefix)), os.getpid()
+    atexit.register(lambda: os.getpid() == made_by and shutil.rmtree(folder, ignore_errors=True))
+    return folder
+
+
 @functools.cache
 def program() -> str:
     """The agent, compiled for this machine; once for a test and the hosts that it starts."""
@@ -31,7 +40,7 @@ def program() -> str:
         return os.environ[PROGRAM]
     from build_ffi import agent_sources
 
-    target = Path(tempfile.mkdtemp(prefix="sandpool-agent-")) / "sandpool-agent"
+    target = folder_of_this_process("sandpool-agent-") / "sandpool-agent"
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*compiler.split(), *flags, *agent_sources(), "-o", os.fspath(target)], cwd=ROOT, check=True)
@@ -57,7 +66,7 @@ def landlock_abi() -> int:
 @functools.cache
 def confine() -> str:
     """What stands for `sandbox-exec` and confines; see its first comment."""
-    target = Path(tempfile.mkdtemp(prefix="sandpool-confine-"), "confine")
+    target = folder_of_this_process("sandpool-confine-") / "confine"
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
     subprocess.run([*compiler.split(), *flags, "tests/mac/confine.c", "-o", os.fspath(target)], cwd=ROOT, check=True)
