@@ -38,11 +38,12 @@ def fields_of(kind: type[Any]) -> Iterator[Field]:
     """The fields of a configuration class, in order."""
     texts = _attribute_docstrings(kind)
     default = kind()
+    of_the_machine = {"max_processes": "192 + 4 * os.cpu_count()"}
     for field in dataclasses.fields(kind):
         what, _, cost = texts[field.name].partition(COST)
         yield Field(
             name=field.name,
-            default=_shown(getattr(default, field.name)),
+            default=of_the_machine.get(field.name) or _shown(getattr(default, field.name)),
             allowed=_allowed(kind, field.name),
             what=what,
             cost=cost,

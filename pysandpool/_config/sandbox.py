@@ -41,6 +41,14 @@ _NETWORKS = 'None, "none", "loopback" or "host"'
 DEFAULT_OUTPUT_BYTES = 4 * 1024 * 1024
 
 
+def processes_for(processors: int) -> int:
+    """The default of `max_processes`. Libraries start several threads for each processor: Polars starts 166 for 64."""
+    return 192 + 4 * processors
+
+
+DEFAULT_PROCESSES = processes_for(os.cpu_count() or 1)
+
+
 class SeccompProfile(enum.Enum):
     """Which system calls a command may make."""
 
@@ -118,7 +126,8 @@ class SandboxConfig:
 
     Cost: programs that reserve much more than they use, such as Java, sbcl, Go and sanitizers, do not start."""
     max_processes: int | None
-    """The largest number of processes and threads at a time."""
+    """The largest number of processes and threads at a time. The default grows with the processors of the host, because
+    many programs start threads for each of them: it is 192, and 4 more for each processor."""
     cpu_quota_us: int | None
     """Microseconds of CPU time in each `cpu_period_us`. Only a cgroup can enforce it. Without one, creation fails, or
     with `NamespaceDegradation.ALLOW_DEGRADATION` the quota is ignored."""
@@ -174,7 +183,7 @@ class SandboxConfig:
         network: str | None = None,
         memory_limit_mb: int | None = 512,
         data_limit_mb: int | None = None,
-        max_processes: int | None = 64,
+        max_processes: int | None = DEFAULT_PROCESSES,
         cpu_quota_us: int | None = None,
         cpu_period_us: int = 100_000,
         cgroup_parent: StrPath | None = None,

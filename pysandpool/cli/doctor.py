@@ -23,7 +23,7 @@ from pysandpool._backend.machine import (
     security_modules,
 )
 from pysandpool._backend.rlimits import low_limits
-from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
+from pysandpool._config.sandbox import DEFAULT_PROCESSES, NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._pool.sandbox import Sandbox
@@ -74,6 +74,7 @@ class Diagnosis:
             *self._cgroup(),
             f"kernel            {self.kernel} {self.machine}",
             f"python            {self.python}, uid {self.uid}{', in a container' if self.container else ''}",
+            f"max_processes     {DEFAULT_PROCESSES} by default, for {os.cpu_count()} processors",
         ]
         if self.seatbelt is not None:
             return [*found, *self.seatbelt.lines(), "", *self._verdict(), *self._proved(), *self._what_is_missing()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import re
 import resource
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import IsolationReport, SandboxCreateError
+from pysandpool import IsolationReport, SandboxConfig, SandboxCreateError
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
 from pysandpool._backend import rlimits
@@ -57,6 +58,8 @@ def test_nothing_is_missing(machine: pytest.MonkeyPatch) -> None:
     found = _doctor.diagnose()
     assert (found.works, found.isolation, found.missing) == (True, FULL, ())
     assert "works" in "\n".join(found.lines())
+    default = f"max_processes     {SandboxConfig().max_processes} by default, for {os.cpu_count()} processors"
+    assert default in found.lines()
 
 
 def test_who_listens_to_the_audit_trail(machine: pytest.MonkeyPatch) -> None:

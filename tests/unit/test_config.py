@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import os
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,6 +27,7 @@ from pysandpool import (
     SandboxPool,
     SeccompProfile,
 )
+from pysandpool._config.sandbox import processes_for
 
 MIB = 1024 * 1024
 
@@ -48,7 +50,7 @@ def test_sandbox_defaults() -> None:
         "network": None,
         "memory_limit_mb": 512,
         "data_limit_mb": None,
-        "max_processes": 64,
+        "max_processes": 192 + 4 * (os.cpu_count() or 1),
         "cpu_quota_us": None,
         "cpu_period_us": 100_000,
         "cgroup_parent": None,
@@ -62,6 +64,12 @@ def test_sandbox_defaults() -> None:
         "scratch_size_mb": 64,
         "max_output_bytes": 4 * MIB,
     }
+
+
+def test_the_default_of_processes_grows_with_the_processors() -> None:
+    counts = [processes_for(processors) for processors in (1, 2, 64, 256)]
+    assert counts == sorted(set(counts))
+    assert counts[2] > 4 * 64
 
 
 SAMPLES: list[Callable[[], Any]] = [

@@ -248,7 +248,7 @@ def _limits() -> list[Attack]:
 
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
     return [
-        hoard("processes", "fork bomb, CWE-400", "processes", "100"),
+        hoard("processes", "fork bomb, CWE-400", "processes", "100", config={"max_processes": 64}),
         hoard("memory", "CWE-400", "memory", "100", "{settle}", config=small),
         hoard(
             "memory-reserved",
