@@ -1,4 +1,4 @@
-/* The pool over the fake launcher: its counts under threads, failures and close; tickets; forked children. */
+/* The pool over the fake launcher: its counts with many threads, failures and close(); tickets; forked children. */
 #include "fake_pool.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ static struct fake_pool f;
 static void an_open_pool_is_warm(void) {
     for (unsigned i = 0; i < 200; i++) {
         open_pool(&f, 2, 4, 0);
-        CHECK(stats_of(f.pool).idle_count == 2); /* at once: the first acquire is a hit */
+        CHECK(stats_of(f.pool).idle_count == 2); /* so that the first acquire is a hit */
         shut_pool(&f);
     }
 }
@@ -52,7 +52,7 @@ static void stale_handles_are_refused(void) {
     CHECK(use(f.pool, second) == 0 && sp_release(f.pool, second) == SP_OK);
     CHECK(sp_release(f.pool, second) == SP_E_RELEASED);
     CHECK(REACHED(stats_of(f.pool).recycle_count == 1, 5000));
-    first = sp_acquire(f.pool); /* the same slot again, with another sandbox in it */
+    first = sp_acquire(f.pool); /* the same slot, now with another sandbox */
     CHECK(slot_of(first) == slot_of(second) && sp_release(f.pool, second) == SP_E_RELEASED);
     CHECK(sp_release(f.pool, first) == SP_OK);
     shut_pool(&f);
@@ -111,7 +111,8 @@ static void entries_expire(void) {
     CHECK(sp_warm(f.pool, 4, &error) == 3);
     CHECK(REACHED(stats_of(f.pool).evict_count >= 4 && stats_of(f.pool).idle_count == 1, 2000));
     created = stats_of(f.pool).created_count;
-    CHECK(REACHED(stats_of(f.pool).created_count > created, 2000)); /* the one kept is kept fresh */
+    CHECK(REACHED(stats_of(f.pool).created_count > created,
+                  2000)); /* min_size keeps one entry, which is replaced when it expires */
     CHECK(stats_of(f.pool).idle_count <= 1);
     shut_pool(&f);
 }
@@ -142,7 +143,7 @@ static void queued_ticket_is_cancelled(void) {
     s = stats_of(f.pool);
     CHECK(s.waiting_count == 1 && s.in_use_count == 1 && s.hit_count == 1 && s.miss_count == 0);
     CHECK(sp_release(f.pool, handle) == SP_OK);
-    CHECK(sp_acquire(f.pool) == SP_SLOW); /* it is the second's already */
+    CHECK(sp_acquire(f.pool) == SP_SLOW); /* the second ticket has got the lease */
     handle = poll_ticket(second);
     sp_ticket_free(second);
     CHECK(handle > 0 && stats_of(f.pool).waiting_count == 0);
@@ -163,7 +164,7 @@ static void queued_ticket_times_out(void) {
     ticket = open_ticket(f.pool, 30 * MS);
     CHECK(poll_ticket(ticket) == SP_E_TIMEOUT && sp_now() >= before + 30 * MS);
     CHECK(stats_of(f.pool).waiting_count == 0 && stats_of(f.pool).hit_count == 1);
-    CHECK(sp_release(f.pool, handle) == SP_OK); /* is not given to it any more */
+    CHECK(sp_release(f.pool, handle) == SP_OK); /* the lease does not go to the ticket */
     CHECK(stats_of(f.pool).idle_count == 1 && stats_of(f.pool).in_use_count == 0);
     sp_ticket_free(ticket);
     ticket = open_ticket(f.pool, 0);
@@ -171,13 +172,13 @@ static void queued_ticket_times_out(void) {
     sp_ticket_free(ticket);
     CHECK(handle > 0 && sp_acquire(f.pool) == SP_SLOW);
     ticket = open_ticket(f.pool, 0);
-    CHECK(poll_ticket(ticket) == SP_E_TIMEOUT); /* 0: does not wait */
+    CHECK(poll_ticket(ticket) == SP_E_TIMEOUT); /* 0: it does not wait */
     sp_ticket_free(ticket);
     CHECK(sp_release(f.pool, handle) == SP_OK);
     shut_pool(&f);
 }
 
-/* The longest time is no time-out, and not one in the past. */
+/* The longest timeout means no limit, and must not overflow to a time in the past. */
 static void the_longest_timeout_is_no_timeout(void) {
     const sp_exec_request request = request_for(INT64_MAX);
     sp_exec_result result = {.exit_code = -2};
@@ -201,7 +202,8 @@ static void the_longest_timeout_is_no_timeout(void) {
     shut_pool(&f);
 }
 
-/* Its deadline has passed, but it was in the queue when the lease came back, and nobody had told it anything yet. */
+/* The ticket's deadline has passed, but no poll has returned that yet, and the ticket was in the queue when the lease
+ * was released. So it gets the lease. */
 static void a_hand_over_wins_over_a_passed_deadline(void) {
     sp_ticket *late = NULL;
     sp_ticket *behind = NULL;
@@ -216,13 +218,13 @@ static void a_hand_over_wins_over_a_passed_deadline(void) {
     handle = poll_ticket(late);
     CHECK(handle > 0 && stats_of(f.pool).waiting_count == 1);
     CHECK(sp_release(f.pool, handle) == SP_OK);
-    sp_ticket_free(late); /* once more would be one lease too many */
+    sp_ticket_free(late); /* must not release the lease again */
     handle = poll_ticket(behind);
     sp_ticket_free(behind);
     CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
     CHECK(stats_of(f.pool).idle_count == 1 && stats_of(f.pool).in_use_count == 0);
 
-    /* Given up instead of polled: what it was handed goes on to the next. */
+    /* The late ticket is freed and not polled: the next one gets the lease. */
     handle = sp_acquire(f.pool);
     late = open_ticket(f.pool, MS);
     behind = open_ticket(f.pool, -1);
@@ -270,7 +272,7 @@ static void takeover_is_cancelled(void) {
     shut_pool(&f);
 }
 
-/* While the ticket held the place, another lease's end has filled it. */
+/* While the ticket holds the place of a recycling entry, the release of another lease fills the pool. */
 static void cancelled_takeover_does_not_overfill(void) {
     int64_t first = 0;
     int64_t second = 0;
@@ -339,7 +341,7 @@ static void failed_recycling_makes_a_takeover_create(void) {
     shut_pool(&f);
 }
 
-/* Before its birth has begun, and while it waits for it. */
+/* A ticket is freed before its birth has begun, and while it waits for the birth. */
 static void creation_is_cancelled(void) {
     for (unsigned polls = 0; polls < 2; polls++) {
         sp_ticket *ticket = NULL;
@@ -355,7 +357,7 @@ static void creation_is_cancelled(void) {
         sp_ticket *behind = open_ticket(f.pool, -1);
         CHECK(stats_of(f.pool).waiting_count == 1);
         sp_ticket_free(ticket);
-        CHECK(stats_of(f.pool).waiting_count == 0); /* it may go on */
+        CHECK(stats_of(f.pool).waiting_count == 0); /* it may create a sandbox */
         sp_fake_hold(f.launcher, 0);
         const int64_t handle = poll_ticket(behind);
         sp_ticket_free(behind);
@@ -414,9 +416,9 @@ static void close_ends_tickets_in_every_state(void) {
 #define SLOTS 1024
 
 static struct {
-    atomic_bool stop;   /* the workers' */
-    atomic_bool over;   /* the observer's and the spoiler's */
-    atomic_bool closed; /* from now on SP_E_CLOSED may come */
+    atomic_bool stop;   /* ends the workers */
+    atomic_bool over;   /* ends the other two threads */
+    atomic_bool closed; /* from now on calls may return SP_E_CLOSED */
     atomic_uint held;
     atomic_uint owner[SLOTS];
     atomic_uint leases, jobs, cancelled, snapshots, failures;
@@ -428,8 +430,8 @@ struct member {
     pthread_t thread;
 };
 
-/* A lease is one owner's alone, and there are never more than the bound. */
-static void own(const struct member *me, int64_t handle) {
+/* Checks that a lease has one owner, and that there are never more leases than the bound. */
+static void take_ownership(const struct member *me, int64_t handle) {
     const uint32_t bound = f.pool->options.max_in_use;
     const unsigned held = atomic_fetch_add(&crowd.held, 1) + 1;
 
@@ -439,7 +441,7 @@ static void own(const struct member *me, int64_t handle) {
     atomic_fetch_add(&crowd.leases, 1);
 }
 
-static void disown(const struct member *me, int64_t handle) {
+static void give_up_ownership(const struct member *me, int64_t handle) {
     int rc = 0;
 
     CHECK(atomic_exchange(&crowd.owner[slot_of(handle) % SLOTS], 0) == me->id);
@@ -449,7 +451,7 @@ static void disown(const struct member *me, int64_t handle) {
     CHECK(sp_release(f.pool, handle) == SP_E_RELEASED);
 }
 
-/* By a ticket, which is given up now and then in whatever state it is. */
+/* Acquires by a ticket, which is sometimes freed early, in any state. */
 static int64_t acquire_by_ticket(struct member *me) {
     const uint32_t what = draw(&me->seed);
     sp_ticket *ticket = NULL;
@@ -470,7 +472,7 @@ static int64_t acquire_by_ticket(struct member *me) {
 }
 
 static void work_with(struct member *me, int64_t handle) {
-    own(me, handle);
+    take_ownership(me, handle);
     if (draw(&me->seed) % 3 == 0) {
         const int rc = use(f.pool, handle);
 
@@ -480,7 +482,7 @@ static void work_with(struct member *me, int64_t handle) {
     } else if (draw(&me->seed) % 16 == 0) {
         (void)sched_yield();
     }
-    disown(me, handle);
+    give_up_ownership(me, handle);
 }
 
 static void *work(void *arg) {
@@ -544,8 +546,8 @@ static void *observe(void *arg) {
     return NULL;
 }
 
-/* Failures at random stages, slow births, deaths, bad health, and warming. */
-static void *spoil(void *arg) {
+/* Disturbs the workers: failures at random stages, slow births, deaths, failed health checks, and warm(). */
+static void *disturb(void *arg) {
     static const int stages[] = {SP_STAGE_USERNS, SP_STAGE_CLONE, SP_STAGE_LANDLOCK, SP_STAGE_SECCOMP};
     struct member *me = arg;
     sp_error error;
@@ -559,7 +561,7 @@ static void *spoil(void *arg) {
         } else if (what % 8 == 1) {
             sp_fake_delay(f.launcher, (int64_t)(what >> 8 & 3) * MS / 2);
         } else if (what % 8 == 2) {
-            sp_fake_health(f.launcher, what >> 8 & 1); /* of every command, not of checks alone */
+            sp_fake_health(f.launcher, what >> 8 & 1); /* for all commands, not only for checks */
         } else if (what % 8 < 5) {
             const uint64_t made = sp_fake_created(f.launcher);
 
@@ -583,7 +585,7 @@ static void start(struct member *member, void *(*body)(void *), unsigned id, uin
 
 static void join(struct member *member) { CHECK(pthread_join(member->thread, NULL) == 0); }
 
-/* Runs the crowd for `ms`; then it stops by itself, or because the pool is closed under it. */
+/* Runs all threads for `ms`. Then they are stopped, or the pool is closed while they use it. */
 static void run_crowd(const sp_pool_options *options, int64_t ms, uint64_t seed, bool closing) {
     struct member members[WORKERS + 2];
 
@@ -593,7 +595,7 @@ static void run_crowd(const sp_pool_options *options, int64_t ms, uint64_t seed,
         start(&members[i], work, i + 1, seed);
     }
     start(&members[WORKERS], observe, WORKERS + 1, seed);
-    start(&members[WORKERS + 1], spoil, WORKERS + 2, seed);
+    start(&members[WORKERS + 1], disturb, WORKERS + 2, seed);
     sleep_ns(ms * MS);
     if (closing) {
         atomic_store(&crowd.closed, true);
@@ -737,10 +739,10 @@ static void everything_is_refused(void) {
     CHECK(sp_pool_owner_pid(f.pool) == getppid());
     sp_ticket_free(parents_ticket);
     sp_pool_free(f.pool);
-    sp_pool_free(f.pool); /* touches nothing, so it can be repeated */
+    sp_pool_free(f.pool); /* does nothing in a child, so it can be repeated */
 }
 
-/* The child is made while another thread may hold the pool's lock: it must not need it. */
+/* Another thread may hold the pool's lock at the time of the fork, so the child must not need the lock. */
 static void forked_child_touches_nothing(void) {
     sp_stats before;
     sp_stats after;
@@ -782,7 +784,7 @@ static void forked_child_does_not_touch_a_running_job(void) {
     parents_handle = sp_acquire(f.pool);
     CHECK(sp_job_start(f.pool, parents_handle, &request, &parents_job, &error) == SP_OK);
     CHECK(in_child(the_job_is_refused, 10) == 0);
-    CHECK(poll_to_end(parents_job) == SP_OK); /* what init said is still there to be heard */
+    CHECK(poll_to_end(parents_job) == SP_OK); /* init's records can still be received */
     CHECK(sp_job_finish(parents_job, &result, &error) == SP_OK);
     CHECK(result.exit_code == 0 && result.timed_out == 0);
     sp_job_free(parents_job);
@@ -790,7 +792,7 @@ static void forked_child_does_not_touch_a_running_job(void) {
     shut_pool(&f);
 }
 
-/* in_use is full: one lease more would carry into the bit that says the pool is closed. */
+/* The counter of leases is at its maximum: one more would overflow into the bit that says that the pool is closed. */
 static void a_lease_that_cannot_be_counted_is_refused(void) {
     struct fake_pool f;
     sp_error error = {0};
@@ -801,7 +803,7 @@ static void a_lease_that_cannot_be_counted_is_refused(void) {
     CHECK(use(f.pool, handle) == 0);
     CHECK(sp_warm(f.pool, 1, &error) == 1);
     sp_ledger_add(f.pool, others * SP_LEDGER_IN_USE);
-    for (int way = 0; way < 2; way++) { /* with an idle entry at hand, and a ticket that is given up */
+    for (int way = 0; way < 2; way++) { /* first with an idle entry, then with a ticket that is freed */
         sp_ticket *ticket = open_ticket(f.pool, INT64_MAX);
 
         CHECK(sp_acquire(f.pool) == SP_SLOW);

@@ -1,21 +1,21 @@
-/* The end of sandboxes: by whom, and under no lock. */
+/* Which thread kills a sandbox, and that it holds no lock meanwhile. */
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "fake_pool.h"
 #include "host/execute/job.h"
 
-/* ---- a launcher that looks at who kills ---- */
+/* ---- a launcher that records which thread kills ---- */
 
 static struct {
     const struct sp_launch_ops *ops; /* the real ones */
     sp_pool *pool;
     pthread_t caller;
     atomic_int kills, by_caller, locked;
-    atomic_bool held; /* the first kill takes that long */
+    atomic_bool held; /* the first kill lasts while this is set */
 } seen;
 
-/* Somebody else may hold the lock for a moment; who holds it himself never gets it. */
+/* Another thread may hold the lock for a moment. If this thread holds it, trylock never succeeds. */
 static bool is_locked_by_me(void) {
     int rc = pthread_mutex_trylock(&seen.pool->lock);
 
@@ -29,7 +29,7 @@ static bool is_locked_by_me(void) {
     return rc != 0;
 }
 
-static void kill_and_look(struct sp_session *session) {
+static void kill_and_record(struct sp_session *session) {
     atomic_fetch_add(&seen.locked, is_locked_by_me());
     atomic_fetch_add(&seen.by_caller, pthread_equal(pthread_self(), seen.caller) != 0);
     seen.ops->kill_sandbox(session);
@@ -39,7 +39,7 @@ static void kill_and_look(struct sp_session *session) {
     }
 }
 
-/* An empty pool over it: the janitor reads the table, so it is in place before there is one. */
+/* An empty pool over that launcher. The janitor reads the table of ops, so it is replaced before the pool exists. */
 static void open_watched(struct fake_pool *f, uint32_t max_size) {
     static struct sp_launch_ops ops;
     const sp_pool_options options = pool_options(0, max_size, 0);
@@ -49,7 +49,7 @@ static void open_watched(struct fake_pool *f, uint32_t max_size) {
     f->launcher = sp_launcher_fake();
     seen.ops = f->launcher->ops;
     ops = *seen.ops;
-    ops.kill_sandbox = kill_and_look;
+    ops.kill_sandbox = kill_and_record;
     f->launcher->ops = &ops;
     f->pool = sp_pool_open(f->launcher, &options, &error);
     seen.pool = f->pool;
@@ -69,7 +69,7 @@ static sp_job *start_endless(struct fake_pool *f, int64_t handle) {
     return job;
 }
 
-/* The calls that keep the GIL kill nothing themselves: neither a lease's sandbox nor one whose command still runs. */
+/* sp_release() keeps the GIL and kills nothing itself, even if the sandbox still runs a command. */
 static void release_leaves_the_kill_to_the_janitor(void) {
     struct fake_pool f;
 
@@ -112,7 +112,7 @@ static void close_kills_under_no_lock(void) {
     shut_pool(&f);
 }
 
-static void *let_go(void *arg) {
+static void *end_the_hold(void *arg) {
     sleep_ns(50 * MS);
     atomic_store(&seen.held, false);
     return arg;
@@ -128,8 +128,8 @@ static int end_of(sp_job *job) {
     return rc;
 }
 
-/* A job that ends before the janitor has come to it takes itself off the list; one that is being killed waits for that.
- */
+/* A job that ends before the janitor gets to it removes itself from the list. A job whose sandbox the janitor is just
+ * killing waits for the end of the kill. */
 static void jobs_end_before_their_kill(void) {
     struct fake_pool f;
     pthread_t helper;
@@ -142,11 +142,11 @@ static void jobs_end_before_their_kill(void) {
 
     atomic_store(&seen.held, true);
     CHECK(sp_release(f.pool, first) == SP_OK);
-    CHECK(REACHED(atomic_load(&seen.kills) == 1, 5000)); /* the janitor is in there, and stays */
+    CHECK(REACHED(atomic_load(&seen.kills) == 1, 5000)); /* the janitor is in the kill, and stays there */
     CHECK(sp_release(f.pool, second) == SP_OK);
     CHECK(sp_fake_kill(f.launcher, pid) == SP_OK);
     CHECK(end_of(jobs[1]) == SP_E_RELEASED);
-    CHECK(pthread_create(&helper, NULL, let_go, NULL) == 0);
+    CHECK(pthread_create(&helper, NULL, end_the_hold, NULL) == 0);
     CHECK(end_of(jobs[0]) == SP_E_RELEASED);
     CHECK(!atomic_load(&seen.held));
     pthread_join(helper, NULL);

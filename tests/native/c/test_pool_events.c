@@ -1,5 +1,5 @@
-/* Events on their way to the log: equal ones are one, none is lost uncounted, and the reader ends with the last pool.
- */
+/* The queue of events for the log: equal events are merged, each lost one is counted, and the reader ends with the last
+ * pool. */
 #include "fake_pool.h"
 
 #include <errno.h>
@@ -9,14 +9,14 @@
 #include "common/stage.h"
 #include "host/sys/events.h"
 
-#define TELLERS 4
-#define TOLD 20000u
+#define REPORTERS 4
+#define REPORTS 20000u
 
 static sp_event event_of(uint32_t pool, uint32_t reason) {
     return (sp_event){.pool = pool, .kind = SP_EVENT_CREATE_FAILED, .reason = reason, .count = 1};
 }
 
-static void tell(sp_events *events, uint32_t pool, uint32_t reason) {
+static void report(sp_events *events, uint32_t pool, uint32_t reason) {
     const sp_event event = event_of(pool, reason);
 
     sp_events_report(events, &event);
@@ -26,10 +26,10 @@ static void equal_events_are_merged(void) {
     sp_events *events = sp_events_new();
     sp_event found[8];
 
-    tell(events, 1, 7);
-    tell(events, 2, 7);
-    tell(events, 1, 8);
-    tell(events, 1, 7);
+    report(events, 1, 7);
+    report(events, 2, 7);
+    report(events, 1, 8);
+    report(events, 1, 7);
     CHECK(sp_events_take(events, found, 2, 0) == 2); /* the oldest first */
     CHECK(found[0].pool == 1 && found[0].reason == 7 && found[0].count == 2);
     CHECK(found[1].pool == 2 && found[1].count == 1);
@@ -45,8 +45,8 @@ static void events_without_a_place_are_counted(void) {
     int n = 0;
 
     for (uint32_t i = 0; i < 100; i++) {
-        tell(events, 1, i);
-        tell(events, 1, i);
+        report(events, 1, i);
+        report(events, 1, i);
     }
     n = sp_events_take(events, found, 128, 0);
     CHECK(n > 1 && n < 100 && found[n - 1].kind == SP_EVENT_DROPPED);
@@ -60,23 +60,23 @@ static void events_are_collected_after_some_were_taken(void) {
     sp_event found[8];
     int64_t start = 0;
 
-    tell(events, 1, 1);
+    report(events, 1, 1);
     CHECK(sp_events_take(events, found, 8, 30 * MS) == 1);
     start = sp_now();
-    tell(events, 1, 2);
+    report(events, 1, 2);
     CHECK(sp_events_take(events, found, 8, 0) == 1 && sp_now() - start > 20 * MS);
-    tell(events, 1, 2);
-    sp_events_leave(events); /* over: nothing waits any more */
+    report(events, 1, 2);
+    sp_events_leave(events); /* the queue has ended: a take does not wait any more */
     CHECK(sp_events_take(events, found, 8, 1000000 * MS) == 1 && sp_events_take(events, found, 8, 0) == 0);
     CHECK(!sp_events_enter(events));
     sp_events_unref(events);
 }
 
-static void *tell_many(void *arg) {
+static void *report_many(void *arg) {
     sp_events *events = arg;
 
-    for (uint32_t i = 0; i < TOLD; i++) {
-        tell(events, 1 + i % 3, i % 50);
+    for (uint32_t i = 0; i < REPORTS; i++) {
+        report(events, 1 + i % 3, i % 50);
     }
     sp_events_leave(events);
     return NULL;
@@ -84,54 +84,54 @@ static void *tell_many(void *arg) {
 
 static void threads_lose_no_event(void) {
     sp_events *events = sp_events_new();
-    pthread_t threads[TELLERS];
+    pthread_t threads[REPORTERS];
     sp_event found[16];
-    uint64_t heard = 0;
+    uint64_t taken = 0;
 
-    for (unsigned i = 0; i < TELLERS; i++) {
+    for (unsigned i = 0; i < REPORTERS; i++) {
         CHECK(sp_events_enter(events));
-        CHECK(pthread_create(&threads[i], NULL, tell_many, events) == 0);
+        CHECK(pthread_create(&threads[i], NULL, report_many, events) == 0);
     }
     sp_events_leave(events);
     for (int n; (n = sp_events_take(events, found, 16, 0)) != 0;) {
         for (int i = 0; i < n; i++) {
-            heard += found[i].count;
+            taken += found[i].count;
         }
     }
-    CHECK(heard == (uint64_t)TELLERS * TOLD);
-    for (unsigned i = 0; i < TELLERS; i++) {
+    CHECK(taken == (uint64_t)REPORTERS * REPORTS);
+    for (unsigned i = 0; i < REPORTERS; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
     }
     sp_events_unref(events);
 }
 
-static void *hear(void *arg) {
+static void *read_until_end(void *arg) {
     sp_event found[16];
-    uint64_t *heard = NULL;
+    uint64_t *taken = NULL;
     sp_events *events = arg;
 
-    heard = calloc(8, sizeof *heard);
+    taken = calloc(8, sizeof *taken);
     for (int n; (n = sp_events_take(events, found, 16, 0)) != 0;) {
         for (int i = 0; i < n; i++) {
-            heard[found[i].kind] += found[i].count;
+            taken[found[i].kind] += found[i].count;
         }
     }
-    return heard;
+    return taken;
 }
 
-/* A pool from open to close, heard by a thread that ends with it. */
+/* A thread reads the events of a pool from its open to its close, and ends with the pool. */
 static void a_pool_reports_what_happens(void) {
     struct fake_pool f;
     sp_pool_options options = pool_options(0, 2, 0);
-    pthread_t listener;
-    uint64_t *heard = NULL;
+    pthread_t reader;
+    uint64_t *taken = NULL;
     sp_error error;
 
     options.number = 5;
     options.events = sp_events_new();
-    CHECK(pthread_create(&listener, NULL, hear, options.events) == 0);
+    CHECK(pthread_create(&reader, NULL, read_until_end, options.events) == 0);
     open_pool_with(&f, &options);
-    sp_events_leave(options.events); /* the pool is the only one who tells */
+    sp_events_leave(options.events); /* now the pool is the only reporter */
     CHECK(sp_warm(f.pool, 2, &error) == 2);
     CHECK(sp_fake_kill(f.launcher, 1) == SP_OK);
     CHECK(REACHED(stats_of(f.pool).evictions[SP_EVICT_DEATH] == 1, 5000));
@@ -139,10 +139,10 @@ static void a_pool_reports_what_happens(void) {
     CHECK(sp_warm(f.pool, 2, &error) == SP_E_CREATE);
     CHECK(sp_acquire(f.pool) > 0);
     CHECK(sp_pool_close(f.pool, 5000 * MS) == SP_OK);
-    CHECK(pthread_join(listener, (void **)&heard) == 0);
-    CHECK(heard[SP_EVENT_EVICTED] == 1 && heard[SP_EVENT_CREATE_FAILED] == 1 && heard[SP_EVENT_LEASES_KILLED] == 1);
-    CHECK(heard[SP_EVENT_LOST] == 0 && heard[SP_EVENT_DROPPED] == 0);
-    free(heard);
+    CHECK(pthread_join(reader, (void **)&taken) == 0);
+    CHECK(taken[SP_EVENT_EVICTED] == 1 && taken[SP_EVENT_CREATE_FAILED] == 1 && taken[SP_EVENT_LEASES_KILLED] == 1);
+    CHECK(taken[SP_EVENT_LOST] == 0 && taken[SP_EVENT_DROPPED] == 0);
+    free(taken);
     shut_pool(&f);
     sp_events_unref(options.events);
 }

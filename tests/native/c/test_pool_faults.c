@@ -1,6 +1,6 @@
 /*
- * What the pool's own calls of the system refuse: memory, threads, watches, births, one at a time. pool.c, janitor.c,
- * ticket.c and settle.c are part of this program under other names, with these calls replaced.
+ * Failures of the calls that the pool makes: memory, threads, the poller, births, one at a time. Files of host/pool are
+ * part of this program with other names for their functions, and with these calls replaced.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -12,10 +12,10 @@
 static atomic_uint refuse_calloc;
 static atomic_uint refuse_malloc;
 static atomic_uint refuse_thread;
-static atomic_uint refuse_watch_open;
-static atomic_uint refuse_watch_add;
+static atomic_uint refuse_poller_open;
+static atomic_uint refuse_poller_add;
 static atomic_uint refuse_mark;
-static atomic_uint refuse_births; /* so many */
+static atomic_uint refuse_births; /* the number of births to refuse */
 
 static bool refused(atomic_uint *which) {
     const unsigned before = atomic_load(which);
@@ -34,12 +34,12 @@ static int faulty_thread(pthread_t *thread, const pthread_attr_t *attr, void *(*
     return refused(&refuse_thread) ? EAGAIN : pthread_create(thread, attr, main, arg);
 }
 
-static int faulty_watch_open(struct sp_poller *watch) {
-    return refused(&refuse_watch_open) ? -EMFILE : sp_poller_open(watch);
+static int faulty_poller_open(struct sp_poller *poller) {
+    return refused(&refuse_poller_open) ? -EMFILE : sp_poller_open(poller);
 }
 
-static int faulty_watch_add(struct sp_poller *watch, int fd, uint64_t key) {
-    return refused(&refuse_watch_add) ? -ENOSPC : sp_poller_add(watch, fd, key);
+static int faulty_poller_add(struct sp_poller *poller, int fd, uint64_t key) {
+    return refused(&refuse_poller_add) ? -ENOSPC : sp_poller_add(poller, fd, key);
 }
 
 volatile const uint8_t *sp_fork_mark_new(void);
@@ -82,8 +82,8 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 #define calloc faulty_calloc
 #define malloc faulty_malloc
 #define pthread_create faulty_thread
-#define sp_poller_open faulty_watch_open
-#define sp_poller_add faulty_watch_add
+#define sp_poller_open faulty_poller_open
+#define sp_poller_add faulty_poller_add
 #define sp_fork_mark_new faulty_mark
 #define sp_birth_begin faulty_birth
 sp_pool *sp_pool_open(sp_launcher *launcher, const sp_pool_options *options, sp_error *error);
@@ -180,7 +180,7 @@ static void each_step_of_opening_may_fail(void) {
     }
     nothing_is_left_of_a_pool_that_does_not_open(&refuse_malloc, 1, SP_E_NOMEM, ENOMEM); /* the health command */
     nothing_is_left_of_a_pool_that_does_not_open(&refuse_mark, 1, SP_E_NOMEM, ENOMEM);
-    nothing_is_left_of_a_pool_that_does_not_open(&refuse_watch_open, 1, SP_E_CREATE, EMFILE);
+    nothing_is_left_of_a_pool_that_does_not_open(&refuse_poller_open, 1, SP_E_CREATE, EMFILE);
     nothing_is_left_of_a_pool_that_does_not_open(&refuse_births, 1, SP_E_CREATE, EMFILE);
     nothing_is_left_of_a_pool_that_does_not_open(&refuse_thread, 1, SP_E_CREATE, EAGAIN);
 }
@@ -203,7 +203,7 @@ static void invalid_options_are_refused(void) {
     sp_launcher_unref(launcher);
 }
 
-/* ---- births that cannot even begin ---- */
+/* ---- births that cannot begin ---- */
 
 static void warm_returns_the_error(void) {
     sp_error error = {0};
@@ -225,13 +225,13 @@ static void acquire_returns_the_error(void) {
     atomic_store(&refuse_births, 1);
     CHECK(acquire_faulty(&error) == SP_E_CREATE && error.err == EMFILE);
     CHECK(stats_of(f.pool).in_use_count == 0 && stats_of(f.pool).miss_count == 1);
-    handle = acquire_faulty(&error); /* its place was given back */
+    handle = acquire_faulty(&error); /* the failed acquire has given its place back */
     CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
     check_balance();
     shut_faulty();
 }
 
-/* The turn goes on to the next in the queue, and so does the next failure. */
+/* After each failure the next ticket of the queue tries to create a sandbox. */
 static void after_a_failure_the_next_ticket_tries(void) {
     sp_ticket *tickets[3];
     sp_error error = {0};
@@ -294,9 +294,10 @@ static void a_recycle_that_cannot_begin_is_evicted(void) {
     shut_faulty();
 }
 
-/* ---- watches ---- */
+/* ---- the poller ---- */
 
-/* The first watch that the janitor asks for is of the birth's socket: without it the answer would never be heard. */
+/* The first descriptor that the janitor adds to the poller is the birth's socket: without it the answer would not be
+ * received. */
 static void a_birth_that_cannot_be_polled_fails(void) {
     sp_error error;
     int64_t handle = 0;
@@ -304,7 +305,7 @@ static void a_birth_that_cannot_be_polled_fails(void) {
     open_faulty(0, 1, 0);
     handle = acquire_faulty(&error);
     CHECK(use(f.pool, handle) == 0);
-    atomic_store(&refuse_watch_add, 1);
+    atomic_store(&refuse_poller_add, 1);
     CHECK(sp_release(f.pool, handle) == SP_OK);
     CHECK(REACHED(stats_of(f.pool).evict_count == 1, 5000));
     CHECK(stats_of(f.pool).create_error_count == 1 && stats_of(f.pool).recycling_count == 0);
@@ -313,15 +314,16 @@ static void a_birth_that_cannot_be_polled_fails(void) {
     shut_faulty();
 }
 
-/* Nobody hears of this lease's death then: its first command has another sandbox all the same. */
+/* The janitor does not notice the death of this lease's sandbox. Its first command gets another sandbox all the same.
+ */
 static void a_lease_that_cannot_be_polled_is_replaced_when_used(void) {
     sp_error error;
     int64_t handle = 0;
 
     open_faulty(0, 1, 0);
-    atomic_store(&refuse_watch_add, 1);
+    atomic_store(&refuse_poller_add, 1);
     handle = acquire_faulty(&error);
-    CHECK(handle > 0 && atomic_load(&refuse_watch_add) == 0);
+    CHECK(handle > 0 && atomic_load(&refuse_poller_add) == 0);
     CHECK(sp_fake_kill(f.launcher, sp_lease_pid(f.pool, handle)) == SP_OK);
     CHECK(use(f.pool, handle) == 0 && sp_lease_pid(f.pool, handle) == 2);
     CHECK(sp_release(f.pool, handle) == SP_OK);
@@ -331,7 +333,7 @@ static void a_lease_that_cannot_be_polled_is_replaced_when_used(void) {
 
 /* ---- checks ---- */
 
-/* Longer than any request may be: the check cannot be sent. */
+/* The health command is longer than a request may be, so that the check cannot be sent. */
 static void a_check_that_cannot_begin_evicts(void) {
     sp_pool_options options = pool_options(0, 1, 0);
     const size_t len = SP_PAYLOAD_MAX + 1;

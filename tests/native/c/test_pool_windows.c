@@ -1,28 +1,28 @@
 /*
- * The pool's races, one chosen window at a time: what another thread would do between two steps is done there, by the
- * thread that came to it. The files with the windows are part of this program, under other names: the janitor and the
- * jobs go on using the library's.
+ * Races of the pool, one chosen window at a time. A window is the moment between two steps of a call; what another
+ * thread would do in it is done there by the calling thread itself. The files with the windows are part of this program
+ * with other names for their functions; the janitor and the jobs use those of the library.
  */
 #include <signal.h>
 #include <stddef.h>
 
 #include "check.h"
 
-static _Thread_local void (*intrude)(void); /* cleared when it is run */
+static _Thread_local void (*intruder)(void); /* what runs in the window; cleared when it has run */
 static _Thread_local unsigned windows_to_go;
 
 static inline void window(void) {
-    if (intrude != NULL && windows_to_go-- == 0) {
-        void (*what)(void) = intrude;
+    if (intruder != NULL && windows_to_go-- == 0) {
+        void (*what)(void) = intruder;
 
-        intrude = NULL;
+        intruder = NULL;
         what();
     }
 }
 
 static void at_window(unsigned number, void (*what)(void)) {
     windows_to_go = number;
-    intrude = what;
+    intruder = what;
 }
 
 #define SP_RING_WINDOW() window()
@@ -31,10 +31,10 @@ static void at_window(unsigned number, void (*what)(void)) {
 #define sp_ledger_add windowed_ledger_add
 #define sp_pool_take_slot windowed_pool_take_slot
 #define sp_pool_free_slot windowed_pool_free_slot
-#define sp_pool_discard windowed_pool_bury
+#define sp_pool_discard windowed_pool_discard
 #define sp_pool_fold_hits windowed_pool_fold_hits
 #define sp_pool_give_recycling_back windowed_pool_give_recycling_back
-#define sp_pool_make_idle windowed_pool_ready
+#define sp_pool_make_idle windowed_pool_make_idle
 #define sp_pool_insert windowed_pool_insert
 #define sp_pool_take_oldest windowed_pool_take_oldest
 #define sp_pool_evict_oldest windowed_pool_evict_oldest
@@ -54,9 +54,9 @@ void sp_pool_free(sp_pool *pool);
 #include "host/pool/pool.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 #include "host/pool/warm.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
-/* The windows of the files below are these, not the ring's. */
-static _Thread_local void (*in_retire)(void);
-static _Thread_local void (*in_decide)(void);
+/* The files below have these windows, not those of the ring. */
+static _Thread_local void (*after_eviction)(void);
+static _Thread_local void (*after_fold)(void);
 
 static inline void pass(void (**what)(void)) {
     void (*run)(void) = *what;
@@ -70,13 +70,13 @@ static inline void pass(void (**what)(void)) {
 static inline bool evict_oldest(sp_pool *pool) {
     const bool evicted = sp_pool_evict_oldest(pool);
 
-    pass(&in_retire);
+    pass(&after_eviction);
     return evicted;
 }
 
 static inline void fold_hits(sp_pool *pool) {
     sp_pool_fold_hits(pool);
-    pass(&in_decide);
+    pass(&after_fold);
 }
 
 #undef sp_pool_evict_oldest
@@ -90,7 +90,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len
 #define sp_lease_pid windowed_lease_pid
-#define sp_lease_remember_last windowed_lease_told
+#define sp_lease_remember_last windowed_lease_remember_last
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
 #include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
@@ -119,7 +119,7 @@ static int64_t spare;
 
 static void close_it(void) { CHECK(sp_pool_close(f.pool, 5000 * MS) == SP_OK); }
 
-/* Whatever an acquire that is overtaken by close() yields, it ends, and its sandbox does not outlive the pool. */
+/* The pool is closed during an acquire: the acquire returns, and its sandbox does not outlive the pool. */
 static void close_at(unsigned number) {
     int64_t handle = 0;
 
@@ -127,7 +127,7 @@ static void close_at(unsigned number) {
     CHECK(sp_warm(f.pool, 2, &(sp_error){0}) == 2);
     at_window(number, close_it);
     handle = sp_acquire(f.pool);
-    CHECK(intrude == NULL);
+    CHECK(intruder == NULL);
     CHECK(handle == SP_E_CLOSED || handle > 0);
     CHECK(handle < 0 || use(f.pool, handle) == SP_E_CLOSED);
     shut_pool(&f);
@@ -137,9 +137,10 @@ static unsigned close_window;
 
 static void close_in_the_window(void) { close_at(close_window); }
 
-/* In a child: should the acquire spin, it is ended there. */
+/* Runs in a child, which is ended if the acquire spins. */
 static void close_may_come_at_any_time_of_an_acquire(void) {
-    for (close_window = 0; close_window < 4; close_window++) { /* the last: claimed, not yet a lease */
+    for (close_window = 0; close_window < 4;
+         close_window++) { /* in the last one the entry is claimed and not a lease yet */
         CHECK(in_child(close_in_the_window, 5) == 0);
     }
 }
@@ -152,12 +153,12 @@ static void release_under_close(void) {
     released = sp_acquire(f.pool);
     at_window(close_window, close_it);
     CHECK(sp_release(f.pool, released) == SP_OK);
-    CHECK(intrude == NULL);
+    CHECK(intruder == NULL);
     shut_pool(&f);
 }
 
 static void close_may_come_at_any_time_of_a_release(void) {
-    for (close_window = 0; close_window < 2; close_window++) { /* before its push, in it */
+    for (close_window = 0; close_window < 2; close_window++) { /* before its push, and in its push */
         CHECK(in_child(release_under_close, 5) == 0);
     }
 }
@@ -173,7 +174,8 @@ static void check_bounds(void) {
     CHECK(s.created_count - s.evict_count == (uint64_t)s.idle_count + s.in_use_count);
 }
 
-/* A used lease ends at capacity and evicts the oldest; its place is taken by an unused one that comes back. */
+/* The release of a used lease evicts the oldest entry because the pool is full. Meanwhile an unused lease is released,
+ * and takes the free place. */
 static void a_used_and_an_unused_release_do_not_overfill(void) {
     int64_t used = 0;
 
@@ -184,9 +186,9 @@ static void a_used_and_an_unused_release_do_not_overfill(void) {
     CHECK(use(f.pool, used) == 0);
     CHECK(REACHED(stats_of(f.pool).idle_count == 1, 5000)); /* the refill to min_size */
     sp_fake_hold(f.launcher, 1);
-    in_retire = release_the_spare;
+    after_eviction = release_the_spare;
     CHECK(sp_release(f.pool, used) == SP_OK);
-    CHECK(in_retire == NULL);
+    CHECK(after_eviction == NULL);
     check_bounds();
     sp_fake_hold(f.launcher, 0);
     CHECK(REACHED(stats_of(f.pool).recycling_count == 0, 5000));
@@ -194,19 +196,19 @@ static void a_used_and_an_unused_release_do_not_overfill(void) {
     shut_pool(&f);
 }
 
-/* The janitor looks for a dead entry that is not in the ring, and holds a permit while it looks. */
+/* The janitor searches the ring for a dead entry that is not there, and holds a permit meanwhile. */
 static void an_eviction_that_finds_nothing_does_not_overfill(void) {
     int64_t other = 0;
 
     open_pool(&f, 0, 1, 0);
-    other = acquire(f.pool, -1); /* never was in the ring, so that it is looked for */
+    other = acquire(f.pool, -1); /* it was never in the ring, so that the search finds nothing */
     spare = acquire(f.pool, -1);
     CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
     at_window(0, release_the_spare);
     pthread_mutex_lock(&f.pool->lock);
     CHECK(!sp_pool_evict_one(f.pool, slot_of(other), SP_EVICT_DEATH));
     pthread_mutex_unlock(&f.pool->lock);
-    CHECK(intrude == NULL);
+    CHECK(intruder == NULL);
     check_bounds();
     CHECK(sp_release(f.pool, other) == SP_OK);
     check_bounds();
@@ -217,15 +219,15 @@ static void an_eviction_that_finds_nothing_does_not_overfill(void) {
 
 static void acquire_the_spare(void) { spare = sp_acquire(f.pool); }
 
-/* The ticket may have the last place, and is about to take it. */
+/* The ticket has found the last place free, and is about to take it. */
 static void a_ticket_and_an_acquire_do_not_share_the_last_place(void) {
     sp_ticket *ticket = NULL;
     int64_t handle = 0;
 
     open_pool(&f, 2, 2, 1);
-    in_decide = acquire_the_spare;
+    after_fold = acquire_the_spare;
     ticket = open_ticket(f.pool, 0);
-    CHECK(in_decide == NULL);
+    CHECK(after_fold == NULL);
     CHECK(stats_of(f.pool).in_use_count <= 1);
     handle = poll_ticket(ticket);
     sp_ticket_free(ticket);
@@ -239,10 +241,10 @@ static void a_ticket_and_an_acquire_do_not_share_the_last_place(void) {
 
 static void die_and_be_noticed(void) {
     CHECK(sp_fake_kill(f.launcher, 1) == SP_OK);
-    sleep_ns(100 * MS); /* the janitor hears of it meanwhile, and finds neither an idle entry nor a lease */
+    sleep_ns(100 * MS); /* the janitor notices the death, and finds neither an idle entry nor a lease */
 }
 
-/* No dead one is left among the idle, and the next lease is alive. */
+/* No dead sandbox is idle, and the next lease is alive. */
 static void check_next_is_alive(void) {
     int64_t handle = 0;
 
@@ -256,11 +258,11 @@ static void a_death_during_an_acquire_is_noticed(void) {
     for (unsigned number = 0; number < 4; number++) {
         int64_t handle = 0;
 
-        open_pool(&f, 0, 1, 0); /* none to refill, so that the janitor has no other reason to look */
+        open_pool(&f, 0, 1, 0); /* min_size 0, so that the janitor has nothing else to do */
         CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
         at_window(number, die_and_be_noticed);
         handle = sp_acquire(f.pool);
-        CHECK(intrude == NULL);
+        CHECK(intruder == NULL);
         sleep_ns(20 * MS);
         CHECK(handle > 0 && sp_release(f.pool, handle) == SP_OK);
         check_next_is_alive();
@@ -275,9 +277,9 @@ static void a_death_during_a_release_is_noticed(void) {
         open_pool(&f, 0, 1, 0);
         CHECK(sp_warm(f.pool, 1, &(sp_error){0}) == 1);
         handle = sp_acquire(f.pool);
-        at_window(number, die_and_be_noticed); /* not a lease any more, not yet in the ring */
+        at_window(number, die_and_be_noticed); /* no lease any more, and not in the ring yet */
         CHECK(sp_release(f.pool, handle) == SP_OK);
-        CHECK(intrude == NULL);
+        CHECK(intruder == NULL);
         check_next_is_alive();
         shut_pool(&f);
     }

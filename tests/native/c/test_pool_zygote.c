@@ -1,6 +1,6 @@
 /*
- * A pool over real sandboxes, used by threads that share nothing but it: what a host does that has no lock of its
- * interpreter. The fake launcher's crowd is in test_pool.c; here run the launcher of the system, its sessions and jobs.
+ * A pool over real sandboxes, used by threads that share only the pool, as in a host without a GIL. test_pool.c does
+ * the same with the fake launcher; this program runs the launcher of Linux, its sessions and its jobs.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -41,7 +41,7 @@ struct crowd {
     _Atomic bool over;
 };
 
-/* "echo" with this thread's own word, which nobody else may read. */
+/* Runs "echo" with a word that belongs to this thread. Sets *own if exactly that word was printed. */
 static int echo(sp_pool *pool, int64_t handle, uint32_t word, bool *own) {
     char argv[32] = "/bin/echo";
     char expected[16];
@@ -84,7 +84,7 @@ static void *live(void *argument) {
     return NULL;
 }
 
-/* What others ask for meanwhile. */
+/* Another thread calls the functions that only read. */
 static void *look_on(void *argument) {
     struct crowd *crowd = argument;
     sp_error error;
@@ -133,7 +133,7 @@ static void threads_get_their_own_output(void) { run_crowd(30, false); }
 
 static void threads_go_on_when_the_zygote_is_killed(void) { run_crowd(30, true); }
 
-/* Closed from one thread while the others are anywhere. */
+/* One thread closes the pool while the others are in any call. */
 static void close_during_use(void) {
     for (unsigned i = 0; i < 3; i++) {
         const unsigned fds_before = count_fds();

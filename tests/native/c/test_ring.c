@@ -1,4 +1,4 @@
-/* The idle ring: its order, stale words, chosen and random interleavings, and threads. */
+/* The idle ring: its order, stale words, chosen and random interleavings, and many threads. */
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 
 #include "check.h"
 
-/* What another thread would do in the window, run by the thread that came to it. */
+/* What another thread would do between two steps of a call. The calling thread itself runs it there. */
 static _Thread_local void (*in_window)(void);
 
 static void window(void) {
@@ -65,8 +65,8 @@ static void words_raise_their_tag(void) {
 
 static uint64_t tag_of(uint64_t word) { return word / SP_RING_TAG; }
 
-/* An unlink would be safe without it, as an index comes back only by a push; the rule has no exception to think about.
- */
+/* An unlink would be safe without that, because an index comes back only by a push. But a rule without exceptions is
+ * simpler. */
 static void every_write_raises_the_tag(void) {
     fresh(3); /* head -> 2 -> 1 -> 0 */
     CHECK(tag_of(ring.head) == 3 && tag_of(links[2]) == 2);
@@ -118,7 +118,7 @@ static void remove_takes_from_anywhere(void) {
     CHECK(sp_ring_take(&ring) == SP_RING_EMPTY);
 }
 
-/* ---- stale words: what a stopped thread still holds, and what it does when it wakes ---- */
+/* ---- stale words: a thread that was stopped continues with the words that it has read before ---- */
 
 static void claim_entry_but_leave_it_linked(struct sp_ring_place *place) {
     const uint64_t marked = sp_ring_word(place->word, sp_ring_next(place->word)) | SP_RING_MARK;
@@ -132,10 +132,10 @@ static void stale_unlink_fails(void) {
 
     fresh(2); /* head -> 1 -> 0 */
     CHECK(sp_ring_seek(&ring, SP_RING_NEWEST, &stale));
-    claim_entry_but_leave_it_linked(&stale); /* a helper wants head: 1 => 0 */
-    CHECK(sp_ring_take(&ring) == 0);         /* which unlinks 1; 0 is leased */
+    claim_entry_but_leave_it_linked(&stale); /* a helper is about to change head from 1 to 0 */
+    CHECK(sp_ring_take(&ring) == 0);         /* this unlinks 1 and leases 0 */
     sp_ring_push(&ring, 1);                  /* head leads to 1 again */
-    CHECK(!sp_ring_unlink(&stale));          /* would put the leased 0 into the ring */
+    CHECK(!sp_ring_unlink(&stale));          /* this would put the leased 0 into the ring */
     CHECK(sp_ring_take(&ring) == 1 && sp_ring_take(&ring) == SP_RING_EMPTY);
 }
 
@@ -155,7 +155,7 @@ static void stale_push_fails(void) {
     uint64_t head = 0;
 
     fresh(2);
-    head = ring.head; /* 2 is about to be pushed before 1 */
+    head = ring.head; /* a thread is about to push 2 before 1 */
     CHECK(sp_ring_take(&ring) == 1 && sp_ring_take(&ring) == 0);
     sp_ring_push(&ring, 1);
     CHECK(sp_ring_next(ring.head) == sp_ring_next(head));
@@ -171,12 +171,12 @@ static void nothing_is_unlinked_behind_a_claimed_entry(void) {
     CHECK(sp_ring_seek(&ring, 1, &second)); /* through link 2 */
     claim_entry_but_leave_it_linked(&first);
     claim_entry_but_leave_it_linked(&second);
-    CHECK(!sp_ring_unlink(&second)); /* 2 goes on leading to 1 */
+    CHECK(!sp_ring_unlink(&second)); /* 2 still leads to 1 */
     CHECK(sp_ring_take(&ring) == 0 && sp_ring_next(ring.head) == SP_RING_END);
     CHECK(sp_ring_is_out(&ring, 1) && sp_ring_is_out(&ring, 2));
 }
 
-/* The claimed last one is unlinked behind an entry that the walk has passed already. */
+/* The last entry is claimed. The walk unlinks it behind an entry that it has passed already. */
 static void oldest_is_found_before_a_claimed_one(void) {
     struct sp_ring_place place;
 
@@ -210,7 +210,7 @@ static void swap_the_entries(void) {
     sp_ring_push(&ring, 1);
 }
 
-/* Whatever else happens between the steps of take, it returns what is in the ring at that moment. */
+/* Another thread changes the ring between two steps of take: it returns an entry that is in the ring then. */
 static void take_notices_a_change_in_any_window(void) {
     for (unsigned number = 0; number < 3; number++) { /* before the claim */
         fresh(2);
@@ -220,7 +220,7 @@ static void take_notices_a_change_in_any_window(void) {
     }
 }
 
-/* What a pusher has written to its link but not yet linked must not be claimed. */
+/* An entry whose link is written, but which is not linked yet, must not be claimed. */
 static void take_what_is_not_linked_yet(void) {
     CHECK(sp_ring_take(&ring) == SP_RING_EMPTY);
     CHECK(!sp_ring_remove(&ring, 0));
@@ -237,7 +237,8 @@ static void push_is_not_seen_before_it_is_linked(void) {
 static uint64_t unlinked_word;
 static struct sp_ring_place sleeper;
 
-/* The thread that wakes here read the head before 0 was taken, and 0's link while it is being pushed again. */
+/* The thread that continues here has read the head before 0 was taken, and reads the link of 0 while 0 is pushed again.
+ */
 static void wake_the_sleeper(void) {
     sleeper.prev_word = unlinked_word;
     sleeper.prev = &ring.head;
@@ -259,7 +260,7 @@ static void help_the_claimer(void) { CHECK(sp_ring_take(&ring) == 0); }
 
 static void claim_returns_unlinked(void) {
     fresh(2);
-    at_window(3, push_another); /* between mark and unlink: the word before is another one now */
+    at_window(3, push_another); /* between mark and unlink, so that the word before the entry has changed */
     CHECK(sp_ring_take(&ring) == 1);
     CHECK(in_window == NULL && sp_ring_next(links[2]) == 0);
     CHECK(sp_ring_take(&ring) == 2 && sp_ring_take(&ring) == 0);
@@ -272,27 +273,27 @@ static void claim_returns_unlinked(void) {
 
 static uint64_t frozen_word;
 
-static void note_comes_late(void) {
+static void write_late(void) {
     CHECK(sp_ring_swap(&links[1], frozen_word, sp_ring_word(frozen_word, 1) | SP_RING_MARK));
 }
 
-/* Between push's load and its store of the link; the two words must not share a tag. */
+/* Another thread writes the link between push's load and its store. The two words must not have the same tag. */
 static void a_late_write_to_a_link_does_not_reuse_a_tag(void) {
     fresh(2);
     CHECK(sp_ring_take(&ring) == 1);
     frozen_word = links[1];
-    at_window(0, note_comes_late);
+    at_window(0, write_late);
     sp_ring_push(&ring, 1);
     CHECK(in_window == NULL && links[1] / SP_RING_TAG == frozen_word / SP_RING_TAG + 2);
     CHECK(sp_ring_take(&ring) == 1 && sp_ring_take(&ring) == 0);
 }
 
-/* ---- ownership: what every crowd below keeps and checks ---- */
+/* ---- ownership, which all tests with several workers check ---- */
 
 #define IN_RING 0
 
 static _Atomic int owner[CAPACITY];
-static uint64_t claims[CAPACITY]; /* plain: the ring is what orders the owners' accesses */
+static uint64_t claims[CAPACITY]; /* not atomic: the ring orders the accesses of the owners */
 
 struct worker {
     uint64_t seed;
@@ -322,7 +323,8 @@ static void give_back(struct worker *me) {
     me->held = SP_RING_EMPTY;
 }
 
-/* Each holds one at most and there are more entries than workers: the ring is never empty, so EMPTY is a lost entry. */
+/* Each worker holds at most one entry, and there are more entries than workers. So the ring is never empty, and a
+ * result EMPTY means that an entry was lost. */
 static void work_once(struct worker *me) {
     const uint32_t what = draw(&me->seed);
     uint32_t oldest = 0;
@@ -394,7 +396,7 @@ static void fiber_main(void) {
     }
 }
 
-/* Runs of 1 to 16 windows: long enough that the others overtake a stopped one by several operations. */
+/* Each turn has 1 to 16 windows, so that the others make several operations while one is stopped. */
 static void schedule(void) {
     uint64_t seed = 0xD1B54A32D192ED03U;
     uint32_t live = FIBERS;
@@ -446,7 +448,7 @@ static void together(void *(*body)(void *), struct worker *workers, uint32_t cou
 
 static _Thread_local uint64_t yield_seed;
 
-/* On few cores a thread is seldom preempted in a window by itself. */
+/* With few cores the kernel seldom preempts a thread in a window. */
 static void sometimes_yield(void) {
     if (draw(&yield_seed) % 128 == 0) {
         (void)sched_yield();
@@ -478,7 +480,8 @@ static void threads_keep_every_entry(void) {
     threads_keep_every_entry_of(CAPACITY);
 }
 
-/* Entries of producer p carry rising numbers; both consumers of the old end must meet each producer's in that order. */
+/* The entries of each producer have rising numbers. Both consumers, which claim the oldest, must get those of each
+ * producer in that order. */
 
 #define PRODUCERS 2
 #define ORDER_OPS (UNDER_TSAN ? 20000U : 50000U)
@@ -487,7 +490,7 @@ static struct {
     int producer;
     uint32_t number;
 } stamps[CAPACITY];
-static struct sp_ring blanks; /* entries free to be stamped */
+static struct sp_ring blanks; /* entries that a producer may number */
 static _Atomic uint64_t blank_links[CAPACITY];
 static _Atomic uint32_t consumed;
 
@@ -547,7 +550,7 @@ static void threads_keep_each_producers_order(void) {
     CHECK(atomic_load(&consumed) == PRODUCERS * ORDER_OPS && sp_ring_take(&ring) == SP_RING_EMPTY);
 }
 
-/* Without a push in between, every taker must see the indices fall. */
+/* Nothing is pushed meanwhile, so each thread must take falling indices. */
 static void *take_falling(void *arg) {
     struct worker *me = arg;
     uint32_t last = CAPACITY;
@@ -594,7 +597,7 @@ int main(void) {
     RUN(walk_does_not_believe_a_link_that_is_being_pushed);
     RUN(claim_returns_unlinked);
     RUN(a_late_write_to_a_link_does_not_reuse_a_tag);
-    if (!UNDER_TSAN) { /* one thread on several stacks, which it does not follow; there is no race to see either */
+    if (!UNDER_TSAN) { /* ThreadSanitizer does not follow one thread on several stacks; it has no races either */
         RUN(random_interleavings_keep_every_entry);
     }
     RUN(threads_keep_every_entry);

@@ -1,4 +1,5 @@
-/* A hostile init at the far end of a control socket: refused, nothing leaks, and the pool goes on. */
+/* A hostile init at the far end of a control socket: each attack is refused, nothing leaks, and the pool still works.
+ */
 #include "host/sandbox/session.h"
 
 #include <errno.h>
@@ -15,46 +16,48 @@
 #include "common/stage.h"
 #include "fake_pool.h"
 
-/* ---- what it can say ---- */
+/* ---- what a hostile init can send ---- */
 
-static void say(int sock, const struct sp_record *record) {
+static void send_record(int sock, const struct sp_record *record) {
     (void)sp_packet_send(sock, &(struct sp_outgoing){.record = record}, 0);
 }
 
-static void say_ack(int sock, uint32_t id) { say(sock, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}); }
-
-static void say_exited(int sock, uint32_t id) {
-    say(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited.id = id});
+static void send_ack(int sock, uint32_t id) {
+    send_record(sock, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id});
 }
 
-static void say_failed(int sock, uint32_t id) {
-    say(sock, &(struct sp_record){.type = SP_REC_FAILED, .u.failed = {.id = id, .stage = 1}});
+static void send_exited(int sock, uint32_t id) {
+    send_record(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited.id = id});
 }
 
-static void exited_before_ack(int sock, uint32_t id) { say_exited(sock, id); }
-static void failed_before_ack(int sock, uint32_t id) { say_failed(sock, id); }
-static void ack_of_the_next(int sock, uint32_t id) { say_ack(sock, id + 1); }
-static void ack_of_the_last(int sock, uint32_t id) { say_ack(sock, id - 1); }
+static void send_failed(int sock, uint32_t id) {
+    send_record(sock, &(struct sp_record){.type = SP_REC_FAILED, .u.failed = {.id = id, .stage = 1}});
+}
 
-/* All that the command before this one was answered with. */
+static void exited_before_ack(int sock, uint32_t id) { send_exited(sock, id); }
+static void failed_before_ack(int sock, uint32_t id) { send_failed(sock, id); }
+static void ack_of_the_next(int sock, uint32_t id) { send_ack(sock, id + 1); }
+static void ack_of_the_last(int sock, uint32_t id) { send_ack(sock, id - 1); }
+
+/* All the answers to the command before this one. */
 static void replay(int sock, uint32_t id) {
-    say_ack(sock, id - 1);
-    say_exited(sock, id - 1);
+    send_ack(sock, id - 1);
+    send_exited(sock, id - 1);
 }
 
 static void two_acks(int sock, uint32_t id) {
-    say_ack(sock, id);
-    say_ack(sock, id);
+    send_ack(sock, id);
+    send_ack(sock, id);
 }
 
 static void exited_of_the_last(int sock, uint32_t id) {
-    say_ack(sock, id);
-    say_exited(sock, id - 1);
+    send_ack(sock, id);
+    send_exited(sock, id - 1);
 }
 
 static void failed_of_the_next(int sock, uint32_t id) {
-    say_ack(sock, id);
-    say_failed(sock, id + 1);
+    send_ack(sock, id);
+    send_failed(sock, id + 1);
 }
 
 static void unknown_type(int sock, uint32_t id) {
@@ -85,49 +88,49 @@ static void empty_with_fds(int sock, uint32_t id) { raw_ack(sock, id, 0, 3); }
 static void exited_with_an_fd(int sock, uint32_t id) {
     uint8_t bytes[SP_RECORD_SIZE];
 
-    say_ack(sock, id);
+    send_ack(sock, id);
     sp_wire_pack(&(struct sp_record){.type = SP_REC_EXITED, .u.exited.id = id}, bytes);
     send_raw(sock, bytes, sizeof bytes, sock, 1);
 }
 
 static void stopped_status(int sock, uint32_t id) {
-    say_ack(sock, id);
-    say(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = 0x137f}});
+    send_ack(sock, id);
+    send_record(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = 0x137f}});
 }
 
-static void the_hosts_own_words(int sock, uint32_t id) {
-    say_ack(sock, id);
-    say(sock, &(struct sp_record){.type = SP_REC_EXEC, .u.exec = {.id = id, .argc = 1, .payload_len = 2}});
+static void a_record_of_the_host(int sock, uint32_t id) {
+    send_ack(sock, id);
+    send_record(sock, &(struct sp_record){.type = SP_REC_EXEC, .u.exec = {.id = id, .argc = 1, .payload_len = 2}});
 }
 
 static void ready_again(int sock, uint32_t id) {
     (void)id;
-    say(sock, &(struct sp_record){.type = SP_REC_READY});
+    send_record(sock, &(struct sp_record){.type = SP_REC_READY});
 }
 
 static void created_again(int sock, uint32_t id) {
     (void)id;
-    say(sock, &(struct sp_record){.type = SP_REC_CREATED});
+    send_record(sock, &(struct sp_record){.type = SP_REC_CREATED});
 }
 
-/* As much as the socket takes. */
+/* Sends as much as the socket takes. */
 static void flood(int sock, uint32_t id) {
     static const char junk[64 * 1024] = {0};
 
-    say_ack(sock, id);
+    send_ack(sock, id);
     while (send(sock, junk, sizeof junk, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
     }
 }
 
 static void hang_up(int sock, uint32_t id) {
-    say_ack(sock, id);
+    send_ack(sock, id);
     (void)shutdown(sock, SHUT_RDWR);
 }
 
 static const struct attack {
     const char *name;
     void (*run)(int sock, uint32_t id);
-    unsigned sound; /* records that are as they should be before the one that is not */
+    unsigned sound; /* the number of valid records before the invalid one */
     int refusal;
 } attacks[] = {
 #define ATTACK(name, sound, refusal) {#name, name, sound, refusal}
@@ -151,7 +154,7 @@ static const struct attack {
     ATTACK(empty_with_fds, 0, -ECONNRESET),
     ATTACK(exited_with_an_fd, 1, -EBADMSG),
     ATTACK(stopped_status, 1, -EBADMSG),
-    ATTACK(the_hosts_own_words, 1, -EBADMSG),
+    ATTACK(a_record_of_the_host, 1, -EBADMSG),
     ATTACK(ready_again, 0, -EBADMSG),
     ATTACK(created_again, 0, -EBADMSG),
     ATTACK(flood, 1, -EBADMSG),
@@ -169,7 +172,7 @@ static void name_if_failed(const char *name, unsigned failures) {
 /* ---- against a session ---- */
 
 struct duel {
-    struct sp_session session; /* without a launcher: only its socket is used */
+    struct sp_session session; /* it has no launcher: only its socket is used */
     int far_end;
     unsigned fds_before;
 };
@@ -202,8 +205,8 @@ static void request(struct duel *d) {
     sp_packet_close(&packet);
 }
 
-/* Reads to the first refusal. Records before it are counted. */
-static int hear(struct duel *d, unsigned *sound) {
+/* Receives until a record is refused, and counts the records before it. */
+static int receive_all(struct duel *d, unsigned *sound) {
     struct sp_record record;
     int rc = 0;
 
@@ -212,13 +215,13 @@ static int hear(struct duel *d, unsigned *sound) {
     return rc;
 }
 
-static void answered_well(struct duel *d) {
+static void answer_correctly(struct duel *d) {
     unsigned sound = 0;
 
     request(d);
-    say_ack(d->far_end, d->session.last_id);
-    say_exited(d->far_end, d->session.last_id);
-    CHECK(hear(d, &sound) == -EAGAIN && sound == 2);
+    send_ack(d->far_end, d->session.last_id);
+    send_exited(d->far_end, d->session.last_id);
+    CHECK(receive_all(d, &sound) == -EAGAIN && sound == 2);
 }
 
 static void valid_answers_are_accepted(void) {
@@ -227,12 +230,12 @@ static void valid_answers_are_accepted(void) {
 
     begin_duel(&d);
     CHECK(sp_session_recv(&d.session, &record) == -EAGAIN);
-    answered_well(&d);
-    answered_well(&d);
+    answer_correctly(&d);
+    answer_correctly(&d);
     request(&d);
-    say_ack(d.far_end, 3);
-    say(d.far_end,
-        &(struct sp_record){.type = SP_REC_FAILED, .u.failed = {.id = 3, .stage = 4, .err = ENOENT, .detail = "no"}});
+    send_ack(d.far_end, 3);
+    send_record(d.far_end, &(struct sp_record){.type = SP_REC_FAILED,
+                                               .u.failed = {.id = 3, .stage = 4, .err = ENOENT, .detail = "no"}});
     CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_ACK);
     CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_FAILED);
     CHECK(record.u.failed.stage == 4 && record.u.failed.err == ENOENT && record.u.failed.detail[0] == 'n');
@@ -246,34 +249,34 @@ static void every_attack_is_refused(void) {
         unsigned sound = 0;
 
         begin_duel(&d);
-        answered_well(&d); /* so that there is an id before this one */
+        answer_correctly(&d); /* so that there was an earlier id */
         request(&d);
         attacks[i].run(d.far_end, d.session.last_id);
-        CHECK(hear(&d, &sound) == attacks[i].refusal);
+        CHECK(receive_all(&d, &sound) == attacks[i].refusal);
         CHECK(sound == attacks[i].sound);
         end_duel(&d);
         name_if_failed(attacks[i].name, failures);
     }
 }
 
-/* "ACK, then FAILED or EXITED": one of them, once. */
+/* After ACK comes either FAILED or EXITED, and only once. */
 static void the_end_is_accepted_once(void) {
-    static void (*const ends[])(int, uint32_t) = {say_exited, say_failed, say_ack};
+    static void (*const ends[])(int, uint32_t) = {send_exited, send_failed, send_ack};
 
     for (unsigned i = 0; i < sizeof ends / sizeof ends[0]; i++) {
         struct duel d;
         unsigned sound = 0;
 
         begin_duel(&d);
-        answered_well(&d);
+        answer_correctly(&d);
         ends[i](d.far_end, d.session.last_id);
-        CHECK(hear(&d, &sound) == -EBADMSG && sound == 0);
+        CHECK(receive_all(&d, &sound) == -EBADMSG && sound == 0);
         end_duel(&d);
     }
 }
 
 static void nothing_is_expected_before_a_request(void) {
-    static void (*const words[])(int, uint32_t) = {say_ack, say_exited, say_failed};
+    static void (*const words[])(int, uint32_t) = {send_ack, send_exited, send_failed};
 
     for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++) {
         struct duel d;
@@ -281,7 +284,7 @@ static void nothing_is_expected_before_a_request(void) {
 
         begin_duel(&d);
         words[i](d.far_end, 0); /* as the first request's id is 1 */
-        CHECK(hear(&d, &sound) == -EBADMSG && sound == 0);
+        CHECK(receive_all(&d, &sound) == -EBADMSG && sound == 0);
         end_duel(&d);
     }
 }
@@ -295,7 +298,7 @@ static void a_health_check_refuses_every_attack(void) {
         int status = -1;
 
         begin_duel(&d);
-        answered_well(&d);
+        answer_correctly(&d);
         CHECK(sp_session_check_begin(&d.session, &check, 0) == 0);
         attacks[i].run(d.far_end, d.session.last_id);
         CHECK(sp_session_check_step(&d.session, &status) < 0 && status == -1);
@@ -306,7 +309,8 @@ static void a_health_check_refuses_every_attack(void) {
 
 /* ---- against a pool ---- */
 
-/* From here on the test is the init of this lease; the fake one sees a hang-up. The far end. */
+/* Replaces the control socket of this lease: now the test plays init, and the fake launcher reads end of file. Returns
+ * the far end. */
 static int take_over_control(sp_pool *pool, int64_t handle) {
     int pair[2];
 
@@ -318,7 +322,7 @@ static int take_over_control(sp_pool *pool, int64_t handle) {
     return pair[1];
 }
 
-/* A job whose init answers with this attack. What finish says. */
+/* Runs a job whose init answers with this attack. Returns the result of sp_job_finish(). */
 static int run_under(sp_pool *pool, int64_t handle, int far_end, const struct attack *attack, sp_exec_result *result) {
     const sp_exec_request exec = request_for(10000 * MS);
     sp_job *job = NULL;
@@ -335,7 +339,7 @@ static int run_under(sp_pool *pool, int64_t handle, int far_end, const struct at
     return rc;
 }
 
-static void the_pool_works_on(struct fake_pool *f, int64_t handle) {
+static void the_pool_still_works(struct fake_pool *f, int64_t handle) {
     CHECK(use(f->pool, handle) == SP_E_LOST);
     CHECK(sp_release(f->pool, handle) == SP_OK);
     CHECK(REACHED(stats_of(f->pool).idle_count == 1 && stats_of(f->pool).recycling_count == 0, 5000));
@@ -354,19 +358,19 @@ static void an_attacked_job_is_lost(void) {
 
         open_pool(&f, 0, 2, 0);
         handle = acquire(f.pool, -1);
-        CHECK(use(f.pool, handle) == 0); /* used: nothing is replaced silently any more */
+        CHECK(use(f.pool, handle) == 0); /* now the lease is used, and its sandbox is not replaced any more */
         CHECK(sp_fake_live(f.launcher) == 1);
         far_end = take_over_control(f.pool, handle);
         CHECK(run_under(f.pool, handle, far_end, &attacks[i], &result) == SP_E_LOST);
         CHECK(sp_fake_live(f.launcher) == 0); /* killed */
         sp_fd_close(&far_end);
-        the_pool_works_on(&f, handle);
+        the_pool_still_works(&f, handle);
         shut_pool(&f);
         name_if_failed(attacks[i].name, failures);
     }
 }
 
-/* Not acknowledged, so nothing has started: an unused lease gets another sandbox. Acknowledged: lost. */
+/* Without an ACK no command has started, so an unused lease gets another sandbox. After an ACK the lease is lost. */
 static void an_unused_lease_gets_another_sandbox_before_the_ack(void) {
     for (unsigned i = 0; i < ATTACKS; i++) {
         const unsigned failures = atomic_load(&check_failures);
@@ -389,9 +393,9 @@ static void an_unused_lease_gets_another_sandbox_before_the_ack(void) {
     }
 }
 
-/* The second EXITED lies in the socket when the next command is asked for. */
+/* The second EXITED is in the socket when the next command is sent. */
 static void a_second_end_makes_the_next_command_fail(void) {
-    const struct attack twice = {"exited twice", say_exited, 0, 0};
+    const struct attack twice = {"exited twice", send_exited, 0, 0};
     const sp_exec_request exec = request_for(10000 * MS);
     struct fake_pool f;
     sp_exec_result result = {0};
@@ -403,21 +407,21 @@ static void a_second_end_makes_the_next_command_fail(void) {
     const int64_t handle = acquire(f.pool, -1);
     far_end = take_over_control(f.pool, handle);
     CHECK(sp_job_start(f.pool, handle, &exec, &job, &error) == SP_OK);
-    say_ack(far_end, 1);
-    say(far_end, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = 1, .status = 7 << 8}});
-    say_exited(far_end, 1);
+    send_ack(far_end, 1);
+    send_record(far_end, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = 1, .status = 7 << 8}});
+    send_exited(far_end, 1);
     CHECK(poll_to_end(job) == SP_OK && sp_job_finish(job, &result, &error) == SP_OK && result.exit_code == 7);
     sp_job_free(job);
     CHECK(run_under(f.pool, handle, far_end, &twice, &result) == SP_E_LOST);
     sp_fd_close(&far_end);
-    the_pool_works_on(&f, handle);
+    the_pool_still_works(&f, handle);
     shut_pool(&f);
 }
 
-/* ---- a launcher whose every init dies of its first request ---- */
+/* ---- a launcher each of whose inits dies on its first request ---- */
 
 #define BIRTHS_MAX 64
-#define BIRTHS_FAIR 8 /* a few attempts are fair; without a bound it comes to BIRTHS_MAX */
+#define BIRTHS_FAIR 8 /* a few attempts are allowed; without a bound there would be BIRTHS_MAX */
 
 static struct dying {
     struct sp_launcher base;
@@ -426,7 +430,7 @@ static struct dying {
     pthread_t inits[BIRTHS_MAX];
 } dying;
 
-static void *die_of_a_request(void *far_end) {
+static void *die_on_a_request(void *far_end) {
     struct sp_packet packet;
     char buf[256];
 
@@ -449,7 +453,7 @@ static int dying_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *
     birth->session->control = pair[0];
     birth->session->pidfd = eventfd(0, EFD_CLOEXEC);
     dying.far_ends[n] = pair[1];
-    return pthread_create(&dying.inits[n], NULL, die_of_a_request, &dying.far_ends[n]) == 0 ? 0 : SP_E_CREATE;
+    return pthread_create(&dying.inits[n], NULL, die_on_a_request, &dying.far_ends[n]) == 0 ? 0 : SP_E_CREATE;
 }
 
 static int dying_step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
