@@ -1,4 +1,4 @@
-/* What the fuzz targets share: an input that is read bit by bit, and a crash for what must not be. */
+/* What the fuzz targets share: they read the input piece by piece, and abort when a rule is broken. */
 #ifndef SANDPOOL_TESTS_FUZZ_H
 #define SANDPOOL_TESTS_FUZZ_H
 
@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The fuzzer keeps the input of a run that aborts. */
+/* Aborts if the condition is false. The fuzzer reports the input of a run that aborts. */
 #define MUST(what)                                                                      \
     do {                                                                                \
         if (!(what)) {                                                                  \
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         }                                                                               \
     } while (0)
 
-/* Reads from the front; zeroes when nothing is left. */
+/* An input, which is read from its start. At its end come zeroes. */
 struct feed {
     const uint8_t *at;
     size_t left;
@@ -54,7 +54,7 @@ static inline size_t feed_bytes(struct feed *feed, void *to, size_t wanted) {
     return n;
 }
 
-/* Which of the lowest descriptors are open: a run leaves them as it found them, and comes nowhere near the last. */
+/* The set of the lowest descriptors that are open. A run must leave them as they were; it never needs so many. */
 #define WATCHED_FDS 64
 
 static inline uint64_t open_fds(void) {

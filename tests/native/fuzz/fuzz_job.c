@@ -1,6 +1,6 @@
 /*
- * execute against a hostile init. Its script says what it answers before and after the request has come, what it writes
- * to the streams, and when it dies; the host may end the lease meanwhile. The outcome is compared with what was said.
+ * An execute with a hostile init. The input decides what init sends before and after the request, what it writes to the
+ * streams, and when it dies; the host may end the lease meanwhile. The outcome is compared with what init has sent.
  */
 #include "host/execute/job.h"
 
@@ -18,10 +18,10 @@ enum outcome { PENDING, LOST, ANSWERED };
 struct attempt {
     struct hostile h;
     struct sp_session *session;
-    struct note answer; /* of ANSWERED */
-    unsigned asked;     /* requests so far */
-    bool acked;         /* the current one */
-    bool deaf;          /* its end was closed before the request */
+    struct note answer; /* the record that has answered */
+    unsigned requests;  /* how many the host has sent */
+    bool acked;         /* the current request */
+    bool closed_early;  /* its end was closed before the request */
 };
 
 static struct world {
@@ -35,13 +35,13 @@ static struct world {
     atomic_uint living;
 } world;
 
-/* ---- what init has said ---- */
+/* ---- what init has sent ---- */
 
-/* By the rules of session.h. Consumes what was said up to the outcome. */
+/* The outcome by the rules of session.h. Consumes the packets up to it. */
 static enum outcome outcome_of(struct attempt *a) {
     const struct note *note = NULL;
 
-    if (a->deaf) {
+    if (a->closed_early) {
         return LOST;
     }
     while ((note = hostile_next(&a->h)) != NULL) {
@@ -49,10 +49,10 @@ static enum outcome outcome_of(struct attempt *a) {
         if (note->verdict != 0 || note->n_fds != 0) {
             return LOST;
         }
-        if (r->type == SP_REC_ACK && r->u.id.id == a->asked && !a->acked) {
+        if (r->type == SP_REC_ACK && r->u.id.id == a->requests && !a->acked) {
             a->acked = true;
-        } else if (a->acked && ((r->type == SP_REC_EXITED && r->u.exited.id == a->asked) ||
-                                (r->type == SP_REC_FAILED && r->u.failed.id == a->asked))) {
+        } else if (a->acked && ((r->type == SP_REC_EXITED && r->u.exited.id == a->requests) ||
+                                (r->type == SP_REC_FAILED && r->u.failed.id == a->requests))) {
             a->answer = *note;
             return ANSWERED;
         } else {
@@ -62,8 +62,8 @@ static enum outcome outcome_of(struct attempt *a) {
     return a->h.hung_up ? LOST : PENDING;
 }
 
-/* The same, without a trace. */
-static enum outcome foresee(const struct attempt *a, bool *acked) {
+/* The same, but consumes nothing. */
+static enum outcome outcome_so_far(const struct attempt *a, bool *acked) {
     struct attempt copy = *a;
     enum outcome outcome = outcome_of(&copy);
 
@@ -71,7 +71,7 @@ static enum outcome foresee(const struct attempt *a, bool *acked) {
     return outcome;
 }
 
-static void say(struct attempt *a, uint32_t id) {
+static void send_records(struct attempt *a, uint32_t id) {
     unsigned n = feed_byte(&world.feed) % 8;
 
     for (unsigned i = 0; i < n && !a->h.hung_up; i++) {
@@ -84,11 +84,11 @@ static void say(struct attempt *a, uint32_t id) {
     }
 }
 
-/* The poll that comes would wait for ever. */
+/* If there is no outcome yet, the next poll would wait for ever: closes the connection. */
 static void end_if_pending(struct attempt *a) {
     bool acked;
 
-    if (foresee(a, &acked) == PENDING) {
+    if (outcome_so_far(a, &acked) == PENDING) {
         hostile_hang_up(&a->h);
     }
 }
@@ -105,17 +105,17 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     struct attempt *a = &world.attempts[world.n++];
     MUST(sp_control_pair(pair) == 0);
     birth->session->control = pair[0];
-    birth->session->pidfd = -1; /* nobody waits for its death */
+    birth->session->pidfd = -1; /* so that nobody waits for its death */
     *a = (struct attempt){.h = {.sock = pair[1]}, .session = birth->session};
     atomic_fetch_add(&world.living, 1);
-    say(a, 1);
-    if (world.n > 1) { /* it answers a request that is sent while the host polls */
-        a->asked = 1;
+    send_records(a, 1);
+    if (world.n > 1) { /* the host sends it a request during a poll, so its answers are sent now */
+        a->requests = 1;
         end_if_pending(a);
-        a->asked = 0;
+        a->requests = 0;
     }
     if ((feed_byte(&world.feed) & 15) == 15) {
-        a->deaf = true;
+        a->closed_early = true;
         sp_fd_close(&a->h.sock);
         a->h.hung_up = true;
     }
@@ -138,17 +138,17 @@ static struct attempt *attempt_of(const struct sp_session *session) {
     return &world.attempts[i];
 }
 
-/* The job's deadline is over: what init says now may come too late, but it is what it says. */
+/* The job's deadline has passed. What init sends now may come too late, but it counts. */
 static void kill_command(struct sp_session *session) {
     struct attempt *a = attempt_of(session);
 
-    say(a, session->last_id);
+    send_records(a, session->last_id);
     end_if_pending(a);
 }
 
 static void watch_memory(struct sp_session *session) { MUST(session->acked); }
 
-static void kill_it(struct sp_session *session) {
+static void kill_sandbox(struct sp_session *session) {
     struct attempt *a = attempt_of(session);
 
     if (a->h.sock != -1) {
@@ -177,7 +177,7 @@ static const struct sp_launch_ops ops = {.session_size = sizeof(struct sp_sessio
                                          .step = step,
                                          .kill_command = kill_command,
                                          .watch_memory = watch_memory,
-                                         .kill_sandbox = kill_it,
+                                         .kill_sandbox = kill_sandbox,
                                          .release = release,
                                          .shutdown = shut_down,
                                          .free = never_freed};
@@ -225,16 +225,16 @@ static void read_input(void) {
     }
 }
 
-/* What init and its command do with the request. */
+/* Plays init and its command after the request. */
 static void receive(struct attempt *a, bool has_input) {
     char buf[SP_PACKET_MAX];
     struct sp_packet packet;
 
-    if (a->deaf) {
+    if (a->closed_early) {
         return;
     }
     MUST(sp_packet_recv(a->h.sock, &packet, buf, sizeof buf) == 0);
-    while (packet.record.u.exec.id != a->asked) { /* what it was asked while the host polled */
+    while (packet.record.u.exec.id != a->requests) { /* a request that the host has sent during a poll */
         sp_packet_close(&packet);
         MUST(sp_packet_recv(a->h.sock, &packet, buf, sizeof buf) == 0);
     }
@@ -258,7 +258,7 @@ static void receive(struct attempt *a, bool has_input) {
             break;
         }
     }
-    say(a, a->asked);
+    send_records(a, a->requests);
 }
 
 static void check_result(const struct attempt *a, bool wrote, int rc, const sp_exec_result *result,
@@ -281,16 +281,17 @@ static void check_result(const struct attempt *a, bool wrote, int rc, const sp_e
     }
 }
 
-/* Once over: the last sandbox that was tried tells, and those before it cannot have begun. */
+/* Checks the result of a job: the last sandbox that was tried decides, and no command has begun in those before it. */
 static bool check_outcome(unsigned first, bool first_use, int rc, const sp_exec_result *result, const sp_error *error) {
     for (unsigned i = first; i + 1 < world.n; i++) {
-        world.attempts[i].asked += i != first;
+        world.attempts[i].requests += i != first;
         MUST(first_use && outcome_of(&world.attempts[i]) == LOST && !world.attempts[i].acked);
     }
     struct attempt *last = &world.attempts[world.n - 1];
-    last->asked += last != &world.attempts[first];
+    last->requests += last != &world.attempts[first];
     if (outcome_of(last) == ANSWERED) {
-        check_result(last, last == &world.attempts[first], rc, result, error); /* others' streams are not written to */
+        check_result(last, last == &world.attempts[first], rc, result,
+                     error); /* only the first one writes to the streams */
         return true;
     }
     MUST(rc == SP_E_LOST || (rc == SP_OK && result->timed_out) || (rc == SP_E_CREATE && world.n == ATTEMPTS_MAX));
@@ -298,7 +299,7 @@ static bool check_outcome(unsigned first, bool first_use, int rc, const sp_exec_
     return false;
 }
 
-/* False when the lease is over. */
+/* Runs one job. False when the lease has ended. */
 static bool execute(int64_t handle, unsigned first, bool first_use) {
     static const char input[INPUT_SIZE] = {'i'};
     const uint8_t how = feed_byte(&world.feed);
@@ -320,7 +321,7 @@ static bool execute(int64_t handle, unsigned first, bool first_use) {
     bool usable = false;
 
     world.written[0] = world.written[1] = 0;
-    a->asked++;
+    a->requests++;
     a->acked = false;
     int rc = sp_job_start(world.pool, handle, &request, &job, &error);
     if (rc == SP_OK) {
@@ -329,7 +330,7 @@ static bool execute(int64_t handle, unsigned first, bool first_use) {
         }
         if ((how & 8) != 0) {
             MUST(sp_release(world.pool, handle) == SP_OK);
-        } else if (foresee(a, &acked) == PENDING && !(acked && request.timeout_ns == 0)) {
+        } else if (outcome_so_far(a, &acked) == PENDING && !(acked && request.timeout_ns == 0)) {
             hostile_hang_up(&a->h);
         }
         if ((how & 16) == 0) {
@@ -355,7 +356,7 @@ static bool execute(int64_t handle, unsigned first, bool first_use) {
     return usable;
 }
 
-static void settle(void) {
+static void await_the_end(void) {
     for (unsigned i = 0; atomic_load(&world.living) != 0 || atomic_load(&world.base.refs) != 2; i++) {
         MUST(i < 10 * 1000 * 1000);
         (void)sched_yield();
@@ -379,7 +380,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     (void)sp_release(world.pool, handle);
     MUST(sp_release(world.pool, handle) == SP_E_RELEASED);
-    settle();
+    await_the_end();
     for (unsigned i = 0; i < world.n; i++) {
         sp_fd_close(&world.attempts[i].h.sock);
     }

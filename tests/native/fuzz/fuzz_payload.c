@@ -1,22 +1,22 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/init/plan.c csrc/init/command.c */
 /*
- * The other direction: what zygote and init read. A host would have to be broken to send these; what they point to
- * stays inside the payload all the same.
+ * The other direction: the readers of zygote and init. Only a broken host would send such payloads. Even so, what the
+ * readers find must lie inside the payload.
  */
 #include <sys/mman.h>
 
 #include "common/packet.h"
 #include "fuzz.h"
 
-/* Payloads that do not fit the readers' own memory; freed after each run. */
+/* The memory of a payload that does not fit the buffer of its reader; freed after each run. */
 static struct {
     void *at;
     size_t len;
 } mapped;
 
 static void *kept_mmap(size_t len) {
-    mapped.at = malloc(len); /* of this very size: a look beyond it is seen */
+    mapped.at = malloc(len); /* of the exact size, so that AddressSanitizer sees a read beyond it */
     mapped.len = len;
     return mapped.at;
 }
@@ -30,7 +30,7 @@ static void *kept_mmap(size_t len) {
 
 #include "hostile.h"
 
-/* Packets of any sizes, the first of which begins with a record that is sound but for what the input changes. */
+/* Sends packets of any sizes. The first begins with a record that is valid but for what the input changes. */
 static void send_all(struct feed *feed, int sock, const struct sp_record *record, unsigned n_fds) {
     uint8_t bytes[SP_RECORD_SIZE + SP_PACKET_MAX] = {0};
     size_t len = SP_RECORD_SIZE;

@@ -1,13 +1,13 @@
 /*
- * Filters of any policy: programs that the kernel takes, whose every jump stays inside, and which give every call one
- * of the few verdicts that a policy knows.
+ * The filters of any policy: the kernel accepts each program, each jump stays inside it, and each call gets one of the
+ * few verdicts that a policy can give.
  */
 #include <errno.h>
 
 #include "fuzz.h"
 #include "seccomp_sim.h"
 
-/* What seccomp_check_filter() and bpf_check_classic() of the kernel ask for. */
+/* Checks what seccomp_check_filter() and bpf_check_classic() of the kernel demand. */
 static void check_program(const struct sp_filter *filter) {
     for (uint32_t pc = 0; pc < filter->len; pc++) {
         const struct sock_filter *i = &filter->insns[pc];
@@ -35,7 +35,7 @@ static void check_verdict(const struct layers *l, const struct seccomp_data *dat
     const uint32_t action = verdict & SECCOMP_RET_ACTION_FULL;
     const uint32_t err = verdict & SECCOMP_RET_DATA;
     const uint32_t nr = (uint32_t)data->nr;
-    /* What is said to be done and is not: limits of core files, undumpability, a socket's buffer, advice. */
+    /* Calls that may succeed without an effect: limits of core files, undumpability, a socket's buffer, advice. */
     static const char *const names[] = {"setrlimit", "prlimit64", "prctl", "setsockopt", "fadvise64", "madvise"};
     bool pretends = false;
 
@@ -46,10 +46,10 @@ static void check_verdict(const struct layers *l, const struct seccomp_data *dat
     MUST(verdict == SECCOMP_RET_ALLOW || action == SECCOMP_RET_KILL_PROCESS ||
          (action == SECCOMP_RET_ERRNO && err < 4096 && (err != 0 || pretends)));
     MUST(data->arch == arch_audit[l->arch] || action == SECCOMP_RET_KILL_PROCESS);
-    MUST(trace.steps < 200); /* the search is binary, the looks at arguments are short */
+    MUST(trace.steps < 200); /* the search is binary, and few instructions check arguments */
 }
 
-/* The programs of one policy, built and looked at once. */
+/* The programs of one policy. Each is built and checked once. */
 static const struct layers *layers_of(uint8_t bits) {
     static struct layers kept[256];
     static bool built[256];

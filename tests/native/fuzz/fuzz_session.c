@@ -3,8 +3,8 @@
  * csrc/host/sandbox/launch.c csrc/host/sandbox/birth.c csrc/host/sandbox/error.c csrc/host/sandbox/dying.c
  * csrc/host/sys/own.c */
 /*
- * A birth and then a session against a hostile zygote and init, over real sockets. The host's answer to each packet is
- * compared with the rules written down here a second time; at the end no descriptor is left.
+ * A birth and then a session with a hostile zygote and init, over real sockets. The host's result for each packet is
+ * compared with the rules, which are written here once more. At the end no descriptor is left.
  */
 #include "host/sandbox/session.h"
 
@@ -33,7 +33,7 @@ static struct sp_launcher launcher = {.ops = &ops, .refs = 1};
 
 /* ---- the birth ---- */
 
-/* What the host has to say once it has heard all that was sent. */
+/* The result that the host must return when it has received everything that was sent. */
 static int expected_birth(struct hostile *h, bool *ready, bool *created, sp_error *error) {
     while (!*ready || !*created) {
         const struct note *note = hostile_next(h);
@@ -53,7 +53,7 @@ static int expected_birth(struct hostile *h, bool *ready, bool *created, sp_erro
             sound = note->n_fds == 0 && !*ready;
             *ready = true;
             if (sound && note->record.u.ready.landlock_abi != 0 &&
-                (note->record.u.ready.facts & SP_FACT_LANDLOCK_DENIES) == 0) { /* nothing else is demanded here */
+                (note->record.u.ready.facts & SP_FACT_LANDLOCK_DENIES) == 0) { /* this launcher demands no other fact */
                 return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROOF, ENOTSUP, "");
             }
             break;
@@ -69,7 +69,7 @@ static int expected_birth(struct hostile *h, bool *ready, bool *created, sp_erro
     return 0;
 }
 
-/* Also the host's refusals are its own: nobody else may have an end of this socket. */
+/* Receives CREATE as the zygote, and takes the far end of the control socket from it. */
 static void take_far_end(int zygote, struct hostile *h, bool in_cgroup) {
     struct sp_packet packet;
 
@@ -79,7 +79,7 @@ static void take_far_end(int zygote, struct hostile *h, bool in_cgroup) {
     sp_packet_close(&packet);
 }
 
-static bool be_born(struct feed *feed, struct hostile *h, struct sp_birth *birth) {
+static bool run_birth(struct feed *feed, struct hostile *h, struct sp_birth *birth) {
     bool ready = false;
     bool created = false;
     int rc = SP_AGAIN;
@@ -108,13 +108,13 @@ static bool be_born(struct feed *feed, struct hostile *h, struct sp_birth *birth
 
 /* ---- the session ---- */
 
-struct listener {
+struct peer {
     struct sp_session *session;
     struct hostile *h;
     bool open, acked;
 };
 
-static void ask(struct listener *l, uint8_t how) {
+static void send_request(struct peer *l, uint8_t how) {
     char buf[SP_PACKET_MAX];
     struct sp_packet packet;
     const struct sp_check check = {.argc = 1, .argv = "true", .argv_len = sizeof "true"};
@@ -135,11 +135,11 @@ static void ask(struct listener *l, uint8_t how) {
     l->acked = false;
 }
 
-/* One record, and whether the host may take it. */
-static int expected_word(struct listener *l, const struct note **heard) {
+/* Takes the next packet. Returns the result that the host must get for it. */
+static int expected_receive(struct peer *l, const struct note **taken) {
     const struct note *note = hostile_next(l->h);
 
-    *heard = note;
+    *taken = note;
     if (note == NULL || note->verdict != 0) {
         return note != NULL ? note->verdict : l->h->hung_up ? -ECONNRESET : -EAGAIN;
     }
@@ -156,10 +156,10 @@ static int expected_word(struct listener *l, const struct note **heard) {
     return 0;
 }
 
-static int listen_once(struct listener *l) {
+static int receive_once(struct peer *l) {
     const struct note *note = NULL;
     struct sp_record record;
-    int expected = expected_word(l, &note);
+    int expected = expected_receive(l, &note);
     int rc = sp_session_recv(l->session, &record);
 
     MUST(rc == expected);
@@ -167,13 +167,13 @@ static int listen_once(struct listener *l) {
     return rc;
 }
 
-static int check_once(struct listener *l) {
+static int check_once(struct peer *l) {
     const struct note *note = NULL;
-    int expected = expected_word(l, &note);
+    int expected = expected_receive(l, &note);
     int status = -1;
 
     while (expected == 0 && note->record.type == SP_REC_ACK) {
-        expected = expected_word(l, &note);
+        expected = expected_receive(l, &note);
     }
     int rc = sp_session_check_step(l->session, &status);
     if (expected == 0 && note->record.type == SP_REC_FAILED) {
@@ -185,7 +185,7 @@ static int check_once(struct listener *l) {
     return expected;
 }
 
-static void be_served(struct feed *feed, struct listener *l) {
+static void run_session(struct feed *feed, struct peer *l) {
     int rc = 0;
 
     while (rc == 0 || rc == -EAGAIN) {
@@ -199,17 +199,17 @@ static void be_served(struct feed *feed, struct listener *l) {
             break;
         case 3:
         case 4:
-            rc = listen_once(l);
+            rc = receive_once(l);
             break;
         case 5:
             rc = check_once(l);
             break;
         case 6:
             hostile_hang_up(l->h);
-            rc = listen_once(l);
+            rc = receive_once(l);
             break;
         default:
-            ask(l, op);
+            send_request(l, op);
             break;
         }
     }
@@ -228,8 +228,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     kills = 0;
     MUST(sp_birth_request(zygote[0], in_cgroup ? zygote[0] : -1, &birth, &error) == 0);
     take_far_end(zygote[1], h, in_cgroup);
-    if (be_born(&feed, h, &birth)) {
-        be_served(&feed, &(struct listener){.session = birth.session, .h = h});
+    if (run_birth(&feed, h, &birth)) {
+        run_session(&feed, &(struct peer){.session = birth.session, .h = h});
         sp_session_end(birth.session);
     }
     MUST(kills == 1 && launcher.refs == 1);

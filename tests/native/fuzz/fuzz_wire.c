@@ -1,7 +1,7 @@
 /* sources: csrc/common/wire.c */
 /*
- * A record as any bytes of any length. What is accepted has one form: packed and unpacked again it is the same, and
- * each field that the host reckons with is in its range.
+ * A record of any bytes and any length. If it is accepted, packing and unpacking it gives the same record, and each
+ * field that the host uses is in its range.
  */
 #include "common/wire.h"
 
@@ -68,7 +68,7 @@ static void check_record(const uint8_t *bytes, size_t len) {
     }
 }
 
-/* The first byte: whether the rest is all of it, or comes behind a sound header. */
+/* The first byte decides whether the rest is the whole record, or follows a valid header. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t how = size != 0 ? data[0] : 0;
     const size_t header = how < 128 ? 8 : 0;
@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (len == 0) {
         return 0;
     }
-    uint8_t *bytes = calloc(1, len); /* of this very size, so that a look beyond it is seen */
+    uint8_t *bytes = calloc(1, len); /* of the exact size, so that AddressSanitizer sees a read beyond it */
     MUST(bytes != NULL);
     if (header != 0) {
         sp_wire_pack(&(struct sp_record){.type = (enum sp_record_type)(how & 15)}, head); /* NOLINT: of any type */

@@ -1,6 +1,6 @@
 /*
- * A hostile peer that is driven by a script, and what a host may make of it: each packet is noted as it is sent, with
- * the verdict that the rules of wire.h and packet.h give it.
+ * A hostile peer that the input drives. It notes each packet that it sends, with the result that the host must get for
+ * it by the rules of wire.h and packet.h.
  */
 #ifndef SANDPOOL_TESTS_HOSTILE_H
 #define SANDPOOL_TESTS_HOSTILE_H
@@ -20,9 +20,9 @@
 #define NOTES_MAX 32
 #define HOSTILE_FDS 5 /* more than a packet may bring */
 
-/* What was sent and not heard yet. */
+/* A packet that was sent, and that the host has not received yet. */
 struct note {
-    int verdict; /* 0, -EBADMSG or -ECONNRESET: an empty packet cannot be told from the end */
+    int verdict; /* 0, -EBADMSG or -ECONNRESET: an empty packet looks like end of file */
     struct sp_record record;
     unsigned n_fds;
 };
@@ -100,12 +100,12 @@ static inline void hostile_hang_up(struct hostile *h) {
     h->hung_up = true;
 }
 
-/* 0 is none; it is sent like the others. */
+/* Any type, including 0, which is no type. */
 static inline enum sp_record_type any_type(uint8_t byte) {
     return (enum sp_record_type)(byte % SP_REC_TYPE_END); /* NOLINT(clang-analyzer-optin.core.EnumCastOutOfRange) */
 }
 
-/* Two records with the same fields look the same when they are packed. */
+/* Whether both records have the same bytes when they are packed. */
 static inline bool same_record(const struct sp_record *a, const struct sp_record *b) {
     uint8_t bytes[2][SP_RECORD_SIZE];
 
@@ -114,7 +114,7 @@ static inline bool same_record(const struct sp_record *a, const struct sp_record
     return memcmp(bytes[0], bytes[1], SP_RECORD_SIZE) == 0;
 }
 
-/* A record that is sound but for what the script changes. `id` is the one that the host waits for. */
+/* Sends a record that is valid but for what the input changes. `id` is the one that the host waits for. */
 static inline void hostile_record(struct hostile *h, struct feed *feed, uint32_t id) {
     uint8_t bytes[SP_RECORD_SIZE + 8] = {0};
     uint8_t how = feed_byte(feed);
@@ -136,7 +136,7 @@ static inline void hostile_record(struct hostile *h, struct feed *feed, uint32_t
         break;
     }
     sp_wire_pack(&record, bytes);
-    if ((how & 8) != 0) { /* any bytes of it */
+    if ((how & 8) != 0) { /* change some of its bytes */
         for (unsigned n = 1 + feed_byte(feed) % 4; n != 0; n--) {
             uint8_t at = feed_byte(feed) % SP_RECORD_SIZE;
 
@@ -150,7 +150,7 @@ static inline void hostile_record(struct hostile *h, struct feed *feed, uint32_t
     hostile_send(h, bytes, len, fds >> 4, fds % (HOSTILE_FDS + 1));
 }
 
-/* The oldest packet not heard yet; NULL when there is none. */
+/* The oldest packet that the host has not received yet; NULL when there is none. */
 static inline const struct note *hostile_next(struct hostile *h) {
     return h->first != h->last ? &h->notes[h->first++] : NULL;
 }
