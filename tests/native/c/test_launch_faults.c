@@ -112,8 +112,8 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
 #define start start_zygote
 #include "host/linux/zygote.c"
 #undef start
-#include "host/linux/zygotes.c"
 #include "host/linux/launcher.c"
+#include "host/linux/zygotes.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 
 static sp_sandbox_options options_for(const char *zygote) {
