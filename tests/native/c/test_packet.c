@@ -81,7 +81,7 @@ static void stolen_fds_stay_open(void) {
     close_ends();
 }
 
-/* With and without credentials beside them, which take room in the control buffer. */
+/* With and without credentials, which take room in the control buffer, too. */
 static void too_many_fds_are_refused(void) {
     uint8_t bytes[SP_RECORD_SIZE];
 
@@ -131,7 +131,7 @@ static void malformed_packets_lose_their_fds(void) {
     }
 }
 
-/* Over SEQPACKET it reads like the end of the stream, but brings descriptors. */
+/* Over SEQPACKET an empty packet looks like end of file, but it may bring descriptors. */
 static void empty_packets_lose_their_fds(void) {
     struct sp_packet packet;
 
@@ -240,13 +240,13 @@ static void continuation_must_fit(void) {
     CHECK(rest_of(2, 32) == -EBADMSG); /* one byte more than is left */
     send_raw(far_end, bytes, 64, -1, 0);
     CHECK(rest_of(31, 32) == -EBADMSG);
-    CHECK(rest_of(33, 32) == -EBADMSG); /* the first packet had more than was announced */
+    CHECK(rest_of(33, 32) == -EBADMSG); /* the first packet has brought more than the announced length */
     send_raw(far_end, bytes, 29, -1, 0);
-    send_raw(far_end, bytes, 30, -1, 0); /* a short one, and then the next chunk as if it had been whole */
+    send_raw(far_end, bytes, 30, -1, 0); /* a short packet, then the next chunk as if that one were complete */
     CHECK(rest_of(2, 32) == -EBADMSG);
     CHECK(rest_of(32, 32) == 0);
     send_raw(far_end, bytes, 29, -1, 0);
-    send_raw(far_end, bytes, 1, -1, 0); /* packets of *up to* SP_PACKET_MAX */
+    send_raw(far_end, bytes, 1, -1, 0); /* a packet may be shorter than SP_PACKET_MAX */
     CHECK(rest_of(2, 32) == 0);
     close_ends();
 }
@@ -261,10 +261,10 @@ static void continuation_ends_early(void) {
     send_raw(far_end, bytes, 8, far_end, 3);
     sp_fd_close(&far_end);
     CHECK(rest_of(0, 32) == -ECONNRESET);
-    close_ends(); /* the descriptors of the last one are nowhere */
+    close_ends(); /* it checks that the descriptors of the last packet are closed */
 }
 
-/* ---- the other side is gone, or does not read ---- */
+/* ---- the other side has closed, or does not read ---- */
 
 static void end_of_file_is_a_reset(void) {
     struct sp_packet packet;
@@ -273,13 +273,13 @@ static void end_of_file_is_a_reset(void) {
     CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == -EAGAIN);
     CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
     sp_fd_close(&far_end);
-    CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == 0); /* what was sent before still comes */
+    CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == 0); /* what was sent before can still be received */
     CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == -ECONNRESET);
     CHECK(packet.fds[0] == -1 && packet.n_fds == 0);
     close_ends();
 }
 
-/* A peer that ends with something unread resets the connection; what it said before is still to be had. */
+/* A peer that closes with unread packets resets the connection. What it has sent before can still be received. */
 static void packets_sent_before_a_reset_arrive(void) {
     struct sp_packet packet;
 
@@ -292,12 +292,12 @@ static void packets_sent_before_a_reset_arrive(void) {
     close_ends();
 }
 
-/* The test program does not ignore SIGPIPE: raised, it would end here. */
+/* This program does not ignore SIGPIPE: the signal would end it here. */
 static void send_to_a_closed_socket_is_a_broken_pipe(void) {
     open_ends();
     CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
     CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
-    sp_fd_close(&near_end); /* with a packet unread: a reset for the sender */
+    sp_fd_close(&near_end); /* with an unread packet, which is a reset for the sender */
     CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == -EPIPE);
     CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == -EPIPE);
     close_ends();
@@ -319,8 +319,8 @@ static void deadlines_are_kept(void) {
     before = sp_now();
     CHECK(sp_wait_fd(far_end, POLLIN, before + 30 * MS) == -ETIMEDOUT);
     CHECK(sp_now() >= before + 30 * MS && sp_now() < before + 3000 * MS);
-    CHECK(sp_wait_fd(far_end, POLLIN, before) == -ETIMEDOUT); /* long past */
-    CHECK(sp_wait_fd(near_end, POLLIN, 0) == 0);              /* but what is there is there */
+    CHECK(sp_wait_fd(far_end, POLLIN, before) == -ETIMEDOUT); /* a past deadline */
+    CHECK(sp_wait_fd(near_end, POLLIN, 0) == 0);              /* but what has come is reported */
     close_ends();
 }
 

@@ -1,7 +1,7 @@
 /* sources: csrc/common/wire.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c */
 /*
- * A kernel that has no memory for a packet says ENOBUFS, and ETOOMANYREFS where the user has too many descriptors under
- * way, while the socket can be written: the send waits, and is no spin.
+ * The kernel returns ENOBUFS when it has no memory for a packet, and ETOOMANYREFS when the user has too many
+ * descriptors in flight; poll() says all the same that the socket is writable. The send must wait, and must not spin.
  */
 #include <errno.h>
 #include <limits.h>
@@ -11,9 +11,9 @@
 #include "common/fd.h"
 #include "machine.h"
 
-static unsigned refusals; /* still to come */
+static unsigned refusals; /* how many sends are still refused */
 static unsigned tries;
-static unsigned raised; /* of them with the hard limit */
+static unsigned raised; /* how many of them were made with the hard limit */
 static int refusal = ENOBUFS;
 
 static ssize_t refuse_send(int sock, const struct msghdr *msg) {

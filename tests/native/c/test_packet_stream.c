@@ -1,6 +1,6 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c */
-/* The same records over a stream of bytes, which is what macOS has: nothing but the sizes separates them. */
+/* The same records over a stream of bytes, as on macOS: only their sizes separate them. */
 #include "common/clock.h"
 #include "common/packet.h"
 
@@ -65,7 +65,7 @@ static void *send_large(void *len) {
     return NULL;
 }
 
-/* Far more than the socket holds: the sender is stopped in the middle of a chunk, many times. */
+/* Far more bytes than the socket holds: the sender has to wait in the middle of many chunks. */
 static void payloads_arrive(void) {
     static const size_t lengths[] = {2, SP_PACKET_MAX - 1, SP_PACKET_MAX, SP_PACKET_MAX + 1, sizeof large};
     static char got[sizeof large];
@@ -116,7 +116,8 @@ static void end_of_file_is_seen(void) {
     sp_fd_close(&far_end);
     CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == -ECONNRESET);
     CHECK(sp_payload_recv(near_end, &byte, 0, 1, SP_NEVER) == -ECONNRESET);
-    CHECK(sp_packet_send(near_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == -EPIPE); /* and no SIGPIPE */
+    CHECK(sp_packet_send(near_end, &(struct sp_outgoing){.record = &ack}, SP_NEVER) ==
+          -EPIPE); /* and SIGPIPE is not raised */
     close_ends();
 }
 

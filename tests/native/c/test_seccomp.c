@@ -34,7 +34,7 @@ static void print_table(FILE *out, const struct layers *l) {
     }
 }
 
-/* What the table of names does not say: it is the same for all, so it is no part of the golden file. */
+/* The verdicts on numbers without a name. They are the same for all tables, so the golden files do not contain them. */
 static void check_unnamed(const struct layers *l) {
     bool named[NR_END] = {false};
     size_t n;
@@ -69,7 +69,7 @@ static void compare(const struct layers *l, const char *profile) {
     free(text);
 }
 
-/* The kernel runs the program once per number when it is installed: the search has to stay a search. */
+/* The kernel runs a program once for each number when it is installed, so the program must stay a binary search. */
 static void check_size(const struct layers *l, const char *profile) {
     unsigned deepest = 0;
     for (uint32_t nr = 0; nr < NR_END; nr++) {
@@ -83,7 +83,7 @@ static void check_size(const struct layers *l, const char *profile) {
     CHECK(l->filter[SP_LAYER_INIT].len <= 96 && l->filter[SP_LAYER_EXEC].len <= 32);
 }
 
-/* The switches change these verdicts and no others. */
+/* Checks that the policy's switch changes the verdicts on these names and no others. */
 static void check_difference(enum sp_arch arch, const policy_t *policy, const char *const *names) {
     struct layers base = build(arch, &essential), other = build(arch, policy);
     size_t n, differing = 0, found = 0, expected = 0;
@@ -262,7 +262,7 @@ static void check_sockets(enum sp_arch arch) {
     drop(&u);
 }
 
-/* Only where the interfaces may be listed, and no other protocol of netlink. */
+/* Netlink is allowed only where the sandbox may list its interfaces, and no other protocol of netlink is. */
 static void check_netlink(enum sp_arch arch) {
     const uint64_t flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
     struct layers l = build(arch, &loopback), n = build(arch, &network);
@@ -311,7 +311,7 @@ static void check_modes(enum sp_arch arch) {
             }
             for (size_t m = 0; m < LENGTH(not_making) && calls[i].makes; m++) {
                 args[at - 1] = not_making[m];
-                args[at] = setid[k]; /* whatever the register held */
+                args[at] = setid[k]; /* without O_CREAT the register may hold anything */
                 CHECK(call4(&on, calls[i].name, args) == SECCOMP_RET_ALLOW);
             }
         }
@@ -320,7 +320,7 @@ static void check_modes(enum sp_arch arch) {
     drop(&off);
 }
 
-/* What init counts memory by cannot be changed, and the host's huge pages, which nothing counts, look used up. */
+/* A tenant cannot change what init counts memory by. It cannot get huge pages of the host, which nothing counts. */
 static void check_memory(enum sp_arch arch) {
     const uint64_t anonymous[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS};
     const uint64_t huge[4] = {0, 1 << 21, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | GARBAGE};
@@ -349,7 +349,7 @@ static void check_memory(enum sp_arch arch) {
     drop(&own);
 }
 
-/* What zygote and init do after the template is in must not be refused by it. */
+/* The template filter must allow what zygote and init do after it is installed. */
 static void check_setup(enum sp_arch arch) {
     static const char *const needed[] = {
         "clone",
@@ -446,7 +446,7 @@ static void test_switches(void) {
     CHECK(sp_seccomp_template(&(policy_t){.profile = 7}, &none) == -EINVAL);
 }
 
-/* What is allowed by name is allowed whatever its arguments, and nothing else changes. */
+/* A call that is allowed by name is allowed with any arguments, and nothing else changes. */
 static void test_allowed_by_name(void) {
     static const char *const names[] = {"io_setup", "process_vm_readv", "landlock_add_rule", "modify_ldt", NULL};
     static const char *const refused[] = {"mount", "setns",  "clone3",         "unshare", "keyctl", "bpf",    "ioctl",

@@ -1,5 +1,5 @@
 /* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c */
-/* The seccomp layers on this machine's kernel. Each attack is shown to get further without them first. */
+/* The seccomp layers on this machine's kernel. Each attack runs first without them, where it must get further. */
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -36,7 +36,7 @@ static const char *const more_names[] = {"io_setup", "userfaultfd", "process_vm_
 static const policy_t more = {
     .profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow = more_names, .n_allow = LENGTH(more_names)};
 
-/* An attack gives 0 when it worked, else its errno. It runs in a child of its own. */
+/* An attack runs in a child of its own. It returns 0 if it worked, else its errno. */
 typedef int attack_t(void);
 
 static int result(long rc) { return rc == -1 ? errno : 0; }
@@ -87,23 +87,23 @@ static int limit_init(void) {
     return rc != 0 ? rc : result(syscall(SYS_prlimit64, 1, RLIMIT_NOFILE, &limit, NULL));
 }
 
-/* A server that is none of the sandbox's business, and one half of a pair that turns to it. */
-static struct sockaddr_un door = {.sun_family = AF_UNIX};
-static socklen_t door_len;
+/* A server outside the sandbox. The attack connects one end of a socket pair to it. */
+static struct sockaddr_un server = {.sun_family = AF_UNIX};
+static socklen_t server_len;
 
-static int pair_to_door(int type) {
+static int pair_to_server(int type) {
     int fds[2];
     if (socketpair(AF_UNIX, type, 0, fds) == -1) {
         return errno;
     }
-    return result(sendto(fds[0], "x", 1, 0, (struct sockaddr *)&door, door_len)) ||
-                   result(connect(fds[0], (struct sockaddr *)&door, door_len))
+    return result(sendto(fds[0], "x", 1, 0, (struct sockaddr *)&server, server_len)) ||
+                   result(connect(fds[0], (struct sockaddr *)&server, server_len))
                ? errno
                : 0;
 }
 
-static int datagram_pair(void) { return pair_to_door(SOCK_DGRAM); }
-static int stream_pair(void) { return pair_to_door(SOCK_STREAM); }
+static int datagram_pair(void) { return pair_to_server(SOCK_DGRAM); }
+static int stream_pair(void) { return pair_to_server(SOCK_STREAM); }
 
 static void *thread_main(void *arg) { return arg; }
 static int thread(void) {
@@ -126,7 +126,7 @@ static bool install(const struct sp_filter *filter) {
     return filter->len == 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-/* In a child: all layers as a tenant has them (or none), then the attack. Its result, or minus the signal. */
+/* Runs the attack in a child, with all layers that a tenant has, or none. Returns its result, or minus the signal. */
 static int try(attack_t *attack, const policy_t *policy) {
     (void)fflush(stdout);
     pid_t pid = fork();
@@ -150,7 +150,7 @@ struct probe {
     attack_t *attack;
     const policy_t *policy;
     int inside;
-    bool harmless; /* the filter must let it pass: no difference is expected */
+    bool harmless; /* the filter must allow it: the result is the same as without */
 };
 
 #define PROBE(attack, policy, inside) {#attack, attack, policy, inside, false}
@@ -198,21 +198,21 @@ static const struct probe probes[] = {
     PROBE(perf, &more, EPERM),
     HARMLESS(thread, &essential),
     HARMLESS(thread, &no_fork),
-    HARMLESS(stream_pair, &network), /* here the kernel itself refuses to turn a connected socket */
+    HARMLESS(stream_pair, &network), /* here the kernel itself refuses to connect a connected socket */
     HARMLESS(no_such_call, &essential),
     HARMLESS(skipped_call, &essential),
 };
 
-static int open_door(void) {
+static int open_server(void) {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int len = snprintf(door.sun_path + 1, sizeof door.sun_path - 1, "sandpool-test-%d", (int)getpid());
-    door_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
-    CHECK(bind(fd, (struct sockaddr *)&door, door_len) == 0);
+    int len = snprintf(server.sun_path + 1, sizeof server.sun_path - 1, "sandpool-test-%d", (int)getpid());
+    server_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    CHECK(bind(fd, (struct sockaddr *)&server, server_len) == 0);
     return fd;
 }
 
 static void test_kernel(void) {
-    int fd = open_door();
+    int fd = open_server();
     for (size_t i = 0; i < LENGTH(probes); i++) {
         const struct probe *p = &probes[i];
         int outside = try(p->attack, NULL);
@@ -228,7 +228,7 @@ static void test_kernel(void) {
     close(fd);
 }
 
-/* The zygote's layer leaves room for what builds a sandbox, init's does not. */
+/* The zygote's layer allows the calls that build a sandbox; init's layer does not. */
 static void test_set_up(void) {
     pid_t pid = fork();
     if (pid == 0) {

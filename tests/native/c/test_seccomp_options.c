@@ -1,8 +1,6 @@
 /* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c */
-/*
- * Calls that are many calls in one: the verdict on every option by number, compared with ../golden/ (--update
- * rewrites it), and what the numbers stand for.
- */
+/* System calls with many options: the verdict on each option by its number, compared with ../golden/ (--update rewrites
+ * it), and checks of single options. */
 #include "check.h"
 #include "golden.h"
 #include "host/seccomp/leaf.h"
@@ -12,14 +10,14 @@
 
 static bool update;
 
-/* One call, and which argument holds the number of the option. */
+/* One call, and which of its arguments holds the number of the option. */
 struct question {
     const char *call;
-    const char *what;       /* stands in the other arguments */
-    const uint64_t *larger; /* numbers beyond those that are all asked for; 0 ends them */
+    const char *what;       /* describes the other arguments */
+    const uint64_t *larger; /* numbers from SCANNED on that are tried; 0 ends them */
     uint64_t args[6];
     unsigned arg;
-    bool mask; /* the number is one: each of its bits is asked for */
+    bool mask; /* the number is a mask: each bit is tried alone */
 };
 
 static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
@@ -48,7 +46,7 @@ static void print_bits(FILE *out, const struct layers *l, const struct question 
     }
 }
 
-/* Numbers that are judged alike are one line. */
+/* Consecutive numbers with the same verdict are one line. */
 static void print_question(FILE *out, const struct layers *l, const struct question *q) {
     uint64_t range[2] = {0, 0};
     fprintf(out, "%s%s%s, by argument %u\n", q->call, q->what != NULL ? " " : "", q->what != NULL ? q->what : "",
@@ -145,7 +143,7 @@ static void test_every_option(void) {
     }
 }
 
-/* A search needs them in order. */
+/* A binary search needs the ranges in order. */
 static void test_order(void) {
     for (int leaf = 0; leaf < LEAF_COUNT; leaf++) {
         const struct options *o = sp_seccomp_options((enum leaf)leaf);
@@ -156,7 +154,7 @@ static void test_order(void) {
     }
 }
 
-/* Signals that the kernel sends for a descriptor: to anybody but init and its group. */
+/* The kernel may send the signals of a descriptor to any process but init and its group. */
 static void test_owners(void) {
     for (int i = 0; i < SP_ARCH_COUNT; i++) {
         struct layers l = build((enum sp_arch)i, &essential);
@@ -174,7 +172,7 @@ static uint32_t trace(const struct layers *l, uint64_t request, uint64_t options
     return ask(l, &q, options);
 }
 
-/* No process can be stopped when it is already dying, whatever else is asked for in the same breath. */
+/* No tracer can have a dying process stopped (PTRACE_O_TRACEEXIT), whatever other options it sets with that. */
 static void test_no_stop_at_exit(void) {
     static const uint64_t requests[] = {21, 0x4200, 0x4206};
     static const char *const way_back[] = {"ptrace"};
@@ -195,13 +193,15 @@ static void test_no_stop_at_exit(void) {
         struct layers open = build((enum sp_arch)i, &by_name);
         CHECK(trace(&open, 0x4206, exit) == SECCOMP_RET_ALLOW);
         drop(&open);
-        CHECK(trace(&l, 16 /* ATTACH */, exit) == SECCOMP_RET_ALLOW); /* a signal to deliver, or nothing */
+        CHECK(trace(&l, 16 /* ATTACH */, exit) ==
+              SECCOMP_RET_ALLOW); /* there the argument is a signal, or is ignored */
         drop(&l);
         drop(&n);
     }
 }
 
-/* Filters, without what keeps them or tells of them; and all of it when the call is allowed by name. */
+/* A tenant may install filters, but not with flags that log them or create listeners, unless seccomp is allowed by
+ * name. */
 static void test_filters(void) {
     static const uint64_t flags[] = {0, 1, 4, 0x11, 0x15};
     static const uint64_t refused[] = {2, 8, 0x20, 0x28, 0x40, 0x1d, 0x80000000};
@@ -229,7 +229,7 @@ static bool takes_filters(const struct layers *l) {
     return one == SECCOMP_RET_ALLOW;
 }
 
-/* Refused by the last layer that is ours, and by none before it. */
+/* The last of our layers refuses new filters, and none before it does. */
 static void test_no_filters(void) {
     static const char *const way_back[] = {"seccomp"};
     policy_t single = {.profile = SP_SECCOMP_ESSENTIAL, .no_filters = true};

@@ -1,6 +1,7 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c */
-/* A child that shares memory and descriptors with its parent, and that nothing else of the parent's meets. */
+/* A child that shares memory and descriptors with its parent, and that no signal and no wait() of the parent reports.
+ */
 #include "common/vfork.h"
 
 #include <errno.h>
@@ -65,7 +66,7 @@ static int wait_for_any(void *arg) {
 
 static atomic_bool over;
 
-/* ECHILD, however often it looks: no child is ever there for it. */
+/* Each wait() of this thread must fail with ECHILD: it never sees a child. */
 static void *wait_in_a_thread(void *arg) {
     atomic_uint *met = arg;
     while (!atomic_load(&over)) {
@@ -106,7 +107,7 @@ static void sends_at_the_hard_limit(void) {
     sp_fd_close(&pair[0]);
 }
 
-/* A limit of processes, which root is above, or of memory stops it. */
+/* The limit of processes does not apply to root. */
 static void reports_why_there_is_no_child(void) {
     struct seen seen = {0};
     struct rlimit before;

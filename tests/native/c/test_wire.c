@@ -24,7 +24,7 @@ static uint64_t draw(void) {
     return seed;
 }
 
-/* Often one of the two ends, where mistakes are. */
+/* Often returns one of the two bounds, where mistakes are likely. */
 static uint64_t between(uint64_t min, uint64_t max) {
     const uint64_t what = draw() % 8;
     const uint64_t span = max - min;
@@ -131,7 +131,7 @@ static void every_type_survives_a_round_trip(void) {
 
             random_record((enum sp_record_type)type, &sent);
             sp_wire_pack(&sent, bytes);
-            memset(&got, 0xff, sizeof got); /* what it leaves untouched shows */
+            memset(&got, 0xff, sizeof got); /* so that a field that it does not write is noticed */
             CHECK(sp_wire_unpack(bytes, sizeof bytes, &got) == 0);
             /* Both were zeroed as a whole, padding included. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
             CHECK(memcmp(&sent, &got, sizeof got) == 0);
@@ -139,7 +139,7 @@ static void every_type_survives_a_round_trip(void) {
     }
 }
 
-/* A mistake made alike in both directions survives a round trip, not this. */
+/* A round trip does not find a mistake that pack and unpack have in common. This does. */
 static void bytes_are_little_endian_and_in_order(void) {
     static const uint8_t wanted[SP_RECORD_SIZE] = {
         'P',         'O', 'O', 'L', 3, 0, SP_REC_EXITED,
@@ -190,7 +190,8 @@ static void every_header_byte_is_checked(void) {
             bytes[at] ^= 0xff;
             CHECK(refused(bytes, sizeof bytes));
             bytes[at] ^= 0xff;
-            for (unsigned bit = 0; bit < 8 && at != TYPE_AT; bit++) { /* of the type, some lead to another one */
+            for (unsigned bit = 0; bit < 8 && at != TYPE_AT;
+                 bit++) { /* some changes of the type give another valid type */
                 bytes[at] ^= (uint8_t)(1U << bit);
                 CHECK(refused(bytes, sizeof bytes));
                 bytes[at] ^= (uint8_t)(1U << bit);
@@ -228,7 +229,7 @@ struct field {
     uint64_t max;
 };
 
-/* The offsets are the protocol: they are written here once more on purpose. */
+/* The offsets are part of the protocol, and are written here once more on purpose. */
 static const struct field fields[] = {
     {SP_REC_CONFIG, 8, 4, 0, SP_CONFIG_FLAGS},
     {SP_REC_CONFIG, 12, 4, 0, SP_PAYLOAD_MAX},
@@ -260,7 +261,7 @@ static const struct field fields[] = {
     {SP_REC_FAILED, 16, 4, 0, 4095},
 };
 
-/* A record in which each field may take its whole range while the others stay. */
+/* A record in which this field may take each value of its range while the others stay the same. */
 static void plainest(const struct field *field, uint8_t *bytes) {
     struct sp_record record = {.type = field->type};
 
@@ -269,7 +270,7 @@ static void plainest(const struct field *field, uint8_t *bytes) {
     } else if (field->type == SP_REC_CONFIG) {
         record.u.config.payload_len = SP_PAYLOAD_MAX;
     } else if (field->type == SP_REC_EXITED) {
-        record.u.exited.status = SIGKILL; /* else no flag may be set */
+        record.u.exited.status = SIGKILL; /* with another status no flag may be set */
     } else if (field->type == SP_REC_FAILED) {
         record.u.failed.stage = 1;
     }
@@ -343,7 +344,7 @@ static void config_filters_fit_in_the_payload(void) {
     CHECK(config_is_taken(4096, 4096, 4096, 3 * 4096 * 8) && !config_is_taken(4096, 4096, 4096, 3 * 4096 * 8 - 1));
 }
 
-/* All of them: as wait(2) gives it for a process that has ended, and nothing else. */
+/* Accepted is each status that wait(2) returns for a process that has ended, and no other. */
 static void only_statuses_of_ended_processes_are_accepted(void) {
     uint8_t bytes[SP_RECORD_SIZE];
 
@@ -385,7 +386,7 @@ static void strings_are_read_one_by_one(void) {
     const char *cursor = text;
 
     CHECK(sp_strings_next(&cursor, end) == text && cursor == text + 4);
-    CHECK(sp_strings_next(&cursor, end) == text + 4 && cursor == text + 5); /* empty, and a string all the same */
+    CHECK(sp_strings_next(&cursor, end) == text + 4 && cursor == text + 5); /* an empty string is a string, too */
     CHECK(sp_strings_next(&cursor, end) == text + 5 && cursor == text + 11);
     CHECK(sp_strings_next(&cursor, end) == NULL && cursor == text + 11);
     CHECK(sp_strings_next(&cursor, end + 1) == text + 11 && cursor == end + 1);
@@ -393,7 +394,7 @@ static void strings_are_read_one_by_one(void) {
 }
 
 static void strings_never_go_past_the_end(void) {
-    char *exact = calloc(1, 4); /* of its own, so that AddressSanitizer sees the next byte */
+    char *exact = calloc(1, 4); /* of the exact size, so that AddressSanitizer sees a read of the next byte */
     const char *cursor = exact;
 
     if (exact == NULL) {
