@@ -172,10 +172,13 @@ def _state(code: int) -> str:
     return words.get(code, "lost")
 
 
-def execute_live(lease: PooledSandbox, cmd: Words, live: Live, cwd: Word | None = None) -> SandboxResult:
+def execute_live(
+    lease: PooledSandbox, cmd: Words, live: Live, cwd: Word | None = None, cpu_time: Duration | None = None
+) -> SandboxResult:
     """`PooledSandbox.execute` with `live` exchanging bytes with the command."""
     core, handle = lease._core, lease._live_handle()  # noqa: SLF001 - of this module
-    return run_command(core.ptr, handle, cmd, (None, None, cwd, None), core.defaults, live)
+    defaults = core.defaults if cpu_time is None else core.defaults.limiting(cpu_time)
+    return run_command(core.ptr, handle, cmd, (None, None, cwd, None), defaults, live)
 
 
 def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:

@@ -37,19 +37,24 @@ EXIT_CODES = (
     "timeout, 141 when nobody reads the output any more, 130 after Ctrl-C, 127 when there is no such command inside, "
     "126 when it cannot be executed, 125 when no sandbox could be created or the output could not be written."
 )
-_FIELDS = ("exit_code", "signal", "timed_out", "oom_killed", "elapsed", "user_time", "system_time", "max_rss_bytes")
+_FIELDS = (
+    *("exit_code", "signal", "timed_out", "oom_killed", "cpu_time_exceeded"),
+    *("elapsed", "user_time", "system_time", "max_rss_bytes"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Namespace], int]) -> None:
     """Adds the options of `run` to its parser. An option that is not given leaves its field to `SandboxConfig`."""
     option = parser.add_argument
     option("--timeout", type=_seconds, metavar="SECONDS", help="kill the command after this time, or inf")
+    option("--cpu-time", type=_seconds, metavar="SECONDS", help="kill a process that uses more CPU time")
     option("--memory", "--memory-limit-mb", dest="memory_limit_mb", type=_limit, metavar="MIB", help="or inf")
     option("--max-processes", type=_limit, metavar="N", help="processes and threads at a time, or inf")
     option("--scratch", "--scratch-size-mb", dest="scratch_size_mb", type=_limit, metavar="MIB", help="size of /tmp")
     option("--max-output-bytes", type=_limit, metavar="N", help="pass on that much of each output, and drop the rest")
     option("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
     option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
+    option("--python", action="store_true", help="show the Python that runs pysandpool, and its packages")
     option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
     option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
     option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
@@ -98,15 +103,15 @@ def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
     config = config_of(args)
     with _sandbox(config) as sandbox:
         streams = Passage(_stdin(args), 1, 2, args.max_output_bytes)
-        result = execute_live(sandbox, command, streams, args.cwd)
-    for line in _notes(result, config, args.max_output_bytes):
+        result = execute_live(sandbox, command, streams, args.cwd, args.cpu_time)
+    for line in _notes(result, config, args):
         say(f"pysandpool: {line}")
     return _exit_code(result)
 
 
 def _run_for_json(args: argparse.Namespace, command: list[str]) -> int:
     with _sandbox(config_of(args)) as sandbox:
-        result = execute_live(sandbox, command, Passage(_stdin(args), None, None), args.cwd)
+        result = execute_live(sandbox, command, Passage(_stdin(args), None, None), args.cwd, args.cpu_time)
     _print_json({"error": None, **_as_json(result)})
     return _exit_code(result)
 
@@ -142,15 +147,17 @@ def _exit_code(result: SandboxResult) -> int:
     return EXIT_SIGNAL + (result.signal or 0) if result.exit_code is None else result.exit_code
 
 
-def _notes(result: SandboxResult, config: SandboxConfig, most: int | None) -> Iterator[str]:
+def _notes(result: SandboxResult, config: SandboxConfig, args: argparse.Namespace) -> Iterator[str]:
     """What the streams do not show."""
     if result.timed_out:
         yield f"the command ran longer than {config.timeout_secs:g} s and was killed (--timeout)"
+    if result.cpu_time_exceeded:
+        yield f"the command used {args.cpu_time:g} s of CPU time or more (--cpu-time)"
     if result.oom_killed:
         yield f"the command used more than {config.memory_limit_mb} MiB of memory and was killed (--memory)"
     for name in ("stdout", "stderr"):
         if getattr(result, f"{name}_truncated"):
-            yield f"{name} was truncated after {most} bytes (--max-output-bytes)"
+            yield f"{name} was truncated after {args.max_output_bytes} bytes (--max-output-bytes)"
 
 
 def _as_json(result: SandboxResult) -> dict[str, Any]:
@@ -177,6 +184,8 @@ def config_of(args: argparse.Namespace) -> SandboxConfig:
     fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.network == "host":
         fields.update(deny_network=False, seccomp_profile=SeccompProfile.NETWORK)
+    if args.python:
+        fields.update(fs_python=True)
     if args.unix_sockets:
         fields.update(allow_unix_sockets=True)
     if args.timeout is not None:

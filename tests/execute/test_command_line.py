@@ -161,6 +161,17 @@ def test_too_much_memory() -> None:
     assert done.returncode == 137
 
 
+def test_too_much_cpu_time() -> None:
+    done = run("--cpu-time", "0.2", "--", PYTHON, "-c", "while True: pass")
+    assert done.stderr == b"pysandpool: the command used 0.2 s of CPU time or more (--cpu-time)\n"
+    assert done.returncode == 128 + signal.SIGXCPU
+
+
+def test_the_python_of_this_process() -> None:
+    done = run("--python", "--", "python", "-c", "import sys; print(sys.prefix)")
+    assert (done.stdout.decode().strip(), done.returncode) == (sys.prefix, 0)
+
+
 def test_truncation_is_reported() -> None:
     done = run("--max-output-bytes", "5", "--", "/bin/sh", "-c", "echo 123456789; echo 1 >&2; exit 3")
     assert (done.stdout, done.returncode) == (b"12345", 3)
@@ -236,6 +247,7 @@ def test_json() -> None:
         "signal": None,
         "timed_out": False,
         "oom_killed": False,
+        "cpu_time_exceeded": False,
         "stdout": "für",
         "stdout_base64": None,
         "stdout_truncated": False,

@@ -35,6 +35,7 @@ def parsed(*words: str) -> Any:
         (["--network", "none"], {"network": "none"}),
         (["--network", "loopback"], {"network": "loopback"}),
         (["--network", "host"], HOST),
+        (["--python"], {"fs_python": True}),
         (["--unix-sockets"], {"allow_unix_sockets": True}),
         (["--env", "A=1", "--env", "B=", "--env=C=x=y"], {"env_vars": {"A": "1", "B": "", "C": "x=y"}}),
         (
