@@ -155,6 +155,11 @@ static void kill_command(struct sp_session *session) {
     signal_init(session, SP_KILL_SIGNAL);
 }
 
+static bool is_current(const struct sp_session *session) {
+    const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
+    return sp_zygotes_is_current(&l->zygotes, as_linux_const(session)->zygote);
+}
+
 static void watch_memory(struct sp_session *session) { signal_init(session, SP_WATCH_MEMORY_SIGNAL); }
 
 static void kill_sandbox(struct sp_session *session) {
@@ -217,6 +222,7 @@ static const struct sp_launch_ops linux_ops = {
     .kill_command = kill_command,
     .watch_memory = watch_memory,
     .kill_sandbox = kill_sandbox,
+    .is_current = is_current,
     .usage = usage,
     .release = release,
     .pid = zygote_pid,

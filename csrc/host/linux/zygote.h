@@ -44,6 +44,8 @@ struct sp_zygote {
     atomic_bool fully_started;      /* everything about its start has been received */
     atomic_bool useful;             /* it has created a sandbox */
     atomic_bool killed;
+    _Atomic uint64_t paths; /* sp_paths_look() before its start; 0: a path changed while it started */
+    bool renews;            /* it has replaced one that was alive, because a path led elsewhere */
     struct sp_zygote *next; /* in the launcher's list of killed zygotes */
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "common/clock.h"
+#include "common/stage.h"
 
 /* Pauses between two starts. A zygote that has created sandboxes works, so somebody has killed it: the next one is
  * started soon. */
@@ -37,6 +38,7 @@ static void discard_locked(struct sp_zygotes *zs, struct sp_zygote *z) {
     if (zs->current == z) {
         sp_zygote_receive(z);
         zs->why = z->start_error;
+        zs->why_paths = z->paths;
         pause_starts(zs, z);
         zs->current = NULL;
         kill_zygote(zs, z);
@@ -55,6 +57,46 @@ static bool reap_dying(struct sp_zygotes *zs) {
         }
     }
     return zs->dying != NULL;
+}
+
+/* No new reference can come: the sessions that it has made hold one each, and so does the list. */
+static void end_unused(struct sp_zygotes *zs) {
+    struct sp_zygote **at = &zs->outdated;
+    while (*at != NULL) {
+        struct sp_zygote *z = *at;
+        /* acquire: pairs with sp_zygote_unref() */
+        if (atomic_load_explicit(&z->refs, memory_order_acquire) == 1) {
+            *at = z->next;
+            kill_zygote(zs, z);
+        } else {
+            at = &z->next;
+        }
+    }
+}
+
+/* Looks where the paths lead. 0, or SP_E_CREATE: one of them does not exist. *renews: the current zygote is outdated
+ * since now. */
+static int look_at_paths(struct sp_zygotes *zs, uint64_t *paths, bool *renews, sp_error *error) {
+    *renews = false;
+    *paths = zs->paths != NULL ? sp_paths_look(zs->paths, error) : 0;
+    if (zs->paths != NULL && *paths == 0) {
+        return SP_E_CREATE;
+    }
+    if (zs->current != NULL && sp_zygote_has_ended(zs->current)) {
+        discard_locked(zs, zs->current);
+    } else if (zs->current != NULL && zs->current->paths != *paths) {
+        zs->current->next = zs->outdated;
+        zs->outdated = zs->current;
+        zs->current = NULL;
+        *renews = true;
+        end_unused(zs);
+    }
+    bool by_path = zs->why.code != 0 && (zs->why.stage == SP_STAGE_BIND || zs->why.stage == SP_STAGE_ROOTFS);
+    if (by_path && zs->why_paths != *paths) { /* the next one may start */
+        zs->why.code = 0;
+        zs->not_before = 0;
+    }
+    return 0;
 }
 
 /* Starts a zygote. 0; SP_AGAIN with birth->not_before filled, when a pause has not passed; or SP_E_CREATE. */
@@ -80,8 +122,17 @@ static int spawn_next(struct sp_zygotes *zs, struct sp_birth *birth, sp_error *e
 /* ---- what the launcher calls ---- */
 
 int sp_zygotes_choose(struct sp_zygotes *zs, struct sp_birth *birth, struct sp_zygote **chosen, sp_error *error) {
+    uint64_t paths;
+    bool renews;
     pthread_mutex_lock(&zs->lock);
-    int rc = zs->current != NULL ? 0 : spawn_next(zs, birth, error);
+    int rc = look_at_paths(zs, &paths, &renews, error);
+    if (rc == 0 && zs->current == NULL) {
+        rc = spawn_next(zs, birth, error);
+        if (rc == 0) {
+            zs->current->paths = paths;
+            zs->current->renews = renews;
+        }
+    }
     if (rc == 0) {
         sp_zygote_ref(zs->current);
         *chosen = zs->current;
@@ -96,20 +147,35 @@ void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z) {
     pthread_mutex_unlock(&zs->lock);
 }
 
-bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
-    bool restarted = false;
-    pthread_mutex_lock(&zs->lock);
-    if (zs->current == z) {
-        bool counted = z->pid != 0;
-        sp_zygote_receive(z);
-        restarted = !counted && z->pid != 0;
+/* A zygote that started while a path was changed may show either: it serves the births that have asked it, and no
+ * other.
+ */
+static void compare_paths(struct sp_zygotes *zs, struct sp_zygote *z) {
+    sp_error ignored;
+    if (zs->paths != NULL && sp_paths_look(zs->paths, &ignored) != z->paths) {
+        z->paths = 0;
     }
+}
+
+bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
+    pthread_mutex_lock(&zs->lock);
+    bool counted = z->pid != 0 || z->renews;
+    sp_zygote_receive(z);
+    compare_paths(zs, z);
+    bool restarted = zs->current == z && !counted && z->pid != 0;
     pthread_mutex_unlock(&zs->lock);
     return restarted;
 }
 
+bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z) {
+    sp_error ignored;
+    uint64_t now = zs->paths != NULL ? sp_paths_look(zs->paths, &ignored) : 0;
+    return zs->paths == NULL || (now != 0 && now == z->paths);
+}
+
 bool sp_zygotes_tend(struct sp_zygotes *zs) {
     pthread_mutex_lock(&zs->lock);
+    end_unused(zs);
     bool more = reap_dying(zs);
     pthread_mutex_unlock(&zs->lock);
     return more;
@@ -129,15 +195,43 @@ void sp_zygotes_init(struct sp_zygotes *zs) {
     pthread_mutex_init(&zs->lock, NULL);
 }
 
+static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
+    sp_error ignored; /* the zygote reports a missing path */
+    uint64_t paths = zs->paths != NULL ? sp_paths_look(zs->paths, &ignored) : 0;
+    zs->current = sp_zygote_spawn(&zs->order, zs->cgroups, deadline, error);
+    if (zs->current == NULL) {
+        return SP_E_CREATE;
+    }
+    zs->current->paths = paths;
+    int rc = sp_zygote_await(zs->current, deadline, error);
+    compare_paths(zs, zs->current);
+    return rc;
+}
+
+/* It could not attach a path that was replaced while it started. False: the path is missing, or as it was. */
+static bool discard_if_outdated(struct sp_zygotes *zs) {
+    sp_error ignored;
+    if (zs->paths == NULL || zs->current == NULL || zs->current->paths != 0 ||
+        sp_paths_look(zs->paths, &ignored) == 0) {
+        return false;
+    }
+    kill_zygote(zs, zs->current);
+    zs->current = NULL;
+    return true;
+}
+
 int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, struct sp_cgroups *cgroups,
                      int64_t deadline, sp_error *error) {
     int rc = sp_zygote_order_make(&zs->order, options, cgroups);
+    rc = rc != 0 ? rc : sp_paths_make(options, &zs->paths);
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
     }
     zs->cgroups = cgroups;
-    zs->current = sp_zygote_spawn(&zs->order, cgroups, deadline, error);
-    return zs->current == NULL ? SP_E_CREATE : sp_zygote_await(zs->current, deadline, error);
+    do {
+        rc = start_first(zs, deadline, error);
+    } while (rc != 0 && error->stage == SP_STAGE_BIND && sp_now() < deadline && discard_if_outdated(zs));
+    return rc;
 }
 
 static void end_list(struct sp_zygote *z, int64_t deadline) {
@@ -153,14 +247,17 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
     pthread_mutex_lock(&zs->lock);
     zs->closed = true;
     struct sp_zygote *current = zs->current;
+    struct sp_zygote *outdated = zs->outdated;
     struct sp_zygote *dying = zs->dying;
-    zs->current = zs->dying = NULL;
+    zs->current = zs->outdated = zs->dying = NULL;
     pthread_mutex_unlock(&zs->lock);
     end_list(current, deadline);
+    end_list(outdated, deadline);
     end_list(dying, deadline);
 }
 
 void sp_zygotes_free(struct sp_zygotes *zs) {
     sp_zygote_order_free(&zs->order);
+    sp_paths_free(zs->paths);
     pthread_mutex_destroy(&zs->lock);
 }

@@ -3,12 +3,16 @@
  * zygote dies, all its sandboxes die with it, and the next birth starts another zygote. That takes a posix_spawn, under
  * the lock; the births then wait for the zygote as they wait for any, each within its own deadline. Zygotes that die
  * again and again are started after ever longer pauses.
+ *
+ * A zygote has bound the host's paths when it started. If one of them leads elsewhere by now, the zygote is *outdated*:
+ * it is asked for nothing more, and ends when the last of its sandboxes has ended.
  */
 #ifndef SANDPOOL_HOST_LINUX_ZYGOTES_H
 #define SANDPOOL_HOST_LINUX_ZYGOTES_H
 
 #include <pthread.h>
 
+#include "host/linux/paths.h"
 #include "host/linux/zygote.h"
 #include "host/sandbox/launch.h"
 #include "host/sys/back_off.h"
@@ -16,13 +20,16 @@
 struct sp_zygotes {
     struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* borrowed; NULL: the sandboxes have no cgroups */
+    struct sp_paths *paths;     /* NULL: the configuration names none */
 
     pthread_mutex_t lock;
-    struct sp_zygote *current; /* NULL: the next birth starts one */
-    struct sp_zygote *dying;   /* list of those that were killed and not reaped yet */
+    struct sp_zygote *current;  /* NULL: the next birth starts one */
+    struct sp_zygote *outdated; /* list of those that live only for their sandboxes */
+    struct sp_zygote *dying;    /* list of those that were killed and not reaped yet */
     struct sp_back_off back_off;
     int64_t not_before; /* no zygote is started until then */
     sp_error why;       /* why the last one did not start; code 0: it has started */
+    uint64_t why_paths; /* sp_paths_look() before that start */
     bool closed;
 };
 
@@ -30,15 +37,17 @@ void sp_zygotes_init(struct sp_zygotes *zs);
 /* Starts the first zygote for these options and waits for it. 0 or SP_E_CREATE; after both it has to be closed. */
 int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, struct sp_cgroups *cgroups,
                      int64_t deadline, sp_error *error);
-/* Gives the caller a reference on the zygote to ask. 0; SP_AGAIN with birth->not_before filled, when a pause has not
- * passed; or SP_E_CREATE. */
+/* Gives the caller a reference on the zygote to ask, which shows the paths as they are now. 0; SP_AGAIN with
+ * birth->not_before filled, when a pause has not passed; or SP_E_CREATE. */
 int sp_zygotes_choose(struct sp_zygotes *zs, struct sp_birth *birth, struct sp_zygote **chosen, sp_error *error);
 /* Called with a zygote that is dead or does not answer. The next birth starts another one. */
 void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z);
 /* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. True: it has
  * replaced a dead one. */
 bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z);
-/* Reaps. True while there is more to do soon. */
+/* Whether what this zygote's sandboxes show of the host is what the paths lead to now. Any thread. */
+bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z);
+/* Reaps, and ends outdated zygotes without sandboxes. True while there is more to do soon. */
 bool sp_zygotes_tend(struct sp_zygotes *zs);
 /* The pid of the current one; 0 while there is none. */
 int64_t sp_zygotes_pid(struct sp_zygotes *zs);

@@ -66,6 +66,14 @@ static int retry(struct sp_birth *birth, sp_error *error) {
     return rc < 0 ? rc : SP_AGAIN;
 }
 
+/* A path was replaced after it was bound, and the kernel cannot attach what has no name any more. Asks for a zygote
+ * that binds the new one; if the path is missing, that fails with the reason. */
+static bool lost_a_path(const struct sp_birth *birth, const sp_error *error) {
+    const struct sp_launch_ops *ops = birth->session->launcher->ops;
+    bool by_path = error->stage == SP_STAGE_BIND || error->stage == SP_STAGE_ROOTFS;
+    return by_path && birth->session->control != -1 && ops->is_current != NULL && !ops->is_current(birth->session);
+}
+
 static int receive_answer(struct sp_birth *birth, sp_error *error) {
     struct sp_session *session = birth->session;
     if (!sp_is_own(session->control, &session->control_identity)) {
@@ -81,7 +89,7 @@ static int receive_answer(struct sp_birth *birth, sp_error *error) {
 int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     sp_launcher *launcher = birth->session->launcher;
     int rc = birth->not_before != 0 ? begin_when_due(birth, error) : receive_answer(birth, error);
-    if (rc < 0 && should_retry(birth, error)) {
+    if (rc < 0 && (should_retry(birth, error) || lost_a_path(birth, error))) {
         rc = retry(birth, error);
     }
     if (rc == SP_AGAIN && sp_now() >= birth->deadline) {

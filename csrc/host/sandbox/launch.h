@@ -82,7 +82,9 @@ struct sp_launch_ops {
     void (*watch_memory)(struct sp_session *session);
     /* Kills what runs in the sandbox, if anything does; does not wait. The caller closes the session's fds. */
     void (*kill_sandbox)(struct sp_session *session);
-    /* Each of the next ones may be NULL, up to `shutdown`. What the sandbox has used so far; 0 or -errno. */
+    /* Each of the next ones may be NULL, up to `shutdown`. Whether the host's paths lead to what this sandbox shows. */
+    bool (*is_current)(const struct sp_session *session);
+    /* What the sandbox has used so far; 0 or -errno. */
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
     /* The session ends: releases what the launcher holds for it. */
     void (*release)(struct sp_session *session);
