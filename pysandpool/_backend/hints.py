@@ -129,8 +129,8 @@ _BIND_SYSTEM = (
     "never writable (/usr, /etc, ...): name another path"
 )
 _BIND_MOVED = (
-    "a file with a set-id bit or a capability, or a directory that cannot be searched, was moved since the pool was "
-    "opened, and can no longer be made read-only: open the pool again"
+    "a file with a set-id bit or a capability, or a directory that cannot be searched, was moved or replaced since the "
+    "pool was opened, and can no longer be made read-only: open the pool again"
 )
 SET_ID = (
     "a file that runs with its owner's rights, or with capabilities, must not be writable for a sandbox: "

@@ -39,6 +39,7 @@ _REASON_LEVELS = {
     "capacity": logging.DEBUG,
     "failed_recycle": logging.INFO,
     "zygote_lost": logging.INFO,
+    "outdated": logging.DEBUG,
 }
 
 

@@ -90,6 +90,9 @@ class Evictions:
     """The zygote of the sandbox died."""
     replaced: int = 0
     """The sandbox died before the first command of its lease, which was given another one."""
+    outdated: int = 0
+    """At the first command of the lease, a path of `fs_readonly`, `fs_readwrite` or `rootfs` led elsewhere than at the
+    creation of the sandbox. The lease was given another sandbox."""
 
     @property
     def total(self) -> int:

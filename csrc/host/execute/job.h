@@ -21,6 +21,8 @@ struct sp_job {
     bool over;
     struct sp_birth birth; /* while `replacing`: the birth of the sandbox that takes the place of a dead one */
     bool replacing;
+    bool outdated;         /* while `replacing`: the old one is alive, but a path of the host leads elsewhere now */
+    bool fresh;            /* the sandbox was created for this job */
     int replaced;          /* how often another sandbox took the place of a dead one */
     bool timed_out;        /* its deadline has passed */
     bool kill_requested;   /* the command is to be killed: its deadline has passed, or the caller gave the job up */

@@ -1,6 +1,7 @@
 /*
  * The request on its way to a sandbox. Until init has acknowledged it, nothing of the command can have started. So if
- * the sandbox of an unused lease dies, a fresh one replaces it silently, and the request is sent again.
+ * the sandbox of an unused lease dies, a fresh one replaces it silently, and the request is sent again. The same
+ * happens to a sandbox that shows what a path of the host led to when it was created, and does not any more.
  */
 #include <errno.h>
 
@@ -26,23 +27,25 @@ void sp_job_give_up_replacement(struct sp_job *job) {
     }
 }
 
-/* The new sandbox takes the place of the dead one. Both `created` and the evictions rise: one entry left, one came. */
+/* The new sandbox takes the place of the old one. Both `created` and the evictions rise: one entry left, one came. */
 static void take_place(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    struct sp_session *dead = job->birth.session;
+    struct sp_session *old = job->birth.session;
     pthread_mutex_lock(&pool->lock);
     if (atomic_load(&job->claim.orphan) == 0) {
-        dead = job->claim.session;
+        old = job->claim.session;
         job->claim.session = job->birth.session;
         pool->slots[job->slot].session = job->claim.session;
         sp_slot_replace(&pool->slots[job->slot]);
         (void)sp_poller_add(&pool->poller, job->claim.session->pidfd, job->slot);
         pool->created++;
         sp_pool_record_latency(pool, SP_LATENCY_CREATE, job->birth.duration);
-        sp_pool_count_eviction(pool, SP_EVICT_REPLACED, dead);
+        sp_pool_count_eviction(pool, job->outdated ? SP_EVICT_OUTDATED : SP_EVICT_REPLACED, old);
     }
     pthread_mutex_unlock(&pool->lock);
-    sp_session_end(dead);
+    job->outdated = false;
+    job->fresh = true;
+    sp_session_end(old);
 }
 
 int sp_job_replace(struct sp_job *job) {
@@ -67,9 +70,20 @@ int sp_job_replace(struct sp_job *job) {
     return atomic_load(&job->claim.orphan) != 0 ? SP_E_LOST : sp_job_send(job, &job->why);
 }
 
+/* Once for each lease. A sandbox that was created for this job need not be looked at. */
+static bool is_outdated(const struct sp_job *job) {
+    const struct sp_session *session = job->claim.session;
+    bool unused = job->first_use && !job->fresh;
+    return unused && session->launcher->ops->is_current != NULL && !session->launcher->ops->is_current(session);
+}
+
 static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
 
 int sp_job_send(struct sp_job *job, sp_error *error) {
+    job->outdated = is_outdated(job);
+    if (job->outdated) {
+        return begin_replacement(job, error);
+    }
     int rc = sp_job_open_streams(job);
     if (rc == 0) {
         return 0;
