@@ -167,12 +167,14 @@ class CommandNotFoundError(SandboxError):
     Attributes:
         errno: ENOENT, EACCES, ENOEXEC, ENOTDIR or ELOOP.
         filename: the command as it was given.
+        hint: what the host has in its place, and the field that would show it; empty if there is no answer. It names
+            files of the host: keep it from tenants who must not know which ones exist.
     """
 
     errno: int
 
-    def __init__(self, errno: int, filename: str) -> None:
-        super().__init__(f"cannot execute {filename!r} in the sandbox: {_describe(errno)}", errno, "exec")
+    def __init__(self, errno: int, filename: str, hint: str = "") -> None:
+        super().__init__(f"cannot execute {filename!r} in the sandbox: {_describe(errno)}", errno, "exec", hint)
         self.filename = filename
 
 

@@ -81,24 +81,25 @@ def new_error() -> Any:
     return ffi.new("sp_error *")
 
 
-def check(code: int, pool: Any = None, error: Any = None, command: str = "") -> int:
+def check(code: int, pool: Any = None, error: Any = None, command: str = "", hint: str = "") -> int:
     """Returns `code` if it is a success (>= 0), and raises the exception that it stands for if it is not.
 
     `pool` is the `sp_pool *` of the call, `error` the `sp_error *` that it filled, `command` the name of the command
-    that was to be executed; each is needed only for the exceptions that mention it.
+    that was to be executed, `hint` what would help if it is missing; each is needed only for the exceptions that
+    mention it.
     """
     if code >= 0:
         return code
-    raise _exception(code, pool, error, command)
+    raise _exception(code, pool, error, command, hint)
 
 
-def _exception(code: int, pool: Any, error: Any, command: str) -> Exception:
+def _exception(code: int, pool: Any, error: Any, command: str, hint: str) -> Exception:
     if code == lib.SP_E_CREATE:
         return _create_error(error)
     if code == lib.SP_E_NOT_FOUND:
-        return CommandNotFoundError(error.err, command or text_of(error.detail))
+        return CommandNotFoundError(error.err, command or text_of(error.detail), hint)
     if code == lib.SP_E_EXEC:
-        return _exec_error(error, command)
+        return _exec_error(error, command, hint)
     if code == lib.SP_E_FORKED:
         return _forked_error(pool)
     if code == lib.SP_E_CLOSED and pool is not None and lib.sp_pool_descriptors_lost(pool):
@@ -121,11 +122,11 @@ def _create_error(error: Any) -> SandboxCreateError:
     return SandboxCreateError(stage, error.err, _hint_for(stage, error.err), text_of(error.detail))
 
 
-def _exec_error(error: Any, command: str) -> SandboxError:
+def _exec_error(error: Any, command: str, hint: str) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
     # Only a request that could not be sent failed because of a limit of the host, which a hint could name.
-    hint = _hint_for(stage, error.err) if detail == "request" else ""
+    hint = _hint_for(stage, error.err) if detail == "request" else hint
     return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage, hint)
 
 

@@ -113,6 +113,11 @@ class Environment:
         items = _changed(self._items, env)
         return _env_blob(items), len(items)
 
+    def path(self, env: Environ | None = None) -> str:
+        """PATH with the changes of a call's `env`; "" if there is none."""
+        items = _changed(self._items, env) if env else self._items
+        return os.fsdecode(items.get(b"PATH", b""))
+
 
 def _changed(base: dict[bytes, bytes], changes: Environ) -> dict[bytes, bytes]:
     if not isinstance(changes, Mapping):

@@ -27,7 +27,7 @@ from pysandpool._execute.encode import (
 )
 from pysandpool._execute.live import Live, copy_of
 from pysandpool._execute.result import SandboxResult
-from pysandpool._ffi import UNLIMITED_BYTES, check, ffi, hot, lib
+from pysandpool._ffi import UNLIMITED_BYTES, check, ffi, hot, lib, stage_name
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,6 +39,8 @@ _ADDRESS = ffi.typeof("uintptr_t")
 _close_call = lib.sp_call_close
 _REQUEST_SIZE = ffi.sizeof("sp_exec_request")
 _AGAIN = lib.SP_AGAIN
+HOME = "/tmp"
+"""The default working directory inside."""
 
 
 class _Exchanging(threading.local):
@@ -58,6 +60,8 @@ class CommandDefaults(NamedTuple):
     max_output_bytes: int
     cpu_time_ns: int = 0
     """0: unlimited"""
+    hint_for_missing: Callable[[str, int, str, str, str], str] | None = None
+    """Finds what would help if a command or a cwd is missing: see `_backend.missing.Missing` for the arguments."""
 
     @classmethod
     def of(cls, config: SandboxConfig) -> CommandDefaults:
@@ -125,7 +129,7 @@ def run_command(
         raise
     try:
         if code < 0:
-            check(code, pool, call.error, command_name(cmd))
+            check(code, pool, call.error, command_name(cmd), _hint(call.error, cmd, options, defaults))
         return _result(call.result) if live is None else _live_result(pool, handle, call, live)
     finally:
         # The job has ended, so that this call does not wait: it need not release the GIL and get it back again.
@@ -162,6 +166,22 @@ def _fill(
     request.max_output_bytes = defaults.max_output_bytes
     request.cpu_time_ns = defaults.cpu_time_ns
     return argv_view, env_view, cwd_view, input_view
+
+
+def _hint(
+    error: Any,
+    cmd: Words,
+    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
+    defaults: CommandDefaults,
+) -> str:
+    """What would help if the command or its working directory is missing."""
+    stage = stage_name(error.stage) if error.code in (lib.SP_E_NOT_FOUND, lib.SP_E_EXEC) else ""
+    if defaults.hint_for_missing is None or stage not in ("exec", "cwd"):
+        return ""
+    _, env, cwd, _ = options
+    where = HOME if cwd is None else os.path.join(HOME, os.fsdecode(cwd))
+    name = command_name(cmd) if stage == "exec" else where
+    return defaults.hint_for_missing(stage, error.err, name, defaults.environment.path(env), where)
 
 
 def _exchange(function: Callable[[Any], _T], pool: Any, handle: int, call: Any) -> _T:

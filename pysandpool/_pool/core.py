@@ -9,10 +9,12 @@ import atexit
 import itertools
 import sys
 import weakref
+from functools import partial
 from typing import Any
 
 from pysandpool._backend.linux import cgroup_parents, open_zygote
 from pysandpool._backend.macos import open_agents
+from pysandpool._backend.missing import hint_for_missing
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._execute.encode import encode_command
@@ -109,7 +111,7 @@ def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
 def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:
     numbers = limits._asdict()
     del numbers["health_command"]
-    defaults = CommandDefaults.of(config)
+    defaults = CommandDefaults.of(config)._replace(hint_for_missing=partial(hint_for_missing, config))
     env, envc = defaults.environment.encode()
     argv, argc = encode_command(limits.health_command)
     health_argv, health_env = ffi.from_buffer("char[]", argv), ffi.from_buffer("char[]", env)
