@@ -35,7 +35,7 @@
  * nothing for the watch, not even a timer.
  */
 #define SP_WATCH_MEMORY_SIGNAL SIGUSR2
-#define SP_WATCH_MEMORY_AFTER_NS SP_MS(5)
+#define SP_WATCH_MEMORY_AFTER_NS SP_MS(10)
 
 /* A host that runs as root maps its sandboxes to "nobody": an id that owns nothing and is mapped in every container. */
 #define SP_UNPRIVILEGED_ID 65534

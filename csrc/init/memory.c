@@ -31,7 +31,7 @@
 #define LOCKS_NS SP_MS(100) /* with a cgroup, only locks have to be counted */
 /* Most commands are over before they are this old, or far below their limit. Until then a look only adds up what
  * processes and files show, which takes a tenth of the time, unless that reaches this part of the limit. */
-#define YOUNG_NS SP_MS(45)
+#define YOUNG_NS SP_MS(40)
 #define YOUNG_PART 4
 
 /*
@@ -48,6 +48,9 @@
 /* The memory of one process counts only once, so a process that alone has more than the limit needs no second look. It
  * must have some more, because the kernel's figure lags behind by some pages for each processor. */
 #define CERTAIN_PART 4
+/* Nor does a sum above twice the limit when no process has more than this part of the limit: that many children of one
+ * parent would have to be between vfork and exec at once. */
+#define SMALL_PART 8
 
 /* When a pass over the descriptors is due: when the machine's figures have grown by a part of the limit, or after some
  * time. */
@@ -317,6 +320,10 @@ static bool is_too_much(struct look *look) {
         verdict = judge(look);
     }
     look->far = exact && verdict.far;
+    if (look->far && look->census.largest <= watch->limit / SMALL_PART && !look->census.out_of_time) {
+        look->certain = true;
+        return true;
+    }
     bool is_plain = exact && !verdict.by_scan; /* too much without what a pass may find */
     if (!is_plain && is_scan_due(look, verdict.suspected || watch->breaches != 0)) {
         scan(look);

@@ -530,6 +530,45 @@ static void memfds_passed_between_processes_are_counted(void) {
     sp_fd_close(&memfd);
 }
 
+static void one_process_above_the_limit_needs_one_look(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_status("2", LIMIT + LIMIT / 2, 0, 0);
+    CHECK(sp_memory_watch_look(&watch));
+}
+
+/* The second process may be a child of the first between vfork and exec. */
+static void a_sum_needs_several_looks_and_fewer_above_twice_the_limit(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    for (int far = 0; far < 2; far++) {
+        uint64_t each = LIMIT / 4 * 3 + (uint64_t)far * LIMIT / 2;
+        set_status("2", each, 0, 0);
+        set_status("3", each, 0, 0);
+        set_share("2", each, 2);
+        set_share("3", each, 2);
+        watch.breaches = watch.far_breaches = 0;
+        CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+        CHECK(ends(&watch) && watch.breaches >= (far != 0 ? FAR_ROW_LOOKS : ROW_LOOKS));
+    }
+}
+
+/* The first looks make no pass and read no figures of the machine, unless much memory is in use. */
+static void a_young_command_is_looked_at_briefly(void) {
+    const struct sp_plan plan = {.config = {.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT}};
+    const struct sp_memory_base base = {.kernel = the.kernel, .shared_by_all = the.shared};
+    struct sp_memory_watch watch;
+    sp_memory_watch_begin(&watch, &plan, &base);
+    CHECK(!sp_memory_watch_look(&watch) && watch.young_until != 0 && watch.scan.ended == 0);
+    CHECK(watch.next_look <= sp_now() + YOUNG_NS);
+    set_status("2", LIMIT / 2, 0, 0);
+    CHECK(!sp_memory_watch_look(&watch) && watch.young_until == 0 && watch.scan.ended != 0);
+    sp_memory_watch_end(&watch);
+    set_status("2", MIB, 0, 0);
+    sp_memory_watch_begin(&watch, &plan, &base);
+    watch.young_until = sp_now();
+    CHECK(!sp_memory_watch_look(&watch) && watch.young_until == 0 && watch.scan.ended != 0);
+    sp_memory_watch_end(&watch);
+}
+
 /* Far from the limit a look is needed only rarely. */
 static void the_next_look_comes_sooner_near_the_limit(void) {
     struct sp_memory_watch watch = begin_with_limit();
@@ -603,6 +642,12 @@ int main(void) {
     RUN(memfds_passed_between_processes_are_counted);
     reset();
     RUN(the_next_look_comes_sooner_near_the_limit);
+    reset();
+    RUN(one_process_above_the_limit_needs_one_look);
+    reset();
+    RUN(a_sum_needs_several_looks_and_fewer_above_twice_the_limit);
+    reset();
+    RUN(a_young_command_is_looked_at_briefly);
     remove_folder();
     return check_report();
 }
