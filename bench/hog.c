@@ -57,10 +57,12 @@ static void touch_part(void) {
     int flags = (way[0] == 's' ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_NORESERVE;
     char *at = mmap(NULL, PART + 2 * MIB, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (at == MAP_FAILED) {
-        pause();
+        for (;;) {
+            pause();
+        }
     }
-    if (way[0] == 'h') {
-        at += -(unsigned long)at % (unsigned long)(2 * MIB);
+    if (way[0] == 'h') { /* from the first boundary of a huge page on */
+        at += 2 * MIB - (long)((unsigned long)at % (unsigned long)(2 * MIB));
         madvise(at, PART, MADV_HUGEPAGE);
     }
     for (long i = 0; i < PART; i += PAGE) {
@@ -82,6 +84,8 @@ static void *work(void *unused) {
     return unused;
 }
 
+static long number(const char *text) { return strtol(text, NULL, 10); }
+
 int main(int argc, char **argv) {
     if (argc != 8) {
         return 2;
@@ -89,13 +93,13 @@ int main(int argc, char **argv) {
     int fd = open(argv[1], O_RDWR);
     counts = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     way = argv[2];
-    twice = atol(argv[6]);
-    most = atol(argv[7]);
-    usleep((unsigned)atoi(argv[5]) * 1000);
+    twice = number(argv[6]);
+    most = number(argv[7]);
+    usleep((unsigned)number(argv[5]) * 1000);
     counts->began = now();
-    for (int i = 1; i < atoi(argv[3]) && fork() != 0; i++) {
+    for (int i = 1; i < number(argv[3]) && fork() != 0; i++) {
     }
-    for (int i = 1; i < atoi(argv[4]); i++) {
+    for (int i = 1; i < number(argv[4]); i++) {
         pthread_t thread;
         pthread_create(&thread, NULL, work, NULL);
     }

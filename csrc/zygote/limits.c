@@ -13,29 +13,29 @@
 
 /* The hard limit that getrlimit() returns stays if it is higher than `hard`, unless `exact` is set. */
 static const struct limit {
-    int resource;
     const char *name;
     rlim_t soft, hard;
+    int resource;
     bool exact;
 } limits[] = {
     /* Inherited by the commands. An unlimited soft limit of the stack would change the layout of memory (mmap(2)). */
-    {RLIMIT_STACK, "RLIMIT_STACK", 8 * MIB, RLIM_INFINITY, true},
-    {RLIMIT_AS, "RLIMIT_AS", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_CPU, "RLIMIT_CPU", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_RSS, "RLIMIT_RSS", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_LOCKS, "RLIMIT_LOCKS", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_RTTIME, "RLIMIT_RTTIME", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819200, 819200, true},
-    {RLIMIT_NICE, "RLIMIT_NICE", 0, 0, true},
-    {RLIMIT_RTPRIO, "RLIMIT_RTPRIO", 0, 0, true},
+    {"RLIMIT_STACK", 8 * MIB, RLIM_INFINITY, RLIMIT_STACK, true},
+    {"RLIMIT_AS", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_AS, true},
+    {"RLIMIT_CPU", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_CPU, true},
+    {"RLIMIT_RSS", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_RSS, true},
+    {"RLIMIT_LOCKS", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_LOCKS, true},
+    {"RLIMIT_RTTIME", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_RTTIME, true},
+    {"RLIMIT_MSGQUEUE", 819200, 819200, RLIMIT_MSGQUEUE, true},
+    {"RLIMIT_NICE", 0, 0, RLIMIT_NICE, true},
+    {"RLIMIT_RTPRIO", 0, 0, RLIMIT_RTPRIO, true},
     /* Lowered by init, where the configuration has a limit. */
-    {RLIMIT_FSIZE, "RLIMIT_FSIZE", RLIM_INFINITY, RLIM_INFINITY, true},
-    {RLIMIT_DATA, "RLIMIT_DATA", RLIM_INFINITY, RLIM_INFINITY, true},
+    {"RLIMIT_FSIZE", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_FSIZE, true},
+    {"RLIMIT_DATA", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_DATA, true},
     /* Counted for the user of the host. The soft limit becomes the bound of the zygote's user namespace for all its
      * sandboxes together. Each cloned tree and each live sandbox may keep a descriptor open in the zygote. */
-    {RLIMIT_NOFILE, "RLIMIT_NOFILE", RLIM_INFINITY, 2 * SP_NOFILE_MAX, false},
-    {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", RLIM_INFINITY, 1024, false},
-    {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", RLIM_INFINITY, MIB, false},
+    {"RLIMIT_NOFILE", RLIM_INFINITY, 2 * SP_NOFILE_MAX, RLIMIT_NOFILE, false},
+    {"RLIMIT_SIGPENDING", RLIM_INFINITY, 1024, RLIMIT_SIGPENDING, false},
+    {"RLIMIT_MEMLOCK", RLIM_INFINITY, MIB, RLIMIT_MEMLOCK, false},
 };
 
 static rlim_t lower_of(rlim_t a, rlim_t b) { return a < b ? a : b; }

@@ -44,14 +44,16 @@ static int poll_live(struct sp_job *job, sp_call *call) {
 }
 
 int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
-    int rc = SP_OK;
-    if (call->job == NULL) {
-        rc = sp_job_start(pool, handle, &call->request, &call->job, &call->error);
+    sp_job *job = call->job;
+    if (job == NULL) {
+        int started = sp_job_start(pool, handle, &call->request, &job, &call->error);
+        if (started != SP_OK) {
+            return started;
+        }
+        call->job = job;
     }
-    if (rc == SP_OK) {
-        rc = call->request.live != 0 ? poll_live(call->job, call) : sp_job_poll(call->job);
-    }
-    return rc != SP_OK ? rc : sp_job_finish(call->job, &call->result, &call->error);
+    int rc = call->request.live != 0 ? poll_live(job, call) : sp_job_poll(job);
+    return rc != SP_OK ? rc : sp_job_finish(job, &call->result, &call->error);
 }
 
 void sp_call_close(sp_call *call) {
