@@ -22,9 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser_of_all().parse_args(argv)
         code: int = args.handler(args)
     except KeyboardInterrupt:
-        # What is left to do at exit takes milliseconds; a second interrupt just ends the process.
+        code = EXIT_SIGNAL + signal.SIGINT
+    if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Only the exit of the program is left. An interrupt ends it at once, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        return EXIT_SIGNAL + signal.SIGINT
     return code
 
 
