@@ -22,9 +22,25 @@ def test_python_is_this_one_with_its_packages() -> None:
             inside = sandbox.execute([name, "-c", FACTS]).check().stdout.split()
             theirs = mine.stdout.split()
             assert [*inside[:2], inside[3]] == [*theirs[:2], theirs[3]]
-        assert sandbox.execute(["python3", "-c", f"import {pytest.__name__}; print('ok')"]).check().stdout == b"ok\n"
+        if Path(pytest.__file__).is_relative_to(sys.prefix):  # and not in a directory of PYTHONPATH
+            sandbox.execute(["python3", "-c", "import pytest"]).check()
         path = sandbox.execute(["printenv", "PATH"]).check().stdout.decode()
         assert path.startswith(os.path.join(sys.prefix, "bin") + ":/usr/local/sbin:")
+
+
+PRINT_PREFIX = """
+from pysandpool import Sandbox, SandboxConfig
+with Sandbox(SandboxConfig(fs_python=True)) as sandbox:
+    print(sandbox.execute(["python", "-c", "import sys; print(sys.prefix)"]).check().stdout.decode(), end="")
+"""
+
+
+def test_a_virtual_environment(host_dir: Path) -> None:
+    venv = host_dir / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    env = {**os.environ, "PYTHONPATH": ":".join(path for path in sys.path if path)}
+    done = subprocess.run([venv / "bin" / "python", "-c", PRINT_PREFIX], capture_output=True, env=env, check=True)
+    assert done.stdout.decode() == f"{venv}\n"
 
 
 @pytest.mark.skipif(not python_paths(), reason="this Python is one of the system, which every sandbox shows")
