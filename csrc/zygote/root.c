@@ -45,6 +45,7 @@ static int make_base(struct sp_rec_failed *why) {
 static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (plan->rootfs != NULL) {
         int rc = sp_zygote_attach_rootfs(plan, why);
+        rc = rc != 0 ? rc : sp_zygote_lay_etc(plan, why);
         if (rc == 0 && mount("tmpfs", "/new/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
             return sp_failed(why, SP_STAGE_DEV, errno, "tmpfs of /dev");
         }

@@ -1,11 +1,10 @@
-/* The system as a tenant sees it: programs and libraries of the host, the few files of /etc that they need, and a
+/* The system as a tenant sees it: programs and libraries of the host, what belongs to them in /etc and /var, and a
  * minimal /dev. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/mount.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,25 +22,12 @@ struct text_file {
 };
 
 static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
-/* Directories to which links in /usr lead and that programs need to start: certificates, the conf of a JDK. */
-static const char *const etc_dirs[] = {
-    "/etc/alternatives",    "/etc/ssl/certs",       "/etc/pki/tls/certs",   "/etc/pki/ca-trust/extracted",
-    "/etc/ca-certificates", "/etc/java-8-openjdk",  "/etc/java-11-openjdk", "/etc/java-17-openjdk",
-    "/etc/java-21-openjdk", "/etc/java-25-openjdk",
-};
-/* These are copied into the template, which saves each sandbox a mount for each file. */
-static const char *const etc_files[] = {
-    "/etc/ld.so.cache",   "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
-    "/etc/nsswitch.conf", "/etc/localtime",           "/etc/ssl/openssl.cnf",
-};
-static const char *const network_files[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/services", "/etc/protocols",
-                                            "/etc/gai.conf"};
-static const struct text_file written_files[] = {
-    {"/etc/passwd", "sandbox:x:1000:1000:sandbox:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
-    {"/etc/group", "sandbox:x:1000:\nnogroup:x:65534:\n"},
-};
-/* For a sandbox that has a network of its own: only its own name can be resolved. */
-static const struct text_file loopback_hosts = {"/etc/hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"};
+/* Directories of links and certificates, which a host may update while the zygote runs. */
+static const char *const etc_dirs[] = {"/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs",
+                                       "/etc/pki/ca-trust/extracted", "/etc/ca-certificates"};
+/* Directories to which links in /usr lead and that programs need to start: the conf of a JDK. */
+static const char *const copied[] = {"/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
+                                     "/etc/localtime",   "/etc/ssl/openssl.cnf",     "/etc/java-*"};
 static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
 static const struct text_file dev_links[] = {
     {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
@@ -70,12 +56,16 @@ static int show_dir(const char *path, struct sp_rec_failed *why) {
     if (lstat(p.source, &st) != 0) {
         return 0; /* not every system has all of these directories */
     }
-    if (S_ISLNK(st.st_mode)) { /* merged /usr: /bin -> usr/bin */
+    char *slash = strrchr(p.target, '/');
+    *slash = '\0';
+    int rc = slash == p.target + strlen("/new") ? 0 : sp_make_dirs(p.target, 0755);
+    *slash = '/';
+    if (rc == 0 && S_ISLNK(st.st_mode)) { /* merged /usr: /bin -> usr/bin */
         ssize_t n = readlink(p.source, link, sizeof link - 1);
         link[n > 0 ? n : 0] = '\0';
         return n > 0 && symlink(link, p.target) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
     }
-    int rc = sp_make_dirs(p.target, 0755);
+    rc = rc != 0 ? rc : sp_make_dirs(p.target, 0755);
     rc = rc != 0 ? rc : sp_bind(p.source, p.target, READ_ONLY);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, path);
 }
@@ -88,63 +78,18 @@ static int show_dirs(const char *const *paths, size_t n, struct sp_rec_failed *w
     return rc;
 }
 
-static int write_text(const struct text_file *file, struct sp_rec_failed *why) {
-    struct pair p = pair_of(file->path);
-    sp_auto_fd int fd = open(p.target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-    size_t len = strlen(file->text);
-    if (fd == -1 || write(fd, file->text, len) != (ssize_t)len) {
-        return sp_failed(why, SP_STAGE_ROOT, errno, file->path);
-    }
-    return 0;
-}
-
-/* A symlink into /usr, which the sandbox has anyway, is kept as a symlink (/etc/localtime). A missing or unreadable
- * file is left out. */
-static int copy_file(const char *path, struct sp_rec_failed *why) {
-    struct pair p = pair_of(path);
-    char link[PATH_MAX];
-    struct stat st;
-    ssize_t n = readlink(p.source, link, sizeof link - 1);
-    if (n > 0) {
-        link[n] = '\0';
-        if (strstr(link, "/usr/") != NULL || strncmp(link, "../usr/", 7) == 0) {
-            return symlink(link, p.target) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
+static bool is_in(const char *path, const char *const *dirs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (sp_path_is_below(path, dirs[i])) {
+            return true;
         }
     }
-    sp_auto_fd int in = open(p.source, O_RDONLY | O_CLOEXEC);
-    if (in == -1 || fstat(in, &st) != 0 || !S_ISREG(st.st_mode)) {
-        return 0;
-    }
-    char *slash = strrchr(p.target, '/');
-    *slash = '\0';
-    int rc = sp_make_dirs(p.target, 0755);
-    *slash = '/';
-    sp_auto_fd int out = open(p.target, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-    if (rc != 0 || out == -1) {
-        return sp_failed(why, SP_STAGE_ROOT, rc != 0 ? -rc : errno, path);
-    }
-    while ((n = sendfile(out, in, NULL, 1 << 20)) > 0) {
-    }
-    return n == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, path);
+    return false;
 }
 
-static int make_etc(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    int rc = mkdir("/new/etc", 0755) == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, errno, "/etc");
-    rc = rc != 0 ? rc : show_dirs(etc_dirs, COUNT(etc_dirs), why);
-    for (size_t i = 0; i < COUNT(etc_files) && rc == 0; i++) {
-        rc = copy_file(etc_files[i], why);
-    }
-    bool network = (plan->config.flags & SP_CONFIG_NET_HOST) != 0;
-    for (size_t i = 0; i < COUNT(network_files) && rc == 0 && network; i++) {
-        rc = copy_file(network_files[i], why);
-    }
-    if (rc == 0 && (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0) {
-        rc = write_text(&loopback_hosts, why);
-    }
-    for (size_t i = 0; i < COUNT(written_files) && rc == 0; i++) {
-        rc = write_text(&written_files[i], why);
-    }
-    return rc;
+bool sp_zygote_shows(const char *path) {
+    return is_in(path, system_dirs, COUNT(system_dirs)) || is_in(path, etc_dirs, COUNT(etc_dirs)) ||
+           is_in(path, devices, COUNT(devices));
 }
 
 /* Device nodes cannot be created in a user namespace, so each device of the host is bound. */
@@ -178,5 +123,12 @@ int sp_zygote_show_dev(struct sp_rec_failed *why) {
 
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = show_dirs(system_dirs, COUNT(system_dirs), why);
-    return rc != 0 ? rc : make_etc(plan, why);
+    if (rc == 0 && mkdir("/new/etc", 0755) != 0) {
+        rc = sp_failed(why, SP_STAGE_ROOT, errno, "/etc");
+    }
+    rc = rc != 0 ? rc : show_dirs(etc_dirs, COUNT(etc_dirs), why);
+    for (size_t i = 0; i < COUNT(copied) && rc == 0; i++) {
+        rc = sp_zygote_copy(copied[i], why);
+    }
+    return rc != 0 ? rc : sp_zygote_make_etc(plan, why);
 }

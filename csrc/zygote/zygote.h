@@ -37,6 +37,16 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
 /* view.c: adds to "/new" the system view (/usr etc., and /etc), and the devices in /dev. Sources are below "/old". */
 int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_show_dev(struct sp_rec_failed *why);
+/* Whether a path of the host is in the system view by itself, not as a copy. */
+bool sp_zygote_shows(const char *path);
+
+/* copy.c: copies a path of the host, if there is one, from below "/old" to the same place below "/new". */
+int sp_zygote_copy(const char *path, struct sp_rec_failed *why);
+
+/* etc.c: adds the files of /etc that are made up for every sandbox to the system view, or lays them over the /etc of
+ * the attached rootfs. */
+int sp_zygote_make_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_lay_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
 
 /*
  * binds.c: clones the binds of the configuration. It does so only as root, before root is given up: root can reach

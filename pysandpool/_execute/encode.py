@@ -86,6 +86,19 @@ def _remedy(data: object) -> str:
     return ": pass input=file.read()" if hasattr(data, "read") else ""
 
 
+def _base_env(rootfs: str | None) -> dict[str, str]:
+    """`BASE_ENV`; without LC_CTYPE where the locale C.UTF-8 is missing, about which Perl and bash would complain."""
+    if sys.platform == "darwin" or _has_c_utf8(rootfs or "/"):
+        return dict(BASE_ENV)
+    return {key: text for key, text in BASE_ENV.items() if key != "LC_CTYPE"}
+
+
+def _has_c_utf8(root: str) -> bool:
+    """glibc has a directory for the locale. musl knows no other character set than UTF-8."""
+    names = ("usr/lib/locale/C.utf8", "usr/lib/locale/C.UTF-8", "lib/ld-musl-x86_64.so.1", "lib/ld-musl-aarch64.so.1")
+    return any(os.path.lexists(os.path.join(root, name)) for name in names)
+
+
 class Environment:
     """The environment variables of a configuration's commands: `BASE_ENV` with the changes of `env_vars`.
 
@@ -94,8 +107,10 @@ class Environment:
 
     __slots__ = ("_blob", "_count", "_items")
 
-    def __init__(self, env_vars: Environ, first_in_path: str | None = None) -> None:
-        base = BASE_ENV if first_in_path is None else {**BASE_ENV, "PATH": f"{first_in_path}:{BASE_ENV['PATH']}"}
+    def __init__(self, env_vars: Environ, first_in_path: str | None = None, rootfs: str | None = None) -> None:
+        base = _base_env(rootfs)
+        if first_in_path is not None:
+            base["PATH"] = f"{first_in_path}:{base['PATH']}"
         self._items = _changed({os.fsencode(key): os.fsencode(text) for key, text in base.items()}, env_vars)
         self._blob = _env_blob(self._items)
         self._count = len(self._items)

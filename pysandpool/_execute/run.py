@@ -68,7 +68,8 @@ class CommandDefaults(NamedTuple):
         """The settings of `config`."""
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         own_bin = os.path.join(sys.prefix, "bin") if config.fs_python else None
-        return cls(Environment(config.env_vars, own_bin), to_nanoseconds(config.timeout_secs), most)
+        environment = Environment(config.env_vars, own_bin, config.rootfs)
+        return cls(environment, to_nanoseconds(config.timeout_secs), most)
 
     def keeping(self, most: float) -> CommandDefaults:
         """The same with another `max_output_bytes`, which `math.inf` makes unlimited.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import run_script
 
 from pysandpool import (
     CommandNotFoundError,
@@ -48,7 +49,8 @@ def tree(request: pytest.FixtureRequest) -> Iterator[Path]:
         (path / name).mkdir()
     for tool in TOOLS:
         copy_program(f"/bin/{tool}", path)
-    (path / "etc" / "passwd").write_text("alone:x:1000:1000::/tmp:/bin/sh\n")
+    (path / "etc" / "passwd").write_text("alone:x:1000:1000::/tmp:/bin/sh\nother:x:7:7::/:/bin/sh\n")
+    (path / "etc" / "motd").write_text("of the tree\n")
     source = path / "static.c"
     source.write_text(STATIC)
     subprocess.run(["cc", "-static", "-o", path / "bin" / "static", source], check=True)
@@ -64,7 +66,7 @@ def sh(tree: Path, script: str, **fields: Any) -> SandboxResult:
 def test_the_tree_is_the_root(tree: Path) -> None:
     assert not Path("/static.c").exists()
     result = sh(tree, "cat /static.c; id -un; ls /usr/bin /usr/share /home /root 2>/dev/null")
-    assert result.stdout == STATIC.encode() + b"alone\n", "and nothing of the host's is there"
+    assert result.stdout == STATIC.encode() + b"sandbox\n", "and nothing of the host's is there"
     with Sandbox(SandboxConfig(rootfs=tree)) as sandbox:
         assert sandbox.execute(["static"]).check().stdout == b"static\n"
         with pytest.raises(CommandNotFoundError):
@@ -107,12 +109,73 @@ def test_binds_go_into_the_tree(tree: Path, host_dir: Path) -> None:
         shutil.rmtree(tree / "var")
 
 
+MADE_UP = ("group", "hosts", "nsswitch.conf", "passwd")
+
+
+@pytest.mark.parametrize("network", ["none", "loopback"])
+def test_made_up_files_are_laid_over_its_etc(tree: Path, network: str) -> None:
+    result = sh(tree, "ls /etc; cat /etc/hosts; id -un; id -un other; touch /etc/hosts /etc/x", network=network)
+    *listing, localhost, _, own = result.stdout.decode().splitlines()[:-2]
+    assert listing == sorted([*MADE_UP, "motd"])
+    assert (localhost, own) == ("127.0.0.1 localhost", "127.0.1.1 sandbox")
+    assert result.stdout.splitlines()[-2:] == [b"sandbox", b"other"]
+    assert result.stderr.count(b"Read-only file system") == 2
+    assert sorted(path.name for path in (tree / "etc").iterdir()) == ["motd", "passwd"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "link"])
+def test_a_tree_without_an_etc_of_its_own(tree: Path, kind: str) -> None:
+    """Nothing is created in the tree, and nothing is mounted where a link leads."""
+    etc, aside = tree / "etc", tree / "data" / "etc"
+    etc.rename(aside)
+    if kind == "link":
+        etc.symlink_to("data/etc")
+    try:
+        result = sh(tree, "cat /etc/motd", env_vars={"ZYGOTE": f"without etc: {kind}"})
+    finally:
+        etc.unlink(missing_ok=True)
+        aside.rename(etc)
+    assert result.stdout == (b"of the tree\n" if kind == "link" else b"")
+
+
+OVER_OVERLAYS = """
+import ctypes, os, sys
+import simulate
+from pysandpool import Sandbox, SandboxConfig
+
+simulate.own_mounts()
+mount, tree, lower = ctypes.CDLL(None, use_errno=True).mount, sys.argv[1], sys.argv[2]
+for _ in range(2):  # as deep as the kernel allows
+    options = f"lowerdir={tree}:{lower}".encode()
+    assert mount(b"overlay", tree.encode(), b"overlay", 0, options) == 0, os.strerror(ctypes.get_errno())
+with Sandbox(SandboxConfig(rootfs=tree)) as sandbox:
+    print(sandbox.execute(["/bin/sh", "-c", "id -un; ls /etc"]).check().stdout.decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount an overlay of a tree that others own")
+def test_where_no_overlay_can_be_mounted(tree: Path, tmp_path: Path) -> None:
+    """Files that exist are covered, and the others are not there."""
+    done = run_script(OVER_OVERLAYS, str(tree), str(tmp_path))
+    assert (done.stdout.split(), done.stderr) == (["sandbox", "motd", "passwd"], "")
+
+
+def test_the_locale_is_c_where_the_tree_has_no_other(tree: Path) -> None:
+    """Perl and bash complain about a locale that is missing."""
+    assert sh(tree, "echo $LANG $LC_CTYPE", env_vars={"ZYGOTE": "C"}).stdout == b"C\n"
+    (tree / "usr/lib/locale/C.utf8").mkdir(parents=True)
+    try:
+        assert sh(tree, "echo $LANG $LC_CTYPE", env_vars={"ZYGOTE": "UTF-8"}).stdout == b"C C.UTF-8\n"
+    finally:
+        shutil.rmtree(tree / "usr/lib/locale")
+
+
 def test_links_in_the_tree_stay_in_it(tree: Path) -> None:
     (tree / "out").symlink_to("/etc/hostname")
-    (tree / "up").symlink_to("../../../../../../etc/passwd")
+    (tree / "up").symlink_to("../../../../../../etc/motd")
     try:
         result = sh(tree, "cat /out; cat /up")
-        assert result.stdout == b"alone:x:1000:1000::/tmp:/bin/sh\n"
+        assert result.stdout == b"of the tree\n"
     finally:
         (tree / "out").unlink()
         (tree / "up").unlink()
