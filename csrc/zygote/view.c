@@ -11,6 +11,7 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/files.h"
+#include "zygote/installed.h"
 #include "zygote/zygote.h"
 
 #define READ_ONLY (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -25,9 +26,10 @@ static const char *const system_dirs[] = {"/usr", "/bin", "/sbin", "/lib", "/lib
 /* Directories of links and certificates, which a host may update while the zygote runs. */
 static const char *const etc_dirs[] = {"/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs",
                                        "/etc/pki/ca-trust/extracted", "/etc/ca-certificates"};
-/* Directories to which links in /usr lead and that programs need to start: the conf of a JDK. */
+#define PATH_OF(path, what) path,
+static const char *const mounted[] = {SP_MOUNTED(PATH_OF)};
 static const char *const copied[] = {"/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path",
-                                     "/etc/localtime",   "/etc/ssl/openssl.cnf",     "/etc/java-*"};
+                                     "/etc/localtime", SP_COPIED(PATH_OF)};
 static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
 static const struct text_file dev_links[] = {
     {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
@@ -89,7 +91,7 @@ static bool is_in(const char *path, const char *const *dirs, size_t n) {
 
 bool sp_zygote_shows(const char *path) {
     return is_in(path, system_dirs, COUNT(system_dirs)) || is_in(path, etc_dirs, COUNT(etc_dirs)) ||
-           is_in(path, devices, COUNT(devices));
+           is_in(path, mounted, COUNT(mounted)) || is_in(path, devices, COUNT(devices));
 }
 
 /* Device nodes cannot be created in a user namespace, so each device of the host is bound. */
@@ -127,6 +129,7 @@ int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why)
         rc = sp_failed(why, SP_STAGE_ROOT, errno, "/etc");
     }
     rc = rc != 0 ? rc : show_dirs(etc_dirs, COUNT(etc_dirs), why);
+    rc = rc != 0 ? rc : show_dirs(mounted, COUNT(mounted), why);
     for (size_t i = 0; i < COUNT(copied) && rc == 0; i++) {
         rc = sp_zygote_copy(copied[i], why);
     }

@@ -50,6 +50,7 @@ def _files() -> list[Attack]:
         files("device-node", "mknod(2), CVE-2020-13401", "make-device", "{rw}", users=(ROOT,)),
         files("device-open", "mem(4), fuse(4)", "open-device", users=(ROOT,)),
         files("system-file-write", "CWE-732", "write", "/usr/lib/os-release", users=(ROOT,)),
+        files("copied-file-write", "CWE-732", "write", "/etc/ld.so.cache", users=(ROOT,)),
         files("readonly-write", "mount_setattr(2)", "write", "{ro}/data"),
         files("readonly-create", "mount_setattr(2)", "create", "{ro}"),
         files("readonly-chmod", "mount_setattr(2)", "chmod", "{ro}/data"),

