@@ -213,6 +213,12 @@ static int make_mount_point(const struct sp_plan *plan, const struct sp_plan_bin
     }
     char *at = sp_append(target, end, bind->staged ? "/new" SP_STAGED_DIR "/" : "/new");
     at = bind->staged ? sp_append_number(at, end, (uint64_t)(bind - plan->binds)) : sp_append(at, end, bind->path);
+    struct stat st;
+    if (at != NULL && lstat(target, &st) == 0 && S_ISLNK(st.st_mode)) {
+        /* What the system view has as a link, such as /etc/localtime: the bind is attached where the link leads. */
+        sp_auto_fd int place = open_target(plan, bind);
+        return place == -ENOENT ? -ELOOP : place < 0 ? place : 0;
+    }
     return at != NULL ? sp_make_mount_point(target, is_dir) : -ENAMETOOLONG;
 }
 

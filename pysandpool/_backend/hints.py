@@ -123,7 +123,10 @@ _BIND_DENIED = (
     "permissions and its parents'. Sandboxes of root run as uid 65534. A directory of another user becomes theirs if "
     "its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if not: chown -R 65534:65534 it"
 )
-_BIND_LINK = "a path below another fs_* path must not contain a symbolic link: name the target of the link"
+_BIND_LINK = (
+    "the path contains a symbolic link, which lies below another fs_* path or leads to what the sandbox is not shown: "
+    "name the target of the link"
+)
 _BIND_SYSTEM = (
     "the path is, or leads by a symbolic link to, a place of the system that is never shown (/proc, /sys, /dev) or "
     "never writable (/usr, /etc, ...): name another path"

@@ -131,6 +131,13 @@ def test_a_link_that_a_tenant_left_opens_nothing(host_dir: Path) -> None:
     assert "symbolic link" in refused.value.hint
 
 
+@pytest.mark.skipif(not Path("/etc/localtime").is_symlink(), reason="it is no link on this host")
+def test_a_link_of_the_system_view_is_shown_where_it_leads() -> None:
+    with Sandbox(SandboxConfig(fs_readonly=["/etc/localtime"])) as sandbox:
+        assert sandbox.execute(["cat", "/etc/localtime"]).check().stdout == Path("/etc/localtime").read_bytes()
+        assert sandbox.execute(["touch", "/etc/localtime"]).exit_code == 1
+
+
 # --- what may not be given away --------------------------------------------------------------------------
 
 SYSTEM = [
