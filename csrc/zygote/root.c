@@ -98,6 +98,7 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     umask(0);
     int rc = make_base(why);
     rc = rc != 0 ? rc : make_root(plan, why);
+    rc = rc != 0 ? rc : sp_zygote_show_cpus(plan, why);
     rc = rc != 0 ? rc : sp_zygote_show_dev(why);
     rc = rc != 0 ? rc : mount_proc(plan, why);
     rc = rc != 0 ? rc : sp_zygote_attach_binds(plan, why);

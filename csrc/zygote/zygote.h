@@ -48,6 +48,9 @@ int sp_zygote_copy(const char *path, struct sp_rec_failed *why);
 int sp_zygote_make_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_lay_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
 
+/* cpus.c: adds a copy of what the host's /sys/devices/system/cpu says about processors and caches. */
+int sp_zygote_show_cpus(const struct sp_plan *plan, struct sp_rec_failed *why);
+
 /*
  * binds.c: clones the binds of the configuration. It does so only as root, before root is given up: root can reach
  * sources that "nobody" cannot, and can idmap a writable one. sp_zygote_attach_binds() clones the others.

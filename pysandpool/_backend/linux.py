@@ -18,6 +18,8 @@ from pysandpool._ffi import PROGRAMS, UINT32_MAX, check, ffi, lib, new_error
 
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024
+# The zygote shows a copy of what is there about processors; the directory itself tells more of the host.
+_SHOWN_ALREADY = "/sys/devices/system/cpu"
 _SCRATCH_INODES = 16_384
 _CONTROLLER_BITS = dict(zip(CONTROLLERS, (lib.SP_CGROUP_MEMORY, lib.SP_CGROUP_PIDS, lib.SP_CGROUP_CPU)))
 
@@ -89,7 +91,7 @@ def _wanted_controllers(config: SandboxConfig) -> set[str]:
 
 def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
     """(path, SP_BIND_*, device, inode) for each bind, a directory before the paths below it."""
-    readonly = readonly_paths(config)
+    readonly = tuple(path for path in readonly_paths(config) if path != _SHOWN_ALREADY)
     flags = dict.fromkeys(map(os.fsencode, readonly), 0)
     flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
     covers = find_covers(config.fs_readwrite, readonly)

@@ -225,7 +225,7 @@ def test_root_listing(sandbox: PooledSandbox) -> None:
     assert {"bin", "dev", "etc", "lib", "proc", "sbin", "tmp", "usr"} <= listing
     host = {name for name in os.listdir("/") if re.fullmatch(r"(s?bin|lib\w*)", name)}
     of_programs = {path.split("/")[1] for path in installed()}
-    assert listing - {"bin", "dev", "etc", "lib", "proc", "sbin", "tmp", "usr"} <= host | of_programs
+    assert listing - {"bin", "dev", "etc", "lib", "proc", "sbin", "sys", "tmp", "usr"} <= host | of_programs
 
 
 def installed() -> list[str]:
@@ -420,7 +420,21 @@ def test_no_file_of_the_host_is_found(sandbox: PooledSandbox, secrets: list[Path
 
 
 @pytest.mark.parametrize(
-    "path", ["/root", "/home", "/var/log", "/sys", "/run", "/boot", "/mnt", "/opt", "/srv", "/work"]
+    "path",
+    [
+        "/root",
+        "/home",
+        "/var/log",
+        "/sys/class",
+        "/sys/fs",
+        "/sys/kernel",
+        "/run",
+        "/boot",
+        "/mnt",
+        "/opt",
+        "/srv",
+        "/work",
+    ],
 )
 def test_other_directories_of_the_host_are_absent(sandbox: PooledSandbox, path: str) -> None:
     assert sandbox.execute(["/usr/bin/test", "-e", path]).exit_code == 1
