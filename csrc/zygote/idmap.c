@@ -24,22 +24,24 @@ static char *proc_file(char text[64], pid_t pid, const char *name) {
     return text;
 }
 
-static int write_map(pid_t pid, const char *name, uint64_t owner) {
+/* `owner` on the file system appears as `shown`. */
+static int write_map(pid_t pid, const char *name, uint64_t owner, uint64_t shown) {
     char path[64];
     char text[64];
     const char *end = text + sizeof text;
     char *at = sp_append_number(text, end, owner);
-    at = sp_append_number(sp_append(at, end, " "), end, SP_UNPRIVILEGED_ID);
+    at = sp_append_number(sp_append(at, end, " "), end, shown);
     (void)sp_append(at, end, " 1\n");
     return sp_write_file(proc_file(path, pid, name), text);
 }
 
-/* No file belongs to this group. The kernel wants a map of groups, too. */
-#define NO_GROUP 0xfffffffeu
+/* A group that no process is in. It is not left out of the map: the kernel refuses every write to a file whose group is
+ * not mapped, the connection to a socket file included. */
+#define OTHER_GROUP (SP_UNPRIVILEGED_ID - 1)
 
 /* Returns a descriptor of a new user namespace. The descriptor keeps the namespace alive; a process is needed only to
  * create the namespace and to write its maps. */
-static int make_userns(uint64_t uid, uint64_t gid) {
+static int make_userns(const struct stat *owner, uint64_t shown_gid) {
     char path[64];
     long pid = syscall(SYS_clone, (unsigned long)CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, 0L);
     if (pid == -1) {
@@ -50,8 +52,8 @@ static int make_userns(uint64_t uid, uint64_t gid) {
             pause();
         }
     }
-    int rc = write_map((pid_t)pid, "uid_map", uid);
-    rc = rc != 0 ? rc : write_map((pid_t)pid, "gid_map", gid);
+    int rc = write_map((pid_t)pid, "uid_map", owner->st_uid, SP_UNPRIVILEGED_ID);
+    rc = rc != 0 ? rc : write_map((pid_t)pid, "gid_map", owner->st_gid, shown_gid);
     if (rc == 0) {
         int fd = open(proc_file(path, (pid_t)pid, "ns/user"), O_RDONLY | O_CLOEXEC);
         rc = fd != -1 ? fd : -errno;
@@ -76,12 +78,11 @@ int sp_zygote_idmap_tree(int tree, bool writable) {
     if (fstat(tree, &owner) != 0) {
         return -errno;
     }
-    /* What a command makes needs a group. For reading, none is mapped: a file of another owner that the group of this
-     * directory may read is not the sandbox's. */
-    const uint64_t gid = writable ? owner.st_gid : NO_GROUP;
-    if (owner.st_uid == SP_UNPRIVILEGED_ID && (!writable || gid == SP_UNPRIVILEGED_ID)) {
+    if (owner.st_uid == SP_UNPRIVILEGED_ID && (!writable || owner.st_gid == SP_UNPRIVILEGED_ID)) {
         return 0;
     }
-    sp_auto_fd int userns = make_userns(owner.st_uid, gid);
+    /* Where a command can create files, it needs the directory's group. For reading it does not get the rights of that
+     * group, because they may be rights to files of other owners. */
+    sp_auto_fd int userns = make_userns(&owner, writable ? SP_UNPRIVILEGED_ID : OTHER_GROUP);
     return userns < 0 ? userns : idmap(tree, userns);
 }
