@@ -66,6 +66,7 @@
 
 /* What each kind of object costs. FREE_*: so many are not counted, because ordinary programs have them. */
 #define FREE_BUFFERS 64
+#define SOCKET_FILLS 2 /* a queue that is not full yet takes one more message, of up to its whole size */
 #define PIPE_BYTES (64 * KIB)
 #define TEXT_BYTES (8 * KIB) /* the text that an open file of /proc keeps */
 #define FREE_LISTS 16
@@ -125,10 +126,10 @@ struct look {
 static uint64_t known_of_kernel(const struct look *look) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
-    uint64_t sockets = watch->own_network  ? watch->sockets.local
-                       : watch->only_pairs ? found->sums[SP_TALLY_SOCKET].n_present
-                                           : 0;
-    uint64_t socket_bytes = sp_sockets_pair_bytes() * (watch->only_pairs ? 1 : 2);
+    uint64_t sockets = watch->own_network ? watch->sockets.local
+                       : watch->no_inet   ? found->sums[SP_TALLY_SOCKET].n_present
+                                          : 0;
+    uint64_t socket_bytes = sp_sockets_pair_bytes() * SOCKET_FILLS;
     return look->census.tables + (uint64_t)look->census.threads * THREAD_BYTES +
            (uint64_t)found->filtered * FILTERED_BYTES + (uint64_t)found->filters * FILTER_BYTES +
            above(sockets, SP_SOCKETS_FREE) * socket_bytes + watch->queued +
@@ -233,9 +234,10 @@ static void scan(struct look *look) {
     watch->sysv = sp_sysv_used();
     look->kept = scratch_used() + watch->sysv;
     watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
+    /* Kernels before 6.8 do not report descriptors that are under way to a listener. */
+    found->in_flight = found->in_flight || (watch->own_network && sp_sockets_wait(watch->proc, &look->budget));
     watch->hidden_passes = found->in_flight || found->maps != 0 ? watch->hidden_passes + 1 : 0;
-    if (watch->own_network && !watch->only_pairs &&
-        !sp_sockets_queued(look->watch->proc, &look->budget, &watch->queued)) {
+    if (watch->own_network && !watch->no_inet && !sp_sockets_queued(look->watch->proc, &look->budget, &watch->queued)) {
         found->too_much = true;
     }
 }
@@ -384,7 +386,7 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     watch->young_until = sp_now() + YOUNG_NS;
     watch->next_look = watch->by_cgroup ? watch->young_until : sp_now();
     watch->own_network = (config->flags & SP_CONFIG_NET_HOST) == 0 && (plan->left_out & SP_FACT_NET_NS) == 0;
-    watch->only_pairs = (config->flags & SP_CONFIG_NETNS_REUSE) != 0;
+    watch->no_inet = (config->flags & SP_CONFIG_NETNS_REUSE) != 0;
     watch->base = *base;
     watch->processors = sp_machine_processors();
     watch->exec_filter = plan->exec_filter.len != 0;

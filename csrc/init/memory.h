@@ -31,7 +31,7 @@ struct sp_memory_watch {
     uint64_t limit;   /* bytes; 0: no sum is watched */
     bool by_cgroup;   /* a cgroup limits the sum; init counts only file locks */
     bool own_network; /* all sockets of the network namespace are the sandbox's */
-    bool only_pairs;  /* every socket is one of a pair, whose buffers have a known size */
+    bool no_inet;     /* every socket is a unix socket */
     bool exec_filter; /* a command has a filter that init does not have */
     bool over;        /* the watch has killed the command, and does not begin again */
     unsigned processors;

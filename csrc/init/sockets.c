@@ -87,3 +87,26 @@ bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes
     }
     return true;
 }
+
+/* "0000000000000000: 00000002 00000000 00000000 0001 02 0 @name": the state is "connecting" and the inode 0, because
+ * the socket belongs to no file yet. */
+static bool is_not_accepted(const char *line) {
+    for (int word = 0; word < 5; word++) {
+        line = sp_next_word(line);
+    }
+    const char *inode = sp_next_word(line);
+    return sp_number(&line, 16) == 2 && sp_number(&inode, 10) == 0;
+}
+
+bool sp_sockets_wait(int proc, const struct sp_budget *budget) {
+    struct sp_lines lines;
+    const char *line;
+    sp_auto_fd int fd = sp_lines_open(&lines, proc, "net/unix");
+    (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
+    for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
+        if (is_not_accepted(line) || (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget))) {
+            return true;
+        }
+    }
+    return false;
+}

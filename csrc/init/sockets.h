@@ -24,4 +24,8 @@ struct sp_sockets sp_sockets_count(int proc);
 /* Bytes that the queues of TCP and UDP sockets take. False when the budget did not suffice to count them all. */
 bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes);
 
+/* Whether there is a unix connection that nobody has accepted yet: what waits in its queue is in no process's table.
+ * Also true when the budget did not suffice to look at all sockets. */
+bool sp_sockets_wait(int proc, const struct sp_budget *budget);
+
 #endif

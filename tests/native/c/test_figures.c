@@ -84,14 +84,30 @@ static void bytes_queued_in_sockets_are_counted(void) {
     CHECK(!sp_sockets_queued(fake, &spent, &bytes));
 }
 
+#define UNIX_HEAD "Num       RefCount Protocol Flags    Type St Inode Path\n"
+#define UNIX_PAIR "0000000000000000: 00000003 00000000 00000000 0001 03 18123774\n"
+#define UNIX_LISTENER "0000000000000000: 00000002 00000000 00010000 0001 01 18123771 @02 0\n"
+
+static void connections_that_wait_are_found(void) {
+    const struct sp_budget enough = sp_budget_of(INT64_C(10000000000));
+    const struct sp_budget spent = {0};
+    CHECK(!sp_sockets_wait(fake, &enough));
+    write_text("net/unix", UNIX_HEAD UNIX_PAIR UNIX_LISTENER UNIX_PAIR);
+    CHECK(!sp_sockets_wait(fake, &enough));
+    CHECK(sp_sockets_wait(fake, &spent));
+    write_text("net/unix",
+               UNIX_HEAD UNIX_PAIR "0000000000000000: 00000003 00000000 00000000 0001 02     0 @02 0\n" UNIX_LISTENER);
+    CHECK(sp_sockets_wait(fake, &enough));
+}
+
 static void the_size_of_a_socket_pair_is_measured(void) {
     CHECK(sp_sockets_pair_bytes() >= 4096);
     CHECK(sp_sockets_pair_bytes() == sp_sockets_pair_bytes());
 }
 
 static void remove_the_texts(void) {
-    static const char *const names[] = {"meminfo", "zoneinfo", "net/sockstat", "net/sockstat6",
-                                        "net/tcp", "net/udp",  "net",          ""};
+    static const char *const names[] = {
+        "meminfo", "zoneinfo", "net/sockstat", "net/sockstat6", "net/tcp", "net/udp", "net/unix", "net", ""};
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -110,6 +126,7 @@ int main(void) {
     RUN(free_pages_of_processors_are_added_up);
     RUN(this_machine_has_figures);
     RUN(sockets_are_counted_by_family);
+    RUN(connections_that_wait_are_found);
     RUN(bytes_queued_in_sockets_are_counted);
     RUN(the_size_of_a_socket_pair_is_measured);
     RUN(remove_the_texts);

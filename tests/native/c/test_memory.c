@@ -47,7 +47,7 @@ static int empty_scratch(struct statfs *fs) {
 static struct {
     uint64_t shared, kernel, free_lists, queued;
     struct sp_sockets sockets;
-    bool queues_are_long;
+    bool queues_are_long, wait;
 } the;
 
 uint64_t sp_machine_shared(void) { return the.shared; }
@@ -65,6 +65,11 @@ uint64_t sp_sockets_pair_bytes(void) { return 208 * KIB; }
 struct sp_sockets sp_sockets_count(int proc) {
     (void)proc;
     return the.sockets;
+}
+bool sp_sockets_wait(int proc, const struct sp_budget *budget) {
+    (void)proc;
+    (void)budget;
+    return the.wait;
 }
 bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes) {
     (void)proc, (void)budget;
@@ -424,6 +429,14 @@ static void descriptors_in_flight_may_hide_memory(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
+static void connections_that_nobody_accepts_may_hide_memory(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.shared += 100 * MIB;
+    the.wait = true;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
+}
+
 /* A finding alone ends no command: when the next pass comes late, the memory may have been freed. */
 static void a_finding_is_confirmed_by_another_pass(void) {
     struct sp_memory_watch watch = begin_with_limit();
@@ -458,7 +471,7 @@ static void sockets_of_the_sandbox_are_counted(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
     reset();
     watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_NET_LOOPBACK, .memory_bytes = LIMIT});
-    the.sockets.local = 200; /* so few, but each may have asked for larger buffers */
+    the.sockets.local = 200;
     the.kernel += 20 * MIB;
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
@@ -628,6 +641,7 @@ int main(void) {
     RUN(an_open_maps_file_may_hide_memory);
     reset();
     RUN(descriptors_in_flight_may_hide_memory);
+    RUN(connections_that_nobody_accepts_may_hide_memory);
     reset();
     RUN(a_finding_is_confirmed_by_another_pass);
     reset();
