@@ -29,6 +29,8 @@
     X(CALL_DENIED, "a forbidden system call refused")                      \
     X(NO_INET, "no way to create an inet socket")                          \
     X(NO_LINK, "no network interface but lo, in the state asked for")      \
+    X(NO_UNIX, "no way to create a unix socket but a connected pair")      \
+    X(UNIX_SCOPED, "no way to an abstract unix socket of the host")        \
     X(LANDLOCK_DENIES, "a device refused by Landlock")                     \
     X(LIMITS, "the fixed resource limits")                                 \
     X(MEMORY_WATCH, "a view of the memory of its processes")               \

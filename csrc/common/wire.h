@@ -65,7 +65,9 @@ enum sp_record_type {
 #define SP_CONFIG_CGROUP 32u         /* each CREATE carries the cgroup in which the sandbox is created */
 #define SP_CONFIG_DEGRADE 64u        /* leave out what the kernel refuses, where a sandbox is useful without it */
 #define SP_CONFIG_MEMORY_CGROUP 128u /* memory.max is in force: init counts only what memory.max does not */
-#define SP_CONFIG_FLAGS 255u
+#define SP_CONFIG_UNIX 256u          /* AF_UNIX sockets may be created */
+#define SP_CONFIG_UNIX_SCOPED 512u   /* the same, unless they could reach an abstract socket of the host */
+#define SP_CONFIG_FLAGS 1023u
 
 struct sp_rec_config {
     uint32_t flags;

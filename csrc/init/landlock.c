@@ -73,10 +73,9 @@ static const struct level {
 
 #define ABI_KNOWN (sizeof levels / sizeof levels[0] - 1)
 
-/* The level to enforce; 0 when Landlock is not built in or not switched on. */
-static int choose_abi(uint32_t abi_max) {
+int sp_landlock_abi(uint32_t abi_max) {
     long abi = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
-    if (abi < 0) {
+    if (abi < 0) { /* not built in, or not switched on */
         return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
     }
     uint32_t most = abi_max < ABI_KNOWN ? abi_max : (uint32_t)ABI_KNOWN;
@@ -103,7 +102,7 @@ static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t h
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
                          const char **failed) {
     *failed = "landlock_create_ruleset";
-    int abi = choose_abi(abi_max);
+    int abi = sp_landlock_abi(abi_max);
     if (abi <= 0) {
         return abi;
     }

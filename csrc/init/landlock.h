@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SP_LANDLOCK_SCOPED 6 /* the first ABI that scopes signals and abstract unix sockets */
+
 /* Everything below `path` (or the file itself) may be read and executed, and also changed if `writable` is set. */
 struct sp_landlock_rule {
     const char *path;
@@ -23,7 +25,10 @@ struct sp_landlock_rule {
  */
 int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp);
 
-/* The same; after an error *failed is the path of the rule, or the step, that failed. */
+/* The ABI that sp_landlock_apply() would enforce: 0 when the kernel has no Landlock, -errno when it is refused. */
+int sp_landlock_abi(uint32_t abi_max);
+
+/* The same as sp_landlock_apply(); after an error *failed is the path of the rule, or the step, that failed. */
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
                          const char **failed);
 

@@ -22,6 +22,7 @@
 #include "common/fd.h"
 #include "init/confine.h"
 #include "init/files.h"
+#include "init/landlock.h"
 
 /* Bit n of the facts is namespace n: fact.h lists them first, in this order. */
 static const char *const namespaces[SP_NAMESPACES] = {
@@ -159,6 +160,14 @@ static void prove_network(const struct sp_plan *plan, struct sp_proof *proof) {
     set_fact(proof, SP_FACT_NO_LINK, sock != -1 && has_no_link(plan, sock));
 }
 
+/* The filter that decides is inherited, so the rehearsal proves it for all. */
+static void prove_unix(const struct sp_plan *plan, struct sp_proof *proof) {
+    if (plan->rehearsed == 0) {
+        sp_auto_fd int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        set_fact(proof, SP_FACT_NO_UNIX, sock == -1 && errno == EAFNOSUPPORT);
+    }
+}
+
 /* The mount flags of the template are locked, so that every sandbox's root has the same. */
 static void prove_mounts(const struct sp_plan *plan, struct sp_proof *proof) {
     const uint64_t closed = ST_RDONLY | ST_NOSUID | ST_NODEV;
@@ -228,12 +237,14 @@ static void prove_privileges(struct sp_proof *proof) {
 /* What each sandbox proves for itself, in about 20 us: facts that are cheap to prove or depend on its own steps. */
 #define PROVED_BY_EACH                                                                                       \
     (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | SP_FACT_NO_LINK | \
-     SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA | SP_FACT_LIMIT_NPROC)
+     SP_FACT_UNIX_SCOPED | SP_FACT_ROOT_READ_ONLY | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMIT_DATA |           \
+     SP_FACT_LIMIT_NPROC)
 
 void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, struct sp_proof *proof) {
     prove_privileges(proof);
     set_fact(proof, SP_FACT_CALL_DENIED, denies_calls());
     prove_network(plan, proof);
+    prove_unix(plan, proof);
     prove_files(landlock_abi, proof);
     prove_limits(plan, proof);
     if (plan->rehearsed != 0) {
@@ -245,4 +256,6 @@ void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, str
         prove_memory_watch(plan, proof);
     }
     proof->facts &= ~plan->left_out; /* more may have been left out since the rehearsal */
+    set_fact(proof, SP_FACT_UNIX_SCOPED,
+             (proof->facts & (SP_FACT_NO_UNIX | SP_FACT_NET_NS)) != 0 || landlock_abi >= SP_LANDLOCK_SCOPED);
 }

@@ -12,6 +12,9 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,4 +91,28 @@ int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why) {
     rc = rc != 0 ? rc : fill(plan, inherited);
     plan->zygote_filters = sp_filters_of_self();
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the zygote");
+}
+
+#define LOW(arg) (offsetof(struct seccomp_data, args) + 8 * (arg)) /* of an argument that is an int */
+
+/* The template has refused other architectures and other families of pairs; a stricter verdict wins over its own. */
+static const struct sock_filter no_unix[] = {
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 3, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 6),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOW(0)),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 5, 4),
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOW(1)),
+    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_SEQPACKET, 0, 2),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ESOCKTNOSUPPORT),
+};
+
+int sp_zygote_refuse_unix(struct sp_plan *plan) {
+    int rc = sp_install_filter(&(struct sp_plan_filter){no_unix, sizeof no_unix / sizeof no_unix[0]});
+    plan->zygote_filters = sp_filters_of_self();
+    return rc;
 }

@@ -20,6 +20,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/init.h"
+#include "init/landlock.h"
 #include "zygote/zygote.h"
 
 /* How many network namespaces are made in advance. More would only take memory; a missing one costs a creation about
@@ -186,9 +187,24 @@ static int serve_one(int sock, struct sp_plan *plan) {
  */
 static bool make_first_netns(struct sp_plan *plan) {
     int rc = sp_netns_make(&stash);
-    bool no_socket = (plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0;
+    bool no_socket = (plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0 && (plan->config.flags & SP_CONFIG_UNIX) == 0;
     plan->left_out |= rc != 0 && no_socket && sp_may_leave_out(plan, -rc) ? SP_FACT_NET_NS : 0;
     return rc == 0;
+}
+
+/*
+ * Decides about SP_CONFIG_UNIX_SCOPED, once it is known in which network namespace the sandboxes will be. In the
+ * host's only Landlock keeps abstract sockets apart. Where a network namespace was left out, nothing counts the memory
+ * of connections that nobody has accepted. If the filter cannot be installed, the sandboxes cannot prove that they are
+ * scoped, and none is handed out.
+ */
+static void decide_unix(struct sp_plan *plan) {
+    bool left_out = (plan->left_out & SP_FACT_NET_NS) != 0;
+    bool own = (plan->config.flags & SP_CONFIG_NET_HOST) == 0 && !left_out;
+    bool scoped = own || (!left_out && sp_landlock_abi(plan->config.landlock_abi_max) >= SP_LANDLOCK_SCOPED);
+    if ((plan->config.flags & SP_CONFIG_UNIX_SCOPED) != 0 && !scoped) {
+        (void)sp_zygote_refuse_unix(plan);
+    }
 }
 
 /* Whether and when to make the next netns in advance. */
@@ -240,6 +256,7 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
         pause_supply(&supply);
     }
     supply.wanted = supply.wanted && (plan->left_out & SP_FACT_NET_NS) == 0;
+    decide_unix(plan);
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
         int n = wait_until(p, 2, next_idle_work(&supply));

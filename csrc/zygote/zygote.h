@@ -65,6 +65,8 @@ int sp_zygote_idmap_tree(int tree, bool writable);
 
 /* filters.c: installs the filters that every sandbox inherits, and counts them. Needs no_new_privs. */
 int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
+/* Adds a filter that refuses AF_UNIX sockets, except for connected pairs. 0 or -errno. */
+int sp_zygote_refuse_unix(struct sp_plan *plan);
 
 /* netns.c: the stash of network namespaces that no tenant has used, or that were found to have no sockets left. */
 struct sp_netns_stash {

@@ -56,6 +56,9 @@ class IsolationReport:
     """full: its own network namespace, which contains only lo; partial: no inet socket can be created, but the
     namespace is the host's, which /proc/self/net shows, or, on macOS, that no socket can be bound or connected; none:
     the host's network."""
+    unix_sockets: str = NONE
+    """full: no AF_UNIX socket can be created but connected pairs; partial: one can be, which reaches no abstract socket
+    of the host, but every socket file that the sandbox is shown; none: one can be, which may reach both."""
     memory: str = NONE
     """full: a cgroup limits the sum; partial: init measures the sum, and kills a command that exceeds the limit, or
     RLIMIT_DATA alone limits each process, because the sandbox has no /proc or only `data_limit_mb` was asked for; none:
@@ -102,6 +105,7 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
         seccomp_allow=allowed,
         no_new_privs=_graded(facts, {"NO_NEW_PRIVS"}, {"NO_PRIVILEGE", "NO_CAPS"}),
         network=_network(facts),
+        unix_sockets=_graded(facts, {"UNIX_SCOPED"}, {"NO_UNIX"}),
         memory=_memory(config, facts, cgroup),
         processes=_limited(config.max_processes, cgroup & lib.SP_CGROUP_PIDS, FULL if "LIMIT_NPROC" in facts else NONE),
         cpu=_limited(config.cpu_quota_us, cgroup & lib.SP_CGROUP_CPU, NONE),

@@ -54,7 +54,7 @@ static size_t put_bind(char *at, const sp_bind *bind) {
 static int payload_build(const sp_sandbox_options *o, struct config_payload *p) {
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
-                                       .allow_unix_sockets = o->allow_unix_sockets != 0,
+                                       .allow_unix_sockets = o->allow_unix_sockets != SP_UNIX_NONE,
                                        .list_interfaces = o->network != SP_NET_NONE,
                                        .no_setid = has_writable_bind(o),
                                        .pretend_sync = !has_writable_bind(o),
@@ -102,7 +102,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
 
 static uint32_t network_flags(const sp_sandbox_options *o) {
     /* A network namespace may be used again only if no inet socket could exist in it. */
-    bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL && o->allow_unix_sockets == 0;
+    bool no_inet = o->seccomp_profile == SP_SECCOMP_ESSENTIAL;
     switch (o->network) {
     case SP_NET_HOST:
         return SP_CONFIG_NET_HOST;
@@ -113,8 +113,15 @@ static uint32_t network_flags(const sp_sandbox_options *o) {
     }
 }
 
+static uint32_t unix_flags(const sp_sandbox_options *o) {
+    return o->allow_unix_sockets == SP_UNIX_ANY      ? SP_CONFIG_UNIX
+           : o->allow_unix_sockets == SP_UNIX_SCOPED ? SP_CONFIG_UNIX_SCOPED
+                                                     : 0;
+}
+
 static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
-    return network_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
+    return network_flags(o) | unix_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) |
+           (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
            (cgroups != NULL && (sp_cgroups_enforced(cgroups) & SP_CGROUP_MEMORY) != 0 ? SP_CONFIG_MEMORY_CGROUP : 0) |
            (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0);
 }

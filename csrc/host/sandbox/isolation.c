@@ -37,11 +37,19 @@ static uint32_t demanded_of_network(const sp_sandbox_options *o) {
     if (!no_inet) {
         return SP_FACT_NET_NS | SP_FACT_NO_LINK;
     }
-    return SP_FACT_NO_INET | (o->allow_degradation != 0 && o->allow_unix_sockets == 0 ? 0 : SP_FACT_NET_NS);
+    bool may_share = o->allow_degradation != 0 && o->allow_unix_sockets != SP_UNIX_ANY;
+    return SP_FACT_NO_INET | (may_share ? 0 : SP_FACT_NET_NS);
+}
+
+static uint32_t demanded_of_unix(const sp_sandbox_options *o) {
+    return o->allow_unix_sockets == SP_UNIX_ANY      ? 0
+           : o->allow_unix_sockets == SP_UNIX_SCOPED ? SP_FACT_UNIX_SCOPED
+                                                     : SP_FACT_UNIX_SCOPED | SP_FACT_NO_UNIX;
 }
 
 uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
-    uint32_t demanded = ALWAYS | demanded_of_network(o) | (o->allow_degradation != 0 ? 0 : DISPENSABLE);
+    uint32_t demanded =
+        ALWAYS | demanded_of_network(o) | demanded_of_unix(o) | (o->allow_degradation != 0 ? 0 : DISPENSABLE);
     if (o->memory_bytes != 0 && (by_cgroup & SP_CGROUP_MEMORY) == 0) {
         demanded |= o->allow_degradation != 0 ? 0 : SP_FACT_MEMORY_WATCH;
     }

@@ -45,6 +45,18 @@ static void test_demanded_of_the_network(void) {
     CHECK((demanded(o, 0) & of_network) == 0);
 }
 
+static void test_demanded_of_unix_sockets(void) {
+    const uint32_t of_unix = SP_FACT_NO_UNIX | SP_FACT_UNIX_SCOPED;
+    sp_sandbox_options o = plain;
+    CHECK((demanded(o, 0) & of_unix) == of_unix);
+    o.network = SP_NET_HOST;
+    CHECK((demanded(o, 0) & of_unix) == of_unix);
+    o.allow_unix_sockets = SP_UNIX_SCOPED;
+    CHECK((demanded(o, 0) & of_unix) == SP_FACT_UNIX_SCOPED);
+    o.allow_unix_sockets = SP_UNIX_ANY;
+    CHECK((demanded(o, 0) & of_unix) == 0);
+}
+
 static void test_demanded_of_agents(void) {
     sp_agent_options o = {.size = sizeof o, .network = SP_NET_NONE};
     CHECK(sp_facts_demanded_of_agent(&o) == (OF_AGENTS | SP_FACT_LIMITS));
@@ -61,9 +73,11 @@ static void test_degraded(void) {
     CHECK((all & ~demanded(o, 0)) ==
           (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC | SP_FACT_NET_NS | SP_FACT_MEMORY_WATCH));
     /* A sandbox that can bind or connect a socket must not run in the host's network namespace. */
-    o.allow_unix_sockets = 1;
+    o.allow_unix_sockets = SP_UNIX_ANY;
     CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
-    o.allow_unix_sockets = 0;
+    o.allow_unix_sockets = SP_UNIX_SCOPED; /* the zygote refuses them where the namespace is left out */
+    CHECK((demanded(o, 0) & SP_FACT_NET_NS) == 0);
+    o.allow_unix_sockets = SP_UNIX_NONE;
     o.seccomp_profile = SP_SECCOMP_NETWORK;
     CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
 }
@@ -123,6 +137,7 @@ int main(void) {
     check_deadline(60);
     RUN(test_demanded);
     RUN(test_demanded_of_the_network);
+    RUN(test_demanded_of_unix_sockets);
     RUN(test_demanded_of_agents);
     RUN(test_degraded);
     RUN(test_each_fact_counts);
