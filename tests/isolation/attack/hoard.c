@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "hoard.h"
@@ -77,6 +79,59 @@ static void socket_buffers(char **args) {
     }
     settle(args[1]);
     count("MiB in socket buffers", n / MIB, wanted / MIB);
+}
+
+/* A socket with a name that the kernel chooses; -1: not to be had. */
+static int bind_one(int type, struct sockaddr_un *name, socklen_t *len) {
+    int fd = socket(AF_UNIX, type, 0);
+    *name = (struct sockaddr_un){.sun_family = AF_UNIX};
+    *len = sizeof *name;
+    bool done = fd != -1 && bind(fd, (struct sockaddr *)name, sizeof name->sun_family) == 0 &&
+                getsockname(fd, (struct sockaddr *)name, len) == 0;
+    return done ? fd : -1;
+}
+
+static int connect_one(int type, const struct sockaddr_un *name, socklen_t len) {
+    int fd = socket(AF_UNIX, type | SOCK_NONBLOCK, 0);
+    return fd != -1 && connect(fd, (const struct sockaddr *)name, len) == 0 ? fd : -1;
+}
+
+/* The client's end is closed: what it has sent stays in the queue of a connection that only the listener knows. */
+static void backlog(char **args) {
+    static char bytes[4096];
+    struct sockaddr_un name;
+    socklen_t len;
+    long wanted = atol(args[0]) * MIB;
+    long n = 0;
+    int fd;
+    for (int listener; n < wanted && (listener = bind_one(SOCK_STREAM, &name, &len)) != -1;) {
+        (void)listen(listener, 64);
+        for (ssize_t put; n < wanted && (fd = connect_one(SOCK_STREAM, &name, len)) != -1; close(fd)) {
+            while ((put = send(fd, bytes, sizeof bytes, MSG_NOSIGNAL)) > 0) {
+                n += put;
+            }
+        }
+    }
+    settle_with(n, args[1]);
+    count("MiB in connections", n / MIB, wanted / MIB);
+}
+
+/* Each sender leaves two messages, and is closed. */
+static void datagrams(char **args) {
+    static char bytes[212900];
+    struct sockaddr_un name;
+    socklen_t len;
+    long wanted = atol(args[0]) * MIB;
+    long n = 0;
+    int fd;
+    for (int to; n < wanted && (to = bind_one(SOCK_DGRAM, &name, &len)) != -1;) {
+        for (ssize_t put = 1; n < wanted && put > 0 && (fd = connect_one(SOCK_DGRAM, &name, len)) != -1; close(fd)) {
+            n += (put = send(fd, bytes, 100000, 0)) > 0 ? put : 0;
+            n += (put = send(fd, bytes, sizeof bytes, 0)) > 0 ? put : 0;
+        }
+    }
+    settle_with(n, args[1]);
+    count("MiB in datagrams", n / MIB, wanted / MIB);
 }
 
 static void pipe_buffers(char **args) {
@@ -241,7 +296,8 @@ static void flood(char **args) {
     }
 }
 
-PROBES({"processes", processes}, {"memory", memory}, {"memfd", shared_memory}, {"socket-buffers", socket_buffers},
-       {"pipe-buffers", pipe_buffers}, {"messages", messages}, {"disk", disk}, {"inodes", inodes},
-       {"descriptors", descriptors}, {"locked", locked}, {"signals", signals}, {"fill-signals", fill_signals},
-       {"watchers", watchers}, {"terminals", terminals}, {"flood", flood})
+PROBES({"backlog", backlog}, {"datagrams", datagrams}, {"processes", processes}, {"memory", memory},
+       {"memfd", shared_memory}, {"socket-buffers", socket_buffers}, {"pipe-buffers", pipe_buffers},
+       {"messages", messages}, {"disk", disk}, {"inodes", inodes}, {"descriptors", descriptors}, {"locked", locked},
+       {"signals", signals}, {"fill-signals", fill_signals}, {"watchers", watchers}, {"terminals", terminals},
+       {"flood", flood})

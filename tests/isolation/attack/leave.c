@@ -9,6 +9,7 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "probe.h"
 
@@ -65,6 +66,35 @@ static long leave_sockets(void) {
     return n == 400 ? n : -1;
 }
 
+/* A listener that waits in the queue of a connection which nobody has accepted: reached by no descriptor. */
+static long leave_listeners(void) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } control = {.header = {CMSG_LEN(2 * sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec io = {(char[]){'x'}, 1};
+    struct msghdr message = {
+        .msg_iov = &io, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    long n = 0;
+    for (; n < 200; n++) {
+        struct sockaddr_un name = {.sun_family = AF_UNIX};
+        socklen_t len = sizeof name.sun_family; /* the kernel chooses an abstract name */
+        int ends[2] = {socket(AF_UNIX, SOCK_STREAM, 0), socket(AF_UNIX, SOCK_STREAM, 0)};
+        if (bind(ends[0], (struct sockaddr *)&name, len) != 0 || listen(ends[0], 4) != 0 ||
+            getsockname(ends[0], (struct sockaddr *)&name, (len = sizeof name, &len)) != 0 ||
+            connect(ends[1], (struct sockaddr *)&name, len) != 0) {
+            break;
+        }
+        memcpy(CMSG_DATA(&control.header), ends, sizeof ends);
+        if (sendmsg(ends[1], &message, MSG_DONTWAIT) != 1) {
+            break;
+        }
+        close(ends[0]);
+        close(ends[1]);
+    }
+    return n == 200 ? n : -1;
+}
+
 static int find_sockets(void) {
     char line[256];
     int lines = 0;
@@ -84,6 +114,7 @@ static const struct channel channels[] = {
     {"stdin-signal", leave_stdin_signal, find_stdin_signal},
     {"stdin-flags", leave_stdin_flags, find_stdin_flags},
     {"sockets", leave_sockets, find_sockets},
+    {"listeners", leave_listeners, find_sockets},
 };
 
 int main(int argc, char **argv) {

@@ -12,10 +12,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stage import MARK, Stage, verdict_of
 
-from pysandpool import PoolConfig, Sandbox, SandboxCreateError, SandboxLostError, SandboxPool
+from pysandpool import (
+    PoolConfig,
+    Sandbox,
+    SandboxConfig,
+    SandboxCreateError,
+    SandboxLostError,
+    SandboxPool,
+    SeccompProfile,
+)
 
 Verdicts = tuple[str, str]
 # x86_64, elsewhere the generic numbers
@@ -206,12 +215,12 @@ def left(stage: Stage, channel: str) -> Verdicts:
             return control, verdict_of(sandbox.execute([program, "find", channel]).stdout, 0)
 
 
-def sockets_of_the_last(stage: Stage) -> Verdicts:
+def sockets_of_the_last(stage: Stage, kind: str = "sockets", **fields: Any) -> Verdicts:
     """Several leases at once after each release: one of them may be where the former tenant was, a moment later."""
-    leave = [stage.programs / "leave", "leave", "sockets"]
-    find = [stage.programs / "leave", "find", "sockets"]
+    leave = [stage.programs / "leave", "leave", kind]
+    find = [stage.programs / "leave", "find", kind]
     control, found = "HELD never", False
-    with SandboxPool(stage.config(), PoolConfig(min_size=1, max_size=1)) as pool:
+    with SandboxPool(stage.config(**fields), PoolConfig(min_size=1, max_size=1)) as pool:
         for _ in range(40):
             with pool.acquire() as sandbox:
                 sandbox.execute(leave).check()
@@ -225,6 +234,38 @@ def sockets_of_the_last(stage: Stage) -> Verdicts:
     return control, _judge(found, "sockets of a former tenant")
 
 
+def listeners_of_the_last(stage: Stage) -> Verdicts:
+    return sockets_of_the_last(stage, "listeners", allow_unix_sockets=True)
+
+
+def _knock(stage: Stage, address: str, **fields: Any) -> Verdicts:
+    """The address of a unix socket, from a sandbox to which nothing but `fields` is shown; the probe is copied in."""
+    control = stage.run_control("bare", "network", ("unix", address))
+    with Sandbox(SandboxConfig(**fields)) as sandbox:
+        copy = ["sh", "-c", "cat > probe && chmod 755 probe"]
+        sandbox.execute(copy, input=(stage.programs / "network").read_bytes()).check()
+        result = sandbox.execute(["./probe", "unix", address])
+    return control, verdict_of(result.stdout, result.exit_code or 0)
+
+
+def abstract_socket_by_default(stage: Stage) -> Verdicts:
+    return _knock(stage, stage.values["abstract"])
+
+
+def abstract_socket_of_host_network(stage: Stage) -> Verdicts:
+    return _knock(
+        stage, stage.values["abstract"], deny_network=False, seccomp_profile=SeccompProfile.NETWORK, network="host"
+    )
+
+
+def socket_file_by_default(stage: Stage) -> Verdicts:
+    return _knock(stage, str(stage.ro / "stream"))
+
+
+def socket_file_bound_alone(stage: Stage) -> Verdicts:
+    return _knock(stage, str(stage.ro / "stream"), fs_readwrite=(stage.ro / "stream",))
+
+
 SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "other-sandbox": other_sandbox,
     "daemon-outlives": daemon_outlives,
@@ -235,6 +276,11 @@ SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "filter-log": filter_log,
     "host-keys": host_keys,
     "sockets-of-the-last": sockets_of_the_last,
+    "listeners-of-the-last": listeners_of_the_last,
+    "abstract-socket-by-default": abstract_socket_by_default,
+    "abstract-socket-of-host-network": abstract_socket_of_host_network,
+    "socket-file-by-default": socket_file_by_default,
+    "socket-file-bound-alone": socket_file_bound_alone,
     "readonly-below-readwrite": readonly_below_readwrite,
     "bind-swapped-for-symlink": bind_swapped_for_symlink,
 }
