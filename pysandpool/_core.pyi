@@ -45,6 +45,9 @@ class _Lib:
     SP_NET_NONE: int
     SP_NET_HOST: int
     SP_NET_LOOPBACK: int
+    SP_UNIX_NONE: int
+    SP_UNIX_ANY: int
+    SP_UNIX_SCOPED: int
     SP_CGROUP_MEMORY: int
     SP_CGROUP_PIDS: int
     SP_CGROUP_CPU: int

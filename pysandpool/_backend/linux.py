@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
+from pysandpool._backend.doors import unix_sockets
 from pysandpool._backend.hints import hint_for
 from pysandpool._backend.machine import audit_listener
 from pysandpool._backend.python import readonly_paths
@@ -130,6 +131,7 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "rootfs": strings.of(config.rootfs),
             "binds": binds,
             "n_binds": len(binds),
+            "allow_unix_sockets": unix_sockets(config, shows_paths=len(binds) != 0 or config.rootfs is not None),
             "seccomp_allow": calls,
             "n_seccomp_allow": len(calls),
             "cgroup_dir": strings.of(None if cgroup_parent is None else new_directory(cgroup_parent)),
@@ -147,7 +149,6 @@ def _isolation(config: SandboxConfig) -> dict[str, Any]:
         "network": lib.SP_NET_LOOPBACK if loopback else lib.SP_NET_NONE if config.deny_network else lib.SP_NET_HOST,
         "seccomp_profile": lib.SP_SECCOMP_NETWORK if inet else lib.SP_SECCOMP_ESSENTIAL,
         "allow_fork": config.allow_fork,
-        "allow_unix_sockets": config.allow_unix_sockets,
         "landlock_abi_max": landlock_abi_max(),
         "allow_degradation": _may_degrade(config),
         # A filter of a tenant could log to the host's audit log, as fast as the tenant makes system calls.

@@ -84,6 +84,13 @@ def flag(refuse: Refuse, name: str, value: Any) -> bool:
     return value
 
 
+def optional_flag(refuse: Refuse, name: str, value: Any) -> bool | None:
+    """The same, or None."""
+    if value is not None and not isinstance(value, bool):
+        raise refuse(name, value, "True, False or None", True)
+    return value
+
+
 def member(refuse: Refuse, name: str, value: Any, kind: type[_E]) -> _E:
     """A member of the enumeration `kind`."""
     if not isinstance(value, kind):

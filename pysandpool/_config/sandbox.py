@@ -14,6 +14,7 @@ from pysandpool._config.fields import (
     flag,
     integer,
     member,
+    optional_flag,
     optional_integer,
     optional_seconds,
 )
@@ -53,7 +54,7 @@ class SeccompProfile(enum.Enum):
     """Which system calls a command may make."""
 
     ESSENTIAL = "essential"
-    """What ordinary programs need, without any sockets but those of `socketpair()`."""
+    """What ordinary programs need, without inet sockets."""
     NETWORK = "network"
     """The same with inet sockets."""
 
@@ -149,10 +150,12 @@ class SandboxConfig:
     Cost: `isolation.seccomp` is "partial", and some of the calls have a price of their own."""
     allow_fork: bool
     """False: a command may start threads, but no processes."""
-    allow_unix_sockets: bool
-    """True: a command may create AF_UNIX sockets.
+    allow_unix_sockets: bool | None
+    """Whether a command may create AF_UNIX sockets, as multiprocessing's forkserver and Manager do. None: it may where
+    the sandbox shows no path of the host but those of the system (no `fs_*`, no `rootfs`), and where it can reach no
+    abstract socket of the host. On macOS, None means False. Connected pairs, as of `socketpair()`, are always there.
 
-    Cost: such a socket reaches every socket file in a host path that the sandbox is shown."""
+    Cost: with True such a socket reaches every socket file in a host path that the sandbox is shown."""
     namespace_degradation: NamespaceDegradation
     """What happens if the kernel refuses a part of the isolation that this configuration asks for.
 
@@ -191,7 +194,7 @@ class SandboxConfig:
         seccomp_profile: SeccompProfile = SeccompProfile.ESSENTIAL,
         seccomp_allow: Iterable[str] = (),
         allow_fork: bool = True,
-        allow_unix_sockets: bool = False,
+        allow_unix_sockets: bool | None = None,
         namespace_degradation: NamespaceDegradation = NamespaceDegradation.FAIL_CLOSED,
         env_vars: Mapping[str, str | None] | None = None,
         scratch_size_mb: int | None = 64,
@@ -215,7 +218,7 @@ class SandboxConfig:
             seccomp_profile=member(no, "seccomp_profile", seccomp_profile, SeccompProfile),
             seccomp_allow=allowed_calls(no, "seccomp_allow", seccomp_allow),
             allow_fork=flag(no, "allow_fork", allow_fork),
-            allow_unix_sockets=flag(no, "allow_unix_sockets", allow_unix_sockets),
+            allow_unix_sockets=optional_flag(no, "allow_unix_sockets", allow_unix_sockets),
             namespace_degradation=member(no, "namespace_degradation", namespace_degradation, NamespaceDegradation),
             env_vars=frozen_env(no, "env_vars", env_vars),
             scratch_size_mb=optional_integer(no, "scratch_size_mb", scratch_size_mb, 1, MAX_MIB),

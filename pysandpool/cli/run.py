@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
     option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
     option("--network", choices=("none", "loopback", "host"), help="none by default")
-    option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets")
+    option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
     option("--stdin", action="store_true", help="pass standard input on even if it is a terminal")
     option("--json", action="store_true", help="print one JSON object with the result, in place of the output")
     option("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")

@@ -87,12 +87,12 @@ ENVIRONMENTS = {
     "no ipc namespaces": limit("ipc"),
     "no uts namespaces": limit("uts", less={"namespaces": "partial"}),
     "no cgroup namespaces": limit("cgroup", less={"namespaces": "partial"}),
-    "no network namespaces": limit("net", "network_namespace", less={"network": "partial"}),
+    "no network namespaces": limit("net", "network_namespace", less={"network": "partial", "unix_sockets": "full"}),
     "neither uts, cgroup nor network namespaces": Environment(
         "own_users(max_uts_namespaces=0, max_cgroup_namespaces=0, max_net_namespaces=0)",
         fails=("user_namespace", errno.ENOSPC),
         hint=("max_uts_namespaces=15000", "max_cgroup_namespaces=15000"),
-        less={"namespaces": "partial", "network": "partial"},
+        less={"namespaces": "partial", "network": "partial", "unix_sockets": "full"},
     ),
     "one cgroup namespace": Environment(
         "own_users(max_cgroup_namespaces=1)", fails=("clone", errno.ENOSPC), less={"namespaces": "partial"}
@@ -161,7 +161,18 @@ ENVIRONMENTS = {
         hint=("Delegate=yes",),
     ),
 }
-WORDS = ("namespaces", "mounts", "landlock", "seccomp", "no_new_privs", "network", "memory", "processes", "cpu")
+WORDS = (
+    "namespaces",
+    "mounts",
+    "landlock",
+    "seccomp",
+    "no_new_privs",
+    "network",
+    "unix_sockets",
+    "memory",
+    "processes",
+    "cpu",
+)
 
 
 def attempts(environment: Environment, ordinary: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -77,7 +77,11 @@ def test_ps_shows_what_each_process_is(sandbox: PooledSandbox) -> None:
     [
         (SandboxConfig(network="loopback"), {"network": "full"}),
         (SandboxConfig(seccomp_profile=SeccompProfile.NETWORK), {"network": "full"}),
-        (SandboxConfig(allow_unix_sockets=True), {"network": "full"}),
+        (SandboxConfig(), {"network": "full", "unix_sockets": "partial"}),
+        (SandboxConfig(allow_unix_sockets=True), {"network": "full", "unix_sockets": "partial"}),
+        (SandboxConfig(allow_unix_sockets=False), {"network": "full", "unix_sockets": "full"}),
+        (SandboxConfig(network="loopback"), {"network": "full", "unix_sockets": "partial"}),
+        (SandboxConfig(fs_readonly=["/var/tmp"]), {"network": "full", "unix_sockets": "full"}),
         (SandboxConfig(deny_network=False, seccomp_profile=SeccompProfile.NETWORK), {"network": "none"}),
         (SandboxConfig(memory_limit_mb=None), {"memory": "none", "processes": "full"}),
         (SandboxConfig(memory_limit_mb=None, data_limit_mb=100), {"memory": "partial"}),

@@ -13,6 +13,7 @@ import pytest
 from waiting import wait_until
 
 from pysandpool import Sandbox, SandboxConfig, SeccompProfile
+from pysandpool._backend.doors import system_doors
 
 PYTHON = "/usr/bin/python3"
 START = "import socket, sys; from socket import *; where, word = sys.argv[1], sys.argv[2].encode()\n"
@@ -86,7 +87,7 @@ def test_a_socket_file_is_no_door(host: Host, host_dir: Path, door: str, field: 
 
 
 def test_allow_unix_sockets_opens_the_door_knowingly(host: Host, host_dir: Path) -> None:
-    with Sandbox(SandboxConfig(fs_readonly=[host_dir], allow_unix_sockets=True)) as sandbox:
+    with Sandbox(SandboxConfig(fs_readwrite=[host_dir], allow_unix_sockets=True)) as sandbox:
         sandbox.execute([PYTHON, "-c", START + DOORS["stream"], host_dir, "inside"]).check()
     assert host.heard == [b"inside"]
 
@@ -96,6 +97,106 @@ def test_a_socket_file_itself_bound_is_no_door(host: Host, host_dir: Path) -> No
         result = sandbox.execute([PYTHON, "-c", START + DOORS["stream"], host_dir, "inside"])
         assert (result.exit_code, host.heard) == (1, [])
         assert sandbox.execute(["/bin/cat", host_dir / "stream"]).exit_code == 1
+
+
+# --- sockets of the sandbox's own processes --------------------------------------------------------------
+
+# Each needs a unix socket between two processes, and prints "ok".
+OWN = {
+    "file": """
+import os, socket
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("/tmp/socket"); listener.listen()
+    if os.fork() == 0:
+        client = socket.socket(socket.AF_UNIX); client.connect("/tmp/socket"); client.sendall(b"ok"); os._exit(0)
+    print(listener.accept()[0].recv(2).decode())
+""",
+    "abstract": """
+import socket
+listener = socket.socket(socket.AF_UNIX); listener.bind("\\0name"); listener.listen()
+client = socket.socket(socket.AF_UNIX); client.connect("\\0name"); client.sendall(b"ok")
+print(listener.accept()[0].recv(2).decode())
+""",
+    "datagrams": """
+import socket
+one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+one.send(b"ok"); print(other.recv(2).decode())
+""",
+    "forkserver": """
+import multiprocessing
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        print("ok" if pool.map(abs, [-1, -2]) == [1, 2] else "")
+""",
+    "manager": """
+import multiprocessing
+if __name__ == "__main__":
+    with multiprocessing.Manager() as manager:
+        shared = manager.dict(word="ok"); print(shared["word"])
+""",
+}
+
+
+def own(config: SandboxConfig, kind: str) -> bytes:
+    with Sandbox(config) as sandbox:
+        result = sandbox.execute(["sh", "-c", "cat > program.py && exec python3 program.py"], input=OWN[kind].encode())
+        return result.stdout if result.exit_code == 0 else result.stderr
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_sandbox_that_shows_no_path_has_unix_sockets(kind: str) -> None:
+    assert own(SandboxConfig(), kind) == b"ok\n"
+    assert own(SandboxConfig(allow_unix_sockets=False), kind) != b"ok\n", "the control"
+
+
+@pytest.mark.parametrize("profile", SeccompProfile)
+def test_by_default_a_path_of_the_caller_takes_them_away(profile: SeccompProfile, host_dir: Path) -> None:
+    file = host_dir / "file"
+    file.touch()
+    for shown in ({"fs_readonly": [host_dir]}, {"fs_readwrite": [host_dir]}, {"fs_readonly": [file]}):
+        config = SandboxConfig(seccomp_profile=profile, **shown)  # type: ignore[arg-type]
+        assert b"Address family not supported" in own(config, "file"), shown
+        with Sandbox(config) as sandbox:
+            assert sandbox.isolation.unix_sockets == "full"
+    assert own(SandboxConfig(fs_readwrite=[host_dir], allow_unix_sockets=True), "file") == b"ok\n"
+
+
+NAME = f"\0sandpool-test-{os.getpid()}"
+
+
+@pytest.mark.parametrize("abi", [0, 5, 6])
+def test_in_the_hosts_network_only_landlock_keeps_abstract_sockets_apart(
+    abi: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", str(abi))
+    config = SandboxConfig(network="host", deny_network=False, seccomp_profile=SeccompProfile.NETWORK)
+    with Sandbox(config) as sandbox:
+        report = sandbox.isolation
+    # The kernel may have an older ABI than 6 itself.
+    scoped = report.landlock_abi >= 6
+    assert report.unix_sockets == ("partial" if scoped else "full")
+    assert (own(config, "file") == b"ok\n") == scoped
+    knock = f"s = socket(AF_UNIX); s.connect({NAME!r})"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(NAME)
+        listener.listen()
+        subprocess.run([PYTHON, "-c", START + knock, "", ""], check=True, timeout=20)
+        with Sandbox(config) as sandbox:
+            result = sandbox.execute([PYTHON, "-c", START + knock, "", ""])
+            assert (b"Operation not permitted" if scoped else b"Address family not supported") in result.stderr
+
+
+def test_a_socket_in_a_directory_of_the_system_is_a_door() -> None:
+    """Where the table of the host's sockets names one, commands get none by default."""
+    table = """Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0001 01 22 /run/dbus/system_bus_socket
+0000000000000000: 00000003 00000000 00000000 0001 03 33
+0000000000000000: 00000002 00000000 00010000 0001 01 44 @/usr/abstract
+"""
+    assert system_doors("") == system_doors(table) == []
+    doors = [f"{path}/a socket" for path in ("/usr/local/var/run", "/lib64", "/etc/x")]
+    rows = "".join(f"0000000000000000: 00000002 00000000 00010000 0001 01 55 {door}\n" for door in doors)
+    assert system_doors(table + rows) == doors
 
 
 # A descriptor that names a directory or a connected socket of the host would be a door of its own.
