@@ -28,6 +28,7 @@
 #define INSIDE_BIND (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 #define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
 #define OLD "/old"
+#define ATTACH_ATTEMPTS 50
 
 /* Places that the template or init fills itself, and file systems that reveal the host: no bind may show them. */
 static const char *const never_bound[] = {"/proc", "/sys", "/dev"};
@@ -262,13 +263,25 @@ static int attach_cover(const struct sp_plan *plan, const struct sp_plan_bind *b
     return rc < 0 ? rc : attach(tree, target);
 }
 
+/* The kernel refuses with ENOENT to attach a file that has been replaced since it was opened: opens the new one. */
+static int clone_and_attach(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    int rc = -ENOENT;
+    for (int i = 0; i < ATTACH_ATTEMPTS && rc == -ENOENT; i++) {
+        sp_auto_fd int tree = clone_source(plan, bind, OLD);
+        if (tree < 0) {
+            return tree;
+        }
+        rc = attach_tree(plan, bind, tree);
+    }
+    return rc;
+}
+
 static int attach_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     if (bind->covers) {
         return attach_cover(plan, bind);
     }
-    int cloned = trees[bind - plan->binds];
-    sp_auto_fd int tree = cloned != -1 ? cloned : clone_source(plan, bind, OLD);
-    return tree < 0 ? tree : attach_tree(plan, bind, tree);
+    sp_auto_fd int tree = trees[bind - plan->binds];
+    return tree != -1 ? attach_tree(plan, bind, tree) : clone_and_attach(plan, bind);
 }
 
 int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
