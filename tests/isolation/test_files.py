@@ -97,9 +97,8 @@ for path in sys.argv[1:]:
     assert ((host_dir / "fixed").read_text(), (host_dir / "open").read_text()) == ("before", "after")
 
 
-def test_a_read_only_bind_that_was_moved_away_stays_read_only(host_dir: Path) -> None:
-    """A tenant that owns the directory above renames it: the bind goes along. Then the path is not there any more, which
-    the next command reports; once it is back, so is everything else."""
+def test_a_read_only_bind_cannot_be_moved_away(host_dir: Path) -> None:
+    """A tenant that owns the directory above renames it; the bind goes along, and the next sandbox still starts."""
     below = open_dir(open_dir(host_dir / "above") / "fixed")
     config = SandboxConfig(fs_readwrite=[host_dir], fs_readonly=[below])
     move = "import os,sys; os.chdir(sys.argv[1]); os.rename('above','moved'); open('moved/fixed/probe','w')"
@@ -107,13 +106,9 @@ def test_a_read_only_bind_that_was_moved_away_stays_read_only(host_dir: Path) ->
         result = first.execute([PYTHON, "-c", move, str(host_dir)])
         assert b"Read-only file system" in result.stderr
         assert (host_dir / "moved").exists(), "the rename itself is the tenant's right"
-        with pytest.raises(SandboxCreateError) as gone:
-            second.execute(["/bin/true"])
-    assert (gone.value.stage, gone.value.errno) == ("bind", errno.ENOENT)
-    assert str(below) in str(gone.value)
-    (host_dir / "moved").rename(host_dir / "above")
+        assert second.execute(["/bin/true"]).exit_code == 0
     with Sandbox(config) as third:
-        assert b"Read-only" in third.execute(["/bin/touch", f"{below}/probe"]).stderr
+        assert b"Read-only" in third.execute(["/bin/touch", f"{host_dir}/moved/fixed/probe"]).stderr
 
 
 def test_a_link_that_a_tenant_left_opens_nothing(host_dir: Path) -> None:

@@ -103,6 +103,31 @@ def test_a_directory_above_that_was_renamed(place: Path, real_pool: OpenPool) ->
     assert read_with_lease(pool, directory / "file") == "second"
 
 
+def test_a_file_directly_in_a_writable_directory(place: Path, real_pool: OpenPool) -> None:
+    """It is mounted on, so that no tenant can move it: the host has replaced it."""
+    directory = create(place / "directory", "first")
+    pool = real_pool(SandboxConfig(fs_readwrite=[directory], fs_readonly=[directory / "file"]), warm=1)
+    replace_file(directory / "file", "second")
+    assert read_with_lease(pool, directory / "file") == "second"
+
+
+def test_a_tenant_opens_no_read_only_directory_by_moving_what_is_above_it(place: Path, real_pool: OpenPool) -> None:
+    """It moves the real one away and creates another one. The next tenant must not find the real one writable."""
+    directory = place / "directory"
+    (directory / "above" / "fixed").mkdir(parents=True)
+    for path in (directory, directory / "above", directory / "above" / "fixed"):
+        path.chmod(0o777)
+    pool = real_pool(SandboxConfig(fs_readwrite=[directory], fs_readonly=[directory / "above" / "fixed"]), warm=2)
+    with pool.acquire() as first:
+        first.execute(["/bin/mv", "above", "moved"], cwd=directory).check()
+        first.execute(["/bin/mkdir", "-p", "above/fixed"], cwd=directory).check()
+    for _ in range(3):
+        with pool.acquire() as later:
+            assert later.execute(["/bin/touch", "moved/fixed/x"], cwd=directory).stderr.endswith(
+                b"Read-only file system\n"
+            )
+
+
 def test_what_changes_inside_replaces_nothing(place: Path, real_pool: OpenPool) -> None:
     directory = create(place / "directory", "first")
     pool = real_pool(SandboxConfig(fs_readwrite=[directory]), warm=2)

@@ -22,13 +22,40 @@ struct sp_paths {
 
 /* ---- the list ---- */
 
-/* A cover names a file in another bind. The zygote compares it with the file that was found. */
-static bool is_listed(const sp_bind *bind) { return (bind->flags & SP_BIND_COVER) == 0; }
+/* The innermost bind that contains binds[i], which comes before it; -1: none does. */
+static int64_t find_parent(const sp_sandbox_options *o, int64_t i) {
+    for (int64_t above = i - 1; above >= 0; above--) {
+        size_t len = strlen(o->binds[above].path);
+        bool covers = (o->binds[above].flags & SP_BIND_COVER) != 0;
+        if (!covers && strncmp(o->binds[i].path, o->binds[above].path, len) == 0 && o->binds[i].path[len] == '/') {
+            return above;
+        }
+    }
+    return -1;
+}
+
+/*
+ * A cover names a file in another bind, and the zygote compares it with the file that was found. In a writable bind a
+ * tenant can rename the directories above another bind, but not a directory on which that is mounted. It must not get
+ * the next tenant a sandbox in which the moved one is no longer read-only. So only what lies directly in a writable
+ * bind is looked at; what lies deeper is bound anew when the outer one is.
+ */
+static bool is_listed(const sp_sandbox_options *o, int64_t i) {
+    if ((o->binds[i].flags & SP_BIND_COVER) != 0) {
+        return false;
+    }
+    bool listed = true;
+    for (int64_t above = find_parent(o, i); listed && above != -1; i = above, above = find_parent(o, i)) {
+        bool writable = (o->binds[above].flags & SP_BIND_WRITABLE) != 0;
+        listed = !writable || strchr(o->binds[i].path + strlen(o->binds[above].path) + 1, '/') == NULL;
+    }
+    return listed;
+}
 
 static void fill(struct sp_paths *paths, const sp_sandbox_options *o, char *text) {
     for (uint32_t i = 0; i < o->n_binds + (o->rootfs != NULL); i++) {
         bool is_rootfs = i == o->n_binds;
-        if (is_rootfs || is_listed(&o->binds[i])) {
+        if (is_rootfs || is_listed(o, i)) {
             const char *name = is_rootfs ? o->rootfs : o->binds[i].path;
             size_t len = strlen(name) + 1;
             paths->names[paths->n++] = memcpy(text, name, len);
@@ -43,8 +70,9 @@ int sp_paths_make(const sp_sandbox_options *o, struct sp_paths **made) {
     size_t n = o->rootfs != NULL;
     size_t text = o->rootfs != NULL ? strlen(o->rootfs) + 1 : 0;
     for (uint32_t i = 0; i < o->n_binds; i++) {
-        n += is_listed(&o->binds[i]);
-        text += is_listed(&o->binds[i]) ? strlen(o->binds[i].path) + 1 : 0;
+        bool listed = is_listed(o, i);
+        n += listed;
+        text += listed ? strlen(o->binds[i].path) + 1 : 0;
     }
     if (n == 0) {
         return 0;
