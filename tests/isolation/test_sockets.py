@@ -86,8 +86,10 @@ def test_a_socket_file_is_no_door(host: Host, host_dir: Path, door: str, field: 
     assert b"inside" not in host.heard
 
 
-def test_allow_unix_sockets_opens_the_door_knowingly(host: Host, host_dir: Path) -> None:
-    with Sandbox(SandboxConfig(fs_readwrite=[host_dir], allow_unix_sockets=True)) as sandbox:
+@pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
+def test_allow_unix_sockets_opens_the_door_knowingly(host: Host, host_dir: Path, field: str) -> None:
+    config = SandboxConfig(allow_unix_sockets=True, **{field: [host_dir]})  # type: ignore[arg-type]
+    with Sandbox(config) as sandbox:
         sandbox.execute([PYTHON, "-c", START + DOORS["stream"], host_dir, "inside"]).check()
     assert host.heard == [b"inside"]
 
