@@ -56,6 +56,7 @@ test: $(STRICT) ## minutes: all tests, C and Python, of a build with warnings as
 test-all: $(STRICT) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other kernels in a virtual machine
 	SANDPOOL_TESTS=extended SANDPOOL_FUZZ_SECONDS=60 SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 \
 	    $(PYTEST) --timeout 1200 $(PYTEST_ARGS)
+	SANDPOOL_TIDY=all $(MAKE) lint
 	$(PY) tests/vm/run.py
 
 # Without the package: conftest.py of all tests, which imports it, is cut off, and its plugins are named.
