@@ -51,7 +51,7 @@
     X("/etc/mke2fs.conf", "mke2fs")                                     \
     X("/etc/mono", "Mono: machine.config")                              \
     X("/etc/ocamlfind.conf", "OCaml: where libraries are")              \
-    X("/etc/octave.conf", "Octave: start file")                         \
+    X("/etc/octave*", "Octave: start files")                            \
     X("/etc/os-release", "the distribution's name")                     \
     X("/etc/papersize", "paper sizes")                                  \
     X("/etc/paperspecs", "paper sizes")                                 \
