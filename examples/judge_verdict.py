@@ -90,10 +90,10 @@ def verdict_of(run: Run, expected: bytes, limits: Limits) -> tuple[Verdict, str]
 
 
 def _memory(run: Run, limit: int) -> str:
-    """Where the sandbox does not tell (``oom_killed``): a peak over the limit, or a failed allocation near it.
+    """Without ``oom_killed``: a peak over the limit, or a failed allocation near it.
 
-    The sandbox bounds the data segment of each process, so malloc() returns NULL and Python raises MemoryError;
-    what the program makes of that is a crash or a non-zero exit.
+    A short program may end before the memory watch has looked at it; then its peak says so. With ``data_limit_mb``
+    malloc() returns NULL and Python raises MemoryError: the program crashes, or exits with another code than 0.
     """
     if run.max_rss_bytes > limit:
         return "peak above the limit"
