@@ -64,6 +64,18 @@ static int append_file(int out, int more) {
     return n >= 0 ? 0 : -errno;
 }
 
+static int write_text(int out, const char *text) {
+    for (size_t left = strlen(text); left != 0;) { /* again after a short write, for the reason of it */
+        ssize_t n = write(out, text, left);
+        if (n < 0) {
+            return -errno;
+        }
+        text += n;
+        left -= (size_t)n;
+    }
+    return 0;
+}
+
 static int write_made_up(int dir, const struct made_up *file, struct sp_rec_failed *why) {
     const char *tree = file->more == HOST ? "/old" : "/new";
     sp_auto_fd int more = file->more == NOTHING ? -1 : open_file(tree, file->name, MAX_APPENDED);
@@ -71,8 +83,8 @@ static int write_made_up(int dir, const struct made_up *file, struct sp_rec_fail
         return 0;
     }
     sp_auto_fd int out = openat(dir, file->name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-    size_t len = strlen(file->text);
-    int rc = out == -1 || write(out, file->text, len) != (ssize_t)len ? -errno : append_file(out, more);
+    int rc = out == -1 ? -errno : write_text(out, file->text);
+    rc = rc != 0 ? rc : append_file(out, more);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, file->name);
 }
 

@@ -303,7 +303,7 @@ def test_a_limit_that_the_template_cannot_be_built_under_is_reported() -> None:
         """
 import errno, os, resource
 from pysandpool import SandboxCreateError, SandboxPool
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+resource.setrlimit(resource.RLIMIT_FSIZE, (32, 32))
 if os.getuid() == 0:  # which may raise it again
     os.setresgid(12345, 12345, 12345)
     os.setresuid(12345, 12345, 12345)
