@@ -28,6 +28,7 @@ static const struct limit {
     {"RLIMIT_MSGQUEUE", 819200, 819200, RLIMIT_MSGQUEUE, true},
     {"RLIMIT_NICE", 0, 0, RLIMIT_NICE, true},
     {"RLIMIT_RTPRIO", 0, 0, RLIMIT_RTPRIO, true},
+    {"RLIMIT_CORE", 1, 1, RLIMIT_CORE, true}, /* see init/confine.c */
     /* Lowered by init, where the configuration has a limit. */
     {"RLIMIT_FSIZE", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_FSIZE, true},
     {"RLIMIT_DATA", RLIM_INFINITY, RLIM_INFINITY, RLIMIT_DATA, true},
