@@ -93,12 +93,19 @@ def _where(end: End) -> str:
         return f"{end.path} exists on the host but is not shown inside: {_field_for(end.path)}"
     if end.kind == "absent" and end.link:
         return f"{end.link} is a link to {end.target}, which does not exist"
+    # Below /tmp, for one, which is another directory inside.
+    if end.kind == "unknown" and not end.is_tenants and _is_own_python(end.path) and os.path.lexists(end.path):
+        return f"{end.path} exists on the host but is not shown inside: {_field_for(end.path)}"
     return ""
+
+
+def _is_own_python(path: str) -> bool:
+    return any(prefix != "/usr" and is_below(path, prefix) for prefix in (sys.prefix, sys.base_prefix))
 
 
 def _field_for(path: str) -> str:
     """The field that would show `path` with what it needs."""
-    if any(prefix != "/usr" and is_below(path, prefix) for prefix in (sys.prefix, sys.base_prefix)):
+    if _is_own_python(path):
         return "fs_python=True"
     prefix = os.path.dirname(os.path.dirname(path))
     # The directory of the installation, but not one like ~/.cargo, which may hold secrets as well.
@@ -144,8 +151,8 @@ def _programs(view: View, directories: list[str]) -> Iterator[str]:
         end = view.follow(directory)
         if end.kind != "found" or end.is_tenants:
             continue
-        with suppress(OSError), os.scandir(end.host) as entries:
-            yield from (entry.name for entry, _ in zip(entries, range(_MAX_NAMES)))
+        with suppress(OSError):  # no iterator, which an exception of a signal handler would leave open
+            yield from os.listdir(end.host)[:_MAX_NAMES]
 
 
 # ---- what a program needs to start ----

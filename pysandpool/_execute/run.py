@@ -44,9 +44,16 @@ HOME = "/tmp"
 
 
 class _Exchanging(threading.local):
-    """The leases, as (pool, handle), whose commands this thread is exchanging bytes with."""
+    """The calls, as (pool, handle, call), whose functions this thread is in."""
 
-    leases: tuple[tuple[Any, int], ...] = ()
+    calls: tuple[tuple[Any, int, Any], ...] = ()
+
+    def is_in(self, pool: Any, handle: int) -> bool:
+        """Whether this thread is in a function of a call of this lease.
+
+        A signal handler may raise between any two steps, so that a call stays here: then its job is NULL.
+        """
+        return any(call.job and (pool, handle) == (of, lease) for of, lease, call in self.calls)
 
 
 _exchanging = _Exchanging()
@@ -110,7 +117,7 @@ def run_command(
 
     `live` exchanges bytes with the command meanwhile. If it raises an exception, the command is killed.
     """
-    if _exchanging.leases and (pool, handle) in _exchanging.leases:
+    if _exchanging.calls and _exchanging.is_in(pool, handle):
         raise SandboxError("a function that takes output of a command cannot execute another one in the same sandbox")
     # If anything is raised here, the garbage collector ends what the call has started.
     call = ffi.gc(ffi.new(_CALL), _close_call)
@@ -186,12 +193,12 @@ def _hint(
 
 
 def _exchange(function: Callable[[Any], _T], pool: Any, handle: int, call: Any) -> _T:
-    before = _exchanging.leases
-    _exchanging.leases = (*before, (pool, handle))
+    before = tuple(one for one in _exchanging.calls if one[2].job)
+    _exchanging.calls = (*before, (pool, handle, call))
     try:
         return function(call)
     finally:
-        _exchanging.leases = before
+        _exchanging.calls = before
 
 
 def _live_result(pool: Any, handle: int, call: Any, live: Live) -> SandboxResult:
