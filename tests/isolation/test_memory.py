@@ -295,7 +295,7 @@ def test_programs_that_mean_well(sandbox: Sandbox) -> None:
 import socket
 libc.prctl(4, 0, 0, 0, 0)
 assert libc.prctl(3, 0, 0, 0, 0) == 1, "it believes that it is undumpable, and is not"
-pairs = [socket.socketpair() for i in range(30)]
+pairs = [socket.socketpair() for i in range(20)]
 for a, b in pairs:
     a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
     socket.send_fds(a, [b"x"], [0])
