@@ -19,6 +19,8 @@ from eyes import alive
 from eyes_linux import descendants
 from waiting import wait_until
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 RUN = [sys.executable, "-m", "pysandpool", "run"]
 MIB = 1024 * 1024
 PYTHON = "/usr/bin/python3"

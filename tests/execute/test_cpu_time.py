@@ -11,6 +11,8 @@ import pytest
 
 from pysandpool import CommandFailedError, PooledSandbox, Sandbox
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 SPIN = ["/bin/sh", "-c", "while :; do :; done"]
 LIMITS = ["/bin/sh", "-c", "ulimit -S -t; ulimit -H -t"]
 

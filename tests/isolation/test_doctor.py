@@ -28,6 +28,8 @@ from pysandpool.cli import doctor as _doctor
 from pysandpool.cli import main as _cli
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 FULL = IsolationReport(
     **dict.fromkeys(
         ["namespaces", "mounts", "landlock", "seccomp", "no_new_privs", "network", "memory", "processes", "cpu"], "full"

@@ -12,6 +12,8 @@ import pytest
 from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig
 from pysandpool._backend.python import python_paths, readonly_paths
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 FACTS = "import os, sys; print(sys.prefix, sys.base_prefix, sys.executable, os.__file__)"
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 from scripts import run_script
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can cover /etc with other files")
+pytestmark = [
+    pytest.mark.slow,  # not in `make quick`
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can cover /etc with other files"),
+]
 
 HOST = """
 import ctypes, json, os, sys

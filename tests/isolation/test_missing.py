@@ -16,6 +16,8 @@ from pysandpool import CommandNotFoundError, Sandbox, SandboxConfig, SandboxErro
 from pysandpool._backend.python import python_paths
 from pysandpool._backend.shown import End, View, open_shown
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 HELLO = "#!/bin/sh\necho hello\n"
 
 

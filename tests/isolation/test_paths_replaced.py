@@ -19,6 +19,8 @@ from waiting import wait_until
 
 from pysandpool import PooledSandbox, Sandbox, SandboxConfig, SandboxCreateError, SandboxPool
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 BINDS = ["fs_readonly", "fs_readwrite"]
 
 
