@@ -80,6 +80,7 @@ def test_failing_refills_back_off_and_recover(launcher: FakeLauncher) -> None:
         assert_balanced(pool.stats())
 
 
+@pytest.mark.slow
 def test_acquire_that_succeeds_ends_the_back_off(launcher: FakeLauncher) -> None:
     """The longest pause is 7.5 s; a creation that went well shows that it need not be waited for."""
     with launcher.open(min_size=1, max_size=4) as pool:

@@ -38,6 +38,8 @@ from pysandpool import (
     SandboxReleasedError,
 )
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 EXAMPLES = int(os.environ.get("SANDPOOL_MODEL_EXAMPLES", "100"))
 STAGE = "clone"
 

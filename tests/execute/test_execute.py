@@ -356,6 +356,7 @@ def test_bound_is_per_stream(real_pool: OpenPool) -> None:
         assert (len(both.stderr), both.stderr_truncated) == (999, False)
 
 
+@pytest.mark.slow
 def test_output_without_a_bound(real_pool: OpenPool) -> None:
     pool = real_pool(SandboxConfig(max_output_bytes=None))
     with pool.acquire() as sandbox:
@@ -409,6 +410,7 @@ def test_command_that_ignores_signals_is_ended(sandbox: PooledSandbox) -> None:
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_timeout_of_the_config(real_pool: OpenPool) -> None:
     pool = real_pool(SandboxConfig(timeout_secs=0.4))
     with pool.acquire() as sandbox:

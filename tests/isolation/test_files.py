@@ -324,6 +324,7 @@ os.mkdir("sub", 0o1777); tempfile.TemporaryFile(dir=".").write(b"x")
 # --- many of them ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
 def test_as_many_as_the_configuration_allows(host_dir: Path, field: str) -> None:
     """4,096, each a mount and, if it is writable, a Landlock rule; with more than there are by a usual soft limit."""

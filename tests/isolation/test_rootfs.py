@@ -26,6 +26,8 @@ from pysandpool import (
     SandboxResult,
 )
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 TOOLS = ("sh", "cat", "ls", "id", "touch", "mkdir")
 STATIC = '#include <stdio.h>\nint main(void) { puts("static"); return 0; }\n'
 

@@ -14,6 +14,8 @@ from pysandpool import InvalidSandboxConfigError, Sandbox, SandboxConfig, Sandbo
 from pysandpool._config.seccomp import ALLOWABLE, NEVER, UNREVIEWED
 from pysandpool._config.syscalls import AARCH64, X86_64
 
+pytestmark = pytest.mark.slow  # not in `make quick`
+
 TABLE = (Path(__file__).parents[2] / "csrc" / "host" / "seccomp" / "table.h").read_text()
 # What a process may do with itself. 64 KiB of locked memory are left, whatever is allowed.
 USE = """
