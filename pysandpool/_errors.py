@@ -185,7 +185,7 @@ class CommandFailedError(SandboxError):
         result: the `SandboxResult`.
     """
 
-    def __init__(self, result: pysandpool.SandboxResult) -> None:
+    def __init__(self, result: pysandpool.SandboxResult[Any]) -> None:
         super().__init__(f"the command {_ending(result)}{_exceeded(result)}{_last_words(result.stderr)}")
         self.result = result
 
@@ -198,7 +198,7 @@ def _describe(errno: int) -> str:
     return f"{_errno.errorcode.get(errno, errno)} ({os.strerror(errno)})"
 
 
-def _ending(result: pysandpool.SandboxResult) -> str:
+def _ending(result: pysandpool.SandboxResult[Any]) -> str:
     if result.timed_out:
         return f"timed out after {result.elapsed:.3f} s"
     if result.oom_killed:
@@ -208,7 +208,7 @@ def _ending(result: pysandpool.SandboxResult) -> str:
     return f"exited with {result.exit_code}"
 
 
-def _exceeded(result: pysandpool.SandboxResult) -> str:
+def _exceeded(result: pysandpool.SandboxResult[Any]) -> str:
     cut = (("stdout", result.stdout_truncated), ("stderr", result.stderr_truncated))
     streams = " and ".join(name for name, truncated in cut if truncated)
     text = f", and wrote more than max_output_bytes to {streams}" if streams else ""
@@ -217,7 +217,8 @@ def _exceeded(result: pysandpool.SandboxResult) -> str:
     return text
 
 
-def _last_words(stderr: bytes) -> str:
+def _last_words(stderr: bytes | str) -> str:
     # repr, so that control characters that a hostile command wrote do not reach a log or a terminal.
-    tail = stderr[-400:].decode("utf-8", "replace").strip()
+    last = stderr[-400:]
+    tail = (last if isinstance(last, str) else last.decode("utf-8", "replace")).strip()
     return f": {tail!r}" if tail else ""

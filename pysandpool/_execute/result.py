@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
 
 from pysandpool._errors import CommandFailedError
+from pysandpool._execute.text import decode
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, TypeVar
+
+    # By default, a SandboxResult is one of bytes.
+    Output = TypeVar("Output", bytes, str, default=bytes)
+else:
+    Output = typing.TypeVar("Output", bytes, str)
 
 
 @dataclass(frozen=True)
-class SandboxResult:
+class SandboxResult(Generic[Output]):
     """The outcome of one `execute()`. A timeout is an outcome as well, and not an exception."""
 
-    stdout: bytes = field(repr=False)
-    """The first `max_output_bytes` bytes that the command wrote to its standard output."""
-    stderr: bytes = field(repr=False)
+    stdout: Output = field(repr=False)
+    """The first `max_output_bytes` bytes that the command wrote to its standard output; with `text=True`, a str."""
+    stderr: Output = field(repr=False)
     """The same for its standard error. pysandpool writes nothing into it."""
     exit_code: int | None
     """0 to 255; None if a signal killed the command."""
@@ -39,20 +51,52 @@ class SandboxResult:
     cpu_time_exceeded: bool = False
     """True if the command and the children that it has waited for used `cpu_time` or more."""
 
-    def check(self) -> SandboxResult:
+    @property
+    def returncode(self) -> int:
+        """The exit code, or -N if signal N killed the command, as subprocess has it."""
+        return -(self.signal or 0) if self.exit_code is None else self.exit_code
+
+    @property
+    def ok(self) -> bool:
+        """Whether `check()` finds nothing wrong."""
+        return self.exit_code == 0 and not (self.stdout_truncated or self.stderr_truncated or self.cpu_time_exceeded)
+
+    @property
+    def text(self) -> str:
+        """`stdout` as text, whatever the command wrote: what is not UTF-8 is replaced by U+FFFD, and every line ends
+        with "\\n"."""
+        stdout: bytes | str = self.stdout
+        if isinstance(stdout, str):
+            return stdout
+        return decode(stdout, "replace", self.stdout_truncated or self.signal is not None)
+
+    def check(self) -> Self:
         """Returns this result if the exit code is 0, the output is complete and `cpu_time` was not used up.
 
         Raises:
             CommandFailedError: the command exited with another code, a signal killed it, output was dropped because of
                 `max_output_bytes`, or `cpu_time` was used up. Look at `exit_code` instead if that does not matter.
         """
-        if self.exit_code != 0 or self.stdout_truncated or self.stderr_truncated or self.cpu_time_exceeded:
+        if not self.ok:
             raise CommandFailedError(self)
         return self
 
     def __repr__(self) -> str:
         ending = f"exit_code={self.exit_code}" if self.signal is None else f"signal={self.signal}"
         notes = "".join(f" {name}" for name in ("timed_out", "oom_killed", "cpu_time_exceeded") if getattr(self, name))
-        out = f"stdout={len(self.stdout)} B" + (" (truncated)" if self.stdout_truncated else "")
-        err = f"stderr={len(self.stderr)} B" + (" (truncated)" if self.stderr_truncated else "")
+        stdout: bytes | str = self.stdout
+        unit = "chars" if isinstance(stdout, str) else "B"
+        out = f"stdout={len(self.stdout)} {unit}" + (" (truncated)" if self.stdout_truncated else "")
+        err = f"stderr={len(self.stderr)} {unit}" + (" (truncated)" if self.stderr_truncated else "")
         return f"<SandboxResult {ending}{notes} {out} {err} elapsed={self.elapsed:.6f}>"
+
+
+def decoded(result: SandboxResult, errors: str) -> SandboxResult[str]:
+    """The result with text in place of bytes. Raises UnicodeDecodeError if `errors` asks for it."""
+    killed = result.signal is not None
+    texts: Any = {
+        "stdout": decode(result.stdout, errors, killed or result.stdout_truncated),
+        "stderr": decode(result.stderr, errors, killed or result.stderr_truncated),
+    }
+    same: SandboxResult[Any] = result
+    return dataclasses.replace(same, **texts)

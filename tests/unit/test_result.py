@@ -1,0 +1,47 @@
+"""`SandboxResult`: what it derives from its fields."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from pysandpool import SandboxResult
+
+
+@pytest.mark.parametrize(
+    ("fields", "returncode", "ok"),
+    [
+        ({"exit_code": 0}, 0, True),
+        ({"exit_code": 3}, 3, False),
+        ({"exit_code": None, "signal": 11}, -11, False),
+        ({"exit_code": None, "signal": 9, "timed_out": True}, -9, False),
+        ({"exit_code": 0, "stdout_truncated": True}, 0, False),
+        ({"exit_code": 0, "stderr_truncated": True}, 0, False),
+        ({"exit_code": 0, "cpu_time_exceeded": True}, 0, False),
+    ],
+)
+def test_returncode_and_ok(fields: dict[str, Any], returncode: int, ok: bool) -> None:
+    result = SandboxResult(b"", b"", **fields)
+    assert (result.returncode, result.ok) == (returncode, ok)
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (SandboxResult(b"a\r\nb\xff\xc3", b"", 0), "a\nb\ufffd\ufffd"),
+        (SandboxResult(b"a\xc3", b"", 0, stdout_truncated=True), "a"),
+        (SandboxResult(b"a\xc3", b"", 0, stderr_truncated=True), "a\ufffd"),
+        (SandboxResult(b"a\xc3", b"", None, signal=9), "a"),
+        (SandboxResult("a\r\n", "", 0), "a\r\n"),
+    ],
+)
+def test_text(result: SandboxResult[Any], text: str) -> None:
+    assert result.text == text
+
+
+def test_text_results_are_values() -> None:
+    result = SandboxResult("ä", "", 0)
+    assert pickle.loads(pickle.dumps(result)) == result == SandboxResult[str]("ä", "", 0)
+    assert repr(result) == "<SandboxResult exit_code=0 stdout=1 chars stderr=0 chars elapsed=0.000000>"
