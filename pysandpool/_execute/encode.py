@@ -70,7 +70,7 @@ def encode_cwd(cwd: Word | None) -> bytes | None:
     return _ended([name], "cwd", cwd)
 
 
-def encode_input(data: Buffer) -> Any:
+def encode_input(data: str | Buffer) -> Any:
     """A view of the bytes-like `data`, without a copy. Raises TypeError for other objects and for strided views."""
     try:
         return ffi.from_buffer("char[]", data)
@@ -80,7 +80,7 @@ def encode_input(data: Buffer) -> Any:
 
 def _remedy(data: object) -> str:
     if isinstance(data, str):
-        return ": pass input=text.encode()"
+        return ": pass text=True, or input=text.encode()"
     if isinstance(data, memoryview):
         return " with gaps: pass input=bytes(view)"
     return ": pass input=file.read()" if hasattr(data, "read") else ""

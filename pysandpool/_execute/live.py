@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pysandpool._execute.text import Decoder
 from pysandpool._ffi import ffi, lib
 
-Taker = Callable[[bytes], object]
-"""A function that takes the next bytes of an output."""
+Taker = Callable[[Any], object]
+"""A function that takes the next bytes, or the next text, of an output."""
 
 
 class Live(Protocol):
@@ -37,12 +38,12 @@ def copy_of(data: Any, length: int) -> bytes:
 class Tap:
     """Hands output to functions as it comes, and keeps the first `most` bytes of each stream for the result.
 
-    A stream without a function is not live.
+    A stream without a function is not live. With `errors`, which `Decoder` describes, the functions get text.
     """
 
-    def __init__(self, on_stdout: Taker | None, on_stderr: Taker | None, most: int) -> None:
-        self._out = None if on_stdout is None else _Tapped(on_stdout, most)
-        self._err = None if on_stderr is None else _Tapped(on_stderr, most)
+    def __init__(self, on_stdout: Taker | None, on_stderr: Taker | None, most: int, errors: str | None = None) -> None:
+        self._out = None if on_stdout is None else _Tapped(on_stdout, most, errors)
+        self._err = None if on_stderr is None else _Tapped(on_stderr, most, errors)
 
     def begin(self, call: Any) -> None:
         """Makes the streams live that have a function."""
@@ -64,6 +65,9 @@ class Tap:
             copy_of(result.out, result.out_len) if self._out else b"",
             copy_of(result.err, result.err_len) if self._err else b"",
         )
+        for stream in (self._out, self._err):
+            if stream is not None:
+                stream.end(cut=result.signal != 0)
         return {**_kept("stdout", self._out), **_kept("stderr", self._err)}
 
     def _take(self, out: bytes, err: bytes) -> None:
@@ -76,13 +80,14 @@ class Tap:
 class _Tapped:
     """One stream with a function."""
 
-    __slots__ = ("_function", "_most", "kept", "truncated")
+    __slots__ = ("_decoder", "_function", "_most", "kept", "truncated")
 
-    def __init__(self, function: Taker, most: int) -> None:
+    def __init__(self, function: Taker, most: int, errors: str | None) -> None:
         if not callable(function):
             raise TypeError(f"on_stdout and on_stderr must be functions, not {type(function).__name__}")
         self._function = function
         self._most = most
+        self._decoder = None if errors is None else Decoder(errors)
         self.kept = bytearray()
         self.truncated = False
 
@@ -90,7 +95,18 @@ class _Tapped:
         room = self._most - len(self.kept)
         self.kept += piece[:room]
         self.truncated = self.truncated or len(piece) > room
-        self._function(piece)
+        if self._decoder is None:
+            self._function(piece)
+        else:
+            self._hand_over(self._decoder.take(piece))
+
+    def end(self, cut: bool) -> None:
+        if self._decoder is not None:
+            self._hand_over(self._decoder.end(cut))
+
+    def _hand_over(self, text: str) -> None:
+        if text:
+            self._function(text)
 
 
 def _kept(name: str, stream: _Tapped | None) -> dict[str, Any]:

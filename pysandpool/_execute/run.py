@@ -109,7 +109,7 @@ def run_command(
     pool: Any,
     handle: int,
     cmd: Words,
-    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
+    options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
     live: Live | None = None,
 ) -> SandboxResult:
@@ -148,7 +148,7 @@ def run_command(
 def _fill(
     request: Any,
     cmd: Words,
-    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
+    options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
 ) -> tuple[Any, ...]:
     """Fills the `sp_exec_request`, and returns the objects that its pointers refer to."""
@@ -179,7 +179,7 @@ def _fill(
 def _hint(
     error: Any,
     cmd: Words,
-    options: tuple[Buffer | None, Environ | None, Word | None, Duration | None],
+    options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None],
     defaults: CommandDefaults,
 ) -> str:
     """What would help if the command or its working directory is missing."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from pysandpool._config.fields import Duration
 from pysandpool._errors import AcquireTimeoutError, PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Live, Taker, Tap
-from pysandpool._execute.result import SandboxResult
+from pysandpool._execute.result import SandboxResult, decoded
 from pysandpool._execute.run import run_command
+from pysandpool._execute.text import ENCODING
 from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
@@ -20,7 +22,11 @@ _sp_release = hot.sp_release
 
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer, Self, Unpack
+
+    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+
+SHELL = "/bin/sh"
 
 
 class PooledSandbox:
@@ -38,19 +44,29 @@ class PooledSandbox:
         self._core = core
         self._handle = handle
 
+    @overload
+    def execute(self, cmd: Words, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
+    @overload
+    def execute(self, cmd: Words, *, text: Literal[True], **options: Unpack[TextOptions]) -> SandboxResult[str]: ...
+    @overload
+    def execute(self, cmd: Words, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
     def execute(  # noqa: PLR0913 - all but the command by keyword
         self,
         cmd: Words,
         *,
-        input: Buffer | None = None,
+        input: str | Buffer | None = None,
         env: Environ | None = None,
         cwd: Word | None = None,
         timeout: Duration | None = None,
+        text: bool = False,
+        errors: str = "strict",
+        check: bool = False,
         on_stdout: Taker | None = None,
         on_stderr: Taker | None = None,
         max_output_bytes: float | None = None,
         cpu_time: Duration | None = None,
-    ) -> SandboxResult:
+    ) -> SandboxResult[Any]:
         """Runs `cmd` until it exits, without a shell, and then kills the processes that it left running.
 
         Several calls share the scratch of the sandbox and see each other's files. Calls of two threads run one after
@@ -59,11 +75,18 @@ class PooledSandbox:
         Args:
             cmd: the command and its arguments, each a str, bytes or PathLike. If the first has no slash, it is searched
                 in the PATH that the command gets.
-            input: a bytes-like object for standard input. By default, standard input is /dev/null.
+            input: a bytes-like object for standard input, or with `text=True` a str. By default, standard input is
+                /dev/null.
             env: changes to the variables of the configuration; the value None removes a variable.
             cwd: the working directory inside the sandbox. By default, it is the private /tmp.
             timeout: seconds or a timedelta of wall clock time; `math.inf` means no limit. By default, it is
                 `SandboxConfig.timeout_secs`. A command that takes longer is killed, and the result says so.
+            text: True gives str in place of bytes, to the result and to `on_stdout` and `on_stderr`. As in the text
+                mode of subprocess, "\\r\\n" and "\\r" become "\\n". The encoding is UTF-8. An incomplete character at
+                the end of output that was truncated, or of a command that was killed, is dropped.
+            errors: with `text=True`, what happens to bytes that are not UTF-8: "strict" raises UnicodeDecodeError after
+                the command has ended, "replace" puts U+FFFD in their place, and so on, see the codecs module.
+            check: True calls `check()` of the result.
             on_stdout: a function that is called with the next bytes of standard output as soon as they come, on the
                 thread of the caller. It gets all of them, also those that `max_output_bytes` drops from the result. The
                 command waits while the function is slow, and so does its timeout. If the function raises an exception,
@@ -83,7 +106,10 @@ class PooledSandbox:
             SandboxLostError: the sandbox died; the outcome of the command is unknown.
             SandboxReleasedError: the lease was released, before or during the call.
             PoolStateError: the pool was closed, before or during the call, or belongs to the parent process.
-            TypeError, ValueError: an argument has a wrong type or value; nothing was started.
+            CommandFailedError: with `check=True`, see `SandboxResult.check`.
+            UnicodeDecodeError: with `text=True`, the command wrote what is not UTF-8. If a function takes that output,
+                it is raised at once, and the command is killed.
+            TypeError, ValueError, LookupError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
         defaults = core.defaults if max_output_bytes is None else core.defaults.keeping(max_output_bytes)
@@ -91,8 +117,28 @@ class PooledSandbox:
             defaults = defaults.limiting(cpu_time)
         live = None
         if on_stdout is not None or on_stderr is not None:
-            live = Tap(on_stdout, on_stderr, defaults.max_output_bytes)
-        return run_command(core.ptr, self._live_handle(), cmd, (input, env, cwd, timeout), defaults, live)
+            live = Tap(on_stdout, on_stderr, defaults.max_output_bytes, errors if text else None)
+        elif text:
+            codecs.lookup_error(errors)
+        data = input.encode(ENCODING, errors) if text and isinstance(input, str) else input
+        found = run_command(core.ptr, self._live_handle(), cmd, (data, env, cwd, timeout), defaults, live)
+        result: SandboxResult[Any] = decoded(found, errors) if text else found
+        return result.check() if check else result
+
+    @overload
+    def shell(self, script: Word, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
+    @overload
+    def shell(self, script: Word, *, text: Literal[True], **options: Unpack[TextOptions]) -> SandboxResult[str]: ...
+    @overload
+    def shell(self, script: Word, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
+    def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
+        """Runs `script` with `/bin/sh -c`, which is also what `shell=True` means for subprocess.
+
+        Keyword arguments and errors are those of `execute`. A string that does not come from you must not become part
+        of the script: pass it in `env`, and write `"$NAME"`. For bash, call `execute(["bash", "-c", script])`.
+        """
+        return self.execute((SHELL, "-c", "--", script), **options)
 
     def release(self) -> None:
         """Returns the sandbox to the pool. It never waits and never fails; a second call changes nothing."""

@@ -6,13 +6,11 @@ import os
 import threading
 from collections import OrderedDict
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from pysandpool._config.fields import Duration
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
-from pysandpool._execute.encode import Environ, Word, Words
-from pysandpool._execute.live import Taker
+from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
@@ -21,9 +19,10 @@ from pysandpool._pool.limits import PoolLimits
 
 MAX_ZYGOTES = 8
 
-
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Self, Unpack
+
+    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
 
 
 class Sandbox:
@@ -69,31 +68,27 @@ class Sandbox:
         """Whether the sandbox was destroyed."""
         return self._lease.released
 
-    def execute(  # noqa: PLR0913 - all but the command by keyword
-        self,
-        cmd: Words,
-        *,
-        input: Buffer | None = None,
-        env: Environ | None = None,
-        cwd: Word | None = None,
-        timeout: Duration | None = None,
-        on_stdout: Taker | None = None,
-        on_stderr: Taker | None = None,
-        max_output_bytes: float | None = None,
-        cpu_time: Duration | None = None,
-    ) -> SandboxResult:
+    @overload
+    def execute(self, cmd: Words, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
+    @overload
+    def execute(self, cmd: Words, *, text: Literal[True], **options: Unpack[TextOptions]) -> SandboxResult[str]: ...
+    @overload
+    def execute(self, cmd: Words, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
+    def execute(self, cmd: Words, **options: Any) -> SandboxResult[Any]:
         """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`."""
-        return self._lease.execute(
-            cmd,
-            input=input,
-            env=env,
-            cwd=cwd,
-            timeout=timeout,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-            max_output_bytes=max_output_bytes,
-            cpu_time=cpu_time,
-        )
+        return self._lease.execute(cmd, **options)
+
+    @overload
+    def shell(self, script: Word, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
+    @overload
+    def shell(self, script: Word, *, text: Literal[True], **options: Unpack[TextOptions]) -> SandboxResult[str]: ...
+    @overload
+    def shell(self, script: Word, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
+    def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
+        """Runs `script` with `/bin/sh -c`. Arguments and errors are those of `PooledSandbox.shell`."""
+        return self._lease.shell(script, **options)
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""

@@ -26,7 +26,7 @@ MAY_USE = {
 TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
-    "_execute": ("encode text", "live result", "passage run"),
+    "_execute": ("encode text", "live options result", "passage run"),
     "_pool": ("stats", "isolation limits log", "core", "lease", "pool sandbox"),
     "cli": ("bench doctor_macos say", "doctor run", "main"),
 }

@@ -9,7 +9,9 @@ import pytest
 # Each line that ends with a mark must be refused with that code, and no other line.
 SNIPPET = """
 import array, mmap, pathlib
-from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox
+from typing import Any
+from typing_extensions import assert_type
+from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxResult
 
 def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[pathlib.Path, ...]) -> None:
     lease.execute(words)
@@ -20,16 +22,36 @@ def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[p
     lease.execute(words, input=memoryview(b""))
     lease.execute(words, input=array.array("i"))
     lease.execute(words, input=mmap.mmap(-1, 1))
-    lease.execute("ls /")  # arg-type
-    lease.execute(b"ls")  # arg-type
+    lease.execute("ls /")  # call-overload
+    lease.execute(b"ls")  # call-overload
     lease.execute([1])  # list-item
-    lease.execute({"ls"})  # arg-type
-    lease.execute(words, input="text")  # arg-type
-    lease.execute(words, input=open("f"))  # arg-type
-    sandbox.execute("ls")  # arg-type
-    sandbox.execute(words, input="text")  # arg-type
-    lease.execute(words, timeout="1")  # arg-type
-    lease.execute(words, shell=True)  # call-arg
+    lease.execute({"ls"})  # call-overload
+    lease.execute(words, input="text")  # call-overload
+    lease.execute(words, input=open("f"))  # call-overload
+    sandbox.execute("ls")  # call-overload
+    sandbox.execute(words, input="text")  # call-overload
+    lease.execute(words, timeout="1")  # call-overload
+    lease.execute(words, shell=True)  # call-overload
+    lease.execute(words, text=True, timeout="1")  # call-overload
+    sandbox.shell(["ls"])  # call-overload
+
+def take_bytes(piece: bytes) -> None: ...
+def take_text(piece: str) -> None: ...
+
+def text(lease: PooledSandbox, sandbox: Sandbox, words: list[str], flag: bool) -> SandboxResult:
+    assert_type(lease.execute(words), SandboxResult[bytes])
+    assert_type(lease.execute(words, check=True).stdout, bytes)
+    assert_type(lease.execute(words, text=True, input="text", errors="replace"), SandboxResult[str])
+    assert_type(lease.execute(words, text=True, check=True).check().stdout, str)
+    assert_type(sandbox.execute(words, text=True).stderr, str)
+    assert_type(sandbox.shell("ls", text=True, env={}).stdout, str)
+    assert_type(lease.shell("ls").stdout, bytes)
+    assert_type(lease.execute(words, text=flag), SandboxResult[Any])
+    lease.execute(words, on_stdout=take_bytes)
+    lease.execute(words, text=True, on_stderr=take_text, on_stdout=print)
+    lease.execute(words, on_stdout=take_text)  # arg-type
+    lease.execute(words, text=True, on_stdout=take_bytes)  # arg-type
+    return lease.execute(words, text=True)  # return-value
 """
 
 
