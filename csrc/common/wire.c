@@ -131,6 +131,50 @@ static void get_failed(struct reader *r, struct sp_rec_failed *f) {
     f->detail[SP_DETAIL_SIZE - 1] = '\0';
 }
 
+static void put_file(struct writer *w, const struct sp_rec_file *f) {
+    put(w, f->op, 4);
+    put(w, f->flags, 4);
+    put(w, f->mode, 4);
+    put(w, f->payload_len, 4);
+}
+
+static void get_file(struct reader *r, struct sp_rec_file *f) {
+    f->op = (uint32_t)get(r, 4, 1, SP_FILE_OP_END - 1);
+    f->flags = get32(r, SP_FILE_FLAGS);
+    f->mode = get32(r, 0777);
+    f->payload_len = (uint32_t)get(r, 4, 2, SP_FILE_PAYLOAD_MAX);
+}
+
+static void put_filed(struct writer *w, const struct sp_rec_filed *f) {
+    put(w, f->err, 4);
+    put(w, f->mode, 4);
+    put(w, f->nlink, 4);
+    put(w, f->uid, 4);
+    put(w, f->gid, 4);
+    put(w, f->size, 8);
+    put(w, f->inode, 8);
+    put(w, f->device, 8);
+    put(w, f->accessed_ns, 8);
+    put(w, f->modified_ns, 8);
+    put(w, f->changed_ns, 8);
+    put(w, f->payload_len, 4);
+}
+
+static void get_filed(struct reader *r, struct sp_rec_filed *f) {
+    f->err = get32(r, 4095);
+    f->mode = get32(r, 0xffff);
+    f->nlink = get32(r, UINT32_MAX);
+    f->uid = get32(r, UINT32_MAX);
+    f->gid = get32(r, UINT32_MAX);
+    f->size = get(r, 8, 0, INT64_MAX);
+    f->inode = get(r, 8, 0, UINT64_MAX);
+    f->device = get(r, 8, 0, UINT64_MAX);
+    f->accessed_ns = get(r, 8, 0, INT64_MAX);
+    f->modified_ns = get(r, 8, 0, INT64_MAX);
+    f->changed_ns = get(r, 8, 0, INT64_MAX);
+    f->payload_len = get32(r, SP_FILE_PATH_MAX);
+}
+
 void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
     struct writer w = {.at = out};
     memset(out, 0, SP_RECORD_SIZE);
@@ -157,6 +201,12 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_FAILED:
         put_failed(&w, &record->u.failed);
+        break;
+    case SP_REC_FILE:
+        put_file(&w, &record->u.file);
+        break;
+    case SP_REC_FILED:
+        put_filed(&w, &record->u.filed);
         break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:
@@ -198,6 +248,12 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         break;
     case SP_REC_FAILED:
         get_failed(&r, &record->u.failed);
+        break;
+    case SP_REC_FILE:
+        get_file(&r, &record->u.file);
+        break;
+    case SP_REC_FILED:
+        get_filed(&r, &record->u.filed);
         break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:

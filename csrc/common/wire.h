@@ -3,8 +3,8 @@
  *
  * Every record is SP_RECORD_SIZE bytes: a header {magic, version, type} and fixed fields, little-endian. Only this file
  * packs and unpacks them. Unpacking checks length, magic, version, type and the range of every field, and returns
- * -EBADMSG for a record that fails a check. EXEC and CONFIG announce a payload: bytes that follow the record (see
- * packet.h). The receiver splits a payload into strings with sp_strings_next().
+ * -EBADMSG for a record that fails a check. EXEC, CONFIG, FILE and FILED announce a payload: bytes that follow the
+ * record (see packet.h). The receiver splits a payload into strings with sp_strings_next().
  */
 #ifndef SANDPOOL_COMMON_WIRE_H
 #define SANDPOOL_COMMON_WIRE_H
@@ -15,7 +15,7 @@
 #include "common/clock.h"
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 3
+#define SP_WIRE_VERSION 4
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -54,6 +54,8 @@ enum sp_record_type {
     SP_REC_EXITED,     /* init -> host */
     SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
     SP_REC_KILL,       /* host -> init or agent: kill the command of this number */
+    SP_REC_FILE,       /* host -> init or agent, fd: the socket for the reply; payload: one or two paths */
+    SP_REC_FILED,      /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
     SP_REC_TYPE_END
 };
 
@@ -124,6 +126,56 @@ struct sp_rec_failed {
     char detail[SP_DETAIL_SIZE]; /* always NUL-terminated after unpacking */
 };
 
+/* With its NUL. A FILE has at most two paths, so its payload fits into the packet of its record. */
+#define SP_FILE_PATH_MAX 4096u
+#define SP_FILE_PAYLOAD_MAX (2u * SP_FILE_PATH_MAX)
+
+/* One operation, on one name: whatever works on a tree is composed of these in the host. */
+enum sp_file_op {
+    SP_FILE_OPEN = 1, /* of a regular file; see the flags */
+    SP_FILE_STAT,
+    SP_FILE_READLINK,
+    SP_FILE_MKDIR,
+    SP_FILE_UNLINK,
+    SP_FILE_RMDIR,
+    SP_FILE_RENAME,  /* the first path becomes the second */
+    SP_FILE_SYMLINK, /* the first is the text of the link, the second its path */
+    SP_FILE_OP_END
+};
+
+#define SP_FILE_READ 1u
+#define SP_FILE_WRITE 2u
+#define SP_FILE_CREATE 4u
+#define SP_FILE_EXCLUSIVE 8u /* with CREATE: there must be no such file, and the new one gets just this mode */
+#define SP_FILE_TRUNCATE 16u
+#define SP_FILE_APPEND 32u
+#define SP_FILE_NOFOLLOW 64u   /* the last name is not to be followed if it is a link; also for STAT */
+#define SP_FILE_DIRECTORY 128u /* it must be a directory */
+#define SP_FILE_ANY 256u       /* it may be a directory */
+#define SP_FILE_FLAGS 511u
+
+struct sp_rec_file {
+    uint32_t op;
+    uint32_t flags;
+    uint32_t mode;        /* of what it creates: permission bits */
+    uint32_t payload_len; /* one or two paths, each ended by NUL */
+};
+
+struct sp_rec_filed {
+    uint32_t err;  /* errno; 0: done */
+    uint32_t mode; /* this and the next fields as stat(2) reports them; 0 where the operation has no such result */
+    uint32_t nlink;
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t size;
+    uint64_t inode;
+    uint64_t device;
+    uint64_t accessed_ns;
+    uint64_t modified_ns;
+    uint64_t changed_ns;
+    uint32_t payload_len;
+};
+
 struct sp_record {
     enum sp_record_type type;
     union {
@@ -133,6 +185,8 @@ struct sp_record {
         struct sp_rec_id id;
         struct sp_rec_exited exited;
         struct sp_rec_failed failed;
+        struct sp_rec_file file;
+        struct sp_rec_filed filed;
     } u;
 };
 

@@ -21,6 +21,8 @@ STRUCT_OF = {
     "KILL": "id",
     "EXITED": "exited",
     "FAILED": "failed",
+    "FILE": "file",
+    "FILED": "filed",
 }
 CHECK = re.compile(r"(?:->|\.)(\w+) = (?:\(uint32_t\))?(get(?:32)?)\(&?r, (.*)\);")
 SIZES = {"uint32_t": "u32", "uint64_t": "u64", "char": "104 bytes"}
@@ -107,6 +109,15 @@ def test_the_flags_are_those_of_the_header() -> None:
     assert told == [pair for pair in wanted if pair[0] != "SP_CONFIG_FLAGS"]
 
 
+def test_the_operations_and_flags_of_files_are_those_of_the_header() -> None:
+    flags = re.findall(r"#define (SP_FILE_[A-Z]+) (\d+)u", HEADER)
+    told = [(row[0], row[1]) for row in rows(section("FILE", PAGE), "file flag")]
+    assert told == [pair for pair in flags if pair[0] != "SP_FILE_FLAGS"]
+    operations = re.findall(r"^ +(SP_FILE_\w+)(?: = 1)?,", HEADER, re.MULTILINE)
+    told = [(row[0], row[1]) for row in rows(section("FILE", PAGE), "operation")]
+    assert told == [(name, str(number)) for number, name in enumerate(operations, 1)]
+
+
 def test_facts_and_stages_are_those_of_the_headers() -> None:
     facts = re.findall(r'X\((\w+), "([^"]+)"\)', (COMMON / "fact.h").read_text(encoding="utf-8"))
     told = rows(section("Facts", PAGE), "bit")
@@ -120,7 +131,7 @@ def test_facts_and_stages_are_those_of_the_headers() -> None:
     ("name", "value", "text"),
     [
         ("SP_RECORD_SIZE", "128", "`SP_RECORD_SIZE` = 128 bytes"),
-        ("SP_WIRE_VERSION", "3", "`SP_WIRE_VERSION` = 3"),
+        ("SP_WIRE_VERSION", "4", "`SP_WIRE_VERSION` = 4"),
         ("SP_WIRE_MAGIC", "0x4c4f4f50u", "`SP_WIRE_MAGIC` = 0x4c4f4f50"),
         ("SP_PAYLOAD_MAX", "(8u * 1024 * 1024)", "`SP_PAYLOAD_MAX` = 8 MiB"),
         ("SP_PACKET_MAX", "(32 * 1024)", "`SP_PACKET_MAX` = 32 KiB"),

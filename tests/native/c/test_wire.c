@@ -80,6 +80,28 @@ static void random_failed(struct sp_rec_failed *f) {
     f->detail[SP_DETAIL_SIZE - 1] = '\0';
 }
 
+static void random_file(struct sp_rec_file *f) {
+    f->op = between32(1, SP_FILE_OP_END - 1);
+    f->flags = between32(0, SP_FILE_FLAGS);
+    f->mode = between32(0, 0777);
+    f->payload_len = between32(2, SP_FILE_PAYLOAD_MAX);
+}
+
+static void random_filed(struct sp_rec_filed *f) {
+    f->err = between32(0, 4095);
+    f->mode = between32(0, 0xffff);
+    f->nlink = between32(0, UINT32_MAX);
+    f->uid = between32(0, UINT32_MAX);
+    f->gid = between32(0, UINT32_MAX);
+    f->size = between(0, INT64_MAX);
+    f->inode = between(0, UINT64_MAX);
+    f->device = between(0, UINT64_MAX);
+    f->accessed_ns = between(0, INT64_MAX);
+    f->modified_ns = between(0, INT64_MAX);
+    f->changed_ns = between(0, INT64_MAX);
+    f->payload_len = between32(0, SP_FILE_PATH_MAX);
+}
+
 static void random_record(enum sp_record_type type, struct sp_record *record) {
     memset(record, 0, sizeof *record);
     record->type = type;
@@ -102,6 +124,12 @@ static void random_record(enum sp_record_type type, struct sp_record *record) {
         break;
     case SP_REC_FAILED:
         random_failed(&record->u.failed);
+        break;
+    case SP_REC_FILE:
+        random_file(&record->u.file);
+        break;
+    case SP_REC_FILED:
+        random_filed(&record->u.filed);
         break;
     default: /* no fields */
         break;
@@ -142,7 +170,7 @@ static void every_type_survives_a_round_trip(void) {
 /* A round trip does not find a mistake that pack and unpack have in common. This does. */
 static void bytes_are_little_endian_and_in_order(void) {
     static const uint8_t wanted[SP_RECORD_SIZE] = {
-        'P',         'O', 'O', 'L', 3, 0, SP_REC_EXITED,
+        'P',         'O', 'O', 'L', 4, 0, SP_REC_EXITED,
         0, /* magic, version, type */
         4,           3,   2,   1,   0, 7, 0,
         0, /* id, status */
@@ -259,6 +287,18 @@ static const struct field fields[] = {
     {SP_REC_FAILED, 8, 4, 0, UINT32_MAX},
     {SP_REC_FAILED, 12, 4, 1, SP_STAGE_COUNT - 1},
     {SP_REC_FAILED, 16, 4, 0, 4095},
+    {SP_REC_FILE, 8, 4, 1, SP_FILE_OP_END - 1},
+    {SP_REC_FILE, 12, 4, 0, SP_FILE_FLAGS},
+    {SP_REC_FILE, 16, 4, 0, 0777},
+    {SP_REC_FILE, 20, 4, 2, SP_FILE_PAYLOAD_MAX},
+    {SP_REC_FILED, 8, 4, 0, 4095},
+    {SP_REC_FILED, 12, 4, 0, 0xffff},
+    {SP_REC_FILED, 28, 8, 0, INT64_MAX},
+    {SP_REC_FILED, 36, 8, 0, UINT64_MAX},
+    {SP_REC_FILED, 52, 8, 0, INT64_MAX},
+    {SP_REC_FILED, 60, 8, 0, INT64_MAX},
+    {SP_REC_FILED, 68, 8, 0, INT64_MAX},
+    {SP_REC_FILED, 76, 4, 0, SP_FILE_PATH_MAX},
 };
 
 /* A record in which this field may take each value of its range while the others stay the same. */
@@ -273,6 +313,8 @@ static void plainest(const struct field *field, uint8_t *bytes) {
         record.u.exited.status = SIGKILL; /* with another status no flag may be set */
     } else if (field->type == SP_REC_FAILED) {
         record.u.failed.stage = 1;
+    } else if (field->type == SP_REC_FILE) {
+        record.u.file = (struct sp_rec_file){.op = 1, .payload_len = 2};
     }
     sp_wire_pack(&record, bytes);
 }

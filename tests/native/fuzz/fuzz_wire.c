@@ -34,6 +34,14 @@ static void check_fields(const struct sp_record *record) {
         MUST(record->u.failed.stage > SP_STAGE_NONE && record->u.failed.stage < SP_STAGE_COUNT);
         MUST(record->u.failed.err <= 4095 && memchr(record->u.failed.detail, 0, SP_DETAIL_SIZE) != NULL);
         break;
+    case SP_REC_FILE:
+        MUST(record->u.file.op > 0 && record->u.file.op < SP_FILE_OP_END && record->u.file.mode <= 0777);
+        MUST(record->u.file.payload_len >= 2 && record->u.file.payload_len <= SP_FILE_PAYLOAD_MAX);
+        break;
+    case SP_REC_FILED:
+        MUST(record->u.filed.err <= 4095 && record->u.filed.payload_len <= SP_FILE_PATH_MAX);
+        MUST(record->u.filed.size <= INT64_MAX && record->u.filed.modified_ns <= INT64_MAX);
+        break;
     default:
         MUST(record->type > 0 && record->type < SP_REC_TYPE_END);
         break;
@@ -82,7 +90,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     uint8_t *bytes = calloc(1, len); /* of the exact size, so that AddressSanitizer sees a read beyond it */
     MUST(bytes != NULL);
     if (header != 0) {
-        sp_wire_pack(&(struct sp_record){.type = (enum sp_record_type)(how & 15)}, head); /* NOLINT: of any type */
+        const unsigned type = (how & 15u) | (how & 32u) >> 1;
+
+        sp_wire_pack(&(struct sp_record){.type = (enum sp_record_type)type}, head); /* NOLINT: of any type */
         memcpy(bytes, head, header);
     }
     memcpy(bytes + header, data + 1, size - 1 < len - header ? size - 1 : len - header);
