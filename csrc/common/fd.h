@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* Closes *fd and sets it to -1. Safe on -1, and on the -errno that a function returned in place of a descriptor. */
@@ -48,6 +49,13 @@ ssize_t sp_send_now(int sock, const struct msghdr *msg);
 ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg);
 ssize_t sp_recv_now(int sock, struct msghdr *msg);
 ssize_t sp_recv_rest(int sock, void *bytes, size_t len);
+
+/*
+ * Whether fd is a file that a file call may work on, with *st filled: 0 for a regular file or a directory; -EINVAL for
+ * anything else, whose reads and writes could wait or act on something; -EACCES for files that show the kernel's data,
+ * such as those of /proc, where the files of init's own process are; or -errno.
+ */
+int sp_fd_check_file(int fd, struct stat *st);
 
 /* Bytes to reserve for the system's credentials message. */
 #define SP_CREDENTIALS_SIZE 64

@@ -99,3 +99,11 @@ pid_t sp_control_sender(struct cmsghdr *c) {
     (void)c;
     return 0;
 }
+
+/* macOS has no /proc. */
+int sp_fd_check_file(int fd, struct stat *st) {
+    if (fstat(fd, st) != 0) {
+        return -errno;
+    }
+    return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode) ? 0 : -EINVAL;
+}

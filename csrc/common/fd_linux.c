@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,6 +90,32 @@ ssize_t sp_recv_now(int sock, struct msghdr *msg) {
 ssize_t sp_recv_rest(int sock, void *bytes, size_t len) {
     ssize_t n = recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC);
     return n < 0 && errno == ECONNRESET ? recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC) : n;
+}
+
+static bool shows_kernel_data(const struct statfs *fs) {
+    static const unsigned long types[] = {PROC_SUPER_MAGIC,   SYSFS_MAGIC,         NSFS_MAGIC,
+                                          CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC,
+                                          SECURITYFS_MAGIC,   TRACEFS_MAGIC,       BPF_FS_MAGIC};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if ((unsigned long)fs->f_type == types[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int sp_fd_check_file(int fd, struct stat *st) {
+    struct statfs fs;
+    if (fstat(fd, st) != 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st->st_mode) && !S_ISDIR(st->st_mode)) {
+        return -EINVAL;
+    }
+    if (fstatfs(fd, &fs) != 0) {
+        return -errno;
+    }
+    return shows_kernel_data(&fs) ? -EACCES : 0;
 }
 
 int sp_fd_show_sender(int sock) {
