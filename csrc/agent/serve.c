@@ -216,7 +216,7 @@ static int run(int control, const struct sp_request *request, struct sp_command 
 static int serve_one(int control) {
     struct sp_request request;
     struct sp_command command;
-    int rc = sp_request_recv(control, &request, &command);
+    int rc = sp_request_recv(control, &request, &command, NULL);
     if (rc == -EAGAIN || rc == -EINTR) { /* no part of a request has arrived */
         return 0;
     }

@@ -42,20 +42,25 @@ static int request_memory(struct sp_request *r) {
     return 0;
 }
 
-/* Skips KILLs that came too late for their command: no command runs now. */
-static int recv_first(int control, struct sp_packet *packet) {
+/* Has file operations performed, and skips KILLs that came too late for their command: no command runs now. */
+static int recv_first(int control, struct sp_packet *packet, sp_file_server *serve_file) {
     for (;;) {
         int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
         rc = rc != 0 ? rc : sp_packet_recv(control, packet, small_payload, sizeof small_payload);
-        if (rc != 0 || packet->record.type != SP_REC_KILL) {
+        if (rc == 0 && packet->record.type == SP_REC_FILE && serve_file != NULL) {
+            rc = serve_file(packet, small_payload);
+        } else if (rc != 0 || packet->record.type != SP_REC_KILL) {
             return rc;
         }
         sp_packet_close(packet);
+        if (rc != 0) {
+            return rc;
+        }
     }
 }
 
-static int recv_whole(int control, struct sp_request *r) {
-    int rc = recv_first(control, &r->packet);
+static int recv_whole(int control, struct sp_request *r, sp_file_server *serve_file) {
+    int rc = recv_first(control, &r->packet, serve_file);
     if (rc != 0 || r->packet.record.type != SP_REC_EXEC) {
         return rc != 0 ? rc : -EBADMSG;
     }
@@ -69,10 +74,10 @@ static int recv_whole(int control, struct sp_request *r) {
     return rc != 0 ? rc : sp_payload_recv(control, r->payload, r->packet.payload_len, r->exec.payload_len, SP_NEVER);
 }
 
-int sp_request_recv(int control, struct sp_request *r, struct sp_command *command) {
+int sp_request_recv(int control, struct sp_request *r, struct sp_command *command, sp_file_server *serve_file) {
     memset(r, 0, sizeof *r);
     memset(r->packet.fds, -1, sizeof r->packet.fds);
-    int rc = recv_whole(control, r);
+    int rc = recv_whole(control, r, serve_file);
     rc = rc != 0 ? rc : sp_command_parse(&r->exec, r->payload, r->vector, command);
     unsigned first = (r->exec.flags & SP_EXEC_HAS_STDIN) != 0 ? 1 : 0;
     command->fds[0] = first != 0 ? r->packet.fds[0] : STDIN_FILENO; /* our own 0 is /dev/null */

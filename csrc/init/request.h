@@ -12,11 +12,15 @@ struct sp_request {
     char **vector;
 };
 
+/* Performs a FILE: see init/file.h. */
+typedef int sp_file_server(const struct sp_packet *packet, const char *payload);
+
 /*
- * Waits for a request and reads all of it. 0, with *command pointing into memory that the next request reuses; or
- * -errno: the host is gone or has sent something malformed.
+ * Waits for an EXEC and reads all of it. A FILE that comes before it goes to `serve_file`; NULL: there is none. 0, with
+ * *command pointing into memory that the next request reuses; or -errno: the host is gone or has sent something
+ * malformed.
  */
-int sp_request_recv(int control, struct sp_request *request, struct sp_command *command);
+int sp_request_recv(int control, struct sp_request *request, struct sp_command *command, sp_file_server *serve_file);
 /* Unmaps the memory of the last large request. */
 void sp_request_free_large(void);
 

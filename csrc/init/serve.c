@@ -15,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/packet.h"
+#include "init/file.h"
 #include "init/init.h"
 #include "init/memory.h"
 #include "init/standby.h"
@@ -86,19 +87,23 @@ static bool is_kill_signal(const siginfo_t *info, uint32_t id) {
 }
 
 /*
- * Whether the host asks to kill the command. After the exec a signal proves nothing: a tenant can send any signal, and
- * the kernel keeps only one pending signal of a kind. So the record on the control socket decides. No tenant holds the
- * socket, and nobody but init reads it until the next standby starts.
+ * Performs the file operations that the host asks for, and returns whether it asks to kill the command. After the exec
+ * a signal proves nothing: a tenant can send any signal, and the kernel keeps only one pending signal of a kind. So the
+ * record on the control socket decides. No tenant holds the socket, and nobody but init reads it until the next standby
+ * starts.
  */
-static bool has_kill_record(int control, uint32_t id) {
+static bool serve_until_kill(int control, uint32_t id) {
+    static char payload[SP_FILE_PAYLOAD_MAX];
     struct sp_packet packet;
-    while (sp_packet_recv(control, &packet, NULL, 0) == 0) {
-        sp_packet_close(&packet);
-        if (packet.record.type == SP_REC_KILL && packet.record.u.id.id == id) {
-            return true;
+    bool killed = false;
+    while (!killed && sp_packet_recv(control, &packet, payload, sizeof payload) == 0) {
+        if (packet.record.type == SP_REC_FILE) {
+            (void)sp_file_serve(&packet, payload);
         }
+        killed = packet.record.type == SP_REC_KILL && packet.record.u.id.id == id;
+        sp_packet_close(&packet);
     }
-    return false;
+    return killed;
 }
 
 /* Sleeps until a signal arrives, at most until `until`. The number of the signal, or -1. */
@@ -132,7 +137,7 @@ struct checks {
  */
 static void check_host(struct sp_standby *standby, uint32_t id, struct checks *checks) {
     checks->next_check = SP_NEVER;
-    if (has_kill_record(standby->control, id)) {
+    if (serve_until_kill(standby->control, id)) {
         (void)kill(-1, SIGKILL);
     }
     if (checks->memory.next_look == SP_NEVER && !checks->memory.over) {

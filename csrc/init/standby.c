@@ -9,6 +9,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/exec.h"
+#include "init/file.h"
 #include "init/request.h"
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
@@ -27,7 +28,7 @@ static int standby_main(void *arg) {
     struct sp_standby *standby = arg;
     struct sp_request request;
     struct sp_command command;
-    int rc = sp_request_recv(standby->control, &request, &command);
+    int rc = sp_request_recv(standby->control, &request, &command, sp_file_serve);
     rc = rc != 0 ? rc : acknowledge(standby, request.exec.id);
     if (rc != 0) {
         standby->control_error = rc;

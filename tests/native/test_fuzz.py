@@ -70,6 +70,9 @@ PLANTED = {
     "bytes behind the last string": Planted(
         "payload", "init/command.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"
     ),
+    "a path without its end": Planted(
+        "payload", "init/file.c", "packet->payload_len == packet->record.u.file.payload_len;", "true;"
+    ),
     "filters that are not aligned": Planted(
         "payload", "zygote/config.c", "(c->payload_len - filters) % sizeof(struct sock_filter) != 0", "false"
     ),

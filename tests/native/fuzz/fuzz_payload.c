@@ -22,6 +22,7 @@ static void *kept_mmap(size_t len) {
 }
 
 #define mmap(at, len, prot, flags, fd, offset) kept_mmap(len)
+#include "init/file.c"    /* NOLINT(bugprone-suspicious-include): its reader is static */
 #include "init/request.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
 #define first first_packet
 #include "zygote/config.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
@@ -121,6 +122,39 @@ static void check_command(const struct sp_request *r, const struct sp_command *c
     MUST(len == r->exec.payload_len && command->argv[r->exec.argc] == NULL && command->env[r->exec.envc] == NULL);
 }
 
+/* In place of sp_file_serve(), which would work on files of this machine. */
+static int check_file(const struct sp_packet *packet, const char *payload) {
+    const struct sp_rec_file *f = &packet->record.u.file;
+    const char *paths[2];
+    char *copy = malloc(packet->payload_len + 1); /* of the exact size but for one byte, as malloc(0) may be NULL */
+
+    MUST(copy != NULL && packet->payload_len <= SP_PACKET_MAX);
+    memcpy(copy, payload, packet->payload_len);
+    if (is_whole(packet) && take_paths(f, copy, paths) == 0) {
+        size_t len = strlen(paths[0]) + 1;
+        bool two = f->op == SP_FILE_RENAME || f->op == SP_FILE_SYMLINK;
+
+        MUST(paths[0] == copy && (!two || paths[1] == copy + len));
+        MUST(len + (two ? strlen(paths[1]) + 1 : 0) == f->payload_len && packet->n_fds == 1);
+    }
+    free(copy);
+    return 0;
+}
+
+static void file_request(struct feed *feed, int pair[2]) {
+    struct sp_record record = {.type = SP_REC_FILE};
+    struct sp_request r;
+
+    memset(&r, 0, sizeof r);
+    memset(r.packet.fds, -1, sizeof r.packet.fds);
+    record.u.file.op = 1 + feed_byte(feed) % (SP_FILE_OP_END - 1);
+    record.u.file.payload_len = 2 + (uint32_t)feed_byte(feed) % 32;
+    send_all(feed, pair[1], &record, 1 + (record.u.file.payload_len == 2));
+    (void)recv_whole(pair[0], &r, check_file);
+    sp_packet_close(&r.packet);
+    mapping = NULL;
+}
+
 static void request(struct feed *feed, int pair[2]) {
     struct sp_record record = {.type = SP_REC_EXEC};
     struct sp_rec_exec *e = &record.u.exec;
@@ -134,7 +168,7 @@ static void request(struct feed *feed, int pair[2]) {
     e->envc = (uint32_t)feed_number(feed, 2) % 2048;
     e->payload_len = (uint32_t)feed_number(feed, 2);
     send_all(feed, pair[1], &record, 2 + (e->flags & 1) + ((e->envc & 7) == 7));
-    if (recv_whole(pair[0], &r) == 0) {
+    if (recv_whole(pair[0], &r, NULL) == 0) {
         char *copy = malloc(r.exec.payload_len);
         MUST(copy != NULL);
         memcpy(copy, r.payload, r.exec.payload_len);
@@ -154,8 +188,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int pair[2];
 
     MUST(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
-    if ((feed_byte(&feed) & 1) != 0) {
+    const uint8_t what = feed_byte(&feed);
+    if ((what & 1) != 0) {
         configure(&feed, pair);
+    } else if ((what & 2) != 0) {
+        file_request(&feed, pair);
     } else {
         request(&feed, pair);
     }
