@@ -24,13 +24,31 @@ static int set_limit(int resource, uint64_t soft, uint64_t hard) {
     return setrlimit(resource, &wanted) == 0 ? 0 : -errno;
 }
 
+/* What a command gets of the limits that it shares with init; found when init confines itself, so that it costs a
+ * command no call. */
+static struct rlimit signals_of_command, files_of_command;
+
 /*
  * unix(7): the kernel counts the descriptors that a user of the host has in flight in sockets, and compares the count
- * with the limit of each sender. With half of the host's limit, tenants always leave room for the sends of the host.
+ * with the limit of each sender. With half of the host's limit, tenants always leave room for the sends of the host;
+ * with half of init's, for those of init.
  */
 static uint64_t limit_of_files(void) {
     struct rlimit now;
     return getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_max / 2 < SP_NOFILE_MAX ? now.rlim_max / 2 : SP_NOFILE_MAX;
+}
+
+static struct rlimit at_most(int resource, rlim_t soft, rlim_t hard) {
+    struct rlimit now;
+    /* The host's own limit may be lower. */
+    rlim_t cap = getrlimit(resource, &now) == 0 && now.rlim_max < hard ? now.rlim_max : hard;
+    return (struct rlimit){.rlim_cur = soft < cap ? soft : cap, .rlim_max = cap};
+}
+
+int sp_limit_command(void) {
+    return setrlimit(RLIMIT_SIGPENDING, &signals_of_command) == 0 && setrlimit(RLIMIT_NOFILE, &files_of_command) == 0
+               ? 0
+               : -errno;
 }
 
 /* Without a /proc init cannot watch the memory of the sandbox, so there the limit holds for each process. */
@@ -52,7 +70,7 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
         const char *name;
         uint64_t soft, hard;
     } limits[] = {
-        {RLIMIT_NOFILE, "RLIMIT_NOFILE", files < 1024 ? files : 1024, files},
+        {RLIMIT_NOFILE, "RLIMIT_NOFILE", files < 1024 ? files : 1024, 2 * files},
         {RLIMIT_CORE, "RLIMIT_CORE", 1, 1}, /* not 0: core(5), with 0 the host's core_pattern helper is started */
         {RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 1024, 1024},
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
@@ -67,6 +85,8 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
             return sp_failed(why, SP_STAGE_LIMITS, -rc, limits[i].name);
         }
     }
+    signals_of_command = at_most(RLIMIT_SIGPENDING, 256, 256);
+    files_of_command = at_most(RLIMIT_NOFILE, 1024, files);
     return 0;
 }
 

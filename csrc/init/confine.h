@@ -4,12 +4,20 @@
 
 #include "init/plan.h"
 
-/* The highest hard limit of open files that a tenant gets. */
+/* The highest hard limit of open files that a tenant gets, and the highest that init has. */
 #define SP_NOFILE_MAX 4096
+#define SP_NOFILE_INIT_MAX (2 * SP_NOFILE_MAX)
 
 /* limits -> no capabilities -> no_new_privs -> Landlock -> undumpable -> seccomp. *landlock_abi: 0 when the kernel has
  * no Landlock. */
 int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec_failed *why);
+
+/*
+ * Limits the process that becomes a command to less than init has, where the kernel counts both together and a tenant
+ * must not use up what init needs: the signals that are queued, with which the host wakes init, and the descriptors in
+ * flight, see sp_file_serve(). 0 or -errno. Async-signal-safe.
+ */
+int sp_limit_command(void);
 
 /* RLIMIT_DATA in bytes; 0: the limit of the host stays. */
 uint64_t sp_limit_of_data(const struct sp_plan *plan);

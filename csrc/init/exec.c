@@ -2,25 +2,10 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/stage.h"
 #include "init/confine.h"
-
-/*
- * Limits the command to fewer queued signals than init may have. The kernel counts those of both together, and a tenant
- * that fills the queue must not keep out the signals with which the host wakes init.
- */
-static int limit_signals(void) {
-    struct rlimit queued;
-    if (getrlimit(RLIMIT_SIGPENDING, &queued) != 0) {
-        return -1;
-    }
-    queued.rlim_max = queued.rlim_max < 256 ? queued.rlim_max : 256; /* the host's own limit may be lower */
-    queued.rlim_cur = queued.rlim_max;
-    return setrlimit(RLIMIT_SIGPENDING, &queued);
-}
 
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
@@ -29,7 +14,7 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         (void)sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
         return;
     }
-    if (limit_signals() != 0 || setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
+    if (sp_limit_command() != 0 || setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
         dup2(command->fds[2], 2) == -1) {
         (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
         return;

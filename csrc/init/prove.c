@@ -205,7 +205,7 @@ static bool is_limited(int resource, uint64_t most) {
 static void prove_fixed_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     uint64_t size = plan->config.scratch_bytes;
     set_fact(proof, SP_FACT_LIMITS,
-             is_limited(RLIMIT_NOFILE, SP_NOFILE_MAX) && is_limited(RLIMIT_CORE, 1) &&
+             is_limited(RLIMIT_NOFILE, SP_NOFILE_INIT_MAX) && is_limited(RLIMIT_CORE, 1) &&
                  is_limited(RLIMIT_MEMLOCK, 64 * 1024) && (size == 0 || is_limited(RLIMIT_FSIZE, size)));
 }
 
