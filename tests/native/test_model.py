@@ -20,7 +20,7 @@ IN_CI = os.environ.get("CI") == "true"
 LARGE = os.environ.get("SANDPOOL_MODEL_THREADS") == "4"
 
 # taker(0) keeps its lease, (1) releases it unused, (2) used; releaser(0) ends the first lease unused, (1) used;
-# janitor(n) evicts n times, and recycles.
+# janitor(n) evicts n times, and recycles; resizer(n) makes n the largest number of idle entries, which is 2 before.
 SMALL = (
     "taker(1) taker(2) janitor(1)",
     "taker(1) taker(2) janitor(0)",
@@ -28,6 +28,12 @@ SMALL = (
     "taker(1) releaser(0) janitor(1)",
     "taker(2) releaser(1) janitor(0)",
     "taker(1) releaser(1) releaser(0) janitor(0)",
+    "taker(1) resizer(1)",
+    "taker(2) resizer(1) janitor(0)",
+    "releaser(0) releaser(0) resizer(1)",
+    "releaser(1) resizer(1) janitor(0)",
+    "releaser(1) resizer(1) resizer(3) janitor(0)",
+    "taker(2) taker(2) resizer(1) janitor(0)",
 )
 # Two takers, a releaser and a janitor: 3 to 12 million states each.
 FOUR = (
@@ -54,6 +60,7 @@ MUTANTS = {
     "MUTANT_NO_CAS": "taker(0) janitor(1)",
     "MUTANT_RELEASE_WITHOUT_CAS": "taker(0) releaser(0) releaser(0)",
     "MUTANT_NO_GENERATION": "taker(0) releaser(0) releaser(0)",
+    "MUTANT_OLD_BOUND -DMAX_SIZE=3": "releaser(0) resizer(2)",
     "MUTANT_NO_TAG": "taker(1) taker(1) janitor(1)",
     "MUTANT_NO_SECOND_LOOK": "taker(1) taker(1) janitor(1)",
     "MUTANT_NO_SWEEP": "taker(1) taker(1) janitor(1)",

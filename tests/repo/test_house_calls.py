@@ -23,6 +23,7 @@ POOL_LEVELS = (
     ("waiters",),
     ("descriptors",),
     ("settle", "recycle"),
+    ("bounds",),
     ("lease", "births", "warm", "stats"),
     ("ticket", "janitor"),
     ("close",),

@@ -61,7 +61,7 @@ bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session) {
      * RECYCLING, and becomes an idle permit once the entry is in the ring. */
     do {
         if (sp_ledger_closed(ledger) ||
-            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= sp_pool_max_size(pool)) {
             return false;
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING));
@@ -94,7 +94,7 @@ static uint32_t claim_permitted(sp_pool *pool) {
 void sp_pool_give_recycling_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     for (;;) {
-        bool full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size;
+        bool full = sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= sp_pool_max_size(pool);
         uint64_t step = (full ? 0 : SP_LEDGER_RECYCLING) - SP_LEDGER_IN_USE;
         if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + step)) {
             if (full) {
@@ -126,7 +126,7 @@ bool sp_pool_evict_oldest(sp_pool *pool) {
 static void give_permit_back(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
-        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= sp_pool_max_size(pool)) {
             discard_evicted(pool, claim_permitted(pool), SP_EVICT_CAPACITY);
             return;
         }

@@ -143,7 +143,7 @@ static int64_t next_wake(struct janitor *j) {
     } else if (pool->options.max_idle_ns != 0) {
         wake = earlier(wake, sp_now() + REFILL_LOOK_NS); /* the ring's answer is only a hint: look again soon */
     }
-    if (pool->options.min_size != 0) {
+    if (sp_pool_min_size(pool) != 0) {
         wake = earlier(wake, sp_now() + REFILL_LOOK_NS);
     }
     return wake;

@@ -75,11 +75,18 @@ static void give_back(sp_pool *pool, uint32_t index) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     do {
         if (sp_ledger_closed(ledger) ||
-            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= pool->options.max_size) {
+            sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= sp_pool_max_size(pool)) {
             give_back_full(pool);
             return;
         }
     } while (!atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE + SP_LEDGER_IDLE));
+    /* seq_cst, after the ledger: see sp_pool_resize() */
+    if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) >= sp_pool_max_size(pool)) {
+        pthread_mutex_lock(&pool->lock);
+        sp_pool_keep_max_size(pool);
+        pthread_mutex_unlock(&pool->lock);
+        sp_pool_kick(pool);
+    }
 }
 
 /* Under the lock. The place of a used sandbox is recycled, or freed if the pool has no room for it. */
@@ -87,7 +94,7 @@ static void free_place(sp_pool *pool, uint32_t index) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     /* The check and the taking of the place are one step, because unused leases come back without the lock. */
     for (;;) {
-        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) < pool->options.max_size) {
+        if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) < sp_pool_max_size(pool)) {
             if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE)) {
                 break;
             }

@@ -57,6 +57,7 @@ static int build(sp_pool *pool, sp_launcher *launcher, const sp_pool_options *op
     if (options->health_timeout_ns == 0) {
         pool->options.health_timeout_ns = HEALTH_TIMEOUT_NS;
     }
+    atomic_store(&pool->bounds, sp_pool_bounds(options->min_size, options->max_size));
     pool->owner_pid = getpid();
     /* relaxed: only that each number is given once */
     pool->serial = atomic_fetch_add_explicit(&serials, 1, memory_order_relaxed) + 1;

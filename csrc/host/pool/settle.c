@@ -6,7 +6,7 @@
 
 bool sp_pool_wants_refill(const sp_pool *pool) {
     uint64_t ledger = atomic_load(&pool->ledger);
-    return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < pool->options.min_size;
+    return sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) + pool->starting < sp_pool_min_size(pool);
 }
 
 static bool is_settled(const sp_pool *pool) {

@@ -9,6 +9,7 @@
  *   waiters.c                       what a waiting acquire gets
  *   descriptors.c                   the wake-up of the janitor, and the loss of the pool's own descriptors
  *   settle.c, recycle.c             whether the pool has work left; the places of used sandboxes
+ *   bounds.c                        min_size and max_size
  *   lease.c, births.c, warm.c       acquire and release; the janitor's births; warm()
  *   ticket.c, janitor.c             the caller's side of a waiting acquire; the thread
  *   close.c, pool.c                 the end of a pool, and its beginning
@@ -41,7 +42,8 @@ struct sp_pool {
     volatile const uint8_t *mine; /* *mine is 0 in a forked child */
     struct sp_slot *slots;
     sp_pool_options options;
-    atomic_uint waiting; /* tickets queued for max_in_use */
+    atomic_uint waiting;     /* tickets queued for max_in_use */
+    _Atomic uint64_t bounds; /* {min_size:32, max_size:32}; those of `options` are the first ones. Set under the lock */
 
     pthread_mutex_t lock;
     pthread_cond_t slot_free; /* a job left its slot */
@@ -88,6 +90,11 @@ struct sp_pool {
 };
 
 static inline bool sp_pool_is_mine(const sp_pool *pool) { return *pool->mine != 0; }
+static inline uint64_t sp_pool_bounds(uint32_t min_size, uint32_t max_size) {
+    return (uint64_t)min_size << 32 | max_size;
+}
+static inline uint32_t sp_pool_min_size(const sp_pool *pool) { return (uint32_t)(atomic_load(&pool->bounds) >> 32); }
+static inline uint32_t sp_pool_max_size(const sp_pool *pool) { return (uint32_t)atomic_load(&pool->bounds); }
 
 /* ---- entries.c ---- */
 /* A slot in state STARTING, or SP_NO_SLOT. Under the lock, as all of these but the last two. */
@@ -131,6 +138,10 @@ uint32_t sp_recycle_next(sp_pool *pool);
 void sp_recycle_failed(sp_pool *pool, uint32_t index, unsigned reason);
 /* The fresh sandbox is ready: a ticket that waits for it gets it, else the entry becomes idle. */
 void sp_recycle_done(sp_pool *pool, uint32_t index, struct sp_session *session);
+
+/* ---- bounds.c ---- */
+/* Evicts what is beyond max_size. Under the lock. */
+void sp_pool_keep_max_size(sp_pool *pool);
 
 /* ---- waiters.c ---- */
 /* Serves waiting tickets as far as max_in_use allows. Under the lock, as all of these. */

@@ -107,7 +107,8 @@ int64_t sp_warm(sp_pool *pool, uint32_t target, sp_error *error) {
         return SP_E_CLOSED;
     }
     sp_pool_kick(pool);
-    int64_t n = sp_warm_create_missing(pool, target < pool->options.max_size ? target : pool->options.max_size, error);
+    const uint32_t most = sp_pool_max_size(pool);
+    int64_t n = sp_warm_create_missing(pool, target < most ? target : most, error);
     /* Births that were under way when the pool was closed have failed because of that. */
     return sp_ledger_closed(atomic_load(&pool->ledger)) ? SP_E_CLOSED : n;
 }

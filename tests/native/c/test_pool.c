@@ -414,6 +414,7 @@ static void close_ends_tickets_in_every_state(void) {
 
 #define WORKERS 4
 #define SLOTS 1024
+#define RESIZED 4 /* the largest max_size */
 
 static struct {
     atomic_bool stop;   /* ends the workers */
@@ -422,6 +423,7 @@ static struct {
     atomic_uint held;
     atomic_uint owner[SLOTS];
     atomic_uint leases, jobs, cancelled, snapshots, failures;
+    bool resizes; /* the bounds of the pool change */
 } crowd;
 
 struct member {
@@ -523,7 +525,7 @@ static void check_snapshot(const sp_stats *s) {
     CHECK(how_many(s, SP_LATENCY_RECYCLE) == s->recycle_count);
     CHECK(how_many(s, SP_LATENCY_ACQUIRE_WAIT) <= s->hit_count + s->miss_count);
     CHECK(s->created_count - s->evict_count == (uint64_t)s->idle_count + s->in_use_count);
-    CHECK(s->idle_count <= f.pool->options.max_size);
+    CHECK(s->idle_count <= (crowd.resizes ? RESIZED : sp_pool_max_size(f.pool)));
     CHECK(s->recycling_count <= s->idle_count);
     CHECK(f.pool->options.max_in_use == 0 || s->in_use_count <= f.pool->options.max_in_use);
 }
@@ -546,7 +548,7 @@ static void *observe(void *arg) {
     return NULL;
 }
 
-/* Disturbs the workers: failures at random stages, slow births, deaths, failed health checks, and warm(). */
+/* Disturbs the workers: failures at random stages, slow births, deaths, failed health checks, warm(), and resize(). */
 static void *disturb(void *arg) {
     static const int stages[] = {SP_STAGE_USERNS, SP_STAGE_CLONE, SP_STAGE_LANDLOCK, SP_STAGE_SECCOMP};
     struct member *me = arg;
@@ -566,6 +568,10 @@ static void *disturb(void *arg) {
             const uint64_t made = sp_fake_created(f.launcher);
 
             (void)sp_fake_kill(f.launcher, (int64_t)(made - (made == 0 ? 0 : (what >> 8) % (made < 8 ? made : 8))));
+        } else if (crowd.resizes && what % 8 < 7) {
+            const int rc = sp_pool_resize(f.pool, what >> 8 & 1, 1 + (what >> 9) % RESIZED);
+
+            CHECK(rc == SP_OK || (rc == SP_E_CLOSED && atomic_load(&crowd.closed)));
         } else {
             const int64_t n = sp_warm(f.pool, what >> 8 & 7, &error);
 
@@ -598,6 +604,7 @@ static void run_crowd(const sp_pool_options *options, int64_t ms, uint64_t seed,
     struct member members[WORKERS + 2];
 
     memset((void *)&crowd, 0, sizeof crowd);
+    crowd.resizes = seed % 2 == 1;
     open_pool_with(&f, options);
     for (unsigned i = 0; i < WORKERS; i++) {
         start(&members[i], work, i + 1, seed);
@@ -629,6 +636,7 @@ static void crowd_leaves_the_pool_in_order(const sp_pool_options *options, uint6
     sp_stats s;
 
     run_crowd(options, UNDER_TSAN ? 1200 : 600, seed, false);
+    crowd.resizes = false;
     s = stats_of(f.pool);
     check_snapshot(&s);
     CHECK(s.in_use_count == 0 && s.waiting_count == 0);

@@ -55,6 +55,7 @@ void sp_pool_free(sp_pool *pool);
 #include "host/pool/warm.c"  /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 /* The files below have these windows, not those of the ring. */
+static _Thread_local void (*after_bound)(void);
 static _Thread_local void (*after_eviction)(void);
 static _Thread_local void (*after_fold)(void);
 
@@ -65,6 +66,13 @@ static inline void pass(void (**what)(void)) {
     if (run != NULL) {
         run();
     }
+}
+
+static inline uint32_t max_size_of(const sp_pool *pool) {
+    const uint32_t max_size = sp_pool_max_size(pool);
+
+    pass(&after_bound);
+    return max_size;
 }
 
 static inline bool evict_oldest(sp_pool *pool) {
@@ -83,6 +91,7 @@ static inline void fold_hits(sp_pool *pool) {
 #undef sp_pool_fold_hits
 #define sp_pool_evict_oldest evict_oldest
 #define sp_pool_fold_hits fold_hits
+#define sp_pool_max_size max_size_of
 
 #define sp_abi windowed_abi
 #define sp_lease_slot windowed_lease_slot
@@ -170,7 +179,7 @@ static void release_the_spare(void) { CHECK(sp_release(f.pool, spare) == SP_OK);
 static void check_bounds(void) {
     const sp_stats s = stats_of(f.pool);
 
-    CHECK(s.idle_count <= f.pool->options.max_size);
+    CHECK(s.idle_count <= sp_pool_max_size(f.pool));
     CHECK(s.created_count - s.evict_count == (uint64_t)s.idle_count + s.in_use_count);
 }
 
@@ -211,6 +220,20 @@ static void an_eviction_that_finds_nothing_does_not_overfill(void) {
     CHECK(intruder == NULL);
     check_bounds();
     CHECK(sp_release(f.pool, other) == SP_OK);
+    check_bounds();
+    shut_pool(&f);
+}
+
+static void shrink_to_one(void) { CHECK(sp_pool_resize(f.pool, 0, 1) == SP_OK); }
+
+/* An unused lease has a place under the old bound, and is about to take it. */
+static void a_release_and_a_resize_do_not_overfill(void) {
+    open_pool(&f, 0, 2, 0);
+    CHECK(sp_warm(f.pool, 2, &(sp_error){0}) == 2);
+    spare = sp_acquire(f.pool);
+    after_bound = shrink_to_one;
+    CHECK(sp_release(f.pool, spare) == SP_OK);
+    CHECK(after_bound == NULL && stats_of(f.pool).idle_count == 1);
     check_bounds();
     shut_pool(&f);
 }
@@ -291,6 +314,7 @@ int main(void) {
     RUN(close_may_come_at_any_time_of_a_release);
     RUN(a_used_and_an_unused_release_do_not_overfill);
     RUN(an_eviction_that_finds_nothing_does_not_overfill);
+    RUN(a_release_and_a_resize_do_not_overfill);
     RUN(a_ticket_and_an_acquire_do_not_share_the_last_place);
     RUN(a_death_during_an_acquire_is_noticed);
     RUN(a_death_during_a_release_is_noticed);

@@ -18,6 +18,8 @@
  *   release, give_back   sp_release(), give_back(), give_back_full()                    host/pool/lease.c
  *   release_used         release_used(), free_place()                                  host/pool/lease.c
  *   evict_oldest         sp_pool_evict_oldest(): take_permit(), claim_permitted()       host/pool/entries.c
+ *   keep_max_size        sp_pool_keep_max_size() with evict_one()                       host/pool/bounds.c
+ *   resizer              sp_pool_resize()                                               host/pool/bounds.c
  *   recycle              sp_recycle_done() with sp_pool_make_idle()                         host/pool/recycle.c, host/pool/entries.c
  *
  * The states of a slot, as csrc/host/pool/slot.c has them. Here there is no STARTING: a sandbox is made in one step. BUSY
@@ -62,7 +64,7 @@
 #define IDLES(l) ((l) & 15)
 #define RECYCLINGS(l) (((l) >> 4) & 15)
 #define IN_USES(l) ((l) >> 8)
-#define FULL(l) (IDLES(l) + RECYCLINGS(l) >= MAX_SIZE)
+#define FULL(l) (IDLES(l) + RECYCLINGS(l) >= max_size)
 
 /* A slot's word: {generation, used:1, state:3} */
 #define IS_EMPTY 0
@@ -76,8 +78,10 @@
 
 byte words[SLOTS + 1];
 short ledger;
+byte max_size = MAX_SIZE;
 byte slot[SLOTS];
 bit queued[SLOTS]; /* to be recycled */
+byte surplus;      /* places that are recycled, and were evicted meanwhile */
 bit locked;
 byte evicted;
 byte running;
@@ -331,30 +335,6 @@ inline give_back_full() {
     unlock()
 }
 
-/* ok: there was a place */
-inline enter_permit() {
-    atomic {
-        ok = !FULL(ledger);
-        ledger = (ok -> ledger - IN_USE + IDLE : ledger)
-    }
-}
-
-inline give_back(i) {
-#ifdef MUTANT_PERMIT_FIRST
-    enter_permit();
-    found = ok;
-    push(i);
-    ok = found;
-#else
-    push(i);
-    enter_permit();
-#endif
-    if
-    :: ok
-    :: else -> give_back_full()
-    fi
-}
-
 /* Takes a permit away, and then the oldest entry. result: EMPTY when there was no permit. */
 inline evict_oldest() {
     result = EMPTY;
@@ -377,6 +357,76 @@ inline evict_oldest() {
             free_slot(result)
         }
     :: else
+    fi
+}
+
+/* Under the lock. */
+inline keep_max_size() {
+    do
+    :: IDLES(ledger) + RECYCLINGS(ledger) <= max_size -> break
+    :: else ->
+        d_step {
+            ok = RECYCLINGS(ledger) != 0 && (queued[0] || queued[1] || queued[2]);
+            if
+            :: ok ->
+                result = (queued[0] -> 0 : (queued[1] -> 1 : 2));
+                queued[result] = 0;
+                free_slot(result);
+                ledger = ledger - RECYCLING;
+                evicted++;
+                result = 0
+            :: else
+            fi
+        };
+        if
+        :: ok
+        :: else ->
+            evict_oldest();
+            d_step {
+                if
+                :: result == EMPTY && RECYCLINGS(ledger) != 0 ->
+                    surplus++;
+                    ledger = ledger - RECYCLING;
+                    evicted++
+                :: else
+                fi;
+                FORGET_ALL
+            }
+        fi
+    od
+}
+
+/* ok: there was a place. `result` is the bound that it was seen with. */
+inline enter_permit() {
+    result = max_size;
+    d_step {
+        seen = ledger;
+        ok = IDLES(seen) + RECYCLINGS(seen) < result;
+        ledger = (ok -> seen - IN_USE + IDLE : seen);
+        result = 0
+    }
+}
+
+inline give_back(i) {
+#ifdef MUTANT_PERMIT_FIRST
+    enter_permit();
+    found = ok;
+    push(i);
+    ok = found;
+#else
+    push(i);
+    enter_permit();
+#endif
+    if
+    :: ok ->
+#ifndef MUTANT_OLD_BOUND
+        ok = FULL(seen);
+        if
+        :: ok -> lock(); keep_max_size(); unlock()
+        :: else
+        fi
+#endif
+    :: else -> give_back_full()
     fi
 }
 
@@ -510,15 +560,28 @@ proctype janitor(byte evictions) {
             i = (queued[0] -> 0 : (queued[1] -> 1 : 2));
             queued[i] = 0 }
         lock();
-        slot[i] = WITH(slot[i], IS_IDLE);
-        push(i);
-        atomic {
-            ledger = ledger + IDLE - RECYCLING;
-            FORGET_ALL
-        };
+        if
+        :: surplus != 0 -> d_step { surplus--; free_slot(i) }
+        :: else ->
+            slot[i] = WITH(slot[i], IS_IDLE);
+            push(i);
+            atomic {
+                ledger = ledger + IDLE - RECYCLING;
+                FORGET_ALL
+            }
+        fi;
         unlock()
     :: running == 1 && evictions == 0 && !(queued[0] || queued[1] || queued[2]) -> break
     od;
+    END_THREAD()
+}
+
+proctype resizer(byte to) {
+    LOCALS;
+    lock();
+    max_size = to;
+    keep_max_size();
+    unlock();
     END_THREAD()
 }
 
@@ -529,7 +592,8 @@ proctype janitor(byte evictions) {
 inline check_rest() {
     assert(COUNT(IS_IDLE) == IDLES(ledger) && COUNT(IS_LEASED) == IN_USES(ledger));
     assert(COUNT(IS_RECYCLING) == 0 && RECYCLINGS(ledger) == 0);
-    assert(IDLES(ledger) <= MAX_SIZE && IDLES(ledger) + IN_USES(ledger) + evicted == 3);
+    assert(surplus == 0);
+    assert(IDLES(ledger) <= max_size && IDLES(ledger) + IN_USES(ledger) + evicted == 3);
     walk = NEXT(words[H]);
     do
     :: walk == END -> break
