@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import operator
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
-from pysandpool._config.pool import PoolConfig
+from pysandpool._config.pool import MAX_POOL_SIZE, PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import PoolStateError
 from pysandpool._ffi import check, hot, hot_ffi, lib, new_error
@@ -69,8 +70,12 @@ class SandboxPool:
 
     @property
     def pool_config(self) -> PoolConfig:
-        """The configuration of the pool."""
-        return self._pool_config
+        """The configuration of the pool, with the sizes of the last `resize()`."""
+        config = self._pool_config
+        min_size, max_size = divmod(hot.sp_pool_sizes(self._hot), 1 << 32)
+        if (config.min_size, config.max_size) != (min_size, max_size):
+            config = self._pool_config = replace(config, min_size=min_size, max_size=max_size)
+        return config
 
     def acquire(self, timeout: Duration | None = None) -> PooledSandbox:
         """Leases the newest idle sandbox, or creates one if none is idle.
@@ -117,8 +122,22 @@ class SandboxPool:
             raise ValueError(f"target = {target!r} is not allowed: an int >= 0")
         self._require_open()
         error = new_error()
-        made = lib.sp_warm(self._core.ptr, min(wanted, self._pool_config.max_size), error)
+        made = lib.sp_warm(self._core.ptr, min(wanted, MAX_POOL_SIZE), error)
         return check(made, self._core.ptr, error)
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        """Changes how many idle sandboxes the pool keeps. `pool_config` then has the new values.
+
+        If there are more than `max_size`, the oldest are evicted at once. If there are fewer than `min_size`, the
+        others are created in the background: `settle()` waits for them. Leases are not affected.
+
+        Raises:
+            InvalidPoolConfigError: a value is outside its range, see `PoolConfig`. Nothing was changed.
+            PoolStateError: the pool is closed, or belongs to the parent process.
+        """
+        config = replace(self._pool_config, min_size=min_size, max_size=max_size)
+        self._require_open()
+        check(lib.sp_pool_resize(self._core.ptr, config.min_size, config.max_size), self._core.ptr)
 
     def stats(self) -> PoolStats:
         """The statistics of the pool, all taken at one moment.

@@ -150,6 +150,11 @@ class Model:
         self.created += len(made)
         return len(made), len(made) < wanted
 
+    def resize(self, max_size: int) -> None:
+        self.max_size = max_size
+        while len(self.idle) > max_size:
+            self.evict()
+
     def settle(self) -> None:
         """What the janitor does when it is left alone."""
         if self.expires:
@@ -368,6 +373,12 @@ class PoolMachine(RuleBasedStateMachine):
                 self.pool.warm(count)
         else:
             assert self.pool.warm(count) == made
+        self.settle()
+
+    @rule(max_size=st.integers(1, 4))
+    def resize(self, max_size: int) -> None:
+        self.model.resize(max_size)
+        self.pool.resize(self.model.min_size, max_size)
         self.settle()
 
     @precondition(lambda self: self.model.idle)

@@ -79,6 +79,7 @@ class Mix:
             (60, self.use),
             (20, self.touch),
             (5, self.warm),
+            (2, self.resize),
             (5, self.hold),
             (2, self.drop),
             (2, self.two_on_one),
@@ -118,6 +119,9 @@ class Mix:
 
     def warm(self, noise: random.Random, pool: SandboxPool) -> None:
         pool.warm(noise.randrange(6))
+
+    def resize(self, noise: random.Random, pool: SandboxPool) -> None:
+        pool.resize(noise.randrange(3), noise.randint(2, 8))
 
     def hold(self, noise: random.Random, pool: SandboxPool) -> None:
         leases = [pool.acquire(timeout=0.01) for _ in range(noise.randrange(1, 4))]
