@@ -197,6 +197,10 @@ static const struct option_range ptrace_options[] = {
     {0x420e, 0x420f, ALLOW}, /* GET_SYSCALL_INFO, GET_RSEQ_CONFIGURATION */
 };
 
+static const struct option_range kcmp_types[] = {
+    {1, 1, ALLOW}, /* KCMP_VM */
+};
+
 static const struct option_range seccomp_operations[] = {
     {0, 0, ALLOW}, /* SET_MODE_STRICT */
     {1, 1, CHECK_FILTER_FLAGS},
@@ -247,6 +251,7 @@ static const struct options choices[] = {
     [CHOOSE_FCNTL - CHOOSE_PRCTL] = {RANGES(fcntl_options), 1, REFUSE_EINVAL, false},
     [CHOOSE_IOCTL - CHOOSE_PRCTL] = {RANGES(ioctl_options), 1, REFUSE_ENOTTY, false},
     [CHOOSE_PTRACE - CHOOSE_PRCTL] = {RANGES(ptrace_options), 0, REFUSE_EIO, true},
+    [CHOOSE_KCMP - CHOOSE_PRCTL] = {RANGES(kcmp_types), 2, DENY, false},
     [CHOOSE_SECCOMP - CHOOSE_PRCTL] = {RANGES(seccomp_operations), 0, REFUSE_EINVAL, false},
     [CHOOSE_LEVEL - CHOOSE_PRCTL] = {RANGES(socket_levels), 1, REFUSE_ENOPROTOOPT, false},
     [CHOOSE_SOCKET_OPTION - CHOOSE_PRCTL] = {RANGES(socket_options), 2, REFUSE_ENOPROTOOPT, false},

@@ -23,10 +23,11 @@ enum sp_rule {
     SP_RULE_ALLOW,
     SP_RULE_DENY,        /* EPERM, in zygote and init too */
     SP_RULE_MAY_UNKNOWN, /* ENOSYS, unless the configuration allows it by name */
-    SP_RULE_MAY_DENY,    /* EPERM, unless the configuration allows it; like the next five */
+    SP_RULE_MAY_DENY,    /* EPERM, unless the configuration allows it; like the next six */
     SP_RULE_MAY_XATTR,   /* EOPNOTSUPP */
     SP_RULE_MAY_SPLICE,  /* EINVAL */
     SP_RULE_MAY_PTRACE,  /* depends on the request */
+    SP_RULE_MAY_KCMP,    /* depends on what is compared */
     SP_RULE_MAY_SECCOMP, /* depends on the operation */
     SP_RULE_MAY_LATER,   /* ENOSYS once init has installed its layer */
     SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
@@ -228,8 +229,8 @@ static const struct sp_rule_group sp_rules[] = {
     /* calls that only reach the tenant's own processes (init is undumpable), or a large part of the kernel that few
      * programs need */
     {SP_RULE_MAY_DENY,
-     {"kcmp", "name_to_handle_at", "perf_event_open", "pidfd_getfd", "process_madvise", "process_vm_readv",
-      "process_vm_writev", "userfaultfd"}},
+     {"name_to_handle_at", "perf_event_open", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev",
+      "userfaultfd"}},
     /*
      * Answered as by a file system without attributes. A memfd takes any number of attributes, each of up to 64 KiB of
      * kernel memory that no figure of the file shows, and on a writable bind the attributes, such as ACLs, outlive the
@@ -247,6 +248,8 @@ static const struct sp_rule_group sp_rules[] = {
      * tracer cannot change a call after the filter has checked it.
      */
     {SP_RULE_MAY_PTRACE, {"ptrace"}},
+    /* The memory watch asks whether two processes have the same memory. It reaches only the tenant's own processes. */
+    {SP_RULE_MAY_KCMP, {"kcmp"}},
     /* programs may confine themselves further */
     {SP_RULE_MAY_SECCOMP, {"seccomp"}},
     /* a ruleset takes any number of rules, in kernel memory that only a cgroup counts */

@@ -40,6 +40,11 @@ static void read_memory(char **args) {
     held("process_vm_readv: %s", strerror(errno));
 }
 
+/* KCMP_VM is 1. */
+static void compare_memory(char **args) {
+    JUDGE("an order of addresses", syscall(SYS_kcmp, getpid(), atoi(args[0]), 1, 0, 0));
+}
+
 static void open_of(const char *pid, const char *what, int flags) {
     char name[64];
     snprintf(name, sizeof name, "/proc/%s/%s", pid, what);
@@ -184,8 +189,8 @@ static void sigio(char **args) {
 }
 
 /*
- * Keeps one signal of each kind pending that is stale: of a standard signal the kernel drops a second one. With the code
- * and the sender that the host's have inside.
+ * Keeps one signal of each kind pending that is stale: of a standard signal the kernel drops a second one. With the
+ * code and the sender that the host's have inside.
  */
 static void drown_signals(char **args) {
     pid_t pid = atoi(args[0]);
@@ -258,11 +263,11 @@ static void trace_me(char **args) {
     _exit(0);
 }
 
-PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"mem", memory_file},
-       {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps}, {"steal-fd", steal_fd},
-       {"signals", send_signals}, {"exists", exists}, {"prlimit", set_limit}, {"write-of", write_of},
-       {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
-       {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
-       {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
-       {"drown-signals", drown_signals},
-       {"daemon", leave_daemon}, {"trace-me", trace_me})
+PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"compare-memory", compare_memory},
+       {"mem", memory_file}, {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps},
+       {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"prlimit", set_limit},
+       {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user},
+       {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
+       {"idle-class-attr", idle_class_attr}, {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio},
+       {"forged-signals", forged_signals}, {"drown-signals", drown_signals}, {"daemon", leave_daemon},
+       {"trace-me", trace_me})

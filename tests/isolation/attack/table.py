@@ -95,6 +95,7 @@ def _processes() -> list[Attack]:
     return [
         process("init-ptrace", "ptrace(2)", "attach", "{target}"),
         process("init-process-vm", "process_vm_readv(2)", "read-memory", "{target}"),
+        process("init-kcmp", "kcmp(2)", "compare-memory", "{target}"),
         process(
             "init-process-vm-allowed",
             "process_vm_readv(2): the call is there, init is undumpable",

@@ -114,6 +114,7 @@ static const struct question questions[] = {
     {"ptrace", "OLDSETOPTIONS", NULL, {21}, 3, true},
     {"ptrace", "SETOPTIONS", NULL, {0x4200}, 3, true},
     {"ptrace", "SEIZE", NULL, {0x4206}, 3, true},
+    {"kcmp", NULL, NULL, {0}, 2, false},
 };
 
 static void compare(const struct layers *l, const char *profile) {
