@@ -28,24 +28,41 @@ struct walk {
 };
 
 /* False when this entry has no memory: a zombie, or a thread that has ended. */
+static bool has_memory(const char *text) { return strstr(text, "\nRssAnon:") != NULL; }
+
+/*
+ * Whether the process has the memory of its parent, which counts already. It is read again because two processes whose
+ * first threads have ended look as if they had the same memory.
+ */
+static bool is_counted(const struct sp_process *p, const char *text, int dir) {
+    char again[4096];
+    uint64_t parent = 0;
+    (void)sp_find_number(text, "\nPPid:", &parent);
+    return sp_share_is_same(p->pid, (int)parent) && sp_read_text(dir, "status", again, sizeof again) &&
+           has_memory(again);
+}
+
 static bool add_text(struct walk *walk, const char *text, struct sp_process *p, int dir) {
     uint64_t threads = 0;
-    if (strstr(text, "\nRssAnon:") == NULL) {
+    if (!has_memory(text)) {
         return false;
+    }
+    (void)sp_find_number(text, "\nThreads:", &threads);
+    walk->census->threads += (unsigned)threads;
+    if (dir != -1 && is_counted(p, text, dir)) {
+        return true;
     }
     find_kib(text, "\nRssAnon:", &p->anon);
     find_kib(text, "\nRssFile:", &p->file);
     find_kib(text, "\nRssShmem:", &p->shared);
     find_kib(text, "\nVmSwap:", &p->swap);
     find_kib(text, "\nVmPTE:", &p->tables);
-    (void)sp_find_number(text, "\nThreads:", &threads);
     bool refined = dir != -1 && sp_share_find(p, dir, walk->budget);
     walk->census->mapped += refined ? p->shared : 0;
     walk->not_exact += refined ? 0 : p->shared;
     walk->census->own += p->anon + p->swap;
     walk->census->largest = p->anon + p->swap > walk->census->largest ? p->anon + p->swap : walk->census->largest;
     walk->census->tables += p->tables;
-    walk->census->threads += (unsigned)threads;
     return true;
 }
 

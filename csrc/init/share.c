@@ -1,7 +1,10 @@
 #include "init/share.h"
 
+#include <linux/kcmp.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "init/lines.h"
@@ -105,4 +108,8 @@ bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget
     p->anon = k->anon;
     p->shared = k->shared;
     return true;
+}
+
+bool sp_share_is_same(int pid, int other) {
+    return pid > 1 && other > 1 && syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0;
 }

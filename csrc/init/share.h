@@ -23,4 +23,7 @@ struct sp_process {
  */
 bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget);
 
+/* Whether two processes have the very same memory, as between vfork and exec. False when the kernel does not say. */
+bool sp_share_is_same(int pid, int other);
+
 #endif

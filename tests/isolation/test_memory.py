@@ -73,6 +73,17 @@ m = mmap.mmap(-1, 60_000 * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0
 for at in range(0, 60_000 * step, step):
     m[at]
 """
+# As vfork(2), but the children have memory of their own.
+VFORKS = """
+x = bytearray(PART)
+def fill():
+    if libc.syscall(56 if os.uname().machine == "x86_64" else 220, 0x4000 | 17, 0, 0, 0, 0) == 0:
+        for at in range(0, PART, 4096):
+            x[at] = 1
+        fill()
+        time.sleep(60)
+threading.Thread(target=fill).start()
+"""
 HOGS = {name: text for name, text in globals().items() if name.isupper() and isinstance(text, str) and "\n" in text}
 
 
@@ -336,6 +347,33 @@ for i in range(6):
 time.sleep(0.5)
 """
     result = run(sandbox, script)
+    assert (result.exit_code, result.oom_killed) == (0, False), result
+
+
+def test_a_child_of_vfork_shows_the_memory_of_its_parent(hog: Path) -> None:
+    """Until it has execed, which takes long on a busy machine. The threads of a program may each have such a child."""
+    source = """
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static void *spawn(void *unused) {
+    if (vfork() == 0) {
+        usleep(600 * 1000);
+        _exit(0);
+    }
+    return unused;
+}
+int main(void) {
+    pthread_t threads[4];
+    memset(mmap(0, 40 << 20, 3, 0x22, -1, 0), 1, 40 << 20);
+    for (int i = 0; i < 4; i++) pthread_create(&threads[i], 0, spawn, 0);
+    for (int i = 0; i < 4; i++) pthread_join(threads[i], 0);
+}"""
+    program = hog.with_name("vforks")
+    subprocess.run(["cc", "-O1", "-w", "-pthread", "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+    with Sandbox(config(fs_readonly=(program,))) as sandbox:
+        result = sandbox.execute([program], timeout=20)
     assert (result.exit_code, result.oom_killed) == (0, False), result
 
 

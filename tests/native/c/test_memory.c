@@ -8,10 +8,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "common/clock.h"
@@ -564,6 +568,43 @@ static void a_sum_needs_several_looks_and_fewer_above_twice_the_limit(void) {
     }
 }
 
+static int wait_for_signal(void *unused) {
+    (void)unused;
+    return pause();
+}
+
+/* The process 4, by its real pid, is a child of this one, and has its memory or not. */
+static uint64_t look_at_child(unsigned flags) {
+    static char stack[64 * 1024] __attribute__((aligned(16)));
+    char name[64];
+    const pid_t pid = clone(wait_for_signal, stack + sizeof stack, (int)flags | SIGCHLD, NULL);
+    const char *const made[] = {"", "/status"};
+    CHECK(pid > 3);
+    (void)snprintf(name, sizeof name, "/%d", (int)pid);
+    CHECK(mkdir(in_folder(name), 0700) == 0);
+    (void)snprintf(name, sizeof name, "/%d/status", (int)pid);
+    char text[128];
+    (void)snprintf(text, sizeof text, "PPid:\t%d\nRssAnon:\t40960 kB\nThreads:\t1\n", (int)getpid());
+    write_lines(name, "Name:\tx\n", 1, text);
+    struct look seen = {.budget = sp_budget_of(10000 * MS)};
+    int proc = fake_open("/proc", O_RDONLY | O_DIRECTORY);
+    sp_census_take(&seen.census, proc, true, 0, &seen.budget);
+    sp_fd_close(&proc);
+    for (size_t i = 2; i-- > 0;) {
+        (void)snprintf(name, sizeof name, "/%d%s", (int)pid, made[i]);
+        CHECK(remove(in_folder(name)) == 0);
+    }
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    CHECK(seen.census.threads == 3);
+    return seen.census.own;
+}
+
+/* Between vfork and exec; a process that clone() has given memory of its own counts, whatever waits for it. */
+static void a_child_with_the_memory_of_its_parent_counts_once(void) {
+    CHECK(look_at_child(CLONE_VM) == 2 * MIB);
+    CHECK(look_at_child(0) == 42 * MIB);
+}
+
 /* The first looks make no pass and read no figures of the machine, unless much memory is in use. */
 static void a_young_command_is_looked_at_briefly(void) {
     const struct sp_plan plan = {.config = {.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT}};
@@ -662,6 +703,8 @@ int main(void) {
     RUN(a_sum_needs_several_looks_and_fewer_above_twice_the_limit);
     reset();
     RUN(a_young_command_is_looked_at_briefly);
+    reset();
+    RUN(a_child_with_the_memory_of_its_parent_counts_once);
     remove_folder();
     return check_report();
 }
