@@ -31,7 +31,7 @@ except ImportError as error:
         f"the sources, or run `pip install --editable .` ({error})"
     ) from error
 
-EXPECTED_ABI = 5
+EXPECTED_ABI = 6
 
 
 def check_abi(found: int, expected: int, module: str) -> None:

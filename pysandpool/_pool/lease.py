@@ -250,7 +250,10 @@ def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
         lib.sp_ticket_close(ticket)
     if handle == lib.SP_E_TIMEOUT:
         seconds = timeout_ns / 1e9
-        raise AcquireTimeoutError(f"max_in_use leases are in use, and none was released within {seconds:g} s", seconds)
+        raise AcquireTimeoutError(
+            f"max_in_use leases are in use, or the pool is being drained, and that did not change within {seconds:g} s",
+            seconds,
+        )
     check(handle, core.ptr, error)
     raise AssertionError("a ticket ends with a handle or an error")
 

@@ -40,6 +40,7 @@ _REASON_LEVELS = {
     "failed_recycle": logging.INFO,
     "zygote_lost": logging.INFO,
     "outdated": logging.DEBUG,
+    "drained": logging.DEBUG,
 }
 
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._config.pool import MAX_POOL_SIZE, PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import PoolStateError
-from pysandpool._ffi import check, hot, hot_ffi, lib, new_error
+from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import open_core
 from pysandpool._pool.lease import PooledSandbox, lease_by_ticket, release_unowned
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
-from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
+from pysandpool._pool.snapshot import snapshot
+from pysandpool._pool.stats import PoolStats
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
+
+    from pysandpool._execute.encode import Words
+    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._execute.result import SandboxResult
 
 _sp_acquire = hot.sp_acquire
 _MAX_NS = 2**63 - 1
-_COUNTS = tuple(name for name in PoolStats.__dataclass_fields__ if name.endswith("_count"))
-_BOUNDS = (*(hot.sp_histogram_bound_us(bucket) / 1e6 for bucket in range(hot.SP_HISTOGRAM_BUCKETS - 1)), math.inf)
 
 _T = TypeVar("_T")
 
@@ -103,6 +107,47 @@ class SandboxPool:
         check(handle, self._core.ptr)
         return lease_by_ticket(self._core, timeout_ns)
 
+    @overload
+    def run(
+        self,
+        cmd: Words,
+        *,
+        acquire_timeout: Duration | None = ...,
+        text: Literal[False] = ...,
+        **options: Unpack[BytesOptions],
+    ) -> SandboxResult: ...
+    @overload
+    def run(
+        self,
+        cmd: Words,
+        *,
+        acquire_timeout: Duration | None = ...,
+        text: Literal[True],
+        **options: Unpack[TextOptions],
+    ) -> SandboxResult[str]: ...
+    @overload
+    def run(
+        self,
+        cmd: Words,
+        *,
+        acquire_timeout: Duration | None = ...,
+        text: bool,
+        **options: Unpack[EitherOptions],
+    ) -> SandboxResult[Any]: ...
+
+    def run(self, cmd: Words, *, acquire_timeout: Duration | None = None, **options: Any) -> SandboxResult[Any]:
+        """Runs one command in a sandbox of its own: acquire, execute, release.
+
+        Args:
+            cmd: the command and its arguments.
+            acquire_timeout: the `timeout` of `acquire`.
+            options: the keyword arguments of `PooledSandbox.execute`; there, `timeout` is that of the command.
+
+        Raises the errors of `acquire` and of `PooledSandbox.execute`.
+        """
+        with self.acquire(acquire_timeout) as lease:
+            return lease.execute(cmd, **options)
+
     def warm(self, target: int) -> int:
         """Evicts sandboxes that have been idle for too long, then creates sandboxes until `target` are idle.
 
@@ -147,7 +192,7 @@ class SandboxPool:
         """
         self._require_open()
         log.drain()
-        return self._snapshot()
+        return snapshot(self._core.ptr, self._hot)
 
     def idle_len(self) -> int:
         """The number of sandboxes that acquires can take without creating one: `stats().idle_count`.
@@ -174,16 +219,31 @@ class SandboxPool:
             PoolStateError: the pool is or was closed, or belongs to the parent process.
             ValueError: `timeout` is negative.
         """
-        timeout_ns = _MAX_NS if timeout is None else to_nanoseconds(timeout)
-        if timeout_ns < 0:
-            timeout_ns = _MAX_NS
-        self._require_open()
-        deadline = time.monotonic_ns() + timeout_ns
-        while True:
-            left = max(0, min(deadline - time.monotonic_ns(), _MAX_NS))
-            state = check(lib.sp_settle(self._core.ptr, left), self._core.ptr)
-            if state == lib.SP_OK or left == 0:
-                return bool(state == lib.SP_OK)
+        return self._wait_for(partial(lib.sp_settle, self._core.ptr), timeout)
+
+    def drain(self, timeout: Duration | None = None) -> bool:
+        """Waits until no lease is in use, and evicts every idle sandbox.
+
+        Meanwhile acquires wait, as they do because of `max_in_use`. Afterwards they go on, with fresh sandboxes: the
+        pool creates what `min_size` requires. To end a service, stop the callers, and then call `drain()` and
+        `close()`. A thread that holds a lease must not call it without a timeout, because it would wait for itself.
+
+        Args:
+            timeout: seconds or a timedelta; None means no limit. The idle sandboxes are evicted in any case.
+
+        Returns:
+            True if no lease was in use, so that every sandbox was replaced; False after the timeout.
+
+        Raises:
+            PoolStateError: the pool is or was closed, or belongs to the parent process.
+            ValueError: `timeout` is negative.
+        """
+        # The garbage collector ends it if an exception prevents the `finally` below from doing so.
+        drain = ffi.gc(ffi.new("sp_drain *"), lib.sp_drain_end)
+        try:
+            return self._wait_for(partial(lib.sp_drain_wait, self._core.ptr, drain), timeout)
+        finally:
+            lib.sp_drain_end(drain)
 
     @property
     def closed(self) -> bool:
@@ -218,7 +278,7 @@ class SandboxPool:
         if self._core.closed:
             return f"<{name} closed>"
         try:
-            now = self._snapshot()
+            now = snapshot(self._core.ptr, self._hot)
         except PoolStateError as error:
             return f"<{name} unusable: {error}>"
         doing = f"recycling={now.recycling_count} starting={now.starting_count} waiting={now.waiting_count}"
@@ -227,20 +287,22 @@ class SandboxPool:
         zygote = lib.sp_pool_zygote_pid(self._core.ptr)
         return f"<{name} idle={now.idle_count} in_use={now.in_use_count} {doing} {found} zygote={zygote}>"
 
-    def _snapshot(self) -> PoolStats:
-        found = hot_ffi.new("sp_stats *")
-        check(hot.sp_snapshot(self._hot, found), self._core.ptr)
-        counts = {name: getattr(found, name) for name in _COUNTS}
-        latencies = Latencies(*map(_histogram, found.latencies))
-        return PoolStats(**counts, evictions=Evictions(*found.evictions), latencies=latencies)
+    def _wait_for(self, wait: Callable[[int], int], timeout: Duration | None) -> bool:
+        """Calls `wait`, which waits at most so many nanoseconds, until it returns SP_OK; False after the timeout."""
+        timeout_ns = _MAX_NS if timeout is None else to_nanoseconds(timeout)
+        if timeout_ns < 0:
+            timeout_ns = _MAX_NS
+        self._require_open()
+        deadline = time.monotonic_ns() + timeout_ns
+        while True:
+            left = max(0, min(deadline - time.monotonic_ns(), _MAX_NS))
+            state = check(wait(left), self._core.ptr)
+            if state == lib.SP_OK or left == 0:
+                return bool(state == lib.SP_OK)
 
     def _require_open(self) -> None:
         if self._core.closed:
             raise PoolStateError
-
-
-def _histogram(found: Any) -> Histogram:
-    return Histogram(found.sum_ns / 1e9, tuple(zip(_BOUNDS, hot_ffi.unpack(found.counts, len(_BOUNDS)))))
 
 
 def _typed(value: _T | None, kind: type[_T], name: str) -> _T:

@@ -93,6 +93,8 @@ class Evictions:
     outdated: int = 0
     """At the first command of the lease, a path of `fs_readonly`, `fs_readwrite` or `rootfs` led elsewhere than at the
     creation of the sandbox. The lease was given another sandbox."""
+    drained: int = 0
+    """`drain()` replaced the sandbox."""
 
     @property
     def total(self) -> int:
@@ -149,7 +151,7 @@ class PoolStats:
     starting_count: int = 0
     """Sandboxes that are being created now, without those that replace a released one."""
     waiting_count: int = 0
-    """Acquires that wait because of `max_in_use`."""
+    """Acquires that wait because of `max_in_use`, or of `drain()`."""
     undead_count: int = 0
     """Sandboxes that were killed more than 2 s ago and are still not dead, because the kernel keeps a process alive."""
     evictions: Evictions = Evictions()

@@ -155,6 +155,11 @@ class Model:
         while len(self.idle) > max_size:
             self.evict()
 
+    def drain(self) -> bool:
+        self.evicted += len(self.idle)
+        self.idle.clear()
+        return not self.leases
+
     def settle(self) -> None:
         """What the janitor does when it is left alone."""
         if self.expires:
@@ -379,6 +384,11 @@ class PoolMachine(RuleBasedStateMachine):
     def resize(self, max_size: int) -> None:
         self.model.resize(max_size)
         self.pool.resize(self.model.min_size, max_size)
+        self.settle()
+
+    @rule()
+    def drain(self) -> None:
+        assert self.pool.drain(timeout=0) == self.model.drain()
         self.settle()
 
     @precondition(lambda self: self.model.idle)

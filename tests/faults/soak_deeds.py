@@ -80,6 +80,7 @@ class Mix:
             (20, self.touch),
             (5, self.warm),
             (2, self.resize),
+            (1, self.drain),
             (5, self.hold),
             (2, self.drop),
             (2, self.two_on_one),
@@ -122,6 +123,9 @@ class Mix:
 
     def resize(self, noise: random.Random, pool: SandboxPool) -> None:
         pool.resize(noise.randrange(3), noise.randint(2, 8))
+
+    def drain(self, noise: random.Random, pool: SandboxPool) -> None:
+        pool.drain(timeout=noise.choice([0, 0.01, 0.1]))
 
     def hold(self, noise: random.Random, pool: SandboxPool) -> None:
         leases = [pool.acquire(timeout=0.01) for _ in range(noise.randrange(1, 4))]

@@ -48,10 +48,18 @@ FOUR = (
 )
 
 # taker(1) waits for ever, taker(0) may time out or give up; at most one or two leases are out.
-WAITERS = ("taker(0) taker(1) taker(1)", "taker(1) taker(1) taker(1) -DBOUND=2", "taker(0) taker(0) taker(1) -DBOUND=2")
+# drainer(1) waits for them for ever, drainer(0) may give up.
+WAITERS = (
+    *("taker(0) taker(1) taker(1)", "taker(1) taker(1) taker(1) -DBOUND=2", "taker(0) taker(0) taker(1) -DBOUND=2"),
+    *(
+        "taker(1) taker(1) drainer(1)",
+        "taker(0) taker(1) drainer(0) -DBOUND=2",
+        "taker(0) taker(1) drainer(1) -DBOUND=2",
+    ),
+)
 TICKET_MUTANTS = (
     *("MUTANT_DOES_NOT_LOOK_AGAIN", "MUTANT_FAILURE_GRANTS_NOTHING", "MUTANT_LOOKS_FIRST", "MUTANT_NEWEST_FIRST"),
-    *("MUTANT_OVERTAKES", "MUTANT_RAISED_LATE"),
+    *("MUTANT_OVERTAKES", "MUTANT_RAISED_LATE", "MUTANT_DRAIN_IS_NOT_WOKEN"),
 )
 
 # With one more permit than entries, the last of three finds none.
@@ -134,4 +142,5 @@ def test_no_ticket_swallows_or_overtakes(names: str, tmp_path: Path) -> None:
 @pytest.mark.extended
 @pytest.mark.parametrize("mutant", TICKET_MUTANTS)
 def test_a_mutant_of_the_tickets_is_found(mutant: str, tmp_path: Path) -> None:
-    assert errors(verify(tmp_path, TICKET, threads(WAITERS[0], "TAKERS"), f"-D{mutant}")) > 0
+    takers = "taker(1) taker(1) drainer(1)" if "DRAIN" in mutant else WAITERS[0]
+    assert errors(verify(tmp_path, TICKET, threads(takers, "TAKERS"), f"-D{mutant}")) > 0

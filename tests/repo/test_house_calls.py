@@ -25,7 +25,7 @@ POOL_LEVELS = (
     ("settle", "recycle"),
     ("bounds",),
     ("lease", "births", "warm", "stats"),
-    ("ticket", "janitor"),
+    ("ticket", "janitor", "drain"),
     ("close",),
     ("pool",),
 )

@@ -5,7 +5,7 @@
  * else a place whose fresh sandbox is under way, and will be discarded. Under the lock; there is such an entry. */
 static void evict_one(sp_pool *pool, bool recycles) {
     uint32_t waits = recycles ? sp_recycle_next(pool) : SP_NO_SLOT;
-    if (waits == SP_NO_SLOT && sp_pool_evict_oldest(pool)) {
+    if (waits == SP_NO_SLOT && sp_pool_evict_oldest(pool, SP_EVICT_CAPACITY)) {
         return;
     }
     if (waits != SP_NO_SLOT) {

@@ -75,6 +75,7 @@ static bool begin_close(sp_pool *pool, int64_t deadline) {
         }
         pthread_cond_broadcast(&pool->slot_free);
         pthread_cond_broadcast(&pool->settled);
+        pthread_cond_broadcast(&pool->drained);
     }
     for (int rc = 0; !first && !pool->closed && rc == 0;) {
         rc = sp_cond_wait_until(&pool->ended, &pool->lock, deadline);
@@ -192,6 +193,7 @@ void sp_pool_free(sp_pool *pool) {
     pthread_cond_destroy(&pool->slot_free);
     pthread_cond_destroy(&pool->ended);
     pthread_cond_destroy(&pool->settled);
+    pthread_cond_destroy(&pool->drained);
     pthread_mutex_destroy(&pool->lock);
     free(pool->strings);
     free(pool->links);

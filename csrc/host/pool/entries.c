@@ -114,10 +114,10 @@ static void discard_evicted(sp_pool *pool, uint32_t index, unsigned reason) {
 
 uint32_t sp_pool_take_oldest(sp_pool *pool) { return take_permit(pool) ? claim_permitted(pool) : SP_NO_SLOT; }
 
-bool sp_pool_evict_oldest(sp_pool *pool) {
+bool sp_pool_evict_oldest(sp_pool *pool, unsigned reason) {
     uint32_t index = sp_pool_take_oldest(pool);
     if (index != SP_NO_SLOT) {
-        discard_evicted(pool, index, SP_EVICT_CAPACITY);
+        discard_evicted(pool, index, reason);
     }
     return index != SP_NO_SLOT;
 }

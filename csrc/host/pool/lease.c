@@ -39,8 +39,8 @@ int64_t sp_acquire(sp_pool *pool) {
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     const uint32_t bound = pool->options.max_in_use;
     do {
-        if (sp_ledger_closed(ledger)) {
-            return SP_E_CLOSED;
+        if ((ledger & (SP_LEDGER_CLOSED | SP_LEDGER_DRAINING)) != 0) {
+            return sp_ledger_closed(ledger) ? SP_E_CLOSED : SP_SLOW;
         }
         /* seq_cst: pairs with waiters.c, which raises `waiting` and then reads the ledger. So one of the two sees
          * the other. */
@@ -98,7 +98,7 @@ static void free_place(sp_pool *pool, uint32_t index) {
             if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE)) {
                 break;
             }
-        } else if (sp_pool_evict_oldest(pool)) {
+        } else if (sp_pool_evict_oldest(pool, SP_EVICT_CAPACITY)) {
             ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
         } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE)) {
             sp_pool_count_eviction(pool, SP_EVICT_CAPACITY, NULL);
@@ -149,7 +149,9 @@ int sp_release(sp_pool *pool, int64_t handle) {
         return sp_release(pool, handle); /* it was claimed or released meanwhile: look again */
     }
     give_back(pool, (uint32_t)handle & SP_COUNT_MAX);
-    if (atomic_load(&pool->waiting) != 0) { /* seq_cst, after the ledger: see sp_acquire() */
+    /* seq_cst, after the ledger: see sp_acquire(). drain() sets its flag in the ledger and then reads it, so it misses
+     * no lease that ends. */
+    if (atomic_load(&pool->waiting) != 0 || sp_ledger_draining(atomic_load(&pool->ledger))) {
         pthread_mutex_lock(&pool->lock);
         sp_waiters_grant(pool);
         pthread_mutex_unlock(&pool->lock);

@@ -1,8 +1,8 @@
 /*
  * The pool's counts in one word, so that every transition is one atomic step and every snapshot is consistent:
  *
- *   63      43 42     41     28 27        14 13     0
- *   | hits:21 | closed | in_use | recycling | idle   |
+ *   63      44 43       42     41     28 27        14 13     0
+ *   | hits:20 | draining | closed | in_use | recycling | idle   |
  *
  * One lease more than in_use can hold would carry into `closed`: whoever raises it looks first.
  *
@@ -22,13 +22,15 @@
 #define SP_LEDGER_RECYCLING (UINT64_C(1) << 14)
 #define SP_LEDGER_IN_USE (UINT64_C(1) << 28)
 #define SP_LEDGER_CLOSED (UINT64_C(1) << 42)
-#define SP_LEDGER_HIT (UINT64_C(1) << 43)
+#define SP_LEDGER_DRAINING (UINT64_C(1) << 43) /* no new leases for the time being, see drain.c */
+#define SP_LEDGER_HIT (UINT64_C(1) << 44)
 
 static inline uint32_t sp_ledger_idle(uint64_t l) { return (uint32_t)(l & SP_COUNT_MAX); }
 static inline uint32_t sp_ledger_recycling(uint64_t l) { return (uint32_t)(l >> 14 & SP_COUNT_MAX); }
 static inline uint32_t sp_ledger_in_use(uint64_t l) { return (uint32_t)(l >> 28 & SP_COUNT_MAX); }
 static inline bool sp_ledger_closed(uint64_t l) { return (l & SP_LEDGER_CLOSED) != 0; }
-static inline uint64_t sp_ledger_hits(uint64_t l) { return l >> 43; }
+static inline bool sp_ledger_draining(uint64_t l) { return (l & SP_LEDGER_DRAINING) != 0; }
+static inline uint64_t sp_ledger_hits(uint64_t l) { return l >> 44; }
 /* Half of the field: the fast path then leaves the folding to one that holds the mutex. */
 static inline bool sp_ledger_must_fold(uint64_t l) { return (l >> 63) != 0; }
 

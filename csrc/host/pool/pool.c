@@ -45,6 +45,7 @@ static void init_locks(sp_pool *pool) {
     sp_cond_init(&pool->slot_free);
     sp_cond_init(&pool->ended);
     sp_cond_init(&pool->settled);
+    sp_cond_init(&pool->drained);
 }
 
 static _Atomic uint64_t serials;

@@ -11,6 +11,7 @@
  *   settle.c, recycle.c             whether the pool has work left; the places of used sandboxes
  *   bounds.c                        min_size and max_size
  *   lease.c, births.c, warm.c       acquire and release; the janitor's births; warm()
+ *   drain.c                         drain()
  *   ticket.c, janitor.c             the caller's side of a waiting acquire; the thread
  *   close.c, pool.c                 the end of a pool, and its beginning
  *
@@ -49,6 +50,7 @@ struct sp_pool {
     pthread_cond_t slot_free; /* a job left its slot */
     pthread_cond_t ended;     /* the janitor is over, or close() has finished */
     pthread_cond_t settled;   /* the pool has no work left */
+    pthread_cond_t drained;   /* no lease is out, and none is handed out */
     sp_launcher *launcher;
     pid_t owner_pid;
     uint64_t serial; /* > 0, and different for each pool of this process */
@@ -80,6 +82,7 @@ struct sp_pool {
     uint64_t slow_hits;   /* the part of `hits` that tickets got */
     uint64_t waited_hits; /* the part of `slow_hits` that took over a RECYCLING entry */
     sp_histogram latencies[SP_LATENCIES];
+    uint32_t drains; /* calls of drain() under way: the ledger says DRAINING */
     uint32_t starting;
     uint32_t replacing;      /* recycling entries, taken over or not, and surplus ones */
     uint32_t ending;         /* discarded sessions, and those that the janitor is ending */
@@ -112,8 +115,8 @@ bool sp_pool_insert(sp_pool *pool, uint32_t index, struct sp_session *session);
 void sp_pool_make_idle(sp_pool *pool, uint32_t index, struct sp_session *session);
 /* Takes the oldest idle entry out of the ring and the counts. SP_NO_SLOT: there is none. */
 uint32_t sp_pool_take_oldest(sp_pool *pool);
-/* Evicts the oldest idle entry to make room. False: there is none. */
-bool sp_pool_evict_oldest(sp_pool *pool);
+/* Evicts the oldest idle entry; `reason` is one of SP_EVICT_*. False: there is none. */
+bool sp_pool_evict_oldest(sp_pool *pool, unsigned reason);
 /* Evicts the oldest idle entry if it became idle before `before`. */
 bool sp_pool_evict_older(sp_pool *pool, int64_t before);
 /* Evicts this entry if it is still idle; `reason` is one of SP_EVICT_*. */
@@ -144,7 +147,8 @@ void sp_recycle_done(sp_pool *pool, uint32_t index, struct sp_session *session);
 void sp_pool_keep_max_size(sp_pool *pool);
 
 /* ---- waiters.c ---- */
-/* Serves waiting tickets as far as max_in_use allows. Under the lock, as all of these. */
+/* Serves waiting tickets as far as max_in_use and drain() allow, and wakes drain(). To be called when a lease has
+ * ended. Under the lock, as all of these. */
 void sp_waiters_grant(sp_pool *pool);
 /* Leases a recycled slot to the first ticket that waits for one. False: none does. */
 bool sp_waiters_hand_over(sp_pool *pool, uint32_t index);

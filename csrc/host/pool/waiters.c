@@ -51,7 +51,7 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
     sp_pool_fold_hits(pool);
     uint64_t ledger = atomic_load(&pool->ledger);
     for (;;) {
-        if (bound != 0 && sp_ledger_in_use(ledger) >= bound) {
+        if (sp_ledger_draining(ledger) || (bound != 0 && sp_ledger_in_use(ledger) >= bound)) {
             return false;
         }
         if (sp_ledger_in_use(ledger) == SP_COUNT_MAX) {
@@ -90,6 +90,10 @@ static bool decide(sp_pool *pool, struct sp_ticket *ticket) {
 }
 
 void sp_waiters_grant(sp_pool *pool) {
+    uint64_t ledger = atomic_load(&pool->ledger);
+    if (sp_ledger_draining(ledger) && sp_ledger_in_use(ledger) == 0) {
+        pthread_cond_broadcast(&pool->drained);
+    }
     while (pool->waiters.head != NULL && decide(pool, pool->waiters.head)) {
     }
 }

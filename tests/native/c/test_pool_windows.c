@@ -75,8 +75,8 @@ static inline uint32_t max_size_of(const sp_pool *pool) {
     return max_size;
 }
 
-static inline bool evict_oldest(sp_pool *pool) {
-    const bool evicted = sp_pool_evict_oldest(pool);
+static inline bool evict_oldest(sp_pool *pool, unsigned reason) {
+    const bool evicted = sp_pool_evict_oldest(pool, reason);
 
     pass(&after_eviction);
     return evicted;

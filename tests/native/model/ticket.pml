@@ -12,6 +12,7 @@
  *   fast, release            sp_acquire(), sp_release(), release_used()
  *   grant                    sp_waiters_grant() with decide()
  *   taker from `lock` on     sp_ticket_open(), _poll() with await_change() and create(), _free()
+ *   drainer                  sp_drain_wait(), sp_drain_end()
  *   janitor                  recycled(), recycle_failed() with sp_waiters_hand_over() and _hand_failure()
  */
 
@@ -30,6 +31,8 @@ byte idle, recycling, in_use;
 byte waiting;   /* read without the lock */
 byte replacing; /* sandboxes that the janitor has to recycle */
 byte made, evicted;
+bit draining; /* in the ledger */
+bit drained;  /* the condition was broadcast */
 bit locked;
 byte running;
 byte state[TAKERS_MAX];
@@ -59,11 +62,12 @@ byte came[TAKERS_MAX], comes; /* the order in which the waiting ones came */
 /* Under the lock. */
 inline grant() {
     way = QUEUED;
+    drained = drained || (draining && in_use == 0);
     do
     :: n_waiters == 0 || way == NONE -> break
     :: else ->
         d_step {
-            way = (in_use >= BOUND -> NONE : (idle != 0 -> DONE : (recycling != 0 -> TAKEOVER : CREATING)));
+            way = (in_use >= BOUND || draining -> NONE : (idle != 0 -> DONE : (recycling != 0 -> TAKEOVER : CREATING)));
             if
             :: way == DONE -> idle--; in_use++
             :: way == TAKEOVER -> recycling--; in_use++
@@ -97,7 +101,7 @@ inline fast() {
     d_step {
         before[0] = opened[0]; before[1] = opened[1]; before[2] = opened[2];
         seen = idle + 4 * recycling + 16 * in_use;
-        has = idle != 0 && in_use < BOUND
+        has = idle != 0 && in_use < BOUND && !draining
     };
     if
     :: has ->
@@ -107,7 +111,7 @@ inline fast() {
         if
         :: has ->
             d_step {
-                has = (seen == idle + 4 * recycling + 16 * in_use); /* without success: the ticket does it */
+                has = !draining && (seen == idle + 4 * recycling + 16 * in_use); /* without success: the ticket does it */
                 if
                 :: has ->
                     idle--;
@@ -138,6 +142,9 @@ inline release() {
         };
 #ifndef MUTANT_LOOKS_FIRST
         has = (waiting != 0);
+#endif
+#ifndef MUTANT_DRAIN_IS_NOT_WOKEN
+        has = has || draining;
 #endif
         if
         :: has -> lock(); grant(); unlock()
@@ -241,6 +248,28 @@ proctype taker(bit patient) {
         fi
     fi;
     d_step { has = 0; way = 0; running-- }
+}
+
+/* Waits for the leases that are out, or gives up; then evicts what is idle. */
+proctype drainer(bit patient) {
+    byte way;
+    lock();
+    d_step { draining = 1; drained = (in_use == 0); locked = 0 };
+    if
+    :: drained
+    :: !patient
+    fi;
+    lock();
+    d_step {
+        assert(!patient || (in_use == 0 && leases == 0));
+        evicted = evicted + idle;
+        idle = 0;
+        draining = 0;
+        drained = 0
+    };
+    grant();
+    unlock();
+    d_step { way = 0; running-- }
 }
 
 proctype janitor() {
