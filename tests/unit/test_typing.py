@@ -11,7 +11,7 @@ SNIPPET = """
 import array, mmap, pathlib
 from typing import Any
 from typing_extensions import assert_type
-from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxResult
+from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxPool, SandboxResult
 
 def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[pathlib.Path, ...]) -> None:
     lease.execute(words)
@@ -52,6 +52,12 @@ def text(lease: PooledSandbox, sandbox: Sandbox, words: list[str], flag: bool) -
     lease.execute(words, on_stdout=take_text)  # arg-type
     lease.execute(words, text=True, on_stdout=take_bytes)  # arg-type
     return lease.execute(words, text=True)  # return-value
+
+def run(pool: SandboxPool, words: list[str]) -> None:
+    assert_type(pool.run(words, timeout=1, acquire_timeout=2), SandboxResult[bytes])
+    assert_type(pool.run(words, text=True, input="text").stdout, str)
+    pool.run("ls")  # call-overload
+    pool.run(words, input="text")  # call-overload
 """
 
 
