@@ -35,6 +35,7 @@ from pysandpool._errors import (
 )
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import use_hints as _use_hints
+from pysandpool._pool.executor import SandboxExecutor
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool
@@ -65,6 +66,7 @@ __all__ = [
     "SandboxConfig",
     "SandboxCreateError",
     "SandboxError",
+    "SandboxExecutor",
     "SandboxLostError",
     "SandboxPool",
     "SandboxReleasedError",

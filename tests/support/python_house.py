@@ -27,7 +27,7 @@ TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run"),
-    "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox"),
+    "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
     "cli": ("bench doctor_macos say", "doctor run", "main"),
 }
 # Modules that use no other at all.

@@ -11,7 +11,7 @@ SNIPPET = """
 import array, mmap, pathlib
 from typing import Any
 from typing_extensions import assert_type
-from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxPool, SandboxResult
+from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxExecutor, SandboxPool, SandboxResult
 
 def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[pathlib.Path, ...]) -> None:
     lease.execute(words)
@@ -56,6 +56,10 @@ def text(lease: PooledSandbox, sandbox: Sandbox, words: list[str], flag: bool) -
 def run(pool: SandboxPool, words: list[str]) -> None:
     assert_type(pool.run(words, timeout=1, acquire_timeout=2), SandboxResult[bytes])
     assert_type(pool.run(words, text=True, input="text").stdout, str)
+    executor = SandboxExecutor(pool)
+    assert_type(executor.submit(words, timeout=1).result().stdout, bytes)
+    assert_type(list(executor.map([words], text=True)), list[SandboxResult[str]])
+    executor.submit("ls")  # call-overload
     pool.run("ls")  # call-overload
     pool.run(words, input="text")  # call-overload
 """
