@@ -18,10 +18,12 @@
     X("/etc/OpenCL", "OpenCL: installed drivers")                       \
     X("/etc/R", "R: ldpaths, Renviron")                                 \
     X("/etc/alpine-release", "the distribution's name")                 \
+    X("/etc/asciidoc", "AsciiDoc: its styles")                          \
     X("/etc/clang", "Clang: options of the distribution")               \
     X("/etc/common-lisp", "ASDF: where libraries are")                  \
     X("/etc/crypto-policies", "OpenSSL and Java on Fedora: algorithms") \
     X("/etc/debian_version", "the distribution's name")                 \
+    X("/etc/dmd.conf", "D (dmd): where its library is")                 \
     X("/etc/dotnet", ".NET: where it is installed")                     \
     X("/etc/emacs", "Emacs: start files")                               \
     X("/etc/ethertypes", "names of numbers")                            \
@@ -32,13 +34,18 @@
     X("/etc/gdb", "GDB: start file")                                    \
     X("/etc/ghc", "GHC")                                                \
     X("/etc/ghostscript", "Ghostscript: fonts")                         \
+    X("/etc/gnucobol", "GnuCOBOL: its dialects")                        \
     X("/etc/groff", "groff: macros of the site")                        \
+    X("/etc/groovy", "Groovy: its class path")                          \
     X("/etc/haskell", "Haskell")                                        \
     X("/etc/inputrc", "readline: keys")                                 \
     X("/etc/java", "Java: options of the distribution")                 \
     X("/etc/java-*", "OpenJDK: its conf directory")                     \
     X("/etc/julia", "Julia: start file")                                \
+    X("/etc/jython", "Jython: options of the distribution")             \
+    X("/etc/ldc2.conf", "D (ldc): where its library is")                \
     X("/etc/libpaper.d", "paper sizes")                                 \
+    X("/etc/libreoffice", "LibreOffice: its registry")                  \
     X("/etc/locale.alias", "names of locales")                          \
     X("/etc/lsb-release", "the distribution's name")                    \
     X("/etc/magic", "file: types of the site")                          \
@@ -50,6 +57,7 @@
     X("/etc/mime.types", "types of files, by their names")              \
     X("/etc/mke2fs.conf", "mke2fs")                                     \
     X("/etc/mono", "Mono: machine.config")                              \
+    X("/etc/nim", "Nim: where its library is")                          \
     X("/etc/ocamlfind.conf", "OCaml: where libraries are")              \
     X("/etc/octave*", "Octave: start files")                            \
     X("/etc/os-release", "the distribution's name")                     \
@@ -78,7 +86,9 @@
     X("/etc/xml", "catalogues of XML")                                  \
     X("/var/cache/fontconfig", "fontconfig: which fonts there are")     \
     X("/var/lib/aspell", "Aspell: dictionaries")                        \
+    X("/var/lib/chicken", "Chicken Scheme: its modules")                \
     X("/var/lib/ghc", "GHC: its packages")                              \
+    X("/var/lib/ghostscript", "Ghostscript: maps of characters")        \
     X("/var/lib/mecab", "MeCab: dictionaries")
 
 #endif
