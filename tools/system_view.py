@@ -5,6 +5,7 @@
     tools/system_view.py --check       change nothing; exit 1 if the page is not as it would be written
     tools/system_view.py --installed   print what the installed packages of Debian have in /etc, and whether it is shown
     tools/system_view.py --contents F  the same for all packages in a Contents file of a Debian archive (plain or .gz)
+    tools/system_view.py --links       print which links of /usr lead to files outside of it that are not shown
 
 The table of what is shown is csrc/zygote/installed.h. What is not shown, and why, is written down here.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import gzip
+import os
 import pathlib
 import re
 import sys
@@ -23,6 +25,8 @@ from collections.abc import Iterable, Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "system-view.md"
 TABLE = ROOT / "csrc" / "zygote" / "installed.h"
+
+USR = pathlib.Path("/usr")
 
 # Shown before the table is read: see csrc/zygote/view.c.
 ALWAYS = {
@@ -167,6 +171,16 @@ def contents(name: str) -> Iterator[tuple[str, str]]:
             yield "/" + path.strip(), packages.split(",")[0].rpartition("/")[2]
 
 
+def hidden_links(top: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """(what a link below `top` leads to, the link), for links that work on the host and not in a sandbox."""
+    for folder, folders, files in os.walk(top):
+        for link in (pathlib.Path(folder, name) for name in sorted(folders + files)):
+            target = os.path.normpath(link.parent / os.readlink(link)) if link.is_symlink() else ""
+            outside = target.startswith(("/etc/", "/var/", "/opt/", "/srv/")) and link.exists()
+            if outside and not verdict(target)[1].startswith("shown"):
+                yield target, str(link)
+
+
 def report(files: Iterable[tuple[str, str]]) -> Iterator[str]:
     """One line for each entry that decides about some of the files."""
     groups: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -182,9 +196,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--installed", action="store_true")
     parser.add_argument("--contents")
+    parser.add_argument("--links", action="store_true")
     args = parser.parse_args()
     if args.installed or args.contents:
         print("\n".join(report(contents(args.contents) if args.contents else installed())))
+        return 0
+    if args.links:
+        print("\n".join(f"{target}\t{verdict(target)[1]}\t{link}" for target, link in hidden_links(USR)))
         return 0
     if args.check:
         return 0 if PAGE.read_text(encoding="utf-8") == page() else 1

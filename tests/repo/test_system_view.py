@@ -49,3 +49,12 @@ def test_a_contents_file(tmp_path: Path) -> None:
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("/etc/php\tshown: PHP")
     assert done.stdout.endswith("\tphp8.2-cli\n")
+
+
+def test_links_that_lead_to_what_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "shown").symlink_to("/etc/os-release")
+    (tmp_path / "dangling").symlink_to("/etc/none-of-that-name")
+    (tmp_path / "inside").symlink_to("shown")
+    (tmp_path / "hidden").symlink_to("../../../../../../../../etc/shells")
+    found = list(system_view.hidden_links(tmp_path))
+    assert found == ([("/etc/shells", str(tmp_path / "hidden"))] if Path("/etc/shells").exists() else [])
