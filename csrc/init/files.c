@@ -86,23 +86,3 @@ int sp_bind(const char *source, const char *target, uint64_t attrs) {
     long rc = syscall(SYS_mount_setattr, AT_FDCWD, target, 0x8000 /* AT_RECURSIVE */, &attr, sizeof attr);
     return rc == 0 ? 0 : -errno;
 }
-
-char *sp_append(char *at, const char *end, const char *text) {
-    size_t len = strlen(text);
-    if (at == NULL || (size_t)(end - at) <= len) {
-        return NULL;
-    }
-    memcpy(at, text, len + 1);
-    return at + len;
-}
-
-char *sp_append_number(char *at, const char *end, uint64_t value) {
-    char digits[24];
-    char *d = digits + sizeof digits - 1;
-    *d = '\0';
-    do {
-        *--d = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    return sp_append(at, end, d);
-}

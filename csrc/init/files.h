@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "common/text.h"
+
 /* Writes the whole text to an existing file with one write(2), as the kernel's /proc files want it. 0 or -errno. */
 int sp_write_file(const char *path, const char *text);
 /* Writes this process's setgroups, uid_map and gid_map so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. */
@@ -15,8 +17,5 @@ int sp_make_dirs(char *path, mode_t mode);
 int sp_make_mount_point(char *path, int is_dir);
 /* Binds `source` at `target` recursively, and sets these MOUNT_ATTR_* on every mount of it. */
 int sp_bind(const char *source, const char *target, uint64_t attrs);
-/* Append to a text without stdio. They return the new end, or NULL when the text does not fit or `at` is NULL. */
-char *sp_append(char *at, const char *end, const char *text);
-char *sp_append_number(char *at, const char *end, uint64_t value);
 
 #endif

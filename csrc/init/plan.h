@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/text.h"
 #include "common/wire.h"
 #include "init/landlock.h"
 
@@ -38,9 +39,11 @@ struct sp_plan_filter {
 
 /* One path of the host. Of nested binds, the one with the longest path decides: it is mounted on top of its parent. */
 struct sp_plan_bind {
-    const char *path;
+    const char *path;       /* inside */
+    const char *source;     /* on the host */
     uint64_t device, inode; /* of the covered file; the template fails if another file is in its place */
     int parent;             /* the innermost bind that contains this path, -1 for none; always an earlier one */
+    int within;             /* the innermost bind whose source contains this source, -1 for none */
     bool writable;
     bool covers;     /* makes a file or directory of its parent read-only */
     bool staged;     /* below /tmp and without a parent: init attaches it */
@@ -69,8 +72,5 @@ struct sp_plan {
 /* Whether a step that failed with `err` may be left out: the configuration allows it, and `err` is a refusal, not a
  * shortage. */
 bool sp_may_leave_out(const struct sp_plan *plan, int err);
-
-/* Whether `path` is `dir` or lies in it, judged by the text of the paths. */
-bool sp_path_is_below(const char *path, const char *dir);
 
 #endif
