@@ -18,6 +18,7 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/files.h"
+#include "zygote/listing.h"
 #include "zygote/zygote.h"
 
 #define IN_ROOT (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -46,38 +47,6 @@ struct place {
     int dir; /* of the host */
     int target;
 };
-
-/* An entry of getdents64(2); the kernel's own declaration is not in its public headers. */
-struct entry {
-    uint64_t inode;
-    int64_t offset;
-    uint16_t size;
-    uint8_t type;
-    char name[];
-};
-
-struct listing {
-    long filled, at;
-    char buffer[2048] __attribute__((aligned(8)));
-};
-
-/* The next name but "." and "..", or NULL at the end. */
-static const char *next_name(int dir, struct listing *list) {
-    for (;;) {
-        if (list->at >= list->filled) {
-            list->filled = syscall(SYS_getdents64, dir, list->buffer, sizeof list->buffer);
-            list->at = 0;
-        }
-        if (list->filled <= 0) {
-            return NULL;
-        }
-        const struct entry *entry = (const struct entry *)(const void *)(list->buffer + list->at);
-        list->at += entry->size;
-        if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0) {
-            return entry->name;
-        }
-    }
-}
 
 static int open_in(int root, const char *path, uint64_t flags) {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = IN_ROOT};
@@ -128,10 +97,10 @@ static int copy_dir(struct copy *copy, int source, const struct stat *st, struct
         return -errno;
     }
     sp_auto_fd int target = openat(place.target, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct listing list = {0};
+    struct sp_listing list = {0};
     const char *child;
     int rc = target == -1 ? -errno : ++copy->depth > MAX_DEPTH ? -EFBIG : 0;
-    while (rc == 0 && (child = next_name(source, &list)) != NULL) {
+    while (rc == 0 && (child = sp_next_name(source, &list)) != NULL) {
         rc = copy_entry(copy, (struct place){source, target}, child);
     }
     copy->depth--;
@@ -264,10 +233,10 @@ static int copy_name(int root, const char *dir, struct place place, const char *
 
 /* All names that begin like the last part of the path, without its '*'. */
 static int copy_matching(int root, const char *dir, struct place place, const char *pattern) {
-    struct listing list = {0};
+    struct sp_listing list = {0};
     const char *name;
     int rc = 0;
-    while (rc == 0 && (name = next_name(place.dir, &list)) != NULL) {
+    while (rc == 0 && (name = sp_next_name(place.dir, &list)) != NULL) {
         rc = strncmp(name, pattern, strlen(pattern) - 1) == 0 ? copy_name(root, dir, place, name) : 0;
     }
     return rc;
