@@ -54,13 +54,15 @@ static void put_config(struct writer *w, const struct sp_rec_config *c) {
     put(w, c->scratch_inodes, 8);
 }
 
+/* Of one sandbox, covers included. */
+#define BINDS_MAX 4096
 /* The kernel's BPF_MAXINSNS. */
 #define FILTER_MAX 4096
 
 static void get_config(struct reader *r, struct sp_rec_config *c) {
     c->flags = get32(r, SP_CONFIG_FLAGS);
     c->payload_len = get32(r, SP_PAYLOAD_MAX);
-    c->n_binds = get32(r, 4096);
+    c->n_binds = get32(r, BINDS_MAX);
     c->template_filter_len = get32(r, FILTER_MAX);
     c->init_filter_len = get32(r, FILTER_MAX);
     c->exec_filter_len = get32(r, FILTER_MAX);
@@ -92,6 +94,24 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
     e->payload_len = get32(r, SP_PAYLOAD_MAX);
     e->cpu_seconds = get32(r, UINT32_MAX);
     r->bad = r->bad || (uint64_t)e->argc + e->envc + 1 > e->payload_len;
+}
+
+static void get_created(struct reader *r, struct sp_rec_created *c) { c->bindings = get32(r, UINT32_MAX); }
+
+static void put_bind(struct writer *w, const struct sp_rec_bind *b) {
+    put(w, b->index, 4);
+    put(w, b->flags, 4);
+    put(w, b->bindings, 4);
+    put(w, b->device, 8);
+    put(w, b->inode, 8);
+}
+
+static void get_bind(struct reader *r, struct sp_rec_bind *b) {
+    b->index = get32(r, BINDS_MAX - 1);
+    b->flags = get32(r, SP_BIND_REC_FLAGS);
+    b->bindings = get32(r, UINT32_MAX);
+    b->device = get(r, 8, 0, UINT64_MAX);
+    b->inode = get(r, 8, 0, UINT64_MAX);
 }
 
 static void put_exited(struct writer *w, const struct sp_rec_exited *e) {
@@ -208,9 +228,14 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
     case SP_REC_FILED:
         put_filed(&w, &record->u.filed);
         break;
+    case SP_REC_CREATED:
+        put(&w, record->u.created.bindings, 4);
+        break;
+    case SP_REC_BIND:
+        put_bind(&w, &record->u.bind);
+        break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:
-    case SP_REC_CREATED:
     case SP_REC_TYPE_END:
         break;
     }
@@ -255,9 +280,14 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
     case SP_REC_FILED:
         get_filed(&r, &record->u.filed);
         break;
+    case SP_REC_CREATED:
+        get_created(&r, &record->u.created);
+        break;
+    case SP_REC_BIND:
+        get_bind(&r, &record->u.bind);
+        break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:
-    case SP_REC_CREATED:
     case SP_REC_TYPE_END:
         break;
     }

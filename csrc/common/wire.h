@@ -56,6 +56,7 @@ enum sp_record_type {
     SP_REC_KILL,       /* host -> init or agent: kill the command of this number */
     SP_REC_FILE,       /* host -> init or agent, fd: the socket for the reply; payload: one or two paths */
     SP_REC_FILED,      /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
+    SP_REC_BIND,       /* host -> zygote [, fd: the tree]: a path of the host leads elsewhere now, bind it anew */
     SP_REC_TYPE_END
 };
 
@@ -69,7 +70,8 @@ enum sp_record_type {
 #define SP_CONFIG_MEMORY_CGROUP 128u /* memory.max is in force: init counts only what memory.max does not */
 #define SP_CONFIG_UNIX 256u          /* AF_UNIX sockets may be created */
 #define SP_CONFIG_UNIX_SCOPED 512u   /* the same, unless they could reach an abstract socket of the host */
-#define SP_CONFIG_FLAGS 1023u
+#define SP_CONFIG_SEARCH 1024u       /* search the writable binds for set-id files: the covers may be out of date */
+#define SP_CONFIG_FLAGS 2047u
 
 struct sp_rec_config {
     uint32_t flags;
@@ -84,6 +86,20 @@ struct sp_rec_config {
     uint64_t max_processes;
     uint64_t scratch_bytes;
     uint64_t scratch_inodes;
+};
+
+struct sp_rec_created {
+    uint32_t bindings; /* of the last BIND before this sandbox; 0: there was none */
+};
+
+#define SP_BIND_LAST 1u /* the last one of binds that lie in each other */
+#define SP_BIND_REC_FLAGS 1u
+
+struct sp_rec_bind {
+    uint32_t index; /* of the bind in CONFIG */
+    uint32_t flags;
+    uint32_t bindings;      /* counts the changes: what CREATED then reports */
+    uint64_t device, inode; /* that the host has found; both 0: whatever the path leads to */
 };
 
 struct sp_rec_ready {
@@ -180,6 +196,8 @@ struct sp_record {
     enum sp_record_type type;
     union {
         struct sp_rec_config config;
+        struct sp_rec_created created;
+        struct sp_rec_bind bind;
         struct sp_rec_ready ready;
         struct sp_rec_exec exec;
         struct sp_rec_id id;

@@ -15,6 +15,8 @@ SOURCE = (COMMON / "wire.c").read_text(encoding="utf-8")
 # The struct that carries the fields of each record; the others have none.
 STRUCT_OF = {
     "CONFIG": "config",
+    "CREATED": "created",
+    "BIND": "bind",
     "READY": "ready",
     "EXEC": "exec",
     "ACK": "id",
