@@ -1,176 +1,65 @@
 /*
- * The paths of the host that the configuration adds to the system view. The zygote clones each as a detached mount
- * tree, sets its attributes, and attaches it below /new.
- *
- * An earlier tenant may have written to a writable bind. So the zygote never follows a symlink inside a bind, and works
- * with descriptors all the way from the source to the mount point.
+ * Attaches what the configuration shows of the host to the template: below /new while that is built, and later at "/"
+ * where a path leads elsewhere by then.
  */
+#include "zygote/binds.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
-#include <linux/mount.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "common/stage.h"
+#include "common/tree.h"
 #include "init/files.h"
 #include "zygote/zygote.h"
 
-#define BIND_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
-#define ANYWHERE (RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-#define INSIDE_BIND (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
-#define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
+#define NEW "/new"
 #define OLD "/old"
 #define ATTACH_ATTEMPTS 50
 
-/* Places that the template or init fills itself, and file systems that reveal the host: no bind may show them. */
-static const char *const never_bound[] = {"/proc", "/sys", "/dev"};
-/* Directories that no bind may make writable, whatever the link that leads there is called. Their own names are refused
- * by pysandpool/_config/paths.py already. */
-static const char *const never_writable[] = {"/usr",   "/bin",    "/sbin", "/lib", "/lib32",
-                                             "/lib64", "/libx32", "/etc",  "/boot"};
-/* Where root keeps the secrets of the machine. A path there, and one that contains them, keeps the owners of its files
- * if it belongs to root: a tenant must not read /etc/shadow because somebody shows it /etc. */
-static const char *const kept_by_root[] = {"/run", "/var/backups", "/var/cache", "/var/lib", "/var/log", "/var/spool"};
-
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
-/* An O_PATH descriptor, or -errno. */
-static int open_path(int dir, const char *path, uint64_t resolve) {
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = resolve};
-    long fd = syscall(SYS_openat2, dir, path, &how, sizeof how);
-    return fd != -1 ? (int)fd : -errno;
-}
-
-static const char *rest_of(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
-    return bind->path + strlen(plan->binds[bind->parent].path) + 1;
-}
-
-static int open_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, int root) {
-    if (bind->parent == -1) {
-        return open_path(root, bind->path, ANYWHERE);
-    }
-    sp_auto_fd int above = open_source(plan, &plan->binds[bind->parent], root);
-    return above < 0 ? above : open_path(above, rest_of(plan, bind), INSIDE_BIND);
-}
-
-static int open_target(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
-    if (bind->parent != -1) {
-        sp_auto_fd int above = open_target(plan, &plan->binds[bind->parent]);
-        return above < 0 ? above : open_path(above, rest_of(plan, bind), INSIDE_BIND);
-    }
-    char staged[64];
-    const char *end = staged + sizeof staged;
-    (void)sp_append_number(sp_append(staged, end, SP_STAGED_DIR "/"), end, (uint64_t)(bind - plan->binds));
-    sp_auto_fd int root = open_path(AT_FDCWD, "/new", 0);
-    return root < 0 ? root : open_path(root, bind->staged ? staged : bind->path, ANYWHERE);
-}
-
-static bool is_one_of(const char *path, const char *const *dirs, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (sp_path_is_below(path, dirs[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The path of an open file, as the host sees it; "" when the kernel does not give one. */
-static void find_name(int fd, const char *base, char *name, size_t size) {
-    char link[64];
-    const char *end = link + sizeof link;
-    (void)sp_append_number(sp_append(sp_append(link, end, base), end, "/proc/self/fd/"), end, (uint64_t)fd);
-    ssize_t n = readlink(link, name, size - 1);
-    name[n > 0 ? n : 0] = '\0';
-    size_t skip = strlen(base);
-    if (sp_path_is_below(name, base)) {
-        memmove(name, name + skip, strlen(name) - skip + 1);
-    }
-}
-
-static bool is_kept_by_root(int source, const char *path) {
-    char name[PATH_MAX];
-    struct stat owner;
-    find_name(source, "", name, sizeof name);
-    const char *names[] = {path, name};
-    bool found = false;
-    for (size_t i = 0; i < COUNT(names); i++) {
-        found = found || strcmp(names[i], "/var") == 0 || is_one_of(names[i], never_writable, COUNT(never_writable)) ||
-                is_one_of(names[i], kept_by_root, COUNT(kept_by_root));
-    }
-    return found && (fstat(source, &owner) != 0 || owner.st_uid == 0);
-}
-
-/* Checks both the configured path and the path that it leads to: a link must not give access to what its target's name
- * would be refused for. */
-static int check_source(const struct sp_plan_bind *bind, int fd, const char *base) {
-    char name[PATH_MAX];
-    struct statfs fs;
-    find_name(fd, base, name, sizeof name);
-    const char *names[] = {bind->path, name};
-    for (size_t i = 0; i < COUNT(names); i++) {
-        bool whole = names[i][0] == '\0' || strcmp(names[i], "/") == 0 || strcmp(names[i], "/tmp") == 0;
-        if (whole || is_one_of(names[i], never_bound, COUNT(never_bound)) ||
-            (bind->writable && is_one_of(names[i], never_writable, COUNT(never_writable)))) {
-            return -EINVAL;
-        }
-    }
-    if (fstatfs(fd, &fs) != 0) {
-        return -errno;
-    }
-    return fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC ? -EINVAL : 0;
-}
-
-/* Clones a mount tree that no other process sees, and to which later mounts of the host do not propagate. */
-static int clone_tree(int source, bool writable) {
-    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | WHOLE_TREE;
-    sp_auto_fd int tree = (int)syscall(SYS_open_tree, source, "", flags);
-    if (tree == -1) {
-        return -errno;
-    }
-    struct mount_attr attr = {.attr_set = BIND_ATTRS | (writable ? 0u : MOUNT_ATTR_RDONLY), .propagation = MS_PRIVATE};
-    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0) {
-        return -errno;
-    }
-    return sp_fd_steal(&tree);
-}
-
-static int open_checked_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
-    sp_auto_fd int root = open_path(AT_FDCWD, base[0] != '\0' ? base : "/", 0);
-    sp_auto_fd int source = root < 0 ? root : open_source(plan, bind, root);
-    int rc = source < 0 ? source : check_source(bind, source, base);
-    return rc != 0 ? rc : sp_fd_steal(&source);
-}
-
-static int clone_source(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base) {
-    sp_auto_fd int source = open_checked_source(plan, bind, base);
-    return source < 0 ? source : clone_tree(source, bind->writable);
-}
-
-/* As root. If the tree cannot be idmapped, check_access() decides whether the bind is usable. */
-static int clone_as_owned(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
-    sp_auto_fd int source = open_checked_source(plan, bind, "");
-    int tree = source < 0 ? source : clone_tree(source, bind->writable);
-    if (tree >= 0 && (bind->writable || !is_kept_by_root(source, bind->path))) {
-        (void)sp_zygote_idmap_tree(tree, bind->writable);
-    }
-    return tree;
-}
+/* Where the template is: first at /new, and at / after the second pivot. */
+static const char *template = NEW;
 
 /* The mount trees that were cloned before the zygote gave up root: one for each bind, and the rootfs. -1: none. */
 static int trees[SP_BINDS_MAX];
 static int rootfs_tree = -1;
+static bool attached[SP_BINDS_MAX];
+static struct sp_rec_failed last_failure; /* why one is not */
+
+static int open_target(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    if (bind->parent != -1) {
+        const struct sp_plan_bind *parent = &plan->binds[bind->parent];
+        sp_auto_fd int above = open_target(plan, parent);
+        return above < 0 ? above : sp_tree_open_inside(above, bind->path + strlen(parent->path) + 1);
+    }
+    char staged[64];
+    const char *end = staged + sizeof staged;
+    (void)sp_append_number(sp_append(staged, end, SP_STAGED_DIR "/"), end, (uint64_t)(bind - plan->binds));
+    sp_auto_fd int root = open(template, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return root == -1 ? -errno : sp_tree_open_path(root, bind->staged ? staged : bind->path);
+}
+
+/* ---- while the template is built ---- */
 
 /* The rootfs is cloned like any other read-only path. */
 static int clone_rootfs(const struct sp_plan *plan, const char *base) {
-    return clone_source(plan, &(struct sp_plan_bind){.path = plan->rootfs, .parent = -1}, base);
+    return sp_source_clone(plan, &(struct sp_plan_bind){.source = plan->rootfs, .within = -1}, base);
+}
+
+/* As root. If the tree cannot be idmapped, check_access() decides whether the bind is usable. */
+static int clone_as_owned(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    sp_auto_fd int source = sp_source_open(plan, bind, "");
+    int tree = source < 0 ? source : sp_tree_clone(source, bind->writable, true);
+    if (tree >= 0) {
+        sp_tree_show_as_own(tree, source, bind->source, bind->writable);
+    }
+    return tree;
 }
 
 int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
@@ -194,16 +83,11 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
             return 0; /* root of a container, without CAP_SYS_ADMIN: binds are cloned later, as "nobody" */
         }
         if (tree < 0) {
-            return sp_failed(why, SP_STAGE_BIND, -tree, bind->path);
+            return sp_failed(why, SP_STAGE_BIND, -tree, bind->source);
         }
         trees[i] = tree;
     }
     return 0;
-}
-
-static int attach(int tree, int target) {
-    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    return syscall(SYS_move_mount, tree, "", target, "", flags) == 0 ? 0 : -errno;
 }
 
 static int make_mount_point(const struct sp_plan *plan, const struct sp_plan_bind *bind, bool is_dir) {
@@ -212,7 +96,7 @@ static int make_mount_point(const struct sp_plan *plan, const struct sp_plan_bin
     if (bind->parent != -1 || (plan->rootfs != NULL && !bind->staged)) {
         return 0; /* nothing is created in a directory of the host; if it is missing, open_target() fails */
     }
-    char *at = sp_append(target, end, bind->staged ? "/new" SP_STAGED_DIR "/" : "/new");
+    char *at = sp_append(target, end, bind->staged ? NEW SP_STAGED_DIR "/" : NEW);
     at = bind->staged ? sp_append_number(at, end, (uint64_t)(bind - plan->binds)) : sp_append(at, end, bind->path);
     struct stat st;
     if (at != NULL && lstat(target, &st) == 0 && S_ISLNK(st.st_mode)) {
@@ -234,15 +118,17 @@ static int check_access(const struct sp_plan_bind *bind, int tree, mode_t type) 
     return syscall(SYS_faccessat2, tree, "", mode, AT_EMPTY_PATH) == 0 ? 0 : -errno;
 }
 
-static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree) {
+/* With `makes` the mount point is created first, if it is the template's own. -ESTALE: the kernel does not attach a
+ * file that was replaced since it was opened. */
+static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bind, int tree, bool makes) {
     struct stat st;
     if (fstat(tree, &st) != 0) {
         return -errno;
     }
-    int rc = make_mount_point(plan, bind, S_ISDIR(st.st_mode));
+    int rc = makes ? make_mount_point(plan, bind, S_ISDIR(st.st_mode)) : 0;
     sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
-    rc = target < 0 ? target : attach(tree, target);
-    return rc != 0 ? rc : check_access(bind, tree, st.st_mode);
+    rc = target < 0 ? target : sp_tree_attach(tree, target);
+    return rc == -ENOENT && target >= 0 ? -ESTALE : rc != 0 ? rc : check_access(bind, tree, st.st_mode);
 }
 
 /*
@@ -258,50 +144,99 @@ static int attach_cover(const struct sp_plan *plan, const struct sp_plan_bind *b
     if (found < 0 || fstat(target, &st) != 0 || st.st_dev != bind->device || st.st_ino != bind->inode) {
         return -ESTALE;
     }
-    int rc = clone_tree(target, false);
+    int rc = sp_tree_clone(target, false, true);
     sp_auto_fd int tree = rc < 0 ? -1 : rc;
-    return rc < 0 ? rc : attach(tree, target);
+    return rc < 0 ? rc : sp_tree_attach(tree, target);
 }
 
-/* The kernel refuses with ENOENT to attach a file that has been replaced since it was opened: opens the new one. */
 static int clone_and_attach(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
-    int rc = -ENOENT;
-    for (int i = 0; i < ATTACH_ATTEMPTS && rc == -ENOENT; i++) {
-        sp_auto_fd int tree = clone_source(plan, bind, OLD);
+    int rc = -ESTALE;
+    for (int i = 0; i < ATTACH_ATTEMPTS && rc == -ESTALE; i++) {
+        sp_auto_fd int tree = sp_source_clone(plan, bind, OLD);
         if (tree < 0) {
             return tree;
         }
-        rc = attach_tree(plan, bind, tree);
+        rc = attach_tree(plan, bind, tree, true);
     }
     return rc;
 }
 
 static int attach_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     if (bind->covers) {
-        return attach_cover(plan, bind);
+        return (plan->config.flags & SP_CONFIG_SEARCH) != 0 ? 0 : attach_cover(plan, bind);
+    }
+    if (bind->parent != -1 && !attached[bind->parent]) {
+        return 0;
     }
     sp_auto_fd int tree = trees[bind - plan->binds];
-    return tree != -1 ? attach_tree(plan, bind, tree) : clone_and_attach(plan, bind);
+    int rc = tree != -1 ? attach_tree(plan, bind, tree, true) : clone_and_attach(plan, bind);
+    attached[bind - plan->binds] = rc == 0;
+    if (rc == -ESTALE) { /* the first birth fails by it, and the host has it bound anew for the second */
+        (void)sp_failed(&last_failure, SP_STAGE_BIND, ESTALE, bind->source);
+        return 0;
+    }
+    return rc;
+}
+
+/* ---- set-id files ---- */
+
+/* The binds directly inside this one are theirs to search, or read-only. */
+static int search(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    sp_auto_fd int root = open_target(plan, bind);
+    struct sp_search search = {0};
+    for (uint32_t i = 0; i < plan->config.n_binds && root >= 0; i++) {
+        const struct sp_plan_bind *inner = &plan->binds[i];
+        if (!inner->covers && inner->parent != -1 && &plan->binds[inner->parent] == bind) {
+            sp_auto_fd int other = open_target(plan, inner);
+            int rc = other < 0 ? other : sp_search_skip(&search, other);
+            if (rc != 0) {
+                return rc;
+            }
+        }
+    }
+    return root < 0 ? root : sp_search_and_cover(&search, root);
+}
+
+static bool is_in_group(const struct sp_plan *plan, const struct sp_plan_bind *bind, const struct sp_plan_bind *top) {
+    while (bind != top && bind->parent != -1) {
+        bind = &plan->binds[bind->parent];
+    }
+    return bind == top;
+}
+
+/* `top`: only those in this one; NULL: all. */
+static int search_all(const struct sp_plan *plan, const struct sp_plan_bind *top, const char **failed) {
+    int rc = 0;
+    for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        if (bind->writable && attached[i] && (top == NULL || is_in_group(plan, bind, top))) {
+            *failed = bind->source;
+            rc = search(plan, bind);
+        }
+    }
+    return rc;
 }
 
 int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    if (plan->has_staged && mkdir("/new" SP_STAGED_DIR, 0755) != 0) {
+    const char *failed = NULL;
+    if (plan->has_staged && mkdir(NEW SP_STAGED_DIR, 0755) != 0) {
         return sp_failed(why, SP_STAGE_BIND, errno, "staging directory");
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         int rc = attach_bind(plan, &plan->binds[i]);
         if (rc != 0) {
-            return sp_failed(why, SP_STAGE_BIND, -rc, plan->binds[i].path);
+            return sp_failed(why, SP_STAGE_BIND, -rc, plan->binds[i].source);
         }
     }
-    return 0;
+    int rc = (plan->config.flags & SP_CONFIG_SEARCH) != 0 ? search_all(plan, NULL, &failed) : 0;
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_BIND, -rc, failed);
 }
 
 /* A link at one of these paths would redirect the template's own mounts. */
 static int check_mount_points(struct sp_rec_failed *why) {
     static const char *const names[] = {"proc", "tmp", "dev"};
-    sp_auto_fd int root = open_path(AT_FDCWD, "/new", 0);
-    for (size_t i = 0; i < COUNT(names); i++) {
+    sp_auto_fd int root = open(NEW, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct stat st;
         if (fstatat(root, names[i], &st, AT_SYMLINK_NOFOLLOW) != 0) {
             return sp_failed(why, SP_STAGE_ROOTFS, errno, names[i]);
@@ -316,13 +251,100 @@ static int check_mount_points(struct sp_rec_failed *why) {
 int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why) {
     struct stat st;
     sp_auto_fd int tree = rootfs_tree != -1 ? rootfs_tree : clone_rootfs(plan, OLD);
-    sp_auto_fd int target = open_path(AT_FDCWD, "/new", 0);
-    int rc = tree < 0 ? tree : target < 0 ? target : 0;
+    sp_auto_fd int target = open(NEW, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int rc = tree < 0 ? tree : target < 0 ? -errno : 0;
     rc = rc == 0 && fstat(tree, &st) != 0 ? -errno : rc;
     rc = rc == 0 && !S_ISDIR(st.st_mode) ? -ENOTDIR : rc;
-    rc = rc != 0 ? rc : attach(tree, target);
+    rc = rc != 0 ? rc : sp_tree_attach(tree, target);
     if (rc == 0 && syscall(SYS_faccessat2, tree, "", X_OK, AT_EMPTY_PATH) != 0) {
         rc = -errno;
     }
     return rc != 0 ? sp_failed(why, SP_STAGE_ROOTFS, -rc, plan->rootfs) : check_mount_points(why);
+}
+
+/* ---- once the zygote serves ---- */
+
+static uint32_t bindings;
+
+void sp_zygote_binds_are_in_root(void) { template = "/"; }
+
+/* Takes a bind out of the template, and with it those that lie in it. Live sandboxes keep their own copies. */
+static int detach(const struct sp_plan *plan, const struct sp_plan_bind *top) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        attached[i] = attached[i] && (&plan->binds[i] == top || !is_in_group(plan, &plan->binds[i], top));
+    }
+    if (!attached[top - plan->binds]) {
+        return 0;
+    }
+    char name[64];
+    const char *end = name + sizeof name;
+    sp_auto_fd int root = open_target(plan, top);
+    /* By descriptor: a name could be a link. The directory of the descriptor is the template's /proc, whatever it
+     * shows. */
+    (void)sp_append_number(sp_append(name, end, "self/fd/"), end, (uint64_t)root);
+    if (root < 0 || fchdir(SP_PROC_FD) != 0) {
+        return root < 0 ? root : -errno;
+    }
+    int rc = umount2(name, MNT_DETACH) == 0 ? 0 : -errno;
+    attached[top - plan->binds] = rc != 0;
+    return chdir("/") == 0 ? rc : -errno;
+}
+
+static bool is_the_one_found(const struct sp_rec_bind *again, int tree) {
+    struct stat st;
+    return (again->device == 0 && again->inode == 0) ||
+           (fstat(tree, &st) == 0 && st.st_dev == again->device && st.st_ino == again->inode);
+}
+
+static const struct sp_plan_bind *top_of(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    while (bind->parent != -1) {
+        bind = &plan->binds[bind->parent];
+    }
+    return bind;
+}
+
+static int bind_again(const struct sp_plan *plan, const struct sp_rec_bind *again, int *tree) {
+    const struct sp_plan_bind *bind = &plan->binds[again->index];
+    if (bind->parent != -1 && !attached[bind->parent]) {
+        return -ESTALE;
+    }
+    int rc = bind->parent == -1 ? detach(plan, bind) : 0;
+    if (rc == 0 && *tree == -1) {
+        *tree = sp_source_clone_outside(plan, bind);
+        rc = *tree < 0 ? *tree : 0;
+    }
+    rc = rc == 0 && !is_the_one_found(again, *tree) ? -ESTALE : rc;
+    rc = rc != 0 ? rc : attach_tree(plan, bind, *tree, false);
+    attached[again->index] = rc == 0;
+    return rc;
+}
+
+int sp_zygote_bind_again(const struct sp_plan *plan, const struct sp_rec_bind *again, int *tree) {
+    if (again->index >= plan->config.n_binds || plan->binds[again->index].covers) {
+        return -EBADMSG;
+    }
+    const struct sp_plan_bind *top = top_of(plan, &plan->binds[again->index]);
+    const char *failed = plan->binds[again->index].source;
+    bindings = again->bindings;
+    int rc = bind_again(plan, again, tree);
+    if (rc == 0 && (again->flags & SP_BIND_LAST) != 0) {
+        rc = search_all(plan, top, &failed);
+    }
+    if (rc != 0) {
+        (void)sp_failed(&last_failure, SP_STAGE_BIND, -rc, failed);
+        (void)detach(plan, top); /* none of them counts as attached before all of them are */
+        attached[top - plan->binds] = false;
+    }
+    return 0;
+}
+
+int sp_zygote_check_binds(const struct sp_plan *plan, uint32_t *changes, struct sp_rec_failed *why) {
+    *changes = bindings;
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        if (!attached[i] && !plan->binds[i].covers) {
+            *why = last_failure;
+            return -(int)last_failure.err;
+        }
+    }
+    return 0;
 }

@@ -46,22 +46,41 @@ static const char *parse_hex(const char *text, uint64_t *value) {
     return text + 16;
 }
 
-/* Parses what stands before the path: 'r', 'w', or 'c' with the device and inode of the covered file. */
+/* The same for sources, which are in no order. */
+static int find_outer(const char *source, int n) {
+    int found = -1;
+    size_t longest = 0;
+    for (int i = 0; i < n; i++) {
+        size_t len = strlen(binds[i].source);
+        if (!binds[i].covers && len >= longest && source[len] == '/' && sp_path_is_below(source, binds[i].source)) {
+            found = i;
+            longest = len;
+        }
+    }
+    return found;
+}
+
+/* Parses what stands before the path: 'r' or 'w', in upper case if the source follows the path; or 'c' with the device
+ * and inode of the covered file. */
 static const char *parse_kind(const char *text, struct sp_plan_bind *bind) {
-    bind->writable = text[0] == 'w';
+    bind->writable = text[0] == 'w' || text[0] == 'W';
     bind->covers = text[0] == 'c';
     if (!bind->covers) {
-        return text[0] == 'r' || text[0] == 'w' ? text + 1 : NULL;
+        return text[0] == 'r' || text[0] == 'R' || bind->writable ? text + 1 : NULL;
     }
     text = parse_hex(text + 1, &bind->device);
     return text != NULL ? parse_hex(text, &bind->inode) : NULL;
 }
 
-/* Parses one bind: its kind and an absolute path. */
-static int parse_bind(const char *text, int n) {
+/* Parses one bind: its kind and an absolute path; `source` is NULL if that is the path, too. */
+static int parse_bind(const char *text, const char *source, int n) {
     struct sp_plan_bind *bind = &binds[n];
     bind->path = parse_kind(text, bind);
+    bind->source = source != NULL ? source : bind->path;
     if (bind->path == NULL || bind->path[0] != '/' || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)) {
+        return -EBADMSG;
+    }
+    if (bind->source[0] != '/') {
         return -EBADMSG;
     }
     bind->parent = find_parent(bind->path, n);
@@ -83,11 +102,16 @@ static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end
     plan->n_rules = 4;
     for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
         const char *text = sp_strings_next(&cursor, end);
-        rc = text != NULL ? parse_bind(text, (int)i) : -EBADMSG;
+        bool elsewhere = text != NULL && (text[0] == 'R' || text[0] == 'W');
+        const char *source = elsewhere ? sp_strings_next(&cursor, end) : NULL;
+        rc = text != NULL && elsewhere == (source != NULL) ? parse_bind(text, source, (int)i) : -EBADMSG;
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
         if (rc == 0 && binds[i].needs_rule) {
             rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true};
         }
+    }
+    for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
+        binds[i].within = find_outer(binds[i].source, (int)plan->config.n_binds);
     }
     plan->binds = binds;
     return rc;

@@ -16,6 +16,7 @@
 #include "common/fact.h"
 #include "common/stage.h"
 #include "init/mask.h"
+#include "zygote/binds.h"
 #include "zygote/zygote.h"
 
 static int pivot_to(const char *new_root, const char *put_old) {
@@ -23,6 +24,10 @@ static int pivot_to(const char *new_root, const char *put_old) {
 }
 
 static int make_base(struct sp_rec_failed *why) {
+    int rc = sp_outside_keep();
+    if (rc != 0) {
+        return sp_failed(why, SP_STAGE_NAMESPACES, -rc, "mounts of the host");
+    }
     /* Made private first: mounts must not propagate to the host, and pivot_root refuses shared mounts. */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "private mounts");
@@ -34,7 +39,7 @@ static int make_base(struct sp_rec_failed *why) {
     if (chdir(base) != 0 || mkdir("old", 0755) != 0 || mkdir("new", 0755) != 0) {
         return sp_failed(why, SP_STAGE_ROOT, errno, base);
     }
-    int rc = pivot_to(".", "old");
+    rc = pivot_to(".", "old");
     if (rc != 0 || chdir("/") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, base);
     }
@@ -103,6 +108,7 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     rc = rc != 0 ? rc : mount_proc(plan, why);
     rc = rc != 0 ? rc : sp_zygote_attach_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(plan, why);
+    sp_zygote_binds_are_in_root();
     umask(022);
     plan->masks = rc == 0 ? sp_masks_found() : 0;
     return rc;

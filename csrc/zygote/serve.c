@@ -100,7 +100,9 @@ static int choose_netns(const struct sp_plan *plan, int *netns, struct sp_rec_fa
 static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_failed *why) {
     sp_auto_fd int netns = -1;
     sp_auto_fd int pidfd = -1;
-    int rc = choose_netns(plan, &netns, why);
+    struct sp_record created = {.type = SP_REC_CREATED};
+    int rc = sp_zygote_check_binds(plan, &created.u.created.bindings, why);
+    rc = rc != 0 ? rc : choose_netns(plan, &netns, why);
     if (rc != 0) {
         return rc;
     }
@@ -117,7 +119,6 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     if ((plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0) { /* no inet socket could exist there, in any state */
         keep_netns_of((pid_t)pid, &netns);
     }
-    struct sp_record created = {.type = SP_REC_CREATED};
     rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
     if (rc != 0) { /* the host has given up this creation and closed the socket */
         (void)kill((pid_t)pid, SIGKILL);
@@ -164,6 +165,10 @@ static int serve_one(int sock, struct sp_plan *plan) {
     int rc = sp_packet_recv(sock, &packet, NULL, 0);
     if (rc != 0) {
         return rc == -EAGAIN ? 0 : rc;
+    }
+    if (packet.record.type == SP_REC_BIND && packet.n_fds <= 1) {
+        sp_auto_fd int tree = packet.n_fds == 1 ? sp_fd_steal(&packet.fds[0]) : -1;
+        return sp_zygote_bind_again(plan, &packet.record.u.bind, &tree);
     }
     bool in_cgroup = (plan->config.flags & SP_CONFIG_CGROUP) != 0;
     if (packet.record.type != SP_REC_CREATE || packet.n_fds != (in_cgroup ? 2u : 1u)) {

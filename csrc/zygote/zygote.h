@@ -59,9 +59,16 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
 /* Attaches them below /new, or where init finds the staged ones. Sources that are not cloned yet are below "/old". */
 int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why);
 
-/* idmap.c: maps the owner of the detached tree's root to the sandbox's user; where the tree is writable, the group as
- * well. After -errno nothing has changed. */
-int sp_zygote_idmap_tree(int tree, bool writable);
+/* The template has become the root. */
+void sp_zygote_binds_are_in_root(void);
+/*
+ * Binds one path anew for later sandboxes: to *tree, or, if that is -1, to what the path leads to in the host's mounts;
+ * *tree remains the caller's to close. The outcome is what sp_zygote_check_binds() returns afterwards. -EBADMSG: there
+ * is no such bind.
+ */
+int sp_zygote_bind_again(const struct sp_plan *plan, const struct sp_rec_bind *again, int *tree);
+/* 0, or -errno while a bind is missing in the template. *changes: sp_rec_bind.bindings of the last change. */
+int sp_zygote_check_binds(const struct sp_plan *plan, uint32_t *changes, struct sp_rec_failed *why);
 
 /* filters.c: installs the filters that every sandbox inherits, and counts them. Needs no_new_privs. */
 int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
