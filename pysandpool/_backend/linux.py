@@ -121,7 +121,7 @@ class _Strings:
 def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, tuple[Any, ...]]:
     """The `sp_sandbox_options *`, and the objects that must live as long as it is used."""
     strings = _Strings()
-    binds = ffi.new("sp_bind[]", [(strings.of(path), *rest) for path, *rest in _binds(config)])
+    binds = ffi.new("sp_bind[]", [(strings.of(path), strings.of(path), *rest) for path, *rest in _binds(config)])
     calls = ffi.new("char *[]", [strings.of(name) for name in config.seccomp_allow])
     options = ffi.new(
         "sp_sandbox_options *",

@@ -153,20 +153,37 @@ def test_a_missing_path_is_named_and_missed_no_longer_than_it_is_missing(place: 
     assert read_with_lease(pool, directory / "file") == "second"
 
 
-def test_a_used_lease_keeps_its_sandbox_and_the_old_zygote_ends_after_it(place: Path, real_pool: OpenPool) -> None:
+def test_a_used_lease_keeps_its_sandbox(place: Path, real_pool: OpenPool) -> None:
     directory = create(place / "directory", "first")
     pool = real_pool(SandboxConfig(fs_readwrite=[directory]), warm=1)
     with pool.acquire() as used:
         used.execute(["/bin/touch", "/tmp/mine"]).check()
-        old = zygote_of(used)
         directory.rename(place / "old")
         create(directory, "second")
         assert read_with_lease(pool, directory / "file") == "second"
         assert (read(used, directory / "file"), used.execute(["/bin/ls", "/tmp/mine"]).exit_code) == ("first", 0)
-        assert alive(old)
-    wait_until(lambda: not alive(old), "nothing needs the old zygote any more")
     wait_idle(pool, pool.stats().idle_count)
     assert pool.stats().lost_count == 0
+
+
+def replace_by_a_file(directory: Path) -> None:
+    """A mount point for a directory is of no use for it, so that another zygote has to be started."""
+    shutil.rmtree(directory)
+    directory.write_text("a file")
+
+
+def test_the_old_zygote_ends_after_its_last_sandbox(place: Path, real_pool: OpenPool) -> None:
+    directory = create(place / "directory", "first")
+    pool = real_pool(SandboxConfig(fs_readwrite=[directory]), warm=1)
+    with pool.acquire() as used:
+        used.execute(["/bin/true"]).check()
+        old = zygote_of(used)
+        replace_by_a_file(directory)
+        assert read_with_lease(pool, directory) == "a file"
+        used.execute(["/bin/true"]).check()
+        assert alive(old)
+    wait_until(lambda: not alive(old), "nothing needs the old zygote any more")
+    assert (pool.stats().lost_count, pool.stats().zygote_restart_count) == (0, 0)
 
 
 def test_old_zygotes_end_with_the_pool(place: Path, real_pool: OpenPool) -> None:
@@ -175,8 +192,8 @@ def test_old_zygotes_end_with_the_pool(place: Path, real_pool: OpenPool) -> None
     lease = pool.acquire()
     lease.execute(["/bin/true"]).check()
     old = zygote_of(lease)
-    recreate(directory, "second")
-    assert read_with_lease(pool, directory / "file") == "second"
+    replace_by_a_file(directory)
+    assert read_with_lease(pool, directory) == "a file"
     pool.close(0)
     wait_until(lambda: not alive(old), "it ends with the pool")
 

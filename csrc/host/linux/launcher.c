@@ -63,6 +63,9 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     sp_auto_fd int cgroup = -1;
     for (;;) {
         int rc = sp_zygotes_choose(&l->zygotes, birth, &as_linux(session)->zygote, error);
+        /* relaxed: the zygote itself says the final number, in CREATED */
+        session->bindings =
+            rc == 0 ? atomic_load_explicit(&as_linux(session)->zygote->bindings, memory_order_relaxed) : 0;
         if (rc == 0 && cgroup == -1) {
             rc = take_cgroup(l, session, &cgroup, error);
         }
@@ -114,6 +117,8 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
             atomic_fetch_add(&launcher->restarts, 1);
         }
         rc = confirm_cgroup(session, error);
+    } else if (rc < 0 && error->stage == SP_STAGE_BIND) {
+        sp_zygotes_bind_failed(&((struct linux_launcher *)launcher)->zygotes, z, session->bindings, error->err);
     }
     if (rc == 0) {
         (void)usage(session, &session->usage); /* what the first command has used is counted from here */
@@ -157,7 +162,7 @@ static void kill_command(struct sp_session *session) {
 
 static bool is_current(const struct sp_session *session) {
     const struct linux_launcher *l = (const struct linux_launcher *)session->launcher;
-    return sp_zygotes_is_current(&l->zygotes, as_linux_const(session)->zygote);
+    return sp_zygotes_is_current(&l->zygotes, as_linux_const(session)->zygote, session->bindings);
 }
 
 static void watch_memory(struct sp_session *session) { signal_init(session, SP_WATCH_MEMORY_SIGNAL); }

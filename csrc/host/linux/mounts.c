@@ -89,11 +89,13 @@ static uint64_t digest_of(char *text, char *const *dirs, uint32_t n) {
 }
 
 /* mountinfo has the paths without symbolic links. */
-static void look_again(struct sp_mounts *mounts, const char *const *paths, uint32_t n) {
+static void look_again(struct sp_mounts *mounts, const struct sp_mounts_dirs *named) {
+    const uint32_t n = named->n;
     char **dirs = calloc(n, sizeof *dirs);
     char *text = read_whole(mounts->fd);
     for (uint32_t i = 0; i < n && dirs != NULL; i++) {
-        dirs[i] = realpath(paths[i], NULL);
+        const char *name = named->name(named->arg, i);
+        dirs[i] = name != NULL ? realpath(name, NULL) : NULL;
     }
     if (dirs != NULL && text != NULL) {
         mounts->digest = digest_of(text, dirs, n);
@@ -110,7 +112,7 @@ static bool has_changed(const struct sp_mounts *mounts) {
     return poll(&p, 1, 0) > 0;
 }
 
-uint64_t sp_mounts_below(struct sp_mounts *mounts, const char *const *paths, uint32_t n, uint64_t identity) {
+uint64_t sp_mounts_below(struct sp_mounts *mounts, const struct sp_mounts_dirs *dirs, uint64_t identity) {
     pthread_mutex_lock(&mounts->lock);
     bool known = sp_is_own(mounts->fd, &mounts->identity);
     if (!known) { /* the first time, or another part of this process has closed it */
@@ -118,7 +120,7 @@ uint64_t sp_mounts_below(struct sp_mounts *mounts, const char *const *paths, uin
         mounts->identity = sp_identity_of(mounts->fd);
     }
     if (mounts->fd != -1 && (has_changed(mounts) || !known || mounts->paths_identity != identity)) {
-        look_again(mounts, paths, n);
+        look_again(mounts, dirs);
         mounts->paths_identity = identity;
     }
     uint64_t digest = mounts->digest;

@@ -23,8 +23,15 @@ static inline uint64_t sp_digest(uint64_t digest, uint64_t word) {
 
 void sp_mounts_init(struct sp_mounts *mounts);
 void sp_mounts_close(struct sp_mounts *mounts);
+/* Some directories: `n` names, some of which may be NULL. */
+struct sp_mounts_dirs {
+    const char *(*name)(const void *arg, uint32_t i);
+    const void *arg;
+    uint32_t n;
+};
+
 /* A number that changes with what is mounted below one of these paths. `identity` changes when one of them leads
  * elsewhere. Any thread. */
-uint64_t sp_mounts_below(struct sp_mounts *mounts, const char *const *paths, uint32_t n, uint64_t identity);
+uint64_t sp_mounts_below(struct sp_mounts *mounts, const struct sp_mounts_dirs *dirs, uint64_t identity);
 
 #endif

@@ -34,8 +34,10 @@ static bool has_writable_bind(const sp_sandbox_options *o) {
 
 #define BIND_PREFIX 33 /* length for a cover: 'c', then device and inode with 16 digits each */
 
-/* Writes 'r' or 'w' and the path; for a cover 'c', the device and inode of the covered file, and the path. Returns the
- * number of bytes with the NUL. */
+static bool is_elsewhere(const sp_bind *bind) { return strcmp(bind->path, bind->source) != 0; }
+
+/* Writes 'r' or 'w' and the path, or in upper case, the path and the source; for a cover 'c', the device and inode of
+ * the covered file, and the path. Returns the number of bytes with each NUL. */
 static size_t put_bind(char *at, const sp_bind *bind) {
     size_t len = strlen(bind->path) + 1;
     size_t prefix = 1;
@@ -48,6 +50,12 @@ static size_t put_bind(char *at, const sp_bind *bind) {
         *at = (bind->flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
     }
     memcpy(at + prefix, bind->path, len);
+    if ((bind->flags & SP_BIND_COVER) == 0 && is_elsewhere(bind)) {
+        *at = *at == 'w' ? 'W' : 'R';
+        size_t more = strlen(bind->source) + 1;
+        memcpy(at + prefix + len, bind->source, more);
+        len += more;
+    }
     return prefix + len;
 }
 
@@ -72,6 +80,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     size_t strings = root_len;
     for (uint32_t i = 0; i < o->n_binds; i++) {
         strings += strlen(o->binds[i].path) + 1 + ((o->binds[i].flags & SP_BIND_COVER) != 0 ? BIND_PREFIX : 1);
+        strings += is_elsewhere(&o->binds[i]) ? strlen(o->binds[i].source) + 1 : 0;
     }
     const size_t insn = sizeof(struct sock_filter);
     p->len = (strings + insn - 1) / insn * insn;

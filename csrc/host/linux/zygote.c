@@ -45,6 +45,8 @@ void sp_zygote_unref(struct sp_zygote *z) {
         sp_fd_close(&z->first);
         sp_fd_close(&z->pidfd);
         sp_reaper_free(z->reaper);
+        free(z->bound);
+        free(z->sent);
         free(z);
     }
 }

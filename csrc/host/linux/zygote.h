@@ -13,6 +13,7 @@
 
 #include "common/wire.h"
 #include "host/linux/cgroup.h"
+#include "host/linux/paths.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 
@@ -44,9 +45,15 @@ struct sp_zygote {
     atomic_bool fully_started;      /* everything about its start has been received */
     atomic_bool useful;             /* it has created a sandbox */
     atomic_bool killed;
-    _Atomic uint64_t paths; /* sp_paths_look() before its start; 0: a path changed while it started */
-    bool renews;            /* it has replaced one that was alive, because a path led elsewhere */
-    struct sp_zygote *next; /* in the launcher's list of killed zygotes */
+    /* What its later sandboxes show. Written under the lock, `bindings` before `paths`; see rebind.h. */
+    _Atomic uint64_t paths;    /* sp_look.total; 0: not known */
+    _Atomic uint32_t bindings; /* how often paths were bound anew */
+    struct sp_look *bound;     /* NULL: the configuration names no paths */
+    uint32_t *sent;            /* for each path: the number of bindings when it was bound anew last */
+    uint64_t failed;           /* sp_look.total of the last look that could not be bound; 0: none */
+    unsigned failures;         /* how often in a row that look could not be bound */
+    bool renews;               /* it has replaced one that was alive, because of a path */
+    struct sp_zygote *next;    /* in the launcher's list of killed zygotes */
 };
 
 /* Spawns a zygote, and moves it into `cgroups` unless that is NULL. On failure returns NULL with *error filled, and

@@ -1,9 +1,11 @@
 #include "host/linux/zygotes.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "common/clock.h"
 #include "common/stage.h"
+#include "host/linux/rebind.h"
 
 /* Pauses between two starts. A zygote that has created sandboxes works, so somebody has killed it: the next one is
  * started soon. */
@@ -74,22 +76,42 @@ static void end_unused(struct sp_zygotes *zs) {
     }
 }
 
-/* Looks where the paths lead. 0, or SP_E_CREATE: one of them does not exist. *renews: the current zygote is outdated
- * since now. */
+static void outdate_current(struct sp_zygotes *zs) {
+    zs->current->next = zs->outdated;
+    zs->outdated = zs->current;
+    zs->current = NULL;
+    end_unused(zs);
+}
+
+/* How often to look again at paths that change all the time, before somebody else may have the lock. */
+#define LOOKS 20
+#define FOLLOW_PAUSE_NS SP_MS(1)
+
+/* Looks where the paths lead, and has the current zygote follow. 0; SP_AGAIN: a path changes too fast; or SP_E_CREATE:
+ * one of them does not exist. *renews: the current zygote could not follow, and is outdated since now. */
 static int look_at_paths(struct sp_zygotes *zs, uint64_t *paths, bool *renews, sp_error *error) {
+    int rc = 0;
     *renews = false;
-    *paths = zs->paths != NULL ? sp_paths_look(zs->paths, error) : 0;
-    if (zs->paths != NULL && *paths == 0) {
-        return SP_E_CREATE;
-    }
     if (zs->current != NULL && sp_zygote_has_ended(zs->current)) {
         discard_locked(zs, zs->current);
-    } else if (zs->current != NULL && zs->current->paths != *paths) {
-        zs->current->next = zs->outdated;
-        zs->outdated = zs->current;
-        zs->current = NULL;
+    }
+    for (int i = 0; i < LOOKS; i++) {
+        *paths = zs->paths != NULL ? sp_paths_look(zs->paths, zs->seen, error) : 0;
+        if (zs->paths != NULL && *paths == 0) {
+            return SP_E_CREATE;
+        }
+        bool follows = zs->current != NULL && zs->current->paths != *paths;
+        rc = follows ? sp_rebind(zs->current, zs->paths, zs->seen) : 0;
+        if (rc != -EAGAIN) {
+            break;
+        }
+    }
+    if (rc == -EAGAIN) {
+        return SP_AGAIN;
+    }
+    if (rc != 0) {
         *renews = true;
-        end_unused(zs);
+        outdate_current(zs);
     }
     bool by_path = zs->why.code != 0 && (zs->why.stage == SP_STAGE_BIND || zs->why.stage == SP_STAGE_ROOTFS);
     if (by_path && zs->why_paths != *paths) { /* the next one may start */
@@ -121,15 +143,28 @@ static int spawn_next(struct sp_zygotes *zs, struct sp_birth *birth, sp_error *e
 
 /* ---- what the launcher calls ---- */
 
+/* Without the memory for it, a zygote cannot follow: it is replaced when a path changes. */
+static void note_what_it_binds(const struct sp_zygotes *zs, struct sp_zygote *z, uint64_t paths) {
+    z->paths = paths;
+    z->sent = zs->paths != NULL ? calloc(zs->paths->n + 1, sizeof *z->sent) : NULL;
+    z->bound = z->sent != NULL ? sp_look_new(zs->paths) : NULL;
+    if (z->bound != NULL) {
+        sp_look_copy(zs->paths, z->bound, zs->seen);
+    }
+}
+
 int sp_zygotes_choose(struct sp_zygotes *zs, struct sp_birth *birth, struct sp_zygote **chosen, sp_error *error) {
     uint64_t paths;
     bool renews;
     pthread_mutex_lock(&zs->lock);
     int rc = look_at_paths(zs, &paths, &renews, error);
+    if (rc == SP_AGAIN) {
+        birth->not_before = sp_now() + FOLLOW_PAUSE_NS;
+    }
     if (rc == 0 && zs->current == NULL) {
         rc = spawn_next(zs, birth, error);
         if (rc == 0) {
-            zs->current->paths = paths;
+            note_what_it_binds(zs, zs->current, paths);
             zs->current->renews = renews;
         }
     }
@@ -147,13 +182,17 @@ void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z) {
     pthread_mutex_unlock(&zs->lock);
 }
 
-/* A zygote that started while a path was changed may show either: it serves the births that have asked it, and no
- * other.
- */
+/* A zygote that started while a path was changed may show either: it binds that path anew before the next birth. */
 static void compare_paths(struct sp_zygotes *zs, struct sp_zygote *z) {
     sp_error ignored;
-    if (zs->paths != NULL && sp_paths_look(zs->paths, &ignored) != z->paths) {
-        z->paths = 0;
+    if (zs->paths == NULL || z->bindings != 0 || sp_paths_look(zs->paths, zs->seen, &ignored) == z->paths) {
+        return;
+    }
+    z->paths = 0;
+    for (uint32_t i = 0; i < zs->paths->n && z->bound != NULL; i++) {
+        if (z->bound->found[i].digest != zs->seen->found[i].digest) {
+            z->bound->found[i].digest = 0;
+        }
     }
 }
 
@@ -167,10 +206,22 @@ bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
     return restarted;
 }
 
-bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z) {
+/* The order of the two reads matters: a zygote that has bound something anew has another count, too. */
+bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z, uint32_t bindings) {
     sp_error ignored;
-    uint64_t now = zs->paths != NULL ? sp_paths_look(zs->paths, &ignored) : 0;
-    return zs->paths == NULL || (now != 0 && now == z->paths);
+    uint64_t now = zs->paths != NULL ? sp_paths_look(zs->paths, NULL, &ignored) : 0;
+    /* acquire: pairs with the release in sp_rebind() */
+    bool same = now != 0 && now == atomic_load_explicit(&z->paths, memory_order_acquire);
+    return zs->paths == NULL || (same && bindings == atomic_load_explicit(&z->bindings, memory_order_relaxed));
+}
+
+/* Before the zygote has bound anything anew, only a path that was replaced while it started counts. */
+void sp_zygotes_bind_failed(struct sp_zygotes *zs, struct sp_zygote *z, uint32_t bindings, int err) {
+    pthread_mutex_lock(&zs->lock);
+    if (zs->paths != NULL && (bindings != 0 || err == ESTALE)) {
+        sp_rebind_failed(z, zs->paths, bindings);
+    }
+    pthread_mutex_unlock(&zs->lock);
 }
 
 bool sp_zygotes_tend(struct sp_zygotes *zs) {
@@ -197,12 +248,12 @@ void sp_zygotes_init(struct sp_zygotes *zs) {
 
 static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
     sp_error ignored; /* the zygote reports a missing path */
-    uint64_t paths = zs->paths != NULL ? sp_paths_look(zs->paths, &ignored) : 0;
+    uint64_t paths = zs->paths != NULL ? sp_paths_look(zs->paths, zs->seen, &ignored) : 0;
     zs->current = sp_zygote_spawn(&zs->order, zs->cgroups, deadline, error);
     if (zs->current == NULL) {
         return SP_E_CREATE;
     }
-    zs->current->paths = paths;
+    note_what_it_binds(zs, zs->current, paths);
     int rc = sp_zygote_await(zs->current, deadline, error);
     compare_paths(zs, zs->current);
     return rc;
@@ -212,7 +263,7 @@ static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error)
 static bool discard_if_outdated(struct sp_zygotes *zs) {
     sp_error ignored;
     if (zs->paths == NULL || zs->current == NULL || zs->current->paths != 0 ||
-        sp_paths_look(zs->paths, &ignored) == 0) {
+        sp_paths_look(zs->paths, NULL, &ignored) == 0) {
         return false;
     }
     kill_zygote(zs, zs->current);
@@ -224,6 +275,8 @@ int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, s
                      int64_t deadline, sp_error *error) {
     int rc = sp_zygote_order_make(&zs->order, options, cgroups);
     rc = rc != 0 ? rc : sp_paths_make(options, &zs->paths);
+    zs->seen = rc == 0 && zs->paths != NULL ? sp_look_new(zs->paths) : NULL;
+    rc = rc == 0 && zs->paths != NULL && zs->seen == NULL ? -ENOMEM : rc;
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
     }
@@ -231,6 +284,8 @@ int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, s
     do {
         rc = start_first(zs, deadline, error);
     } while (rc != 0 && error->stage == SP_STAGE_BIND && sp_now() < deadline && discard_if_outdated(zs));
+    /* The covers were looked for just before this start. A later zygote searches by itself. */
+    zs->order.config.u.config.flags |= SP_CONFIG_SEARCH;
     return rc;
 }
 
@@ -259,5 +314,6 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
 void sp_zygotes_free(struct sp_zygotes *zs) {
     sp_zygote_order_free(&zs->order);
     sp_paths_free(zs->paths);
+    free(zs->seen);
     pthread_mutex_destroy(&zs->lock);
 }

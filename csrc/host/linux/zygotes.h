@@ -4,8 +4,8 @@
  * the lock; the births then wait for the zygote as they wait for any, each within its own deadline. Zygotes that die
  * again and again are started after ever longer pauses.
  *
- * A zygote has bound the host's paths when it started. If one of them leads elsewhere by now, the zygote is *outdated*:
- * it is asked for nothing more, and ends when the last of its sandboxes has ended.
+ * If a path of the host leads elsewhere by now, the zygote binds it anew: see rebind.h. Where it cannot, the zygote is
+ * *outdated*: it is asked for nothing more, and ends when the last of its sandboxes has ended.
  */
 #ifndef SANDPOOL_HOST_LINUX_ZYGOTES_H
 #define SANDPOOL_HOST_LINUX_ZYGOTES_H
@@ -21,6 +21,7 @@ struct sp_zygotes {
     struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* borrowed; NULL: the sandboxes have no cgroups */
     struct sp_paths *paths;     /* NULL: the configuration names none */
+    struct sp_look *seen;       /* the last look; under the lock */
 
     pthread_mutex_t lock;
     struct sp_zygote *current;  /* NULL: the next birth starts one */
@@ -45,8 +46,11 @@ void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z);
 /* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. True: it has
  * replaced a dead one. */
 bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z);
-/* Whether what this zygote's sandboxes show of the host is what the paths lead to now. Any thread. */
-bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z);
+/* Whether the host's paths lead to what a sandbox of this zygote shows, which was created after `bindings` changes. Any
+ * thread. */
+bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z, uint32_t bindings);
+/* A birth has failed because a path could not be bound. */
+void sp_zygotes_bind_failed(struct sp_zygotes *zs, struct sp_zygote *z, uint32_t bindings, int err);
 /* Reaps, and ends outdated zygotes without sandboxes. True while there is more to do soon. */
 bool sp_zygotes_tend(struct sp_zygotes *zs);
 /* The pid of the current one; 0 while there is none. */

@@ -43,6 +43,7 @@ struct sp_session {
     const char *home;       /* working directory of a command that names none; a literal, never freed */
     int64_t ended_at;       /* when it was killed */
     bool undead;            /* it did not die in time after that, and this was reported */
+    uint32_t bindings;      /* how often its zygote had bound paths anew before the sandbox was created */
 };
 
 struct sp_birth {
