@@ -98,8 +98,9 @@ struct sp_rec_created {
 struct sp_rec_bind {
     uint32_t index; /* of the bind in CONFIG */
     uint32_t flags;
-    uint32_t bindings;      /* counts the changes: what CREATED then reports */
-    uint64_t device, inode; /* that the host has found; both 0: whatever the path leads to */
+    uint32_t bindings; /* counts the changes: what CREATED then reports */
+    uint64_t device;   /* that the host has found; with both 0: whatever the path leads to */
+    uint64_t inode;
 };
 
 struct sp_rec_ready {
