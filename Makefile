@@ -8,7 +8,7 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
 CORE    := $(sort $(shell find csrc -name "*.cdef" -o -name "*.[ch]"))
 BUILD   := build_ffi.py setup.py pyproject.toml
 C_FILES  = $(sort $(shell find csrc -name "*.[ch]") $(wildcard tests/native/c/*.[ch] tests/native/fuzz/*.[ch] bench/*.[ch]))
-PY_FILES = build_ffi.py setup.py pysandpool $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
+PY_FILES = build_ffi.py setup.py pysandpool pytest_pysandpool.py $(sort $(wildcard bench/*.py examples/*.py tools/*.py))
 
 # Stamps: runner = pytest, which is all that the C tests need; tools = the build's own requirements; installed = the
 # package, editable, with the extras that the target needs; built = the compiled parts follow their sources; strict =

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("build_ffi.py", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "csrc", "pysandpool")
+SOURCES = (
+    *("build_ffi.py", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"),
+    *("csrc", "pysandpool", "pytest_pysandpool.py"),
+)
 MODULES = ("pysandpool/_core.", "pysandpool/_core_hot.", "pysandpool/_bin/sandpool-zygote")
 MOST_BYTES = 650_000
 
@@ -72,5 +75,8 @@ def test_the_wheel_is_small(wheel: Path) -> None:
 def test_the_wheel_has_each_room(wheel: Path) -> None:
     """A folder that setuptools does not find is not in the wheel, and no test of the checkout would see it."""
     with zipfile.ZipFile(wheel) as archive:
-        found = {name for name in archive.namelist() if name.startswith("pysandpool/") and name.endswith(".py")}
-    assert found == {path.relative_to(ROOT).as_posix() for path in (ROOT / "pysandpool").rglob("*.py")}
+        found = {name for name in archive.namelist() if name.endswith(".py")}
+    assert found - {"pytest_pysandpool.py"} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "pysandpool").rglob("*.py")
+    }
+    assert "pytest_pysandpool.py" in found

@@ -29,7 +29,7 @@ COUNTERS_SIZE = 1 << 20
 
 COPIED = (
     *("csrc", "pysandpool", "tests", "tools", "bench", "examples"),
-    *("setup.py", "build_ffi.py", "pyproject.toml", "README.md", "LICENSE"),
+    *("setup.py", "build_ffi.py", "pytest_pysandpool.py", "pyproject.toml", "README.md", "LICENSE"),
 )
 MEASURED = ("common", "host", "zygote", "init")
 TESTS = (
