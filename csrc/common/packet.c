@@ -86,23 +86,38 @@ static int send_whole(int sock, struct msghdr *msg, size_t len, int64_t deadline
     }
 }
 
-int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+static size_t next_chunk(const struct sp_outgoing *out, size_t sent) {
+    return out->payload_len - sent < SP_PACKET_MAX ? out->payload_len - sent : SP_PACKET_MAX;
+}
+
+int sp_packet_send_first(int sock, const struct sp_outgoing *out, size_t *sent, int64_t deadline) {
     uint8_t bytes[SP_RECORD_SIZE];
     sp_wire_pack(out->record, bytes);
-    size_t chunk = out->payload_len < SP_PACKET_MAX ? out->payload_len : SP_PACKET_MAX;
+    size_t chunk = next_chunk(out, 0);
     struct iovec iov[2] = {{bytes, sizeof bytes}, {(void *)(uintptr_t)out->payload, chunk}};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = chunk != 0 ? 2 : 1};
     union fd_control control;
     if (out->n_fds != 0) {
         attach_fds(&msg, &control, out->fds, out->n_fds);
     }
-    int rc = send_whole(sock, &msg, sizeof bytes + chunk, deadline);
-    for (size_t sent = chunk; rc == 0 && sent < out->payload_len; sent += chunk) {
-        chunk = out->payload_len - sent < SP_PACKET_MAX ? out->payload_len - sent : SP_PACKET_MAX;
+    *sent = chunk;
+    return send_whole(sock, &msg, sizeof bytes + chunk, deadline);
+}
+
+int sp_payload_send(int sock, const struct sp_outgoing *out, size_t sent, int64_t deadline) {
+    int rc = 0;
+    for (size_t chunk = 0; rc == 0 && sent < out->payload_len; sent += chunk) {
+        chunk = next_chunk(out, sent);
         struct iovec rest = {(char *)(uintptr_t)out->payload + sent, chunk};
         rc = send_whole(sock, &(struct msghdr){.msg_iov = &rest, .msg_iovlen = 1}, chunk, deadline);
     }
     return rc;
+}
+
+int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
+    size_t sent = 0;
+    int rc = sp_packet_send_first(sock, out, &sent, deadline);
+    return rc != 0 ? rc : sp_payload_send(sock, out, sent, deadline);
 }
 
 /* Once SO_PASSCRED is set, credentials come with every message. No socket option asks for any other control message. */

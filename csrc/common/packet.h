@@ -20,7 +20,7 @@
 #include "common/wire.h"
 
 #define SP_PACKET_MAX (32 * 1024)
-#define SP_PACKET_FDS 3
+#define SP_PACKET_FDS 4
 
 /* A received packet. Its descriptors are close-on-exec; the packet owns them until they are stolen (set to -1). */
 struct sp_packet {
@@ -41,6 +41,9 @@ struct sp_outgoing {
 
 /* Sends the record with its fds and the whole payload. 0 or -errno; -EPIPE when the peer is gone. */
 int sp_packet_send(int sock, const struct sp_outgoing *out, int64_t deadline);
+/* The two halves of it: the first packet, whose part of the payload is in *sent then, and the others. */
+int sp_packet_send_first(int sock, const struct sp_outgoing *out, size_t *sent, int64_t deadline);
+int sp_payload_send(int sock, const struct sp_outgoing *out, size_t sent, int64_t deadline);
 
 /*
  * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), or -ECONNRESET when the

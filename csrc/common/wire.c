@@ -83,6 +83,7 @@ static void put_exec(struct writer *w, const struct sp_rec_exec *e) {
     put(w, e->envc, 4);
     put(w, e->payload_len, 4);
     put(w, e->cpu_seconds, 4);
+    put(w, e->timeout_ns, 8);
 }
 
 static void get_exec(struct reader *r, struct sp_rec_exec *e) {
@@ -93,6 +94,7 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
     e->envc = get32(r, SP_PAYLOAD_MAX);
     e->payload_len = get32(r, SP_PAYLOAD_MAX);
     e->cpu_seconds = get32(r, UINT32_MAX);
+    e->timeout_ns = get(r, 8, 0, INT64_MAX);
     r->bad = r->bad || (uint64_t)e->argc + e->envc + 1 > e->payload_len;
 }
 
@@ -114,6 +116,10 @@ static void get_bind(struct reader *r, struct sp_rec_bind *b) {
     b->inode = get(r, 8, 0, UINT64_MAX);
 }
 
+static void put_signal(struct writer *w, const struct sp_rec_signal *s) { put(w, s->number, 4); }
+
+static void get_signal(struct reader *r, struct sp_rec_signal *s) { s->number = (uint32_t)get(r, 4, 1, 64); }
+
 static void put_exited(struct writer *w, const struct sp_rec_exited *e) {
     put(w, e->id, 4);
     put(w, e->status, 4);
@@ -133,7 +139,7 @@ static void get_exited(struct reader *r, struct sp_rec_exited *e) {
     /* Exited (low 7 bits 0) or ended by a signal 1..64 (bit 7: dumped core, high byte 0); never "stopped" (0x7f). */
     uint32_t signal = e->status & 0x7f;
     r->bad = r->bad || (signal == 0 ? (e->status & 0x80) != 0 : signal > 64 || e->status > 0xff);
-    r->bad = r->bad || ((e->flags & SP_EXITED_OOM) != 0 && signal != SIGKILL);
+    r->bad = r->bad || (e->flags != 0 && signal != SIGKILL);
 }
 
 static void put_failed(struct writer *w, const struct sp_rec_failed *f) {
@@ -210,11 +216,15 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         put(&w, record->u.ready.facts, 4);
         break;
     case SP_REC_EXEC:
+    case SP_REC_SPAWN:
         put_exec(&w, &record->u.exec);
         break;
     case SP_REC_ACK:
     case SP_REC_KILL:
         put(&w, record->u.id.id, 4);
+        break;
+    case SP_REC_SIGNAL:
+        put_signal(&w, &record->u.signal);
         break;
     case SP_REC_EXITED:
         put_exited(&w, &record->u.exited);
@@ -236,6 +246,8 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:
+    case SP_REC_SERVE:
+    case SP_REC_STARTED:
     case SP_REC_TYPE_END:
         break;
     }
@@ -262,11 +274,15 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         record->u.ready.facts = get32(&r, SP_FACT_ALL);
         break;
     case SP_REC_EXEC:
+    case SP_REC_SPAWN:
         get_exec(&r, &record->u.exec);
         break;
     case SP_REC_ACK:
     case SP_REC_KILL:
         record->u.id.id = get32(&r, UINT32_MAX);
+        break;
+    case SP_REC_SIGNAL:
+        get_signal(&r, &record->u.signal);
         break;
     case SP_REC_EXITED:
         get_exited(&r, &record->u.exited);
@@ -288,6 +304,8 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         break;
     case SP_REC_HELLO:
     case SP_REC_CREATE:
+    case SP_REC_SERVE:
+    case SP_REC_STARTED:
     case SP_REC_TYPE_END:
         break;
     }

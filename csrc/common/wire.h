@@ -57,6 +57,10 @@ enum sp_record_type {
     SP_REC_FILE,       /* host -> init or agent, fd: the socket for the reply; payload: one or two paths */
     SP_REC_FILED,      /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
     SP_REC_BIND,       /* host -> zygote [, fd: the tree]: a path of the host leads elsewhere now, bind it anew */
+    SP_REC_SERVE,      /* host -> init: a request follows that only init itself can serve, so the standby has to end */
+    SP_REC_SPAWN,      /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr]; payload as EXEC's */
+    SP_REC_STARTED,    /* init -> host, on a process socket: the process has execed */
+    SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
     SP_REC_TYPE_END
 };
 
@@ -109,23 +113,33 @@ struct sp_rec_ready {
 };
 
 #define SP_EXEC_HAS_STDIN 1u
-#define SP_EXEC_FLAGS 1u
+#define SP_EXEC_HAS_STDOUT 2u /* SPAWN; EXEC always has it, and the next */
+#define SP_EXEC_HAS_STDERR 4u
+#define SP_EXEC_PTY 8u /* SPAWN: the three streams are a terminal, whose master the ACK carries */
+#define SP_EXEC_FLAGS 15u
 
-struct sp_rec_exec {
+struct sp_rec_exec { /* EXEC, SPAWN */
     uint32_t id;
     uint32_t flags;
     uint32_t argc;
     uint32_t envc;
     uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
     uint32_t cpu_seconds; /* of CPU time that each process of the command may use; 0: unlimited */
+    uint64_t timeout_ns;  /* SPAWN: after this time init kills the process; 0: never */
 };
 
 struct sp_rec_id { /* ACK, KILL */
     uint32_t id;
 };
 
-#define SP_EXITED_OOM 1u /* killed for exceeding the memory limit of the sandbox; only with status SIGKILL */
-#define SP_EXITED_FLAGS 1u
+struct sp_rec_signal {
+    uint32_t number;
+};
+
+/* Only with status SIGKILL: */
+#define SP_EXITED_OOM 1u       /* killed for exceeding the memory limit of the sandbox */
+#define SP_EXITED_TIMED_OUT 2u /* SPAWN: killed when its time was up */
+#define SP_EXITED_FLAGS 3u
 
 struct sp_rec_exited {
     uint32_t id;
@@ -202,6 +216,7 @@ struct sp_record {
         struct sp_rec_ready ready;
         struct sp_rec_exec exec;
         struct sp_rec_id id;
+        struct sp_rec_signal signal;
         struct sp_rec_exited exited;
         struct sp_rec_failed failed;
         struct sp_rec_file file;

@@ -19,6 +19,8 @@ STRUCT_OF = {
     "BIND": "bind",
     "READY": "ready",
     "EXEC": "exec",
+    "SPAWN": "exec",
+    "SIGNAL": "signal",
     "ACK": "id",
     "KILL": "id",
     "EXITED": "exited",
@@ -137,7 +139,7 @@ def test_facts_and_stages_are_those_of_the_headers() -> None:
         ("SP_WIRE_MAGIC", "0x4c4f4f50u", "`SP_WIRE_MAGIC` = 0x4c4f4f50"),
         ("SP_PAYLOAD_MAX", "(8u * 1024 * 1024)", "`SP_PAYLOAD_MAX` = 8 MiB"),
         ("SP_PACKET_MAX", "(32 * 1024)", "`SP_PACKET_MAX` = 32 KiB"),
-        ("SP_PACKET_FDS", "3", "`SP_PACKET_FDS` = 3 descriptors"),
+        ("SP_PACKET_FDS", "4", "`SP_PACKET_FDS` = 4 descriptors"),
         ("SP_DETAIL_SIZE", "104", "| `detail` | 104 bytes |"),
     ],
 )

@@ -59,6 +59,7 @@ static void random_exec(struct sp_rec_exec *e) {
     e->envc = between32(0, SP_PAYLOAD_MAX / 2 - 1);
     e->payload_len = between32(e->argc + e->envc + 1, SP_PAYLOAD_MAX);
     e->cpu_seconds = between32(0, UINT32_MAX);
+    e->timeout_ns = between(0, INT64_MAX);
 }
 
 static void random_exited(struct sp_rec_exited *e) {
@@ -114,10 +115,14 @@ static void random_record(enum sp_record_type type, struct sp_record *record) {
         record->u.ready.facts = between32(0, SP_FACT_ALL);
         break;
     case SP_REC_EXEC:
+    case SP_REC_SPAWN:
         random_exec(&record->u.exec);
         break;
     case SP_REC_ACK:
         record->u.id.id = between32(0, UINT32_MAX);
+        break;
+    case SP_REC_SIGNAL:
+        record->u.signal.number = between32(1, 64);
         break;
     case SP_REC_EXITED:
         random_exited(&record->u.exited);
@@ -278,6 +283,10 @@ static const struct field fields[] = {
     {SP_REC_EXEC, 16, 4, 1, SP_PAYLOAD_MAX - 1}, /* the cwd's NUL is in the payload, too */
     {SP_REC_EXEC, 20, 4, 0, SP_PAYLOAD_MAX - 2},
     {SP_REC_EXEC, 24, 4, 2, SP_PAYLOAD_MAX},
+    {SP_REC_EXEC, 32, 8, 0, INT64_MAX},
+    {SP_REC_SPAWN, 12, 4, 0, SP_EXEC_FLAGS},
+    {SP_REC_SPAWN, 32, 8, 0, INT64_MAX},
+    {SP_REC_SIGNAL, 8, 4, 1, 64},
     {SP_REC_ACK, 8, 4, 0, UINT32_MAX},
     {SP_REC_EXITED, 8, 4, 0, UINT32_MAX},
     {SP_REC_EXITED, 16, 8, 0, INT64_MAX},
@@ -305,12 +314,14 @@ static const struct field fields[] = {
 static void plainest(const struct field *field, uint8_t *bytes) {
     struct sp_record record = {.type = field->type};
 
-    if (field->type == SP_REC_EXEC) {
+    if (field->type == SP_REC_EXEC || field->type == SP_REC_SPAWN) {
         record.u.exec = (struct sp_rec_exec){.argc = 1, .payload_len = SP_PAYLOAD_MAX};
     } else if (field->type == SP_REC_CONFIG) {
         record.u.config.payload_len = SP_PAYLOAD_MAX;
     } else if (field->type == SP_REC_EXITED) {
         record.u.exited.status = SIGKILL; /* with another status no flag may be set */
+    } else if (field->type == SP_REC_SIGNAL) {
+        record.u.signal.number = 1;
     } else if (field->type == SP_REC_FAILED) {
         record.u.failed.stage = 1;
     } else if (field->type == SP_REC_FILE) {
