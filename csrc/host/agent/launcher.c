@@ -121,10 +121,7 @@ static bool finish_ended(struct sp_agents *l) {
 
 /* ---- operations on a session ---- */
 
-static void kill_command(struct sp_session *session) {
-    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
-    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
-}
+static void kill_command(struct sp_session *session) { sp_session_send_kill(session); }
 
 /* Nothing watches the memory here. */
 static void watch_memory(struct sp_session *session) { (void)session; }

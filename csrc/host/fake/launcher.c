@@ -260,6 +260,7 @@ static void free_fake(sp_launcher *launcher) {
 }
 
 static const struct sp_launch_ops fake_ops = {
+    .has_init = true,
     .session_size = sizeof(struct sp_session),
     .death_grace_ns = SP_MS(300),
     .begin = begin,

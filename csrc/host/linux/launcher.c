@@ -153,10 +153,9 @@ static void signal_init(struct sp_session *session, int signal) {
     (void)syscall(SYS_pidfd_send_signal, session->pidfd, signal, &info, 0);
 }
 
-/* init acts on the record; the signal makes init read it. While a command runs, the host sends init no other record. */
+/* init acts on the record; the signal makes init read it. */
 static void kill_command(struct sp_session *session) {
-    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
-    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
+    sp_session_send_kill(session);
     signal_init(session, SP_KILL_SIGNAL);
 }
 
@@ -216,6 +215,7 @@ static uint32_t enforced_by_cgroup(sp_launcher *launcher) {
 }
 
 static const struct sp_launch_ops linux_ops = {
+    .has_init = true,
     .session_size = sizeof(struct linux_session),
     .death_grace_ns = SP_MS(300),
     .begin = begin,

@@ -7,16 +7,10 @@
  * and moves it to a list. The janitor owns that list, and after it the thread that closes the pool.
  */
 #include <poll.h>
-#include <stdlib.h>
 
 #include "common/clock.h"
 #include "common/fd.h"
 #include "host/sandbox/launch.h"
-
-static void drop(struct sp_session *session) {
-    sp_close_own(&session->pidfd, &session->pidfd_identity);
-    free(session);
-}
 
 void sp_dying_add(struct sp_session *session) {
     sp_launcher *launcher = session->launcher;
@@ -63,7 +57,7 @@ int64_t sp_dying_check(sp_launcher *launcher, struct sp_session **list, const st
                 observer->notify(observer->arg, session, false);
             }
             *at = session->next;
-            drop(session);
+            sp_session_free(session);
             continue;
         }
         if (age >= SP_UNDEAD_NS && !session->undead) {
@@ -82,7 +76,7 @@ void sp_dying_drop(sp_launcher *launcher, struct sp_session **list) {
     while (*list != NULL) {
         struct sp_session *session = *list;
         *list = session->next;
-        drop(session);
+        sp_session_free(session);
     }
 }
 
@@ -95,6 +89,6 @@ void sp_dying_leave(sp_launcher *launcher, struct sp_session **list) {
     while (*list != NULL) { /* only this pool's list: the stack stays for the other pools of the launcher */
         struct sp_session *session = *list;
         *list = session->next;
-        drop(session);
+        sp_session_free(session);
     }
 }

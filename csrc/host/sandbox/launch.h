@@ -11,6 +11,7 @@
 #ifndef SANDPOOL_HOST_SANDBOX_LAUNCH_H
 #define SANDPOOL_HOST_SANDBOX_LAUNCH_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,10 +26,13 @@
 /* A birth that takes longer fails with ETIMEDOUT. */
 #define SP_CREATE_TIMEOUT_NS SP_SEC(10)
 
-/* The host's end of one sandbox. Whoever holds the pointer owns it, and ends it with sp_session_end(). A launcher that
- * stores more about each sandbox has a struct of its own that begins with this one, see session_size. */
+/* The host's end of one sandbox. Its owner ends it with sp_session_end(). Who sends a request while the owner may end
+ * it meanwhile holds a reference: the last reference closes the descriptors. A launcher that stores more about each
+ * sandbox has a struct of its own that begins with this one, see session_size. */
 struct sp_session {
     sp_launcher *launcher;               /* holds a reference */
+    atomic_int refs;                     /* the owner's, and one for each request that is being sent */
+    pthread_mutex_t sending;             /* held while a record and its payload are sent */
     struct sp_session *next;             /* in a list of sessions that end */
     int control;                         /* socket to init, to an agent, or to a test */
     int pidfd;                           /* readable once the sandbox is dead */
@@ -37,7 +41,7 @@ struct sp_session {
     pid_t pid;              /* init's pid as the host sees it */
     sp_isolation isolation; /* proved at the birth; does not change afterwards */
     uint32_t last_id;       /* id of the last EXEC that was sent */
-    bool open;              /* neither FAILED nor EXITED has answered that EXEC yet */
+    atomic_bool open;       /* neither FAILED nor EXITED has answered that EXEC yet */
     struct sp_usage usage;  /* up to the end of the last command, if the launcher counts it */
     bool acked;             /* init has sent ACK for that EXEC */
     const char *home;       /* working directory of a command that names none; a literal, never freed */
@@ -63,6 +67,7 @@ struct sp_check {
 };
 
 struct sp_launch_ops {
+    bool has_init;          /* its sandboxes serve requests that have a reply socket, see sp_session_request() */
     size_t session_size;    /* of the launcher's own struct, which begins with struct sp_session */
     int64_t death_grace_ns; /* how long an execute waits for the death of its sandbox after kill_sandbox() */
     /* 0; SP_AGAIN with birth->not_before filled; or SP_E_CREATE with *error filled. */
@@ -149,9 +154,12 @@ int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *
 bool sp_session_is_whole(const struct sp_session *session);
 /* NULL on ENOMEM. */
 struct sp_session *sp_session_new(sp_launcher *launcher);
-/* Kills the sandbox and ends the session; a pool then checks that the sandbox dies, see dying.c. Never waits. Does
- * nothing on NULL. */
+/* Kills the sandbox and gives up the owner's reference. Never waits. Does nothing on NULL. */
 void sp_session_end(struct sp_session *session);
+/* The last one ends the session: its descriptors are closed, and a pool checks that the sandbox dies, see dying.c. */
+void sp_session_unref(struct sp_session *session);
+/* Frees the memory of an ended session, and closes its pidfd. */
+void sp_session_free(struct sp_session *session);
 
 /* ---- dying.c ---- */
 /* A killed sandbox should be dead after this time. Its death takes a few ms, or about 100 ms if it has much memory. */

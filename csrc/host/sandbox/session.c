@@ -15,6 +15,8 @@ struct sp_session *sp_session_new(sp_launcher *launcher) {
     if (session != NULL) {
         sp_launcher_ref(launcher);
         session->launcher = launcher;
+        session->refs = 1;
+        pthread_mutex_init(&session->sending, NULL);
         session->control = -1;
         session->pidfd = -1;
         session->home = "/tmp";
@@ -38,24 +40,44 @@ static void drop_foreign_fds(struct sp_session *session) {
     }
 }
 
-void sp_session_end(struct sp_session *session) {
-    if (session != NULL) {
-        drop_foreign_fds(session);
-        session->launcher->ops->kill_sandbox(session);
-        if (session->launcher->ops->release != NULL) {
-            session->launcher->ops->release(session);
-        }
-        sp_fd_close(&session->control);
-        sp_launcher *launcher = session->launcher;
-        /* relaxed: if the last pool leaves meanwhile, the session is freed with the launcher */
-        if (session->pidfd != -1 && atomic_load_explicit(&launcher->checkers, memory_order_relaxed) != 0) {
-            sp_dying_add(session); /* from here on this thread does not own it */
-        } else {
-            sp_fd_close(&session->pidfd);
-            free(session);
-        }
-        sp_launcher_unref(launcher);
+void sp_session_free(struct sp_session *session) {
+    sp_close_own(&session->pidfd, &session->pidfd_identity);
+    pthread_mutex_destroy(&session->sending);
+    free(session);
+}
+
+static void end(struct sp_session *session) {
+    drop_foreign_fds(session);
+    session->launcher->ops->kill_sandbox(session);
+    if (session->launcher->ops->release != NULL) {
+        session->launcher->ops->release(session);
     }
+    sp_fd_close(&session->control);
+    sp_launcher *launcher = session->launcher;
+    /* relaxed: if the last pool leaves meanwhile, the session is freed with the launcher */
+    if (session->pidfd != -1 && atomic_load_explicit(&launcher->checkers, memory_order_relaxed) != 0) {
+        sp_dying_add(session); /* from here on this thread does not own it */
+    } else {
+        sp_session_free(session);
+    }
+    sp_launcher_unref(launcher);
+}
+
+void sp_session_unref(struct sp_session *session) {
+    /* acq_rel: what the others did with the session happens before the last one ends it */
+    if (session != NULL && atomic_fetch_sub_explicit(&session->refs, 1, memory_order_acq_rel) == 1) {
+        end(session);
+    }
+}
+
+void sp_session_end(struct sp_session *session) {
+    /* relaxed: with one reference nobody else can take another one, and with more it does not matter who ends it. The
+     * kill cannot wait for the others, who may be waiting for this sandbox. */
+    if (session != NULL && atomic_load_explicit(&session->refs, memory_order_relaxed) != 1 &&
+        sp_session_is_whole(session)) {
+        session->launcher->ops->kill_sandbox(session);
+    }
+    sp_session_unref(session);
 }
 
 /* ---- commands ---- */
@@ -87,12 +109,78 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
                                           .cpu_seconds = exec->cpu_seconds}};
     struct sp_outgoing out = {
         .record = &record, .payload = payload, .payload_len = len, .fds = exec->fds, .n_fds = exec->has_stdin ? 3 : 2};
-    session->open = true;
     session->acked = false;
+    pthread_mutex_lock(&session->sending);
+    session->open = true;
     int rc = sp_packet_send(session->control, &out, deadline);
+    pthread_mutex_unlock(&session->sending);
     free(payload);
     return rc;
 }
+
+void sp_session_send_kill(struct sp_session *session) {
+    struct sp_record record = {.type = SP_REC_KILL, .u.id.id = session->last_id};
+    pthread_mutex_lock(&session->sending);
+    (void)sp_packet_send(session->control, &(struct sp_outgoing){.record = &record}, sp_now());
+    pthread_mutex_unlock(&session->sending);
+}
+
+/* ---- requests with a reply socket ---- */
+
+/*
+ * While a command runs that the standby has become, init sleeps until a signal comes, so it is woken as soon as there
+ * is something to read: it may have to read before the rest of the payload finds room in the socket.
+ */
+static int send_locked(struct sp_session *session, const struct sp_session_request *request,
+                       const struct sp_outgoing *out, int64_t deadline) {
+    static const struct sp_record serve = {.type = SP_REC_SERVE};
+    size_t sent = 0;
+    if (!sp_session_is_whole(session)) {
+        return -EBADF;
+    }
+    int rc =
+        request->for_init ? sp_packet_send(session->control, &(struct sp_outgoing){.record = &serve}, deadline) : 0;
+    rc = rc != 0 ? rc : sp_packet_send_first(session->control, out, &sent, deadline);
+    if (rc != 0) {
+        return rc;
+    }
+    if (session->open) {
+        session->launcher->ops->watch_memory(session);
+    }
+    rc = sp_payload_send(session->control, out, sent, deadline);
+    if (rc != 0) { /* init waits for the rest, and would take the next record for it */
+        session->launcher->ops->kill_sandbox(session);
+    }
+    return rc;
+}
+
+int sp_session_request(struct sp_session *session, const struct sp_session_request *request, int64_t deadline,
+                       int *reply) {
+    if (!session->launcher->ops->has_init) {
+        return -ENOTSUP;
+    }
+    int pair[2];
+    int rc = sp_control_pair(pair);
+    sp_auto_fd int near_end = pair[0];
+    sp_auto_fd int far_end = pair[1];
+    if (rc != 0) {
+        return rc;
+    }
+    int fds[SP_PACKET_FDS] = {far_end};
+    memcpy(fds + 1, request->fds, sizeof request->fds);
+    const struct sp_outgoing out = {.record = &request->record,
+                                    .payload = request->payload,
+                                    .payload_len = request->payload_len,
+                                    .fds = fds,
+                                    .n_fds = request->n_fds + 1};
+    pthread_mutex_lock(&session->sending);
+    rc = send_locked(session, request, &out, deadline);
+    pthread_mutex_unlock(&session->sending);
+    *reply = rc == 0 ? sp_fd_steal(&near_end) : -1;
+    return rc;
+}
+
+/* ---- answers about a command ---- */
 
 /* Whether this record may come now. If not, the tenant attacks or init is broken. */
 static bool is_expected(const struct sp_session *session, const struct sp_record *record) {

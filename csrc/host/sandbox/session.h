@@ -3,6 +3,7 @@
 #ifndef SANDPOOL_HOST_SANDBOX_SESSION_H
 #define SANDPOOL_HOST_SANDBOX_SESSION_H
 
+#include "common/packet.h"
 #include "common/wire.h"
 #include "host/sandbox/launch.h"
 
@@ -25,6 +26,25 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
  * has sent something else.
  */
 int sp_session_recv(struct sp_session *session, struct sp_record *record);
+
+/* A request whose answers come over a socket of its own, so that any thread can wait for them, and an end of file
+ * shows that the sandbox is dead. */
+struct sp_session_request {
+    struct sp_record record;
+    const void *payload;
+    size_t payload_len;
+    int fds[SP_PACKET_FDS - 1]; /* that follow the far end of the reply socket, borrowed */
+    unsigned n_fds;
+    bool for_init; /* the standby cannot serve it */
+};
+
+/* Sends the request. *reply is then the near end of its reply socket: each record that it receives shows its sender.
+ * 0, or -errno as sp_session_send_exec(); -ENOTSUP where the sandbox has no init. Another thread may end the session
+ * meanwhile: the caller holds a reference. */
+int sp_session_request(struct sp_session *session, const struct sp_session_request *request, int64_t deadline,
+                       int *reply);
+/* Sends KILL for the last command. */
+void sp_session_send_kill(struct sp_session *session);
 
 /* check_begin and check_step of sp_launch_ops, for sandboxes that have an init or an agent. */
 int sp_session_check_begin(struct sp_session *session, const struct sp_check *check, int64_t deadline);
