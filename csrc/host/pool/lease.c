@@ -142,7 +142,7 @@ int sp_release(sp_pool *pool, int64_t handle) {
     if (slot == NULL) {
         return SP_E_RELEASED;
     }
-    if ((word & (SP_SLOT_USED | SP_SLOT_BUSY | SP_SLOT_DEAD)) != 0) {
+    if ((word & (SP_SLOT_USED | SP_SLOT_SHARED | SP_SLOT_BUSY | SP_SLOT_DEAD)) != 0) {
         return release_used(pool, handle);
     }
     if (!sp_slot_give_back(slot, word)) {
@@ -177,6 +177,32 @@ static struct sp_session *find_session(sp_pool *pool, int64_t handle, int *code)
     struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
     *code = closed ? SP_E_CLOSED : slot == NULL ? SP_E_RELEASED : SP_E_LOST;
     return slot != NULL && !closed ? slot->session : NULL;
+}
+
+struct sp_session *sp_lease_share(sp_pool *pool, int64_t handle, int *code) {
+    uint64_t word;
+    pthread_mutex_lock(&pool->lock);
+    struct sp_session *session = find_session(pool, handle, code);
+    struct sp_slot *slot = sp_lease_slot(pool, handle, &word);
+    /* Giving an unused lease back does not take the lock, so the word may change, and the lease may be over. */
+    while (session != NULL && (slot == NULL || !sp_slot_share(slot, word))) {
+        session = find_session(pool, handle, code);
+        slot = sp_lease_slot(pool, handle, &word);
+    }
+    if (session != NULL) {
+        atomic_fetch_add_explicit(&session->refs, 1, memory_order_relaxed); /* the lock orders it */
+        *code = SP_OK;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return session;
+}
+
+int sp_lease_is_unused(sp_pool *pool, int64_t handle) {
+    uint64_t word;
+    if (!sp_pool_is_mine(pool)) {
+        return SP_E_FORKED;
+    }
+    return sp_lease_slot(pool, handle, &word) != NULL && (word & (SP_SLOT_USED | SP_SLOT_SHARED)) == 0;
 }
 
 int64_t sp_lease_pid(sp_pool *pool, int64_t handle) {

@@ -8,6 +8,7 @@
  *   lease      IDLE, STARTING, RECYCLING  LEASED, next generation  its only owner, who took, made or was handed it
  *   give_back  LEASED without flags       IDLE                     the lease's holder, without the lock
  *   claim      LEASED                     LEASED + BUSY + USED     a job, under the lock
+ *   share      LEASED                     LEASED + SHARED          a process or a file call, under the lock
  *   unclaim    LEASED + BUSY              LEASED, perhaps + LOST   the job, under the lock; - USED if nothing ran
  *   mark_dead  LEASED                     LEASED + DEAD            the janitor, under the lock
  *   replace    LEASED + DEAD              LEASED                   the job of an unused lease, under the lock
@@ -57,6 +58,10 @@ bool sp_slot_give_back(struct sp_slot *slot, uint64_t word) {
 
 bool sp_slot_claim(struct sp_slot *slot, uint64_t word) {
     return atomic_compare_exchange_strong(&slot->word, &word, word | SP_SLOT_BUSY | SP_SLOT_USED);
+}
+
+bool sp_slot_share(struct sp_slot *slot, uint64_t word) {
+    return atomic_compare_exchange_strong(&slot->word, &word, word | SP_SLOT_SHARED);
 }
 
 void sp_slot_unclaim(struct sp_slot *slot, uint64_t drop, uint64_t add) {

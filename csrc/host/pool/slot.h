@@ -12,10 +12,11 @@ enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEAS
 
 /* A slot's word: {generation:48, flags:12, state:4}. The generation rises with every lease, so old handles fail. */
 #define SP_SLOT_STATE UINT64_C(0xf)
-#define SP_SLOT_USED UINT64_C(0x10) /* a command may have run: never lease it to another */
-#define SP_SLOT_BUSY UINT64_C(0x20) /* a job runs on it */
-#define SP_SLOT_LOST UINT64_C(0x40) /* its sandbox died with a command that may have run */
-#define SP_SLOT_DEAD UINT64_C(0x80) /* its sandbox died by itself; an unused lease may still have another */
+#define SP_SLOT_USED UINT64_C(0x10)    /* a command may have run: never lease it to another */
+#define SP_SLOT_BUSY UINT64_C(0x20)    /* a job runs on it */
+#define SP_SLOT_LOST UINT64_C(0x40)    /* its sandbox died with a command that may have run */
+#define SP_SLOT_DEAD UINT64_C(0x80)    /* its sandbox died by itself; an unused lease may still have another */
+#define SP_SLOT_SHARED UINT64_C(0x100) /* a process or a file call may have used it: like USED, and never cleared */
 #define SP_SLOT_GENERATION_SHIFT 16
 
 /* A handle: {generation, slot index}, always >= 1 << SP_HANDLE_SHIFT. */
@@ -58,6 +59,8 @@ int64_t sp_slot_lease(struct sp_slot *slot, uint32_t index);
 /* False: the word is no longer `word`. */
 bool sp_slot_give_back(struct sp_slot *slot, uint64_t word);
 bool sp_slot_claim(struct sp_slot *slot, uint64_t word);
+/* False: the word is no longer `word`. */
+bool sp_slot_share(struct sp_slot *slot, uint64_t word);
 /* `drop`: flags to clear besides BUSY; `add`: flags to set. */
 void sp_slot_unclaim(struct sp_slot *slot, uint64_t drop, uint64_t add);
 /* The state after it: LEASED when the slot was marked. */

@@ -132,6 +132,11 @@ struct sp_slot *sp_lease_slot(sp_pool *pool, int64_t handle, uint64_t *word);
 /* Remembers the handle for sp_last_acquired(), and returns it. */
 int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle);
 
+/* The session of the lease for a request beside its job, with a reference for the caller; from now on the lease counts
+ * as used. NULL, with the reason in *code. It does not wait for a job: one that replaces the sandbox of the lease at
+ * this moment ends the old one with all that was started in it. */
+struct sp_session *sp_lease_share(sp_pool *pool, int64_t handle, int *code);
+
 /* ---- recycle.c ---- */
 /* Queues the slot of a released sandbox for a fresh one. Under the lock, as all of these. */
 void sp_recycle_put(sp_pool *pool, uint32_t index);

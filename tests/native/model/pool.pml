@@ -22,8 +22,8 @@
  *   resizer              sp_pool_resize()                                               host/pool/bounds.c
  *   recycle              sp_recycle_done() with sp_pool_make_idle()                         host/pool/recycle.c, host/pool/entries.c
  *
- * The states of a slot, as csrc/host/pool/slot.c has them. Here there is no STARTING: a sandbox is made in one step. BUSY
- * and DEAD are part of USED, because they decide the same.
+ * The states of a slot, as csrc/host/pool/slot.c has them. Here there is no STARTING: a sandbox is made in one step. BUSY,
+ * DEAD and SHARED are part of USED, because they decide the same.
  *
  *   event      from                       to                       by whom
  *   ---------  -------------------------  -----------------------  ---------------------------------------------
@@ -32,6 +32,7 @@
  *   lease      IDLE, STARTING, RECYCLING  LEASED, next generation  its only owner, who took, made or was handed it
  *   give_back  LEASED without flags       IDLE                     the lease's holder, without the lock
  *   claim      LEASED                     LEASED + BUSY + USED     a job, under the lock
+ *   share      LEASED                     LEASED + SHARED          a process or a file call, under the lock
  *   unclaim    LEASED + BUSY              LEASED, perhaps + LOST   the job, under the lock; - USED if nothing ran
  *   mark_dead  LEASED                     LEASED + DEAD            the janitor, under the lock
  *   replace    LEASED + DEAD              LEASED                   the job of an unused lease, under the lock
