@@ -220,6 +220,7 @@ static int serve_one(int control) {
     if (rc == -EAGAIN || rc == -EINTR) { /* no part of a request has arrived */
         return 0;
     }
+    rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;
     rc = rc != 0 ? rc : acknowledge(control, request.exec.id);
     rc = rc != 0 ? rc : run(control, &request, &command);
     sp_packet_close(&request.packet);

@@ -2,6 +2,8 @@
 #ifndef SANDPOOL_INIT_COMMAND_H
 #define SANDPOOL_INIT_COMMAND_H
 
+#include <stdbool.h>
+
 #include "common/wire.h"
 
 struct sp_command {
@@ -9,6 +11,7 @@ struct sp_command {
     char **argv; /* NULL-terminated */
     char **env;
     int fds[3];           /* become 0, 1 and 2; owned by the caller */
+    bool has_terminal;    /* they are its terminal */
     uint32_t cpu_seconds; /* see struct sp_rec_exec */
 };
 

@@ -13,6 +13,9 @@
 #include "common/fact.h"
 #include "common/stage.h"
 
+/* So many processes init can start although the tenant has reached its limit. */
+#define SPARE_PROCESSES 4
+
 /* A limit is never raised above what init has, which the kernel would refuse without privilege. */
 static int set_limit(int resource, uint64_t soft, uint64_t hard) {
     struct rlimit now;
@@ -51,6 +54,14 @@ int sp_limit_command(void) {
                : -errno;
 }
 
+void sp_limit_processes(const struct sp_plan *plan) {
+    if (plan->config.max_processes != 0) {
+        const struct rlimit limit =
+            at_most(RLIMIT_NPROC, plan->config.max_processes + 1, plan->config.max_processes + 1);
+        (void)setrlimit(RLIMIT_NPROC, &limit); /* a limit can always be lowered */
+    }
+}
+
 /* Without a /proc init cannot watch the memory of the sandbox, so there the limit holds for each process. */
 uint64_t sp_limit_of_data(const struct sp_plan *plan) {
     const struct sp_rec_config *c = &plan->config;
@@ -59,12 +70,14 @@ uint64_t sp_limit_of_data(const struct sp_plan *plan) {
     return has_own ? c->data_bytes : c->memory_bytes;
 }
 
+uint64_t sp_limit_of_processes(const struct sp_plan *plan) { return plan->config.max_processes + 1 + SPARE_PROCESSES; }
+
 static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
     const struct sp_rec_config *c = &plan->config;
     uint64_t data = sp_limit_of_data(plan);
     uint64_t files = limit_of_files();
     /* 0 in the configuration means unlimited: the zygote's limit stays. The zygote has set those that are missing here.
-     * NPROC counts init, too. */
+     * NPROC counts init, too. Those of the tenant are lower, see sp_limit_processes(). */
     const struct {
         int resource;
         const char *name;
@@ -76,7 +89,7 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
         {RLIMIT_DATA, "RLIMIT_DATA", data, data},
-        {RLIMIT_NPROC, "RLIMIT_NPROC", c->max_processes + 1, c->max_processes + 1},
+        {RLIMIT_NPROC, "RLIMIT_NPROC", sp_limit_of_processes(plan), sp_limit_of_processes(plan)},
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         bool unlimited = limits[i].resource == RLIMIT_NPROC ? c->max_processes == 0 : limits[i].hard == 0;

@@ -22,6 +22,12 @@ int sp_limit_command(void);
 /* RLIMIT_DATA in bytes; 0: the limit of the host stays. */
 uint64_t sp_limit_of_data(const struct sp_plan *plan);
 
+/* RLIMIT_NPROC of init: it can start some processes although the tenant has reached its limit. */
+uint64_t sp_limit_of_processes(const struct sp_plan *plan);
+
+/* Limits the processes that the calling process and its descendants may start, to those of a tenant. */
+void sp_limit_processes(const struct sp_plan *plan);
+
 /* Installs a filter on the calling thread, unless it is empty. Needs no_new_privs. 0 or -errno. */
 int sp_install_filter(const struct sp_plan_filter *filter);
 

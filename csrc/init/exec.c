@@ -2,10 +2,24 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/stage.h"
 #include "init/confine.h"
+
+/* The terminal becomes the controlling terminal of the new session. */
+static int start_session(const struct sp_command *command) {
+    if (setsid() == -1 || (command->has_terminal && ioctl(command->fds[0], TIOCSCTTY, 0) != 0)) {
+        return -1;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (dup2(command->fds[i], i) == -1) {
+            return -1;
+        }
+    }
+    return 0;
+}
 
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
@@ -14,8 +28,7 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         (void)sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
         return;
     }
-    if (sp_limit_command() != 0 || setsid() == -1 || dup2(command->fds[0], 0) == -1 || dup2(command->fds[1], 1) == -1 ||
-        dup2(command->fds[2], 2) == -1) {
+    if (sp_limit_command() != 0 || start_session(command) != 0) {
         (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
         return;
     }

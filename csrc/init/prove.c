@@ -222,7 +222,8 @@ static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
     const struct sp_rec_config *c = &plan->config;
     uint64_t data = sp_limit_of_data(plan);
     set_fact(proof, SP_FACT_LIMIT_DATA, data != 0 && is_limited(RLIMIT_DATA, data));
-    set_fact(proof, SP_FACT_LIMIT_NPROC, c->max_processes != 0 && is_limited(RLIMIT_NPROC, c->max_processes + 1));
+    set_fact(proof, SP_FACT_LIMIT_NPROC,
+             c->max_processes != 0 && is_limited(RLIMIT_NPROC, sp_limit_of_processes(plan)));
 }
 
 static void prove_privileges(struct sp_proof *proof) {

@@ -42,48 +42,67 @@ static int request_memory(struct sp_request *r) {
     return 0;
 }
 
-/* Has file operations performed, and skips KILLs that came too late for their command: no command runs now. */
-static int recv_first(int control, struct sp_packet *packet, sp_file_server *serve_file) {
-    for (;;) {
-        int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
-        rc = rc != 0 ? rc : sp_packet_recv(control, packet, small_payload, sizeof small_payload);
-        if (rc == 0 && packet->record.type == SP_REC_FILE && serve_file != NULL) {
-            rc = serve_file(packet, small_payload);
-        } else if (rc != 0 || packet->record.type != SP_REC_KILL) {
-            return rc;
-        }
-        sp_packet_close(packet);
-        if (rc != 0) {
-            return rc;
-        }
-    }
+/* The process socket of a SPAWN precedes the streams. */
+static unsigned first_stream(const struct sp_request *r) { return r->packet.record.type == SP_REC_SPAWN ? 1 : 0; }
+
+static uint32_t streams_of(const struct sp_request *r) {
+    const uint32_t outputs = SP_EXEC_HAS_STDOUT | SP_EXEC_HAS_STDERR;
+    return r->packet.record.type == SP_REC_SPAWN ? r->exec.flags : (r->exec.flags & SP_EXEC_HAS_STDIN) | outputs;
 }
 
-static int recv_whole(int control, struct sp_request *r, sp_file_server *serve_file) {
-    int rc = recv_first(control, &r->packet, serve_file);
-    if (rc != 0 || r->packet.record.type != SP_REC_EXEC) {
-        return rc != 0 ? rc : -EBADMSG;
+/* A stream that was not sent is our own, which is /dev/null. */
+static int take_streams(const struct sp_request *r, struct sp_command *command) {
+    static const uint32_t has[3] = {SP_EXEC_HAS_STDIN, SP_EXEC_HAS_STDOUT, SP_EXEC_HAS_STDERR};
+    const uint32_t streams = streams_of(r);
+    unsigned n = first_stream(r);
+    for (int i = 0; i < 3; i++) {
+        bool sent = (streams & has[i]) != 0;
+        command->fds[i] = sent && n < SP_PACKET_FDS ? r->packet.fds[n] : i;
+        n += sent;
     }
+    return n == r->packet.n_fds ? 0 : -EBADMSG;
+}
+
+static int recv_command(int control, struct sp_request *r, struct sp_command *command) {
     r->exec = r->packet.record.u.exec;
-    bool has_stdin = (r->exec.flags & SP_EXEC_HAS_STDIN) != 0;
     /* The received part of the payload must fit into the announced size, because request_memory() copies it there. */
-    if (r->packet.n_fds != (has_stdin ? 3u : 2u) || r->packet.payload_len > r->exec.payload_len) {
+    int rc = r->packet.payload_len <= r->exec.payload_len ? take_streams(r, command) : -EBADMSG;
+    rc = rc != 0 ? rc : request_memory(r);
+    rc = rc != 0 ? rc : sp_payload_recv(control, r->payload, r->packet.payload_len, r->exec.payload_len, SP_NEVER);
+    return rc != 0 ? rc : sp_command_parse(&r->exec, r->payload, r->vector, command);
+}
+
+int sp_request_next(int control, struct sp_request *r, struct sp_command *command, sp_file_server *serve_file) {
+    memset(r, 0, sizeof *r);
+    memset(r->packet.fds, -1, sizeof r->packet.fds);
+    int rc = sp_packet_recv(control, &r->packet, small_payload, sizeof small_payload);
+    if (rc != 0) {
+        return rc;
+    }
+    switch (r->packet.record.type) {
+    case SP_REC_EXEC:
+    case SP_REC_SPAWN:
+        return recv_command(control, r, command);
+    case SP_REC_KILL:
+    case SP_REC_SERVE:
+        return r->packet.payload_len == 0 && r->packet.n_fds == 0 ? 0 : -EBADMSG;
+    case SP_REC_FILE:
+        rc = serve_file != NULL ? serve_file(&r->packet, small_payload) : -EBADMSG;
+        sp_packet_close(&r->packet);
+        return rc;
+    default:
         return -EBADMSG;
     }
-    rc = request_memory(r);
-    return rc != 0 ? rc : sp_payload_recv(control, r->payload, r->packet.payload_len, r->exec.payload_len, SP_NEVER);
 }
 
 int sp_request_recv(int control, struct sp_request *r, struct sp_command *command, sp_file_server *serve_file) {
-    memset(r, 0, sizeof *r);
-    memset(r->packet.fds, -1, sizeof r->packet.fds);
-    int rc = recv_whole(control, r, serve_file);
-    rc = rc != 0 ? rc : sp_command_parse(&r->exec, r->payload, r->vector, command);
-    unsigned first = (r->exec.flags & SP_EXEC_HAS_STDIN) != 0 ? 1 : 0;
-    command->fds[0] = first != 0 ? r->packet.fds[0] : STDIN_FILENO; /* our own 0 is /dev/null */
-    command->fds[1] = r->packet.fds[first];
-    command->fds[2] = r->packet.fds[first + 1];
-    return rc;
+    for (;;) {
+        int rc = sp_wait_fd(control, POLLIN, SP_NEVER);
+        rc = rc != 0 ? rc : sp_request_next(control, r, command, serve_file);
+        if (rc != 0 || (r->packet.record.type != SP_REC_KILL && r->packet.record.type != SP_REC_FILE)) {
+            return rc;
+        }
+    }
 }
 
 void sp_request_free_large(void) {

@@ -2,12 +2,12 @@
  * The serving loop of init. One command at a time: EXEC -> ACK -> (FAILED | EXITED). The standby receives the request
  * and becomes the command; init waits for its end and reports it. When a command has ended, init kills the processes
  * that it left running before it sends EXITED and starts the next standby. So a process of a tenant never runs beside a
- * standby, only beside init.
+ * standby, only beside init. For processes that live longer than a command, init serves without a standby: attend.h.
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
-#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -15,9 +15,12 @@
 
 #include "common/clock.h"
 #include "common/packet.h"
+#include "init/attend.h"
 #include "init/file.h"
 #include "init/init.h"
+#include "init/leftovers.h"
 #include "init/memory.h"
+#include "init/request.h"
 #include "init/standby.h"
 #include "init/sysv.h"
 
@@ -29,24 +32,6 @@ struct outcome {
     bool oom; /* killed by the memory watch */
     struct rusage usage;
 };
-
-/* Every orphan of the sandbox becomes a child of init, so when init has no children, there is no other process. */
-static void kill_leftovers(void) {
-    while (waitpid(-1, NULL, WNOHANG) >= 0) {
-        (void)kill(-1, SIGKILL);
-        while (waitpid(-1, NULL, 0) > 0) {
-        }
-    }
-}
-
-/*
- * A command that calls PTRACE_TRACEME makes init its tracer. init lets it run on, and must not mistake its stops for
- * its end.
- */
-static void detach_tracee(pid_t pid, int status) {
-    int signal = WSTOPSIG(status) != SIGTRAP ? WSTOPSIG(status) : 0;
-    (void)ptrace(PTRACE_DETACH, pid, NULL, (void *)(uintptr_t)signal);
-}
 
 /*
  * System V objects remain for the next command of the lease, and the memory watch does not see a short command. So
@@ -68,7 +53,7 @@ static bool reap(pid_t pid, struct outcome *outcome) {
             return false;
         }
         if (WIFSTOPPED(status)) {
-            detach_tracee(ended, status);
+            sp_child_detach(ended, status);
         } else if (ended == pid) {
             outcome->status = status;
             outcome->usage = usage;
@@ -84,26 +69,6 @@ static bool reap(pid_t pid, struct outcome *outcome) {
 static bool is_kill_signal(const siginfo_t *info, uint32_t id) {
     return info->si_signo == SP_KILL_SIGNAL && info->si_code == SI_QUEUE && info->si_pid == 0 &&
            (uint32_t)info->si_value.sival_int == id;
-}
-
-/*
- * Performs the file operations that the host asks for, and returns whether it asks to kill the command. After the exec
- * a signal proves nothing: a tenant can send any signal, and the kernel keeps only one pending signal of a kind. So the
- * record on the control socket decides. No tenant holds the socket, and nobody but init reads it until the next standby
- * starts.
- */
-static bool serve_until_kill(int control, uint32_t id) {
-    static char payload[SP_FILE_PAYLOAD_MAX];
-    struct sp_packet packet;
-    bool killed = false;
-    while (!killed && sp_packet_recv(control, &packet, payload, sizeof payload) == 0) {
-        if (packet.record.type == SP_REC_FILE) {
-            (void)sp_file_serve(&packet, payload);
-        }
-        killed = packet.record.type == SP_REC_KILL && packet.record.u.id.id == id;
-        sp_packet_close(&packet);
-    }
-    return killed;
 }
 
 /* Sleeps until a signal arrives, at most until `until`. The number of the signal, or -1. */
@@ -132,17 +97,49 @@ struct checks {
 };
 
 /*
+ * Reads what the host has sent while the command runs: file operations, which are performed at once, KILL, SPAWN. After
+ * the exec a signal proves nothing: a tenant can send any signal, and the kernel keeps only one pending signal of a
+ * kind. So the records on the control socket decide. No tenant holds the socket, and nobody but init reads it until the
+ * next standby starts. True when a process was started, so that init has to attend.
+ */
+static bool read_records(struct sp_standby *standby, uint32_t id, struct sp_attend *attend) {
+    struct sp_request request;
+    struct sp_command command;
+    sp_request_free_large(); /* that of the command, which has execed */
+    while (sp_request_next(standby->control, &request, &command, sp_file_serve) == 0) {
+        if (request.packet.record.type == SP_REC_SPAWN) {
+            sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
+            sp_attend_spawn(attend, &request, &command);
+            return true;
+        }
+        if (request.packet.record.type == SP_REC_KILL && request.packet.record.u.id.id == id) {
+            (void)kill(-1, SIGKILL);
+        }
+    }
+    return false;
+}
+
+/*
  * Whichever of the host's two signals arrives, and whoever has sent it, init reads the socket and begins the memory
  * watch. So a tenant that keeps one of the signals pending can delay neither action.
  */
-static void check_host(struct sp_standby *standby, uint32_t id, struct checks *checks) {
+static bool check_host(struct sp_standby *standby, uint32_t id, struct checks *checks, struct sp_attend *attend) {
     checks->next_check = SP_NEVER;
-    if (serve_until_kill(standby->control, id)) {
-        (void)kill(-1, SIGKILL);
-    }
     if (checks->memory.next_look == SP_NEVER && !checks->memory.over) {
         sp_memory_watch_begin(&checks->memory, standby->plan, &standby->base);
     }
+    if (!read_records(standby, id, attend)) {
+        return false;
+    }
+    attend->command = (struct sp_child){.pid = standby->pid,
+                                        .socket = standby->control,
+                                        .start = -1,
+                                        .id = id,
+                                        .is_command = true,
+                                        .deadline = SP_NEVER,
+                                        .oom = checks->memory.over};
+    sp_attend_take_watch(attend, &checks->memory);
+    return true;
 }
 
 /* The standby may be in the middle of a system call that uses memory and the errno that it shares with init. So init
@@ -165,8 +162,8 @@ static void look_at_memory(struct checks *checks, struct outcome *outcome) {
     }
 }
 
-/* Waits until the standby, or the command that it has become, has ended. */
-static void await_end(struct sp_standby *standby, struct outcome *outcome) {
+/* Waits until the standby, or the command that it has become, has ended. False when init has to attend before. */
+static bool await_end(struct sp_standby *standby, struct outcome *outcome, struct sp_attend *attend) {
     struct checks checks = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
     siginfo_t info;
     outcome->oom = false;
@@ -174,34 +171,32 @@ static void await_end(struct sp_standby *standby, struct outcome *outcome) {
         int64_t look = checks.memory.next_look;
         int signal = await_signal(&info, look < checks.next_check ? look : checks.next_check);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
-        bool check_now = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL ||
-                         (checks.next_check != SP_NEVER && sp_now() >= checks.next_check);
+        bool is_due = checks.next_check != SP_NEVER && sp_now() >= checks.next_check;
+        bool check_now = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL || is_due;
         if (id == 0) {
-            continue; /* no command yet */
+            /* No command yet. The signal may be about a request behind an EXEC that the standby is about to read. */
+            checks.next_check = is_due ? SP_NEVER : check_now ? sp_now() + EXEC_CHECK_NS : checks.next_check;
+            continue;
         }
         if (check_now && has_execed(standby)) {
-            check_host(standby, id, &checks);
+            if (check_host(standby, id, &checks, attend)) {
+                return false;
+            }
         } else if (check_now) {
             check_before_exec(id, &info, &checks);
         }
         look_at_memory(&checks, outcome);
     }
     sp_memory_watch_end(&checks.memory);
+    return true;
 }
-
-static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
 
 static int report(const struct sp_standby *standby, const struct outcome *o) {
     uint32_t id = atomic_load_explicit(&standby->id, memory_order_relaxed); /* the process that wrote it is dead */
     /* The command may have ended by itself before the watch killed it. */
     bool killed = WIFSIGNALED(o->status) && WTERMSIG(o->status) == SIGKILL;
-    struct sp_record record = {.type = SP_REC_EXITED,
-                               .u.exited = {.id = id,
-                                            .status = (uint32_t)o->status,
-                                            .user_us = micros(o->usage.ru_utime),
-                                            .system_us = micros(o->usage.ru_stime),
-                                            .max_rss_bytes = (uint64_t)o->usage.ru_maxrss * 1024,
-                                            .flags = o->oom && killed ? SP_EXITED_OOM : 0}};
+    struct sp_record record = sp_exited(id, o->status, &o->usage);
+    record.u.exited.flags = o->oom && killed ? SP_EXITED_OOM : 0;
     if (standby->why.stage != 0) {
         record.type = SP_REC_FAILED;
         record.u.failed = standby->why;
@@ -210,19 +205,30 @@ static int report(const struct sp_standby *standby, const struct outcome *o) {
     return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
 }
 
+/* The standby has ended. 0, or -errno when init has to end. */
+static int follow(struct sp_standby *standby, const struct outcome *outcome, struct sp_attend *attend) {
+    if (standby->yielded) {
+        sp_memory_base_late(&standby->base);
+        sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
+        return sp_attend(attend);
+    }
+    /* With id 0 the standby was killed before it had a request: nobody waits for it, and the reason is unknown. */
+    if (standby->control_error != 0 || atomic_load(&standby->id) == 0) {
+        return -ECONNRESET;
+    }
+    sp_leftovers_kill_all();
+    return report(standby, outcome);
+}
+
 void sp_init_serve(const struct sp_plan *plan, int control) {
     static struct sp_standby standby;
+    static struct sp_attend attend;
     int rc = sp_standby_start(&standby, plan, control);
     while (rc == 0) {
         struct outcome outcome;
-        await_end(&standby, &outcome);
-        /* With id 0 the standby was killed before it had a request: nobody waits for it, and the reason is unknown. */
-        rc = standby.control_error != 0 || atomic_load(&standby.id) == 0 ? -ECONNRESET : 0;
-        if (rc == 0) {
-            kill_leftovers();
-            rc = report(&standby, &outcome);
-            limit_sysv(plan);
-        }
+        bool ended = await_end(&standby, &outcome, &attend);
+        rc = ended ? follow(&standby, &outcome, &attend) : sp_attend(&attend);
+        limit_sysv(plan);
         rc = rc != 0 ? rc : sp_standby_start(&standby, plan, control);
     }
 }

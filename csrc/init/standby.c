@@ -8,8 +8,10 @@
 #include "common/clock.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "init/confine.h"
 #include "init/exec.h"
 #include "init/file.h"
+#include "init/leftovers.h"
 #include "init/request.h"
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
@@ -28,7 +30,15 @@ static int standby_main(void *arg) {
     struct sp_standby *standby = arg;
     struct sp_request request;
     struct sp_command command;
+    /* Before the request comes, so that no request waits for it. */
+    sp_limit_processes(standby->plan);
+    sp_leftovers_mark();
     int rc = sp_request_recv(standby->control, &request, &command, sp_file_serve);
+    if (rc == 0 && request.packet.record.type == SP_REC_SERVE) {
+        standby->yielded = true;
+        return 0;
+    }
+    rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;
     rc = rc != 0 ? rc : acknowledge(standby, request.exec.id);
     if (rc != 0) {
         standby->control_error = rc;

@@ -9,6 +9,7 @@
 #define SANDPOOL_INIT_STANDBY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "init/memory.h"
@@ -23,6 +24,7 @@ struct sp_standby {
     _Atomic uint32_t not_execed; /* the kernel clears it when the standby has execed or ended */
     struct sp_memory_base base;
     int control_error;        /* -errno: the host is gone or has sent something malformed */
+    bool yielded;             /* it has received SERVE: init has to read the request that follows */
     struct sp_rec_failed why; /* stage != 0: the command could not be started */
 };
 
