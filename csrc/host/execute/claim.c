@@ -24,7 +24,7 @@ static int try_claim(struct sp_job *job) {
     if (!sp_slot_claim(slot, word)) {
         return try_claim(job);
     }
-    job->first_use = (word & SP_SLOT_USED) == 0;
+    job->first_use = (word & (SP_SLOT_USED | SP_SLOT_SHARED)) == 0;
     job->claim.session = slot->session;
     job->claimed = true;
     slot->claim = &job->claim;
@@ -49,7 +49,7 @@ struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add)
     pthread_mutex_lock(&pool->lock);
     sp_claim_withdraw(pool, &job->claim);
     struct sp_slot *slot = &pool->slots[job->slot];
-    if (job->over) {
+    if (job->over && job->request.argc != 0) {
         sp_pool_record_latency(pool, SP_LATENCY_EXECUTE, job->ended - job->started);
     }
     if (atomic_load(&job->claim.orphan) != 0) {

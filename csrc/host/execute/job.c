@@ -14,6 +14,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "host/execute/failure.h"
 #include "host/sandbox/session.h"
 #include "host/sys/thread.h"
 
@@ -204,20 +205,6 @@ int sp_job_poll(sp_job *job) {
 
 /* ---- finish ---- */
 
-static bool is_not_found(const struct sp_rec_failed *why) {
-    switch (why->err) {
-    case ENOENT:
-    case EACCES:
-    case ENOEXEC:
-    case ENOTDIR:
-    case ELOOP:
-    case ENAMETOOLONG:
-        return why->stage == SP_STAGE_EXEC;
-    default:
-        return false;
-    }
-}
-
 /*
  * What the cgroup of the sandbox, if there is one, counted for the command: it includes processes that nobody waited
  * for. The peak is the sandbox's: if it did not rise, it belongs to an earlier command.
@@ -294,9 +281,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
      */
     bool ended = code == SP_E_LOST && !job->undead && (job->timed_out || job->oom);
     if (code == SP_OK && job->last.type == SP_REC_FAILED) {
-        const struct sp_rec_failed *why = &job->last.u.failed;
-        code =
-            sp_error_set(error, is_not_found(why) ? SP_E_NOT_FOUND : SP_E_EXEC, why->stage, (int)why->err, why->detail);
+        code = sp_error_of_command(error, &job->last.u.failed);
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
         job->outcome = result->timed_out ? SP_OUTCOME_TIMEOUT : job->oom ? SP_OUTCOME_OOM_KILL : SP_OUTCOME_ORDINARY;

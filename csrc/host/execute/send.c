@@ -4,6 +4,7 @@
  * happens to a sandbox that shows what a path of the host led to when it was created, and does not any more.
  */
 #include <errno.h>
+#include <poll.h>
 
 #include "common/clock.h"
 #include "host/execute/job.h"
@@ -77,12 +78,29 @@ static bool is_outdated(const struct sp_job *job) {
     return unused && session->launcher->ops->is_current != NULL && !session->launcher->ops->is_current(session);
 }
 
+/* Whether its pidfd reports the death of the sandbox. */
+static bool is_dead(const struct sp_session *session) {
+    return session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, 0) == 0;
+}
+
+/* A job without a command: its sandbox is in order, or another one is made. */
+static int prepare(struct sp_job *job, sp_error *error) {
+    if (job->first_use && is_dead(job->claim.session)) {
+        return ++job->replaced == MAX_ATTEMPTS ? SP_E_LOST : begin_replacement(job, error);
+    }
+    job->over = true;
+    return 0;
+}
+
 static bool died(int rc) { return rc == -EPIPE || rc == -ECONNRESET || rc == -ETIMEDOUT; }
 
 int sp_job_send(struct sp_job *job, sp_error *error) {
     job->outdated = is_outdated(job);
     if (job->outdated) {
         return begin_replacement(job, error);
+    }
+    if (job->request.argc == 0) {
+        return prepare(job, error);
     }
     int rc = sp_job_open_streams(job);
     if (rc == 0) {
