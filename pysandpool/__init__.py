@@ -41,6 +41,7 @@ from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool
 from pysandpool._pool.sandbox import Sandbox
 from pysandpool._pool.stats import Evictions, Histogram, Latencies, PoolStats
+from pysandpool._process.process import SandboxProcess
 from pysandpool.cli.bench import PoolBenchmarkResult, run_pool_benchmark
 
 _use_hints(_hint_for)
@@ -69,6 +70,7 @@ __all__ = [
     "SandboxExecutor",
     "SandboxLostError",
     "SandboxPool",
+    "SandboxProcess",
     "SandboxReleasedError",
     "SandboxResult",
     "SandpoolError",

@@ -126,7 +126,8 @@ static int take_request(struct sp_attend *a) {
     case SP_REC_FILE: /* done */
         a->served = true;
         break;
-    default: /* SERVE: init serves already */
+    default: /* SERVE: init serves already, and has to serve what follows */
+        a->served = false;
         break;
     }
     sp_packet_close(&request.packet);

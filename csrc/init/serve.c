@@ -5,6 +5,7 @@
  * standby, only beside init. For processes that live longer than a command, init serves without a standby: attend.h.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -114,6 +115,8 @@ static bool read_records(struct sp_standby *standby, uint32_t id, struct sp_atte
         }
         if (request.packet.record.type == SP_REC_KILL && request.packet.record.u.id.id == id) {
             (void)kill(-1, SIGKILL);
+        } else if (request.packet.record.type == SP_REC_SERVE) {
+            (void)sp_wait_fd(standby->control, POLLIN, SP_NEVER); /* the next standby must not get what follows */
         }
     }
     return false;

@@ -137,12 +137,28 @@ def run_command(
         raise
     try:
         if code < 0:
-            check(code, pool, call.error, command_name(cmd), _hint(call.error, cmd, options, defaults))
+            check(code, pool, call.error, command_name(cmd), hint_for_command(call.error, cmd, options, defaults))
         return _result(call.result) if live is None else _live_result(pool, handle, call, live)
     finally:
         # The job has ended, so that this call does not wait: it need not release the GIL and get it back again.
         hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
         ffi.gc(call, None)
+
+
+def prepare_lease(pool: Any, handle: int) -> None:
+    """Replaces the sandbox of a lease in which nothing has run, if it has died or shows an outdated path of the host.
+
+    To be called before anything but a command is asked of a lease. Raises what `PooledSandbox.execute` raises.
+    """
+    if not check(lib.sp_lease_is_unused(pool, handle), pool):
+        return
+    call = ffi.gc(ffi.new(_CALL), _close_call)
+    call.request.size = _REQUEST_SIZE
+    call.request.timeout_ns = -1
+    code = _AGAIN
+    while code == _AGAIN:
+        code = lib.sp_call_run(pool, handle, call)
+    check(code, pool, call.error)
 
 
 def _fill(
@@ -176,7 +192,7 @@ def _fill(
     return argv_view, env_view, cwd_view, input_view
 
 
-def _hint(
+def hint_for_command(
     error: Any,
     cmd: Words,
     options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None],

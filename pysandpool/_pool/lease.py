@@ -17,6 +17,9 @@ from pysandpool._execute.text import ENCODING
 from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
+from pysandpool._process.handle import Program
+from pysandpool._process.process import SandboxProcess, start_process
+from pysandpool._process.streams import Stream
 
 _sp_release = hot.sp_release
 
@@ -139,6 +142,52 @@ class PooledSandbox:
         of the script: pass it in `env`, and write `"$NAME"`. For bash, call `execute(["bash", "-c", script])`.
         """
         return self.execute((SHELL, "-c", "--", script), **options)
+
+    def popen(  # noqa: PLR0913 - all but the command by keyword
+        self,
+        cmd: Words,
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Environ | None = None,
+        cwd: Word | None = None,
+        timeout: Duration | None = None,
+        text: bool = False,
+        errors: str = "strict",
+        pty: bool = False,
+    ) -> SandboxProcess:
+        """Starts `cmd` and returns while it runs, as `subprocess.Popen` does.
+
+        Several processes may run at once, and `execute` beside them, which then kills only what it has started itself.
+        A process, and what it has started, ends with the lease at the latest.
+
+        Args:
+            cmd, env, cwd: as for `execute`.
+            stdin, stdout, stderr: `subprocess.PIPE`; `DEVNULL` or None for /dev/null; for `stderr` also `STDOUT`; or an
+                open file, pipe or socket: an object with `fileno()`, or a descriptor. The process then holds that
+                very file, with all that its descriptor permits. A terminal or a directory is refused.
+            timeout: seconds or a timedelta after which the process is killed, and its `timed_out` is True. By default
+                there is no limit.
+            text: the files and `communicate()` of the process take and give str, encoded as UTF-8.
+            errors: what is done with bytes that are no UTF-8: a name of the codecs module, such as "replace".
+            pty: the process gets a new terminal of the sandbox as its three streams and its controlling terminal.
+                `stdin` and `stdout` of the returned process are the other side of it.
+
+        Raises:
+            CommandNotFoundError: the command cannot be executed inside the sandbox.
+            SandboxError: the process could not be started for another reason: a `cwd` that does not exist, or EAGAIN
+                with 64 processes, or `max_processes`.
+            SandboxLostError: the sandbox has died.
+            SandboxReleasedError: the lease was released.
+            PoolStateError: the pool is closed, or belongs to the parent process.
+            UnsupportedPlatformError: macOS.
+            TypeError, ValueError: an argument has a wrong type or value; nothing was started.
+        """
+        core = self._core
+        program = Program(cmd, env, cwd, timeout, pty)
+        mode = errors if text else None
+        return start_process(core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), core.defaults, mode)
 
     def release(self) -> None:
         """Returns the sandbox to the pool. It never waits and never fails; a second call changes nothing."""

@@ -16,6 +16,7 @@ from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
+from pysandpool._process.process import SandboxProcess
 
 MAX_ZYGOTES = 8
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._process.options import ProcessOptions
 
 
 class Sandbox:
@@ -89,6 +91,10 @@ class Sandbox:
     def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
         """Runs `script` with `/bin/sh -c`. Arguments and errors are those of `PooledSandbox.shell`."""
         return self._lease.shell(script, **options)
+
+    def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> SandboxProcess:
+        """Starts `cmd` and returns while it runs. Arguments and errors are those of `PooledSandbox.popen`."""
+        return self._lease.popen(cmd, **options)
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""

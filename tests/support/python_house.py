@@ -18,8 +18,9 @@ MAY_USE = {
     "_ffi": ("_errors", *COMPILED),
     "_backend": ("_errors", "_config", "_ffi"),
     "_execute": ("_errors", "_config", "_ffi"),
-    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute"),
-    "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_pool"),
+    "_process": ("_errors", "_config", "_ffi", "_execute"),
+    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process"),
+    "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_pool"),
     "__main__": ("cli",),
 }
 # Rooms -> their modules in tiers: a module may use those of the tiers before its own, and none beside it.
@@ -27,6 +28,7 @@ TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run"),
+    "_process": ("exchange handle streams", "options process"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
     "cli": ("bench doctor_macos say", "doctor run", "main"),
 }

@@ -140,15 +140,14 @@ static int send_locked(struct sp_session *session, const struct sp_session_reque
     }
     int rc =
         request->for_init ? sp_packet_send(session->control, &(struct sp_outgoing){.record = &serve}, deadline) : 0;
+    bool is_under_way = rc == 0 && request->for_init;
     rc = rc != 0 ? rc : sp_packet_send_first(session->control, out, &sent, deadline);
-    if (rc != 0) {
-        return rc;
-    }
-    if (session->open) {
+    is_under_way = is_under_way || rc == 0;
+    if (rc == 0 && session->open) {
         session->launcher->ops->watch_memory(session);
     }
-    rc = sp_payload_send(session->control, out, sent, deadline);
-    if (rc != 0) { /* init waits for the rest, and would take the next record for it */
+    rc = rc != 0 ? rc : sp_payload_send(session->control, out, sent, deadline);
+    if (rc != 0 && is_under_way) { /* init waits for the rest, and would take the next record for it */
         session->launcher->ops->kill_sandbox(session);
     }
     return rc;

@@ -1,0 +1,101 @@
+"""`communicate()`: writes the input and reads the outputs of a process, whichever is ready."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import time
+from typing import IO, Any
+
+_PIECE = 65536
+_SLICE = 3600.0
+
+
+class Exchange:
+    """What `communicate()` has still to write, and has read. It goes on where a call that timed out has stopped."""
+
+    def __init__(self, stdin: IO[Any] | None, outputs: list[IO[Any]], data: bytes) -> None:
+        self._stdin = stdin
+        self._left = memoryview(data)
+        self._read: dict[IO[Any], bytearray] = {file: bytearray() for file in outputs}
+        self._open = set(outputs)
+
+    def taken(self, file: IO[Any] | None) -> bytes | None:
+        """What was read of this output."""
+        return None if file is None else bytes(self._read[file])
+
+    def run(self, deadline: float) -> bool:
+        """Exchanges bytes until all outputs have ended. False: the deadline has passed before."""
+        files = [file for file in (self._stdin, *self._open) if file is not None]
+        # A tenant can fill and empty the pipes itself, so that no write or read is certain not to wait.
+        for file in files:
+            os.set_blocking(file.fileno(), False)
+        try:
+            return self._exchange(deadline)
+        finally:
+            for file in files:
+                if not file.closed:
+                    os.set_blocking(file.fileno(), True)
+
+    def _exchange(self, deadline: float) -> bool:
+        with selectors.DefaultSelector() as ready:
+            self._begin(ready)
+            while ready.get_map():
+                left = deadline - time.monotonic()
+                if left < 0:
+                    return False
+                for key, _ in ready.select(min(left, _SLICE)):
+                    file: Any = key.fileobj
+                    if not (self._write(file) if key.events == selectors.EVENT_WRITE else self._read_some(file)):
+                        ready.unregister(file)
+                        self._end(file)
+        return True
+
+    def _begin(self, ready: selectors.BaseSelector) -> None:
+        if self._stdin is not None and not self._stdin.closed:
+            try:
+                self._stdin.flush()
+            except BrokenPipeError:
+                self._left = memoryview(b"")
+            if self._left:
+                ready.register(self._stdin, selectors.EVENT_WRITE)
+            else:
+                self._end(self._stdin)
+        for file in self._open:
+            ready.register(file, selectors.EVENT_READ)
+
+    def _end(self, file: IO[Any]) -> None:
+        self._open.discard(file)
+        if file is self._stdin:
+            self._stdin = None
+            try:
+                file.close()
+            except BrokenPipeError:
+                return
+
+    def _write(self, file: IO[Any]) -> bool:
+        """Writes what fits. False: all is written, or nobody reads it any more, which is no error."""
+        try:
+            self._left = self._left[os.write(file.fileno(), self._left[:_PIECE]) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EIO:  # a terminal that nobody has open any more
+                return False
+            raise
+        return bool(self._left)
+
+    def _read_some(self, file: IO[Any]) -> bool:
+        try:
+            piece = os.read(file.fileno(), _PIECE)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return False
+            raise
+        self._read[file] += piece
+        return bool(piece)

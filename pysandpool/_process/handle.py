@@ -1,0 +1,90 @@
+"""One process as the C core has it: start, state, signals. No function here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pysandpool._config.duration import to_nanoseconds
+from pysandpool._config.fields import Duration
+from pysandpool._errors import SandpoolError
+from pysandpool._execute.encode import Environ, Word, Words, command_name, encode_command, encode_cwd
+from pysandpool._execute.run import CommandDefaults, hint_for_command
+from pysandpool._ffi import check, ffi, lib, new_error
+
+_CHARS = ffi.typeof("char[]")
+
+
+class Program(NamedTuple):
+    """What a process is to run."""
+
+    cmd: Words
+    env: Environ | None
+    cwd: Word | None
+    timeout: Duration | None
+    terminal: bool
+
+
+class ProcessHandle:
+    """A process of a lease. `pool` is the `sp_pool *`, which `keeper` keeps alive."""
+
+    __slots__ = ("_error", "_hint", "_keeper", "_name", "_pool", "_ptr", "_status")
+
+    def __init__(
+        self,
+        keeper: object,
+        pool: Any,
+        lease: int,
+        program: Program,
+        streams: tuple[Sequence[int], int],
+        defaults: CommandDefaults,
+    ) -> None:
+        self._keeper = keeper
+        self._pool = pool
+        self._name = command_name(program.cmd)
+        self._status = ffi.new("sp_process_status *")
+        self._error = new_error()
+        self._hint = (program.cmd, (None, program.env, program.cwd, None), defaults)
+        request, _keep = _request(program, streams, defaults)
+        found = ffi.new("sp_process **")
+        code = lib.sp_process_start(pool, lease, request, found, self._error)
+        self._check(code)
+        self._ptr = ffi.gc(found[0], lib.sp_process_free)
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when there is news; -1 once the process has ended."""
+        return int(lib.sp_process_fd(self._ptr))
+
+    def look(self) -> Any:
+        """The state as of now, an `sp_process_status *`. Raises why the process could not be started."""
+        self._check(lib.sp_process_poll(self._ptr, self._status, self._error))
+        return self._status
+
+    def signal(self, number: int) -> bool:
+        """Sends a signal. False: the sandbox has not read the signals before it yet."""
+        return check(lib.sp_process_signal(self._ptr, number), self._pool) != lib.SP_AGAIN
+
+    def _check(self, code: int) -> None:
+        if code < 0:
+            if code == lib.SP_E_INVAL:
+                raise SandpoolError("the C core refused a process; please report it")
+            check(code, self._pool, self._error, self._name, hint_for_command(self._error, *self._hint))
+
+
+def _request(program: Program, streams: tuple[Sequence[int], int], defaults: CommandDefaults) -> tuple[Any, object]:
+    """The `sp_process_request *`, and the objects that its pointers refer to."""
+    argv, argc = encode_command(program.cmd)
+    environ, envc = defaults.environment.encode(program.env)
+    cwd = encode_cwd(program.cwd)
+    views = [ffi.from_buffer(_CHARS, blob) for blob in (argv, environ)]
+    request = ffi.new("sp_process_request *")
+    request.size = ffi.sizeof("sp_process_request")
+    request.argc, request.argv, request.argv_len = argc, views[0], len(argv)
+    request.envc, request.env, request.env_len = envc, views[1], len(environ)
+    if cwd is not None:
+        views.append(ffi.from_buffer(_CHARS, cwd))
+        request.cwd = views[-1]
+    request.timeout_ns = to_nanoseconds(program.timeout) or 1
+    request.terminal = program.terminal
+    request.fds, request.own_pipes = list(streams[0]), streams[1]
+    return request, views

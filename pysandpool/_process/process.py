@@ -1,0 +1,308 @@
+"""`SandboxProcess`: a process that runs beside the commands of a lease."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import operator
+import os
+import select
+import signal
+import struct
+import subprocess
+import termios
+import threading
+import time
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from pysandpool._errors import SandboxError
+from pysandpool._execute.encode import Words, command_name
+from pysandpool._execute.run import CommandDefaults, prepare_lease
+from pysandpool._execute.text import ENCODING, decode
+from pysandpool._ffi import lib
+from pysandpool._process.exchange import Exchange
+from pysandpool._process.handle import ProcessHandle, Program
+from pysandpool._process.streams import Stream, Streams, terminal_files
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+_START_SECONDS = 10.0
+"""From the request to the exec. A tenant can stop a process that is about to start."""
+_SIGNAL_SECONDS = 1.0
+_SLICE_MS = 250
+"""Another thread may have closed the descriptor that this one is about to wait for: it looks again after this time."""
+_NEVER = float("inf")
+
+
+class SandboxProcess:
+    """A process of a lease, as `subprocess.Popen` has it. `PooledSandbox.popen()` returns it.
+
+    It ends with its lease, if not before; then its `returncode` is -9.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_errors",
+        "_exchange",
+        "_handle",
+        "_lock",
+        "_oom_killed",
+        "_returncode",
+        "_terminal",
+        "_timed_out",
+        "args",
+        "pid",
+        "stderr",
+        "stdin",
+        "stdout",
+    )
+
+    args: Words
+    """The command and its arguments."""
+    stdin: IO[Any] | None
+    """The file to write to if `stdin=PIPE` or `pty=True`, else None."""
+    stdout: IO[Any] | None
+    """The file to read from if `stdout=PIPE` or `pty=True`, else None. Iterating over it yields lines as they come."""
+    stderr: IO[Any] | None
+    """The same for `stderr=PIPE`."""
+    pid: int
+    """The pid of the process as the host sees it."""
+
+    def __init__(self, handle: ProcessHandle, args: Words, streams: Streams, errors: str | None) -> None:
+        self._handle = handle
+        self._lock = threading.Lock()
+        self._returncode: int | None = None
+        self._timed_out = self._oom_killed = False
+        self._exchange: Exchange | None = None
+        self._errors = errors
+        self._terminal = -1
+        self.args = args
+        self.stdin = self.stdout = self.stderr = None
+        self.pid = 0
+        try:
+            self._await_start()
+            if self._terminal != -1:
+                self.stdin, self.stdout = terminal_files(self._terminal, errors)
+            else:
+                self.stdin, self.stdout, self.stderr = streams.files(errors)
+        except BaseException:
+            handle.signal(signal.SIGKILL)
+            raise
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or the negative number of the signal that killed it; None as long as no call has seen the end.
+
+        -9 when the process ended with its lease.
+        """
+        return self._returncode
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was killed because it ran longer than its `timeout`."""
+        return self._timed_out
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether it was killed because the sandbox exceeded its memory limit."""
+        return self._oom_killed
+
+    def poll(self) -> int | None:
+        """Looks whether the process has ended. Returns `returncode`.
+
+        Raises:
+            SandboxLostError: another part of this program has closed the descriptor of the process.
+            PoolStateError: the lease belongs to the parent of this process.
+        """
+        if self._returncode is None:
+            self._look()
+        return self._returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until the process has ended. Returns `returncode`.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
+        """
+        if not self._await_news(_deadline(timeout)):
+            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0))
+        assert self._returncode is not None
+        return self._returncode
+
+    def communicate(self, input: Buffer | str | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Writes `input` to stdin, reads stdout and stderr to their ends, closes all three, and waits for the process.
+
+        Args:
+            input: bytes, or a str if the process was started with `text=True`.
+            timeout: seconds; None means no limit.
+
+        Returns:
+            What was read of stdout and of stderr; None for one that is no pipe.
+
+        Raises:
+            subprocess.TimeoutExpired: it takes longer. The process runs on, and another call goes on from there.
+            ValueError: there is input, but stdin is no pipe.
+        """
+        deadline = _deadline(timeout)
+        if self._exchange is None:
+            self._exchange = self._new_exchange(input)
+        if not self._exchange.run(deadline) or not self._await_news(deadline):
+            out, err = self._exchange.taken(self.stdout), self._exchange.taken(self.stderr)
+            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0), out, err)
+        for file in (self.stdout, self.stderr):
+            if file is not None:
+                file.close()
+        return self._found(self.stdout), self._found(self.stderr)
+
+    def send_signal(self, sig: int) -> None:
+        """Sends a signal to the process; does nothing if it has ended.
+
+        Raises:
+            ValueError: there is no signal of this number.
+            SandboxError: the sandbox does not read what is sent to it.
+        """
+        number = operator.index(sig)
+        if number not in signal.valid_signals():
+            raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
+        until = time.monotonic() + _SIGNAL_SECONDS
+        while self._returncode is None and not self._handle.signal(number):
+            if time.monotonic() > until:
+                raise SandboxError("the sandbox does not read the signals that are sent to it")
+            time.sleep(0.001)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to the process; does nothing if it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the process; does nothing if it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Sets the size of the terminal; its foreground processes get SIGWINCH.
+
+        Raises:
+            ValueError: the process was started without `pty=True`, or a number is not in 1 ... 65535.
+        """
+        if self._terminal == -1 or self.stdout is None:
+            raise ValueError("the process has no terminal: start it with pty=True")
+        for name, number in (("rows", rows), ("cols", cols)):
+            if not 1 <= operator.index(number) <= 0xFFFF:
+                raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... 65535")
+        fcntl.ioctl(self.stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the pipes and waits for the process. After an exception it is killed first."""
+        if kind is not None:
+            self.kill()
+        for file in (self.stdout, self.stderr, self.stdin):
+            try:
+                if file is not None:
+                    file.close()
+            except BrokenPipeError:
+                continue
+        self.wait()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a SandboxProcess can be neither copied nor pickled")
+
+    def __repr__(self) -> str:
+        state = f"returncode={self._returncode}" if self._returncode is not None else "running"
+        return f"<SandboxProcess {command_name(self.args)!r} pid={self.pid} {state}>"
+
+    # ---- the state ----
+
+    def _look(self) -> int:
+        """Takes over what is new. Returns the state."""
+        with self._lock:
+            status = self._handle.look()
+            self.pid = self.pid or status.pid
+            if status.terminal != -1:
+                self._terminal = status.terminal
+            if status.state == lib.SP_PROCESS_ENDED and self._returncode is None:
+                self._timed_out, self._oom_killed = bool(status.timed_out), bool(status.oom_killed)
+                self._returncode = -status.signal if status.signal else status.exit_code
+            return int(status.state)
+
+    def _await_start(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while self._look() < lib.SP_PROCESS_RUNNING:
+            left = deadline - time.monotonic()
+            if left < 0:
+                raise SandboxError(f"{command_name(self.args)!r} was not started within {_START_SECONDS:g} s")
+            self._wait_for_descriptor(left)
+
+    def _await_news(self, deadline: float) -> bool:
+        """Waits for the end. False: the deadline has passed before."""
+        while self.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait_for_descriptor(left)
+        return True
+
+    def _wait_for_descriptor(self, seconds: float) -> None:
+        fd = self._handle.fileno()
+        if fd != -1:
+            ready = select.poll()
+            ready.register(fd, select.POLLIN)
+            ready.poll(min(seconds * 1000 + 1, _SLICE_MS))
+
+    # ---- communicate ----
+
+    def _new_exchange(self, data: Buffer | str | None) -> Exchange:
+        if data and self.stdin is None:
+            raise ValueError("input is given, but stdin is no pipe: start the process with stdin=PIPE")
+        if data is not None and isinstance(data, str) != (self._errors is not None):
+            wanted = "bytes-like" if self._errors is None else "str"
+            raise TypeError(f"input must be {wanted}, not {type(data).__name__}")
+        encoded = data.encode(ENCODING) if isinstance(data, str) else bytes(data or b"")
+        return Exchange(self.stdin, [file for file in (self.stdout, self.stderr) if file is not None], encoded)
+
+    def _found(self, file: IO[Any] | None) -> bytes | str | None:
+        assert self._exchange is not None
+        found = self._exchange.taken(file)
+        return found if found is None or self._errors is None else decode(found, self._errors, cut=False)
+
+
+def start_process(  # noqa: PLR0913 - what popen takes
+    keeper: object,
+    pool: Any,
+    lease: int,
+    program: Program,
+    streams: tuple[Stream, Stream, Stream],
+    defaults: CommandDefaults,
+    errors: str | None,
+) -> SandboxProcess:
+    """Starts a process in the lease of `pool`, and waits until it has executed its program.
+
+    `keeper` keeps the pool alive; `errors` is that of text streams, None for binary ones. Raises what
+    `PooledSandbox.popen` raises.
+    """
+    if program.terminal and streams != (None, None, None):
+        raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
+    if errors is not None:
+        codecs.lookup_error(errors)
+    opened = Streams(*streams)
+    try:
+        prepare_lease(pool, lease)
+        handle = ProcessHandle(keeper, pool, lease, program, (opened.fds, opened.own_pipes), defaults)
+        opened.close_far()
+        return SandboxProcess(handle, program.cmd, opened, errors)
+    finally:
+        opened.close()
+
+
+def _deadline(timeout: float | None) -> float:
+    return _NEVER if timeout is None else time.monotonic() + timeout
+
+
+def _words(args: Words) -> list[str]:
+    return [os.fsdecode(word) for word in args]
