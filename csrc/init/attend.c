@@ -195,13 +195,29 @@ static bool reap(struct sp_attend *a, int *rc) {
 
 static void mark_oom(struct sp_child *child) { child->oom = true; }
 
+/* One look. True when there is too much memory. */
+static bool look_once(struct sp_attend *a) {
+    pid_t starting[SP_PROCESSES_MAX + 1];
+    unsigned n = 0;
+    for (unsigned i = 0; i < a->n_processes; i++) {
+        starting[n] = a->processes[i].pid;
+        n += a->processes[i].start != -1;
+    }
+    starting[n] = a->command.pid;
+    n += a->command.pid != 0 && a->command.start != -1;
+    a->memory.starting = (struct sp_starting){starting, n};
+    bool too_much = sp_memory_watch_look(&a->memory);
+    a->memory.starting.n = 0;
+    return too_much;
+}
+
 static void look_at_memory(struct sp_attend *a, int64_t now) {
     if (now >= a->watch_at) {
         a->watch_at = SP_NEVER;
         sp_memory_watch_begin(&a->memory, a->plan, &a->base);
         a->memory.over = a->memory.next_look == SP_NEVER; /* there is nothing to watch */
     }
-    if (a->memory.next_look != SP_NEVER && now >= a->memory.next_look && sp_memory_watch_look(&a->memory)) {
+    if (a->memory.next_look != SP_NEVER && now >= a->memory.next_look && look_once(a)) {
         for_each_child(a, mark_oom);
         sp_memory_watch_end(&a->memory);
         (void)kill(-1, SIGKILL);

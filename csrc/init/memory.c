@@ -227,6 +227,7 @@ static void scan(struct look *look) {
     if (!watch->scan.is_running) {
         watch->lowest = look->kernel + look->shared_by_all; /* what is added during the pass counts as growth */
     }
+    watch->scan.starting = watch->starting;
     if (!sp_scan_step(&watch->scan, look->watch->proc, &budget)) {
         return;
     }

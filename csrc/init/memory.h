@@ -35,7 +35,8 @@ struct sp_memory_watch {
     bool exec_filter; /* a command has a filter that init does not have */
     bool over;        /* the watch has killed the command, and does not begin again */
     unsigned processors;
-    int proc, meminfo; /* open while the watch is on, else -1 */
+    struct sp_starting starting; /* set by the caller before a look */
+    int proc, meminfo;           /* open while the watch is on, else -1 */
     struct sp_memory_base base;
     uint64_t free_lists; /* of the machine, when the watch began */
     struct sp_scan scan;

@@ -246,6 +246,15 @@ static void end_pass(struct sp_scan *scan) {
     scan->is_running = false;
 }
 
+static bool is_starting(const struct sp_scan *scan, pid_t pid) {
+    for (unsigned i = 0; i < scan->starting.n; i++) {
+        if (scan->starting.pids[i] == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Continues the pass; /proc lists processes in the order of their pids. True when no process is left. */
 static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budget *budget) {
     struct sp_listing list;
@@ -255,7 +264,7 @@ static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budge
     while ((name = sp_listing_next(&list)) != NULL) {
         const char *at = name;
         int pid = (int)sp_number(&at, 10);
-        if (pid <= done_before) {
+        if (pid <= done_before || is_starting(scan, pid)) {
             continue;
         }
         if (sp_budget_is_spent(budget)) {

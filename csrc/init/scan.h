@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "init/budget.h"
 #include "init/reach.h"
@@ -39,9 +40,16 @@ struct sp_found {
     unsigned mappings;
 };
 
+/* Children of init that have not execed: they run init's own code, and nobody may examine them. */
+struct sp_starting {
+    const pid_t *pids;
+    unsigned n;
+};
+
 struct sp_scan {
     bool locks_only;  /* a cgroup counts the rest */
     bool exec_filter; /* a command has a filter that init does not have */
+    struct sp_starting starting;
     unsigned filters; /* the number that a command starts with */
     struct sp_found last;
     int64_t began, ended; /* of the last whole pass */
