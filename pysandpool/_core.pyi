@@ -47,6 +47,7 @@ class _Lib:
     SP_PROCESS_ENDED: int
     SP_BIND_WRITABLE: int
     SP_BIND_COVER: int
+    SP_BIND_SCRATCH: int
     SP_NET_NONE: int
     SP_NET_HOST: int
     SP_NET_LOOPBACK: int

@@ -15,6 +15,22 @@
 /* Bounds the terminals: the kernel counts them for the whole machine, and one tenant could take all that are left. */
 #define DEVPTS_OPTIONS "newinstance,ptmxmode=0666,mode=0620,max=16"
 
+/* They are directories of the same tmpfs, too. */
+static int mount_scratch_dirs(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        char source[64];
+        const char *end = source + sizeof source;
+        if (!plan->binds[i].scratch) {
+            continue;
+        }
+        (void)sp_append_number(sp_append(source, end, "/dev/shm/"), end, i);
+        if (mkdir(source, 01777) != 0 || mount(source, plan->binds[i].path, NULL, MS_BIND, NULL) != 0) {
+            return sp_failed(why, SP_STAGE_SCRATCH, errno, plan->binds[i].path);
+        }
+    }
+    return 0;
+}
+
 static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) {
     char options[128];
     const char *end = options + sizeof options;
@@ -37,6 +53,9 @@ static int mount_scratch(const struct sp_plan *plan, struct sp_rec_failed *why) 
     }
     if (mount("/dev/shm/tmp", "/tmp", NULL, MS_BIND, NULL) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, errno, "/tmp");
+    }
+    if (plan->has_scratch && mount_scratch_dirs(plan, why) != 0) {
+        return -1;
     }
     if (mount("/dev/shm/shm", "/dev/shm", NULL, MS_BIND, NULL) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, errno, "/dev/shm");

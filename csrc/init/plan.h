@@ -45,6 +45,7 @@ struct sp_plan_bind {
     int parent;             /* the innermost bind that contains this path, -1 for none; always an earlier one */
     int within;             /* the innermost bind whose source contains this source, -1 for none */
     bool writable;
+    bool scratch;    /* no path of the host: init attaches a directory of the scratch */
     bool covers;     /* makes a file or directory of its parent read-only */
     bool staged;     /* below /tmp and without a parent: init attaches it */
     bool needs_rule; /* writable, and no bind that contains it is: Landlock needs a rule for it */
@@ -58,7 +59,7 @@ struct sp_plan {
     const struct sp_landlock_rule *rules; /* what may be opened, and what may be written to */
     unsigned n_rules;
     unsigned n_capabilities; /* that this kernel has */
-    bool has_staged;
+    bool has_staged, has_scratch;
     uint32_t masks; /* see mask.h */
     /* A sandbox must have other namespaces than these, and more filters: see prove.h. */
     uint64_t host_namespaces[SP_NAMESPACES];

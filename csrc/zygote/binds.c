@@ -75,7 +75,7 @@ int sp_zygote_clone_binds(const struct sp_plan *plan, struct sp_rec_failed *why)
     }
     for (uint32_t i = 0; i < plan->config.n_binds && geteuid() == 0; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
-        if (bind->covers) {
+        if (bind->covers || bind->scratch) {
             continue; /* attach_cover() clones it from its parent, once that is attached */
         }
         int tree = clone_as_owned(plan, bind);
@@ -161,12 +161,26 @@ static int clone_and_attach(const struct sp_plan *plan, const struct sp_plan_bin
     return rc;
 }
 
+/* init mounts on it: it must be a directory, and not one to which a link leads. */
+static int check_scratch(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    struct stat st;
+    int rc = make_mount_point(plan, bind, true);
+    sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
+    if (target < 0) {
+        return target;
+    }
+    return fstat(target, &st) != 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 static int attach_bind(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     if (bind->covers) {
         return (plan->config.flags & SP_CONFIG_SEARCH) != 0 ? 0 : attach_cover(plan, bind);
     }
     if (bind->parent != -1 && !attached[bind->parent]) {
         return 0;
+    }
+    if (bind->scratch) {
+        return check_scratch(plan, bind);
     }
     sp_auto_fd int tree = trees[bind - plan->binds];
     int rc = tree != -1 ? attach_tree(plan, bind, tree, true) : clone_and_attach(plan, bind);
@@ -186,7 +200,7 @@ static int search(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
     struct sp_search search = {0};
     for (uint32_t i = 0; i < plan->config.n_binds && root >= 0; i++) {
         const struct sp_plan_bind *inner = &plan->binds[i];
-        if (!inner->covers && inner->parent != -1 && &plan->binds[inner->parent] == bind) {
+        if (!inner->covers && !inner->scratch && inner->parent != -1 && &plan->binds[inner->parent] == bind) {
             sp_auto_fd int other = open_target(plan, inner);
             int rc = other < 0 ? other : sp_search_skip(&search, other);
             if (rc != 0) {
@@ -320,7 +334,7 @@ static int bind_again(const struct sp_plan *plan, const struct sp_rec_bind *agai
 }
 
 int sp_zygote_bind_again(const struct sp_plan *plan, const struct sp_rec_bind *again, int *tree) {
-    if (again->index >= plan->config.n_binds || plan->binds[again->index].covers) {
+    if (again->index >= plan->config.n_binds || plan->binds[again->index].covers || plan->binds[again->index].scratch) {
         return -EBADMSG;
     }
     const struct sp_plan_bind *top = top_of(plan, &plan->binds[again->index]);
@@ -341,7 +355,7 @@ int sp_zygote_bind_again(const struct sp_plan *plan, const struct sp_rec_bind *a
 int sp_zygote_check_binds(const struct sp_plan *plan, uint32_t *changes, struct sp_rec_failed *why) {
     *changes = bindings;
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
-        if (!attached[i] && !plan->binds[i].covers) {
+        if (!attached[i] && !plan->binds[i].covers && !plan->binds[i].scratch) {
             *why = last_failure;
             return -(int)last_failure.err;
         }

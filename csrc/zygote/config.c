@@ -52,7 +52,8 @@ static int find_outer(const char *source, int n) {
     size_t longest = 0;
     for (int i = 0; i < n; i++) {
         size_t len = strlen(binds[i].source);
-        if (!binds[i].covers && len >= longest && source[len] == '/' && sp_path_is_below(source, binds[i].source)) {
+        if (!binds[i].covers && !binds[i].scratch && len >= longest && source[len] == '/' &&
+            sp_path_is_below(source, binds[i].source)) {
             found = i;
             longest = len;
         }
@@ -60,13 +61,14 @@ static int find_outer(const char *source, int n) {
     return found;
 }
 
-/* Parses what stands before the path: 'r' or 'w', in upper case if the source follows the path; or 'c' with the device
- * and inode of the covered file. */
+/* Parses what stands before the path: 's'; 'r' or 'w', in upper case if the source follows the path; or 'c' with the
+ * device and inode of the covered file. */
 static const char *parse_kind(const char *text, struct sp_plan_bind *bind) {
     bind->writable = text[0] == 'w' || text[0] == 'W';
     bind->covers = text[0] == 'c';
+    bind->scratch = text[0] == 's';
     if (!bind->covers) {
-        return text[0] == 'r' || text[0] == 'R' || bind->writable ? text + 1 : NULL;
+        return text[0] == 'r' || text[0] == 'R' || bind->writable || bind->scratch ? text + 1 : NULL;
     }
     text = parse_hex(text + 1, &bind->device);
     return text != NULL ? parse_hex(text, &bind->inode) : NULL;
@@ -89,7 +91,7 @@ static int parse_bind(const char *text, const char *source, int n) {
     }
     bool in_tmp = sp_path_is_below(bind->path, "/tmp");
     bind->staged = in_tmp && bind->parent == -1;
-    bind->needs_rule = bind->writable && !in_tmp;
+    bind->needs_rule = (bind->writable || bind->scratch) && !in_tmp;
     for (int above = bind->parent; above != -1; above = binds[above].parent) {
         bind->needs_rule = bind->needs_rule && !binds[above].writable;
     }
@@ -106,6 +108,7 @@ static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end
         const char *source = elsewhere ? sp_strings_next(&cursor, end) : NULL;
         rc = text != NULL && elsewhere == (source != NULL) ? parse_bind(text, source, (int)i) : -EBADMSG;
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
+        plan->has_scratch = plan->has_scratch || (rc == 0 && binds[i].scratch);
         if (rc == 0 && binds[i].needs_rule) {
             rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true};
         }

@@ -36,8 +36,8 @@ static bool has_writable_bind(const sp_sandbox_options *o) {
 
 static bool is_elsewhere(const sp_bind *bind) { return strcmp(bind->path, bind->source) != 0; }
 
-/* Writes 'r' or 'w' and the path, or in upper case, the path and the source; for a cover 'c', the device and inode of
- * the covered file, and the path. Returns the number of bytes with each NUL. */
+/* Writes 'r', 'w' or 's' and the path, or in upper case, the path and the source; for a cover 'c', the device and inode
+ * of the covered file, and the path. Returns the number of bytes with each NUL. */
 static size_t put_bind(char *at, const sp_bind *bind) {
     size_t len = strlen(bind->path) + 1;
     size_t prefix = 1;
@@ -47,7 +47,7 @@ static size_t put_bind(char *at, const sp_bind *bind) {
         prefix = BIND_PREFIX;
         memcpy(at, text, prefix);
     } else {
-        *at = (bind->flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
+        *at = (bind->flags & SP_BIND_SCRATCH) != 0 ? 's' : (bind->flags & SP_BIND_WRITABLE) != 0 ? 'w' : 'r';
     }
     memcpy(at + prefix, bind->path, len);
     if ((bind->flags & SP_BIND_COVER) == 0 && is_elsewhere(bind)) {

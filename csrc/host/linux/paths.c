@@ -70,7 +70,7 @@ static void fill(struct sp_paths *paths, const sp_sandbox_options *o) {
     char *text = paths->text;
     paths->rootfs = o->rootfs != NULL ? keep(&text, o->rootfs) : NULL;
     for (uint32_t i = 0; i < o->n_binds; i++) {
-        if ((o->binds[i].flags & SP_BIND_COVER) == 0) {
+        if ((o->binds[i].flags & (SP_BIND_COVER | SP_BIND_SCRATCH)) == 0) {
             struct sp_path *path = &paths->paths[paths->n++];
             path->index = i;
             path->writable = (o->binds[i].flags & SP_BIND_WRITABLE) != 0;
