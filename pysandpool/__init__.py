@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 from collections.abc import Mapping as Mapping
 
 from pysandpool._backend.hints import hint_for as _hint_for
+from pysandpool._config.bind import Bind
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._errors import (
@@ -48,6 +49,7 @@ _use_hints(_hint_for)
 
 __all__ = [
     "AcquireTimeoutError",
+    "Bind",
     "CommandFailedError",
     "CommandNotFoundError",
     "Evictions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
@@ -90,18 +90,35 @@ def _wanted_controllers(config: SandboxConfig) -> set[str]:
     return {name for name, limit in zip(CONTROLLERS, limits) if limit is not None}
 
 
-def _binds(config: SandboxConfig) -> list[tuple[bytes, int, int, int]]:
-    """(path, SP_BIND_*, device, inode) for each bind, a directory before the paths below it."""
-    readonly = tuple(path for path in readonly_paths(config) if path != _SHOWN_ALREADY)
-    flags = dict.fromkeys(map(os.fsencode, readonly), 0)
-    flags.update(dict.fromkeys(map(os.fsencode, config.fs_readwrite), lib.SP_BIND_WRITABLE))
-    covers = find_covers(config.fs_readwrite, readonly)
-    return sorted(
-        [
-            *((path, flag, 0, 0) for path, flag in flags.items()),
-            *((cover.path, lib.SP_BIND_COVER, cover.device, cover.inode) for cover in covers),
-        ]
-    )
+_Bind = tuple[bytes, bytes, int, int, int]
+
+
+def _binds(config: SandboxConfig) -> list[_Bind]:
+    """(path inside, source, SP_BIND_*, device, inode) for each bind, a directory before the paths below it."""
+    shown = {path: (path, True) for path in readonly_paths(config) if path != _SHOWN_ALREADY}
+    shown.update({path: (path, False) for path in config.fs_readwrite})
+    shown.update({bind.dst: (bind.src, bind.readonly) for bind in config.binds})
+    found = [
+        (os.fsencode(dst), os.fsencode(src), 0 if readonly else lib.SP_BIND_WRITABLE, 0, 0)
+        for dst, (src, readonly) in shown.items()
+    ]
+    scratch = [(os.fsencode(path), os.fsencode(path), lib.SP_BIND_SCRATCH, 0, 0) for path in config.scratch_dirs]
+    return sorted([*found, *scratch, *_covers(shown)])
+
+
+def _covers(shown: dict[str, tuple[str, bool]]) -> Iterator[_Bind]:
+    """What is covered in the writable binds; `shown`: the source of each place inside, and whether it is read-only."""
+    here = {dst for dst, (src, _) in shown.items() if src == dst}
+    writable = [dst for dst in shown if not shown[dst][1]]
+    same = [dst for dst in writable if dst in here]
+    found = [(b"", b"", cover) for cover in find_covers(same, here - set(same))]
+    for dst in (dst for dst in writable if dst not in here):
+        src = shown[dst][0]
+        inner = [src + one[len(dst) :] for one in shown if one.startswith(dst + "/")]
+        found += [(os.fsencode(src), os.fsencode(dst), cover) for cover in find_covers([src], inner)]
+    for old, new, cover in found:
+        path = new + cover.path[len(old) :]
+        yield path, path, lib.SP_BIND_COVER, cover.device, cover.inode
 
 
 class _Strings:
@@ -121,7 +138,8 @@ class _Strings:
 def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[Any, tuple[Any, ...]]:
     """The `sp_sandbox_options *`, and the objects that must live as long as it is used."""
     strings = _Strings()
-    binds = ffi.new("sp_bind[]", [(strings.of(path), strings.of(path), *rest) for path, *rest in _binds(config)])
+    found = _binds(config)
+    binds = ffi.new("sp_bind[]", [(strings.of(path), strings.of(source), *rest) for path, source, *rest in found])
     calls = ffi.new("char *[]", [strings.of(name) for name in config.seccomp_allow])
     options = ffi.new(
         "sp_sandbox_options *",
@@ -131,7 +149,9 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             "rootfs": strings.of(config.rootfs),
             "binds": binds,
             "n_binds": len(binds),
-            "allow_unix_sockets": unix_sockets(config, shows_paths=len(binds) != 0 or config.rootfs is not None),
+            "allow_unix_sockets": unix_sockets(
+                config, shows_paths=len(binds) > len(config.scratch_dirs) or config.rootfs is not None
+            ),
             "seccomp_allow": calls,
             "n_seccomp_allow": len(calls),
             "cgroup_dir": strings.of(None if cgroup_parent is None else new_directory(cgroup_parent)),

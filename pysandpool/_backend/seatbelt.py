@@ -93,6 +93,8 @@ def refused(config: SandboxConfig) -> list[str]:
     if config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION:
         names = []
     impossible = {"rootfs": config.rootfs is not None, "network": config.network == "loopback"}
+    impossible["binds"] = any(bind.src != bind.dst for bind in config.binds)
+    impossible["scratch_dirs"] = config.scratch_dirs != ()
     return names + [name for name, asked in {**impossible, "allow_fork": not config.allow_fork}.items() if asked]
 
 
@@ -125,6 +127,8 @@ def _each(kind: str, values: Iterable[str]) -> list[str]:
 def _files(config: SandboxConfig, program: str) -> list[str]:
     shown = {canonical(path): "allow file-read*" for path in readonly_paths(config)}
     shown.update({canonical(path): "allow file-read* file-write*" for path in config.fs_readwrite})
+    write = {True: "", False: " file-write*"}
+    shown.update({canonical(bind.src): "allow file-read*" + write[bind.readonly] for bind in config.binds})
     agent = canonical(program)
     lines = [
         _rule("allow file-read*", _each("literal", ("/", *_SYSTEM_FILES, agent)), _each("subpath", _SYSTEM)),

@@ -50,8 +50,10 @@ class View:
     """What a configuration shows of the host."""
 
     def __init__(self, config: SandboxConfig) -> None:
-        self._writable = config.fs_readwrite
-        self._binds = (*readonly_paths(config), *config.fs_readwrite)
+        self._writable = (*config.fs_readwrite, *(bind.dst for bind in config.binds if not bind.readonly))
+        self._binds = {path: path for path in (*readonly_paths(config), *config.fs_readwrite)}
+        self._binds.update({bind.dst: bind.src for bind in config.binds})
+        self._scratch = config.scratch_dirs
         self._rootfs = config.rootfs
 
     def follow(self, path: str) -> End:
@@ -83,11 +85,13 @@ class View:
 
     def _place_of(self, path: str) -> _Place | None:
         """The place on the host that is shown as `path`; None if none is."""
+        if any(is_below(path, one) for one in self._scratch):
+            return None
         root = max((one for one in self._binds if is_below(path, one)), key=len, default="")
         if root:
             # A tenant could replace the directories around a read-only path that lies in a writable one.
             is_tenants = any(is_below(path, one) and path != one for one in self._writable)
-            return _Place(root, path[len(root) + 1 :], is_tenants)
+            return _Place(self._binds[root], path[len(root) + 1 :], is_tenants)
         if self._rootfs is not None:
             return None if any(is_below(path, one) for one in _OWN) else _Place(self._rootfs, path[1:], False)
         return _Place("/", path[1:], False) if any(is_below(path, one) for one in _SYSTEM) else None
@@ -96,7 +100,7 @@ class View:
         return path == "/" or any(is_below(one, path) for one in (*self._binds, *_SYSTEM))
 
     def _outside(self, path: str, link: tuple[str, str]) -> End:
-        if any(is_below(path, one) for one in _PARTS):
+        if any(is_below(path, one) for one in (*_PARTS, *self._scratch)):
             return End("unknown", path)
         return End("hidden" if os.path.lexists(path) else "absent", path, *link)
 

@@ -6,8 +6,8 @@ Only the text of a path is checked here. The zygote checks what the path leads t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from pysandpool._config.fields import Refuse
 
@@ -19,7 +19,7 @@ _PATH_MAX = 4096
 # The sandbox has mounts of its own there, which a bind would hide.
 _OWN_MOUNTS = ("/", "/dev", "/proc", "/tmp")
 # Neither these nor anything below them may be writable. The zygote repeats the check for the target of the path.
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/dev", "/sys", "/boot")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/dev", "/sys", "/boot")
 
 
 def readable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
@@ -32,7 +32,7 @@ def readable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
         raise refuse(name, value, f"a sequence of absolute paths, like {[*map(str, value)]!r}, {why}", True)
     if not isinstance(value, Iterable):
         raise refuse(name, value, "a sequence of absolute paths", True)
-    return tuple(dict.fromkeys(_path(refuse, name, one) for one in value))
+    return tuple(dict.fromkeys(host_path(refuse, name, one) for one in value))
 
 
 def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
@@ -40,14 +40,14 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     paths = readable_paths(refuse, name, value)
     for path in paths:
         if is_system(path):
-            allowed = f"no path of the system: {', '.join(_SYSTEM)}, what is below them, / and /tmp itself"
+            allowed = f"no path of the system: {', '.join(SYSTEM)}, what is below them, / and /tmp itself"
             raise refuse(name, path, allowed, False)
     return paths
 
 
 def optional_path(refuse: Refuse, name: str, value: Any) -> str | None:
     """One absolute path, normalised in the same way, or None."""
-    return None if value is None else _path(refuse, name, value)
+    return None if value is None else host_path(refuse, name, value)
 
 
 def rootfs_path(refuse: Refuse, name: str, value: Any) -> str | None:
@@ -65,15 +65,27 @@ def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) 
             raise refuse("fs_readwrite", path, f"no path that is in the rootfs {rootfs} or contains it", False)
 
 
-def check_binds(refuse: Refuse, readonly: tuple[str, ...], writable: tuple[str, ...]) -> None:
+class Places(Protocol):
+    """A `Bind`: a path of the host at another place."""
+
+    @property
+    def src(self) -> str: ...
+    @property
+    def dst(self) -> str: ...
+
+
+def check_binds(
+    refuse: Refuse, readonly: tuple[str, ...], writable: tuple[str, ...], binds: Sequence[Places] = ()
+) -> None:
     """Refuses a path that is in both fields, and more paths than one sandbox can have."""
     both = set(readonly) & set(writable)
     if both:
         raise refuse("fs_readwrite", min(both), "a path in only one of fs_readonly and fs_readwrite", False)
-    count = len(readonly) + len(writable)
+    count = len(readonly) + len(writable) + len(binds)
     if count > MAX_BINDS:
         raise refuse(_longer(readonly, writable), count, f"at most {MAX_BINDS:,} paths in both fields together", False)
-    size = sum(len(os.fsencode(path)) for path in (*readonly, *writable))
+    moved = (path for bind in binds for path in (bind.src, bind.dst))
+    size = sum(len(os.fsencode(path)) for path in (*readonly, *writable, *moved))
     if size > MAX_BIND_BYTES:
         raise refuse(_longer(readonly, writable), size, f"at most {MAX_BIND_BYTES:,} bytes in both together", False)
 
@@ -84,7 +96,7 @@ def _longer(readonly: tuple[str, ...], writable: tuple[str, ...]) -> str:
 
 def is_system(path: str) -> bool:
     """Whether this path must not be writable for a sandbox."""
-    return path in _OWN_MOUNTS or any(is_below(path, system) for system in _SYSTEM)
+    return path in _OWN_MOUNTS or any(is_below(path, system) for system in SYSTEM)
 
 
 def is_below(path: str, directory: str) -> bool:
@@ -92,7 +104,8 @@ def is_below(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory + "/")
 
 
-def _path(refuse: Refuse, name: str, value: Any) -> str:
+def host_path(refuse: Refuse, name: str, value: Any) -> str:
+    """An absolute path; ".", ".." and "//" are resolved in the text, symbolic links are not."""
     try:
         path = os.fspath(value)
     except TypeError:

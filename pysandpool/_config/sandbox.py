@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
+from pysandpool._config.bind import Bind, check_places, working_directory
+from pysandpool._config.bind import binds as _binds
+from pysandpool._config.bind import scratch_dirs as _scratch_dirs
 from pysandpool._config.environ import frozen_env
 from pysandpool._config.fields import (
     Duration,
@@ -93,6 +96,20 @@ class SandboxConfig:
     a set-id bit or a file capability stay read-only, and each counts as a path.
 
     Cost: as for `fs_readonly`. Opening a pool also searches the whole trees for such files."""
+    binds: tuple[Bind, ...]
+    """Paths of the host at other places: `Bind(src, dst, readonly=True)`. Of nested places the longest one wins. They
+    count as paths of `fs_readonly` and `fs_readwrite`.
+
+    Cost: as for these."""
+    scratch_dirs: tuple[str, ...]
+    """More private, empty, writable directories, such as "/workspace" and "/var/tmp". `scratch_size_mb` bounds them
+    together with /tmp. At most 64, none below /tmp. In a `rootfs` or a path of the host, the directory must exist.
+
+    Cost: each adds about 7 µs to the creation of a sandbox."""
+    workdir: str | None
+    """The working directory of commands that name none, and what a relative `cwd` is relative to. None: /tmp.
+
+    Cost: if it does not exist inside, each command fails with ENOENT."""
     fs_python: bool
     """True: the Python that runs this process is visible inside, read-only: `sys.prefix`, `sys.base_prefix`, and the
     directories to which their interpreters link. PATH begins with the `bin` of `sys.prefix`, so that "python" is the
@@ -180,6 +197,9 @@ class SandboxConfig:
         *,
         fs_readonly: Iterable[StrPath] = (),
         fs_readwrite: Iterable[StrPath] = (),
+        binds: Iterable[Bind] = (),
+        scratch_dirs: Iterable[StrPath] = (),
+        workdir: StrPath | None = None,
         fs_python: bool = False,
         rootfs: StrPath | None = None,
         deny_network: bool = True,
@@ -204,6 +224,9 @@ class SandboxConfig:
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
+            binds=_binds(no, "binds", binds),
+            scratch_dirs=_scratch_dirs(no, "scratch_dirs", scratch_dirs),
+            workdir=working_directory(no, "workdir", workdir),
             fs_python=flag(no, "fs_python", fs_python),
             rootfs=rootfs_path(no, "rootfs", rootfs),
             deny_network=flag(no, "deny_network", deny_network),
@@ -236,8 +259,10 @@ class SandboxConfig:
             raise InvalidSandboxConfigError(
                 "fs_python", True, "False together with rootfs, which has a Python of its own"
             )
-        check_rootfs(_refuse_sandbox, self.rootfs, self.fs_readwrite)
-        check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite)
+        written = tuple(bind.src for bind in self.binds if not bind.readonly)
+        check_rootfs(_refuse_sandbox, self.rootfs, (*self.fs_readwrite, *written))
+        check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite, self.binds)
+        check_places(_refuse_sandbox, (*self.fs_readonly, *self.fs_readwrite), self.binds, self.scratch_dirs)
 
     def _check_network(self) -> None:
         inet = self.seccomp_profile is SeccompProfile.NETWORK

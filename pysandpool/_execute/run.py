@@ -67,6 +67,8 @@ class CommandDefaults(NamedTuple):
     max_output_bytes: int
     cpu_time_ns: int = 0
     """0: unlimited"""
+    workdir: str | None = None
+    """where a command runs that names no directory; None: at home"""
     hint_for_missing: Callable[[str, int, str, str, str], str] | None = None
     """Finds what would help if a command or a cwd is missing: see `_backend.missing.Missing` for the arguments."""
 
@@ -76,7 +78,13 @@ class CommandDefaults(NamedTuple):
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         own_bin = os.path.join(sys.prefix, "bin") if config.fs_python else None
         environment = Environment(config.env_vars, own_bin, config.rootfs)
-        return cls(environment, to_nanoseconds(config.timeout_secs), most)
+        return cls(environment, to_nanoseconds(config.timeout_secs), most, workdir=config.workdir)
+
+    def directory(self, cwd: Word | None) -> Word | None:
+        """The working directory of a command: `cwd`, which may be relative to the default one."""
+        if self.workdir is None:
+            return cwd
+        return self.workdir if cwd is None else os.path.join(os.fsencode(self.workdir), os.fsencode(cwd))
 
     def keeping(self, most: float) -> CommandDefaults:
         """The same with another `max_output_bytes`, which `math.inf` makes unlimited.
@@ -180,6 +188,7 @@ def _fill(
     request.env = env_view
     request.env_len = len(environ)
     request.envc = envc
+    cwd = defaults.directory(cwd)
     if cwd is not None:
         request.cwd = cwd_view = ffi.from_buffer(_CHARS, encode_cwd(cwd))
     if data is not None:
@@ -203,6 +212,7 @@ def hint_for_command(
     if defaults.hint_for_missing is None or stage not in ("exec", "cwd"):
         return ""
     _, env, cwd, _ = options
+    cwd = defaults.directory(cwd)
     where = HOME if cwd is None else os.path.join(HOME, os.fsdecode(cwd))
     name = command_name(cmd) if stage == "exec" else where
     return defaults.hint_for_missing(stage, error.err, name, defaults.environment.path(env), where)

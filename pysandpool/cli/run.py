@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pysandpool._config.bind import Bind
 from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
 from pysandpool._errors import CommandNotFoundError, SandpoolError
 from pysandpool._execute.passage import Passage, Sink
@@ -54,6 +55,9 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--max-output-bytes", type=_limit, metavar="N", help="pass on that much of each output, and drop the rest")
     option("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
     option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
+    bind_help = "show SRC at DST; SRC:DST:ro read-only"
+    option("--bind", action="append", default=[], type=_bind, metavar="SRC:DST[:ro]", help=bind_help)
+    option("--workdir", metavar="DIR", help="working directory inside, which a relative --cwd is relative to")
     option("--python", action="store_true", help="show the Python that runs pysandpool, and its packages")
     option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
     option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
@@ -194,6 +198,8 @@ def config_of(args: argparse.Namespace) -> SandboxConfig:
     return SandboxConfig(
         fs_readonly=[Path(path).absolute() for path in args.ro],
         fs_readwrite=[Path(path).absolute() for path in args.rw],
+        binds=[Bind(Path(src).absolute(), dst, readonly) for src, dst, readonly in args.bind],
+        workdir=args.workdir,
         env_vars=dict(args.env),
         **{**fields, **limits},
     )
@@ -211,6 +217,14 @@ def _limit(text: str) -> float:
         return math.inf if text == "inf" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or inf") from None
+
+
+def _bind(text: str) -> tuple[str, str, bool]:
+    """The source, the place inside, and whether it is read-only."""
+    parts = text.split(":")
+    if not (len(parts) == 2 or (len(parts) == 3 and parts[2] in ("ro", "rw"))) or not all(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SRC:DST, SRC:DST:ro or SRC:DST:rw")
+    return parts[0], parts[1], parts[2:] == ["ro"]
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ MAY_USE = {
 }
 # Rooms -> their modules in tiers: a module may use those of the tiers before its own, and none beside it.
 TIERS = {
-    "_config": ("fields syscalls", "duration environ paths seccomp", "sandbox pool"),
+    "_config": ("fields syscalls", "duration environ paths seccomp", "bind", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run"),
     "_process": ("exchange handle streams", "options process"),

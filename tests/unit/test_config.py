@@ -44,6 +44,9 @@ def test_sandbox_defaults() -> None:
     assert dataclasses.asdict(SandboxConfig()) == {
         "fs_readonly": (),
         "fs_readwrite": (),
+        "binds": (),
+        "scratch_dirs": (),
+        "workdir": None,
         "fs_python": False,
         "rootfs": None,
         "deny_network": True,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pysandpool import InvalidSandboxConfigError, SandboxConfig, SeccompProfile
+from pysandpool import Bind, InvalidSandboxConfigError, SandboxConfig, SeccompProfile
 from pysandpool.cli.main import parser_of_all
 from pysandpool.cli.run import config_of
 
@@ -39,6 +39,10 @@ def parsed(*words: str) -> Any:
         (["--unix-sockets"], {"allow_unix_sockets": True}),
         (["--env", "A=1", "--env", "B=", "--env=C=x=y"], {"env_vars": {"A": "1", "B": "", "C": "x=y"}}),
         (
+            ["--bind", "/srv/a:/a", "--bind", "here:/b:ro", "--workdir", "/a"],
+            {"binds": [Bind("/srv/a", "/a", False), Bind(Path.cwd() / "here", "/b")], "workdir": "/a"},
+        ),
+        (
             ["--ro", "/usr/share", "--rw", "here"],
             {"fs_readonly": ["/usr/share"], "fs_readwrite": [Path.cwd() / "here"]},
         ),
@@ -62,6 +66,8 @@ def test_env_without_a_value_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--timeout", "soon"], "'soon' is not a number of seconds, or inf"),
         (["--env", "=x"], "'=x' is neither K=V nor"),
         (["--env", "SANDPOOL_NOT_SET"], "'SANDPOOL_NOT_SET' is neither K=V nor a variable that is set here"),
+        (["--bind", "/a"], "'/a' is not SRC:DST"),
+        (["--bind", "/a:/b:no"], "is not SRC:DST"),
         (["--what"], "unrecognized arguments"),
     ],
 )
