@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import stat
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from pysandpool._execute.live import copy_of, no_descriptors
 from pysandpool._ffi import ffi, lib
 
 _PIECE = 64 * 1024
+_LARGE = 1024 * 1024
+"""As much as one turn of C reads: a pipe that takes as much needs fewer turns."""
+_F_SETPIPE_SZ = 1031
 _PIPE_BUF = select.PIPE_BUF
 """A pipe that is ready takes that many bytes at once without waiting."""
 
@@ -111,9 +118,15 @@ class Sink:
         self._rest = memoryview(b"")
         self._ready = select.poll()
         self._ready.register(fd, select.POLLOUT)
-        # A write to a regular file does not wait for a reader.
-        self._at_once = _PIPE_BUF if not stat.S_ISREG(os.fstat(fd).st_mode) else 1 << 30
+        kind = os.fstat(fd).st_mode
+        self._own = _opened_anew(fd) if stat.S_ISFIFO(kind) else -1
+        # A write to a regular file does not wait for a reader, and one to a descriptor of our own never waits.
+        self._at_once = 1 << 30 if stat.S_ISREG(kind) or self._own != -1 else _PIPE_BUF
         self.truncated = False
+
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        if getattr(self, "_own", -1) != -1:
+            _close(self._own)
 
     @property
     def empty(self) -> bool:
@@ -148,7 +161,25 @@ class Sink:
 
     def _write(self) -> bool:
         try:
-            self._rest = self._rest[os.write(self._fd, self._rest[: self._at_once]) :]
-        except BlockingIOError:  # another program has made the descriptor non-blocking and filled it meanwhile
+            fd = self._fd if self._own == -1 else self._own
+            self._rest = self._rest[os.write(fd, self._rest[: self._at_once]) :]
+        except BlockingIOError:  # the pipe is full
             return False
         return True
+
+
+def _opened_anew(fd: int) -> int:
+    """Another descriptor of the same pipe, to which writes do not wait; -1: there is none.
+
+    The flag O_NONBLOCK must not be set on the pipe that the caller gave, because it would hold for all programs that
+    write to it.
+    """
+    if not sys.platform.startswith("linux"):
+        return -1
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # it is another user's, or nobody reads it
+        return -1
+    with contextlib.suppress(OSError):  # beyond a limit of this user
+        fcntl.fcntl(own, _F_SETPIPE_SZ, _LARGE)
+    return own

@@ -92,9 +92,9 @@ class PooledSandbox:
             check: True calls `check()` of the result.
             on_stdout: a function that is called with the next bytes of standard output as soon as they come, on the
                 thread of the caller. It gets all of them, also those that `max_output_bytes` drops from the result. The
-                command waits while the function is slow, and so does its timeout. If the function raises an exception,
-                the command is killed, and the exception passes through. The function must not execute another command
-                in the same sandbox.
+                command waits while the function is slow. A timeout that passes meanwhile takes effect when the function
+                returns. If the function raises an exception, the command is killed, and the exception passes through.
+                The function must not execute another command in the same sandbox.
             on_stderr: the same for standard error.
             max_output_bytes: an int in place of `SandboxConfig.max_output_bytes`; `math.inf` means no limit.
             cpu_time: seconds or a timedelta of CPU time. The result's `cpu_time_exceeded` says whether the command and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -17,13 +18,16 @@ from typing import Any
 import pytest
 from eyes import alive
 from eyes_linux import descendants
-from waiting import wait_until
+from waiting import Call, wait_until
+
+from pysandpool._execute import passage
 
 pytestmark = pytest.mark.slow  # not in `make quick`
 
 RUN = [sys.executable, "-m", "pysandpool", "run"]
 MIB = 1024 * 1024
 PYTHON = "/usr/bin/python3"
+FLAGS = "import fcntl, sys; sys.stderr.write(str(fcntl.fcntl(1, fcntl.F_GETFL)))"
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -58,6 +62,38 @@ def test_output_into_a_file_is_complete(tmp_path: Path) -> None:
         done = subprocess.run([*RUN, "--", "/usr/bin/head", "-c", str(20 * MIB), "/dev/zero"], check=False, stdout=file)
     assert done.returncode == 0
     assert (tmp_path / "out").stat().st_size == 20 * MIB
+
+
+def test_a_pipe_takes_as_much_as_it_can_hold(tmp_path: Path) -> None:
+    """And it stays a pipe whose writers wait, for other programs that write to it."""
+    read, write = os.pipe()
+    flags = fcntl.fcntl(write, fcntl.F_GETFL)
+    with start("--", "/usr/bin/head", "-c", str(64 * MIB), "/dev/zero", stdout=write) as process:
+        os.close(write)
+        largest = total = 0
+        while piece := os.read(read, MIB):
+            largest, total = max(largest, len(piece)), total + len(piece)
+        assert process.wait(10) == 0
+    os.close(read)
+    assert total == 64 * MIB
+    assert largest > 64 * 1024
+    line = f"{sys.executable} -m pysandpool run -- /bin/echo out; {sys.executable} -c '{FLAGS}'"
+    done = subprocess.run(["/bin/sh", "-c", line], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert (done.stdout, int(done.stderr)) == (b"out\n", flags)
+
+
+def test_a_pipe_that_cannot_be_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may belong to another user. Then no write is longer than what the pipe takes at once."""
+    monkeypatch.setattr(passage, "_opened_anew", lambda _: -1)
+    read, write = os.pipe()
+    sink = passage.Sink(write)
+    sink.put(bytes(MIB))
+    assert sink.pass_on() == write  # it would wait for the reader
+    reader = Call(lambda: b"".join(iter(lambda: os.read(read, MIB), b"")))
+    sink.end(b"end")
+    os.close(write)
+    assert reader.result() == bytes(MIB) + b"end"
+    os.close(read)
 
 
 def test_large_input_passes(tmp_path: Path) -> None:

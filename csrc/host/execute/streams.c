@@ -16,7 +16,7 @@
 /* As much as one turn of reading. */
 #define INPUT_TURN ((uint64_t)SP_CAPTURE_TURN)
 /* Bytes of a live output that the caller has not taken. */
-#define LIVE_BYTES ((uint64_t)256 * 1024)
+#define LIVE_BYTES ((uint64_t)SP_CAPTURE_TURN)
 
 static int open_input(struct sp_job *job, int *far_end) {
     int pair[2];
