@@ -3,6 +3,9 @@
  */
 #include "host/execute/job.h"
 
+/* While another job has the lease, an event loop looks again this often. */
+#define BUSY_LOOK_NS SP_MS(5)
+
 /* Passes on what the caller has taken and brought since the last time. */
 static void take_from_caller(struct sp_job *job, sp_call *call) {
     if ((call->taken & SP_LIVE_OUT) != 0) {
@@ -54,6 +57,44 @@ int sp_call_run(sp_pool *pool, int64_t handle, sp_call *call) {
     }
     int rc = call->request.live != 0 ? poll_live(job, call) : sp_job_poll(job);
     return rc != SP_OK ? rc : sp_job_finish(job, &call->result, &call->error);
+}
+
+static int turn(struct sp_job *job, sp_call *call, sp_due *due) {
+    if (job->request.live == 0) {
+        return sp_job_turn(job, due);
+    }
+    take_from_caller(job, call);
+    int rc = sp_job_turn(job, due);
+    if (rc == SP_AGAIN) {
+        show_to_caller(job, call);
+    }
+    return rc;
+}
+
+int sp_call_turn(sp_pool *pool, int64_t handle, sp_call *call, sp_due *due) {
+    sp_job *job = call->job;
+    int rc;
+    if (job != NULL) {
+        rc = turn(job, call, due);
+    } else {
+        rc = sp_job_begin(pool, handle, &call->request, true, &job, &call->error);
+        if (rc == SP_AGAIN) {
+            *due = (sp_due){.fd = -1, .after_ns = BUSY_LOOK_NS};
+        }
+        if (rc != SP_OK) {
+            return rc;
+        }
+        call->job = job;
+        rc = sp_job_due(job, due);
+    }
+    return rc != SP_OK ? rc : sp_job_finish(job, &call->result, &call->error);
+}
+
+void sp_call_cancel(sp_call *call) {
+    sp_job *job = call->job;
+    if (job != NULL && job->claimed && sp_pool_is_mine(job->pool)) {
+        sp_job_cancel(job);
+    }
 }
 
 void sp_call_close(sp_call *call) {

@@ -74,12 +74,12 @@ int sp_capture_read(struct sp_capture *c) {
                 sp_pipe_enlarge(c->fd, LARGE_PIPE);
             }
         } else if (n == 0) {
-            sp_fd_close(&c->fd);
+            sp_watch_close_member(c->watch, &c->fd);
         } else if (n < 0) {
             if (errno == EAGAIN || errno == EINTR) {
                 return 0;
             }
-            sp_fd_close(&c->fd);
+            sp_watch_close_member(c->watch, &c->fd);
         }
     }
     return 0;

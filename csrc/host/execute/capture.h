@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "host/sys/own.h"
+#include "host/sys/watch.h"
 
 struct sp_capture {
     int fd; /* the host's end of the pipe, non-blocking; -1 at end of file */
@@ -16,6 +17,7 @@ struct sp_capture {
     bool truncated;
     bool waits; /* at the bound nothing is read, so that the command waits; false: the rest is read and dropped */
     struct sp_identity identity; /* of fd, see own.h */
+    struct sp_watch *watch;      /* fd may be a member of this one; NULL: of none */
 };
 
 /* Makes the pipe: `*far_end` is the tenant's, owned by the caller. 0 or -errno. */

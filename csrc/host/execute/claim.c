@@ -31,12 +31,12 @@ static int try_claim(struct sp_job *job) {
     return SP_OK;
 }
 
-int sp_job_claim(struct sp_job *job) {
+int sp_job_claim(struct sp_job *job, bool may_wait) {
     sp_pool *pool = job->pool;
     int64_t until = sp_now() + SP_SLICE_NS;
     pthread_mutex_lock(&pool->lock);
     int rc = try_claim(job);
-    while (rc == SP_AGAIN && sp_cond_wait_until(&pool->slot_free, &pool->lock, until) == 0) {
+    while (rc == SP_AGAIN && may_wait && sp_cond_wait_until(&pool->slot_free, &pool->lock, until) == 0) {
         rc = try_claim(job);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -46,6 +46,7 @@ int sp_job_claim(struct sp_job *job) {
 struct sp_session *sp_job_leave(struct sp_job *job, uint64_t drop, uint64_t add) {
     sp_pool *pool = job->pool;
     struct sp_session *own = NULL;
+    sp_watch_empty(&job->watch);
     pthread_mutex_lock(&pool->lock);
     sp_claim_withdraw(pool, &job->claim);
     struct sp_slot *slot = &pool->slots[job->slot];

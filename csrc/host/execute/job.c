@@ -37,13 +37,20 @@
 
 /* ---- start ---- */
 
-static void end_job(struct sp_job *job, int code) {
+void sp_job_end(struct sp_job *job, int code) {
     job->over = true;
     job->code = code;
     job->ended = sp_now();
 }
 
-int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **out, sp_error *error) {
+/* Before the request is sent, so that an unused sandbox stays unused if this process has no descriptor left. */
+static int send_first(struct sp_job *job, bool of_loop, sp_error *error) {
+    int rc = of_loop ? sp_watch_open(&job->watch) : 0;
+    return rc == 0 ? sp_job_send(job, error) : sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, -rc, "request");
+}
+
+int sp_job_begin(sp_pool *pool, int64_t handle, const sp_exec_request *request, bool of_loop, sp_job **out,
+                 sp_error *error) {
     *out = NULL;
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
@@ -57,8 +64,8 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->handle = handle;
     job->slot = (uint32_t)handle & SP_COUNT_MAX;
     job->request = *request;
-    job->input_fd = job->out.fd = job->err.fd = -1;
-    int rc = sp_job_claim(job);
+    job->input_fd = job->out.fd = job->err.fd = job->watch.set = -1;
+    int rc = sp_job_claim(job, !of_loop);
     if (rc != SP_OK) {
         free(job);
         return rc;
@@ -68,10 +75,10 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
                         ? SP_NEVER
                         : job->started + request->timeout_ns;
     job->watch_memory_at = job->started + SP_WATCH_MEMORY_AFTER_NS;
-    rc = sp_job_send(job, error);
+    rc = send_first(job, of_loop, error);
     if (rc == SP_E_LOST && job->timed_out) {
         /* init did not take the request in time. The sandbox is lost. */
-        end_job(job, SP_E_LOST);
+        sp_job_end(job, SP_E_LOST);
         rc = SP_OK;
     }
     if (rc != 0 && rc != SP_AGAIN) {
@@ -81,11 +88,16 @@ int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
         uint64_t drop = job->first_use && !lost ? SP_SLOT_USED : 0;
         job->outcome = rc == SP_E_LOST || job->descriptors_lost ? SP_OUTCOME_LOSS : SP_OUTCOME_ORDINARY;
         sp_session_end(sp_job_leave(job, drop, lost ? SP_SLOT_LOST : 0));
+        sp_watch_close(&job->watch);
         free(job);
         return orphan != 0 ? orphan : rc;
     }
     *out = job;
     return SP_OK;
+}
+
+int sp_job_start(sp_pool *pool, int64_t handle, const sp_exec_request *request, sp_job **out, sp_error *error) {
+    return sp_job_begin(pool, handle, request, false, out, error);
 }
 
 /* ---- poll ---- */
@@ -106,12 +118,12 @@ static void receive_from_init(struct sp_job *job) {
             return;
         }
         if (rc != 0) {
-            end_job(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
+            sp_job_end(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
         } else if (record.type == SP_REC_ACK && job->kill_requested) {
             kill_command(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
             job->last = record;
-            end_job(job, SP_OK);
+            sp_job_end(job, SP_OK);
         }
     }
 }
@@ -132,8 +144,13 @@ static void pass_deadline(struct sp_job *job) {
         session->launcher->ops->kill_sandbox(session);
     }
     const int64_t until = sp_now() + session->launcher->ops->death_grace_ns;
+    if (sp_job_is_of_loop(job) && session->pidfd != -1) {
+        job->awaits_death = true;
+        job->deadline = until;
+        return;
+    }
     job->undead = session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, until) == -ETIMEDOUT;
-    end_job(job, SP_E_LOST);
+    sp_job_end(job, SP_E_LOST);
 }
 
 static void look_at_clock(struct sp_job *job) {
@@ -152,12 +169,29 @@ static void look_at_clock(struct sp_job *job) {
     }
 }
 
-/* When to look again, even if no stream is ready. */
-static int64_t next_look(const struct sp_job *job, int64_t rest) {
+int64_t sp_job_next_look(const struct sp_job *job, int64_t rest) {
     int64_t look = sp_now() + OWN_LOOK_NS;
     look = look < rest ? look : rest;
     look = look < job->watch_memory_at ? look : job->watch_memory_at;
     return look < job->deadline ? look : job->deadline;
+}
+
+void sp_job_advance(struct sp_job *job) {
+    int pumped = sp_job_pump(job);
+    if (pumped != 0) {
+        sp_job_end(job, pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM);
+        return;
+    }
+    receive_from_init(job);
+    if (!job->over) {
+        look_at_clock(job);
+    }
+    if (job->over && job->code == SP_E_LOST) {
+        int rc = sp_job_send_again(job);
+        if (rc < 0) {
+            sp_job_end(job, rc);
+        }
+    }
 }
 
 int sp_job_poll(sp_job *job) {
@@ -171,31 +205,17 @@ int sp_job_poll(sp_job *job) {
         if (job->replacing) {
             int rc = sp_job_replace(job);
             if (rc < 0) {
-                end_job(job, rc);
+                sp_job_end(job, rc);
             } else if (rc == SP_AGAIN) {
                 return SP_AGAIN;
             }
             continue;
         }
-        int n = sp_job_wait(job, next_look(job, rest));
+        int n = sp_job_wait(job, sp_job_next_look(job, rest));
         if (n == -EINTR || (n == 0 && sp_now() >= rest && rest < job->deadline)) {
             return SP_AGAIN;
         }
-        int pumped = sp_job_pump(job);
-        if (pumped != 0) {
-            end_job(job, pumped == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_NOMEM);
-            break;
-        }
-        receive_from_init(job);
-        if (!job->over) {
-            look_at_clock(job);
-        }
-        if (job->over && job->code == SP_E_LOST) {
-            int rc = sp_job_send_again(job);
-            if (rc < 0) {
-                end_job(job, rc);
-            }
-        }
+        sp_job_advance(job);
         if (!job->over && (job->news || (n > 0 && sp_now() - began >= BUSY_NS))) {
             return SP_AGAIN;
         }
@@ -298,27 +318,29 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     return ended ? SP_OK : code;
 }
 
-/* The caller has given the job up, because of an exception: its command is killed. The lease stays usable if possible.
- */
-static void cancel(struct sp_job *job) {
+void sp_job_cancel(struct sp_job *job) {
+    if (job->over) {
+        return;
+    }
     job->kill_requested = true;
     job->first_use = false;
     job->deadline = sp_now() + KILL_GRACE_NS;
     if (job->replacing) { /* the dead sandbox stays with the lease, which is lost */
         sp_job_give_up_replacement(job);
-        end_job(job, SP_E_LOST);
+        sp_job_end(job, SP_E_LOST);
+    }
+    if (sp_job_is_of_loop(job)) {
+        (void)sp_watch_put(&job->watch, SP_JOB_INPUT, -1, true);
     }
     sp_close_own(&job->input_fd, &job->input_identity); /* the caller's input may be gone */
     job->request.live = 0;                              /* nobody takes the output any more */
     job->out.waits = job->err.waits = false;
     kill_command(job);
-    while (sp_job_poll(job) == SP_AGAIN) {
-    }
-    sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
 }
 
 void sp_job_free_finished(struct sp_job *job) {
     sp_job_close_streams(job);
+    sp_watch_close(&job->watch);
     free(job);
 }
 
@@ -327,7 +349,11 @@ void sp_job_free(sp_job *job) {
         return;
     }
     if (job->claimed && sp_pool_is_mine(job->pool)) {
-        cancel(job);
+        sp_watch_close(&job->watch); /* from here on this call may wait */
+        sp_job_cancel(job);
+        while (sp_job_poll(job) == SP_AGAIN) {
+        }
+        sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
     }
     sp_job_free_finished(job);
 }

@@ -51,7 +51,8 @@ static void take_place(struct sp_job *job) {
 
 int sp_job_replace(struct sp_job *job) {
     sp_pool *pool = job->pool;
-    int rc = sp_birth_wait(&job->birth, sp_now() + SP_SLICE_NS, &job->why);
+    int rc = sp_job_is_of_loop(job) ? sp_birth_step(&job->birth, &job->why)
+                                    : sp_birth_wait(&job->birth, sp_now() + SP_SLICE_NS, &job->why);
     if (rc == SP_AGAIN) {
         job->timed_out = sp_now() >= job->deadline;
         if (atomic_load(&job->claim.orphan) != 0 || job->timed_out) {

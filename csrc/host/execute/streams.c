@@ -66,10 +66,11 @@ static void give_streams(const struct sp_job *job, const int far_ends[3]) {
     }
 }
 
-static int open_output(const struct sp_job *job, struct sp_capture *capture, uint32_t flag, int *far_end) {
+static int open_output(struct sp_job *job, struct sp_capture *capture, uint32_t flag, int *far_end) {
     bool live = (job->request.live & flag) != 0;
     int rc = sp_capture_open(capture, live ? LIVE_BYTES : job->request.max_output_bytes, far_end);
     capture->waits = live;
+    capture->watch = sp_job_is_of_loop(job) ? &job->watch : NULL;
     return rc;
 }
 
@@ -92,6 +93,7 @@ int sp_job_open_streams(struct sp_job *job) {
 }
 
 void sp_job_close_streams(struct sp_job *job) {
+    sp_watch_empty(&job->watch);
     sp_close_own(&job->input_fd, &job->input_identity);
     sp_capture_close(&job->out);
     sp_capture_close(&job->err);
@@ -147,7 +149,7 @@ static void pump_input(struct sp_job *job) {
             return;
         }
         if (n <= 0) {
-            sp_fd_close(&job->input_fd);
+            sp_watch_close_member(sp_job_is_of_loop(job) ? &job->watch : NULL, &job->input_fd);
         } else {
             job->input_sent += (uint64_t)n;
             given += (uint64_t)n;
@@ -169,6 +171,18 @@ int sp_job_pump(struct sp_job *job) {
         job->news = job->news || job->out.len + job->err.len != captured ||
                     (job->input_sent != sent && job->input_sent == job->request.input_len);
     }
+    return rc;
+}
+
+int sp_job_watch(struct sp_job *job) {
+    const struct sp_session *session = job->claim.session;
+    if (job->replacing) { /* the streams are closed; the birth may have begun once more, with another socket */
+        return sp_watch_put_anew(&job->watch, SP_JOB_SANDBOX, job->birth.session->control);
+    }
+    int rc = sp_watch_put(&job->watch, SP_JOB_SANDBOX, job->awaits_death ? session->pidfd : session->control, false);
+    rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_OUT, sp_capture_is_full(&job->out) ? -1 : job->out.fd, false);
+    rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_ERR, sp_capture_is_full(&job->err) ? -1 : job->err.fd, false);
+    rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_INPUT, has_input(job) ? job->input_fd : -1, true);
     return rc;
 }
 

@@ -18,6 +18,7 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
         return SP_E_NOMEM;
     }
     sp_cond_init(&ticket->changed);
+    ticket->bell = SP_BELL_NONE;
     ticket->pool = pool;
     ticket->slot = SP_NO_SLOT;
     const int64_t now = sp_now();
@@ -40,6 +41,16 @@ int sp_ticket_open(sp_pool *pool, int64_t timeout_ns, sp_ticket **out) {
     return SP_OK;
 }
 
+/* Under the lock. */
+static int64_t leave_if_late(sp_pool *pool, struct sp_ticket *ticket) {
+    if (ticket->state == SP_TICKET_QUEUED && sp_now() >= ticket->deadline) {
+        sp_waiters_leave(pool, ticket);
+        ticket->state = SP_TICKET_OVER;
+        return SP_E_TIMEOUT;
+    }
+    return SP_AGAIN;
+}
+
 /* Sleeps until the state of the ticket changes, its deadline, or the end of the slice. */
 static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
     const enum sp_ticket_state before = ticket->state;
@@ -52,12 +63,7 @@ static int64_t await_change(sp_pool *pool, struct sp_ticket *ticket) {
             break;
         }
     }
-    if (ticket->state == SP_TICKET_QUEUED && sp_now() >= ticket->deadline) {
-        sp_waiters_leave(pool, ticket);
-        ticket->state = SP_TICKET_OVER;
-        return SP_E_TIMEOUT;
-    }
-    return SP_AGAIN;
+    return leave_if_late(pool, ticket);
 }
 
 /* Undoes the counts of a creation that failed or was given up. Under the lock. */
@@ -95,14 +101,17 @@ static int64_t adopt(sp_pool *pool, struct sp_ticket *ticket) {
     return result;
 }
 
-static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) {
+static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error, bool may_wait) {
     int rc = 0;
     if (ticket->slot == SP_NO_SLOT) {
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOSPC, "16383 sandboxes of this pool are in use");
     } else if (ticket->birth.session == NULL) {
         rc = sp_birth_begin(pool->launcher, &ticket->birth, error);
     }
-    rc = rc != 0 ? rc : sp_birth_wait(&ticket->birth, sp_now() + SP_SLICE_NS, error);
+    if (rc == 0) {
+        rc = may_wait ? sp_birth_wait(&ticket->birth, sp_now() + SP_SLICE_NS, error)
+                      : sp_birth_step(&ticket->birth, error);
+    }
     bool closed = sp_ledger_closed(atomic_load(&pool->ledger));
     if (rc == SP_AGAIN && !closed) {
         return SP_AGAIN;
@@ -120,15 +129,11 @@ static int64_t create(sp_pool *pool, struct sp_ticket *ticket, sp_error *error) 
     return closed ? SP_E_CLOSED : rc; /* a birth still under way ends with the ticket */
 }
 
-int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
-    sp_pool *pool = ticket->pool;
-    if (!sp_pool_is_mine(pool)) {
-        return SP_E_FORKED;
-    }
+static int64_t take_turn(sp_pool *pool, struct sp_ticket *ticket, sp_error *error, bool may_wait) {
     int64_t result = SP_AGAIN;
     pthread_mutex_lock(&pool->lock);
     if (ticket->state == SP_TICKET_QUEUED || ticket->state == SP_TICKET_TAKEOVER) {
-        result = await_change(pool, ticket);
+        result = may_wait ? await_change(pool, ticket) : leave_if_late(pool, ticket);
     }
     enum sp_ticket_state state = ticket->state;
     if (result == SP_AGAIN && state == SP_TICKET_DONE) {
@@ -139,7 +144,59 @@ int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
         result = SP_E_CLOSED;
     }
     pthread_mutex_unlock(&pool->lock);
-    return result == SP_AGAIN && state == SP_TICKET_CREATING ? create(pool, ticket, error) : result;
+    return result == SP_AGAIN && state == SP_TICKET_CREATING ? create(pool, ticket, error, may_wait) : result;
+}
+
+int64_t sp_ticket_poll(sp_ticket *ticket, sp_error *error) {
+    return sp_pool_is_mine(ticket->pool) ? take_turn(ticket->pool, ticket, error, true) : SP_E_FORKED;
+}
+
+/* A bell that has not been rung. 0 or -errno. */
+static int renew_bell(struct sp_ticket *ticket) {
+    pthread_mutex_t *lock = &ticket->pool->lock;
+    pthread_mutex_lock(lock);
+    bool fit = ticket->bell.fd != -1 && !ticket->bell.rung;
+    pthread_mutex_unlock(lock);
+    struct sp_bell bell;
+    int rc = fit ? 0 : sp_bell_open(&bell);
+    if (!fit && rc == 0) {
+        pthread_mutex_lock(lock);
+        struct sp_bell old = ticket->bell;
+        ticket->bell = bell;
+        pthread_mutex_unlock(lock);
+        sp_bell_close(&old);
+    }
+    return rc;
+}
+
+static void look_at_birth(const struct sp_birth *birth, sp_due *due) {
+    const int64_t slice = sp_now() + SP_SLICE_NS; /* nothing else notices that the pool is closed */
+    const bool requested = birth->not_before == 0;
+    const int64_t until = requested || birth->not_before > slice ? slice : birth->not_before;
+    *due = (sp_due){.fd = requested ? birth->session->control : -1, .after_ns = sp_left_until(until)};
+}
+
+int64_t sp_ticket_turn(sp_ticket *ticket, sp_error *error, sp_due *due) {
+    if (!sp_pool_is_mine(ticket->pool)) {
+        return SP_E_FORKED;
+    }
+    int64_t result = take_turn(ticket->pool, ticket, error, false);
+    if (result == SP_AGAIN && ticket->birth.session == NULL) {
+        int rc = renew_bell(ticket);
+        if (rc != 0) {
+            return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, -rc, "a waiting acquire");
+        }
+        result = take_turn(ticket->pool, ticket, error,
+                           false); /* what changed before is seen now, what changes later rings */
+    }
+    if (result == SP_AGAIN && ticket->birth.session != NULL) {
+        look_at_birth(&ticket->birth, due);
+    } else if (result == SP_AGAIN) {
+        const int64_t until = sp_now() + SP_SEC(1);
+        *due = (sp_due){.fd = ticket->bell.fd,
+                        .after_ns = sp_left_until(ticket->deadline < until ? ticket->deadline : until)};
+    }
+    return result;
 }
 
 void sp_ticket_free(sp_ticket *ticket) {
@@ -161,6 +218,7 @@ void sp_ticket_free(sp_ticket *ticket) {
         (void)sp_release(pool, ticket->handle);
     }
     sp_session_end(ticket->birth.session);
+    sp_bell_close(&ticket->bell);
     pthread_cond_destroy(&ticket->changed);
     free(ticket);
 }

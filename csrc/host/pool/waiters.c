@@ -36,6 +36,7 @@ static void leave(struct sp_ticket_queue *queue, struct sp_ticket *ticket) {
 static void move_to(struct sp_ticket *ticket, enum sp_ticket_state state) {
     ticket->state = state;
     pthread_cond_signal(&ticket->changed);
+    sp_bell_ring(&ticket->bell);
 }
 
 static void start_creating(sp_pool *pool, struct sp_ticket *ticket) {

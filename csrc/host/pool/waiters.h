@@ -11,6 +11,7 @@
 #define SANDPOOL_HOST_POOL_WAITERS_H
 
 #include "host/pool/state.h"
+#include "host/sys/bell.h"
 
 enum sp_ticket_state { SP_TICKET_QUEUED, SP_TICKET_TAKEOVER, SP_TICKET_CREATING, SP_TICKET_DONE, SP_TICKET_OVER };
 
@@ -25,6 +26,7 @@ struct sp_ticket {
     bool refused; /* CREATING, but the counter of leases is full: the creation fails, and it is not counted as one */
     struct sp_birth birth;
     pthread_cond_t changed;
+    struct sp_bell bell; /* rung at each change; open if an event loop waits for that */
 };
 
 /* All under the lock. Joins the queue for max_in_use. */
