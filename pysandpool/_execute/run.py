@@ -129,7 +129,7 @@ def run_command(
         raise SandboxError("a function that takes output of a command cannot execute another one in the same sandbox")
     # If anything is raised here, the garbage collector ends what the call has started.
     call = ffi.gc(ffi.new(_CALL), _close_call)
-    _keep = _fill(call.request, cmd, options, defaults)
+    _keep = fill_request(call.request, cmd, options, defaults)
     try:
         if live is not None:
             live.begin(call)
@@ -146,7 +146,9 @@ def run_command(
     try:
         if code < 0:
             check(code, pool, call.error, command_name(cmd), hint_for_command(call.error, cmd, options, defaults))
-        return _result(call.result) if live is None else _live_result(pool, handle, call, live)
+        if live is None:
+            return result_of(call.result)
+        return live_result(call.result, _exchange(live.finish, pool, handle, call))
     finally:
         # The job has ended, so that this call does not wait: it need not release the GIL and get it back again.
         hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
@@ -169,7 +171,7 @@ def prepare_lease(pool: Any, handle: int) -> None:
     check(code, pool, call.error)
 
 
-def _fill(
+def fill_request(
     request: Any,
     cmd: Words,
     options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None],
@@ -227,15 +229,16 @@ def _exchange(function: Callable[[Any], _T], pool: Any, handle: int, call: Any) 
         _exchanging.calls = before
 
 
-def _live_result(pool: Any, handle: int, call: Any, live: Live) -> SandboxResult:
-    fields = _exchange(live.finish, pool, handle, call)
+def live_result(result: Any, fields: dict[str, Any]) -> SandboxResult:
+    """The result of a call with `fields` in place of what a `Live` has taken."""
     for name in ("out", "err"):
         if "std" + name in fields:
-            setattr(call.result, name + "_len", 0)
-    return dataclasses.replace(_result(call.result), **fields)
+            setattr(result, name + "_len", 0)
+    return dataclasses.replace(result_of(result), **fields)
 
 
-def _result(result: Any) -> SandboxResult:
+def result_of(result: Any) -> SandboxResult:
+    """The result in an `sp_exec_result`."""
     signal = result.signal
     return SandboxResult(
         copy_of(result.out, result.out_len),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gc
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 from pysandpool._config.fields import Duration
 from pysandpool._errors import AcquireTimeoutError, PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
-from pysandpool._execute.live import Live, Taker, Tap
-from pysandpool._execute.result import SandboxResult, decoded
+from pysandpool._execute.live import Live, Taker
+from pysandpool._execute.order import order_of
+from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
-from pysandpool._execute.text import ENCODING
 from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
@@ -115,18 +114,22 @@ class PooledSandbox:
             TypeError, ValueError, LookupError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
-        defaults = core.defaults if max_output_bytes is None else core.defaults.keeping(max_output_bytes)
-        if cpu_time is not None:
-            defaults = defaults.limiting(cpu_time)
-        live = None
-        if on_stdout is not None or on_stderr is not None:
-            live = Tap(on_stdout, on_stderr, defaults.max_output_bytes, errors if text else None)
-        elif text:
-            codecs.lookup_error(errors)
-        data = input.encode(ENCODING, errors) if text and isinstance(input, str) else input
-        found = run_command(core.ptr, self._live_handle(), cmd, (data, env, cwd, timeout), defaults, live)
-        result: SandboxResult[Any] = decoded(found, errors) if text else found
-        return result.check() if check else result
+        order = order_of(
+            core.defaults,
+            cmd,
+            input=input,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            text=text,
+            errors=errors,
+            check=check,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            max_output_bytes=max_output_bytes,
+            cpu_time=cpu_time,
+        )
+        return order.finish(run_command(core.ptr, self._live_handle(), cmd, order.options, order.defaults, order.live))
 
     @overload
     def shell(self, script: Word, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
@@ -297,14 +300,19 @@ def lease_by_ticket(core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
         raise
     finally:
         lib.sp_ticket_close(ticket)
-    if handle == lib.SP_E_TIMEOUT:
+    check_ticket(handle, timeout_ns, core, error)
+    raise AssertionError("a ticket ends with a handle or an error")
+
+
+def check_ticket(code: int, timeout_ns: int, core: PoolCore, error: Any) -> None:
+    """Raises the exception for the `code` with which a ticket ended, if it is not a handle."""
+    if code == lib.SP_E_TIMEOUT:
         seconds = timeout_ns / 1e9
         raise AcquireTimeoutError(
             f"max_in_use leases are in use, or the pool is being drained, and that did not change within {seconds:g} s",
             seconds,
         )
-    check(handle, core.ptr, error)
-    raise AssertionError("a ticket ends with a handle or an error")
+    check(code, core.ptr, error)
 
 
 def release_unowned(core: PoolCore) -> None:

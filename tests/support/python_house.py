@@ -27,7 +27,7 @@ MAY_USE = {
 TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "bind", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
-    "_execute": ("encode text", "live options result", "passage run"),
+    "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
     "cli": ("bench doctor_macos say", "doctor run", "main"),

@@ -1,0 +1,64 @@
+"""What one call of `execute` asks for, whether it waits on a thread or in an event loop."""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pysandpool._config.fields import Duration
+from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.live import Taker, Tap
+from pysandpool._execute.result import SandboxResult, decoded
+from pysandpool._execute.run import CommandDefaults
+from pysandpool._execute.text import ENCODING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Order(NamedTuple):
+    """The arguments of `run_command`, and what becomes of its result."""
+
+    cmd: Words
+    options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None]
+    defaults: CommandDefaults
+    live: Tap | None
+    decodes: str | None
+    """`errors` if the result is to be text; else None"""
+    checks: bool
+
+    def finish(self, found: SandboxResult) -> SandboxResult[Any]:
+        """The result of the call. Raises UnicodeDecodeError or `CommandFailedError`."""
+        result: SandboxResult[Any] = found if self.decodes is None else decoded(found, self.decodes)
+        return result.check() if self.checks else result
+
+
+def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which describes them
+    defaults: CommandDefaults,
+    cmd: Words,
+    *,
+    input: str | Buffer | None = None,
+    env: Environ | None = None,
+    cwd: Word | None = None,
+    timeout: Duration | None = None,
+    text: bool = False,
+    errors: str = "strict",
+    check: bool = False,
+    on_stdout: Taker | None = None,
+    on_stderr: Taker | None = None,
+    max_output_bytes: float | None = None,
+    cpu_time: Duration | None = None,
+) -> Order:
+    """Checks those arguments that the defaults and the text mode depend on; the others are checked by `run_command`."""
+    if max_output_bytes is not None:
+        defaults = defaults.keeping(max_output_bytes)
+    if cpu_time is not None:
+        defaults = defaults.limiting(cpu_time)
+    decodes = errors if text else None
+    live = None
+    if on_stdout is not None or on_stderr is not None:
+        live = Tap(on_stdout, on_stderr, defaults.max_output_bytes, decodes)
+    elif text:
+        codecs.lookup_error(errors)
+    data = input.encode(ENCODING, errors) if text and isinstance(input, str) else input
+    return Order(cmd, (data, env, cwd, timeout), defaults, live, decodes, check)
