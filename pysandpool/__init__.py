@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 # typing.get_type_hints(SandboxConfig) looks for it here.
 from collections.abc import Mapping as Mapping
 
+from pysandpool._async.lease import AsyncPooledSandbox
+from pysandpool._async.pool import AsyncSandboxPool
+from pysandpool._async.sandbox import AsyncSandbox
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.bind import Bind
 from pysandpool._config.pool import PoolConfig
@@ -49,6 +52,9 @@ _use_hints(_hint_for)
 
 __all__ = [
     "AcquireTimeoutError",
+    "AsyncPooledSandbox",
+    "AsyncSandbox",
+    "AsyncSandboxPool",
     "Bind",
     "CommandFailedError",
     "CommandNotFoundError",

@@ -61,8 +61,8 @@ class SandboxPool:
         *,
         _launcher: Any = None,
     ) -> None:
-        self._config = _typed(config, SandboxConfig, "config")
-        self._pool_config = _typed(pool_config, PoolConfig, "pool_config")
+        self._config = typed(config, SandboxConfig, "config")
+        self._pool_config = typed(pool_config, PoolConfig, "pool_config")
         # Tests pass a scripted launcher in place of a zygote.
         self._core = open_core(self._config, PoolLimits.of(self._pool_config), _launcher)
         self._hot = self._core.hot
@@ -305,7 +305,8 @@ class SandboxPool:
             raise PoolStateError
 
 
-def _typed(value: _T | None, kind: type[_T], name: str) -> _T:
+def typed(value: _T | None, kind: type[_T], name: str) -> _T:
+    """`value`, or `kind()` for None. Raises TypeError if it is of another type."""
     if value is None:
         return kind()
     if not isinstance(value, kind):

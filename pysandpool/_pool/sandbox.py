@@ -14,7 +14,7 @@ from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
-from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
+from pysandpool._pool.lease import lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._process.process import SandboxProcess
 
@@ -48,7 +48,7 @@ class Sandbox:
         if config is not None and not isinstance(config, SandboxConfig):
             raise TypeError(f"config must be a SandboxConfig, not {type(config).__name__}")
         self._config = SandboxConfig() if config is None else config
-        self._lease = _zygotes.lease(self._config)
+        self._lease = lease_by_ticket(core_of(self._config))
 
     @property
     def config(self) -> SandboxConfig:
@@ -141,16 +141,15 @@ class _Zygotes:
         self._lock = threading.RLock()
         self._slots: OrderedDict[SandboxConfig, _Slot] = OrderedDict()
 
-    def lease(self, config: SandboxConfig) -> PooledSandbox:
-        slot = self._slot(config)
+    def core(self, config: SandboxConfig) -> PoolCore:
+        slot = self.slot(config)
         # Opening takes milliseconds, for which only callers with the same configuration wait.
         with slot.lock:
             if slot.core is None:
                 slot.core = open_core(config, PoolLimits())
-            core = slot.core
-        return lease_by_ticket(core)
+            return slot.core
 
-    def _slot(self, config: SandboxConfig) -> _Slot:
+    def slot(self, config: SandboxConfig) -> _Slot:
         with self._lock:
             slot = self._slots.setdefault(config, _Slot())
             self._slots.move_to_end(config)
@@ -161,4 +160,16 @@ class _Zygotes:
 
 
 _zygotes = _Zygotes()
+
+
+def core_of(config: SandboxConfig) -> PoolCore:
+    """The pool for the sandboxes of this configuration. Opens it if that was not done."""
+    return _zygotes.core(config)
+
+
+def open_core_of(config: SandboxConfig) -> PoolCore | None:
+    """The same; None if it is not open."""
+    return _zygotes.slot(config).core
+
+
 os.register_at_fork(after_in_child=_zygotes.forget)

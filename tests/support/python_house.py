@@ -20,6 +20,7 @@ MAY_USE = {
     "_execute": ("_errors", "_config", "_ffi"),
     "_process": ("_errors", "_config", "_ffi", "_execute"),
     "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process"),
+    "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_pool"),
     "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_pool"),
     "__main__": ("cli",),
 }
@@ -30,6 +31,7 @@ TIERS = {
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
+    "_async": ("backend", "anyio_backend asyncio_backend", "acquire current run", "lease", "pool sandbox"),
     "cli": ("bench doctor_macos say", "doctor run", "main"),
 }
 # Modules that use no other at all.

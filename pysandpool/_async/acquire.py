@@ -1,0 +1,96 @@
+"""An acquire that waits in an event loop, and what `AsyncSandboxPool.acquire()` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from pysandpool._async.backend import Backend, Look
+from pysandpool._ffi import check, ffi, lib, new_error
+from pysandpool._pool.core import PoolCore
+from pysandpool._pool.lease import PooledSandbox, check_ticket, release_unowned
+
+_LOOK = ffi.typeof("sp_due *")
+_turn = lib.sp_ticket_turn
+_AGAIN = lib.SP_AGAIN
+
+
+async def lease_by_ticket(backend: Backend, core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
+    """`_pool.lease.lease_by_ticket` without a thread: all waits are the loop's."""
+    ticket, error, look = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error(), ffi.new(_LOOK)
+    leases: list[PooledSandbox] = []
+    code = _AGAIN
+
+    def step() -> Look:
+        nonlocal code
+        try:
+            code = _turn(ticket[0], error, look)
+            if code == _AGAIN:
+                return look.fd, look.after_ns / 1e9
+            if code > 0:
+                leases.append(PooledSandbox(core, core.hot, code))
+        except BaseException:  # of a signal handler
+            release_unowned(core)
+            raise
+        return None
+
+    try:
+        check(lib.sp_ticket_open(core.ptr, timeout_ns, ticket), core.ptr)
+        await backend.drive(step, steady=False)
+    except BaseException:
+        for lease in leases:  # it came just before a cancellation
+            lease.release()
+        raise
+    finally:
+        # The garbage collector closes the ticket if an exception prevents this. Neither waits.
+        lib.sp_ticket_close(ticket)
+    if leases:
+        return leases.pop()
+    check_ticket(code, timeout_ns, core, error)
+    raise AssertionError("a ticket ends with a handle or an error")
+
+
+class _Lease(Protocol):
+    def release(self) -> object: ...
+
+
+_L = TypeVar("_L", bound=_Lease)
+
+
+class Acquiring(Coroutine[Any, Any, _L]):
+    """An acquire that can be awaited, and entered by `async with` as the lease that it returns.
+
+    It is a coroutine, so that `asyncio.create_task()` and its like take it.
+    """
+
+    __slots__ = ("_coroutine", "_lease")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _L]) -> None:
+        self._coroutine = coroutine
+        self._lease: _L | None = None
+
+    def send(self, value: Any) -> Any:
+        """As of a coroutine, like the next two."""
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raises an exception where the coroutine waits."""
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """Ends the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, _L]:
+        return self._coroutine.__await__()
+
+    async def __aenter__(self) -> _L:
+        self._lease = lease = await self._coroutine
+        return lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lease is not None:
+            self._lease.release()

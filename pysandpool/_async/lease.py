@@ -1,0 +1,171 @@
+"""`AsyncPooledSandbox`: one lease of a sandbox, for the tasks of an event loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+
+from pysandpool._async.backend import Backend, Event
+from pysandpool._async.current import current
+from pysandpool._async.run import Takers, refuse_nested, run_command
+from pysandpool._errors import PoolStateError, SandboxReleasedError
+from pysandpool._execute.encode import Word, Words
+from pysandpool._execute.order import order_of
+from pysandpool._execute.result import SandboxResult
+from pysandpool._pool.isolation import IsolationReport
+from pysandpool._pool.lease import SHELL, PooledSandbox
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+
+
+class Done(Awaitable[None]):
+    """What a method returns that did its work at once: it may be awaited, and need not be."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return iter(())  # type: ignore[return-value]  # it never yields
+
+
+DONE = Done()
+
+
+class AsyncPooledSandbox:
+    """A lease as `PooledSandbox`, whose calls are awaited. `AsyncSandboxPool.acquire()` returns it.
+
+    Leaving its `async with` block, `release()` or garbage collection releases it. It belongs to the event loop in which
+    it was acquired: a call in another loop raises RuntimeError. Only `release()` may be called anywhere.
+    """
+
+    __slots__ = ("__weakref__", "_lease", "_loop", "_running", "_waiting")
+
+    def __init__(self, lease: PooledSandbox, loop: object) -> None:
+        self._lease = lease
+        self._loop = loop
+        self._running = False
+        self._waiting: deque[Event] = deque()
+
+    @overload
+    async def execute(
+        self, cmd: Words, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]
+    ) -> SandboxResult: ...
+    @overload
+    async def execute(
+        self, cmd: Words, *, text: Literal[True], **options: Unpack[TextOptions]
+    ) -> SandboxResult[str]: ...
+    @overload
+    async def execute(self, cmd: Words, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
+    async def execute(self, cmd: Words, **options: Any) -> SandboxResult[Any]:
+        """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`.
+
+        `on_stdout` and `on_stderr` may be async functions as well, which are awaited: while one of them is slow, the
+        command waits. Calls of several tasks on one lease run one after the other.
+
+        A cancelled call kills its command, waits until that has ended, and leaves the lease usable. The event loop
+        itself does the waiting, and no thread is used.
+        """
+        takers = Takers()
+        for name in ("on_stdout", "on_stderr"):
+            if options.get(name) is not None:
+                options[name] = takers.collecting(options[name])
+        core = self._lease._core  # noqa: SLF001 - the lease is this one's
+        order = order_of(core.defaults, cmd, **options)
+        backend = self._backend()
+        refuse_nested(core.ptr, self._lease._live_handle())  # noqa: SLF001
+        await self._begin_turn(backend)
+        try:
+            handle = self._lease._live_handle()  # noqa: SLF001
+            return order.finish(await run_command(backend, core.ptr, handle, order, takers))
+        finally:
+            self._end_turn()
+
+    @overload
+    async def shell(
+        self, script: Word, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]
+    ) -> SandboxResult: ...
+    @overload
+    async def shell(
+        self, script: Word, *, text: Literal[True], **options: Unpack[TextOptions]
+    ) -> SandboxResult[str]: ...
+    @overload
+    async def shell(self, script: Word, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+
+    async def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
+        """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""
+        result: SandboxResult[Any] = await self.execute((SHELL, "-c", "--", script), **options)
+        return result
+
+    def release(self) -> Awaitable[None]:
+        """Returns the sandbox to the pool at once. It never waits and never fails; a second call changes nothing.
+
+        Any thread may call it. What it returns may be awaited, and need not be.
+        """
+        self._lease.release()
+        return DONE
+
+    @property
+    def released(self) -> bool:
+        """Whether the lease was released."""
+        return self._lease.released
+
+    @property
+    def pid(self) -> int:
+        """The pid of the sandbox's init, as the host sees it. Raises the errors of `PooledSandbox.pid`."""
+        return self._lease.pid
+
+    @property
+    def isolation(self) -> IsolationReport:
+        """What was proved about this sandbox before its first command. Raises the errors of `pid`."""
+        return self._lease.isolation
+
+    async def __aenter__(self) -> Self:
+        if self._lease.released:
+            raise SandboxReleasedError
+        if self._lease._core.closed:  # noqa: SLF001
+            raise PoolStateError
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lease.release()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a lease can be neither copied nor pickled: send commands to its process, and the results back")
+
+    def __repr__(self) -> str:
+        return repr(self._lease).replace("PooledSandbox", "AsyncPooledSandbox")
+
+    def _backend(self) -> Backend:
+        backend = current()
+        if backend.loop is not self._loop:
+            raise RuntimeError("this lease was acquired in another event loop: acquire one in each loop")
+        return backend
+
+    async def _begin_turn(self, backend: Backend) -> None:
+        """Waits for the calls of this lease that came before, first come, first served."""
+        if not self._running:
+            self._running = True
+            return
+        event = backend.event()
+        self._waiting.append(event)
+        try:
+            await event.wait()
+        except BaseException:
+            if event.is_set():
+                self._end_turn()  # its turn came at the same time
+            else:
+                self._waiting.remove(event)
+            raise
+
+    def _end_turn(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self._running = False
