@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-from scenarios import SCENARIOS, Verdicts, left
+from scenarios import SCENARIOS, Verdicts, left, starting
 from stage import Stage
 from table import ATTACKS, Attack
 
 
 def run(stage: Stage, attack: Attack) -> Verdicts:
     if attack.program == "scenario":
+        if attack.name.startswith("starting-"):
+            return starting(stage, *attack.args)
         return left(stage, *attack.args) if attack.args else SCENARIOS[attack.name](stage)
     return (
         stage.run_control(attack.control, attack.program, attack.args),

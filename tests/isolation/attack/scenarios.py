@@ -58,6 +58,34 @@ def daemon_outlives(stage: Stage) -> Verdicts:
         return control, _grows(inside) if inside.exists() else "ERROR it never started"
 
 
+def starting(stage: Stage, what: str) -> Verdicts:
+    """A process that lives while others are started, and wants something of them before they have execed."""
+    program = str(stage.programs / "neighbour")
+    with subprocess.Popen([program, "starter"], start_new_session=True) as starter:
+        try:
+            control = stage.run_control("bare", "neighbour", (what, str(starter.pid)))
+        finally:
+            starter.kill()
+    with stage.pool().acquire() as sandbox:
+        hostile = sandbox.popen([program, what, "1"], stdout=subprocess.PIPE)
+        while hostile.poll() is None:
+            sandbox.execute(["true"]).check()
+            sandbox.popen(["true"]).wait()
+        out, _ = hostile.communicate()
+        return control, verdict_of(out, hostile.returncode or 0)
+
+
+def passed_file_write(stage: Stage) -> Verdicts:
+    """A file of the host that is the standard input of a process, and may be written by whoever opens its path."""
+    command = [str(stage.programs / "neighbour"), "reopen"]
+    with (stage.outside / "secret").open("rb") as file:
+        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)
+        with stage.pool().acquire() as sandbox:
+            process = sandbox.popen(command, stdin=file, stdout=subprocess.PIPE)
+            out, _ = process.communicate()
+            return verdict_of(done.stdout, done.returncode), verdict_of(out, process.returncode or 0)
+
+
 def trace_me(stage: Stage) -> Verdicts:
     command = str(stage.programs / "process")
     pid = os.posix_spawn(command, [command, "trace-me"], {})
@@ -269,6 +297,7 @@ def socket_file_bound_alone(stage: Stage) -> Verdicts:
 SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "other-sandbox": other_sandbox,
     "daemon-outlives": daemon_outlives,
+    "passed-file-write": passed_file_write,
     "trace-me": trace_me,
     "output-flood": output_flood,
     "queued-signals-of-others": queued_signals_of_others,

@@ -150,6 +150,17 @@ def _processes() -> list[Attack]:
             "ptrace(2) PTRACE_TRACEME makes the parent the tracer",
             "scenario",
         ),
+        *[
+            Attack(f"starting-{what}", "processes", f"{source}: of what init starts beside it", "scenario", (what,))
+            for what, source in {
+                "descriptors": "proc_pid_fd(5), CVE-2016-9962",
+                "memory": "proc_pid_mem(5)",
+                "trace": "ptrace(2)",
+            }.items()
+        ],
+        Attack(
+            "passed-file-write", "files", "proc_pid_fd(5): opens a file anew that was passed for reading", "scenario"
+        ),
     ]
 
 
