@@ -14,6 +14,7 @@
 struct sp_fake_node {
     int control;
     int death;    /* readable once the sandbox was killed */
+    int process;  /* the process socket of a process that does not end; -1: none */
     int64_t due;  /* when the thread answers its birth; 0: answered */
     bool failing; /* the answer is FAILED */
 };

@@ -26,6 +26,7 @@
 static void drop_node(struct sp_fake *f, unsigned i) {
     sp_fd_close(&f->nodes[i].control);
     sp_fd_close(&f->nodes[i].death);
+    sp_fd_close(&f->nodes[i].process);
     f->nodes[i] = f->nodes[--f->n_nodes];
 }
 
@@ -39,7 +40,7 @@ static bool take_create(struct sp_fake *f) {
     }
     if (packet.record.type == SP_REC_CREATE && packet.n_fds == 1 && f->n_nodes < SP_FAKE_NODES) {
         struct sp_fake_node *node = &f->nodes[f->n_nodes++];
-        *node = (struct sp_fake_node){.control = sp_fd_steal(&packet.fds[0]), .death = -1};
+        *node = (struct sp_fake_node){.control = sp_fd_steal(&packet.fds[0]), .death = -1, .process = -1};
         pthread_mutex_lock(&f->lock);
         node->failing = f->skip == 0 && f->fail != 0;
         f->fail -= node->failing;
@@ -85,28 +86,43 @@ static void answer_birth(struct sp_fake *f, unsigned i) {
     sp_fd_close(&pair[1]);
 }
 
-/* Answers EXEC: the command ends at once with the scripted exit code and no output. False when the host has closed its
- * end. */
-static bool answer_exec(struct sp_fake *f, int control) {
+/* A process starts at once, and ends at once, unless commands are not answered: then it lives as long as its sandbox.
+ */
+static void answer_spawn(struct sp_fake_node *node, struct sp_packet *packet, uint32_t status, bool mute) {
+    const int sock = packet->fds[0];
+    send_record(sock, &(struct sp_record){.type = SP_REC_ACK}, NULL);
+    send_record(sock, &(struct sp_record){.type = SP_REC_STARTED}, NULL);
+    if (!mute) {
+        send_record(sock, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.status = status}}, NULL);
+    } else if (node->process == -1) {
+        node->process = sp_fd_steal(&packet->fds[0]);
+    }
+}
+
+static void answer_exec(int control, uint32_t id, uint32_t status) {
+    send_record(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
+    send_record(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
+}
+
+/* Answers EXEC and SPAWN: the command ends at once with the scripted exit code and no output. False when the host has
+ * closed its end. */
+static bool answer(struct sp_fake *f, struct sp_fake_node *node) {
     char payload[SP_PACKET_MAX];
     struct sp_packet packet;
-    int rc = sp_packet_recv(control, &packet, payload, sizeof payload);
-    if (rc != 0 || packet.record.type != SP_REC_EXEC) {
-        sp_packet_close(&packet);
-        return rc == -EAGAIN;
-    }
-    uint32_t id = packet.record.u.exec.id;
+    int rc = sp_packet_recv(node->control, &packet, payload, sizeof payload);
     pthread_mutex_lock(&f->lock);
     uint32_t status = (uint32_t)f->exit_code << 8;
     bool mute = f->mute;
     pthread_mutex_unlock(&f->lock);
-    sp_packet_close(&packet);
-    if (mute) {
-        return true;
+    if (rc == 0 && packet.record.type == SP_REC_SPAWN) {
+        answer_spawn(node, &packet, status, mute);
+    } else if (rc == 0 && packet.record.type == SP_REC_EXEC && !mute) {
+        answer_exec(node->control, packet.record.u.exec.id, status);
     }
-    send_record(control, &(struct sp_record){.type = SP_REC_ACK, .u.id.id = id}, NULL);
-    send_record(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
-    return true;
+    bool is_known = rc == 0 && (packet.record.type == SP_REC_SPAWN || packet.record.type == SP_REC_EXEC ||
+                                packet.record.type == SP_REC_SERVE);
+    sp_packet_close(&packet);
+    return rc == -EAGAIN || is_known;
 }
 
 /* If a test wants it, the zygote dies, and with it every sandbox and every birth. The next request is answered as by a
@@ -133,7 +149,7 @@ static void serve_node(struct sp_fake *f, unsigned i, bool readable, bool killed
             answer_birth(f, i);
         }
     } else if (!ended && readable) {
-        ended = !answer_exec(f, node->control);
+        ended = !answer(f, node);
     }
     pthread_mutex_lock(&f->lock);
     bool undead = f->undead && !killed;
