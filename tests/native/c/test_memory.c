@@ -39,6 +39,7 @@ static int empty_scratch(struct statfs *fs) {
 #define open(path, flags) fake_open(path, flags)
 #define statfs(path, fs) empty_scratch(fs)
 /* NOLINTBEGIN(bugprone-suspicious-include): with other names, see above */
+#include "init/judge.c"
 #include "init/memory.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef open
@@ -353,7 +354,7 @@ static void filters_of_each_thread_are_counted(void) {
     write_lines("/2/task/4/status", "Name:\tx\n", 1, line);
     struct sp_memory_watch watch = begin_with_limit();
     CHECK(watch.scan.last.filtered == 1 && watch.scan.last.filters == 380);
-    struct look seen = {.watch = &watch};
+    struct sp_look seen = {.watch = &watch};
     CHECK(known_of_kernel(&seen) == FILTERED_BYTES + 380 * FILTER_BYTES);
     static const char *const made[] = {"/2/task/2/status", "/2/task/4/status", "/2/task/2", "/2/task/4", "/2/task"};
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
@@ -364,7 +365,7 @@ static void filters_of_each_thread_are_counted(void) {
 
 static void more_processes_than_a_pass_has_time_for_are_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
-    struct look late = {.watch = &watch, .budget = {0}};
+    struct sp_look late = {.watch = &watch, .budget = {0}};
     for (int pid = 4; pid < 20; pid++) {
         char name[64];
         (void)snprintf(name, sizeof name, "/%d", pid);
@@ -515,8 +516,8 @@ static void pipes_passed_between_processes_are_counted(void) {
     pipes = &watch.scan.last.sums[SP_TALLY_PIPE];
     CHECK(pipes->n_present == 1 && pipes->n_gone > 0);
     unsigned gone = pipes->n_gone;
-    struct look seen = {.watch = &watch, .kernel = watch.base.kernel + GIB};
-    CHECK(hidden_in_kernel(&seen, 0, 0) == above(gone + 1, FREE_BUFFERS) * PIPE_BYTES);
+    struct sp_look seen = {.watch = &watch, .kernel = watch.base.kernel + GIB};
+    CHECK(hidden_in_kernel(&seen, 0, 0) == sp_above(gone + 1, FREE_BUFFERS) * PIPE_BYTES);
     seen.kernel = watch.base.kernel;
     CHECK(hidden_in_kernel(&seen, 0, 0) == 0);
     sleep_ns(SP_TALLY_KEPT_NS);
@@ -539,7 +540,7 @@ static void memfds_passed_between_processes_are_counted(void) {
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.scan.last.sums[SP_TALLY_MEMFD].present == 60 * MIB / PAGE);
     set_file(in_folder("/3/status"), "");
-    struct look seen = {.watch = &watch, .shared_by_all = the.shared};
+    struct sp_look seen = {.watch = &watch, .shared_by_all = the.shared};
     watch.scan.ended -= FRESH_NS;
     CHECK(!sp_memory_watch_look(&watch) && hidden_shared(&seen, 0) == 60 * MIB);
     seen.shared_by_all -= 50 * MIB; /* most of it was freed */
@@ -586,7 +587,7 @@ static uint64_t look_at_child(unsigned flags) {
     char text[128];
     (void)snprintf(text, sizeof text, "PPid:\t%d\nRssAnon:\t40960 kB\nThreads:\t1\n", (int)getpid());
     write_lines(name, "Name:\tx\n", 1, text);
-    struct look seen = {.budget = sp_budget_of(10000 * MS)};
+    struct sp_look seen = {.budget = sp_budget_of(10000 * MS)};
     int proc = fake_open("/proc", O_RDONLY | O_DIRECTORY);
     sp_census_take(&seen.census, proc, true, 0, &seen.budget);
     sp_fd_close(&proc);
@@ -626,8 +627,8 @@ static void a_young_command_is_looked_at_briefly(void) {
 /* Far from the limit a look is needed only rarely. */
 static void the_next_look_comes_sooner_near_the_limit(void) {
     struct sp_memory_watch watch = begin_with_limit();
-    struct look far = {.watch = &watch};
-    struct look near = {.watch = &watch, .census.own = 2 * LIMIT};
+    struct sp_look far = {.watch = &watch};
+    struct sp_look near = {.watch = &watch, .census.own = 2 * LIMIT};
     CHECK(until_next(&near) == LOOK_NS);
     CHECK(until_next(&far) == LOOK_NS + (int64_t)(2 * LIMIT / FILL_BYTES_PER_MS / 2) * MS);
     watch.limit = UINT64_C(1) << 40;
