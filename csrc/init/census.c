@@ -61,6 +61,7 @@ static bool add_text(struct walk *walk, const char *text, struct sp_process *p, 
     walk->census->mapped += refined ? p->shared : 0;
     walk->not_exact += refined ? 0 : p->shared;
     walk->census->own += p->anon + p->swap;
+    walk->census->shown += refined ? 0 : p->anon;
     walk->census->largest = p->anon + p->swap > walk->census->largest ? p->anon + p->swap : walk->census->largest;
     walk->census->tables += p->tables;
     return true;
@@ -113,5 +114,7 @@ void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t sha
             add_process(&walk, proc, pid);
         }
     }
-    census->mapped += walk.not_exact < shared_by_all ? walk.not_exact : shared_by_all;
+    const uint64_t at_most = walk.not_exact < shared_by_all ? walk.not_exact : shared_by_all;
+    census->mapped += at_most;
+    census->shown += at_most;
 }

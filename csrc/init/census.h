@@ -13,6 +13,7 @@ struct sp_census {
     uint64_t largest; /* the same of one process, the one with the most of them */
     uint64_t mapped;  /* bytes of mapped shared memory */
     uint64_t tables;  /* bytes of page tables */
+    uint64_t shown;   /* of these sums, the pages of processes whose share was not asked for: they may count twice */
     unsigned threads;
     bool out_of_time; /* there are more processes than the budget sufficed for */
 };

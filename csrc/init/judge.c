@@ -73,6 +73,12 @@ static uint64_t grown(const struct sp_look *look) {
     return sp_above(look->kernel, base->kernel) + sp_above(look->shared_by_all, base->shared_by_all);
 }
 
+uint64_t sp_judge_plain(const struct sp_look *look) {
+    const struct sp_census *census = &look->census;
+    return census->own + sp_larger(look->kept, census->mapped) + census->tables +
+           (uint64_t)census->threads * SP_THREAD_BYTES;
+}
+
 struct sp_verdict sp_judge(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
@@ -80,8 +86,7 @@ struct sp_verdict sp_judge(const struct sp_look *look) {
     uint64_t shared = sp_larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, look->census.mapped);
     uint64_t known = known_of_kernel(look);
     uint64_t seen = look->census.own + shared + known;
-    uint64_t plain = look->census.own + sp_larger(look->kept, look->census.mapped) + look->census.tables +
-                     (uint64_t)look->census.threads * SP_THREAD_BYTES;
+    uint64_t plain = sp_judge_plain(look);
     struct sp_verdict verdict = {.far = plain > 2 * watch->limit,
                                  .suspected = seen + grown(look) > watch->limit,
                                  .by_scan = plain <= watch->limit && !look->census.out_of_time};

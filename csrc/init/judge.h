@@ -37,6 +37,8 @@ struct sp_verdict {
     bool by_scan;
 };
 
+/* The sum of what processes and files show. */
+uint64_t sp_judge_plain(const struct sp_look *look);
 struct sp_verdict sp_judge(const struct sp_look *look);
 
 #endif

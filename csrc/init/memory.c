@@ -12,6 +12,7 @@
 #include "init/census.h"
 #include "init/judge.h"
 #include "init/machine.h"
+#include "init/share.h"
 #include "init/sockets.h"
 #include "init/sysv.h"
 
@@ -48,9 +49,12 @@
 /* The memory of one process counts only once, so a process that alone has more than the limit needs no second look. It
  * must have some more, because the kernel's figure lags behind by some pages for each processor. */
 #define CERTAIN_PART 4
-/* Nor does a sum above twice the limit when no process has more than this part of the limit: that many children of one
- * parent would have to be between vfork and exec at once. */
+/* Nor does a sum above twice the limit when each page counts once in it, or when no process has more than this part of
+ * the limit: that many children of one parent would have to be between vfork and exec at once. */
 #define SMALL_PART 8
+/* If init has to wait for a processor in the middle of a census, memory that one process has freed may count together
+ * with memory that another one has taken since. */
+#define CENSUS_NS SP_MS(3)
 
 /* When a pass over the descriptors is due: when the machine's figures have grown by a part of the limit, or after some
  * time. */
@@ -184,6 +188,15 @@ static bool has_too_many_locks(struct sp_look *look) {
     return look->watch->scan.last.too_much;
 }
 
+/* Whether a sum above twice the limit needs no second look. `took`: the time of its exact census. */
+static bool is_certain(const struct sp_look *look, int64_t took) {
+    const struct sp_census *census = &look->census;
+    const uint64_t limit = look->watch->limit;
+    bool all_small = census->largest <= limit / SMALL_PART;
+    bool exact = took <= CENSUS_NS && sp_judge_plain(look) - census->shown > 2 * limit && sp_share_is_known();
+    return !census->out_of_time && (all_small || exact);
+}
+
 static bool is_too_much(struct sp_look *look) {
     if (is_young_and_small(look)) {
         return false;
@@ -203,14 +216,15 @@ static bool is_too_much(struct sp_look *look) {
     /* Pages that processes share may be the only excess. The exact census comes before the pass, which it may make
      * unnecessary. */
     if (verdict.too_much && !look->census.out_of_time) {
+        const int64_t began = sp_now();
         exact = true;
         sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
         verdict = sp_judge(look);
-    }
-    look->far = exact && verdict.far;
-    if (look->far && look->census.largest <= watch->limit / SMALL_PART && !look->census.out_of_time) {
-        look->certain = true;
-        return true;
+        look->far = verdict.far;
+        look->certain = verdict.far && is_certain(look, sp_now() - began);
+        if (look->certain) {
+            return true;
+        }
     }
     bool is_plain = exact && !verdict.by_scan; /* too much without what a pass may find */
     if (!is_plain && is_scan_due(look, verdict.suspected || watch->breaches != 0)) {

@@ -110,6 +110,8 @@ bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget
     return true;
 }
 
-bool sp_share_is_same(int pid, int other) {
-    return pid > 1 && other > 1 && syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0;
-}
+static bool is_same(int pid, int other) { return syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0; }
+
+bool sp_share_is_same(int pid, int other) { return pid > 1 && other > 1 && is_same(pid, other); }
+
+bool sp_share_is_known(void) { return is_same(getpid(), getpid()); }

@@ -25,5 +25,7 @@ bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget
 
 /* Whether two processes have the very same memory, as between vfork and exec. False when the kernel does not say. */
 bool sp_share_is_same(int pid, int other);
+/* Whether the kernel does say it. */
+bool sp_share_is_known(void);
 
 #endif

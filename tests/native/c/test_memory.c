@@ -554,19 +554,29 @@ static void one_process_above_the_limit_needs_one_look(void) {
     CHECK(sp_memory_watch_look(&watch));
 }
 
-/* The second process may be a child of the first between vfork and exec. */
+/* The second process may be a child of the first between vfork and exec: nobody has asked how much of it is shared. */
 static void a_sum_needs_several_looks_and_fewer_above_twice_the_limit(void) {
     struct sp_memory_watch watch = begin_with_limit();
+    the.shared = 0;
     for (int far = 0; far < 2; far++) {
         uint64_t each = LIMIT / 4 * 3 + (uint64_t)far * LIMIT / 2;
-        set_status("2", each, 0, 0);
-        set_status("3", each, 0, 0);
-        set_share("2", each, 2);
-        set_share("3", each, 2);
+        set_status("2", each, UINT64_C(1) << 40, 0);
+        set_status("3", each, UINT64_C(1) << 40, 0);
         watch.breaches = watch.far_breaches = 0;
         CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
         CHECK(ends(&watch) && watch.breaches >= (far != 0 ? FAR_ROW_LOOKS : ROW_LOOKS));
     }
+}
+
+static void an_exact_sum_above_twice_the_limit_needs_one_look(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    struct sp_look seen = {.watch = &watch, .census = {.own = 2 * LIMIT + MIB, .largest = LIMIT}};
+    CHECK(is_certain(&seen, 0) == sp_share_is_known());
+    CHECK(!is_certain(&seen, CENSUS_NS + 1)); /* init has waited for a processor */
+    seen.census.shown = 2 * MIB;
+    CHECK(!is_certain(&seen, 0));
+    seen.census.largest = LIMIT / SMALL_PART;
+    CHECK(is_certain(&seen, CENSUS_NS + 1));
 }
 
 static int wait_for_signal(void *unused) {
@@ -703,6 +713,7 @@ int main(void) {
     reset();
     RUN(a_sum_needs_several_looks_and_fewer_above_twice_the_limit);
     reset();
+    RUN(an_exact_sum_above_twice_the_limit_needs_one_look);
     RUN(a_young_command_is_looked_at_briefly);
     reset();
     RUN(a_child_with_the_memory_of_its_parent_counts_once);
