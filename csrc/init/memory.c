@@ -106,6 +106,7 @@ static bool is_scan_due(const struct sp_look *look, bool suspected) {
     bool is_grown = growth > sp_larger(part / SLACK_PART, SLACK_MIN);
     /* Before a command is killed for what a pass has found, another pass has to find it. */
     bool confirms = watch->breaches != 0 && scan->began <= watch->first_judged;
+    urgent = urgent || scan->unreadable_since != 0;
     return scan->is_running || scan->ended == 0 || confirms || (urgent && age > fresh) ||
            (is_grown && age > scan->cost * GROWN_PAUSE) || age > period;
 }

@@ -117,14 +117,15 @@ static void add_file(struct sp_found *found, int process, const char *fd, int64_
 
 /* ---- one process ---- */
 
-/* Adds the descriptors of a process. False when they cannot all be examined. */
-static bool add_files(struct sp_scan *scan, int process, const struct sp_budget *budget) {
+/* Adds the descriptors of a process. False when they are too many to be examined. */
+static bool add_files(struct sp_scan *scan, int process, bool *refused, const struct sp_budget *budget) {
     struct sp_found *found = &scan->now;
     struct sp_listing list;
     int64_t now = sp_now();
     sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
     if (fd == -1) {
-        return errno != EACCES;
+        *refused = errno == EACCES;
+        return true;
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         char path[32];
@@ -171,6 +172,11 @@ static bool add_mappings(struct sp_scan *scan, int dir, const char *status, cons
     return sp_reach_add(&reach, dir, devices.memfds, budget);
 }
 
+/* What it may hide counts by the growth of the machine's figures. */
+static void note_unreadable(struct sp_found *found) {
+    found->unreadable = found->in_flight = found->reach_unknown = true;
+}
+
 /* Each thread may have filters of its own. All share the memory and, enforced by seccomp, the descriptors. */
 static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const struct sp_budget *budget) {
     struct sp_listing list;
@@ -188,9 +194,13 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
         add_filters(scan, text);
         /* When the first thread has ended before the others, only they show the memory. */
         if (!*has_memory) {
+            bool refused = false;
             *has_memory = true;
-            if (!add_files(scan, task, budget) || !add_mappings(scan, task, text, budget)) {
+            if (!add_files(scan, task, &refused, budget) || !add_mappings(scan, task, text, budget)) {
                 return false;
+            }
+            if (refused) {
+                note_unreadable(&scan->now);
             }
         }
     }
@@ -201,11 +211,15 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
 static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *budget) {
     char text[4096];
     uint64_t threads = 0;
-    bool listed = add_files(scan, dir, budget);
+    bool refused = false;
+    bool listed = add_files(scan, dir, &refused, budget);
     /* The order matters: a process without memory cannot be listed either, but it hides nothing. */
     bool lives = is_alive(dir, text, sizeof text);
     if (lives && (!listed || !add_mappings(scan, dir, text, budget))) {
         return false;
+    }
+    if (lives && refused) {
+        note_unreadable(&scan->now);
     }
     (void)sp_find_number(text, "\nThreads:", &threads);
     if (lives && threads == 1) {
@@ -237,6 +251,10 @@ static void begin_pass(struct sp_scan *scan, int proc) {
 static void end_pass(struct sp_scan *scan) {
     int64_t now = sp_now();
     sp_tally_sum(&tally, scan->started, now, scan->now.sums);
+    scan->unreadable_since = !scan->now.unreadable         ? 0
+                             : scan->unreadable_since == 0 ? scan->started
+                                                           : scan->unreadable_since;
+    scan->now.too_much |= scan->now.unreadable && scan->started - scan->unreadable_since > SP_SCAN_UNREADABLE_NS;
     scan->now.reach = reach.bytes;
     scan->now.mappings = reach.lines;
     scan->last = scan->now;

@@ -20,6 +20,9 @@
 /* More in all processes count as too much: no program needs so many, and examining each takes microseconds. */
 #define SP_SCAN_FILES_MAX (1u << 14)
 #define SP_SCAN_OBJECTS_MAX 8192 /* file locks and epoll watches */
+/* A process is unreadable in the middle of its exec, and so may it be for long on a busy machine. Until this time is
+ * over, it only counts as one that can hide any memory. */
+#define SP_SCAN_UNREADABLE_NS SP_MS(100)
 /* A pass that needs more steps counts as too much: processes are created faster than they can be examined. */
 #define SP_SCAN_STEPS_MAX 32
 
@@ -34,7 +37,8 @@ struct sp_found {
     unsigned filters;    /* the number of these filters */
     bool in_flight;      /* there are descriptors in flight in sockets */
     bool reach_unknown;  /* the mappings of some process were not read */
-    bool too_much;       /* the pass exceeded a bound, or init may not examine a process */
+    bool unreadable;     /* init may not examine some process */
+    bool too_much;       /* the pass exceeded a bound, or processes were unreadable for too long */
     struct sp_tally_sum sums[SP_TALLY_KINDS];
     uint64_t reach; /* bytes that shared mappings reach */
     unsigned mappings;
@@ -52,8 +56,9 @@ struct sp_scan {
     struct sp_starting starting;
     unsigned filters; /* the number that a command starts with */
     struct sp_found last;
-    int64_t began, ended; /* of the last whole pass */
-    int64_t cost;         /* its processor time */
+    int64_t began, ended;     /* of the last whole pass */
+    int64_t cost;             /* its processor time */
+    int64_t unreadable_since; /* 0: the last pass could examine every process */
     /* The current pass. */
     bool is_running;
     int done; /* the highest pid that was examined */

@@ -8,11 +8,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -400,6 +402,37 @@ static void a_pass_continues_where_it_stopped(void) {
     sp_fd_close(&proc);
 }
 
+/* As root a directory of mode 0 can be read, unless these capabilities are gone. */
+static void without_override(bool on) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+    CHECK(syscall(SYS_capget, &header, caps) == 0);
+    caps[0].effective =
+        on ? caps[0].permitted & ~(1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH) : caps[0].permitted;
+    CHECK(syscall(SYS_capset, &header, caps) == 0);
+}
+
+/* In the middle of an exec a process cannot be examined, and on a busy machine it may wait there for a processor. */
+static void an_unreadable_process_is_too_much_after_a_while(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    without_override(true);
+    CHECK(chmod(in_folder("/2/fd"), 0) == 0);
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0 && watch.scan.unreadable_since != 0);
+    /* Until then it counts as one that may hide whatever the machine has taken. */
+    the.shared += 100 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && !watch.scan.last.too_much);
+    the.shared -= 100 * MIB;
+    CHECK(!ends(&watch));
+    sleep_ns(SP_SCAN_UNREADABLE_NS);
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && watch.scan.last.too_much);
+    CHECK(chmod(in_folder("/2/fd"), 0700) == 0);
+    CHECK(!ends(&watch) && watch.scan.unreadable_since == 0);
+    without_override(false);
+}
+
 static void a_mapping_name_longer_than_any_path_is_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_maps("2", 20000);
@@ -687,6 +720,8 @@ int main(void) {
     RUN(more_processes_than_a_pass_has_time_for_are_too_much);
     reset();
     RUN(a_pass_continues_where_it_stopped);
+    reset();
+    RUN(an_unreadable_process_is_too_much_after_a_while);
     reset();
     RUN(a_mapping_name_longer_than_any_path_is_too_much);
     reset();
