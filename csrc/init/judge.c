@@ -37,21 +37,36 @@ static uint64_t known_of_kernel(const struct sp_look *look) {
 }
 
 /*
+ * What descriptors in flight may hide at most. If no socket is among them, their number is known. Each may be a full
+ * pipe; whatever else they may be keeps its memory in objects, not in pages.
+ */
+static uint64_t most_in_flight(const struct sp_look *look) {
+    const struct sp_memory_watch *watch = look->watch;
+    const struct sp_found *found = &watch->scan.last;
+    bool known = watch->sockets_seen && found->maps == 0 && !found->unreadable;
+    uint64_t objects = sp_above(look->kernel.objects, watch->base.kernel.objects);
+    return known ? watch->in_flight * PIPE_BYTES + objects : UINT64_MAX;
+}
+
+/*
  * The other kernel memory that the machine has taken since the command began may be anybody's. It counts as the
  * sandbox's up to the size of the pipes that were seen before and are not found any more, and wholly while there is
- * something that can hide any amount: descriptors in flight, or the text of a process's mappings.
+ * something that can hide any amount: sockets in flight, or the text of a process's mappings.
  */
 static uint64_t hidden_in_kernel(const struct sp_look *look, uint64_t known, uint64_t room) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_tally_sum *pipes = &watch->scan.last.sums[SP_TALLY_PIPE];
-    uint64_t hidden = sp_above(look->kernel, watch->base.kernel + known);
+    uint64_t hidden = sp_above(look->kernel.used, watch->base.kernel.used + known);
     if (watch->hidden_passes < HIDDEN_PASSES) {
         uint64_t all = sp_above((uint64_t)pipes->n_present + pipes->n_gone, FREE_BUFFERS);
         return sp_smaller(hidden, (all - sp_above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES);
     }
+    const uint64_t most = most_in_flight(look);
     /* Free pages in the lists of processors look like used ones. They are read only where they decide. */
-    return hidden > room ? sp_above(hidden, sp_above(sp_machine_free_lists(look->watch->proc), watch->free_lists))
-                         : hidden;
+    if (sp_smaller(hidden, most) > room) {
+        hidden = sp_above(hidden, sp_above(sp_machine_free_lists(look->watch->proc), watch->free_lists));
+    }
+    return sp_smaller(hidden, most);
 }
 
 /*
@@ -64,13 +79,13 @@ static uint64_t hidden_shared(const struct sp_look *look, uint64_t shared) {
     const struct sp_found *found = &watch->scan.last;
     uint64_t grown = sp_above(look->shared_by_all, watch->base.shared_by_all + sp_above(shared, watch->base.kept));
     uint64_t gone = found->sums[SP_TALLY_MEMFD].gone * PAGE;
-    return found->in_flight || found->reach_unknown ? grown : sp_smaller(grown, sp_larger(found->reach, gone));
+    return found->hidden || found->reach_unknown ? grown : sp_smaller(grown, sp_larger(found->reach, gone));
 }
 
 /* The growth of the machine's figures, whoever caused it. */
 static uint64_t grown(const struct sp_look *look) {
     const struct sp_memory_base *base = &look->watch->base;
-    return sp_above(look->kernel, base->kernel) + sp_above(look->shared_by_all, base->shared_by_all);
+    return sp_above(look->kernel.used, base->kernel.used) + sp_above(look->shared_by_all, base->shared_by_all);
 }
 
 uint64_t sp_judge_plain(const struct sp_look *look) {

@@ -24,7 +24,8 @@ struct sp_look {
     struct sp_memory_watch *watch;
     struct sp_budget budget;
     struct sp_census census;
-    uint64_t kept, shared_by_all, kernel;
+    uint64_t kept, shared_by_all;
+    struct sp_machine_kernel kernel;
     bool certain; /* too much, and no vfork can be the reason */
     bool far;     /* see struct sp_verdict; pages that processes share count once */
     bool by_scan; /* too much only because of what a pass over the descriptors has found */

@@ -17,21 +17,30 @@ uint64_t sp_machine_shared(void) {
     return sysinfo(&info) == 0 ? (uint64_t)info.sharedram * info.mem_unit : 0;
 }
 
-uint64_t sp_machine_kernel(int meminfo) {
+static uint64_t sum_of(const char *text, const char *const *names, size_t n) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t kib = 0;
+        sum += sp_find_number(text, names[i], &kib) ? kib : 0;
+    }
+    return sum * KIB;
+}
+
+struct sp_machine_kernel sp_machine_kernel(int meminfo) {
     static const char *const of_others[] = {
         "\nMemFree:", "\nBuffers:", "\nCached:", "\nSwapCached:", "\nAnonPages:", "\nSReclaimable:"};
+    static const char *const of_objects[] = {"\nSUnreclaim:", "\nVmallocUsed:"};
     char text[4096];
     uint64_t total = 0;
-    uint64_t others = 0;
     text[0] = '\n'; /* so that a newline precedes the first line, too */
     if (!sp_read_again(meminfo, text + 1, sizeof text - 1) || !sp_find_number(text, "\nMemTotal:", &total)) {
-        return 0;
+        return (struct sp_machine_kernel){0};
     }
-    for (size_t i = 0; i < sizeof of_others / sizeof of_others[0]; i++) {
-        uint64_t kib = 0;
-        others += sp_find_number(text, of_others[i], &kib) ? kib : 0;
-    }
-    return total > others ? (total - others) * KIB : 0;
+    uint64_t others = sum_of(text, of_others, sizeof of_others / sizeof of_others[0]);
+    return (struct sp_machine_kernel){
+        .used = total * KIB > others ? total * KIB - others : 0,
+        .objects = sum_of(text, of_objects, sizeof of_objects / sizeof of_objects[0]),
+    };
 }
 
 /* "              count:    123", see proc_zoneinfo(5) */

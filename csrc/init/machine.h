@@ -9,11 +9,13 @@
 
 /* Bytes of shared memory: tmpfs, memfds, System V segments, shared anonymous mappings. */
 uint64_t sp_machine_shared(void);
-/*
- * Bytes that the kernel uses itself and cannot drop: slab, page tables, stacks, and what no figure contains, such as
- * the buffers of pipes and sockets. 0 when they cannot be read. `meminfo`: a descriptor of /proc/meminfo.
- */
-uint64_t sp_machine_kernel(int meminfo);
+struct sp_machine_kernel {
+    uint64_t used;    /* what it cannot drop: slab, page tables, stacks, and what no figure contains, such as buffers */
+    uint64_t objects; /* the part of this that is in slabs and vmalloc areas: all but the pages of buffers */
+};
+
+/* Bytes that the kernel uses itself. 0 when they cannot be read. `meminfo`: a descriptor of /proc/meminfo. */
+struct sp_machine_kernel sp_machine_kernel(int meminfo);
 /* Bytes of free pages in the lists of each processor, which sp_machine_kernel() counts as used. `proc`: a descriptor of
  * /proc. */
 uint64_t sp_machine_free_lists(int proc);

@@ -98,7 +98,7 @@ static bool is_scan_due(const struct sp_look *look, bool suspected) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_scan *scan = &watch->scan;
     int64_t age = sp_now() - scan->ended;
-    uint64_t growth = sp_above(look->kernel + look->shared_by_all, watch->lowest);
+    uint64_t growth = sp_above(look->kernel.used + look->shared_by_all, watch->lowest);
     uint64_t part = watch->by_cgroup ? 0 : watch->limit;
     int64_t fresh = scan->cost * FRESH_PAUSE > FRESH_NS ? scan->cost * FRESH_PAUSE : FRESH_NS;
     int64_t period = scan->cost * PERIOD_PAUSE > PERIOD_NS ? scan->cost * PERIOD_PAUSE : PERIOD_NS;
@@ -115,7 +115,7 @@ static void scan(struct sp_look *look) {
     struct sp_memory_watch *watch = look->watch;
     const struct sp_budget budget = sp_budget_of(SCAN_BUDGET_NS);
     if (!watch->scan.is_running) {
-        watch->lowest = look->kernel + look->shared_by_all; /* what is added during the pass counts as growth */
+        watch->lowest = look->kernel.used + look->shared_by_all; /* what is added during the pass counts as growth */
     }
     watch->scan.starting = watch->starting;
     if (!sp_scan_step(&watch->scan, look->watch->proc, &budget)) {
@@ -125,9 +125,13 @@ static void scan(struct sp_look *look) {
     watch->sysv = sp_sysv_used();
     look->kept = scratch_used() + watch->sysv;
     watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
+    const unsigned sockets = watch->sockets.local + watch->sockets.inet;
+    const bool wait = watch->own_network && sp_sockets_wait(watch->proc, &look->budget);
+    watch->sockets_seen = watch->own_network && !wait && sockets == found->sums[SP_TALLY_SOCKET].n_present;
+    watch->in_flight = found->in_flight > watch->in_flight / 2 ? found->in_flight : watch->in_flight / 2;
     /* Kernels before 6.8 do not report descriptors that are under way to a listener. */
-    found->in_flight = found->in_flight || (watch->own_network && sp_sockets_wait(watch->proc, &look->budget));
-    watch->hidden_passes = found->in_flight || found->maps != 0 ? watch->hidden_passes + 1 : 0;
+    found->hidden = found->hidden || found->in_flight != 0 || wait;
+    watch->hidden_passes = found->hidden || found->maps != 0 ? watch->hidden_passes + 1 : 0;
     if (watch->own_network && !watch->no_inet && !sp_sockets_queued(look->watch->proc, &look->budget, &watch->queued)) {
         found->too_much = true;
     }
@@ -144,7 +148,9 @@ static void begin_full(struct sp_memory_watch *watch) {
     if (!watch->by_cgroup) {
         watch->free_lists = sp_machine_free_lists(watch->proc);
         /* An idle sandbox may have waited long for its command; what others took in the meantime must not count. */
-        watch->base.kernel = sp_smaller(watch->base.kernel, sp_machine_kernel(watch->meminfo));
+        const struct sp_machine_kernel now = sp_machine_kernel(watch->meminfo);
+        struct sp_machine_kernel *base = &watch->base.kernel;
+        *base = (struct sp_machine_kernel){sp_smaller(base->used, now.used), sp_smaller(base->objects, now.objects)};
     }
 }
 
@@ -176,7 +182,7 @@ static void look_at_figures(struct sp_look *look) {
         look->shared_by_all = sp_machine_shared();
         look->kept = scratch_used() + watch->sysv;
     }
-    watch->lowest = sp_smaller(watch->lowest, look->kernel + look->shared_by_all);
+    watch->lowest = sp_smaller(watch->lowest, look->kernel.used + look->shared_by_all);
 }
 
 /* memory.max counts everything but file locks, which some kernels (6.1) do not account to it. */

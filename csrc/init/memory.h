@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/clock.h"
+#include "init/machine.h"
 #include "init/plan.h"
 #include "init/scan.h"
 #include "init/sockets.h"
@@ -23,8 +24,8 @@
 /* The memory in use when the command began. */
 struct sp_memory_base {
     uint64_t shared_by_all; /* shared memory of the whole machine */
-    uint64_t kernel;        /* sp_machine_kernel() */
-    uint64_t kept;          /* memory of this sandbox that needs no process: scratch and System V objects */
+    struct sp_machine_kernel kernel;
+    uint64_t kept; /* memory of this sandbox that needs no process: scratch and System V objects */
 };
 
 struct sp_memory_watch {
@@ -45,6 +46,8 @@ struct sp_memory_watch {
     uint64_t queued; /* bytes in the queues of inet sockets */
     struct sp_sockets sockets;
     uint64_t lowest;                    /* the lowest sum of the machine's figures since the last pass */
+    bool sockets_seen;                  /* every socket of the sandbox is in the table of some process */
+    unsigned in_flight;                 /* descriptors that were seen in flight, by the last passes */
     unsigned hidden_passes;             /* passes in a row with something that can hide kernel memory */
     int64_t young_until;                /* when the command is no longer young; 0: it is not */
     int64_t next_look;                  /* SP_NEVER: the watch is off */

@@ -91,7 +91,9 @@ static void read_info(struct sp_scan *scan, int process, const char *fd) {
     sp_auto_fd int info = openat(process, path, O_RDONLY | O_CLOEXEC);
     while (info != -1 && found->objects <= SP_SCAN_OBJECTS_MAX && (n = read(info, text, sizeof text - 1)) > 0) {
         text[n] = '\0';
-        found->in_flight = found->in_flight || (sp_find_number(text, "\nscm_fds:", &waiting) && waiting != 0);
+        waiting = 0;
+        (void)sp_find_number(text, "\nscm_fds:", &waiting);
+        found->in_flight += (unsigned)waiting;
         for (ssize_t i = 0; i < n; i++) {
             found->objects += before == '\n' && (text[i] == 'l' || text[i] == watch);
             before = text[i];
@@ -173,9 +175,7 @@ static bool add_mappings(struct sp_scan *scan, int dir, const char *status, cons
 }
 
 /* What it may hide counts by the growth of the machine's figures. */
-static void note_unreadable(struct sp_found *found) {
-    found->unreadable = found->in_flight = found->reach_unknown = true;
-}
+static void note_unreadable(struct sp_found *found) { found->unreadable = found->hidden = found->reach_unknown = true; }
 
 /* Each thread may have filters of its own. All share the memory and, enforced by seccomp, the descriptors. */
 static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const struct sp_budget *budget) {

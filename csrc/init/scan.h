@@ -35,7 +35,8 @@ struct sp_found {
     unsigned maps;       /* those of them that are /proc/PID/maps and the like, whose text may have any length */
     unsigned filtered;   /* threads with seccomp filters of their own */
     unsigned filters;    /* the number of these filters */
-    bool in_flight;      /* there are descriptors in flight in sockets */
+    unsigned in_flight;  /* descriptors in flight in the sockets that processes have */
+    bool hidden;         /* there may be files that no process has */
     bool reach_unknown;  /* the mappings of some process were not read */
     bool unreadable;     /* init may not examine some process */
     bool too_much;       /* the pass exceeded a bound, or processes were unreadable for too long */

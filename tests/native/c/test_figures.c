@@ -28,19 +28,20 @@ static void write_text(const char *name, const char *text) {
     (void)fclose(file);
 }
 
-static uint64_t kernel_of(int proc) {
+static struct sp_machine_kernel kernel_of(int proc) {
     sp_auto_fd int meminfo = openat(proc, "meminfo", O_RDONLY | O_CLOEXEC);
     return sp_machine_kernel(meminfo);
 }
 
 static void kernel_memory_is_the_rest_of_the_total(void) {
-    CHECK(kernel_of(fake) == 0); /* 0: unknown */
-    write_text("meminfo",
-               "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
-               "SwapCached: 1 kB\nActive: 9 kB\nAnonPages: 49 kB\nSReclaimable: 100 kB\nSUnreclaim: 50 kB\n");
-    CHECK(kernel_of(fake) == UINT64_C(700) * 1024);
+    CHECK(kernel_of(fake).used == 0); /* 0: unknown */
+    write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 100 kB\nMemAvailable: 300 kB\nBuffers: 20 kB\nCached: 30 kB\n"
+                          "SwapCached: 1 kB\nActive: 9 kB\nAnonPages: 49 kB\nSReclaimable: 100 kB\nSUnreclaim: 50 kB\n"
+                          "VmallocTotal: 9000 kB\nVmallocUsed: 14 kB\n");
+    CHECK(kernel_of(fake).used == UINT64_C(700) * 1024);
+    CHECK(kernel_of(fake).objects == UINT64_C(64) * 1024);
     write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 2000 kB\n");
-    CHECK(kernel_of(fake) == 0);
+    CHECK(kernel_of(fake).used == 0);
 }
 
 static void free_pages_of_processors_are_added_up(void) {
@@ -53,7 +54,7 @@ static void free_pages_of_processors_are_added_up(void) {
 static void this_machine_has_figures(void) {
     sp_auto_fd int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     sp_auto_fd int memfd = memfd_create("x", MFD_CLOEXEC);
-    CHECK(kernel_of(proc) > MIB);
+    CHECK(kernel_of(proc).used > MIB && kernel_of(proc).objects > MIB);
     CHECK(sp_machine_processors() >= 1);
     CHECK(memfd != -1 && fallocate(memfd, 0, 0, (off_t)MIB) == 0 && sp_machine_shared() >= MIB);
 }

@@ -52,15 +52,15 @@ static int empty_scratch(struct statfs *fs) {
 #define GIB (1024 * MIB)
 
 static struct {
-    uint64_t shared, kernel, free_lists, queued;
+    uint64_t shared, kernel, objects, free_lists, queued;
     struct sp_sockets sockets;
     bool queues_are_long, wait;
 } the;
 
 uint64_t sp_machine_shared(void) { return the.shared; }
-uint64_t sp_machine_kernel(int meminfo) {
+struct sp_machine_kernel sp_machine_kernel(int meminfo) {
     (void)meminfo;
-    return the.kernel;
+    return (struct sp_machine_kernel){the.kernel, the.objects};
 }
 uint64_t sp_machine_free_lists(int proc) {
     (void)proc;
@@ -134,7 +134,7 @@ static bool look(struct sp_memory_watch *watch) {
 
 static struct sp_memory_watch begin_with(struct sp_rec_config config) {
     const struct sp_plan plan = {.config = config};
-    struct sp_memory_base base = {.kernel = the.kernel};
+    struct sp_memory_base base = {.kernel = {the.kernel, the.objects}};
     struct sp_memory_watch watch;
     sp_memory_base_late(&base);
     sp_memory_watch_begin(&watch, &plan, &base);
@@ -467,6 +467,24 @@ static void descriptors_in_flight_may_hide_memory(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
+/* So many full pipes, and what the machine has taken in objects; more only if a socket is in flight as well. */
+static void descriptors_in_flight_hide_a_bounded_amount(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_file(in_folder("/3/status"), "scm_fds:\t20\n");
+    the.kernel += 500 * MIB;
+    for (int pass = 0; pass < 3; pass++) {
+        watch.scan.ended -= FRESH_NS;
+        CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 0);
+    }
+    the.objects += LIMIT;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1);
+    the.objects -= LIMIT;
+    CHECK(!ends(&watch));
+    the.sockets.local = 1; /* in the table of no process */
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && ends(&watch));
+}
+
 static void connections_that_nobody_accepts_may_hide_memory(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.shared += 100 * MIB;
@@ -549,7 +567,7 @@ static void pipes_passed_between_processes_are_counted(void) {
     pipes = &watch.scan.last.sums[SP_TALLY_PIPE];
     CHECK(pipes->n_present == 1 && pipes->n_gone > 0);
     unsigned gone = pipes->n_gone;
-    struct sp_look seen = {.watch = &watch, .kernel = watch.base.kernel + GIB};
+    struct sp_look seen = {.watch = &watch, .kernel = {watch.base.kernel.used + GIB, GIB}};
     CHECK(hidden_in_kernel(&seen, 0, 0) == sp_above(gone + 1, FREE_BUFFERS) * PIPE_BYTES);
     seen.kernel = watch.base.kernel;
     CHECK(hidden_in_kernel(&seen, 0, 0) == 0);
@@ -652,7 +670,7 @@ static void a_child_with_the_memory_of_its_parent_counts_once(void) {
 /* The first looks make no pass and read no figures of the machine, unless much memory is in use. */
 static void a_young_command_is_looked_at_briefly(void) {
     const struct sp_plan plan = {.config = {.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT}};
-    const struct sp_memory_base base = {.kernel = the.kernel, .shared_by_all = the.shared};
+    const struct sp_memory_base base = {.kernel = {the.kernel, 0}, .shared_by_all = the.shared};
     struct sp_memory_watch watch;
     sp_memory_watch_begin(&watch, &plan, &base);
     CHECK(!sp_memory_watch_look(&watch) && watch.young_until != 0 && watch.scan.ended == 0);
@@ -728,6 +746,9 @@ int main(void) {
     RUN(an_open_maps_file_may_hide_memory);
     reset();
     RUN(descriptors_in_flight_may_hide_memory);
+    reset();
+    RUN(descriptors_in_flight_hide_a_bounded_amount);
+    reset();
     RUN(connections_that_nobody_accepts_may_hide_memory);
     reset();
     RUN(a_finding_is_confirmed_by_another_pass);
