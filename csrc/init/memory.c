@@ -195,6 +195,15 @@ static bool has_too_many_locks(struct sp_look *look) {
     return look->watch->scan.last.too_much;
 }
 
+static struct sp_verdict judge_exactly(struct sp_look *look) {
+    struct sp_verdict verdict;
+    do {
+        sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
+        verdict = sp_judge(look);
+    } while (verdict.too_much && !look->census.out_of_time && sp_share_forget());
+    return verdict;
+}
+
 /* Whether a sum above twice the limit needs no second look. `took`: the time of its exact census. */
 static bool is_certain(const struct sp_look *look, int64_t took) {
     const struct sp_census *census = &look->census;
@@ -225,8 +234,7 @@ static bool is_too_much(struct sp_look *look) {
     if (verdict.too_much && !look->census.out_of_time) {
         const int64_t began = sp_now();
         exact = true;
-        sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
-        verdict = sp_judge(look);
+        verdict = judge_exactly(look);
         look->far = verdict.far;
         look->certain = verdict.far && is_certain(look, sp_now() - began);
         if (look->certain) {
@@ -239,8 +247,7 @@ static bool is_too_much(struct sp_look *look) {
         verdict = sp_judge(look);
     }
     if (verdict.too_much && !exact && !look->census.out_of_time) {
-        sp_census_take(&look->census, look->watch->proc, true, look->shared_by_all, &look->budget);
-        verdict = sp_judge(look);
+        verdict = judge_exactly(look);
     }
     look->by_scan = verdict.by_scan;
     return verdict.too_much;

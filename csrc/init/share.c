@@ -38,6 +38,7 @@ static struct known {
     uint64_t anon, shared;
     int64_t since;
 } known[KNOWN_PROCESSES];
+static bool kept_used; /* since the last call of sp_share_forget() */
 
 /* "7 (a name) S 1 ...": page faults are words 10 and 12, see proc_pid_stat(5). UINT64_MAX when they cannot be read. */
 static uint64_t faults_of(int dir) {
@@ -105,8 +106,18 @@ bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget
         }
         *k = (struct known){.process = *p, .faults = faults, .anon = anon, .shared = shared, .since = now};
     }
+    kept_used = kept_used || stands;
     p->anon = k->anon;
     p->shared = k->shared;
+    return true;
+}
+
+bool sp_share_forget(void) {
+    if (!kept_used) {
+        return false;
+    }
+    memset(known, 0, sizeof known);
+    kept_used = false;
     return true;
 }
 

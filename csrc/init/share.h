@@ -23,6 +23,10 @@ struct sp_process {
  */
 bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget);
 
+/* Makes the next call for each process read its share again: a share that was kept is too large when another process
+ * has begun to share the pages since. True when there was one. */
+bool sp_share_forget(void);
+
 /* Whether two processes have the very same memory, as between vfork and exec. False when the kernel does not say. */
 bool sp_share_is_same(int pid, int other);
 /* Whether the kernel does say it. */

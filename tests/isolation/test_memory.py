@@ -350,13 +350,11 @@ time.sleep(0.5)
     assert (result.exit_code, result.oom_killed) == (0, False), result
 
 
-def test_a_child_of_vfork_shows_the_memory_of_its_parent(hog: Path) -> None:
-    """Until it has execed, which takes long on a busy machine. The threads of a program may each have such a child."""
-    source = """
-#include <pthread.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+# Programs of C with 40 MiB, and with 30.
+SHARERS = {
+    # Until it has execed, which takes long on a busy machine, a child of vfork shows the memory of its parent. The
+    # threads of a program may each have such a child.
+    "vfork": """
 static void *spawn(void *unused) {
     if (vfork() == 0) {
         usleep(600 * 1000);
@@ -369,9 +367,26 @@ int main(void) {
     memset(mmap(0, 40 << 20, 3, 0x22, -1, 0), 1, 40 << 20);
     for (int i = 0; i < 4; i++) pthread_create(&threads[i], 0, spawn, 0);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], 0);
-}"""
-    program = hog.with_name("vforks")
-    subprocess.run(["cc", "-O1", "-w", "-pthread", "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+}""",
+    # Each child makes the others' share smaller.
+    "fork": """
+int main(void) {
+    memset(mmap(0, 30 << 20, 3, 0x22, -1, 0), 1, 30 << 20);
+    for (int i = 0; i < 20; i++) {
+        if (fork() == 0) pause();
+        usleep(20 * 1000);
+    }
+    usleep(200 * 1000);
+}""",
+}
+
+
+@pytest.mark.parametrize("way", SHARERS)
+def test_memory_of_parent_and_child_counts_once(hog: Path, way: str) -> None:
+    program = hog.with_name(way)
+    head = "".join(f"#include <{name}.h>\n" for name in ("pthread", "string", "sys/mman", "unistd"))
+    command = ["cc", "-O1", "-w", "-pthread", "-x", "c", "-", "-o", program]
+    subprocess.run(command, input=head + SHARERS[way], text=True, check=True)
     with Sandbox(config(fs_readonly=(program,))) as sandbox:
         result = sandbox.execute([program], timeout=20)
     assert (result.exit_code, result.oom_killed) == (0, False), result

@@ -322,6 +322,19 @@ static void shared_memory_is_counted_once(void) {
     CHECK(!look(&watch) && watch.breaches == 1 && ends(&watch));
 }
 
+/* Until a process is forked, its parent's share is the whole. */
+static void a_kept_share_is_read_again_before_it_is_too_much(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    set_status("2", 50 * MIB, 0, 0);
+    set_status("3", 50 * MIB, 0, 0);
+    set_share("2", 50 * MIB, 7);
+    set_share("3", 10 * MIB, 7);
+    CHECK(!look(&watch) && watch.breaches == 0);
+    set_share("2", 20 * MIB, 7);
+    set_share("3", 20 * MIB, 8);
+    CHECK(!look(&watch) && watch.breaches == 0);
+}
+
 static void a_walk_that_would_take_too_long_is_skipped(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.shared += 10 * MIB;
@@ -728,6 +741,8 @@ int main(void) {
     RUN(a_pass_is_made_once_in_each_period);
     reset();
     RUN(shared_memory_is_counted_once);
+    reset();
+    RUN(a_kept_share_is_read_again_before_it_is_too_much);
     reset();
     RUN(a_walk_that_would_take_too_long_is_skipped);
     reset();
