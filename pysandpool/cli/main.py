@@ -1,4 +1,4 @@
-"""The command line: `python -m pysandpool {run,bench,doctor}`."""
+"""The command line: `python -m pysandpool {run,shell,bench,doctor}`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from pysandpool._errors import SandpoolError
 from pysandpool.cli.bench import measure_pool, run_pool_benchmark
 from pysandpool.cli.doctor import diagnose
-from pysandpool.cli.run import EXIT_CODES, add_options, run
+from pysandpool.cli.run import EXIT_CODES, add_options, run, shell
 from pysandpool.cli.say import EXIT_SETUP, EXIT_SIGNAL, complain
 
 
@@ -35,6 +35,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="subcommand", required=True)
     add_options(commands.add_parser("run", help="run one command in a fresh sandbox", epilog=EXIT_CODES), run)
+    add_options(commands.add_parser("shell", help="run a shell in a fresh sandbox, as run -it does"), shell)
     bench = commands.add_parser("bench", help="measure acquire and execute on this machine")
     bench.add_argument("--pool-size", type=int, default=8, metavar="N")
     bench.add_argument("--iterations", type=int, default=200, metavar="N")

@@ -20,7 +20,7 @@ from pysandpool._errors import CommandNotFoundError, SandpoolError
 from pysandpool._execute.passage import Passage, Sink
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.core import open_core
-from pysandpool._pool.lease import PooledSandbox, execute_live, lease_by_ticket
+from pysandpool._pool.lease import SHELL, PooledSandbox, execute_live, lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
 from pysandpool.cli.say import (
     EXIT_NOT_EXECUTABLE,
@@ -32,12 +32,14 @@ from pysandpool.cli.say import (
     explain,
     say,
 )
+from pysandpool.cli.terminal import run_in_terminal
 
 EXIT_CODES = (
     "Exit code: the command's; 128 + N when signal N killed it (137 when it used too much memory), 124 after the "
     "timeout, 141 when nobody reads the output any more, 130 after Ctrl-C, 127 when there is no such command inside, "
     "126 when it cannot be executed, 125 when no sandbox could be created or the output could not be written."
 )
+_BEST_SHELL = "command -v bash >/dev/null && exec bash; exec sh"
 _FIELDS = (
     *("exit_code", "signal", "timed_out", "oom_killed", "cpu_time_exceeded"),
     *("elapsed", "user_time", "system_time", "max_rss_bytes"),
@@ -64,7 +66,9 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
     option("--network", choices=("none", "loopback", "host"), help="none by default")
     option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
-    option("--stdin", action="store_true", help="pass standard input on even if it is a terminal")
+    keep = "pass standard input on even if it is a terminal"
+    option("-i", "--interactive", "--stdin", dest="interactive", action="store_true", help=keep)
+    option("-t", "--tty", action="store_true", help="run the command in a terminal; for a shell: -it")
     option("--json", action="store_true", help="print one JSON object with the result, in place of the output")
     option("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")
     parser.set_defaults(handler=handler, usage_error=parser.error)
@@ -73,6 +77,7 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
 def run(args: argparse.Namespace) -> int:
     """Runs the command, and returns the exit code."""
     _occupy_standard_streams()
+    _refuse_with_tty(args)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         args.usage_error("a command is missing: run [options] -- CMD ...")
@@ -85,9 +90,25 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_SETUP
 
 
+def shell(args: argparse.Namespace) -> int:
+    """Runs a shell, or another command, in a terminal if there is one here."""
+    args.interactive = True
+    args.tty = os.isatty(0) and os.isatty(1)
+    args.timeout = math.inf if args.timeout is None else args.timeout
+    args.command = args.command or [SHELL, "-c", _BEST_SHELL]
+    return run(args)
+
+
+def _refuse_with_tty(args: argparse.Namespace) -> None:
+    for option in ("json", "max_output_bytes", "cpu_time"):
+        if args.tty and getattr(args, option):
+            args.usage_error(f"--{option.replace('_', '-')} cannot be used with --tty")
+
+
 def _try_to_run(args: argparse.Namespace, command: list[str]) -> int:
+    way = _run_in_terminal if args.tty else _run_for_json if args.json else _run_and_pass
     try:
-        return (_run_for_json if args.json else _run_and_pass)(args, command)
+        return way(args, command)
     except CommandNotFoundError as error:
         return _fail(args, error, EXIT_NOT_FOUND if error.errno == errno.ENOENT else EXIT_NOT_EXECUTABLE)
     except (SandpoolError, ValueError) as error:  # ValueError: a NUL or the like in the command
@@ -108,6 +129,26 @@ def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
     with _sandbox(config) as sandbox:
         streams = Passage(_stdin(args), 1, 2, args.max_output_bytes)
         result = execute_live(sandbox, command, streams, args.cwd, args.cpu_time)
+    for line in _notes(result, config, args):
+        say(f"pysandpool: {line}")
+    return _exit_code(result)
+
+
+def _run_in_terminal(args: argparse.Namespace, command: list[str]) -> int:
+    config = config_of(args)
+    env = {} if "TERM" in config.env_vars else {"TERM": os.environ.get("TERM", "dumb")}
+    with _sandbox(config) as sandbox:
+        stdin = 0 if args.interactive else None
+        process = run_in_terminal(sandbox, command, stdin, env=env, cwd=args.cwd, timeout=config.timeout_secs)
+    code = process.returncode or 0
+    result = SandboxResult(
+        b"",
+        b"",
+        code if code >= 0 else None,
+        -code if code < 0 else None,
+        process.timed_out,
+        oom_killed=process.oom_killed,
+    )
     for line in _notes(result, config, args):
         say(f"pysandpool: {line}")
     return _exit_code(result)
@@ -139,7 +180,7 @@ def _sandbox(config: SandboxConfig) -> Iterator[PooledSandbox]:
 
 
 def _stdin(args: argparse.Namespace) -> int | None:
-    return 0 if args.stdin or not os.isatty(0) else None
+    return 0 if args.interactive or not os.isatty(0) else None
 
 
 # ---- the result ----

@@ -32,7 +32,7 @@ TIERS = {
     "_process": ("exchange handle streams", "options process"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
     "_async": ("backend", "anyio_backend asyncio_backend", "acquire current run", "lease", "pool sandbox"),
-    "cli": ("bench doctor_macos say", "doctor run", "main"),
+    "cli": ("bench doctor_macos say terminal", "doctor run", "main"),
 }
 # Modules that use no other at all.
 LEAVES = ("_errors", "_config.fields", "_config.syscalls", "_backend.machine", "_pool.stats")

@@ -1,0 +1,177 @@
+"""`run -it` and `shell`: a terminal of the sandbox, shown by the terminal of the caller."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+pytestmark = pytest.mark.slow  # not in `make quick`
+
+PROGRAM = [sys.executable, "-m", "pysandpool"]
+SECONDS = 20.0
+
+
+class Screen:
+    """A program in a terminal that the test plays the user of."""
+
+    def __init__(self, *words: str) -> None:
+        self.seen = b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execv(PROGRAM[0], [*PROGRAM, *words])
+
+    def size(self, rows: int, cols: int) -> None:
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    def type(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
+
+    def expect(self, pattern: str) -> str:
+        """Waits until what came matches, and forgets it."""
+        deadline = time.monotonic() + SECONDS
+        while not (found := re.search(pattern.encode(), self.seen)):
+            assert time.monotonic() < deadline, self.seen
+            assert self._read(deadline), self.seen
+        self.seen = self.seen[found.end() :]
+        return found[0].decode()
+
+    def wait(self) -> int:
+        deadline = time.monotonic() + SECONDS
+        while self._read(deadline):
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self, deadline: float) -> bool:
+        if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+            return False
+        try:
+            found = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self.seen += found
+        return found != b""
+
+
+@contextmanager
+def screen(*words: str) -> Iterator[Screen]:
+    one = Screen(*words)
+    try:
+        yield one
+    finally:
+        os.close(one.fd)
+        try:
+            os.kill(one.pid, signal.SIGKILL)
+            os.waitpid(one.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def test_a_shell_has_a_terminal_of_its_own() -> None:
+    with screen("shell", "--env", "PS1=ready>") as user:
+        user.expect("ready>")
+        user.size(33, 101)
+        user.type("tty; stty size; id -un\r")
+        user.expect(r"/dev/pts/0\r\n33 101\r\nsandbox")
+        user.type("sleep 60\r")
+        user.expect("sleep 60")
+        time.sleep(0.3)
+        user.type("\x03")
+        user.expect("ready>")
+        user.type("echo status $?\r")
+        user.expect("status 130")
+        user.type("exit 7\r")
+        assert user.wait() == 7
+
+
+def test_the_size_follows() -> None:
+    with screen(
+        "run", "-it", "--", "/bin/sh", "-c", "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done"
+    ) as user:
+        user.expect("ready")
+        user.size(11, 22)
+        user.expect("11 22")
+        assert user.wait() == 0
+
+
+def test_the_terminal_of_the_caller_is_as_before() -> None:
+    script = f"{' '.join(PROGRAM)} run -it -- /bin/echo inside; stty -a | grep -o ' -*icanon'"
+    one = Screen.__new__(Screen)
+    one.seen = b""
+    one.pid, one.fd = pty.fork()
+    if one.pid == 0:
+        os.execv("/bin/sh", ["/bin/sh", "-c", script])
+    one.expect(r"inside\r\n icanon")
+    assert one.wait() == 0
+    os.close(one.fd)
+
+
+def test_sigterm_ends_it_and_the_terminal_is_as_before() -> None:
+    with screen("run", "-it", "--", "/bin/sh", "-c", "echo ready; sleep 60") as user:
+        user.expect("ready")
+        raw = termios.tcgetattr(user.fd)[3]
+        os.kill(user.pid, signal.SIGTERM)
+        assert user.wait() == 128 + signal.SIGTERM
+        assert not raw & termios.ICANON
+
+
+@pytest.mark.parametrize(
+    ("options", "script", "code", "text"),
+    [
+        ([], "exit 3", 3, ""),
+        ([], "kill -9 $$", 137, ""),
+        (["--timeout", "0.5"], "sleep 60", 124, "ran longer than 0.5 s"),
+        ([], "exec no-such-command", 127, ""),
+    ],
+)
+def test_exit_codes(options: list[str], script: str, code: int, text: str) -> None:
+    with screen("run", "-it", *options, "--", "/bin/sh", "-c", script) as user:
+        assert user.wait() == code
+        assert text.encode() in user.seen
+
+
+def test_a_process_left_behind_does_not_hold_it_up() -> None:
+    with screen("run", "-it", "--", "/bin/sh", "-c", "trap '' HUP; sleep 60 & echo done") as user:
+        start = time.monotonic()
+        assert user.wait() == 0
+        assert b"done" in user.seen
+        assert time.monotonic() - start < 10
+
+
+def test_a_terminal_without_one_here() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "run", "-it", "--", "/bin/sh", "-c", "test -t 0 && test -t 1 && cat"],
+        check=False,
+        input=b"typed\n",
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    assert (done.stdout.count(b"typed"), done.returncode) == (2, 0)  # the terminal's echo, and the command's
+    done = subprocess.run(
+        [*PROGRAM, "run", "-t", "--", "/bin/sh", "-c", "tty"], check=False, capture_output=True, timeout=SECONDS
+    )
+    assert (done.stdout, done.returncode) == (b"/dev/pts/0\r\n", 0)
+
+
+def test_a_shell_reads_a_script() -> None:
+    done = subprocess.run([*PROGRAM, "shell"], check=False, input=b"echo $((6 * 7))\nexit 4\n", capture_output=True)
+    assert (done.stdout, done.stderr, done.returncode) == (b"42\n", b"", 4)
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--max-output-bytes", "9"], ["--cpu-time", "1"]])
+def test_options_that_need_pipes_are_refused(option: list[str]) -> None:
+    done = subprocess.run([*PROGRAM, "run", "-t", *option, "--", "true"], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{option[0]} cannot be used with --tty" in done.stderr
