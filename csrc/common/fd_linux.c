@@ -73,14 +73,22 @@ ssize_t sp_send_at_hard_limit(int sock, const struct msghdr *msg) {
 }
 
 /*
- * When the peer closes its end while that end still holds unread data, the next recvmsg here fails once with
- * ECONNRESET, although data that the peer sent earlier may still wait. The second try receives that data, or end of
- * file.
+ * Whether a receive has to be repeated, because it does not say what it seems to say:
+ *  - When the peer closes its end while that end still holds unread data, the next receive here fails once with
+ *    ECONNRESET, although data that the peer sent earlier may still wait.
+ *  - A receive that may not wait looks for data and then, if there is none, whether the peer has closed (Linux,
+ *    unix_dgram_recvmsg). A peer that sends and closes in between makes it return end of file before the data.
+ * The second try receives the data, or end of file. An empty packet, which looks like end of file, may bring
+ * descriptors; it is not repeated then.
  */
+static bool is_to_be_repeated(ssize_t n, size_t control_len) {
+    return n < 0 ? errno == ECONNRESET : n == 0 && control_len == 0;
+}
+
 ssize_t sp_recv_now(int sock, struct msghdr *msg) {
     const struct msghdr untouched = *msg;
     ssize_t n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0 && errno == ECONNRESET) {
+    if (is_to_be_repeated(n, msg->msg_controllen)) {
         *msg = untouched;
         n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     }
@@ -89,7 +97,7 @@ ssize_t sp_recv_now(int sock, struct msghdr *msg) {
 
 ssize_t sp_recv_rest(int sock, void *bytes, size_t len) {
     ssize_t n = recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC);
-    return n < 0 && errno == ECONNRESET ? recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC) : n;
+    return is_to_be_repeated(n, 0) ? recv(sock, bytes, len, MSG_DONTWAIT | MSG_TRUNC) : n;
 }
 
 static bool shows_kernel_data(const struct statfs *fs) {

@@ -382,6 +382,34 @@ static void failures_are_sent_whole(void) {
     close_ends();
 }
 
+static void *answer_and_close(void *arg) {
+    int *sock = arg;
+
+    CHECK(sp_packet_send(*sock, &(struct sp_outgoing){.record = &ack}, SP_NEVER) == 0);
+    sp_fd_close(sock);
+    return NULL;
+}
+
+/* A receive that finds nothing, and only then sees that the peer has closed, must not miss what came in between. */
+static void what_was_sent_before_the_close_arrives(void) {
+    for (unsigned i = 0; i < 1000; i++) {
+        struct sp_packet packet;
+        pthread_t thread;
+        int pair[2];
+        int rc = -EAGAIN;
+
+        make_pair(pair);
+        CHECK(pthread_create(&thread, NULL, answer_and_close, &pair[1]) == 0);
+        while (rc == -EAGAIN) {
+            rc = sp_packet_recv(pair[0], &packet, NULL, 0);
+        }
+        CHECK(rc == 0 && packet.record.type == SP_REC_ACK);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(sp_packet_recv(pair[0], &packet, NULL, 0) == -ECONNRESET);
+        sp_fd_close(&pair[0]);
+    }
+}
+
 int main(void) {
     check_deadline(30);
     RUN(fds_arrive_close_on_exec);
@@ -397,6 +425,7 @@ int main(void) {
     RUN(continuation_ends_early);
     RUN(end_of_file_is_a_reset);
     RUN(packets_sent_before_a_reset_arrive);
+    RUN(what_was_sent_before_the_close_arrives);
     RUN(send_to_a_closed_socket_is_a_broken_pipe);
     RUN(deadlines_are_kept);
     RUN(sender_is_known);
