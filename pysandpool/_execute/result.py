@@ -32,8 +32,8 @@ class SandboxResult(Generic[Output]):
     signal: int | None = None
     """The number of the signal that killed the command, SIGKILL after a timeout; None if it exited."""
     timed_out: bool = False
-    """True if the command ran longer than its timeout. The output up to then is kept, and all processes of the lease
-    are gone."""
+    """True if the command ran longer than its timeout. The output up to then is kept, and all processes of the
+    command are gone."""
     elapsed: float = 0.0
     """Seconds from the request to the end of the command."""
     stdout_truncated: bool = False
