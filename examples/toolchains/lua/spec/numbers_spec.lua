@@ -1,0 +1,8 @@
+describe("numbers", function()
+  it("adds", function()
+    assert.are.equal(3, 1 + 2)
+  end)
+  it("multiplies", function()
+    assert.are.equal(6, 2 * 3)
+  end)
+end)

@@ -1,0 +1,4 @@
+use Test::More tests => 2;
+
+is(1 + 2, 3);
+is(2 * 3, 6);

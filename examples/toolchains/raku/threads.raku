@@ -1,0 +1,1 @@
+say [+] await (1..8).map(-> $number { Promise(start { $number }) });
