@@ -35,6 +35,7 @@ static const struct limit {
     /* Counted for the user of the host. The soft limit becomes the bound of the zygote's user namespace for all its
      * sandboxes together. Each cloned tree and each live sandbox may keep a descriptor open in the zygote. */
     {"RLIMIT_NOFILE", RLIM_INFINITY, 2 * SP_NOFILE_MAX, RLIMIT_NOFILE, false},
+    {"RLIMIT_NPROC", RLIM_INFINITY, 0, RLIMIT_NPROC, false},
     {"RLIMIT_SIGPENDING", RLIM_INFINITY, 1024, RLIMIT_SIGPENDING, false},
     {"RLIMIT_MEMLOCK", RLIM_INFINITY, MIB, RLIMIT_MEMLOCK, false},
 };

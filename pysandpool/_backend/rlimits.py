@@ -18,6 +18,7 @@ WANTED: dict[str, tuple[int, str, str]] = {
     "RLIMIT_FSIZE": (_INF, "f", "FSIZE"),
     "RLIMIT_DATA": (_INF, "d", "DATA"),
     "RLIMIT_NOFILE": (8192, "n", "NOFILE"),
+    "RLIMIT_NPROC": (1024, "u", "NPROC"),
     "RLIMIT_SIGPENDING": (1024, "i", "SIGPENDING"),
     "RLIMIT_MEMLOCK": (64 << 10, "l", "MEMLOCK"),
 }
@@ -48,7 +49,7 @@ def _low(name: str) -> Low:
     wanted, option, setting = WANTED[name]
     hard = resource.getrlimit(getattr(resource, name))[1]
     text = "unlimited" if wanted == _INF else str(wanted)
-    what = f"{name} of this process is {hard}, and only root may raise it, so sandboxes have no higher one"
+    what = f"{name} of this process is {hard}, and raising it takes CAP_SYS_RESOURCE, so sandboxes have no higher one"
     how = f"ulimit -H{option}, or Limit{setting}= in a unit of systemd"
     return Low(what, f"raise the hard limit before this process starts: {how}; {text} is enough")
 

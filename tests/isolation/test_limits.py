@@ -49,7 +49,7 @@ def limits_of_a_tenant(user: int | None, limits: dict[str, tuple[int, int]]) -> 
     done = run_script(SCRIPT, json.dumps([user, limits]))
     assert (done.returncode, done.stderr) == (0, "")
     lines, log = json.loads(done.stdout)
-    # The number of processes is a budget of the host's user, and is not raised.
+    # The hard limit of processes is a budget of the host's user, and is not raised.
     limits_found = {line[:25].strip(): line[26:] for line in lines[1:] if "processes" not in line}
     return limits_found, [text for event, text in log if event == "limits"]
 
@@ -76,6 +76,32 @@ def test_a_hard_limit_that_stays_is_logged() -> None:
     assert found["Max stack size"].split()[:2] == [str(LOW["STACK"])] * 2
     assert [text.split()[0] for text in log] == ["RLIMIT_STACK", "RLIMIT_AS"]
     assert "ulimit -Hs" in log[0]
+
+
+THREADS = """
+import threading
+end = threading.Event()
+try:
+    for started in range(1, 101):
+        threading.Thread(target=end.wait).start()
+except RuntimeError:
+    started -= 1
+print(started)
+end.set()
+"""
+
+
+def test_a_soft_limit_of_processes_does_not_reach_a_tenant() -> None:
+    script = SCRIPT.replace('["cat", "/proc/self/limits"]', f'["/usr/bin/python3", "-c", {THREADS!r}]')
+    done = run_script(script, json.dumps([12345, {"NPROC": (40, 4096)}]))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [["100"], []]
+
+
+def test_a_hard_limit_of_processes_is_logged() -> None:
+    _, log = limits_of_a_tenant(12345, {"NPROC": (900, 900)})
+    assert [text.split()[:5] for text in log] == [["RLIMIT_NPROC", "of", "this", "process", "is"]]
+    assert "ulimit -Hu" in log[0]
 
 
 def test_what_the_limits_are() -> None:
