@@ -14,6 +14,7 @@ import report
 import rows_acquire
 import rows_capture
 import rows_execute
+import rows_loop
 import rows_memory
 import rows_resident
 import rows_threads
@@ -22,6 +23,7 @@ from row import Bench, Effort, Failure, Row
 BENCHES: tuple[Bench, ...] = (
     *rows_acquire.BENCHES,
     *rows_execute.BENCHES,
+    *rows_loop.BENCHES,
     *rows_threads.BENCHES,
     *rows_resident.BENCHES,
     *rows_memory.BENCHES,
