@@ -64,6 +64,21 @@ PLANTED = {
     "a command that may have begun is tried again": Planted(
         "job", "host/execute/send.c", "if (!job->first_use || job->claim.session->acked || ", "if (!job->first_use || "
     ),
+    "the end of a process may bring descriptors": Planted(
+        "process",
+        "host/execute/process.c",
+        "packet->record.u.exited.id == NO_ID && packet->n_fds == 0",
+        "packet->record.u.exited.id == NO_ID",
+    ),
+    "any descriptor is a terminal": Planted(
+        "process", "host/execute/process.c", "packet->n_fds == 1 && sp_is_terminal_master(packet->fds[0])", "true"
+    ),
+    "a process starts twice": Planted(
+        "process",
+        "host/execute/process.c",
+        "s->state < SP_PROCESS_RUNNING && packet->n_fds == 0; /* without",
+        "packet->n_fds == 0; /* without",
+    ),
     "output beyond its bound": Planted(
         "job", "host/execute/capture.c", "wanted = wanted > c->max ? (size_t)c->max : wanted;", ""
     ),

@@ -1,5 +1,5 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
- * csrc/common/vfork_linux.c csrc/init/plan.c csrc/init/command.c */
+ * csrc/common/vfork_linux.c csrc/common/text.c csrc/init/plan.c csrc/init/command.c */
 /*
  * The other direction: the readers of zygote and init. Only a broken host would send such payloads. Even so, what the
  * readers find must lie inside the payload.
@@ -144,37 +144,38 @@ static int check_file(const struct sp_packet *packet, const char *payload) {
 static void file_request(struct feed *feed, int pair[2]) {
     struct sp_record record = {.type = SP_REC_FILE};
     struct sp_request r;
+    struct sp_command command;
 
-    memset(&r, 0, sizeof r);
-    memset(r.packet.fds, -1, sizeof r.packet.fds);
     record.u.file.op = 1 + feed_byte(feed) % (SP_FILE_OP_END - 1);
     record.u.file.payload_len = 2 + (uint32_t)feed_byte(feed) % 32;
     send_all(feed, pair[1], &record, 1 + (record.u.file.payload_len == 2));
-    (void)recv_whole(pair[0], &r, check_file);
+    (void)sp_request_next(pair[0], &r, &command, check_file);
     sp_packet_close(&r.packet);
-    mapping = NULL;
 }
 
 static void request(struct feed *feed, int pair[2]) {
-    struct sp_record record = {.type = SP_REC_EXEC};
+    const uint8_t how = feed_byte(feed);
+    struct sp_record record = {.type = (how & 16) != 0 ? SP_REC_SPAWN : SP_REC_EXEC};
     struct sp_rec_exec *e = &record.u.exec;
     struct sp_request r;
     struct sp_command command;
 
-    memset(&r, 0, sizeof r);
-    memset(r.packet.fds, -1, sizeof r.packet.fds);
-    e->flags = feed_byte(feed) & SP_EXEC_FLAGS;
+    e->flags = how & SP_EXEC_FLAGS;
     e->argc = 1 + feed_byte(feed);
     e->envc = (uint32_t)feed_number(feed, 2) % 2048;
     e->payload_len = (uint32_t)feed_number(feed, 2);
-    send_all(feed, pair[1], &record, 2 + (e->flags & 1) + ((e->envc & 7) == 7));
-    if (recv_whole(pair[0], &r, NULL) == 0) {
-        char *copy = malloc(r.exec.payload_len);
+    const unsigned outputs = (how & 16) != 0 ? 1 + ((how >> 1) & 1) + ((how >> 2) & 1) : 2;
+    send_all(feed, pair[1], &record, outputs + (how & 1) + ((e->envc & 7) == 7));
+    int rc = sp_request_next(pair[0], &r, &command, NULL);
+    if (r.payload != NULL) {                     /* it has arrived */
+        char *copy = malloc(r.exec.payload_len); /* of the exact size */
         MUST(copy != NULL);
         memcpy(copy, r.payload, r.exec.payload_len);
         r.payload = copy;
-        if (sp_command_parse(&r.exec, r.payload, r.vector, &command) == 0) {
+        MUST((sp_command_parse(&r.exec, r.payload, r.vector, &command) == 0) >= (rc == 0));
+        if (rc == 0) {
             check_command(&r, &command);
+            MUST(r.packet.n_fds == outputs + (how & 1));
         }
         free(copy);
     }
