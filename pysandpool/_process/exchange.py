@@ -45,12 +45,16 @@ class Exchange:
                 left = deadline - time.monotonic()
                 if left < 0:
                     return False
-                for key, _ in ready.select(min(left, _SLICE)):
-                    file: Any = key.fileobj
-                    if not (self._write(file) if key.events == selectors.EVENT_WRITE else self._read_some(file)):
-                        ready.unregister(file)
-                        self._end(file)
+                self._turn(ready, min(left, _SLICE))
         return True
+
+    def _turn(self, ready: selectors.BaseSelector, seconds: float) -> None:
+        """Waits for so long at most, and exchanges what can be exchanged then."""
+        for key, _ in ready.select(seconds):
+            file: Any = key.fileobj
+            if not (self._write(file) if key.events == selectors.EVENT_WRITE else self._read_some(file)):
+                ready.unregister(file)
+                self._end(file)
 
     def _begin(self, ready: selectors.BaseSelector) -> None:
         if self._stdin is not None and not self._stdin.closed:
