@@ -17,6 +17,7 @@ from collections.abc import Mapping as Mapping
 
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.pool import AsyncSandboxPool
+from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.sandbox import AsyncSandbox
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.bind import Bind
@@ -55,6 +56,7 @@ __all__ = [
     "AsyncPooledSandbox",
     "AsyncSandbox",
     "AsyncSandboxPool",
+    "AsyncSandboxProcess",
     "Bind",
     "CommandFailedError",
     "CommandNotFoundError",

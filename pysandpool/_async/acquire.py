@@ -51,24 +51,28 @@ async def lease_by_ticket(backend: Backend, core: PoolCore, timeout_ns: int = -1
     raise AssertionError("a ticket ends with a handle or an error")
 
 
-class _Lease(Protocol):
-    def release(self) -> object: ...
+class _Enterable(Protocol):
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
 
-_L = TypeVar("_L", bound=_Lease)
+_E = TypeVar("_E", bound=_Enterable)
 
 
-class Acquiring(Coroutine[Any, Any, _L]):
-    """An acquire that can be awaited, and entered by `async with` as the lease that it returns.
+class Acquiring(Coroutine[Any, Any, _E]):
+    """A coroutine that can also be entered by `async with`, as what it returns.
 
     It is a coroutine, so that `asyncio.create_task()` and its like take it.
     """
 
-    __slots__ = ("_coroutine", "_lease")
+    __slots__ = ("_coroutine", "_entered")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, _L]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, _E]) -> None:
         self._coroutine = coroutine
-        self._lease: _L | None = None
+        self._entered: _E | None = None
 
     def send(self, value: Any) -> Any:
         """As of a coroutine, like the next two."""
@@ -82,15 +86,16 @@ class Acquiring(Coroutine[Any, Any, _L]):
         """Ends the coroutine."""
         self._coroutine.close()
 
-    def __await__(self) -> Generator[Any, Any, _L]:
+    def __await__(self) -> Generator[Any, Any, _E]:
         return self._coroutine.__await__()
 
-    async def __aenter__(self) -> _L:
-        self._lease = lease = await self._coroutine
-        return lease
+    async def __aenter__(self) -> _E:
+        self._entered = entered = await self._coroutine
+        await entered.__aenter__()
+        return entered
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._lease is not None:
-            self._lease.release()
+        if self._entered is not None:
+            await self._entered.__aexit__(kind, value, traceback)

@@ -38,14 +38,15 @@ class AnyioBackend:
             variable.set(found)
         return found
 
-    async def drive(self, step: Step, *, steady: bool) -> None:
+    async def drive(self, step: Step, *, steady: bool, write: bool = False) -> None:
         """Steps in the task."""
         del steady  # anyio forgets a descriptor after each wait
         anyio = self._anyio
+        ready = anyio.wait_writable if write else anyio.wait_readable
         while (look := step()) is not None:
             fd, seconds = look
             with anyio.move_on_after(seconds):
-                await (anyio.wait_readable(fd) if fd >= 0 else anyio.sleep_forever())
+                await (ready(fd) if fd >= 0 else anyio.sleep_forever())
 
     async def in_thread(self, function: Callable[[], _T]) -> _T:
         """Uses the threads of anyio, whose number is limited."""

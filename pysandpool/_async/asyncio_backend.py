@@ -28,12 +28,12 @@ class AsyncioBackend:
         """The loop itself."""
         return self._loop
 
-    async def drive(self, step: Step, *, steady: bool) -> None:
+    async def drive(self, step: Step, *, steady: bool, write: bool = False) -> None:
         """Steps in callbacks of the loop, so that the task is not woken before there is something for it."""
         look = step()
         if look is None:
             return
-        drive = _Drive(self._loop, step, steady)
+        drive = _Drive(self._loop, step, steady, write)
         try:
             drive.wait_for(*look)
             await drive.over
@@ -68,10 +68,12 @@ class AsyncioBackend:
 class _Drive:
     """Calls `step` whenever its descriptor can be read or its time has come; `over` is done when that has ended."""
 
-    __slots__ = ("_due", "_fd", "_loop", "_steady", "_step", "_timer", "over")
+    __slots__ = ("_add", "_due", "_fd", "_loop", "_remove", "_steady", "_step", "_timer", "over")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, step: Step, steady: bool) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, step: Step, steady: bool, write: bool) -> None:
         self._loop = loop
+        self._add = loop.add_writer if write else loop.add_reader
+        self._remove = loop.remove_writer if write else loop.remove_reader
         self._step = step
         self._steady = steady
         self._fd = -1
@@ -84,7 +86,7 @@ class _Drive:
         if fd != self._fd:
             self._forget()
             if fd >= 0:
-                self._loop.add_reader(fd, self._ready)
+                self._add(fd, self._ready)
                 self._fd = fd
         due = self._loop.time() + seconds
         if self._timer is None or due < self._due:
@@ -127,6 +129,6 @@ class _Drive:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             try:
-                self._loop.remove_reader(fd)
+                self._remove(fd)
             except RuntimeError:  # the loop is closed, and the task is being destroyed
                 return

@@ -30,10 +30,11 @@ class Backend(Protocol):
     def loop(self) -> object:
         """An object that stands for this loop: two are the same object if, and only if, their loops are."""
 
-    async def drive(self, step: Step, *, steady: bool) -> None:
+    async def drive(self, step: Step, *, steady: bool, write: bool = False) -> None:
         """Calls `step` at once and then whenever what it returned has come, until it returns None.
 
-        `steady`: the descriptor is the same each time and stays open until the end; else a step may close it.
+        `steady`: the descriptor is the same each time and stays open until the end; else a step may close it. `write`:
+        waits until it can be written to.
         """
 
     async def in_thread(self, function: Callable[[], _T]) -> _T:

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from pysandpool._async.acquire import Acquiring
 from pysandpool._async.backend import Backend, Event
 from pysandpool._async.current import current
+from pysandpool._async.done import DONE
+from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.run import Takers, refuse_nested, run_command
+from pysandpool._async.start import start_process
+from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
-from pysandpool._execute.encode import Word, Words
+from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import SHELL, PooledSandbox
+from pysandpool._process.handle import Program
+from pysandpool._process.streams import Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
-
-
-class Done(Awaitable[None]):
-    """What a method returns that did its work at once: it may be awaited, and need not be."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return iter(())  # type: ignore[return-value]  # it never yields
-
-
-DONE = Done()
+    from pysandpool._process.options import ProcessOptions
 
 
 class AsyncPooledSandbox:
@@ -100,6 +96,33 @@ class AsyncPooledSandbox:
         """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""
         result: SandboxResult[Any] = await self.execute((SHELL, "-c", "--", script), **options)
         return result
+
+    def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> Acquiring[AsyncSandboxProcess]:
+        """Starts `cmd` and returns while it runs. Arguments and errors are those of `PooledSandbox.popen`.
+
+        Use it as `async with lease.popen(...) as process:` or `process = await lease.popen(...)`. After a cancellation
+        the process is killed.
+        """
+        return Acquiring(self._popen(cmd, **options))
+
+    async def _popen(  # noqa: PLR0913 - as PooledSandbox.popen
+        self,
+        cmd: Words,
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Environ | None = None,
+        cwd: Word | None = None,
+        timeout: Duration | None = None,
+        text: bool = False,
+        errors: str = "strict",
+        pty: bool = False,
+    ) -> AsyncSandboxProcess:
+        self._backend()
+        core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
+        program = Program(cmd, env, cwd, timeout, pty)
+        return await start_process(core, handle, program, (stdin, stdout, stderr), errors if text else None)
 
     def release(self) -> Awaitable[None]:
         """Returns the sandbox to the pool at once. It never waits and never fails; a second call changes nothing.

@@ -89,6 +89,22 @@ async def run_command(backend: Backend, pool: Any, handle: int, order: Order, ta
         ffi.gc(call, None)
 
 
+async def prepare_lease(backend: Backend, pool: Any, handle: int) -> None:
+    """`_execute.run.prepare_lease` without a thread."""
+    if not check(lib.sp_lease_is_unused(pool, handle), pool):
+        return
+    call = ffi.gc(ffi.new(_CALL), lib.sp_call_close)
+    call.request.size = ffi.sizeof("sp_exec_request")
+    call.request.timeout_ns = -1
+    turns = _Turns(pool, handle, call)
+    try:
+        await _run(backend, turns, None, Takers())
+        check(turns.code, pool, call.error)
+    finally:
+        hot.sp_call_discard(int(ffi.cast(_ADDRESS, call)))
+        ffi.gc(call, None)
+
+
 async def _run(backend: Backend, turns: _Turns, live: Live | None, takers: Takers) -> None:
     """Runs the command until it has ended, however this call ends."""
     try:

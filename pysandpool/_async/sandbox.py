@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from pysandpool._async.acquire import lease_by_ticket
+from pysandpool._async.acquire import Acquiring, lease_by_ticket
 from pysandpool._async.current import current
-from pysandpool._async.lease import DONE, AsyncPooledSandbox
+from pysandpool._async.done import DONE
+from pysandpool._async.lease import AsyncPooledSandbox
+from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._process.options import ProcessOptions
 
 
 class AsyncSandbox:
@@ -112,6 +115,10 @@ class AsyncSandbox:
         """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""
         result: SandboxResult[Any] = await self._created().shell(script, **options)
         return result
+
+    def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> Acquiring[AsyncSandboxProcess]:
+        """Starts `cmd` and returns while it runs, see `AsyncPooledSandbox.popen`."""
+        return self._created().popen(cmd, **options)
 
     def destroy(self) -> Awaitable[None]:
         """Kills the sandbox and all processes in it, at once. It never waits and never fails.

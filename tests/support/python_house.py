@@ -31,7 +31,17 @@ TIERS = {
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
-    "_async": ("backend", "anyio_backend asyncio_backend", "acquire current run", "lease", "pool sandbox"),
+    "_async": (
+        "backend done",
+        "anyio_backend asyncio_backend",
+        "acquire current run",
+        "stream",
+        "communicate",
+        "process",
+        "start",
+        "lease",
+        "pool sandbox",
+    ),
     "cli": ("bench doctor_macos say terminal", "doctor run", "main"),
 }
 # Modules that use no other at all.

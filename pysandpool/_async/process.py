@@ -1,0 +1,287 @@
+"""`AsyncSandboxProcess`: a process beside the commands of a lease, for the tasks of an event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import operator
+import os
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Awaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pysandpool._async.backend import Backend, Event, Look
+from pysandpool._async.communicate import AsyncExchange
+from pysandpool._async.current import current
+from pysandpool._async.done import DONE
+from pysandpool._async.stream import AsyncReader, AsyncWriter
+from pysandpool._errors import SandboxError
+from pysandpool._execute.encode import Words, command_name
+from pysandpool._execute.text import ENCODING, decode
+from pysandpool._ffi import lib
+from pysandpool._process.handle import ProcessHandle
+from pysandpool._process.streams import Streams
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+_START_SECONDS = 10.0
+_END_SECONDS = 5.0
+"""From SIGKILL to the end, while a block is left because of an exception."""
+_LONG = 3600.0
+
+
+class AsyncSandboxProcess:
+    """A process as `SandboxProcess`, whose calls are awaited. `AsyncPooledSandbox.popen()` returns it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_driven",
+        "_errors",
+        "_exchange",
+        "_handle",
+        "_oom_killed",
+        "_returncode",
+        "_terminal",
+        "_timed_out",
+        "_waiting",
+        "args",
+        "pid",
+        "stderr",
+        "stdin",
+        "stdout",
+    )
+
+    args: Words
+    """The command and its arguments."""
+    stdin: AsyncWriter | None
+    """What to write to if `stdin=PIPE` or `pty=True`, else None: `await p.stdin.write(data)`, `p.stdin.close()`."""
+    stdout: AsyncReader | None
+    """What to read from if `stdout=PIPE` or `pty=True`, else None: `async for line in p.stdout`, `await
+    p.stdout.read(n)`, `await p.stdout.readline()`."""
+    stderr: AsyncReader | None
+    """The same for `stderr=PIPE`."""
+    pid: int
+    """The pid of the process as the host sees it."""
+
+    def __init__(self, handle: ProcessHandle, args: Words, errors: str | None) -> None:
+        self._handle = handle
+        self._errors = errors
+        self._returncode: int | None = None
+        self._timed_out = self._oom_killed = self._driven = False
+        self._waiting: list[Event] = []
+        self._exchange: AsyncExchange | None = None
+        self._terminal = -1
+        self.args = args
+        self.stdin = self.stdout = self.stderr = None
+        self.pid = 0
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or the negative number of the signal that killed it; None as long as no call has seen the end.
+
+        -9 when the process ended with its lease.
+        """
+        return self._returncode
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was killed because it ran longer than its `timeout`."""
+        return self._timed_out
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether it was killed because the sandbox exceeded its memory limit."""
+        return self._oom_killed
+
+    def poll(self) -> int | None:
+        """Looks whether the process has ended. Returns `returncode`. It never waits, and is not awaited."""
+        if self._returncode is None:
+            self._look()
+        return self._returncode
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Waits until the process has ended. Returns `returncode`. If it is cancelled, the process runs on.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
+        """
+        if not await self._await_end(_deadline(timeout)):
+            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0))
+        assert self._returncode is not None
+        return self._returncode
+
+    async def communicate(self, input: Buffer | str | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Writes `input` to stdin, reads stdout and stderr to their ends, closes all three, and waits for the process.
+
+        Arguments, results and errors are those of `SandboxProcess.communicate`. After a cancellation or a timeout the
+        process runs on, and another call goes on from there.
+        """
+        deadline = _deadline(timeout)
+        if self._exchange is None:
+            self._exchange = self._new_exchange(input)
+        if not await self._exchange.run_on(current(), deadline) or not await self._await_end(deadline):
+            out, err = self._exchange.found(self.stdout), self._exchange.found(self.stderr)
+            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0), out, err)
+        for file in (self.stdout, self.stderr):
+            if file is not None:
+                file.close()
+        return self._found(self.stdout), self._found(self.stderr)
+
+    def send_signal(self, sig: int) -> Awaitable[None]:
+        """Sends a signal to the process at once; does nothing if it has ended. What it returns need not be awaited.
+
+        Raises:
+            ValueError: there is no signal of this number.
+            SandboxError: the sandbox does not read what is sent to it.
+        """
+        number = operator.index(sig)
+        if number not in signal.valid_signals():
+            raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
+        if self._returncode is None and not self._handle.signal(number):
+            raise SandboxError("the sandbox does not read the signals that are sent to it")
+        return DONE
+
+    def terminate(self) -> Awaitable[None]:
+        """Sends SIGTERM to the process; does nothing if it has ended."""
+        return self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> Awaitable[None]:
+        """Sends SIGKILL to the process; does nothing if it has ended."""
+        return self.send_signal(signal.SIGKILL)
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Sets the size of the terminal; its foreground processes get SIGWINCH. See `SandboxProcess.resize`."""
+        if self._terminal == -1 or self.stdout is None:
+            raise ValueError("the process has no terminal: start it with pty=True")
+        for name, number in (("rows", rows), ("cols", cols)):
+            if not 1 <= operator.index(number) <= 0xFFFF:
+                raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... 65535")
+        fcntl.ioctl(self.stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the pipes and waits for the process. After an exception, or a cancellation, it is killed first."""
+        if kind is not None:
+            with contextlib.suppress(SandboxError):
+                self.kill()
+        for file in (self.stdout, self.stderr, self.stdin):
+            if file is not None:
+                with contextlib.suppress(RuntimeError):  # another task waits for it, until the process has ended
+                    file.close()
+        if kind is None:
+            await self.wait()
+        elif kind is not GeneratorExit:
+            with current().shielded():
+                await self._await_end(_deadline(_END_SECONDS))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an AsyncSandboxProcess can be neither copied nor pickled")
+
+    def __repr__(self) -> str:
+        state = f"returncode={self._returncode}" if self._returncode is not None else "running"
+        return f"<AsyncSandboxProcess {command_name(self.args)!r} pid={self.pid} {state}>"
+
+    # ---- the state ----
+
+    async def start(self, streams: Streams) -> None:
+        """Waits until the process has executed its program, and takes over the caller's ends of the streams."""
+        deadline = time.monotonic() + _START_SECONDS
+
+        def step() -> Look:
+            state, left = self._look(), deadline - time.monotonic()
+            if state < lib.SP_PROCESS_RUNNING and left < 0:
+                raise SandboxError(f"{command_name(self.args)!r} was not started within {_START_SECONDS:g} s")
+            return (self._handle.fileno(), left) if state < lib.SP_PROCESS_RUNNING else None
+
+        await current().drive(step, steady=False)
+        if self._terminal != -1:
+            self.stdin = AsyncWriter(os.dup(self._terminal), self._errors)
+            self.stdout = AsyncReader(self._terminal, self._errors)
+            return
+        ends, streams.near = streams.near, [-1, -1, -1]
+        self.stdin = AsyncWriter(ends[0], self._errors) if ends[0] != -1 else None
+        self.stdout = AsyncReader(ends[1], self._errors) if ends[1] != -1 else None
+        self.stderr = AsyncReader(ends[2], self._errors) if ends[2] != -1 else None
+
+    def _look(self) -> int:
+        """Takes over what is new. Returns the state."""
+        status = self._handle.look()
+        self.pid = self.pid or status.pid
+        if status.terminal != -1:
+            self._terminal = status.terminal
+        if status.state == lib.SP_PROCESS_ENDED and self._returncode is None:
+            self._timed_out, self._oom_killed = bool(status.timed_out), bool(status.oom_killed)
+            self._returncode = -status.signal if status.signal else status.exit_code
+        return int(status.state)
+
+    async def _await_end(self, deadline: float) -> bool:
+        """Waits for the end. False: the deadline has passed before. Of several tasks, one has the descriptor."""
+        backend = current()
+
+        def step() -> Look:
+            left = deadline - time.monotonic()
+            return None if self.poll() is not None or left <= 0 else (self._handle.fileno(), min(left, _LONG))
+
+        while self.poll() is None and time.monotonic() < deadline:
+            if self._driven:
+                await self._await_other(backend, deadline)
+                continue
+            self._driven = True
+            try:
+                await backend.drive(step, steady=False)
+            finally:
+                self._driven = False
+                for event in self._waiting:  # one of these goes on
+                    event.set()
+                self._waiting.clear()
+        return self._returncode is not None
+
+    async def _await_other(self, backend: Backend, deadline: float) -> None:
+        """Waits until the task that has the descriptor leaves it."""
+        event = backend.event()
+        self._waiting.append(event)
+
+        def step() -> Look:
+            left = deadline - time.monotonic()
+            return None if event.is_set() or left <= 0 else (-1, min(left, 0.05))
+
+        if deadline == math.inf:
+            await event.wait()
+        else:
+            await backend.drive(step, steady=False)
+
+    # ---- communicate ----
+
+    def _new_exchange(self, data: Buffer | str | None) -> AsyncExchange:
+        if data and self.stdin is None:
+            raise ValueError("input is given, but stdin is no pipe: start the process with stdin=PIPE")
+        if data is not None and isinstance(data, str) != (self._errors is not None):
+            wanted = "bytes-like" if self._errors is None else "str"
+            raise TypeError(f"input must be {wanted}, not {type(data).__name__}")
+        encoded = data.encode(ENCODING) if isinstance(data, str) else bytes(data or b"")
+        outputs = [file for file in (self.stdout, self.stderr) if file is not None]
+        return AsyncExchange(self.stdin, outputs, encoded)
+
+    def _found(self, file: AsyncReader | None) -> bytes | str | None:
+        assert self._exchange is not None
+        found = self._exchange.found(file)
+        return found if found is None or self._errors is None else decode(found, self._errors, cut=False)
+
+
+def _deadline(timeout: float | None) -> float:
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def _words(args: Words) -> list[str]:
+    return [os.fsdecode(word) for word in args]

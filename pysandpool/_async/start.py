@@ -1,0 +1,41 @@
+"""Starts a process in an event loop."""
+
+from __future__ import annotations
+
+import codecs
+import signal
+
+from pysandpool._async.current import current
+from pysandpool._async.process import AsyncSandboxProcess
+from pysandpool._async.run import prepare_lease
+from pysandpool._pool.core import PoolCore
+from pysandpool._process.handle import ProcessHandle, Program
+from pysandpool._process.streams import Stream, Streams
+
+
+async def start_process(
+    core: PoolCore,
+    lease: int,
+    program: Program,
+    streams: tuple[Stream, Stream, Stream],
+    errors: str | None,
+) -> AsyncSandboxProcess:
+    """`_process.process.start_process` without a thread."""
+    if program.terminal and streams != (None, None, None):
+        raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
+    if errors is not None:
+        codecs.lookup_error(errors)
+    opened = Streams(*streams)
+    try:
+        await prepare_lease(current(), core.ptr, lease)
+        handle = ProcessHandle(core, core.ptr, lease, program, (opened.fds, opened.own_pipes), core.defaults)
+        opened.close_far()
+        process = AsyncSandboxProcess(handle, program.cmd, errors)
+        try:
+            await process.start(opened)
+        except BaseException:
+            handle.signal(signal.SIGKILL)
+            raise
+        return process
+    finally:
+        opened.close()

@@ -1,0 +1,183 @@
+"""The caller's ends of the streams of a process, in an event loop."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from pysandpool._async.backend import Look
+from pysandpool._async.current import current
+from pysandpool._execute.text import ENCODING, Decoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+_PIECE = 65536
+_LONG = 3600.0
+
+
+class _Stream:
+    """One descriptor, which this object owns."""
+
+    __slots__ = ("_busy", "_errors", "_fd")
+
+    def __init__(self, fd: int, errors: str | None) -> None:
+        self._fd = fd
+        self._errors = errors
+        self._busy = False
+        os.set_blocking(fd, False)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream was closed."""
+        return self._fd == -1
+
+    def fileno(self) -> int:
+        """The descriptor, which does not block. Raises ValueError if the stream is closed."""
+        if self._fd == -1:
+            raise ValueError("I/O operation on closed file")
+        return self._fd
+
+    def close(self) -> None:
+        """Closes the stream. Raises RuntimeError while a task waits for it."""
+        if self._busy:
+            raise RuntimeError("another task waits for this stream")
+        fd, self._fd = self._fd, -1
+        if fd != -1:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) != -1:
+            os.close(self._fd)
+
+    def _begin(self) -> None:
+        self.fileno()
+        if self._busy:
+            raise RuntimeError("another task waits for this stream")
+        self._busy = True
+
+
+class AsyncReader(_Stream):
+    """What a process writes, after `asyncio.StreamReader`: bytes, or str if it was started with `text=True`.
+
+    `async for line in reader` yields lines as they come. One task at a time may wait for it.
+    """
+
+    __slots__ = ("_decoder", "_empty", "_ended", "_newline", "_pieces")
+
+    def __init__(self, fd: int, errors: str | None) -> None:
+        super().__init__(fd, errors)
+        self._decoder = None if errors is None else Decoder(errors)
+        self._empty: Any = b"" if errors is None else ""
+        self._newline: Any = b"\n" if errors is None else "\n"
+        # What was read of the descriptor, and not from here. None of them is empty.
+        self._pieces: list[Any] = []
+        self._ended = False
+
+    async def read(self, n: int = -1) -> Any:
+        """Up to `n` bytes or characters as soon as there are any; all, to the end of the stream, if `n` is negative."""
+        self._begin()
+        try:
+            while not self._ended and (n < 0 or (n and not self._pieces)):
+                await self._read_more()
+        finally:
+            self._busy = False
+        return self._take(n if n >= 0 else None)
+
+    async def readline(self) -> Any:
+        """The next line with its end; the rest, which may be empty, at the end of the stream."""
+        self._begin()
+        searched = 0
+        try:
+            while not any(self._newline in piece for piece in self._pieces[searched:]) and not self._ended:
+                searched = len(self._pieces)
+                await self._read_more()
+        finally:
+            self._busy = False
+        end = (joined := self._empty.join(self._pieces)).find(self._newline)
+        self._pieces = [joined] if joined else []
+        return self._take(end + 1 or None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    def take_rest(self) -> bytes:
+        """The bytes that were read of the descriptor and not from here, for `communicate()`."""
+        rest = self._take(None)
+        return rest if isinstance(rest, bytes) else rest.encode(ENCODING)
+
+    def _take(self, n: int | None) -> Any:
+        joined = self._empty.join(self._pieces)
+        found = joined[:n]
+        self._pieces = [joined[n:]] if n is not None and n < len(joined) else []
+        return found
+
+    async def _read_more(self) -> None:
+        """Waits for the next piece, or the end. What has come when this is cancelled is kept."""
+
+        def step() -> Look:
+            try:
+                found = os.read(self._fd, _PIECE)
+            except BlockingIOError:
+                return self._fd, _LONG
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                found = b""  # no process has the terminal open any more
+            self._keep(found)
+            return None
+
+        await current().drive(step, steady=True)
+
+    def _keep(self, found: bytes) -> None:
+        self._ended = not found
+        piece: Any = found
+        if self._decoder is not None:
+            piece = self._decoder.take(found) if found else self._decoder.end(cut=False)
+        if piece:
+            self._pieces.append(piece)
+
+
+class AsyncWriter(_Stream):
+    """What a process reads. One task at a time may write to it."""
+
+    __slots__ = ()
+
+    async def write(self, data: Buffer | str) -> None:
+        """Writes all of `data`: bytes, or a str if the process was started with `text=True`.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+        """
+        if isinstance(data, str) != (self._errors is not None):
+            wanted = "bytes-like" if self._errors is None else "str"
+            raise TypeError(f"data must be {wanted}, not {type(data).__name__}")
+        left = memoryview(data.encode(ENCODING) if isinstance(data, str) else data).cast("B")
+        self._begin()
+
+        def step() -> Look:
+            nonlocal left
+            try:
+                while left:
+                    left = left[os.write(self._fd, left[:_PIECE]) :]
+            except BlockingIOError:
+                return self._fd, _LONG
+            return None
+
+        try:
+            await current().drive(step, steady=True, write=True)
+        finally:
+            self._busy = False
+
+    def flush(self) -> None:
+        """Does nothing: `write` has written all."""
+
+    async def drain(self) -> None:
+        """Does nothing: `write` has written all."""
