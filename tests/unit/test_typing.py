@@ -11,7 +11,8 @@ SNIPPET = """
 import array, mmap, pathlib
 from typing import Any
 from typing_extensions import assert_type
-from pysandpool import CommandNotFoundError, PooledSandbox, Sandbox, SandboxExecutor, SandboxPool, SandboxResult
+from pysandpool import AsyncPooledSandbox, AsyncSandbox, AsyncSandboxPool, AsyncSandboxProcess
+from pysandpool import PooledSandbox, PoolStats, Sandbox, SandboxExecutor, SandboxPool, SandboxResult
 
 def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[pathlib.Path, ...]) -> None:
     lease.execute(words)
@@ -62,6 +63,28 @@ def run(pool: SandboxPool, words: list[str]) -> None:
     executor.submit("ls")  # call-overload
     pool.run("ls")  # call-overload
     pool.run(words, input="text")  # call-overload
+
+async def take_later(piece: bytes) -> None: ...
+
+async def in_a_loop(pool: AsyncSandboxPool, words: list[str], flag: bool) -> None:
+    async with pool as same, same.acquire(timeout=1) as lease, AsyncSandbox() as sandbox:
+        assert_type(lease, AsyncPooledSandbox)
+        assert_type(sandbox, AsyncSandbox)
+    assert_type(await pool.acquire(), AsyncPooledSandbox)
+    assert_type(await lease.execute(words, on_stdout=take_later), SandboxResult[bytes])
+    assert_type((await lease.shell("ls", text=True)).stdout, str)
+    assert_type(await sandbox.execute(words, text=flag), SandboxResult[Any])
+    assert_type((await pool.run(words, text=True, acquire_timeout=1)).stdout, str)
+    assert_type(await pool.stats(), PoolStats)
+    await lease.release()
+    async with lease.popen(words, text=True) as process:
+        assert_type(process, AsyncSandboxProcess)
+        assert_type(await process.wait(1), int)
+    await lease.execute("ls")  # call-overload
+    await lease.execute(words, text=True, on_stdout=take_later)  # arg-type
+    await sandbox.shell(["ls"])  # call-overload
+    await lease.popen(words, shell=True)  # call-arg
+    lease.execute(words).stdout  # attr-defined
 """
 
 
