@@ -142,6 +142,15 @@ static bool take_control(struct msghdr *msg, struct sp_packet *packet) {
     return sound;
 }
 
+/* If fewer descriptors arrived than were sent although there was room for them, this process cannot open any more. */
+static int check_flags(const struct msghdr *msg, const struct sp_packet *packet, bool sound) {
+    if (!sound || (msg->msg_flags & MSG_TRUNC) != 0) {
+        return -EBADMSG;
+    }
+    bool cut = (msg->msg_flags & MSG_CTRUNC) != 0;
+    return !cut ? 0 : packet->n_fds < SP_PACKET_FDS ? -EMFILE : -EBADMSG;
+}
+
 int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
     uint8_t bytes[SP_RECORD_SIZE];
     union {
@@ -165,8 +174,8 @@ int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap) {
         return -ECONNRESET;
     }
     size_t head = (size_t)n < sizeof bytes ? (size_t)n : sizeof bytes;
-    int rc = !sound || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? -EBADMSG
-                                                                       : sp_wire_unpack(bytes, head, &packet->record);
+    int rc = check_flags(&msg, packet, sound);
+    rc = rc != 0 ? rc : sp_wire_unpack(bytes, head, &packet->record);
     if (rc != 0) {
         sp_packet_close(packet);
         return rc;

@@ -46,8 +46,8 @@ int sp_packet_send_first(int sock, const struct sp_outgoing *out, size_t *sent, 
 int sp_payload_send(int sock, const struct sp_outgoing *out, size_t sent, int64_t deadline);
 
 /*
- * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), or -ECONNRESET when the
- * peer is gone. Payload bytes that follow the record in its packet go to buf; more than `cap` of them are malformed.
+ * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), -EMFILE (this process
+ * cannot open the descriptors that came), or -ECONNRESET when the peer is gone. Payload bytes that follow the record in its packet go to buf; more than `cap` of them are malformed.
  */
 int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap);
 /* Receives the rest of a payload of which `have` bytes are in buf already. */
