@@ -85,6 +85,12 @@ PLANTED = {
     "bytes behind the last string": Planted(
         "payload", "init/command.c", "return cursor == end ? 0 : -EBADMSG;", "return 0;"
     ),
+    "an open file of any kind": Planted(
+        "file", "host/execute/file.c", "!opened || is_wanted(file, ", "true || is_wanted(file, "
+    ),
+    "a text that nobody asked for": Planted(
+        "file", "host/execute/file.c", "(has_text || f->payload_len == 0)", "(has_text || true)"
+    ),
     "a path without its end": Planted(
         "payload", "init/file.c", "packet->payload_len == packet->record.u.file.payload_len;", "true;"
     ),

@@ -104,8 +104,15 @@ static void answer_exec(int control, uint32_t id, uint32_t status) {
     send_record(control, &(struct sp_record){.type = SP_REC_EXITED, .u.exited = {.id = id, .status = status}}, NULL);
 }
 
-/* Answers EXEC and SPAWN: the command ends at once with the scripted exit code and no output. False when the host has
- * closed its end. */
+/* A fake sandbox has no files. */
+static void answer_file(const struct sp_packet *packet) {
+    if (packet->n_fds == 1) {
+        send_record(packet->fds[0], &(struct sp_record){.type = SP_REC_FILED, .u.filed = {.err = ENOENT}}, NULL);
+    }
+}
+
+/* Answers EXEC, SPAWN and FILE: the command ends at once with the scripted exit code and no output. False when the host
+ * has closed its end. */
 static bool answer(struct sp_fake *f, struct sp_fake_node *node) {
     char payload[SP_PACKET_MAX];
     struct sp_packet packet;
@@ -118,9 +125,11 @@ static bool answer(struct sp_fake *f, struct sp_fake_node *node) {
         answer_spawn(node, &packet, status, mute);
     } else if (rc == 0 && packet.record.type == SP_REC_EXEC && !mute) {
         answer_exec(node->control, packet.record.u.exec.id, status);
+    } else if (rc == 0 && packet.record.type == SP_REC_FILE && !mute) {
+        answer_file(&packet);
     }
     bool is_known = rc == 0 && (packet.record.type == SP_REC_SPAWN || packet.record.type == SP_REC_EXEC ||
-                                packet.record.type == SP_REC_SERVE);
+                                packet.record.type == SP_REC_SERVE || packet.record.type == SP_REC_FILE);
     sp_packet_close(&packet);
     return rc == -EAGAIN || is_known;
 }
