@@ -19,7 +19,8 @@ MAY_USE = {
     "_backend": ("_errors", "_config", "_ffi"),
     "_execute": ("_errors", "_config", "_ffi"),
     "_process": ("_errors", "_config", "_ffi", "_execute"),
-    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process"),
+    "_files": ("_errors", "_ffi", "_execute"),
+    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_files"),
     "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_pool"),
     "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_pool"),
     "__main__": ("cli",),
@@ -30,6 +31,7 @@ TIERS = {
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
+    "_files": ("bound request", "single", "tree upload", "calls download"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
     "_async": (
         "backend done",

@@ -1,0 +1,1 @@
+"""File calls of a lease: init performs one operation on one name at a time, and Python composes them."""

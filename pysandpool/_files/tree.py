@@ -1,0 +1,102 @@
+"""File calls on a directory and what is below it. All are generators: see `request`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+
+from pysandpool._execute.encode import Word
+from pysandpool._files.bound import Names
+from pysandpool._files.request import (
+    DIRECTORY,
+    NOFOLLOW,
+    OPEN,
+    READ,
+    RENAME,
+    RMDIR,
+    UNLINK,
+    Request,
+    Steps,
+    encoded,
+)
+
+_LONG_PATH = 2048
+_ROUNDS = 3
+
+
+def names_in(fd: int, names: Names) -> list[str]:
+    """The names in an open directory, which is closed. Bytes that are no UTF-8 become surrogates."""
+    found = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                names.count()
+                found.append(entry.name)
+    finally:
+        os.close(fd)
+    return found
+
+
+def list_files(path: Word) -> Steps[list[str]]:
+    """The names in a directory, sorted."""
+    shown = os.fspath(path)
+    opened = yield Request(OPEN, encoded(path), READ | DIRECTORY, shown=shown)
+    return sorted(names_in(opened.fd, Names(shown)))
+
+
+def remove(path: Word, *, recursive: bool) -> Steps[None]:
+    """Removes a file or a link, or a directory with all that is in it."""
+    name, shown = encoded(path), os.fspath(path)
+    try:
+        yield Request(UNLINK, name, shown=shown)
+    except IsADirectoryError as error:
+        if not recursive:
+            raise IsADirectoryError(error.errno, "Is a directory: recursive=True removes it", shown) from None
+        yield from _remove_tree(name, shown)
+
+
+def _remove_tree(root: bytes, shown: bytes | str) -> Steps[None]:
+    """Empties and removes directories, the innermost first. A tenant may add names meanwhile, so all are counted."""
+    names = Names(shown)
+    todo = [(root, 0)]
+    while todo:
+        directory, rounds = todo.pop()
+        if rounds:
+            try:
+                yield Request(RMDIR, directory, shown=shown)
+                continue
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or rounds > _ROUNDS:
+                    raise
+        todo.append((directory, rounds + 1))
+        todo += [(inner, 0) for inner in (yield from _remove_files(directory, names, root, shown))]
+
+
+def _remove_files(directory: bytes, names: Names, root: bytes, shown: bytes | str) -> Steps[list[bytes]]:
+    """Removes all but the directories from a directory, and returns these."""
+    try:
+        opened = yield Request(OPEN, directory, READ | DIRECTORY | NOFOLLOW, shown=shown)
+    except FileNotFoundError:
+        return []
+    directories = []
+    for name in names_in(opened.fd, names):
+        path = os.path.join(directory, os.fsencode(name))
+        try:
+            yield Request(UNLINK, path, shown=shown)
+        except IsADirectoryError:
+            directories.append((yield from _shortened(path, root, shown)))
+        except FileNotFoundError:
+            continue
+    return directories
+
+
+def _shortened(path: bytes, root: bytes, shown: bytes | str) -> Steps[bytes]:
+    """A directory so deep that the kernel would soon refuse the length of its path is moved up to `root`."""
+    if len(path) < _LONG_PATH:
+        return path
+    fresh = os.path.join(root, b".sandpool-" + secrets.token_hex(8).encode())
+    yield Request(RENAME, path, second=fresh, shown=shown)
+    return fresh
