@@ -14,6 +14,8 @@ from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import run_command
 from pysandpool._ffi import check, ffi, hot, lib, new_error
+from pysandpool._files.calls import FileCalls
+from pysandpool._files.methods import FileMethods
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
 from pysandpool._process.handle import Program
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 
 
-class PooledSandbox:
+class PooledSandbox(FileMethods):
     """A lease: a fresh sandbox of a pool, for the use of one caller until it is released.
 
     `SandboxPool.acquire()` returns it. Leaving its `with` block, `release()` or garbage collection releases it. A
@@ -253,6 +255,9 @@ class PooledSandbox:
             return "<PooledSandbox released>"
         pid = lib.sp_lease_pid(self._core.ptr, self._handle)
         return f"<PooledSandbox leased pid={pid}>" if pid > 0 else f"<PooledSandbox {_state(pid)}>"
+
+    def _file_calls(self) -> FileCalls:
+        return FileCalls(self._core, self._core.ptr, self._live_handle())
 
     def _live_handle(self) -> int:
         handle = self._handle

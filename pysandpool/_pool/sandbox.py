@@ -12,6 +12,8 @@ from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
+from pysandpool._files.calls import FileCalls
+from pysandpool._files.methods import FileMethods
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import lease_by_ticket
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pysandpool._process.options import ProcessOptions
 
 
-class Sandbox:
+class Sandbox(FileMethods):
     """A fresh sandbox without a pool. `destroy()`, leaving its `with` block or garbage collection ends it.
 
     Sandboxes of equal configurations share one zygote in each process. The zygotes of the last 8 configurations are
@@ -95,6 +97,9 @@ class Sandbox:
     def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> SandboxProcess:
         """Starts `cmd` and returns while it runs. Arguments and errors are those of `PooledSandbox.popen`."""
         return self._lease.popen(cmd, **options)
+
+    def _file_calls(self) -> FileCalls:
+        return self._lease._file_calls()  # noqa: SLF001 - of this package
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""
