@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from file_calls import FILE_CALLS
 from stage import MARK, Stage, verdict_of
 
 from pysandpool import (
@@ -312,4 +313,5 @@ SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "socket-file-bound-alone": socket_file_bound_alone,
     "readonly-below-readwrite": readonly_below_readwrite,
     "bind-swapped-for-symlink": bind_swapped_for_symlink,
+    **FILE_CALLS,
 }

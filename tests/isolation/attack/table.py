@@ -88,6 +88,18 @@ def _files() -> list[Attack]:
     ]
 
 
+def _file_calls() -> list[Attack]:
+    """On a host that reads what a tenant has left; the control opens the path itself."""
+    sources = {
+        "read-through-link": "CWE-59, CVE-2019-14271",
+        "write-through-link": "CWE-59, CVE-2018-15664",
+        "waits-for-fifo": "fifo(7): an open waits for the other side",
+        "download-through-link": "CWE-61, CVE-2018-15664",
+        "own-process": "proc(5): /proc/self is whoever opens it",
+    }
+    return [Attack(f"file-call-{name}", "files", source, "scenario") for name, source in sources.items()]
+
+
 def _processes() -> list[Attack]:
     def process(name: str, source: str, *args: str, **more: Any) -> Attack:
         return Attack(name, "processes", source, "process", args, **more)
@@ -458,6 +470,7 @@ def _left(channels: dict[str, str]) -> list[Attack]:
 
 ATTACKS = [
     *_files(),
+    *_file_calls(),
     *_processes(),
     *_kernel(),
     *_network(),
