@@ -14,6 +14,7 @@ import report
 import rows_acquire
 import rows_capture
 import rows_execute
+import rows_files
 import rows_loop
 import rows_memory
 import rows_resident
@@ -28,6 +29,7 @@ BENCHES: tuple[Bench, ...] = (
     *rows_resident.BENCHES,
     *rows_memory.BENCHES,
     *rows_capture.BENCHES,
+    *rows_files.BENCHES,
 )
 NAMES = tuple(name for bench in BENCHES for name in bench.names)
 
