@@ -107,7 +107,7 @@ def test_a_hard_limit_of_processes_is_logged() -> None:
 def test_what_the_limits_are() -> None:
     found, _ = limits_of_a_tenant(12345, {})
     assert found["Max stack size"].split()[:2] == [str(8 << 20), "unlimited"]
-    for name in ("Max cpu time", "Max address space", "Max resident set", "Max file locks", "Max realtime timeout"):
+    for name in ("Max cpu time", "Max address space", "Max resident set", "Max realtime timeout"):
         assert found[name].split()[:2] == ["unlimited"] * 2, name
     for name in ("Max nice priority", "Max realtime priority"):
         assert found[name].split()[:2] == ["0", "0"], name
