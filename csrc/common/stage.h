@@ -34,7 +34,8 @@
     X(HEALTH, "health_check")       \
     X(SPAWN, "spawn")               \
     X(CWD, "cwd")                   \
-    X(EXEC, "exec")
+    X(EXEC, "exec")                 \
+    X(WORKSPACE, "workspace")
 
 enum sp_stage {
 #define X(name, word) SP_STAGE_##name,

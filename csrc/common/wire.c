@@ -45,6 +45,7 @@ static void put_config(struct writer *w, const struct sp_rec_config *c) {
     put(w, c->n_binds, 4);
     put(w, c->template_filter_len, 4);
     put(w, c->init_filter_len, 4);
+    put(w, c->attach_filter_len, 4);
     put(w, c->exec_filter_len, 4);
     put(w, c->landlock_abi_max, 4);
     put(w, c->memory_bytes, 8);
@@ -65,6 +66,7 @@ static void get_config(struct reader *r, struct sp_rec_config *c) {
     c->n_binds = get32(r, BINDS_MAX);
     c->template_filter_len = get32(r, FILTER_MAX);
     c->init_filter_len = get32(r, FILTER_MAX);
+    c->attach_filter_len = get32(r, FILTER_MAX);
     c->exec_filter_len = get32(r, FILTER_MAX);
     c->landlock_abi_max = get32(r, UINT32_MAX);
     c->memory_bytes = get(r, 8, 0, INT64_MAX);
@@ -72,7 +74,7 @@ static void get_config(struct reader *r, struct sp_rec_config *c) {
     c->max_processes = get(r, 8, 0, INT32_MAX);
     c->scratch_bytes = get(r, 8, 0, INT64_MAX);
     c->scratch_inodes = get(r, 8, 0, INT64_MAX);
-    uint64_t filters = 8ull * (c->template_filter_len + c->init_filter_len + c->exec_filter_len);
+    uint64_t filters = 8ull * (c->template_filter_len + c->init_filter_len + c->attach_filter_len + c->exec_filter_len);
     r->bad = r->bad || filters > c->payload_len;
 }
 
@@ -99,6 +101,20 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
 }
 
 static void get_created(struct reader *r, struct sp_rec_created *c) { c->bindings = get32(r, UINT32_MAX); }
+
+static void put_attach(struct writer *w, const struct sp_rec_attach *a) {
+    put(w, a->mode, 4);
+    put(w, a->payload_len, 4);
+    put(w, a->device, 8);
+    put(w, a->inode, 8);
+}
+
+static void get_attach(struct reader *r, struct sp_rec_attach *a) {
+    a->mode = (uint32_t)get(r, 4, SP_ATTACH_RW, SP_ATTACH_COW);
+    a->payload_len = (uint32_t)get(r, 4, 2, SP_ATTACH_PATH_MAX);
+    a->device = get(r, 8, 0, UINT64_MAX);
+    a->inode = get(r, 8, 0, UINT64_MAX);
+}
 
 static void put_bind(struct writer *w, const struct sp_rec_bind *b) {
     put(w, b->index, 4);
@@ -244,7 +260,11 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
     case SP_REC_BIND:
         put_bind(&w, &record->u.bind);
         break;
+    case SP_REC_ATTACH:
+        put_attach(&w, &record->u.attach);
+        break;
     case SP_REC_HELLO:
+    case SP_REC_NAMESPACES:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:
@@ -302,7 +322,11 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
     case SP_REC_BIND:
         get_bind(&r, &record->u.bind);
         break;
+    case SP_REC_ATTACH:
+        get_attach(&r, &record->u.attach);
+        break;
     case SP_REC_HELLO:
+    case SP_REC_NAMESPACES:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:

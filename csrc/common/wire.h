@@ -61,6 +61,9 @@ enum sp_record_type {
     SP_REC_SPAWN,      /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr]; payload as EXEC's */
     SP_REC_STARTED,    /* init -> host, on a process socket: the process has execed */
     SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
+    SP_REC_NAMESPACES, /* host -> init, fd: the socket for the reply; init -> host, fds: its mount and user namespaces
+                        */
+    SP_REC_ATTACH,     /* host -> zygote, fds: reply socket, both namespaces [, the tree]; payload: the path */
     SP_REC_TYPE_END
 };
 
@@ -83,6 +86,7 @@ struct sp_rec_config {
     uint32_t n_binds;
     uint32_t template_filter_len; /* instructions of 8 bytes; the three filters end the payload, in this order */
     uint32_t init_filter_len;
+    uint32_t attach_filter_len;
     uint32_t exec_filter_len;
     uint32_t landlock_abi_max;
     uint64_t memory_bytes; /* that init enforces; 0: init enforces none. In the next four, 0 is unlimited */
@@ -94,6 +98,20 @@ struct sp_rec_config {
 
 struct sp_rec_created {
     uint32_t bindings; /* of the last BIND before this sandbox; 0: there was none */
+};
+
+#define SP_ATTACH_PATH_MAX 4096u
+
+/* How a workspace is attached. */
+#define SP_ATTACH_RW 1u
+#define SP_ATTACH_RO 2u
+#define SP_ATTACH_COW 3u
+
+struct sp_rec_attach {
+    uint32_t mode;        /* SP_ATTACH_* */
+    uint32_t payload_len; /* the absolute path on the host, with its NUL */
+    uint64_t device;      /* that the host has found */
+    uint64_t inode;
 };
 
 #define SP_BIND_LAST 1u /* the last one of binds that lie in each other */
@@ -213,6 +231,7 @@ struct sp_record {
         struct sp_rec_config config;
         struct sp_rec_created created;
         struct sp_rec_bind bind;
+        struct sp_rec_attach attach;
         struct sp_rec_ready ready;
         struct sp_rec_exec exec;
         struct sp_rec_id id;

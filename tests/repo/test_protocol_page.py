@@ -17,6 +17,7 @@ STRUCT_OF = {
     "CONFIG": "config",
     "CREATED": "created",
     "BIND": "bind",
+    "ATTACH": "attach",
     "READY": "ready",
     "EXEC": "exec",
     "SPAWN": "exec",
