@@ -196,6 +196,18 @@ static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *p
     return 0;
 }
 
+static bool is_of_modes(enum leaf leaf) { return leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2; }
+
+static enum leaf leaf_of(uint8_t rule, enum sp_layer layer, const struct sp_seccomp_policy *policy) {
+    if (layer == SP_LAYER_ATTACH) {
+        enum leaf in_template = leaves[rule][SP_LAYER_TEMPLATE];
+        enum leaf in_init = leaves[rule][SP_LAYER_INIT];
+        return is_of_modes(in_template) ? in_template : is_of_modes(in_init) ? in_init : ALLOW;
+    }
+    enum leaf leaf = leaves[rule][layer];
+    return is_of_modes(leaf) && !policy->no_setid ? ALLOW : leaf;
+}
+
 /* The last range has no end: every number above the table is unknown, too. */
 static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer layer,
                        const struct sp_seccomp_policy *policy) {
@@ -206,9 +218,7 @@ static int find_ranges(struct ranges *ranges, enum sp_arch arch, enum sp_layer l
         return rc;
     }
     for (uint32_t nr = 0; nr < NR_END; nr++) {
-        enum leaf leaf = leaves[rules[nr]][layer];
-        bool of_modes = leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2;
-        add_range(ranges, nr, of_modes && !policy->no_setid ? ALLOW : leaf);
+        add_range(ranges, nr, leaf_of(rules[nr], layer, policy));
     }
     return 0;
 }
@@ -249,7 +259,7 @@ int sp_seccomp_build(enum sp_arch arch, enum sp_layer layer, const struct sp_sec
     if (policy->profile != SP_SECCOMP_ESSENTIAL && policy->profile != SP_SECCOMP_NETWORK) {
         return -EINVAL;
     }
-    if (layer == SP_LAYER_EXEC && policy->allow_fork) {
+    if ((layer == SP_LAYER_EXEC && policy->allow_fork) || (layer == SP_LAYER_ATTACH && policy->no_setid)) {
         return 0;
     }
     struct program program = {.len = 0};
@@ -301,6 +311,10 @@ int sp_seccomp_template(const struct sp_seccomp_policy *policy, struct sp_filter
 
 int sp_seccomp_init(const struct sp_seccomp_policy *policy, struct sp_filter *filter) {
     return build_native(SP_LAYER_INIT, policy, filter);
+}
+
+int sp_seccomp_attach(const struct sp_seccomp_policy *policy, struct sp_filter *filter) {
+    return build_native(SP_LAYER_ATTACH, policy, filter);
 }
 
 int sp_seccomp_exec(const struct sp_seccomp_policy *policy, struct sp_filter *filter) {

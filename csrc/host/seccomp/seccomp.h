@@ -10,6 +10,9 @@
  * READY. exec      only for allow_fork = false: no new process, threads only. Tiny. The child installs it before its
  * exec.
  *
+ *   attach    what no_setid refuses, for a sandbox that gets a writable workspace later. Small. init adds it then,
+ *             unless the policy has no_setid anyway.
+ *
  * After READY the layers together are the tenant's policy. No layer is complete alone: only the template refuses
  * foreign architectures and unknown numbers, only the layer of init refuses mounts and namespaces.
  */
@@ -43,13 +46,15 @@ struct sp_filter {
 /* 0, -EINVAL (no such profile, or a name that cannot be allowed), -ENOTSUP (unsupported architecture) or -ENOMEM. */
 int sp_seccomp_template(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
 int sp_seccomp_init(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
+int sp_seccomp_attach(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
 int sp_seccomp_exec(const struct sp_seccomp_policy *policy, struct sp_filter *filter);
 
 /* The following is for tests, which build and simulate the programs of every architecture on any machine. */
 
 enum sp_arch { SP_ARCH_X86_64, SP_ARCH_AARCH64, SP_ARCH_COUNT };
 
-enum sp_layer { SP_LAYER_TEMPLATE, SP_LAYER_INIT, SP_LAYER_EXEC, SP_LAYER_COUNT };
+/* Not one of every tenant's layers: `attach`. */
+enum sp_layer { SP_LAYER_TEMPLATE, SP_LAYER_INIT, SP_LAYER_EXEC, SP_LAYER_COUNT, SP_LAYER_ATTACH = SP_LAYER_COUNT };
 
 struct sp_syscall {
     const char *name;
