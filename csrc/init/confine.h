@@ -31,4 +31,7 @@ void sp_limit_processes(const struct sp_plan *plan);
 /* Installs a filter on the calling thread, unless it is empty. Needs no_new_privs. 0 or -errno. */
 int sp_install_filter(const struct sp_plan_filter *filter);
 
+/* refuse_unix.c: adds a filter that refuses AF_UNIX sockets, except for connected pairs. 0 or -errno. */
+int sp_refuse_unix_sockets(void);
+
 #endif

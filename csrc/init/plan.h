@@ -22,6 +22,11 @@
 #define SP_EMPTY_FILE "/dev/pts/nothing"
 #define SP_CLOSED_FILE "/dev/pts/none" /* covers a file that the tenant must not open */
 
+/* Where a workspace is mounted. Landlock passes over a mount point itself when it walks up, so its rule is on the
+ * directory above. */
+#define SP_WORKSPACES "/mnt"
+#define SP_WORKSPACE SP_WORKSPACES "/workspace"
+
 #define SP_BINDS_MAX 4096
 
 /*
@@ -60,14 +65,15 @@ struct sp_plan {
     unsigned n_rules;
     unsigned n_capabilities; /* that this kernel has */
     bool has_staged, has_scratch;
-    uint32_t masks; /* see mask.h */
+    bool has_workspace; /* a workspace can be attached: nothing else is shown at its place */
+    uint32_t masks;     /* see mask.h */
     /* A sandbox must have other namespaces than these, and more filters: see prove.h. */
     uint64_t host_namespaces[SP_NAMESPACES];
     uint64_t zygote_namespaces[SP_NAMESPACES];
     unsigned zygote_filters;
     uint32_t rehearsed; /* SP_FACT_*; 0: there was no rehearsal yet */
     uint32_t left_out;  /* SP_FACT_*: what this kernel refuses and the configuration does not demand; it only grows */
-    struct sp_plan_filter template_filter, init_filter, exec_filter;
+    struct sp_plan_filter template_filter, init_filter, attach_filter, exec_filter;
 };
 
 /* Whether a step that failed with `err` may be left out: the configuration allows it, and `err` is a refusal, not a

@@ -17,12 +17,12 @@ struct sp_request {
 typedef int sp_file_server(const struct sp_packet *packet, const char *payload);
 
 /*
- * Receives one record and reads all of it: EXEC, SPAWN, KILL or SERVE, or a FILE, which `serve_file` performs; NULL:
- * there is none. 0, with *command of the first two pointing into memory that the next request reuses; -EAGAIN: nothing
- * has come; or -errno: the host is gone or has sent something malformed.
+ * Receives one record and reads all of it: EXEC, SPAWN, KILL, SERVE or NAMESPACES, or a FILE, which `serve_file`
+ * performs; NULL: there is none. 0, with *command of the first two pointing into memory that the next request reuses;
+ * -EAGAIN: nothing has come; or -errno: the host is gone or has sent something malformed.
  */
 int sp_request_next(int control, struct sp_request *request, struct sp_command *command, sp_file_server *serve_file);
-/* Waits for an EXEC or SERVE. Skips KILLs that came too late for their command: no command runs now. */
+/* Waits for an EXEC, SERVE or NAMESPACES. Skips KILLs that came too late for their command: no command runs now. */
 int sp_request_recv(int control, struct sp_request *request, struct sp_command *command, sp_file_server *serve_file);
 /* Unmaps the memory of the last large request. */
 void sp_request_free_large(void);

@@ -24,6 +24,7 @@
 #include "init/request.h"
 #include "init/standby.h"
 #include "init/sysv.h"
+#include "init/workspace.h"
 
 #define EXEC_CHECK_NS SP_MS(10)
 
@@ -214,6 +215,9 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
         sp_memory_base_late(&standby->base);
         sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
         return sp_attend(attend);
+    }
+    if (standby->restricts) {
+        return sp_workspace_restrict(standby->plan);
     }
     /* With id 0 the standby was killed before it had a request: nobody waits for it, and the reason is unknown. */
     if (standby->control_error != 0 || atomic_load(&standby->id) == 0) {

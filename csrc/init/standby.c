@@ -13,6 +13,7 @@
 #include "init/file.h"
 #include "init/leftovers.h"
 #include "init/request.h"
+#include "init/workspace.h"
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
     struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
@@ -36,6 +37,11 @@ static int standby_main(void *arg) {
     int rc = sp_request_recv(standby->control, &request, &command, sp_file_serve);
     if (rc == 0 && request.packet.record.type == SP_REC_SERVE) {
         standby->yielded = true;
+        return 0;
+    }
+    if (rc == 0 && request.packet.record.type == SP_REC_NAMESPACES) {
+        sp_workspace_show_namespaces(&request.packet);
+        standby->restricts = true;
         return 0;
     }
     rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;

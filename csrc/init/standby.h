@@ -24,6 +24,7 @@ struct sp_standby {
     _Atomic uint32_t not_execed; /* the kernel clears it when the standby has execed or ended */
     struct sp_memory_base base;
     int control_error;        /* -errno: the host is gone or has sent something malformed */
+    bool restricts;           /* it has received NAMESPACES: the next commands are restricted, see workspace.h */
     bool yielded;             /* it has received SERVE: init has to read the request that follows */
     struct sp_rec_failed why; /* stage != 0: the command could not be started */
 };

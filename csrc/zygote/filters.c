@@ -73,7 +73,8 @@ static int measure_in_child(unsigned *room) {
 static unsigned cost_at_most(const struct sp_plan_filter *filter) { return filter->len == 0 ? 0 : COST(filter->len); }
 
 static int fill(const struct sp_plan *plan, unsigned inherited) {
-    const unsigned kept = TENANT_INSNS + cost_at_most(&plan->init_filter) + cost_at_most(&plan->exec_filter);
+    const unsigned kept = TENANT_INSNS + cost_at_most(&plan->init_filter) + cost_at_most(&plan->attach_filter) +
+                          cost_at_most(&plan->exec_filter);
     unsigned room = PATH_MAX_INSNS - cost_at_most(&plan->template_filter);
     int rc = inherited == 0 ? 0 : measure_in_child(&room);
     while (rc == 0 && room > kept + COST(1)) {
@@ -93,26 +94,8 @@ int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why) {
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the zygote");
 }
 
-#define LOW(arg) (offsetof(struct seccomp_data, args) + 8 * (arg)) /* of an argument that is an int */
-
-/* The template has refused other architectures and other families of pairs; a stricter verdict wins over its own. */
-static const struct sock_filter no_unix[] = {
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 3, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 6),
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOW(0)),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 5, 4),
-    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, LOW(1)),
-    BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_STREAM, 1, 0),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_SEQPACKET, 0, 2),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
-    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ESOCKTNOSUPPORT),
-};
-
 int sp_zygote_refuse_unix(struct sp_plan *plan) {
-    int rc = sp_install_filter(&(struct sp_plan_filter){no_unix, sizeof no_unix / sizeof no_unix[0]});
+    int rc = sp_refuse_unix_sockets();
     plan->zygote_filters = sp_filters_of_self();
     return rc;
 }
