@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/idmap.h"
+
 /* O_PATH descriptors, or -errno. The first resolves a path below `root` as if that were "/"; the second follows no
  * link, and does not leave `dir`. */
 int sp_tree_open_path(int root, const char *path);
@@ -28,11 +30,12 @@ int sp_tree_check(int source, const char *path, bool writable, const char *base)
 int sp_tree_clone(int source, bool writable, bool whole);
 
 /*
- * Idmaps the detached tree: the owner of its root appears as the sandbox's user; where the tree is writable, the group
- * as well. For root only. Directories in which root keeps secrets of the machine stay as they are when they are
- * read-only. After a failure nothing has changed, and the tree keeps its owners.
+ * Idmaps the detached tree: the owner of its root appears as the sandbox's user; with `group` its group as well, which
+ * a command needs where it creates files. `kept` may be NULL. For root only. Directories in which root keeps secrets of
+ * the machine stay as they are when they are read-only. After a failure nothing has changed, and the tree keeps its
+ * owners.
  */
-void sp_tree_show_as_own(int tree, int source, const char *path, bool writable);
+void sp_tree_show_as_own(int tree, int source, const char *path, bool writable, bool group, struct sp_idmap_kept *kept);
 
 /* 0 or -errno. */
 int sp_tree_attach(int tree, int target);

@@ -127,24 +127,31 @@ static void idmap(int tree, int userns) {
     }
 }
 
-void sp_tree_show_as_own(int tree, int source, const char *path, bool writable) {
+void sp_tree_show_as_own(int tree, int source, const char *path, bool writable, bool group,
+                         struct sp_idmap_kept *kept) {
     struct stat owner;
     if ((!writable && is_kept_by_root(source, path)) || fstat(tree, &owner) != 0) {
         return;
     }
-    if (owner.st_uid == SP_UNPRIVILEGED_ID && (!writable || owner.st_gid == SP_UNPRIVILEGED_ID)) {
+    if (owner.st_uid == SP_UNPRIVILEGED_ID && (!group || owner.st_gid == SP_UNPRIVILEGED_ID)) {
         return;
     }
-    /* Where a command can create files, it needs the directory's group. For reading it does not get the rights of that
-     * group, because they may be rights to files of other owners. */
+    /* For reading it does not get the rights of that group, because they may be rights to files of other owners. */
     const struct sp_idmap map = {.uid = owner.st_uid,
                                  .shown_uid = SP_UNPRIVILEGED_ID,
                                  .gid = owner.st_gid,
-                                 .shown_gid = writable ? SP_UNPRIVILEGED_ID : OTHER_GROUP};
-    sp_auto_fd int userns = sp_idmap_open(&map);
-    if (userns >= 0) {
-        idmap(tree, userns);
+                                 .shown_gid = group ? SP_UNPRIVILEGED_ID : OTHER_GROUP};
+    struct sp_idmap_kept once = {.fd = -1};
+    kept = kept != NULL ? kept : &once;
+    if (kept->fd < 0 || memcmp(&kept->map, &map, sizeof map) != 0) {
+        sp_fd_close(&kept->fd);
+        kept->fd = sp_idmap_open(&map);
+        kept->map = map;
     }
+    if (kept->fd >= 0) {
+        idmap(tree, kept->fd);
+    }
+    sp_fd_close(&once.fd);
 }
 
 int sp_tree_attach(int tree, int target) {

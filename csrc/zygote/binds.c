@@ -57,7 +57,7 @@ static int clone_as_owned(const struct sp_plan *plan, const struct sp_plan_bind 
     sp_auto_fd int source = sp_source_open(plan, bind, "");
     int tree = source < 0 ? source : sp_tree_clone(source, bind->writable, true);
     if (tree >= 0) {
-        sp_tree_show_as_own(tree, source, bind->source, bind->writable);
+        sp_tree_show_as_own(tree, source, bind->source, bind->writable, bind->writable, NULL);
     }
     return tree;
 }

@@ -33,6 +33,7 @@ struct sp_search {
     uint64_t device; /* of the directory that was looked at last */
     unsigned entries;
     unsigned depth;
+    bool is_short; /* it gives up with -EOVERFLOW where it would take long, or a large stack */
 };
 
 /* Leaves out the directory or file that is open as `fd`. 0 or -errno. */

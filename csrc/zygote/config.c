@@ -19,7 +19,7 @@ static struct sp_plan_filter parse_filter(const char **at, uint32_t len) {
 static struct sp_plan_bind binds[SP_BINDS_MAX];
 /* Landlock's rules. The zygote fills them once for all: if each init wrote them, each sandbox would have a copy of the
  * pages. */
-static struct sp_landlock_rule rules[SP_BINDS_MAX + 4] = {
+static struct sp_landlock_rule rules[SP_BINDS_MAX + 5] = {
     {"/", false}, {"/tmp", true}, {"/dev", true}, {"/proc", true}};
 
 /* Binds are sorted by path: those that contain a path come before it, the innermost one last. */
@@ -120,10 +120,15 @@ static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end
     return rc;
 }
 
+void sp_zygote_allow_workspace(struct sp_plan *plan) {
+    plan->has_workspace = true;
+    rules[plan->n_rules++] = (struct sp_landlock_rule){SP_WORKSPACES, true};
+}
+
 static int split_payload(struct sp_plan *plan, const char *payload) {
     const struct sp_rec_config *c = &plan->config;
-    size_t filters =
-        sizeof(struct sock_filter) * ((size_t)c->template_filter_len + c->init_filter_len + c->exec_filter_len);
+    size_t filters = sizeof(struct sock_filter) *
+                     ((size_t)c->template_filter_len + c->init_filter_len + c->attach_filter_len + c->exec_filter_len);
     const char *strings_end = payload + (c->payload_len - filters);
     const char *at = strings_end;
     if ((c->payload_len - filters) % sizeof(struct sock_filter) != 0) {
@@ -131,6 +136,7 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
     }
     plan->template_filter = parse_filter(&at, c->template_filter_len);
     plan->init_filter = parse_filter(&at, c->init_filter_len);
+    plan->attach_filter = parse_filter(&at, c->attach_filter_len);
     plan->exec_filter = parse_filter(&at, c->exec_filter_len);
     const char *cursor = payload;
     if ((c->flags & SP_CONFIG_ROOTFS) != 0) {

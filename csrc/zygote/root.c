@@ -106,6 +106,7 @@ int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     rc = rc != 0 ? rc : sp_zygote_show_cpus(plan, why);
     rc = rc != 0 ? rc : sp_zygote_show_dev(why);
     rc = rc != 0 ? rc : mount_proc(plan, why);
+    rc = rc != 0 ? rc : sp_zygote_make_workspace(plan, why);
     rc = rc != 0 ? rc : sp_zygote_attach_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(plan, why);
     sp_zygote_binds_are_in_root();

@@ -16,6 +16,9 @@
 /* Deeper directories are covered as a whole. Each level needs a descriptor and a part of the stack. */
 #define MAX_DEPTH 64
 #define MAX_ENTRIES 4000000u
+/* Of a short search. */
+#define FEW_ENTRIES 1000u
+#define SMALL_DEPTH 8
 
 int sp_search_skip(struct sp_search *search, int fd) {
     struct stat st;
@@ -75,6 +78,9 @@ static int enter(struct sp_search *search, int dir, const char *name, const stru
     if (below == -1) {
         return errno == ENOENT || errno == ENOTDIR || errno == ELOOP ? 0 : 1;
     }
+    if (search->is_short && search->depth == SMALL_DEPTH) {
+        return -EOVERFLOW;
+    }
     if (search->depth == MAX_DEPTH) {
         return 1;
     }
@@ -89,8 +95,8 @@ static int enter(struct sp_search *search, int dir, const char *name, const stru
 
 static int look_at(struct sp_search *search, int dir, const char *name) {
     struct stat st;
-    if (++search->entries > MAX_ENTRIES) {
-        return -E2BIG;
+    if (++search->entries > (search->is_short ? FEW_ENTRIES : MAX_ENTRIES)) {
+        return search->is_short ? -EOVERFLOW : -E2BIG;
     }
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno == ENOENT ? 0 : 1; /* 1: without the right to search, no name in it can be looked at */

@@ -159,12 +159,31 @@ static void rehearse(struct sp_plan *plan) {
     sp_fd_close(&pair[0]);
 }
 
+static int attach_workspace(const struct sp_plan *plan, struct sp_packet *packet, const char *path) {
+    const size_t len = packet->payload_len;
+    bool sound =
+        packet->n_fds >= 3 && len == packet->record.u.attach.payload_len && path[0] == '/' && path[len - 1] == '\0';
+    if (sound) {
+        sp_zygote_attach_workspace(plan, &packet->record.u.attach, path, packet->fds, packet->n_fds);
+    }
+    sp_packet_close(packet);
+    return sound ? 0 : -EBADMSG;
+}
+
 /* Serves one request. 0, or -errno when the host is gone or sends something malformed. */
 static int serve_one(int sock, struct sp_plan *plan) {
+    static char path[SP_ATTACH_PATH_MAX];
     struct sp_packet packet;
-    int rc = sp_packet_recv(sock, &packet, NULL, 0);
+    int rc = sp_packet_recv(sock, &packet, path, sizeof path);
     if (rc != 0) {
         return rc == -EAGAIN ? 0 : rc;
+    }
+    if (packet.record.type == SP_REC_ATTACH) {
+        return attach_workspace(plan, &packet, path);
+    }
+    if (packet.payload_len != 0) {
+        sp_packet_close(&packet);
+        return -EBADMSG;
     }
     if (packet.record.type == SP_REC_BIND && packet.n_fds <= 1) {
         sp_auto_fd int tree = packet.n_fds == 1 ? sp_fd_steal(&packet.fds[0]) : -1;

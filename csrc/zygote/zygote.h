@@ -12,6 +12,9 @@
  */
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
 
+/* Lets the sandboxes write to a workspace: the template has a place for it. */
+void sp_zygote_allow_workspace(struct sp_plan *plan);
+
 /* limits.c: replaces the limits of the host by those of all sandboxes. Called as root, which may raise hard limits, and
  * before the user namespace is created, which takes some soft limits as its bounds. */
 int sp_zygote_set_limits(struct sp_rec_failed *why);
@@ -70,9 +73,15 @@ int sp_zygote_bind_again(const struct sp_plan *plan, const struct sp_rec_bind *a
 /* 0, or -errno while a bind is missing in the template. *changes: sp_rec_bind.bindings of the last change. */
 int sp_zygote_check_binds(const struct sp_plan *plan, uint32_t *changes, struct sp_rec_failed *why);
 
+/* workspace.c: makes the place for a workspace in the template, if nothing else is shown there. */
+int sp_zygote_make_workspace(struct sp_plan *plan, struct sp_rec_failed *why);
+/* Attaches a workspace to a live sandbox, in a child, which answers over fds[0]. `fds` are those of the record. */
+void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_attach *attach, const char *path,
+                                const int *fds, unsigned n_fds);
+
 /* filters.c: installs the filters that every sandbox inherits, and counts them. Needs no_new_privs. */
 int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
-/* Adds a filter that refuses AF_UNIX sockets, except for connected pairs. 0 or -errno. */
+/* Refuses AF_UNIX sockets to all sandboxes. 0 or -errno. */
 int sp_zygote_refuse_unix(struct sp_plan *plan);
 
 /* netns.c: the stash of network namespaces that no tenant has used, or that were found to have no sockets left. */

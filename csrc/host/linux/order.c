@@ -9,16 +9,19 @@
 #include "host/linux/zygote.h"
 #include "host/seccomp/seccomp.h"
 
-/* The strings of CONFIG's payload, padded, then the three filters. */
+/* template, init, attach, exec */
+#define FILTERS 4
+
+/* The strings of CONFIG's payload, padded, then the filters. */
 struct config_payload {
     char *bytes;
     size_t len;
-    struct sp_filter filters[3];
+    struct sp_filter filters[FILTERS];
 };
 
 static void payload_free(struct config_payload *p) {
     free(p->bytes);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FILTERS; i++) {
         free(p->filters[i].insns);
     }
 }
@@ -72,7 +75,8 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
                                        .n_allow = o->n_seccomp_allow};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);
     rc = rc != 0 ? rc : sp_seccomp_init(&policy, &p->filters[1]);
-    rc = rc != 0 ? rc : sp_seccomp_exec(&policy, &p->filters[2]);
+    rc = rc != 0 ? rc : sp_seccomp_attach(&policy, &p->filters[2]);
+    rc = rc != 0 ? rc : sp_seccomp_exec(&policy, &p->filters[3]);
     if (rc != 0) {
         return rc;
     }
@@ -84,7 +88,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     }
     const size_t insn = sizeof(struct sock_filter);
     p->len = (strings + insn - 1) / insn * insn;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FILTERS; i++) {
         p->len += p->filters[i].len * insn;
     }
     p->bytes = calloc(1, p->len + 1);
@@ -100,7 +104,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
         at += put_bind(at, &o->binds[i]);
     }
     at = p->bytes + (strings + insn - 1) / insn * insn;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FILTERS; i++) {
         if (p->filters[i].len != 0) {
             memcpy(at, p->filters[i].insns, p->filters[i].len * insn);
             at += p->filters[i].len * insn;
@@ -149,7 +153,8 @@ int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options
                                             .n_binds = o->n_binds,
                                             .template_filter_len = p.filters[0].len,
                                             .init_filter_len = p.filters[1].len,
-                                            .exec_filter_len = p.filters[2].len,
+                                            .attach_filter_len = p.filters[2].len,
+                                            .exec_filter_len = p.filters[3].len,
                                             .landlock_abi_max = o->landlock_abi_max,
                                             .memory_bytes = (enforced & SP_CGROUP_MEMORY) != 0 ? 0 : o->memory_bytes,
                                             .data_bytes = o->data_bytes,

@@ -27,7 +27,7 @@ int sp_rebind_open_tree(const struct sp_paths *paths, const struct sp_path *path
     int rc = source < 0 ? source : sp_tree_check(source, path->source, path->writable, "");
     sp_auto_fd int tree = rc != 0 ? rc : sp_tree_clone(source, path->writable, true);
     if (tree >= 0) {
-        sp_tree_show_as_own(tree, source, path->source, path->writable);
+        sp_tree_show_as_own(tree, source, path->source, path->writable, path->writable, NULL);
     }
     return tree < 0 ? tree : sp_fd_steal(&tree);
 }
