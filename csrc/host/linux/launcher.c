@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/packet.h"
+#include "host/linux/attach.h"
 #include "host/linux/zygotes.h"
 #include "host/sandbox/session.h"
 
@@ -18,6 +19,7 @@ struct linux_launcher {
     struct sp_launcher base;
     struct sp_cgroups *cgroups; /* NULL: the sandboxes have no cgroups */
     struct sp_zygotes zygotes;
+    struct sp_workspaces workspaces;
     bool closed;
 };
 
@@ -175,6 +177,11 @@ static void kill_sandbox(struct sp_session *session) {
     }
 }
 
+static int attach(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error) {
+    struct linux_launcher *l = (struct linux_launcher *)session->launcher;
+    return sp_attach_workspace(&l->workspaces, session, as_linux(session)->zygote, workspace, deadline, error);
+}
+
 /* ---- the launcher ---- */
 
 static bool tend(sp_launcher *launcher) {
@@ -202,6 +209,7 @@ static void free_launcher(sp_launcher *launcher) {
     }
     sp_cgroups_free(l->cgroups);
     sp_zygotes_free(&l->zygotes);
+    sp_workspaces_close(&l->workspaces);
     free(l);
 }
 
@@ -228,6 +236,7 @@ static const struct sp_launch_ops linux_ops = {
     .watch_memory = watch_memory,
     .kill_sandbox = kill_sandbox,
     .is_current = is_current,
+    .attach = attach,
     .usage = usage,
     .release = release,
     .pid = zygote_pid,
@@ -256,6 +265,7 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
     }
     l->base = (struct sp_launcher){.ops = &linux_ops, .refs = 1};
     sp_zygotes_init(&l->zygotes);
+    sp_workspaces_init(&l->workspaces);
     if (start(l, options, error) != 0) {
         shut_down(&l->base, sp_now() + (error->err == ETIMEDOUT ? 0 : START_TIMEOUT_NS));
         free_launcher(&l->base);

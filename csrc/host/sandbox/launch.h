@@ -90,6 +90,8 @@ struct sp_launch_ops {
     void (*kill_sandbox)(struct sp_session *session);
     /* Each of the next ones may be NULL, up to `shutdown`. Whether the host's paths lead to what this sandbox shows. */
     bool (*is_current)(const struct sp_session *session);
+    /* Attaches a workspace, and waits for that until the deadline. 0, or SP_E_* with *error filled. */
+    int (*attach)(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error);
     /* What the sandbox has used so far; 0 or -errno. */
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
     /* The session ends: releases what the launcher holds for it. */
