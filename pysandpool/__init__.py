@@ -23,6 +23,7 @@ from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.bind import Bind
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
+from pysandpool._config.workspace import Workspace
 from pysandpool._errors import (
     AcquireTimeoutError,
     CommandFailedError,
@@ -86,6 +87,7 @@ __all__ = [
     "SandpoolError",
     "SeccompProfile",
     "UnsupportedPlatformError",
+    "Workspace",
     "__version__",
     "run_pool_benchmark",
 ]

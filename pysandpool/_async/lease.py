@@ -71,7 +71,7 @@ class AsyncPooledSandbox:
             if options.get(name) is not None:
                 options[name] = takers.collecting(options[name])
         core = self._lease._core  # noqa: SLF001 - the lease is this one's
-        order = order_of(core.defaults, cmd, **options)
+        order = order_of(self._lease._defaults(), cmd, **options)  # noqa: SLF001
         backend = self._backend()
         refuse_nested(core.ptr, self._lease._live_handle())  # noqa: SLF001
         await self._begin_turn(backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
@@ -16,6 +17,7 @@ from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import PoolStateError
 from pysandpool._execute.encode import Words
 from pysandpool._execute.result import SandboxResult
@@ -23,6 +25,7 @@ from pysandpool._ffi import check, ffi, hot, lib
 from pysandpool._pool.lease import PooledSandbox, release_unowned
 from pysandpool._pool.pool import SandboxPool, typed
 from pysandpool._pool.stats import PoolStats
+from pysandpool._pool.workspace import ATTEMPTS, WorkspaceLease, attach, find
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -101,15 +104,34 @@ class AsyncSandboxPool:
         if self._pool is not None:
             self._pool.close()
 
-    def acquire(self, timeout: Duration | None = None) -> Acquiring[AsyncPooledSandbox]:
+    def acquire(
+        self, timeout: Duration | None = None, *, workspace: Workspace | StrPath | None = None
+    ) -> Acquiring[AsyncPooledSandbox]:
         """Leases the newest idle sandbox, or creates one if none is idle.
 
         Use it as `async with pool.acquire() as sandbox:` or `sandbox = await pool.acquire()`. Arguments and errors are
         those of `SandboxPool.acquire`. If a sandbox is idle, nothing is waited for. Nobody overtakes an acquire that
-        waits, whether it waits in an event loop or on a thread. One that waits holds one descriptor and no thread.
+        waits, whether it waits in an event loop or on a thread. One that waits holds one descriptor and no thread. A
+        `workspace` is attached in a thread, because looking at a directory of the host may wait for its disk.
         """
         timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
+        if workspace is not None:
+            return Acquiring(self._acquire_with(timeout_ns, workspace_of(workspace)))
         return Acquiring(self._acquire(timeout_ns))
+
+    async def _acquire_with(self, timeout_ns: int, workspace: Workspace) -> AsyncPooledSandbox:
+        backend = current()
+        for attempt in range(1, ATTEMPTS + 1):
+            found = await backend.in_thread(partial(find, workspace))
+            lease = (await self._acquire(timeout_ns))._lease  # noqa: SLF001 - nobody else has it
+            try:
+                if await backend.in_thread(partial(attach, lease, workspace, found, attempt < ATTEMPTS)):
+                    return AsyncPooledSandbox(WorkspaceLease(lease), backend.loop)
+            except BaseException:
+                lease.release()
+                raise
+            lease.release()
+        raise AssertionError("the last attempt returns a lease or raises")
 
     async def _acquire(self, timeout_ns: int) -> AsyncPooledSandbox:
         backend = current()

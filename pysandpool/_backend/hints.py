@@ -144,6 +144,19 @@ MANY_SET_ID = (
     "has at most 4,096: chmod u-s,g-s and setcap -r where they are not needed, or put the directory in fs_readonly"
 )
 MANY_DIRECTORIES = "it has too many directories to be searched for set-id files: put it in fs_readonly"
+_WORKSPACE_TAKEN = (
+    "something of the configuration is at /mnt or /workspace, where a workspace is attached: show it at another place "
+    "with Bind(src, dst); with rootfs=, make an empty directory /mnt in it"
+)
+_WORKSPACE_DENIED = (
+    "the user that runs the pool must be able to reach the directory, and to write to it with mode rw. One of another "
+    "user becomes the sandbox's if the host runs as root and its file system has idmapped mounts (ext4, xfs, btrfs, "
+    "tmpfs)"
+)
+OVERLAY = (
+    "the kernel refuses an overlay of this directory: it needs Linux 5.11 with overlayfs for mode cow, and a directory "
+    "in which nothing else is mounted; modes rw and ro work everywhere"
+)
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
@@ -210,6 +223,10 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"bind"}), frozenset({errno.EROFS}), _BIND_READ_ONLY),
     (frozenset({"bind"}), frozenset({errno.ESTALE}), _BIND_MOVED),
     (frozenset({"bind"}), _DENIED, _BIND_DENIED),
+    (frozenset({"workspace"}), frozenset({errno.EBUSY}), _WORKSPACE_TAKEN),
+    (frozenset({"workspace"}), _DENIED, _WORKSPACE_DENIED),
+    (frozenset({"workspace"}), frozenset({errno.EROFS}), _BIND_READ_ONLY.replace("fs_readonly", "mode ro")),
+    (frozenset({"workspace"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
     (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
     (frozenset({"mount_proc"}), _DENIED, _no_proc),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),

@@ -102,13 +102,15 @@ def _has_c_utf8(root: str) -> bool:
 class Environment:
     """The environment variables of a configuration's commands: `BASE_ENV` with the changes of `env_vars`.
 
-    `first_in_path` is a directory that PATH begins with.
+    `first_in_path` is a directory that PATH begins with. With `based=False` there is nothing but `env_vars`.
     """
 
     __slots__ = ("_blob", "_count", "_items")
 
-    def __init__(self, env_vars: Environ, first_in_path: str | None = None, rootfs: str | None = None) -> None:
-        base = _base_env(rootfs)
+    def __init__(
+        self, env_vars: Environ, first_in_path: str | None = None, rootfs: str | None = None, *, based: bool = True
+    ) -> None:
+        base = _base_env(rootfs) if based else {}
         if first_in_path is not None:
             base["PATH"] = f"{first_in_path}:{base['PATH']}"
         self._items = _changed({os.fsencode(key): os.fsencode(text) for key, text in base.items()}, env_vars)
@@ -127,6 +129,10 @@ class Environment:
             raise TypeError(f"env must be a mapping, not {type(env).__name__}")
         items = _changed(self._items, env)
         return _env_blob(items), len(items)
+
+    def in_directory(self, path: str) -> Environment:
+        """The same with PWD, unless that is set already."""
+        return self if b"PWD" in self._items else Environment({**self._items, b"PWD": os.fsencode(path)}, based=False)
 
     def path(self, env: Environ | None = None) -> str:
         """PATH with the changes of a call's `env`; "" if there is none."""

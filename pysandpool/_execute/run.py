@@ -69,6 +69,8 @@ class CommandDefaults(NamedTuple):
     """0: unlimited"""
     workdir: str | None = None
     """where a command runs that names no directory; None: at home"""
+    environment_there: Environment | None = None
+    """the same variables, and PWD, for a command that runs in `workdir`"""
     hint_for_missing: Callable[[str, int, str, str, str], str] | None = None
     """Finds what would help if a command or a cwd is missing: see `_backend.missing.Missing` for the arguments."""
 
@@ -78,7 +80,17 @@ class CommandDefaults(NamedTuple):
         most = UNLIMITED_BYTES if config.max_output_bytes is None else config.max_output_bytes
         own_bin = os.path.join(sys.prefix, "bin") if config.fs_python else None
         environment = Environment(config.env_vars, own_bin, config.rootfs)
-        return cls(environment, to_nanoseconds(config.timeout_secs), most, workdir=config.workdir)
+        defaults = cls(environment, to_nanoseconds(config.timeout_secs), most)
+        return defaults if config.workdir is None else defaults.at(config.workdir)
+
+    def at(self, workdir: str) -> CommandDefaults:
+        """The same for commands that run in `workdir`."""
+        return self._replace(workdir=workdir, environment_there=self.environment.in_directory(workdir))
+
+    def encode_place(self, cwd: Word | None, env: Environ | None) -> tuple[bytes | None, bytes, int]:
+        """The working directory of a command, its environment, and the number of variables."""
+        there = self.environment_there if cwd is None and self.environment_there is not None else self.environment
+        return encode_cwd(self.directory(cwd)), *there.encode(env)
 
     def directory(self, cwd: Word | None) -> Word | None:
         """The working directory of a command: `cwd`, which may be relative to the default one."""
@@ -180,7 +192,7 @@ def fill_request(
     """Fills the `sp_exec_request`, and returns the objects that its pointers refer to."""
     data, env, cwd, timeout = options
     argv, argc = encode_command(cmd)
-    environ, envc = defaults.environment.encode(env)
+    place, environ, envc = defaults.encode_place(cwd, env)
     argv_view, env_view = ffi.from_buffer(_CHARS, argv), ffi.from_buffer(_CHARS, environ)
     cwd_view = input_view = None
     request.size = _REQUEST_SIZE
@@ -190,9 +202,8 @@ def fill_request(
     request.env = env_view
     request.env_len = len(environ)
     request.envc = envc
-    cwd = defaults.directory(cwd)
-    if cwd is not None:
-        request.cwd = cwd_view = ffi.from_buffer(_CHARS, encode_cwd(cwd))
+    if place is not None:
+        request.cwd = cwd_view = ffi.from_buffer(_CHARS, place)
     if data is not None:
         request.input = input_view = encode_input(data)
         request.input_len = len(input_view)

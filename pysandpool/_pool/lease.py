@@ -12,7 +12,7 @@ from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Live, Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
-from pysandpool._execute.run import run_command
+from pysandpool._execute.run import CommandDefaults, run_command
 from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._files.calls import FileCalls
 from pysandpool._files.methods import FileMethods
@@ -117,7 +117,7 @@ class PooledSandbox(FileMethods):
         """
         core = self._core
         order = order_of(
-            core.defaults,
+            self._defaults(),
             cmd,
             input=input,
             env=env,
@@ -192,7 +192,12 @@ class PooledSandbox(FileMethods):
         core = self._core
         program = Program(cmd, env, cwd, timeout, pty)
         mode = errors if text else None
-        return start_process(core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), core.defaults, mode)
+        return start_process(
+            core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), mode
+        )
+
+    def _defaults(self) -> CommandDefaults:
+        return self._core.defaults
 
     def release(self) -> None:
         """Returns the sandbox to the pool. It never waits and never fails; a second call changes nothing."""
@@ -279,8 +284,8 @@ def execute_live(
     lease: PooledSandbox, cmd: Words, live: Live, cwd: Word | None = None, cpu_time: Duration | None = None
 ) -> SandboxResult:
     """`PooledSandbox.execute` with `live` exchanging bytes with the command."""
-    core, handle = lease._core, lease._live_handle()  # noqa: SLF001 - of this module
-    defaults = core.defaults if cpu_time is None else core.defaults.limiting(cpu_time)
+    core, handle, defaults = lease._core, lease._live_handle(), lease._defaults()  # noqa: SLF001 - of this module
+    defaults = defaults if cpu_time is None else defaults.limiting(cpu_time)
     return run_command(core.ptr, handle, cmd, (None, None, cwd, None), defaults, live)
 
 

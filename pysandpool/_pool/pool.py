@@ -14,6 +14,7 @@ from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._config.pool import MAX_POOL_SIZE, PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import PoolStateError
 from pysandpool._ffi import check, ffi, hot, lib, new_error
 from pysandpool._pool.core import open_core
@@ -22,6 +23,7 @@ from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 from pysandpool._pool.snapshot import snapshot
 from pysandpool._pool.stats import PoolStats
+from pysandpool._pool.workspace import lease_with_workspace
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -81,19 +83,27 @@ class SandboxPool:
             config = self._pool_config = replace(config, min_size=min_size, max_size=max_size)
         return config
 
-    def acquire(self, timeout: Duration | None = None) -> PooledSandbox:
+    def acquire(
+        self, timeout: Duration | None = None, *, workspace: Workspace | StrPath | None = None
+    ) -> PooledSandbox:
         """Leases the newest idle sandbox, or creates one if none is idle.
 
         Args:
             timeout: seconds or a timedelta to wait, if `max_in_use` leases are in use, until one is released. None
                 means no limit, 0 means not to wait. It does not limit a creation.
+            workspace: a directory of the host for this lease alone, at /workspace, where its commands run by default:
+                a `Workspace`, or a path, which stands for `Workspace(path, "rw")`. The idle sandbox stays warm.
 
         Raises:
             AcquireTimeoutError: `max_in_use` leases are in use, and none was released in time.
             SandboxCreateError: no sandbox was idle, and none could be created.
             PoolStateError: the pool is closed, or belongs to the parent process.
-            ValueError: `timeout` is negative.
+            ValueError: `timeout` is negative, or `workspace` is no absolute path.
+            FileNotFoundError, NotADirectoryError, PermissionError: `workspace` is no directory that can be reached.
+            SandboxError: the workspace could not be attached. No lease is left behind.
         """
+        if workspace is not None:
+            return lease_with_workspace(partial(self.acquire, timeout), workspace_of(workspace))
         timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
         pool = self._hot
         try:

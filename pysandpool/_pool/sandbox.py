@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
@@ -18,6 +19,7 @@ from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
+from pysandpool._pool.workspace import lease_with_workspace
 from pysandpool._process.process import SandboxProcess
 
 MAX_ZYGOTES = 8
@@ -37,6 +39,7 @@ class Sandbox(FileMethods):
 
     Args:
         config: what the sandbox is allowed; by default `SandboxConfig()`.
+        workspace: a directory of the host at /workspace, see `SandboxPool.acquire`, whose errors it can raise.
 
     Raises:
         SandboxCreateError: the sandbox could not be created; no process is left behind.
@@ -46,11 +49,15 @@ class Sandbox(FileMethods):
 
     __slots__ = ("__weakref__", "_config", "_lease")
 
-    def __init__(self, config: SandboxConfig | None = None) -> None:
+    def __init__(self, config: SandboxConfig | None = None, *, workspace: Workspace | StrPath | None = None) -> None:
         if config is not None and not isinstance(config, SandboxConfig):
             raise TypeError(f"config must be a SandboxConfig, not {type(config).__name__}")
         self._config = SandboxConfig() if config is None else config
-        self._lease = lease_by_ticket(core_of(self._config))
+        if workspace is None:
+            self._lease = lease_by_ticket(core_of(self._config))
+        else:
+            wanted = workspace_of(workspace)
+            self._lease = lease_with_workspace(lambda: lease_by_ticket(core_of(self._config)), wanted)
 
     @property
     def config(self) -> SandboxConfig:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._errors import SandpoolError
-from pysandpool._execute.encode import Environ, Word, Words, command_name, encode_command, encode_cwd
+from pysandpool._execute.encode import Environ, Word, Words, command_name, encode_command
 from pysandpool._execute.run import CommandDefaults, hint_for_command
 from pysandpool._ffi import check, ffi, lib, new_error
 
@@ -74,8 +74,7 @@ class ProcessHandle:
 def _request(program: Program, streams: tuple[Sequence[int], int], defaults: CommandDefaults) -> tuple[Any, object]:
     """The `sp_process_request *`, and the objects that its pointers refer to."""
     argv, argc = encode_command(program.cmd)
-    environ, envc = defaults.environment.encode(program.env)
-    cwd = encode_cwd(program.cwd)
+    cwd, environ, envc = defaults.encode_place(program.cwd, program.env)
     views = [ffi.from_buffer(_CHARS, blob) for blob in (argv, environ)]
     request = ffi.new("sp_process_request *")
     request.size = ffi.sizeof("sp_process_request")

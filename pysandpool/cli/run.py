@@ -16,12 +16,14 @@ from typing import Any
 
 from pysandpool._config.bind import Bind
 from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
-from pysandpool._errors import CommandNotFoundError, SandpoolError
+from pysandpool._config.workspace import MODES, Workspace
+from pysandpool._errors import CommandNotFoundError, SandboxError, SandpoolError
 from pysandpool._execute.passage import Passage, Sink
 from pysandpool._execute.result import SandboxResult
-from pysandpool._pool.core import open_core
+from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.lease import SHELL, PooledSandbox, execute_live, lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
+from pysandpool._pool.workspace import lease_with_workspace
 from pysandpool.cli.say import (
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -59,6 +61,8 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
     bind_help = "show SRC at DST; SRC:DST:ro read-only"
     option("--bind", action="append", default=[], type=_bind, metavar="SRC:DST[:ro]", help=bind_help)
+    workspace_help = "attach DIR at /workspace and run there; rw by default, cow keeps the changes inside"
+    option("--workspace", type=_workspace, metavar="DIR[:ro|cow]", help=workspace_help)
     option("--workdir", metavar="DIR", help="working directory inside, which a relative --cwd is relative to")
     option("--python", action="store_true", help="show the Python that runs pysandpool, and its packages")
     option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
@@ -126,7 +130,7 @@ def _occupy_standard_streams() -> None:
 
 def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
     config = config_of(args)
-    with _sandbox(config) as sandbox:
+    with _sandbox(config, args) as sandbox:
         streams = Passage(_stdin(args), 1, 2, args.max_output_bytes)
         result = execute_live(sandbox, command, streams, args.cwd, args.cpu_time)
     for line in _notes(result, config, args):
@@ -137,7 +141,7 @@ def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
 def _run_in_terminal(args: argparse.Namespace, command: list[str]) -> int:
     config = config_of(args)
     env = {} if "TERM" in config.env_vars else {"TERM": os.environ.get("TERM", "dumb")}
-    with _sandbox(config) as sandbox:
+    with _sandbox(config, args) as sandbox:
         stdin = 0 if args.interactive else None
         process = run_in_terminal(sandbox, command, stdin, env=env, cwd=args.cwd, timeout=config.timeout_secs)
     code = process.returncode or 0
@@ -155,7 +159,7 @@ def _run_in_terminal(args: argparse.Namespace, command: list[str]) -> int:
 
 
 def _run_for_json(args: argparse.Namespace, command: list[str]) -> int:
-    with _sandbox(config_of(args)) as sandbox:
+    with _sandbox(config_of(args), args) as sandbox:
         result = execute_live(sandbox, command, Passage(_stdin(args), None, None), args.cwd, args.cpu_time)
     _print_json({"error": None, **_as_json(result)})
     return _exit_code(result)
@@ -170,13 +174,23 @@ def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
 
 
 @contextlib.contextmanager
-def _sandbox(config: SandboxConfig) -> Iterator[PooledSandbox]:
+def _sandbox(config: SandboxConfig, args: argparse.Namespace) -> Iterator[PooledSandbox]:
+    workspace = None if args.workspace is None else Workspace(Path(args.workspace[0]).absolute(), args.workspace[1])
     core = open_core(config, PoolLimits())
     try:
-        with lease_by_ticket(core) as sandbox:
+        with _lease(core, workspace) as sandbox:
             yield sandbox
     finally:
         core.close(5_000_000_000)
+
+
+def _lease(core: PoolCore, workspace: Workspace | None) -> PooledSandbox:
+    if workspace is None:
+        return lease_by_ticket(core)
+    try:
+        return lease_with_workspace(lambda: lease_by_ticket(core), workspace)
+    except OSError as error:
+        raise SandboxError(f"cannot use {workspace.path!r} as a workspace: {error.strerror}", error.errno) from None
 
 
 def _stdin(args: argparse.Namespace) -> int | None:
@@ -258,6 +272,16 @@ def _limit(text: str) -> float:
         return math.inf if text == "inf" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or inf") from None
+
+
+def _workspace(text: str) -> tuple[str, str]:
+    """The directory, and the mode."""
+    path, separator, mode = text.rpartition(":")
+    if not separator or mode not in MODES:
+        path, mode = text, "rw"
+    if not path:
+        raise argparse.ArgumentTypeError(f"{text!r} is not DIR, DIR:ro, DIR:rw or DIR:cow")
+    return path, mode
 
 
 def _bind(text: str) -> tuple[str, str, bool]:

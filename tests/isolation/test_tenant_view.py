@@ -225,7 +225,11 @@ def test_root_listing(sandbox: PooledSandbox) -> None:
     assert {"bin", "dev", "etc", "lib", "proc", "sbin", "tmp", "usr"} <= listing
     host = {name for name in os.listdir("/") if re.fullmatch(r"(s?bin|lib\w*)", name)}
     of_programs = {path.split("/")[1] for path in installed()}
-    assert listing - {"bin", "dev", "etc", "lib", "proc", "sbin", "sys", "tmp", "usr"} <= host | of_programs
+    own = {"bin", "dev", "etc", "lib", "proc", "sbin", "sys", "tmp", "usr"}
+    assert listing - own - {"mnt", "workspace"} <= host | of_programs
+    assert sh(sandbox, "ls -A /mnt /mnt/workspace; readlink /workspace") == (
+        "/mnt:\nworkspace\n\n/mnt/workspace:\nmnt/workspace\n"
+    )
 
 
 def installed() -> list[str]:
@@ -430,7 +434,6 @@ def test_no_file_of_the_host_is_found(sandbox: PooledSandbox, secrets: list[Path
         "/sys/kernel",
         "/run",
         "/boot",
-        "/mnt",
         "/opt",
         "/srv",
         "/work",

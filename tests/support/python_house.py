@@ -27,12 +27,12 @@ MAY_USE = {
 }
 # Rooms -> their modules in tiers: a module may use those of the tiers before its own, and none beside it.
 TIERS = {
-    "_config": ("fields syscalls", "duration environ paths seccomp", "bind", "sandbox pool"),
+    "_config": ("fields syscalls", "duration environ paths seccomp", "bind workspace", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
     "_files": ("bound request", "single", "tree upload", "calls download", "methods"),
-    "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "pool sandbox", "executor"),
+    "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "workspace", "pool sandbox", "executor"),
     "_async": (
         "backend done",
         "anyio_backend asyncio_backend",

@@ -22,7 +22,7 @@ def run(stage: Stage, attack: Attack) -> Verdicts:
         return left(stage, *attack.args) if attack.args else SCENARIOS[attack.name](stage)
     return (
         stage.run_control(attack.control, attack.program, attack.args),
-        stage.run_inside(attack.program, attack.args, **attack.config),
+        stage.run_inside(attack.program, attack.args, attack.workspace, **attack.config),
     )
 
 

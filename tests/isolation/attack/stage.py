@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult, SeccompProfile
+from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult, SeccompProfile, Workspace
 
 MARK = "sandpool-probe-mark"
 # New namespaces and root in them: what a control needs that would otherwise need root, and could do harm.
@@ -70,6 +70,8 @@ class Stage:
             path.chmod(0o666)
         (self.rw / "set-id").write_text("of the host\n")
         (self.rw / "set-id").chmod(0o4755)
+        (self.rw / "data").write_text("of the host\n")
+        (self.rw / "data").chmod(0o666)
         os.mkfifo(self.ro / "fifo")
         (self.ro / "fifo").chmod(0o666)
 
@@ -145,11 +147,14 @@ class Stage:
             victim.kill()
             victim.wait()
 
-    def run_inside(self, program: str, args: tuple[str, ...], **fields: Any) -> str:
+    def run_inside(self, program: str, args: tuple[str, ...], workspace: str = "", **fields: Any) -> str:
         victim = self.bystander()
+        attached = Workspace(self.rw, workspace) if workspace else None
+        places = {"rw": "/workspace"} if workspace else {}
+        fields = {**fields, "fs_readwrite": ()} if workspace else fields
         try:
-            with self.pool(**fields).acquire() as sandbox:
-                filled = self.fill(args, target="1", scratch="/tmp", settle="5000")
+            with self.pool(**fields).acquire(workspace=attached) as sandbox:
+                filled = self.fill(args, target="1", scratch="/tmp", settle="5000", **places)
                 result = sandbox.execute([self.programs / program, *filled])
                 if result.oom_killed:
                     return "HELD by the memory limit"

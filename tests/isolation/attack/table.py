@@ -30,6 +30,8 @@ class Attack:
     config: dict[str, Any] = field(default_factory=dict)
     since: tuple[int, int] = (0, 0)
     """the first Linux on which the control can succeed"""
+    workspace: str = ""
+    """the mode in which {rw} is attached as a workspace inside, in place of a bind; "": it is not"""
     hole: str = ""
     """not closed yet, and what would close it: the probe is expected to be REACHED inside"""
     hole_for: tuple[str, ...] = BOTH
@@ -67,6 +69,20 @@ def _files() -> list[Attack]:
             "{rw}",
         ),
         files("setuid-rewritten", "mmap(2) MAP_SHARED: no write that takes the bit", "rewrite-set-id", "{rw}/set-id"),
+        *(
+            files(f"workspace-{mode}-{name}", source, *args, workspace=mode, users=users)
+            for mode in ("rw", "cow")
+            for name, source, args, users in (
+                ("device-node", "mknod(2): a whiteout of overlayfs, too", ("make-device", "{rw}"), (ROOT,)),
+                ("setuid-planted", "chmod(2)", ("plant-setuid", "{rw}"), BOTH),
+                ("hardlink-out", "link(2)", ("link", "{ro}/data", "{rw}"), BOTH),
+                ("rename-out", "rename(2)", ("rename", "{ro}/data", "{rw}"), BOTH),
+                ("symlink-out", "symlink(7)", ("symlink", "{secret}", "{rw}"), BOTH),
+            )
+        ),
+        files("workspace-setuid-rewritten", "mmap(2)", "rewrite-set-id", "{rw}/set-id", workspace="rw"),
+        files("workspace-readonly-write", "mount_setattr(2)", "write", "{rw}/data", workspace="ro"),
+        files("workspace-readonly-create", "mount_setattr(2)", "create", "{rw}", workspace="ro"),
         files(
             "lease-on-readonly",
             "fcntl(2) F_SETLEASE: the host's open() waits lease-break-time",
