@@ -19,10 +19,12 @@ import rows_loop
 import rows_memory
 import rows_resident
 import rows_threads
+import rows_workspace
 from row import Bench, Effort, Failure, Row
 
 BENCHES: tuple[Bench, ...] = (
     *rows_acquire.BENCHES,
+    *rows_workspace.BENCHES,
     *rows_execute.BENCHES,
     *rows_loop.BENCHES,
     *rows_threads.BENCHES,
