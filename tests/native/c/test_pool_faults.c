@@ -77,6 +77,7 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 #define sp_waiters_close faulty_waiters_close
 #define sp_ticket_open faulty_ticket_open
 #define sp_ticket_poll faulty_ticket_poll
+#define sp_ticket_turn faulty_ticket_turn
 #define sp_ticket_free faulty_ticket_free
 #define sp_ticket_close faulty_ticket_close
 #define calloc faulty_calloc

@@ -99,6 +99,8 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_release windowed_release
 #define sp_idle_len windowed_idle_len
 #define sp_lease_pid windowed_lease_pid
+#define sp_lease_share windowed_lease_share
+#define sp_lease_is_unused windowed_lease_is_unused
 #define sp_lease_remember_last windowed_lease_remember_last
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
@@ -113,6 +115,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_waiters_close windowed_waiters_close
 #define sp_ticket_open windowed_ticket_open
 #define sp_ticket_poll windowed_ticket_poll
+#define sp_ticket_turn windowed_ticket_turn
 #define sp_ticket_free windowed_ticket_free
 #define sp_ticket_close windowed_ticket_close
 #include "host/pool/waiters.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
