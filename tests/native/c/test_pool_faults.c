@@ -79,6 +79,7 @@ static int faulty_birth(sp_launcher *launcher, struct sp_birth *birth, sp_error 
 #define sp_ticket_poll faulty_ticket_poll
 #define sp_ticket_turn faulty_ticket_turn
 #define sp_ticket_free faulty_ticket_free
+#define sp_ticket_turn faulty_ticket_turn
 #define sp_ticket_close faulty_ticket_close
 #define calloc faulty_calloc
 #define malloc faulty_malloc

@@ -104,6 +104,8 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_lease_remember_last windowed_lease_remember_last
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
+#define sp_lease_share windowed_lease_share
+#define sp_lease_is_unused windowed_lease_is_unused
 #include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #define sp_waiters_grant windowed_waiters_grant
@@ -117,6 +119,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_ticket_poll windowed_ticket_poll
 #define sp_ticket_turn windowed_ticket_turn
 #define sp_ticket_free windowed_ticket_free
+#define sp_ticket_turn windowed_ticket_turn
 #define sp_ticket_close windowed_ticket_close
 #include "host/pool/waiters.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
