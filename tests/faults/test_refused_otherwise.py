@@ -91,7 +91,7 @@ TOLD = {
     "a rootfs that is no more": ("rootfs", ("rootfs", "EIO", None), ["newfstatat:error=EIO", "fstat:error=EIO"]),
     "a rootfs that nobody may enter": ("rootfs", ("rootfs", "EACCES", None), ["faccessat2:error=EACCES"]),
     "a rootfs that nobody may clone": ("rootfs", ("rootfs", "EPERM", None), ["open_tree:error=EPERM"]),
-    "no /dev for a rootfs": ("rootfs", ("dev", "ENOSPC", "tmpfs of /dev"), ["mount:error=ENOSPC:when=3"]),
+    "no /dev for a rootfs": ("rootfs", ("dev", "ENOSPC", "tmpfs of /dev"), ["mount:error=ENOSPC:when=4"]),
     "no socket to raise lo with": ("loopback", ("network_namespace", "ENOMEM", ""), ["socket:error=ENOMEM"]),
     "lo not raised": ("loopback", ("network_namespace", "ENOMEM", ""), ["ioctl:error=ENOMEM"]),
 }
