@@ -4,6 +4,7 @@
  *
  * A copy contains only files that any user may read. Links to places that a sandbox does not have are followed.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -80,17 +81,17 @@ static int keep_time(int target, const struct stat *st) {
 }
 
 static int copy_file(int source, const struct stat *st, int dir, const char *name) {
-    ssize_t n;
+    ssize_t n = 0;
     sp_auto_fd int out = openat(dir, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, st->st_mode & 0755);
     if (out == -1) {
         return -errno;
     }
-    while ((n = sendfile(out, source, NULL, 1 << 20)) > 0) {
+    for (off_t left = st->st_size; left > 0 && (n = sendfile(out, source, NULL, 1 << 20)) > 0; left -= n) {
     }
-    return n == 0 ? keep_time(out, st) : -errno;
+    return n >= 0 ? keep_time(out, st) : -errno;
 }
 
-static int copy_entry(struct copy *copy, struct place place, const char *name);
+static int copy_entry(struct copy *copy, struct place place, const char *name, uint8_t type);
 
 static int copy_dir(struct copy *copy, int source, const struct stat *st, struct place place, const char *name) {
     if (mkdirat(place.target, name, 0755) != 0 && errno != EEXIST) {
@@ -101,7 +102,7 @@ static int copy_dir(struct copy *copy, int source, const struct stat *st, struct
     const char *child;
     int rc = target == -1 ? -errno : ++copy->depth > MAX_DEPTH ? -EFBIG : 0;
     while (rc == 0 && (child = sp_next_name(source, &list)) != NULL) {
-        rc = copy_entry(copy, (struct place){source, target}, child);
+        rc = copy_entry(copy, (struct place){source, target}, child, list.type);
     }
     copy->depth--;
     return rc != 0 ? rc : keep_time(target, st);
@@ -175,21 +176,26 @@ static bool is_never_copied(const char *name) {
     return false;
 }
 
-static int copy_entry(struct copy *copy, struct place place, const char *name) {
+/* `type`: DT_* of the listing, if it is known. */
+static int copy_entry(struct copy *copy, struct place place, const char *name, uint8_t type) {
     struct stat st;
-    if (fstatat(place.dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || is_never_copied(name)) {
+    if (is_never_copied(name)) {
+        return 0;
+    }
+    if (type == DT_UNKNOWN) {
+        type = fstatat(place.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? IFTODT(st.st_mode) : DT_UNKNOWN;
+    }
+    if (type != DT_LNK && type != DT_REG && type != DT_DIR) {
         return 0;
     }
     if (++copy->entries > MAX_ENTRIES) {
         return -EFBIG;
     }
-    if (S_ISLNK(st.st_mode)) {
+    if (type == DT_LNK) {
         return copy_link(copy, place, name);
     }
-    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
-        return 0;
-    }
-    sp_auto_fd int source = openat(place.dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    /* By now it may be something else, a fifo for one. */
+    sp_auto_fd int source = openat(place.dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     return source == -1 ? 0 : copy_opened(copy, source, place, name); /* not readable: left out */
 }
 
@@ -221,13 +227,13 @@ static int mount_instead(const char *dir, const char *name) {
     return rc != 0 ? rc : sp_bind(source, target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 }
 
-static int copy_name(int root, const char *dir, struct place place, const char *name) {
+static int copy_name(int root, const char *dir, struct place place, const char *name, uint8_t type) {
     char top[PATH_MAX];
     if (!join(top, sizeof top, "", dir, name)) {
         return -ENAMETOOLONG;
     }
     struct copy copy = {.root = root, .top = top};
-    int rc = copy_entry(&copy, place, name);
+    int rc = copy_entry(&copy, place, name, type);
     return rc == -EFBIG ? mount_instead(dir, name) : rc;
 }
 
@@ -235,9 +241,9 @@ static int copy_name(int root, const char *dir, struct place place, const char *
 static int copy_matching(int root, const char *dir, struct place place, const char *pattern) {
     struct sp_listing list = {0};
     const char *name;
-    int rc = 0;
+    int rc = lseek(place.dir, 0, SEEK_SET) == 0 ? 0 : -errno;
     while (rc == 0 && (name = sp_next_name(place.dir, &list)) != NULL) {
-        rc = strncmp(name, pattern, strlen(pattern) - 1) == 0 ? copy_name(root, dir, place, name) : 0;
+        rc = strncmp(name, pattern, strlen(pattern) - 1) == 0 ? copy_name(root, dir, place, name, list.type) : 0;
     }
     return rc;
 }
@@ -256,17 +262,33 @@ static int copy_into(int root, const char *dir, int source, const char *name) {
     sp_auto_fd int target = rc == 0 ? open(made, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     struct place place = {source, target};
     rc = rc == 0 && target == -1 ? -errno : rc;
-    return rc != 0 ? rc : is_pattern ? copy_matching(root, dir, place, name) : copy_name(root, dir, place, name);
+    return rc != 0      ? rc
+           : is_pattern ? copy_matching(root, dir, place, name)
+                        : copy_name(root, dir, place, name, IFTODT(st.st_mode));
 }
 
-int sp_zygote_copy(const char *path, struct sp_rec_failed *why) {
-    char dir[64];
-    const char *name = split(path, dir, sizeof dir);
-    sp_auto_fd int root = open("/old", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (name == NULL || root == -1) {
-        return sp_failed(why, SP_STAGE_ROOT, name == NULL ? ENAMETOOLONG : errno, path);
+/* Opens the directory of a path, unless `source` is it already. Its last part, or NULL. */
+static const char *open_dir(int root, const char *path, char *dir, size_t size, int *source) {
+    char before[64];
+    (void)sp_append(before, before + sizeof before, dir);
+    const char *name = split(path, dir, size);
+    if (name != NULL && (*source == -1 || strcmp(before, dir) != 0)) {
+        sp_fd_close(source);
+        int opened = open_in(root, dir, O_RDONLY | O_DIRECTORY);
+        *source = opened >= 0 ? opened : -1; /* not every system has each directory */
     }
-    sp_auto_fd int source = open_in(root, dir, O_RDONLY | O_DIRECTORY);
-    int rc = source < 0 ? 0 : copy_into(root, dir, source, name); /* not every system has each directory */
-    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, path);
+    return name;
+}
+
+int sp_zygote_copy(const char *const *paths, size_t n, struct sp_rec_failed *why) {
+    char dir[64] = "";
+    sp_auto_fd int root = open("/old", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    sp_auto_fd int source = -1;
+    int rc = root == -1 ? sp_failed(why, SP_STAGE_ROOT, errno, "/old") : 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const char *name = open_dir(root, paths[i], dir, sizeof dir, &source);
+        rc = name == NULL ? -ENAMETOOLONG : source == -1 ? 0 : copy_into(root, dir, source, name);
+        rc = rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, paths[i]);
+    }
+    return rc;
 }

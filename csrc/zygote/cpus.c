@@ -16,12 +16,15 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/files.h"
+#include "zygote/helpers.h"
 #include "zygote/zygote.h"
 
 #define SOURCE "/old/sys/devices/system/cpu"
 #define BELOW_SYS "/devices/system/cpu"
 #define LAID "/laid-sys" /* what is mounted at the /sys of a rootfs; it lies beside /old and /new */
 #define MAX_CACHES 16
+#define CPUS_PER_HELPER 8
+#define MAX_HELPERS 8
 
 static const char *const of_all[] = {"kernel_max", "offline", "online", "possible", "present", NULL};
 static const char *const of_one[] = {"online", "cpu_capacity", NULL};
@@ -144,20 +147,38 @@ static unsigned long last_of(int dir, const char *name) {
     return strtoul(at, NULL, 10);
 }
 
-static int copy_all(int source, char *target) {
-    int rc = sp_make_dirs(target, 0755);
-    sp_auto_fd int to = rc == 0 ? open(target, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    struct dirs all = {source, to};
-    rc = rc == 0 && to == -1 ? -errno : rc;
-    rc = rc != 0 ? rc : copy_values(all, of_all);
-    unsigned long last = last_of(source, "possible");
-    for (unsigned long number = 0; number <= last && rc == 0; number++) {
-        rc = copy_cpu(all, number);
+/* The processors number `first`, first + step, ... */
+struct part {
+    struct dirs all;
+    unsigned long first, step, last;
+};
+
+static int failed(int rc, struct sp_rec_failed *why) {
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, "/sys/devices/system/cpu");
+}
+
+static int copy_part(const void *arg, struct sp_rec_failed *why) {
+    const struct part *part = arg;
+    int rc = 0;
+    for (unsigned long number = part->first; number <= part->last && rc == 0; number += part->step) {
+        rc = copy_cpu(part->all, number);
+    }
+    return failed(rc, why);
+}
+
+static int copy_all(struct dirs all, struct sp_helpers *helpers, struct sp_rec_failed *why) {
+    const unsigned long last = last_of(all.from, "possible");
+    const unsigned long wanted = 1 + last / CPUS_PER_HELPER;
+    const unsigned long parts = wanted < MAX_HELPERS ? wanted : MAX_HELPERS;
+    int rc = failed(copy_values(all, of_all), why);
+    for (unsigned long i = 0; i < parts && rc == 0; i++) {
+        const struct part part = {all, i, parts, last};
+        rc = sp_helpers_begin(helpers, copy_part, &part, why);
     }
     return rc;
 }
 
-int sp_zygote_show_cpus(const struct sp_plan *plan, struct sp_rec_failed *why) {
+int sp_zygote_copy_cpus(const struct sp_plan *plan, struct sp_helpers *helpers, struct sp_rec_failed *why) {
     char target[64];
     struct stat st;
     const char *base = plan->rootfs != NULL ? LAID : "/new/sys";
@@ -166,9 +187,14 @@ int sp_zygote_show_cpus(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (source == -1 || (plan->rootfs != NULL && (lstat("/new/sys", &st) != 0 || !S_ISDIR(st.st_mode)))) {
         return 0; /* the host shows no /sys, or the rootfs has no place for it */
     }
-    int rc = copy_all(source, target);
-    if (rc == 0 && plan->rootfs != NULL) {
-        rc = sp_bind(LAID, "/new/sys", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-    }
-    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, "/sys/devices/system/cpu");
+    int rc = sp_make_dirs(target, 0755);
+    sp_auto_fd int to = rc == 0 ? open(target, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    rc = rc == 0 && to == -1 ? -errno : rc;
+    return rc != 0 ? failed(rc, why) : copy_all((struct dirs){source, to}, helpers, why);
+}
+
+int sp_zygote_lay_cpus(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const uint64_t attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    bool is_there = plan->rootfs != NULL && access(LAID, F_OK) == 0;
+    return is_there ? failed(sp_bind(LAID, "/new/sys", attrs), why) : 0;
 }

@@ -17,6 +17,7 @@
 #include "common/stage.h"
 #include "init/mask.h"
 #include "zygote/binds.h"
+#include "zygote/helpers.h"
 #include "zygote/zygote.h"
 
 static int pivot_to(const char *new_root, const char *put_old) {
@@ -47,14 +48,14 @@ static int make_base(struct sp_rec_failed *why) {
 }
 
 /* Both kinds of root then have /dev, /proc and /tmp, and files can be created in /dev. */
-static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
+static int make_root(const struct sp_plan *plan, struct sp_helpers *helpers, struct sp_rec_failed *why) {
     if (plan->rootfs != NULL) {
         int rc = sp_zygote_attach_rootfs(plan, why);
         rc = rc != 0 ? rc : sp_zygote_lay_etc(plan, why);
         if (rc == 0 && mount("tmpfs", "/new/dev", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
             return sp_failed(why, SP_STAGE_DEV, errno, "tmpfs of /dev");
         }
-        return rc;
+        return rc != 0 ? rc : sp_zygote_copy_cpus(plan, helpers, why);
     }
     if (mount("tmpfs", "/new", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755") != 0) {
         return sp_failed(why, SP_STAGE_ROOT, errno, "tmpfs of the new root");
@@ -62,7 +63,8 @@ static int make_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (mkdir("/new/dev", 0755) != 0 || mkdir("/new/proc", 0755) != 0 || mkdir("/new/tmp", 01777) != 0) {
         return sp_failed(why, SP_STAGE_ROOT, errno, "/dev, /proc and /tmp");
     }
-    return sp_zygote_system_view(plan, why);
+    int rc = sp_zygote_copy_cpus(plan, helpers, why);
+    return rc != 0 ? rc : sp_zygote_system_view(plan, helpers, why);
 }
 
 /* The kernel lets a sandbox mount its own /proc only while a complete one is visible. This one shows the pids of the
@@ -101,12 +103,14 @@ static int enter_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
 
 int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why) {
     umask(0);
+    struct sp_helpers helpers = {.n = 0};
     int rc = make_base(why);
-    rc = rc != 0 ? rc : make_root(plan, why);
-    rc = rc != 0 ? rc : sp_zygote_show_cpus(plan, why);
+    rc = rc != 0 ? rc : make_root(plan, &helpers, why);
     rc = rc != 0 ? rc : sp_zygote_show_dev(why);
     rc = rc != 0 ? rc : mount_proc(plan, why);
     rc = rc != 0 ? rc : sp_zygote_make_workspace(plan, why);
+    rc = rc != 0 ? rc : sp_helpers_end(&helpers, why);
+    rc = rc != 0 ? rc : sp_zygote_lay_cpus(plan, why);
     rc = rc != 0 ? rc : sp_zygote_attach_binds(plan, why);
     rc = rc != 0 ? rc : enter_root(plan, why);
     sp_zygote_binds_are_in_root();

@@ -11,6 +11,7 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/files.h"
+#include "zygote/helpers.h"
 #include "zygote/installed.h"
 #include "zygote/zygote.h"
 
@@ -35,6 +36,8 @@ static const struct text_file dev_links[] = {
     {"/dev/fd", "/proc/self/fd"},       {"/dev/stdin", "/proc/self/fd/0"}, {"/dev/stdout", "/proc/self/fd/1"},
     {"/dev/stderr", "/proc/self/fd/2"}, {"/dev/ptmx", "pts/ptmx"},
 };
+
+#define COPY_HELPERS 4 /* what a system has is not spread evenly over the table */
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
@@ -123,15 +126,33 @@ int sp_zygote_show_dev(struct sp_rec_failed *why) {
     return rc;
 }
 
-int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why) {
+/* A part of what is copied. Neighbours are in one directory, and so in one part. */
+struct part {
+    size_t first, n;
+};
+
+static int copy_part(const void *arg, struct sp_rec_failed *why) {
+    const struct part *part = arg;
+    return sp_zygote_copy(copied + part->first, part->n, why);
+}
+
+static int copy_data(struct sp_helpers *helpers, struct sp_rec_failed *why) {
+    const size_t each = (COUNT(copied) + COPY_HELPERS - 1) / COPY_HELPERS;
+    int rc = 0;
+    for (size_t first = 0; first < COUNT(copied) && rc == 0; first += each) {
+        const struct part part = {first, COUNT(copied) - first < each ? COUNT(copied) - first : each};
+        rc = sp_helpers_begin(helpers, copy_part, &part, why);
+    }
+    return rc;
+}
+
+int sp_zygote_system_view(const struct sp_plan *plan, struct sp_helpers *helpers, struct sp_rec_failed *why) {
     int rc = show_dirs(system_dirs, COUNT(system_dirs), why);
     if (rc == 0 && mkdir("/new/etc", 0755) != 0) {
         rc = sp_failed(why, SP_STAGE_ROOT, errno, "/etc");
     }
     rc = rc != 0 ? rc : show_dirs(etc_dirs, COUNT(etc_dirs), why);
     rc = rc != 0 ? rc : show_dirs(mounted, COUNT(mounted), why);
-    for (size_t i = 0; i < COUNT(copied) && rc == 0; i++) {
-        rc = sp_zygote_copy(copied[i], why);
-    }
+    rc = rc != 0 ? rc : copy_data(helpers, why);
     return rc != 0 ? rc : sp_zygote_make_etc(plan, why);
 }

@@ -35,24 +35,29 @@ long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 /* binds.c: attaches the tree of plan->rootfs at /new, and checks that it has the directories to mount on. */
 int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
 
+struct sp_helpers;
+
 /* root.c: builds the read-only root that all sandboxes share, and makes it the root of this process. */
 int sp_zygote_build_root(struct sp_plan *plan, struct sp_rec_failed *why);
 /* view.c: adds to "/new" the system view (/usr etc., and /etc), and the devices in /dev. Sources are below "/old". */
-int sp_zygote_system_view(const struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_system_view(const struct sp_plan *plan, struct sp_helpers *helpers, struct sp_rec_failed *why);
 int sp_zygote_show_dev(struct sp_rec_failed *why);
 /* Whether a path of the host is in the system view by itself, not as a copy. */
 bool sp_zygote_shows(const char *path);
 
-/* copy.c: copies a path of the host, if there is one, from below "/old" to the same place below "/new". */
-int sp_zygote_copy(const char *path, struct sp_rec_failed *why);
+/* copy.c: copies those paths of the host that exist from below "/old" to the same place below "/new". It is fastest
+ * when paths of one directory follow each other. */
+int sp_zygote_copy(const char *const *paths, size_t n, struct sp_rec_failed *why);
 
 /* etc.c: adds the files of /etc that are made up for every sandbox to the system view, or lays them over the /etc of
  * the attached rootfs. */
 int sp_zygote_make_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_lay_etc(const struct sp_plan *plan, struct sp_rec_failed *why);
 
-/* cpus.c: adds a copy of what the host's /sys/devices/system/cpu says about processors and caches. */
-int sp_zygote_show_cpus(const struct sp_plan *plan, struct sp_rec_failed *why);
+/* cpus.c: helpers add a copy of what the host's /sys/devices/system/cpu says about processors and caches: some 60 files
+ * for each processor. Once they have ended, it is laid over the /sys of a rootfs. */
+int sp_zygote_copy_cpus(const struct sp_plan *plan, struct sp_helpers *helpers, struct sp_rec_failed *why);
+int sp_zygote_lay_cpus(const struct sp_plan *plan, struct sp_rec_failed *why);
 
 /*
  * binds.c: clones the binds of the configuration. It does so only as root, before root is given up: root can reach
