@@ -10,10 +10,11 @@ import errno
 import os
 import secrets
 import stat
+from functools import partial
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.bound import DOWNLOAD_BYTES, LEVELS, Names, checked_bytes, too_large
-from pysandpool._files.request import NOFOLLOW, READLINK, STAT, Answer, Request, Steps, encoded
+from pysandpool._files.request import NOFOLLOW, READLINK, STAT, Answer, Request, Steps, Work, encoded
 from pysandpool._files.single import open_any, write_all
 from pysandpool._files.tree import names_in
 
@@ -28,7 +29,10 @@ def download(src: Word, dst: Word, max_bytes: float | None) -> Steps[list[str]]:
     opened = yield from open_any(encoded(src), 0, shown)
     work = _Download(limit, shown)
     if not opened.is_directory:
-        work.replace(opened, target)
+        try:
+            yield Work(opened.size, lambda: work.replace(opened, target))
+        finally:
+            os.close(opened.fd)
         return []
     names = names_in(opened.fd, work.names)
     os.makedirs(target, exist_ok=True)
@@ -82,7 +86,10 @@ class _Download:
                 yield from self._copy_other(inside, error, target, here)
                 continue
             if not opened.is_directory:
-                self._copy(opened, os.fsencode(name), target)
+                try:
+                    yield Work(opened.size, partial(self._copy, opened, os.fsencode(name), target))
+                finally:
+                    os.close(opened.fd)
                 continue
             inner = names_in(opened.fd, self.names)
             os.mkdir(name, dir_fd=target)
@@ -95,20 +102,17 @@ class _Download:
     def _copy(self, opened: Answer, name: bytes, directory: int) -> None:
         """Only the owner's right to execute is taken over; for the rest the host's umask decides."""
         mode = 0o777 if opened.mode & stat.S_IXUSR else 0o666
+        if self._limit is not None and opened.size > self._limit - self._taken:
+            too_large(self._limit, self._shown)
+        copy = os.open(name, _NEW_FILE, mode, dir_fd=directory)
         try:
-            if self._limit is not None and opened.size > self._limit - self._taken:
-                too_large(self._limit, self._shown)
-            copy = os.open(name, _NEW_FILE, mode, dir_fd=directory)
-            try:
-                while piece := os.read(opened.fd, _PIECE):
-                    self._taken += len(piece)
-                    if self._limit is not None and self._taken > self._limit:
-                        too_large(self._limit, self._shown)
-                    write_all(copy, memoryview(piece))
-            finally:
-                os.close(copy)
+            while piece := os.read(opened.fd, _PIECE):
+                self._taken += len(piece)
+                if self._limit is not None and self._taken > self._limit:
+                    too_large(self._limit, self._shown)
+                write_all(copy, memoryview(piece))
         finally:
-            os.close(opened.fd)
+            os.close(copy)
 
     def _copy_other(self, path: bytes, why: OSError, target: int, here: tuple[str, ...]) -> Steps[None]:
         """A name that could not be opened: a link, a special file, one that is gone, or one that may not be read."""
@@ -117,7 +121,7 @@ class _Download:
         except FileNotFoundError:
             return
         if stat.S_ISLNK(found.mode):
-            text = (yield Request(READLINK, path)).text
+            text: bytes = (yield Request(READLINK, path)).text
             if stays_inside(text, len(here) - 1):
                 os.symlink(text, os.fsencode(here[-1]), dir_fd=target)
                 return

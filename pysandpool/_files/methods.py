@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from pysandpool._execute.encode import Word
 from pysandpool._files import single, tree
-from pysandpool._files.calls import FileCalls, opener
+from pysandpool._files.calls import opener, run_steps
 from pysandpool._files.download import download
+from pysandpool._files.operation import LeaseFiles
 from pysandpool._files.upload import upload
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class FileMethods:
     __slots__ = ()
 
     @abstractmethod
-    def _file_calls(self) -> FileCalls: ...
+    def _files(self) -> LeaseFiles: ...
 
     @overload
     def read_file(self, path: Word, *, text: Literal[False] = False, max_bytes: float | None = None) -> bytes: ...
@@ -53,7 +54,7 @@ class FileMethods:
         Raises:
             UnicodeDecodeError: the file is no UTF-8, with `text`.
         """
-        data = self._file_calls().run(single.read_file(path, max_bytes))
+        data = run_steps(self._files(), single.read_file(path, max_bytes))
         return data.decode("utf-8") if text else data
 
     def write_file(self, path: Word, data: Data, *, mode: int = 0o644) -> None:
@@ -68,13 +69,13 @@ class FileMethods:
             data: str, which is encoded as UTF-8, or bytes-like.
             mode: the permission bits of the file. Set-id bits are refused.
         """
-        self._file_calls().run(single.write_file(path, single.as_bytes(data), mode))
+        run_steps(self._files(), single.write_file(path, single.as_bytes(data), mode))
 
     def write_files(self, files: Mapping[Any, Data]) -> None:
         """Writes several files: `{path: data}`. All data are checked before the first is written."""
-        calls = self._file_calls()
+        lease = self._files()
         for path, data in [(path, single.as_bytes(data)) for path, data in files.items()]:
-            calls.run(single.write_file(path, data, 0o644))
+            run_steps(lease, single.write_file(path, data, 0o644))
 
     def open(
         self,
@@ -91,32 +92,32 @@ class FileMethods:
         `read()` returns is not bounded: a tenant may enlarge the file meanwhile.
         """
         encoding = "utf-8" if encoding is None and "b" not in mode else encoding
-        use = opener(self._file_calls(), single.open_descriptor)
+        use = opener(self._files(), single.open_descriptor)
         return io.open(os.fspath(path), mode, buffering, encoding, errors, newline, opener=use)  # noqa: UP020 - not this
 
     def list_files(self, path: Word = ".") -> list[str]:
         """Returns the names in a directory, sorted; at most 100,000. Bytes that are no UTF-8 become surrogates."""
-        return self._file_calls().run(tree.list_files(path))
+        return run_steps(self._files(), tree.list_files(path))
 
     def stat(self, path: Word, *, follow_symlinks: bool = True) -> os.stat_result:
         """Returns what `os.stat` would return inside."""
-        return self._file_calls().run(single.stat_path(path, follow_symlinks=follow_symlinks))
+        return run_steps(self._files(), single.stat_path(path, follow_symlinks=follow_symlinks))
 
     def exists(self, path: Word) -> bool:
         """Whether the path leads to something."""
-        return self._file_calls().run(single.exists(path))
+        return run_steps(self._files(), single.exists(path))
 
     def remove(self, path: Word, *, recursive: bool = False) -> None:
         """Removes a file or a link; with `recursive`, also a directory with at most 100,000 names in it."""
-        self._file_calls().run(tree.remove(path, recursive=recursive))
+        run_steps(self._files(), tree.remove(path, recursive=recursive))
 
     def rename(self, src: Word, dst: Word) -> None:
         """Renames a file or directory. A file at `dst` is replaced."""
-        self._file_calls().run(single.rename(src, dst))
+        run_steps(self._files(), single.rename(src, dst))
 
     def mkdir(self, path: Word, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Creates a directory, as `pathlib.Path.mkdir` does; the umask inside is 022."""
-        self._file_calls().run(single.make_directory(path, mode, parents=parents, exist_ok=exist_ok))
+        run_steps(self._files(), single.make_directory(path, mode, parents=parents, exist_ok=exist_ok))
 
     def upload(self, src: Word, dst: Word) -> None:
         """Copies the host's file or directory `src` into the sandbox, where it gets the path `dst`.
@@ -125,7 +126,7 @@ class FileMethods:
         but no set-id bits. Links in a directory are copied as links, never followed; a special file raises OSError
         (EINVAL). A link that `src` itself is gets followed.
         """
-        self._file_calls().run(upload(src, dst))
+        run_steps(self._files(), upload(src, dst))
 
     def download(self, src: Word, dst: Word, *, max_bytes: float | None = None) -> list[str]:
         """Copies the file or directory `src` of the sandbox to the host, where it gets the path `dst`.
@@ -145,4 +146,4 @@ class FileMethods:
         Returns:
             The paths below `src` that were left out.
         """
-        return self._file_calls().run(download(src, dst, max_bytes))
+        return run_steps(self._files(), download(src, dst, max_bytes))

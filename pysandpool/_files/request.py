@@ -1,7 +1,7 @@
 """One operation of init on one name in a sandbox: the request, the answer, and its errors.
 
-A file call is a generator that yields requests and is sent the answers. So the same code serves callers that wait and
-callers on an event loop, and needs no lease to be tested.
+A file call is a generator that yields its steps and is sent their results: the answer to a request, or what a work
+returns. So the same code serves callers that wait and callers on an event loop.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar, Union
 
 from pysandpool._execute.encode import Word
 
@@ -78,7 +78,14 @@ class Answer:
         return os.stat_result((*fields, *(ns // 10**9 for ns in times)), {**floats, **exact})
 
 
-Steps = Generator[Request, Answer, _T]
+class Work(NamedTuple):
+    """A step of this process: it copies about `size` bytes, so that an event loop may prefer another thread."""
+
+    size: int
+    function: Callable[[], Any]
+
+
+Steps = Generator[Union[Request, Work], Any, _T]
 
 
 def encoded(path: Word) -> bytes:

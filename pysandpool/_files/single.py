@@ -7,7 +7,7 @@ import io
 import os
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.bound import READ_BYTES, checked_bytes, too_large
@@ -28,6 +28,7 @@ from pysandpool._files.request import (
     Answer,
     Request,
     Steps,
+    Work,
     encoded,
 )
 
@@ -53,9 +54,10 @@ def as_bytes(data: Data) -> memoryview:
 def read_file(path: Word, max_bytes: float | None) -> Steps[bytes]:
     """The content of a regular file, at most `max_bytes`."""
     limit, shown = checked_bytes(max_bytes, READ_BYTES), os.fspath(path)
-    opened = yield Request(OPEN, encoded(path), READ, shown=shown)
+    opened: Answer = yield Request(OPEN, encoded(path), READ, shown=shown)
     with io.FileIO(opened.fd) as file:
-        return _content(file, opened.size, limit, shown)
+        content: bytes = yield Work(opened.size, lambda: _content(file, opened.size, limit, shown))
+        return content
 
 
 def _content(file: io.FileIO, expected: int, limit: int | None, shown: bytes | str) -> bytes:
@@ -78,12 +80,20 @@ def _content(file: io.FileIO, expected: int, limit: int | None, shown: bytes | s
 def write_file(path: Word, data: memoryview, mode: int) -> Steps[None]:
     """Creates or replaces a file and the directories above it."""
     _check_mode(mode)
-    yield from replace_file(encoded(path), os.fspath(path), lambda fd: write_all(fd, data), mode)
+    content = Content(len(data), lambda fd: write_all(fd, data))
+    yield from replace_file(encoded(path), os.fspath(path), content, mode)
 
 
 def _check_mode(mode: int) -> None:
     if not 0 <= mode <= 0o777:
         raise ValueError(f"mode = {mode:#o} is not allowed: 0 ... 0o777")
+
+
+class Content(NamedTuple):
+    """What is to be in a file: `fill(fd)` writes it."""
+
+    size: int
+    fill: Callable[[int], None]
 
 
 def write_all(fd: int, data: memoryview) -> None:
@@ -92,8 +102,8 @@ def write_all(fd: int, data: memoryview) -> None:
         data = data[os.write(fd, data) :]
 
 
-def replace_file(name: bytes, shown: bytes | str, fill: Callable[[int], None], mode: int) -> Steps[None]:
-    """Has `fill(fd)` write a new file beside `name`, which then takes its place."""
+def replace_file(name: bytes, shown: bytes | str, content: Content, mode: int) -> Steps[None]:
+    """Writes a new file beside `name`, which then takes its place."""
     head = os.path.split(name)[0]
     fresh = os.path.join(head, b".sandpool-" + secrets.token_hex(8).encode())
     create = Request(OPEN, fresh, WRITE | CREATE | EXCLUSIVE, mode, shown=shown)
@@ -106,10 +116,10 @@ def replace_file(name: bytes, shown: bytes | str, fill: Callable[[int], None], m
     except OSError as error:
         if error.errno not in _NO_NEW_FILE:
             raise
-        yield from _overwrite(name, shown, fill, error)
+        yield from _overwrite(name, shown, content, error)
         return
     try:
-        _fill(opened.fd, fill, shown)
+        yield from _filled(opened.fd, content, shown)
         yield Request(RENAME, fresh, second=name, shown=shown)
     except GeneratorExit:
         raise
@@ -117,12 +127,13 @@ def replace_file(name: bytes, shown: bytes | str, fill: Callable[[int], None], m
         yield from _discard(fresh)
         if not isinstance(error, OSError) or error.errno not in _NO_NEW_FILE:
             raise
-        yield from _overwrite(name, shown, fill, error)
+        yield from _overwrite(name, shown, content, error)
 
 
-def _fill(fd: int, fill: Callable[[int], None], shown: bytes | str) -> None:
+def _filled(fd: int, content: Content, shown: bytes | str) -> Steps[None]:
+    """Writes the content, and closes the descriptor."""
     try:
-        fill(fd)
+        yield Work(content.size, lambda: content.fill(fd))
     except OSError as error:
         if error.filename is None:
             error.filename = shown
@@ -131,13 +142,13 @@ def _fill(fd: int, fill: Callable[[int], None], shown: bytes | str) -> None:
         os.close(fd)
 
 
-def _overwrite(name: bytes, shown: bytes | str, fill: Callable[[int], None], why: OSError) -> Steps[None]:
+def _overwrite(name: bytes, shown: bytes | str, content: Content, why: OSError) -> Steps[None]:
     """The directory takes no new file, or the file is a mount point: an existing file is overwritten."""
     try:
         opened = yield Request(OPEN, name, WRITE | TRUNCATE, shown=shown)
     except OSError:
         raise why from None
-    _fill(opened.fd, fill, shown)
+    yield from _filled(opened.fd, content, shown)
 
 
 def _discard(name: bytes) -> Steps[None]:
@@ -192,13 +203,13 @@ def open_flags(flags: int) -> int:
 
 def open_descriptor(path: Word, flags: int) -> Steps[int]:
     """A descriptor of a regular file; `flags` as of `os.open`."""
-    opened = yield Request(OPEN, encoded(path), open_flags(flags), _NEW_MODE, shown=os.fspath(path))
+    opened: Answer = yield Request(OPEN, encoded(path), open_flags(flags), _NEW_MODE, shown=os.fspath(path))
     return opened.fd
 
 
 def stat_path(path: Word, *, follow_symlinks: bool) -> Steps[os.stat_result]:
     """As `os.stat`."""
-    found = yield Request(STAT, encoded(path), 0 if follow_symlinks else NOFOLLOW, shown=os.fspath(path))
+    found: Answer = yield Request(STAT, encoded(path), 0 if follow_symlinks else NOFOLLOW, shown=os.fspath(path))
     return found.stat_result()
 
 
@@ -220,4 +231,5 @@ def rename(src: Word, dst: Word) -> Steps[None]:
 
 def open_any(path: bytes, flags: int, shown: bytes | str) -> Steps[Answer]:
     """A regular file or a directory, for reading."""
-    return (yield Request(OPEN, path, READ | ANY | flags, shown=shown))
+    opened: Answer = yield Request(OPEN, path, READ | ANY | flags, shown=shown)
+    return opened

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.request import MKDIR, STAT, SYMLINK, UNLINK, Request, Steps, encoded
-from pysandpool._files.single import make_directories, replace_file, write_all
+from pysandpool._files.single import Content, make_directories, replace_file, write_all
 
 _PIECE = 1 << 20
 
@@ -67,8 +67,8 @@ def _upload_file(source: bytes, target: bytes, shown: bytes | str, *, follow: bo
         _refuse(source)
     fd = os.open(source, flags)
     try:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             _refuse(source)
 
         def fill(copy: int) -> None:
@@ -76,7 +76,7 @@ def _upload_file(source: bytes, target: bytes, shown: bytes | str, *, follow: bo
             while piece := os.read(fd, _PIECE):
                 write_all(copy, memoryview(piece))
 
-        yield from replace_file(target, shown, fill, mode & 0o777)
+        yield from replace_file(target, shown, Content(found.st_size, fill), found.st_mode & 0o777)
     finally:
         os.close(fd)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
@@ -14,8 +15,8 @@ from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import CommandDefaults, run_command
 from pysandpool._ffi import check, ffi, hot, lib, new_error
-from pysandpool._files.calls import FileCalls
 from pysandpool._files.methods import FileMethods
+from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
 from pysandpool._process.handle import Program
@@ -261,8 +262,9 @@ class PooledSandbox(FileMethods):
         pid = lib.sp_lease_pid(self._core.ptr, self._handle)
         return f"<PooledSandbox leased pid={pid}>" if pid > 0 else f"<PooledSandbox {_state(pid)}>"
 
-    def _file_calls(self) -> FileCalls:
-        return FileCalls(self._core, self._core.ptr, self._live_handle())
+    def _files(self) -> LeaseFiles:
+        core, directory = self._core, self._defaults().directory(None)
+        return LeaseFiles(core, core.ptr, self._live_handle(), None if directory is None else os.fsencode(directory))
 
     def _live_handle(self) -> int:
         handle = self._handle

@@ -13,8 +13,8 @@ from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
-from pysandpool._files.calls import FileCalls
 from pysandpool._files.methods import FileMethods
+from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import lease_by_ticket
@@ -105,8 +105,8 @@ class Sandbox(FileMethods):
         """Starts `cmd` and returns while it runs. Arguments and errors are those of `PooledSandbox.popen`."""
         return self._lease.popen(cmd, **options)
 
-    def _file_calls(self) -> FileCalls:
-        return self._lease._file_calls()  # noqa: SLF001 - of this package
+    def _files(self) -> LeaseFiles:
+        return self._lease._files()  # noqa: SLF001 - of this package
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import stat
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from pysandpool import (
     SandboxConfig,
     SandboxPool,
     SandboxReleasedError,
+    Workspace,
 )
 
 MIB = 1024 * 1024
@@ -454,3 +456,42 @@ def test_no_descriptor_is_left(sandbox: PooledSandbox) -> None:
             with pytest.raises(OSError):  # noqa: PT011 - each its own
                 sandbox.read_file(wrong)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_relative_paths_begin_where_commands_start() -> None:
+    with Sandbox(SandboxConfig(scratch_dirs=("/work",), workdir="/work")) as sandbox:
+        sandbox.write_file("a/file", b"1")
+        sandbox.rename("a/file", "b")
+        assert sandbox.execute(["/bin/cat", "b"]).stdout == sandbox.read_file("/work/b") == b"1"
+        assert (sandbox.list_files(), sandbox.list_files("/tmp")) == (["a", "b"], [])
+
+
+def test_beside_processes(sandbox: PooledSandbox) -> None:
+    with sandbox.popen(
+        ["/bin/sh", "-c", "until [ -e go ]; do sleep 0.01; done; cat go"], stdout=subprocess.PIPE
+    ) as one:
+        for n in range(30):
+            sandbox.write_file("early", b"%d" % n)
+            assert sandbox.read_file("early") == b"%d" % n
+        command = Call(sandbox.execute, ["/bin/sh", "-c", "until [ -e on ]; do sleep 0.01; done; cat on"])
+        for n in range(30):
+            sandbox.write_file("early", b"%d" % n)
+        sandbox.write_file("on", b"command")
+        assert command.result().stdout == b"command"
+        sandbox.write_file("go", b"process")
+        assert one.communicate()[0] == b"process"
+    assert sandbox.read_file("early") == b"29"
+
+
+def test_in_a_workspace(shared_pool: SandboxPool, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with shared_pool.acquire(workspace=Workspace(tmp_path)) as sandbox:
+        sandbox.write_file("a/b", b"1")
+        assert (tmp_path / "a" / "b").read_bytes() == sandbox.read_file("/workspace/a/b") == b"1"
+    with shared_pool.acquire(workspace=Workspace(tmp_path, "ro")) as sandbox:
+        assert sandbox.read_file("a/b") == b"1"
+        with pytest.raises(OSError, match="Read-only file system"):
+            sandbox.write_file("a/b", b"2")
+        with pytest.raises(OSError, match="Read-only file system"):
+            sandbox.remove("a", recursive=True)
+    assert (tmp_path / "a" / "b").read_bytes() == b"1"

@@ -31,7 +31,7 @@ TIERS = {
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
-    "_files": ("bound request", "single", "tree upload", "calls download", "methods"),
+    "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "workspace", "pool sandbox", "executor"),
     "_async": (
         "backend done",
