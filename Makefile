@@ -21,6 +21,8 @@ GCOVR     := $(VENV)/.stamp-gcovr
 MKDOCS    := $(VENV)/.stamp-mkdocs
 BUILT     := $(VENV)/.stamp-built
 STRICT    := $(VENV)/.stamp-strict
+# An environment of its own, because these frameworks bring plugins of pytest and hundreds of packages.
+CLIENTS   := $(VENV)/clients/.stamp
 
 CORES   := $(shell getconf _NPROCESSORS_ONLN)
 # A compiler that keeps its objects by content. Nothing is skipped for its date: --force costs little then.
@@ -40,7 +42,7 @@ QUICK    = tests/unit tests/contract tests/execute tests/isolation tests/native/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-prepare: $(STRICT) $(LINTERS) $(MKDOCS) ## install and build what lint, docs and test need
+prepare: $(STRICT) $(LINTERS) $(MKDOCS) $(CLIENTS) ## install and build what lint, docs and test need
 
 demo: $(BUILT) ## judge a folder of good and hostile submissions, then time the pool
 	$(PY) examples/judge.py
@@ -50,10 +52,10 @@ prepare quick test test-all test-c: export SANDPOOL_WERROR = 1
 quick: $(STRICT) ## a minute: what a change most likely breaks
 	SANDPOOL_TESTS=quick $(PYTEST) -q $(QUICK) $(PYTEST_ARGS)
 
-test: $(STRICT) ## minutes: all tests, C and Python, of a build with warnings as errors
+test: $(STRICT) $(CLIENTS) ## minutes: all tests, C and Python, of a build with warnings as errors
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-all: $(STRICT) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other kernels in a virtual machine
+test-all: $(STRICT) $(CLIENTS) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other kernels in a virtual machine
 	SANDPOOL_TESTS=extended SANDPOOL_FUZZ_SECONDS=60 SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 \
 	    $(PYTEST) --timeout 1200 $(PYTEST_ARGS)
 	SANDPOOL_TIDY=all $(MAKE) lint
@@ -121,6 +123,11 @@ $(LINTERS): pyproject.toml $(TOOLS)
 
 $(GCOVR): pyproject.toml $(TOOLS)
 	$(call EXTRA,coverage)
+	@touch $@
+
+$(CLIENTS): tests/clients/requirements.txt | $(PY)
+	$(PY) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 $(MKDOCS): pyproject.toml $(TOOLS)
