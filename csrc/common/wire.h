@@ -84,7 +84,7 @@ struct sp_rec_config {
     uint32_t flags;
     uint32_t payload_len;
     uint32_t n_binds;
-    uint32_t template_filter_len; /* instructions of 8 bytes; the three filters end the payload, in this order */
+    uint32_t template_filter_len; /* instructions of 8 bytes; the four filters end the payload, in this order */
     uint32_t init_filter_len;
     uint32_t attach_filter_len;
     uint32_t exec_filter_len;

@@ -89,6 +89,7 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygotes_start faulty_zygotes_start
 #define sp_zygotes_choose faulty_zygotes_choose
 #define sp_zygotes_is_current faulty_zygotes_is_current
+#define sp_zygotes_bind_failed faulty_zygotes_bind_failed
 #define sp_zygotes_discard faulty_zygotes_discard
 #define sp_zygotes_receive_start faulty_zygotes_receive_start
 #define sp_zygotes_tend faulty_zygotes_tend

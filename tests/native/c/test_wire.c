@@ -42,8 +42,10 @@ static void random_config(struct sp_rec_config *c) {
     c->n_binds = between32(0, 4096);
     c->template_filter_len = between32(0, 4096);
     c->init_filter_len = between32(0, 4096);
+    c->attach_filter_len = between32(0, 4096);
     c->exec_filter_len = between32(0, 4096);
-    c->payload_len = between32(8 * (c->template_filter_len + c->init_filter_len + c->exec_filter_len), SP_PAYLOAD_MAX);
+    const uint32_t filters = c->template_filter_len + c->init_filter_len + c->attach_filter_len + c->exec_filter_len;
+    c->payload_len = between32(8 * filters, SP_PAYLOAD_MAX);
     c->landlock_abi_max = between32(0, UINT32_MAX);
     c->memory_bytes = between(0, INT64_MAX);
     c->data_bytes = between(0, INT64_MAX);
@@ -103,12 +105,36 @@ static void random_filed(struct sp_rec_filed *f) {
     f->payload_len = between32(0, SP_FILE_PATH_MAX);
 }
 
+static void random_bind(struct sp_rec_bind *b) {
+    b->index = between32(0, 4095);
+    b->flags = between32(0, SP_BIND_REC_FLAGS);
+    b->bindings = between32(0, UINT32_MAX);
+    b->device = between(0, UINT64_MAX);
+    b->inode = between(0, UINT64_MAX);
+}
+
+static void random_attach(struct sp_rec_attach *a) {
+    a->mode = between32(SP_ATTACH_RW, SP_ATTACH_COW);
+    a->payload_len = between32(2, SP_ATTACH_PATH_MAX);
+    a->device = between(0, UINT64_MAX);
+    a->inode = between(0, UINT64_MAX);
+}
+
 static void random_record(enum sp_record_type type, struct sp_record *record) {
     memset(record, 0, sizeof *record);
     record->type = type;
     switch (type) {
     case SP_REC_CONFIG:
         random_config(&record->u.config);
+        break;
+    case SP_REC_CREATED:
+        record->u.created.bindings = between32(0, UINT32_MAX);
+        break;
+    case SP_REC_BIND:
+        random_bind(&record->u.bind);
+        break;
+    case SP_REC_ATTACH:
+        random_attach(&record->u.attach);
         break;
     case SP_REC_READY:
         record->u.ready.landlock_abi = between32(0, 1024);
@@ -270,12 +296,23 @@ static const struct field fields[] = {
     {SP_REC_CONFIG, 20, 4, 0, 4096},
     {SP_REC_CONFIG, 24, 4, 0, 4096},
     {SP_REC_CONFIG, 28, 4, 0, 4096},
-    {SP_REC_CONFIG, 32, 4, 0, UINT32_MAX},
-    {SP_REC_CONFIG, 36, 8, 0, INT64_MAX},
-    {SP_REC_CONFIG, 44, 8, 0, INT64_MAX},
-    {SP_REC_CONFIG, 52, 8, 0, INT32_MAX},
-    {SP_REC_CONFIG, 60, 8, 0, INT64_MAX},
-    {SP_REC_CONFIG, 68, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 32, 4, 0, 4096},
+    {SP_REC_CONFIG, 36, 4, 0, UINT32_MAX},
+    {SP_REC_CONFIG, 40, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 48, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 56, 8, 0, INT32_MAX},
+    {SP_REC_CONFIG, 64, 8, 0, INT64_MAX},
+    {SP_REC_CONFIG, 72, 8, 0, INT64_MAX},
+    {SP_REC_CREATED, 8, 4, 0, UINT32_MAX},
+    {SP_REC_BIND, 8, 4, 0, 4095},
+    {SP_REC_BIND, 12, 4, 0, SP_BIND_REC_FLAGS},
+    {SP_REC_BIND, 16, 4, 0, UINT32_MAX},
+    {SP_REC_BIND, 20, 8, 0, UINT64_MAX},
+    {SP_REC_BIND, 28, 8, 0, UINT64_MAX},
+    {SP_REC_ATTACH, 8, 4, SP_ATTACH_RW, SP_ATTACH_COW},
+    {SP_REC_ATTACH, 12, 4, 2, SP_ATTACH_PATH_MAX},
+    {SP_REC_ATTACH, 16, 8, 0, UINT64_MAX},
+    {SP_REC_ATTACH, 24, 8, 0, UINT64_MAX},
     {SP_REC_READY, 8, 4, 0, 1024},
     {SP_REC_READY, 12, 4, 0, SP_FACT_ALL},
     {SP_REC_EXEC, 8, 4, 0, UINT32_MAX},
@@ -322,6 +359,8 @@ static void plainest(const struct field *field, uint8_t *bytes) {
         record.u.exited.status = SIGKILL; /* with another status no flag may be set */
     } else if (field->type == SP_REC_SIGNAL) {
         record.u.signal.number = 1;
+    } else if (field->type == SP_REC_ATTACH) {
+        record.u.attach = (struct sp_rec_attach){.mode = SP_ATTACH_RW, .payload_len = 2};
     } else if (field->type == SP_REC_FAILED) {
         record.u.failed.stage = 1;
     } else if (field->type == SP_REC_FILE) {
@@ -376,10 +415,12 @@ static void exec_counts_fit_in_the_payload(void) {
     CHECK(!exec_is_taken(UINT32_MAX, 2, 2) && !exec_is_taken(2, UINT32_MAX, 2)); /* their sum wraps in 32 bits */
 }
 
-static int config_is_taken(uint32_t of_template, uint32_t of_init, uint32_t of_exec, uint32_t payload_len) {
+static int config_is_taken(uint32_t of_template, uint32_t of_init, uint32_t of_attach, uint32_t of_exec,
+                           uint32_t payload_len) {
     const struct sp_record record = {.type = SP_REC_CONFIG,
                                      .u.config = {.template_filter_len = of_template,
                                                   .init_filter_len = of_init,
+                                                  .attach_filter_len = of_attach,
                                                   .exec_filter_len = of_exec,
                                                   .payload_len = payload_len}};
     uint8_t bytes[SP_RECORD_SIZE];
@@ -389,12 +430,14 @@ static int config_is_taken(uint32_t of_template, uint32_t of_init, uint32_t of_e
 }
 
 static void config_filters_fit_in_the_payload(void) {
-    CHECK(config_is_taken(0, 0, 0, 0));
-    CHECK(config_is_taken(1, 0, 0, 8) && !config_is_taken(1, 0, 0, 7));
-    CHECK(config_is_taken(0, 1, 0, 8) && !config_is_taken(0, 1, 0, 7));
-    CHECK(config_is_taken(0, 0, 1, 8) && !config_is_taken(0, 0, 1, 7));
-    CHECK(config_is_taken(2, 3, 4, 72) && !config_is_taken(2, 3, 4, 71));
-    CHECK(config_is_taken(4096, 4096, 4096, 3 * 4096 * 8) && !config_is_taken(4096, 4096, 4096, 3 * 4096 * 8 - 1));
+    const uint32_t all = 4 * 4096 * 8;
+    CHECK(config_is_taken(0, 0, 0, 0, 0));
+    CHECK(config_is_taken(1, 0, 0, 0, 8) && !config_is_taken(1, 0, 0, 0, 7));
+    CHECK(config_is_taken(0, 1, 0, 0, 8) && !config_is_taken(0, 1, 0, 0, 7));
+    CHECK(config_is_taken(0, 0, 1, 0, 8) && !config_is_taken(0, 0, 1, 0, 7));
+    CHECK(config_is_taken(0, 0, 0, 1, 8) && !config_is_taken(0, 0, 0, 1, 7));
+    CHECK(config_is_taken(2, 3, 4, 5, 112) && !config_is_taken(2, 3, 4, 5, 111));
+    CHECK(config_is_taken(4096, 4096, 4096, 4096, all) && !config_is_taken(4096, 4096, 4096, 4096, all - 1));
 }
 
 /* Accepted is each status that wait(2) returns for a process that has ended, and no other. */
