@@ -16,9 +16,10 @@ int sp_source_open(const struct sp_plan *plan, const struct sp_plan_bind *bind, 
 int sp_source_clone(const struct sp_plan *plan, const struct sp_plan_bind *bind, const char *base);
 /* The same, resolved in the host's mounts, as they are now, once the template has become the root. */
 int sp_source_clone_outside(const struct sp_plan *plan, const struct sp_plan_bind *bind);
-/* Keeps the mount namespace in which the host's tree is visible, and leaves it for a copy. 0 or -errno. */
-int sp_outside_keep(void);
-/* The descriptor of that namespace; it belongs to source.c. */
+/* Keeps the mount namespace in which the host's tree is visible, and leaves it for a copy. Without it (a filter of the
+ * host may refuse the calls) no path can be bound anew, and no workspace attached. */
+void sp_outside_keep(void);
+/* The descriptor of that namespace, which belongs to source.c; -1: there is none. */
 int sp_outside(void);
 
 /* ---- search.c ---- */

@@ -40,13 +40,15 @@ static int outside = -1;
 
 int sp_outside(void) { return outside; }
 
-int sp_outside_keep(void) {
+void sp_outside_keep(void) {
     /* What the host mounts and unmounts later appears here, too, where its mounts are shared. Nothing goes back. */
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {
-        return -errno;
+        return;
     }
     outside = openat(SP_PROC_FD, "self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    return outside != -1 && unshare(CLONE_NEWNS) == 0 ? 0 : -errno;
+    if (unshare(CLONE_NEWNS) != 0) {
+        sp_fd_close(&outside); /* the template is going to be built in it */
+    }
 }
 
 struct resolved {
