@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from pysandpool._async.backend import Backend, Look
+from pysandpool._config.workspace import Workspace
 from pysandpool._ffi import check, ffi, lib, new_error
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.lease import PooledSandbox, check_ticket, release_unowned
+from pysandpool._pool.workspace import ATTEMPTS, WorkspaceLease, attach, find
 
 _LOOK = ffi.typeof("sp_due *")
 _turn = lib.sp_ticket_turn
@@ -49,6 +52,23 @@ async def lease_by_ticket(backend: Backend, core: PoolCore, timeout_ns: int = -1
         return leases.pop()
     check_ticket(code, timeout_ns, core, error)
     raise AssertionError("a ticket ends with a handle or an error")
+
+
+async def lease_with_workspace(
+    backend: Backend, acquire: Callable[[], Coroutine[Any, Any, PooledSandbox]], workspace: Workspace
+) -> PooledSandbox:
+    """`_pool.workspace.lease_with_workspace`. What may wait for the disk of the directory does so in a thread."""
+    for attempt in range(1, ATTEMPTS + 1):
+        found = await backend.in_thread(partial(find, workspace))
+        lease = await acquire()
+        try:
+            if await backend.in_thread(partial(attach, lease, workspace, found, attempt < ATTEMPTS)):
+                return WorkspaceLease(lease)
+        except BaseException:
+            lease.release()
+            raise
+        lease.release()
+    raise AssertionError("the last attempt returns a lease or raises")
 
 
 class _Enterable(Protocol):

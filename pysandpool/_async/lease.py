@@ -122,7 +122,8 @@ class AsyncPooledSandbox:
         self._backend()
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
         program = Program(cmd, env, cwd, timeout, pty)
-        return await start_process(core, handle, program, (stdin, stdout, stderr), errors if text else None)
+        mode, defaults = errors if text else None, self._lease._defaults()  # noqa: SLF001
+        return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, mode)
 
     def release(self) -> Awaitable[None]:
         """Returns the sandbox to the pool at once. It never waits and never fails; a second call changes nothing.

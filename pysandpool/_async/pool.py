@@ -9,8 +9,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from pysandpool._async.acquire import Acquiring, lease_by_ticket
-from pysandpool._async.backend import Look
+from pysandpool._async.acquire import Acquiring, lease_by_ticket, lease_with_workspace
+from pysandpool._async.backend import Backend, Look
 from pysandpool._async.current import current
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._config.duration import to_nanoseconds
@@ -25,7 +25,6 @@ from pysandpool._ffi import check, ffi, hot, lib
 from pysandpool._pool.lease import PooledSandbox, release_unowned
 from pysandpool._pool.pool import SandboxPool, typed
 from pysandpool._pool.stats import PoolStats
-from pysandpool._pool.workspace import ATTEMPTS, WorkspaceLease, attach, find
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -115,36 +114,28 @@ class AsyncSandboxPool:
         `workspace` is attached in a thread, because looking at a directory of the host may wait for its disk.
         """
         timeout_ns = -1 if timeout is None else to_nanoseconds(timeout)
-        if workspace is not None:
-            return Acquiring(self._acquire_with(timeout_ns, workspace_of(workspace)))
-        return Acquiring(self._acquire(timeout_ns))
+        return Acquiring(self._acquire(timeout_ns, None if workspace is None else workspace_of(workspace)))
 
-    async def _acquire_with(self, timeout_ns: int, workspace: Workspace) -> AsyncPooledSandbox:
+    async def _acquire(self, timeout_ns: int, workspace: Workspace | None) -> AsyncPooledSandbox:
         backend = current()
-        for attempt in range(1, ATTEMPTS + 1):
-            found = await backend.in_thread(partial(find, workspace))
-            lease = (await self._acquire(timeout_ns))._lease  # noqa: SLF001 - nobody else has it
-            try:
-                if await backend.in_thread(partial(attach, lease, workspace, found, attempt < ATTEMPTS)):
-                    return AsyncPooledSandbox(WorkspaceLease(lease), backend.loop)
-            except BaseException:
-                lease.release()
-                raise
-            lease.release()
-        raise AssertionError("the last attempt returns a lease or raises")
+        if workspace is None:
+            lease = await self._acquire_lease(backend, timeout_ns)
+        else:
+            acquire = partial(self._acquire_lease, backend, timeout_ns)
+            lease = await lease_with_workspace(backend, acquire, workspace)
+        return AsyncPooledSandbox(lease, backend.loop)
 
-    async def _acquire(self, timeout_ns: int) -> AsyncPooledSandbox:
-        backend = current()
+    async def _acquire_lease(self, backend: Backend, timeout_ns: int) -> PooledSandbox:
         core = self._opened()._core  # noqa: SLF001 - the pool is this one's
         try:
             handle = _sp_acquire(core.hot)
             if handle > 0:
-                return AsyncPooledSandbox(PooledSandbox(core, core.hot, handle), backend.loop)
+                return PooledSandbox(core, core.hot, handle)
         except BaseException:  # of a signal handler
             release_unowned(core)
             raise
         check(handle, core.ptr)
-        return AsyncPooledSandbox(await lease_by_ticket(backend, core, timeout_ns), backend.loop)
+        return await lease_by_ticket(backend, core, timeout_ns)
 
     @overload
     async def run(

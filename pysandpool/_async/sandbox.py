@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from pysandpool._async.acquire import Acquiring, lease_by_ticket
+from pysandpool._async.acquire import Acquiring, lease_by_ticket, lease_with_workspace
 from pysandpool._async.current import current
 from pysandpool._async.done import DONE
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
@@ -35,15 +37,17 @@ class AsyncSandbox:
 
     Args:
         config: what the sandbox is allowed; by default `SandboxConfig()`.
+        workspace: a directory of the host, see `AsyncSandboxPool.acquire`.
 
     Raises:
-        TypeError: `config` is not a `SandboxConfig`.
+        TypeError, ValueError: an argument has a wrong type or value.
     """
 
-    __slots__ = ("__weakref__", "_config", "_destroyed", "_lease")
+    __slots__ = ("__weakref__", "_config", "_destroyed", "_lease", "_workspace")
 
-    def __init__(self, config: SandboxConfig | None = None) -> None:
+    def __init__(self, config: SandboxConfig | None = None, *, workspace: Workspace | StrPath | None = None) -> None:
         self._config = typed(config, SandboxConfig, "config")
+        self._workspace = None if workspace is None else workspace_of(workspace)
         self._destroyed = False
         self._lease: AsyncPooledSandbox | None = None
 
@@ -82,7 +86,11 @@ class AsyncSandbox:
             core: PoolCore | None = open_core_of(self._config)
             if core is None:
                 core = await backend.in_thread(lambda: core_of(self._config))
-            self._lease = AsyncPooledSandbox(await lease_by_ticket(backend, core), backend.loop)
+            if self._workspace is None:
+                lease = await lease_by_ticket(backend, core)
+            else:
+                lease = await lease_with_workspace(backend, partial(lease_by_ticket, backend, core), self._workspace)
+            self._lease = AsyncPooledSandbox(lease, backend.loop)
 
     @overload
     async def execute(

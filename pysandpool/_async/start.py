@@ -8,6 +8,7 @@ import signal
 from pysandpool._async.current import current
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.run import prepare_lease
+from pysandpool._execute.run import CommandDefaults
 from pysandpool._pool.core import PoolCore
 from pysandpool._process.handle import ProcessHandle, Program
 from pysandpool._process.streams import Stream, Streams
@@ -18,6 +19,7 @@ async def start_process(
     lease: int,
     program: Program,
     streams: tuple[Stream, Stream, Stream],
+    defaults: CommandDefaults,
     errors: str | None,
 ) -> AsyncSandboxProcess:
     """`_process.process.start_process` without a thread."""
@@ -28,7 +30,7 @@ async def start_process(
     opened = Streams(*streams)
     try:
         await prepare_lease(current(), core.ptr, lease)
-        handle = ProcessHandle(core, core.ptr, lease, program, (opened.fds, opened.own_pipes), core.defaults)
+        handle = ProcessHandle(core, core.ptr, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
         process = AsyncSandboxProcess(handle, program.cmd, errors)
         try:

@@ -7,9 +7,11 @@ import contextlib
 import copy
 import gc
 import pickle
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -30,6 +32,7 @@ from pysandpool import (
     SandboxConfig,
     SandboxCreateError,
     SandboxReleasedError,
+    Workspace,
 )
 
 each_loop = pytest.mark.parametrize("loop", LOOPS)
@@ -267,6 +270,32 @@ def test_closing_ends_waits_and_leases(loop: str) -> None:
             async with lease:
                 pass
         await lease.release()
+
+    run_on(loop, main)
+
+
+@each_loop
+def test_a_workspace(loop: str, host_dir: Path) -> None:
+    work = host_dir / "work"
+    work.mkdir()
+    work.chmod(0o777)
+
+    async def main() -> None:
+        async with AsyncSandboxPool(None, PoolConfig(min_size=1)) as pool:
+            async with pool.acquire(workspace=work) as lease:
+                assert (await lease.shell("pwd; echo text > file", text=True)).stdout == "/workspace\n"
+                async with lease.popen(["/bin/sh", "-c", "pwd"], stdout=subprocess.PIPE) as process:
+                    assert await process.communicate() == (b"/workspace\n", None)
+            assert (work / "file").read_text() == "text\n"
+            with pytest.raises(FileNotFoundError):
+                await pool.acquire(workspace=work / "missing")
+            for delay in (0, 0.0005, 0.002):
+                with anyio.move_on_after(delay):
+                    async with pool.acquire(workspace=Workspace(work, "ro")):
+                        await anyio.sleep(1)
+            assert (await pool.stats()).in_use_count == 0
+        async with AsyncSandbox(workspace=Workspace(work, "ro")) as sandbox:
+            assert (await sandbox.execute(["/bin/cat", "file"])).stdout == b"text\n"
 
     run_on(loop, main)
 
