@@ -18,7 +18,7 @@ SOURCES = (
     *("csrc", "pysandpool", "pytest_pysandpool.py"),
 )
 MODULES = ("pysandpool/_core.", "pysandpool/_core_hot.", "pysandpool/_bin/sandpool-zygote")
-MOST_BYTES = 650_000
+MOST_BYTES = 850_000
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sections are read from ELF files"),
