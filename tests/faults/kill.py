@@ -105,6 +105,9 @@ def work(pool: SandboxPool, seed: int, seen: Counter[str], over: threading.Event
             with pool.acquire(timeout=5) as lease:
                 if choice < 0.8:
                     lease.execute(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5]))
+                elif choice < 0.95:
+                    lease.popen(noise.choice(COMMANDS), timeout=5)  # left to the end of the lease
+                    lease.popen(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5])).wait()
             seen["uses"] += 1
         except SandpoolError as error:
             seen[type(error).__name__] += 1

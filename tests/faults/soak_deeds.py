@@ -8,7 +8,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from subprocess import PIPE, TimeoutExpired
 
 from eyes_linux import children_of, zygotes_of_host
 from soak_check import BreachError
@@ -77,6 +78,7 @@ class Mix:
         self.soak = soak
         self.deeds: list[tuple[int, Callable[[random.Random, SandboxPool], None]]] = [
             (60, self.use),
+            (5, self.processes),
             (20, self.touch),
             (5, self.warm),
             (2, self.resize),
@@ -113,6 +115,26 @@ class Mix:
             for _ in range(noise.choice([1, 1, 1, 3])):
                 command, timeout = noise.choice(COMMANDS)
                 lease.execute(command, timeout=timeout, input=noise.choice([None, b"x" * 200_000]))
+
+    def processes(self, noise: random.Random, pool: SandboxPool) -> None:
+        """Several at once, beside a command: some are read, some are killed, some are left to the end of the lease."""
+        with pool.acquire(timeout=5) as lease, ExitStack() as files:
+            started = []
+            for _ in range(noise.randrange(1, 5)):
+                command, timeout = noise.choice(COMMANDS)
+                process = lease.popen(command, stdin=PIPE, stdout=PIPE, timeout=timeout)
+                for file in (process.stdin, process.stdout):
+                    files.callback(file.close)
+                started.append((process, timeout))
+            lease.execute(["/bin/echo", "beside"], timeout=5)
+            for process, timeout in started:
+                way = noise.random()
+                if way < 0.5 and timeout >= 1:
+                    with suppress(TimeoutExpired):
+                        process.communicate(timeout=noise.uniform(0, 0.1))
+                elif way < 0.8:
+                    process.kill()
+                    process.wait(20)
 
     def touch(self, noise: random.Random, pool: SandboxPool) -> None:
         for _ in range(50):
