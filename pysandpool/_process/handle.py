@@ -28,7 +28,7 @@ class Program(NamedTuple):
 class ProcessHandle:
     """A process of a lease. `pool` is the `sp_pool *`, which `keeper` keeps alive."""
 
-    __slots__ = ("_error", "_hint", "_keeper", "_name", "_pool", "_ptr", "_status")
+    __slots__ = ("_box", "_error", "_hint", "_keeper", "_name", "_pool", "_ptr", "_status")
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class ProcessHandle:
         self._error = new_error()
         self._hint = (program.cmd, (None, program.env, program.cwd, None), defaults)
         request, _keep = _request(program, streams, defaults)
-        found = ffi.new("sp_process **")
-        code = lib.sp_process_start(pool, lease, request, found, self._error)
-        self._check(code)
-        self._ptr = ffi.gc(found[0], lib.sp_process_free)
+        # The garbage collector closes it, also if an exception comes between the start and the next line.
+        self._box = ffi.gc(ffi.new("sp_process **"), lib.sp_process_close)
+        self._check(lib.sp_process_start(pool, lease, request, self._box, self._error))
+        self._ptr = self._box[0]
 
     def fileno(self) -> int:
         """The descriptor that is readable when there is news; -1 once the process has ended."""

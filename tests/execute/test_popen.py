@@ -586,3 +586,60 @@ def test_the_output_of_a_terminal_ends(lease: PooledSandbox) -> None:
     process = lease.popen(sh("echo a; echo b"), pty=True)
     assert isinstance(process.stdout, io.BufferedReader)
     assert list(process.stdout) == [b"a\r\n", b"b\r\n"]
+
+
+# ---- interrupts ----
+
+
+class AlarmError(Exception):
+    pass
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], object]]:
+    """After so many seconds the next step of Python raises AlarmError."""
+
+    def ring(number: int, frame: object) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_an_exception_of_a_signal_handler_passes_through(
+    lease: PooledSandbox, alarm: Callable[[float], object]
+) -> None:
+    process = lease.popen(["sleep", "60"], stdout=PIPE)
+    assert process.stdout is not None
+    for wait in (process.wait, process.communicate, process.stdout.readline):
+        alarm(0.1)
+        began = time.monotonic()
+        with pytest.raises(AlarmError):
+            wait()
+        assert time.monotonic() - began < 5
+        assert process.poll() is None, "it runs on"
+    assert lease.execute(["echo", "x"]).stdout == b"x\n"
+
+
+def test_a_start_that_is_interrupted_leaves_no_process(lease: PooledSandbox, alarm: Callable[[float], object]) -> None:
+    interrupted = 0
+    for n in range(60):
+        process = None
+        try:
+            alarm(0.0002 * (n % 10 + 1))
+            process = lease.popen(["sleep", "600"], stdout=PIPE)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except AlarmError:
+            interrupted += 1
+        if process is not None:
+            process.kill()
+    assert interrupted > 0
+
+    def left() -> int:
+        script = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep 60[0]' | wc -l"
+        return int(lease.execute(sh(script)).stdout)
+
+    # Python may raise an exception between the return of a call and the assignment of its result.
+    wait_until(lambda: left() <= 2, "no processes")

@@ -27,8 +27,9 @@
 #define NO_ID 0
 
 struct sp_process {
-    sp_pool *pool;
+    sp_pool *pool; /* not for sp_process_free(): it may be freed by then */
     int64_t handle;
+    pid_t owner;          /* the host's own pid: a forked child has a copy of all this */
     pthread_mutex_t lock; /* guards the rest: several threads may wait for one process */
     int socket;
     struct sp_identity identity;
@@ -140,6 +141,7 @@ int sp_process_start(sp_pool *pool, int64_t handle, const sp_process_request *re
     }
     process->pool = pool;
     process->handle = handle;
+    process->owner = getpid();
     process->identity = sp_identity_of(process->socket);
     process->status.terminal = -1;
     process->status.wants_terminal = request->terminal;
@@ -312,11 +314,26 @@ int sp_process_signal(sp_process *process, int number) {
     return rc == -ETIMEDOUT ? SP_AGAIN : SP_OK; /* any other failure means that the sandbox is dead */
 }
 
+/* Nobody knows yet of a process that has not started: it has no use any more. */
+static void kill_unstarted(struct sp_process *process) {
+    const struct sp_record kill = {.type = SP_REC_SIGNAL, .u.signal.number = SIGKILL};
+    if (process->status.state < SP_PROCESS_RUNNING && process->owner == getpid() &&
+        sp_is_own(process->socket, &process->identity)) {
+        (void)sp_packet_send(process->socket, &(struct sp_outgoing){.record = &kill}, sp_now());
+    }
+}
+
 void sp_process_free(sp_process *process) {
     if (process != NULL) {
+        kill_unstarted(process);
         sp_close_own(&process->socket, &process->identity);
         sp_fd_close(&process->status.terminal);
         pthread_mutex_destroy(&process->lock);
         free(process);
     }
+}
+
+void sp_process_close(sp_process **process) {
+    sp_process_free(*process);
+    *process = NULL;
 }
