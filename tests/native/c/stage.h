@@ -10,7 +10,7 @@
 #include "fake_pool.h"
 #include "host/execute/job.h"
 
-#define PIPES_MAX ((size_t)2 * 1024 * 1024) /* more than a buffer of the job and a pipe hold */
+#define PIPES_MAX ((size_t)3 * 1024 * 1024) /* more than a buffer of the job and a pipe hold */
 
 struct stage {
     struct fake_pool f;
