@@ -11,6 +11,7 @@ from pysandpool._async.acquire import Acquiring
 from pysandpool._async.backend import Backend, Event
 from pysandpool._async.current import current
 from pysandpool._async.done import DONE
+from pysandpool._async.files import AsyncFileMethods
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.run import Takers, refuse_nested, run_command
 from pysandpool._async.start import start_process
@@ -19,6 +20,7 @@ from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
+from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import SHELL, PooledSandbox
 from pysandpool._process.handle import Program
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from pysandpool._process.options import ProcessOptions
 
 
-class AsyncPooledSandbox:
+class AsyncPooledSandbox(AsyncFileMethods):
     """A lease as `PooledSandbox`, whose calls are awaited. `AsyncSandboxPool.acquire()` returns it.
 
     Leaving its `async with` block, `release()` or garbage collection releases it. It belongs to the event loop in which
@@ -165,6 +167,9 @@ class AsyncPooledSandbox:
 
     def __repr__(self) -> str:
         return repr(self._lease).replace("PooledSandbox", "AsyncPooledSandbox")
+
+    def _files(self) -> tuple[Backend, LeaseFiles]:
+        return self._backend(), self._lease._files()  # noqa: SLF001
 
     def _backend(self) -> Backend:
         backend = current()

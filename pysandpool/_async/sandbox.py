@@ -8,8 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from pysandpool._async.acquire import Acquiring, lease_by_ticket, lease_with_workspace
+from pysandpool._async.backend import Backend
 from pysandpool._async.current import current
 from pysandpool._async.done import DONE
+from pysandpool._async.files import AsyncFileMethods
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._config.sandbox import SandboxConfig
@@ -17,6 +19,7 @@ from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
 from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
+from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.pool import typed
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from pysandpool._process.options import ProcessOptions
 
 
-class AsyncSandbox:
+class AsyncSandbox(AsyncFileMethods):
     """A fresh sandbox as `Sandbox`, whose calls are awaited.
 
     It is created by `async with AsyncSandbox(config) as sandbox:` or by `sandbox = await AsyncSandbox(config)`. The
@@ -127,6 +130,9 @@ class AsyncSandbox:
     def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> Acquiring[AsyncSandboxProcess]:
         """Starts `cmd` and returns while it runs, see `AsyncPooledSandbox.popen`."""
         return self._created().popen(cmd, **options)
+
+    def _files(self) -> tuple[Backend, LeaseFiles]:
+        return self._created()._files()  # noqa: SLF001 - of this package
 
     def destroy(self) -> Awaitable[None]:
         """Kills the sandbox and all processes in it, at once. It never waits and never fails.

@@ -118,6 +118,11 @@ def replace_file(name: bytes, shown: bytes | str, content: Content, mode: int) -
             raise
         yield from _overwrite(name, shown, content, error)
         return
+    except GeneratorExit:
+        raise
+    except BaseException:  # an interrupt or a cancellation: init may have created the file all the same
+        yield from _discard(fresh)
+        raise
     try:
         yield from _filled(opened.fd, content, shown)
         yield Request(RENAME, fresh, second=name, shown=shown)

@@ -21,7 +21,7 @@ MAY_USE = {
     "_process": ("_errors", "_config", "_ffi", "_execute"),
     "_files": ("_errors", "_ffi", "_execute"),
     "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_files"),
-    "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_pool"),
+    "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_files", "_pool"),
     "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_pool"),
     "__main__": ("cli",),
 }
@@ -37,7 +37,7 @@ TIERS = {
         "backend done",
         "anyio_backend asyncio_backend",
         "acquire current run",
-        "stream",
+        "files stream",
         "communicate",
         "process",
         "start",
