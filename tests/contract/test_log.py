@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from eyes import thread_count, zygote_of
@@ -41,8 +42,12 @@ def test_death(real_pool: OpenPool, records: Records) -> None:
     with pool.acquire() as lease:
         pid = lease.pid
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: any(record.reason == "death" for record in records.of("evicted")), "it is logged")
-    record = next(record for record in records.of("evicted") if record.reason == "death")
+
+    def deaths() -> list[Any]:
+        return [record for record in records.of("evicted", pool) if record.reason == "death"]
+
+    wait_until(deaths, "it is logged")
+    record = deaths()[0]
     assert (record.levelno, record.pid, record.count) == (logging.WARNING, pid, 1)
     assert record.getMessage() == f"pool {record.pool} evicted a sandbox with pid {pid}: death"
     assert f"pool={record.pool} " in repr(pool)

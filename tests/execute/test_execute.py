@@ -440,7 +440,8 @@ def test_timeout_none_in_the_config_is_no_limit(real_pool: OpenPool) -> None:
         "setsid sleep 60 &",
         "setsid -f sh -c 'sleep 60 & sleep 61'",
         "(trap '' HUP TERM; nohup sleep 60 >/dev/null 2>&1 &) &",
-        "(while :; do sleep 0.01 & done) &",
+        # Each is followed by one that the loop waits for: else, on a busy machine, no process is left for `ls`.
+        "(while :; do sleep 0.01 & sleep 0.01; done) &",
     ],
 )
 def test_background_processes_end_with_the_command(sandbox: PooledSandbox, leave: str) -> None:

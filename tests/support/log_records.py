@@ -8,6 +8,8 @@ from typing import Any
 
 from waiting import wait_until
 
+from pysandpool import SandboxPool
+
 
 class Records(logging.Handler):
     """Keeps the records, and calls `then` for each."""
@@ -21,8 +23,13 @@ class Records(logging.Handler):
         self.found.append(record)
         self.then(record)
 
-    def of(self, event: str) -> list[Any]:
-        return [record for record in self.found if record.event == event]
+    def of(self, event: str, pool: SandboxPool | None = None) -> list[Any]:
+        """Those of one event, and only of one pool if it is given."""
+        return [
+            record
+            for record in self.found
+            if record.event == event and (pool is None or f"pool={record.pool} " in repr(pool))
+        ]
 
     def wait(self, event: str, count: int = 1) -> Any:
         """Until it happened so often, in however many lines; the first of them."""
