@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A small online judge on pysandpool: compiles and runs the submissions of the bundled folder, trusting none.
 
-    python examples/judge.py [--jobs 2] [--json] [FILTER ...]
+    python examples/judge.py [--jobs 2] [--patience 1] [--json] [FILTER ...]
 
 Prints a table of verdicts and exits with 1 if one of them is not the expected one, with 2 if it cannot start.
 """
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from judge_problems import Problem, Submission, Test, load
@@ -214,13 +214,26 @@ def positive(text: str) -> int:
     return number
 
 
+def patiently(submissions: Sequence[Submission], factor: int) -> list[Submission]:
+    """With longer limits of the wall clock: on a busy machine a command may wait for a processor longer than it runs."""
+
+    def longer(problem: Problem) -> Problem:
+        limits = replace(problem.limits, wall_seconds=problem.limits.wall_seconds * factor)
+        return replace(problem, limits=limits)
+
+    return [replace(one, problem=longer(one.problem)) for one in submissions]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A small online judge on pysandpool.")
     parser.add_argument("filter", nargs="*", help="judge only what has one of these in its problem/name")
     parser.add_argument("--jobs", type=positive, default=2, help="submissions judged at a time (default 2)")
+    parser.add_argument(
+        "--patience", type=positive, default=1, help="factor for limits of the wall clock, on a busy machine"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(arguments)
-    submissions = load()
+    submissions = patiently(load(), options.patience)
     if options.filter:
         submissions = [one for one in submissions if any(part in one.name for part in options.filter)]
     if not submissions:

@@ -173,7 +173,7 @@ def programs() -> None:
 
 @pytest.mark.usefixtures("programs")
 def test_judge_end_to_end() -> None:
-    command = [sys.executable, str(EXAMPLES / "judge.py"), "--json"]
+    command = [sys.executable, str(EXAMPLES / "judge.py"), "--json", "--patience", "4"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=160)
     report = json.loads(done.stdout or "null")
     assert report is not None, done.stderr

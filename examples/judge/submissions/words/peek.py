@@ -26,7 +26,8 @@ for path in FILES:
             found.append(path)
 for path in FOLDERS:
     try:
-        found.extend(os.path.join(path, name) for name in os.listdir(path))
+        names = set(os.listdir(path)) - {"workspace"}  # an empty mount point of every sandbox is /mnt/workspace
+        found.extend(os.path.join(path, name) for name in names)
     except OSError:
         pass
 visited = 0
