@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 # To ask for a module that the application has imported; nothing of this package is reached by it.
 from sys import modules as _loaded
 
 from pysandpool._async.anyio_backend import AnyioBackend
-from pysandpool._async.asyncio_backend import AsyncioBackend
 from pysandpool._async.backend import Backend
 
 
@@ -21,11 +18,23 @@ def current() -> Backend:
     if "trio" in _loaded and _in_trio():  # it may run as a guest of asyncio, whose loop runs then, too
         return AnyioBackend()
     try:
-        return AsyncioBackend(asyncio.get_running_loop())
+        return _in_asyncio()
     except RuntimeError:
         raise RuntimeError(
             "no event loop runs in this thread: await the calls of AsyncSandboxPool in asyncio or trio"
         ) from None
+
+
+def _in_asyncio() -> Backend:
+    """Raises RuntimeError if no loop of asyncio runs here."""
+    if "asyncio" not in _loaded:
+        raise RuntimeError
+    # Importing asyncio takes longer than the rest of this package, so it is left to programs that use it.
+    import asyncio
+
+    from pysandpool._async.asyncio_backend import AsyncioBackend
+
+    return AsyncioBackend(asyncio.get_running_loop())
 
 
 def _in_trio() -> bool:

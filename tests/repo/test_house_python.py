@@ -174,3 +174,12 @@ def test_which_module_keeps_the_gil() -> None:
         for module in (_core, _core_hot)
     }
     assert gives_up == {"pysandpool._core": True, "pysandpool._core_hot": False}
+
+
+def test_importing_it_loads_no_asyncio() -> None:
+    """It would take longer than all of the package, also for programs that have no event loop."""
+    program = (
+        "import sys, pysandpool; print([name for name in ('asyncio', 'anyio', 'ssl', 'pytest') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
