@@ -89,6 +89,9 @@ class SandboxProcess:
                 self.stdin, self.stdout, self.stderr = streams.files(errors)
         except BaseException:
             handle.signal(signal.SIGKILL)
+            for file in (self.stdin, self.stdout, self.stderr):
+                if file is not None:
+                    file.close()
             raise
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -623,6 +624,7 @@ def test_an_exception_of_a_signal_handler_passes_through(
     assert lease.execute(["echo", "x"]).stdout == b"x\n"
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of a file that nobody has yet
 def test_a_start_that_is_interrupted_leaves_no_process(lease: PooledSandbox, alarm: Callable[[float], object]) -> None:
     interrupted = 0
     for n in range(60):
@@ -641,5 +643,6 @@ def test_a_start_that_is_interrupted_leaves_no_process(lease: PooledSandbox, ala
         script = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -o 'sleep 60[0]' | wc -l"
         return int(lease.execute(sh(script)).stdout)
 
+    gc.collect()
     # Python may raise an exception between the return of a call and the assignment of its result.
     wait_until(lambda: left() <= 2, "no processes")
