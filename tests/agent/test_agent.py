@@ -14,7 +14,7 @@ from agent import STAND_IN, AgentLauncher, stand_in
 from eyes import alive, children
 from waiting import Call, wait_until
 
-from pysandpool import SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
+from pysandpool import SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, UnsupportedPlatformError
 from pysandpool._backend.seatbelt import canonical
 
 HOSTILE_TREE = """
@@ -74,6 +74,13 @@ def test_a_hostile_tree_is_removed_and_no_link_is_followed(pool: SandboxPool, tm
         scratch = Path(lease.execute(["pwd"]).stdout.decode().strip())
     wait_until(lambda: not scratch.exists(), "the tree is gone")
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "kept"
+
+
+def test_an_agent_starts_no_processes_beside_commands(pool: SandboxPool) -> None:
+    with pool.acquire() as lease:
+        with pytest.raises(UnsupportedPlatformError, match="can only execute commands"):
+            lease.popen(["true"])
+        assert lease.execute(["echo", "x"]).stdout == b"x\n"
 
 
 def test_what_a_command_left_is_gone_when_its_end_is_reported(pool: SandboxPool) -> None:

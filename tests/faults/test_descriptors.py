@@ -135,3 +135,22 @@ print("untouched")
 def test_closerange(tmp_path: Any, way: str, min_size: int, state: str) -> None:
     done = run_script(APPLICATION + CLOSED, str(tmp_path), WAYS[way], str(min_size), state)
     assert (done.stdout, done.stderr) == ("untouched\n", "")
+
+
+PROCESS = """
+with SandboxPool() as pool, pool.acquire() as lease:
+    process = lease.popen(["sleep", "60"])
+    os.close(process._handle.fileno())
+    application = Application(sys.argv[1])
+    fails(process.poll, SandboxLostError, "closed by another part")
+    process = None
+    gc.collect()
+    fails(lambda: lease.execute(["true"]), SandboxLostError, "died")  # it was killed: nobody could end the process
+    application.check()
+print("untouched")
+"""
+
+
+def test_the_socket_of_a_process(tmp_path: Any) -> None:
+    done = run_script(APPLICATION + PROCESS, str(tmp_path))
+    assert (done.stdout, done.stderr) == ("untouched\n", "")

@@ -227,7 +227,8 @@ int sp_job_poll(sp_job *job) {
 
 /*
  * What the cgroup of the sandbox, if there is one, counted for the command: it includes processes that nobody waited
- * for. The peak is the sandbox's: if it did not rise, it belongs to an earlier command.
+ * for. The peak is the sandbox's: if it did not rise, it belongs to an earlier command. Where processes run beside it,
+ * the cgroup's figures are not the command's alone, and those of init stay.
  */
 static void account(struct sp_job *job) {
     struct sp_session *session = job->claim.session;
@@ -241,9 +242,11 @@ static void account(struct sp_job *job) {
     if (session->launcher->ops->usage == NULL || session->launcher->ops->usage(session, &now) != 0) {
         return;
     }
-    e->user_us = now.user_us - session->usage.user_us;
-    e->system_us = now.system_us - session->usage.system_us;
-    e->max_rss_bytes = now.peak_bytes > session->usage.peak_bytes ? now.peak_bytes : e->max_rss_bytes;
+    if (!session->has_processes) {
+        e->user_us = now.user_us - session->usage.user_us;
+        e->system_us = now.system_us - session->usage.system_us;
+        e->max_rss_bytes = now.peak_bytes > session->usage.peak_bytes ? now.peak_bytes : e->max_rss_bytes;
+    }
     job->oom = job->oom || (killed && now.oom_kills > session->usage.oom_kills);
     session->usage = now;
 }

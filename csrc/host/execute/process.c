@@ -130,6 +130,7 @@ int sp_process_start(sp_pool *pool, int64_t handle, const sp_process_request *re
     struct sp_session *session = sp_lease_share(pool, handle, &code);
     if (session != NULL) {
         process->oom_kills = oom_kills_of(session);
+        session->has_processes = true;
         give_pipes(pool, request);
         int rc = send_request(session, request, &process->socket);
         code = rc == 0 ? SP_OK : code_of(rc, error);

@@ -38,16 +38,17 @@ struct sp_session {
     int pidfd;                           /* readable once the sandbox is dead */
     struct sp_identity control_identity; /* see own.h */
     struct sp_identity pidfd_identity;
-    pid_t pid;              /* init's pid as the host sees it */
-    sp_isolation isolation; /* proved at the birth; does not change afterwards */
-    uint32_t last_id;       /* id of the last EXEC that was sent */
-    atomic_bool open;       /* neither FAILED nor EXITED has answered that EXEC yet */
-    struct sp_usage usage;  /* up to the end of the last command, if the launcher counts it */
-    bool acked;             /* init has sent ACK for that EXEC */
-    const char *home;       /* working directory of a command that names none; a literal, never freed */
-    int64_t ended_at;       /* when it was killed */
-    bool undead;            /* it did not die in time after that, and this was reported */
-    uint32_t bindings;      /* how often its zygote had bound paths anew before the sandbox was created */
+    pid_t pid;                 /* init's pid as the host sees it */
+    sp_isolation isolation;    /* proved at the birth; does not change afterwards */
+    uint32_t last_id;          /* id of the last EXEC that was sent */
+    atomic_bool has_processes; /* processes were started beside its commands, so that not all of `usage` is theirs */
+    atomic_bool open;          /* neither FAILED nor EXITED has answered that EXEC yet */
+    struct sp_usage usage;     /* up to the end of the last command, if the launcher counts it */
+    bool acked;                /* init has sent ACK for that EXEC */
+    const char *home;          /* working directory of a command that names none; a literal, never freed */
+    int64_t ended_at;          /* when it was killed */
+    bool undead;               /* it did not die in time after that, and this was reported */
+    uint32_t bindings;         /* how often its zygote had bound paths anew before the sandbox was created */
 };
 
 struct sp_birth {
