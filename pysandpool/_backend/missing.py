@@ -25,7 +25,9 @@ _HEAD_BYTES = 4096
 _MAX_HEADERS = 64
 _MAX_NAMES = 20_000
 _MAX_SCRIPTS = 4
-_SHEBANG = re.compile(rb"#![ \t]*([^ \t\r\n\0]+)")
+# To the kernel, the "\r" in a line end of Windows is a part of the name.
+_SHEBANG = re.compile(rb"#![ \t]*([^ \t\n\0]+)")
+_SHELL_WORDS = {"alias", "cd", "eval", "exec", "exit", "export", "set", "source", "ulimit", "umask", "unset"}
 _PT_INTERP = 3
 
 
@@ -132,18 +134,27 @@ def _searched(view: View, missing: Missing) -> str:
             continue
         end = view.follow(elsewhere)
         if end.kind == "hidden":
-            return f"{_where(end)}, and {os.path.dirname(elsewhere)!r} in the PATH of env_vars"
+            other = _other_version(set(_programs(view, directories)), missing.name)
+            also = f"; {other} is there" if other else ""
+            return f"{_where(end)}, and {os.path.dirname(elsewhere)!r} in the PATH of env_vars{also}"
         if end.kind == "found":
             return f"{elsewhere} is shown, but its directory is not in the PATH of the command: name the whole path"
     return _similar(view, missing.path, missing.name)
 
 
 def _similar(view: View, path: str, name: str) -> str:
+    if name in _SHELL_WORDS:
+        return f"{name} is a word of the shell: ['sh', '-c', '{name} ...']"
     names = set(_programs(view, path.split(":"))) - {name}
+    near = _other_version(names, name) or next(iter(difflib.get_close_matches(name, names, 1, 0.8)), "")
+    return f"{near} is there, {name} is not" if near else ""
+
+
+def _other_version(names: set[str], name: str) -> str:
+    """The shortest of the names that differ from `name` by a number at the end only, or ""."""
     stem = name.rstrip("0123456789.-")
-    versions = sorted((one for one in names if one.rstrip("0123456789.-") == stem), key=len)
-    near = versions[:1] or difflib.get_close_matches(name, names, 1, 0.8)
-    return f"{near[0]} is there, {name} is not" if near else ""
+    versions = (one for one in names if one != name and one.rstrip("0123456789.-") == stem)
+    return min(versions, key=lambda one: (len(one), one), default="")
 
 
 def _programs(view: View, directories: list[str]) -> Iterator[str]:
@@ -171,7 +182,8 @@ def _interpreter(view: View, program: End, err: int, depth: int) -> str:
     if end.kind == "found":
         return _file(view, name, err, depth + 1)
     if end.kind == "absent" and not end.link:
-        return f"{what} is missing: {name}"
+        line = " (the script has line ends of Windows)" if name.endswith("\r") else ""
+        return f"{what} is missing: {name}{line}"
     return f"{what} is {name}: {_where(end)}" if _where(end) else f"{what} is {name}, which is not shown inside"
 
 

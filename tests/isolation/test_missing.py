@@ -96,6 +96,12 @@ def test_its_interpreter_is_not_shown(host_dir: Path) -> None:
     assert hint.startswith(f"the interpreter of {tool} is {other}: {other} exists on the host but is not shown inside")
 
 
+def test_a_script_with_line_ends_of_windows(host_dir: Path) -> None:
+    tool = program(host_dir / "tool", "#!/bin/sh\r\necho hello\r\n")
+    wanted = f"the interpreter of {tool} is missing: /bin/sh\\r (the script has line ends of Windows)"
+    assert hint_of(str(tool), fs_readonly=[host_dir]) == wanted
+
+
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_its_loader_is_missing(host_dir: Path) -> None:
     source = host_dir / "a.c"
@@ -135,6 +141,23 @@ def test_the_host_finds_it_in_its_own_path(host_dir: Path, monkeypatch: pytest.M
         hint = hint_of("frobnicate")
         assert hint.startswith(f"{tool} exists on the host but is not shown inside: fs_readonly=['{tool}'], and")
         assert hint.endswith(f"'{host_dir}/tools' in the PATH of env_vars")
+
+
+def test_another_version_is_named_beside_what_only_the_host_has(
+    host_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host where "python" is a script of pyenv, which would not start inside even if it were shown."""
+    program(host_dir / "shims" / "frobnicate")
+    program(host_dir / "bin" / "frobnicate3")
+    monkeypatch.setenv("PATH", f"{host_dir}/shims:{os.environ['PATH']}")
+    if not host_dir.is_relative_to("/tmp"):
+        hint = hint_of("frobnicate", env={"PATH": f"/usr/bin:{host_dir}/bin"}, fs_readonly=[host_dir / "bin"])
+        assert hint.endswith("in the PATH of env_vars; frobnicate3 is there")
+
+
+@pytest.mark.parametrize("word", ["cd", "export", "source"])
+def test_a_word_of_the_shell_is_no_program(word: str) -> None:
+    assert hint_of(word, "/tmp") == f"{word} is a word of the shell: ['sh', '-c', '{word} ...']"
 
 
 def test_a_command_line_is_no_command() -> None:
