@@ -74,7 +74,8 @@ def test_it_is_a_link_to_what_is_not_shown(host_dir: Path) -> None:
 def test_the_own_python_has_a_field() -> None:
     hint = hint_of(sys.executable)
     assert hint.endswith("fs_python=True")
-    assert hint_of(sys.executable, fs_readonly=[sys.prefix]).endswith("fs_python=True") or sys.prefix == sys.base_prefix
+    if sys.prefix != sys.base_prefix != "/usr":  # a virtual environment, whose interpreter is elsewhere
+        assert hint_of(sys.executable, fs_readonly=[sys.prefix]).endswith("fs_python=True")
 
 
 @pytest.mark.parametrize("writable", [False, True], ids=["readonly", "readwrite"])
