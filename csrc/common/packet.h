@@ -47,7 +47,8 @@ int sp_payload_send(int sock, const struct sp_outgoing *out, size_t sent, int64_
 
 /*
  * Receives one record without waiting. 0, -EAGAIN, -EBADMSG (malformed; its fds are closed), -EMFILE (this process
- * cannot open the descriptors that came), or -ECONNRESET when the peer is gone. Payload bytes that follow the record in its packet go to buf; more than `cap` of them are malformed.
+ * cannot open the descriptors that came), or -ECONNRESET when the peer is gone. Payload bytes that follow the record in
+ * its packet go to buf; more than `cap` of them are malformed.
  */
 int sp_packet_recv(int sock, struct sp_packet *packet, void *buf, size_t cap);
 /* Receives the rest of a payload of which `have` bytes are in buf already. */
