@@ -215,7 +215,7 @@ def positive(text: str) -> int:
 
 
 def patiently(submissions: Sequence[Submission], factor: int) -> list[Submission]:
-    """With longer limits of the wall clock: on a busy machine a command may wait for a processor longer than it runs."""
+    """With longer limits of the wall clock: on a busy machine a command may wait long for a processor."""
 
     def longer(problem: Problem) -> Problem:
         limits = replace(problem.limits, wall_seconds=problem.limits.wall_seconds * factor)
