@@ -80,6 +80,8 @@ async def in_a_loop(pool: AsyncSandboxPool, words: list[str], flag: bool) -> Non
     async with lease.popen(words, text=True) as process:
         assert_type(process, AsyncSandboxProcess)
         assert_type(await process.wait(1), int)
+    assert_type(await lease.read_file("f", text=True), str)
+    assert_type(await sandbox.list_files(), list[str])
     await lease.execute("ls")  # call-overload
     await lease.execute(words, text=True, on_stdout=take_later)  # arg-type
     await sandbox.shell(["ls"])  # call-overload
