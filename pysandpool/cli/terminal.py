@@ -96,17 +96,24 @@ def _read(stdin: int | None) -> bytes:
 
 @contextlib.contextmanager
 def _raw(stdin: int | None) -> Iterator[None]:
-    """The terminal of this process passes every key on; afterwards, and if this process is ended, it is as before."""
-    if stdin is None or not os.isatty(stdin):
+    """The terminal of this process passes every key on, and leaves line ends to that of the sandbox. Afterwards, and
+    if this process is ended, it is as before."""
+    shown = next((fd for fd in (stdin, 1) if fd is not None and os.isatty(fd)), None)
+    if shown is None:
         yield
         return
-    before = termios.tcgetattr(stdin)
+    before = termios.tcgetattr(shown)
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        tty.setraw(stdin)
+        if shown == stdin:
+            tty.setraw(shown)
+        else:
+            output_only = termios.tcgetattr(shown)
+            output_only[1] &= ~termios.OPOST
+            termios.tcsetattr(shown, termios.TCSADRAIN, output_only)
         yield
     finally:
-        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        termios.tcsetattr(shown, termios.TCSADRAIN, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

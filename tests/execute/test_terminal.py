@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.slow  # not in `make quick`
 
 PROGRAM = [sys.executable, "-m", "pysandpool"]
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Screen:
@@ -163,6 +163,13 @@ def test_a_terminal_without_one_here() -> None:
         [*PROGRAM, "run", "-t", "--", "/bin/sh", "-c", "tty"], check=False, capture_output=True, timeout=SECONDS
     )
     assert (done.stdout, done.returncode) == (b"/dev/pts/0\r\n", 0)
+
+
+def test_output_without_keys() -> None:
+    with screen("run", "-t", "--", "/bin/sh", "-c", "echo one; sleep 60") as user:
+        user.expect("one\r\n$")
+        user.type("\x03")  # interrupts the program, and not the command
+        assert user.wait() == 130
 
 
 def test_a_shell_reads_a_script() -> None:
