@@ -103,6 +103,9 @@ def serves(pool):
             assert lease.execute(["/bin/cat"], input=b"x" * 100_000).check().stdout == b"x" * 100_000
             result = lease.execute(["/bin/sleep", "20"], timeout=0.2)
             assert result.timed_out and result.elapsed < 2, result
+            # init hands an open file over, for which the limit of init counts.
+            lease.write_file("file", b"x" * 1000)
+            assert lease.read_file("file") == b"x" * 1000
 
 if HARD is not None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, HARD), HARD))

@@ -13,6 +13,8 @@ from waiting import Call, wait_until
 
 from pysandpool import PooledSandbox, SandboxConfig, SandboxPool
 
+pytestmark = pytest.mark.slow
+
 MARK = b"only on the host"
 SECONDS = 1.5
 
@@ -63,19 +65,27 @@ while True:
 """
 
 
-@pytest.fixture
-def hostile(shared_pool: SandboxPool, tmp_path: Path) -> Iterator[PooledSandbox]:
-    """A lease in which three processes of a tenant replace names without end."""
+@pytest.fixture(params=["command", "process"])
+def hostile(request: pytest.FixtureRequest, shared_pool: SandboxPool, tmp_path: Path) -> Iterator[PooledSandbox]:
+    """A lease in which three processes replace names without end; init serves beside each kind otherwise."""
     secret = tmp_path / "secret"
     secret.write_bytes(MARK)
+    # Processes that the shell starts, so that they run while the command does.
+    script = 'for n in 1 2 3; do python3 -c "$0" $n $1 & done; wait'
+    words = ["/bin/sh", "-c", script, SWAP, os.fspath(secret)]
     with shared_pool.acquire() as sandbox:
         sandbox.mkdir("t")
-        # Processes that the shell starts, so that they run while the command does.
-        script = 'for n in 1 2 3; do python3 -c "$0" $n $1 & done; wait'
-        command = Call(sandbox.execute, ["/bin/sh", "-c", script, SWAP, os.fspath(secret)], timeout=SECONDS + 10)
-        time.sleep(0.2)
-        yield sandbox
-        assert not command.done
+        if request.param == "command":
+            command = Call(sandbox.execute, words, timeout=SECONDS + 10)
+            time.sleep(0.2)
+            yield sandbox
+            assert not command.done
+        else:
+            with sandbox.popen(words) as process:
+                time.sleep(0.2)
+                yield sandbox
+                assert process.poll() is None
+                process.kill()
     # The lease has ended, and the command with it.
 
 
