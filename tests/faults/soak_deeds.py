@@ -79,6 +79,7 @@ class Mix:
         self.deeds: list[tuple[int, Callable[[random.Random, SandboxPool], None]]] = [
             (60, self.use),
             (5, self.processes),
+            (10, self.files),
             (20, self.touch),
             (5, self.warm),
             (2, self.resize),
@@ -115,6 +116,21 @@ class Mix:
             for _ in range(noise.choice([1, 1, 1, 3])):
                 command, timeout = noise.choice(COMMANDS)
                 lease.execute(command, timeout=timeout, input=noise.choice([None, b"x" * 200_000]))
+
+    def files(self, noise: random.Random, pool: SandboxPool) -> None:
+        """Writes and reads, before a command, beside one that fills the scratch, or beside one that replaces them."""
+        script = noise.choice(["exit", "exec head -c 80M /dev/zero >/tmp/fill", "while :; do mv d e; mv e d; done"])
+        with pool.acquire(timeout=5) as lease, ExitStack() as stack:
+            data = noise.randbytes(noise.choice([0, 1000, 1_000_000]))
+            lease.write_file("d/file", data)
+            stack.enter_context(lease.popen(["/bin/sh", "-c", script], timeout=noise.choice([0.01, 5])))
+            for _ in range(noise.choice([1, 5])):
+                with suppress(OSError):
+                    lease.write_file("d/file", data)
+                    if lease.read_file("d/file") != data:
+                        raise BreachError("a file has other bytes")
+                    lease.list_files("d")
+                    lease.remove("d", recursive=True)
 
     def processes(self, noise: random.Random, pool: SandboxPool) -> None:
         """Several at once, beside a command: some are read, some are killed, some are left to the end of the lease."""
