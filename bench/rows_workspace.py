@@ -13,7 +13,7 @@ from row import Bench, Budget, Effort, Row
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxPool, Workspace
 
-FILES = 50
+FILES = 20
 MODES = ("rw", "ro", "cow")
 
 

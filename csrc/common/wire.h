@@ -61,9 +61,8 @@ enum sp_record_type {
     SP_REC_SPAWN,      /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr]; payload as EXEC's */
     SP_REC_STARTED,    /* init -> host, on a process socket: the process has execed */
     SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
-    SP_REC_NAMESPACES, /* host -> init, fd: the socket for the reply; init -> host, fds: its mount and user namespaces
-                        */
-    SP_REC_ATTACH,     /* host -> zygote, fds: reply socket, both namespaces [, the tree]; payload: the path */
+    SP_REC_NAMESPACES, /* host -> init, fd: the socket for the reply; init -> zygote, fds: mount and user namespace */
+    SP_REC_ATTACH,     /* host -> zygote, fds: reply socket, init's reply socket [, the tree]; payload: the path */
     SP_REC_TYPE_END
 };
 

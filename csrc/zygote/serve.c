@@ -161,8 +161,8 @@ static void rehearse(struct sp_plan *plan) {
 
 static int attach_workspace(const struct sp_plan *plan, struct sp_packet *packet, const char *path) {
     const size_t len = packet->payload_len;
-    bool sound =
-        packet->n_fds >= 3 && len == packet->record.u.attach.payload_len && path[0] == '/' && path[len - 1] == '\0';
+    bool sound = packet->n_fds >= 2 && packet->n_fds <= 3 && len == packet->record.u.attach.payload_len &&
+                 path[0] == '/' && path[len - 1] == '\0';
     if (sound) {
         sp_zygote_attach_workspace(plan, &packet->record.u.attach, path, packet->fds, packet->n_fds);
     }

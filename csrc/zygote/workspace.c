@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -29,6 +30,8 @@
 #define NEW "/new"
 #define LINK "/workspace"
 #define SHM "/dev/shm"
+/* An init answers at once, unless its sandbox is frozen. The zygote waits for it, and serves nobody else meanwhile. */
+#define INIT_TIMEOUT_NS SP_SEC(2)
 
 /* ---- the place in the template ---- */
 
@@ -80,7 +83,8 @@ int sp_zygote_make_workspace(struct sp_plan *plan, struct sp_rec_failed *why) {
 struct attaching {
     const struct sp_rec_attach *attach;
     const char *path;
-    int mnt, user;      /* the namespaces of the sandbox */
+    int init;           /* the socket over which init sends its namespaces */
+    int mnt, user;      /* these; -1: not received yet */
     int tree;           /* -1: the host cannot make it */
     const char *failed; /* the step at which it failed */
     int rc;
@@ -182,9 +186,28 @@ static int mount_overlay(struct attaching *a) {
     return rc != 0 ? rc : back != 0 ? back : target == -1 ? -errno : sp_tree_attach(overlay, target);
 }
 
+/* Nothing has run in the sandbox yet: what its init sends can be believed. */
+static int receive_namespaces(struct attaching *a) {
+    struct sp_packet packet;
+    int rc = sp_wait_fd(a->init, POLLIN, sp_now() + INIT_TIMEOUT_NS);
+    rc = rc != 0 ? rc : sp_packet_recv(a->init, &packet, NULL, 0);
+    if (rc != 0) {
+        return rc;
+    }
+    if (packet.record.type == SP_REC_NAMESPACES && packet.n_fds == 2) {
+        a->mnt = sp_fd_steal(&packet.fds[0]);
+        a->user = sp_fd_steal(&packet.fds[1]);
+    } else {
+        rc = packet.record.type == SP_REC_FAILED ? -(int)packet.record.u.failed.err : -EBADMSG;
+    }
+    sp_packet_close(&packet);
+    return rc;
+}
+
 static int attach(struct attaching *a) {
     int rc = a->tree == -1 ? make_tree(a) : 0;
     rc = rc != 0 ? rc : check_tree(a);
+    rc = rc != 0 ? rc : receive_namespaces(a);
     if (rc == 0 && setns(a->mnt, CLONE_NEWNS) != 0) {
         rc = -errno;
     }
@@ -227,12 +250,13 @@ void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_
     struct attaching a = {.attach = attach,
                           .path = path,
                           .failed = path,
-                          .mnt = fds[1],
-                          .user = fds[2],
-                          .tree = n_fds > 3 ? fds[3] : -1,
+                          .init = fds[1],
+                          .mnt = -1,
+                          .user = -1,
+                          .tree = n_fds > 2 ? fds[2] : -1,
                           .rc = plan->has_workspace ? 0 : -EBUSY};
     int rc = a.rc == 0 ? sp_vfork_run(attach_in_child, &a) : 0;
-    if (n_fds <= 3) {
+    if (n_fds <= 2) {
         sp_fd_close(&a.tree);
     }
     if (rc == 0 && a.rc == -EOVERFLOW && attach->mode == SP_ATTACH_RW) {
@@ -240,4 +264,6 @@ void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_
     } else {
         answer(fds[0], rc != 0 ? rc : a.rc, a.failed);
     }
+    sp_fd_close(&a.mnt);
+    sp_fd_close(&a.user);
 }

@@ -13,21 +13,25 @@
 
 void sp_workspaces_init(struct sp_workspaces *workspaces) {
     pthread_mutex_init(&workspaces->lock, NULL);
-    workspaces->map.fd = -1;
+    workspaces->maps[0].fd = workspaces->maps[1].fd = -1;
 }
 
 void sp_workspaces_close(struct sp_workspaces *workspaces) {
-    sp_close_own(&workspaces->map.fd, &workspaces->map_identity);
+    for (int i = 0; i < 2; i++) {
+        sp_close_own(&workspaces->maps[i].fd, &workspaces->identities[i]);
+    }
     pthread_mutex_destroy(&workspaces->lock);
 }
 
 static void show_as_own(struct sp_workspaces *ws, int tree, int source, const sp_workspace *w) {
+    const bool group = w->mode != SP_WORKSPACE_RO;
+    struct sp_idmap_kept *map = &ws->maps[group];
     pthread_mutex_lock(&ws->lock);
-    if (!sp_is_own(ws->map.fd, &ws->map_identity)) {
-        ws->map.fd = -1; /* another part of this process has closed it */
+    if (!sp_is_own(map->fd, &ws->identities[group])) {
+        map->fd = -1; /* another part of this process has closed it */
     }
-    sp_tree_show_as_own(tree, source, w->path, w->mode == SP_WORKSPACE_RW, w->mode != SP_WORKSPACE_RO, &ws->map);
-    ws->map_identity = sp_identity_of(ws->map.fd);
+    sp_tree_show_as_own(tree, source, w->path, w->mode == SP_WORKSPACE_RW, group, map);
+    ws->identities[group] = sp_identity_of(map->fd);
     pthread_mutex_unlock(&ws->lock);
 }
 
@@ -61,26 +65,19 @@ static int receive(int reply, int64_t deadline, struct sp_packet *packet) {
     return rc != 0 ? rc : sp_packet_recv(reply, packet, NULL, 0);
 }
 
-/* 0: the record is of this type and has so many descriptors. Closes the packet otherwise. */
-static int expect(struct sp_packet *packet, enum sp_record_type type, unsigned n_fds, sp_error *error) {
-    if (packet->record.type == type && packet->n_fds == n_fds) {
-        return 0;
+/* What the zygote says about the attaching. Closes the packet. */
+static int take_answer(struct sp_packet *answer, sp_error *error) {
+    const struct sp_rec_failed *why = &answer->record.u.failed;
+    int rc = 0;
+    if (answer->record.type == SP_REC_FAILED && why->err == ECONNRESET) {
+        rc = SP_E_LOST; /* init is dead */
+    } else if (answer->record.type == SP_REC_FAILED) {
+        rc = sp_error_set(error, SP_E_EXEC, why->stage, (int)why->err, why->detail);
+    } else if (answer->record.type != SP_REC_ACK || answer->n_fds != 0) {
+        rc = sp_error_set(error, SP_E_EXEC, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
     }
-    const struct sp_rec_failed *why = &packet->record.u.failed;
-    int rc = packet->record.type == SP_REC_FAILED
-                 ? sp_error_set(error, SP_E_EXEC, why->stage, (int)why->err, why->detail)
-                 : sp_error_set(error, SP_E_EXEC, SP_STAGE_PROTOCOL, EBADMSG, "unexpected record");
-    sp_packet_close(packet);
+    sp_packet_close(answer);
     return rc;
-}
-
-/* Nothing has run in the sandbox yet: what its init sends can be believed. */
-static int open_namespaces(struct sp_session *session, int64_t deadline, struct sp_packet *packet, sp_error *error) {
-    const struct sp_session_request request = {.record = {.type = SP_REC_NAMESPACES}};
-    sp_auto_fd int reply = -1;
-    int rc = sp_session_request(session, &request, deadline, &reply);
-    rc = rc != 0 ? rc : receive(reply, deadline, packet);
-    return rc != 0 ? refuse(error, rc, "namespaces") : expect(packet, SP_REC_NAMESPACES, 2, error);
 }
 
 static int ask_zygote(const struct sp_zygote *zygote, const sp_workspace *w, const int *fds, unsigned n_fds,
@@ -97,24 +94,22 @@ static int ask_zygote(const struct sp_zygote *zygote, const sp_workspace *w, con
 int sp_attach_workspace(struct sp_workspaces *ws, struct sp_session *session, const struct sp_zygote *zygote,
                         const sp_workspace *w, int64_t deadline, sp_error *error) {
     sp_auto_fd int tree = -1;
-    struct sp_packet namespaces;
+    const struct sp_session_request request = {.record = {.type = SP_REC_NAMESPACES}};
+    sp_auto_fd int namespaces = -1;
     struct sp_packet answer;
     int pair[2] = {-1, -1};
     int rc = geteuid() == 0 ? make_tree(ws, w, &tree) : 0;
     if (rc != 0) {
         return refuse(error, rc, w->path);
     }
-    rc = open_namespaces(session, deadline, &namespaces, error);
-    if (rc != 0) {
-        return rc;
-    }
-    rc = sp_control_pair(pair);
-    const int fds[] = {pair[1], namespaces.fds[0], namespaces.fds[1], tree};
-    rc = rc != 0 ? rc : ask_zygote(zygote, w, fds, tree != -1 ? 4 : 3, deadline);
+    /* init answers to the zygote: the socket for its reply goes there. */
+    rc = sp_session_request(session, &request, deadline, &namespaces);
+    rc = rc != 0 ? rc : sp_control_pair(pair);
+    const int fds[] = {pair[1], namespaces, tree};
+    rc = rc != 0 ? rc : ask_zygote(zygote, w, fds, tree != -1 ? 3 : 2, deadline);
     sp_fd_close(&pair[1]);
-    sp_packet_close(&namespaces);
     rc = rc != 0 ? rc : receive(pair[0], deadline, &answer);
     sp_fd_close(&pair[0]);
-    rc = rc != 0 ? refuse(error, rc, w->path) : expect(&answer, SP_REC_ACK, 0, error);
+    rc = rc != 0 ? refuse(error, rc, w->path) : take_answer(&answer, error);
     return rc;
 }

@@ -11,8 +11,8 @@
 /* What a launcher keeps for its workspaces. All of it is used under the lock. */
 struct sp_workspaces {
     pthread_mutex_t lock;
-    struct sp_idmap_kept map;
-    struct sp_identity map_identity;
+    struct sp_idmap_kept maps[2]; /* without and with the group */
+    struct sp_identity identities[2];
 };
 
 void sp_workspaces_init(struct sp_workspaces *workspaces);
