@@ -137,8 +137,10 @@ static int take_request(struct sp_attend *a) {
 /* ---- ends ---- */
 
 static bool reap(struct sp_attend *a, int *rc);
+static void look_at_memory(struct sp_attend *a, int64_t now);
 
-/* The command has ended: what it has left running ends before EXITED is sent. */
+/* The command has ended: what it has left running ends before EXITED is sent. As long as it forks faster than init
+ * kills, it can also touch memory. */
 static int end_command(struct sp_attend *a, int status, const struct rusage *usage) {
     const struct timespec pause = {.tv_nsec = LEFTOVERS_PAUSE_NS};
     const int64_t until = sp_now() + LEFTOVERS_NS;
@@ -150,6 +152,7 @@ static int end_command(struct sp_attend *a, int status, const struct rusage *usa
             (void)kill(-1, SIGKILL);
         }
         (void)nanosleep(&pause, NULL);
+        look_at_memory(a, sp_now());
         (void)reap(a, &rc);
     }
     return rc != 0 ? rc : sp_child_report(&ended, status, usage);

@@ -1,0 +1,102 @@
+/* sources: csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c csrc/common/wire.c
+ * csrc/common/text.c csrc/common/packet.c */
+/* What init does while processes live, with the functions that it calls replaced. Its file is part of this program. */
+#include <signal.h>
+#include <string.h>
+
+#include "check.h"
+
+static int note_kill(int pid, int signal);
+
+#define kill(pid, signal) note_kill(pid, signal)
+/* NOLINTBEGIN(bugprone-suspicious-include): with another kill() */
+#include "init/attend.c"
+/* NOLINTEND(bugprone-suspicious-include) */
+#undef kill
+
+static struct {
+    int leftovers; /* rounds in which marked processes are still found */
+    unsigned looks, kills_of_all, reports;
+    bool too_much;
+} the;
+
+static int note_kill(int pid, int signal) {
+    the.kills_of_all += pid == -1 && signal == SIGKILL;
+    the.leftovers = 0;
+    return 0;
+}
+
+bool sp_leftovers_kill_marked(const struct sp_plan *plan) {
+    (void)plan;
+    return the.leftovers-- > 0;
+}
+
+void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
+                           const struct sp_memory_base *base) {
+    (void)plan, (void)base;
+    *watch = (struct sp_memory_watch)SP_MEMORY_NOT_WATCHED;
+    watch->next_look = sp_now();
+}
+
+bool sp_memory_watch_look(struct sp_memory_watch *watch) {
+    the.looks++;
+    watch->next_look = sp_now();
+    return the.too_much;
+}
+
+void sp_memory_watch_end(struct sp_memory_watch *watch) { watch->next_look = SP_NEVER; }
+
+int sp_child_report(const struct sp_child *child, int status, const struct rusage *usage) {
+    (void)child, (void)status, (void)usage;
+    the.reports++;
+    return 0;
+}
+
+int sp_child_start(struct sp_child *child, const struct sp_plan *plan, const struct sp_request *request,
+                   struct sp_command *command) {
+    (void)child, (void)plan, (void)request, (void)command;
+    return -1;
+}
+void sp_child_read_start(struct sp_child *child) { (void)child; }
+void sp_child_read_signals(struct sp_child *child) { (void)child; }
+void sp_child_kill(struct sp_child *child) { (void)child; }
+void sp_child_free_from_tracer(struct sp_child *child) { (void)child; }
+void sp_child_detach(pid_t pid, int status) { (void)pid, (void)status; }
+int sp_file_serve(const struct sp_packet *packet, const char *payload) {
+    (void)packet, (void)payload;
+    return 0;
+}
+void sp_request_free_large(void) {}
+int sp_request_next(int control, struct sp_request *request, struct sp_command *command, sp_file_server *serve_file) {
+    (void)control, (void)request, (void)command, (void)serve_file;
+    return -EAGAIN;
+}
+
+static struct sp_attend attend;
+
+/* A command has ended beside one process. What it has left may fork faster than init kills it. */
+static void end_with_leftovers(int rounds, bool too_much) {
+    const struct rusage usage = {.ru_maxrss = 0};
+    memset(&the, 0, sizeof the);
+    memset(&attend, 0, sizeof attend);
+    the.leftovers = rounds;
+    the.too_much = too_much;
+    attend.n_processes = 1;
+    attend.command.pid = 7;
+    attend.watch_at = SP_NEVER;
+    sp_memory_watch_begin(&attend.memory, NULL, NULL);
+    CHECK(end_command(&attend, 0, &usage) == 0 && the.reports == 1);
+}
+
+static void memory_is_watched_while_leftovers_are_killed(void) {
+    end_with_leftovers(20, false);
+    CHECK(the.looks >= 20 && the.kills_of_all == 0 && !attend.processes[0].oom);
+    end_with_leftovers(1000, true);
+    CHECK(the.looks == 1 && the.kills_of_all == 1 && attend.processes[0].oom);
+}
+
+int main(void) {
+    check_deadline(60);
+    RUN(memory_is_watched_while_leftovers_are_killed);
+    return check_report();
+}
