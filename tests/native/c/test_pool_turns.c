@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "check.h"
 #include "common/clock.h"
@@ -134,11 +135,31 @@ static void a_ticket_times_out_and_is_freed_in_each_state(void) {
     shut_pool(&f);
 }
 
+static void a_ticket_that_waits_needs_a_descriptor(void) {
+    struct fake_pool f;
+    sp_error error;
+    sp_due due;
+    struct rlimit before;
+
+    open_pool(&f, 1, 1, 1);
+    int64_t handle = acquire(f.pool, -1);
+    sp_ticket *ticket = open_ticket(f.pool, -1);
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_max = before.rlim_max}) == 0);
+    CHECK(sp_ticket_turn(ticket, &error, &due) == SP_E_CREATE && error.err == EMFILE);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    sp_ticket_free(ticket);
+    CHECK(stats_of(f.pool).waiting_count == 0);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    shut_pool(&f);
+}
+
 int main(void) {
     check_deadline(60);
     RUN(a_release_rings);
     RUN(a_takeover_rings_twice);
     RUN(a_ticket_creates_in_turns);
     RUN(a_ticket_times_out_and_is_freed_in_each_state);
+    RUN(a_ticket_that_waits_needs_a_descriptor);
     return check_report();
 }
