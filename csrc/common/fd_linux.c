@@ -89,8 +89,13 @@ ssize_t sp_recv_now(int sock, struct msghdr *msg) {
     const struct msghdr untouched = *msg;
     ssize_t n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (is_to_be_repeated(n, msg->msg_controllen)) {
+        const ssize_t first = n;
         *msg = untouched;
         n = recvmsg(sock, msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (first == 0 && n < 0 && errno == EAGAIN) { /* the end of file would have stayed: it was an empty packet */
+            msg->msg_controllen = 0;
+            n = 0;
+        }
     }
     return n;
 }
