@@ -12,13 +12,17 @@ Example::
 
 __version__ = "0.1.0"
 
-# typing.get_type_hints(SandboxConfig) looks for it here.
+# typing.get_type_hints() of the public classes looks for these names here.
 from collections.abc import Mapping as Mapping
+from typing import IO as IO
+from typing import Any as Any
 
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.pool import AsyncSandboxPool
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.sandbox import AsyncSandbox
+from pysandpool._async.stream import AsyncReader as AsyncReader
+from pysandpool._async.stream import AsyncWriter as AsyncWriter
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._config.bind import Bind
 from pysandpool._config.pool import PoolConfig
@@ -39,6 +43,8 @@ from pysandpool._errors import (
     SandpoolError,
     UnsupportedPlatformError,
 )
+from pysandpool._execute.encode import Words as Words
+from pysandpool._execute.result import Output as Output
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import use_hints as _use_hints
 from pysandpool._pool.executor import SandboxExecutor
