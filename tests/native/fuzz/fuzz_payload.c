@@ -76,7 +76,7 @@ static void check_plan(const struct sp_plan *plan, const char *payload) {
         MUST(i == 0 || strcmp(plan->binds[i - 1].path, bind->path) < 0);
         MUST(bind->parent >= -1 && bind->parent < i);
         MUST(bind->parent == -1 || sp_path_is_below(bind->path, plan->binds[bind->parent].path));
-        MUST(!bind->needs_rule || bind->writable);
+        MUST(!bind->needs_rule || bind->writable || bind->scratch);
         MUST(!bind->covers || (bind->parent != -1 && !bind->writable && !bind->staged));
         MUST(plan->has_staged || !bind->staged);
     }
