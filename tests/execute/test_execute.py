@@ -295,7 +295,7 @@ def test_input_kinds(sandbox: PooledSandbox) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ("text", r"bytes-like and contiguous, not str: pass input=text\.encode\(\)"),
+        ("text", r"bytes-like and contiguous, not str: pass text=True, or input=text\.encode\(\)"),
         (io.BytesIO(b"x"), r"not BytesIO: pass input=file\.read\(\)"),
         (memoryview(b"abcd")[::2], r"not memoryview with gaps: pass input=bytes\(view\)"),
         (5, r"not int$"),
