@@ -100,9 +100,10 @@ except SandboxCreateError as error:
 
 @needs_strace
 def test_room_that_cannot_be_found_out_is_reported(tmp_path: Path) -> None:
-    # The zygote waits for other children before this one; how many they are depends on the machine.
-    found = [run_script(ROOM_UNKNOWN, str(tmp_path), str(nth)).stdout.split() for nth in range(1, 13)]
-    assert ["seccomp", str(errno.ECHILD), "True"] in found, found
+    # The zygote waits for other children before this one, and signals interrupt these waits: its number varies.
+    wanted = ["seccomp", str(errno.ECHILD), "True"]
+    numbers = [*range(1, 13)] * 8
+    assert any(run_script(ROOM_UNKNOWN, str(tmp_path), str(nth)).stdout.split() == wanted for nth in numbers)
 
 
 def test_no_listener_and_no_log() -> None:
