@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 from pysandpool._async.backend import Backend, Look
 from pysandpool._config.workspace import Workspace
 from pysandpool._ffi import check, ffi, lib, new_error
+from pysandpool._pool.acquire import check_ticket, release_unowned
 from pysandpool._pool.core import PoolCore
-from pysandpool._pool.lease import PooledSandbox, check_ticket, release_unowned
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.workspace import ATTEMPTS, WorkspaceLease, attach, find
 
 _LOOK = ffi.typeof("sp_due *")
@@ -20,7 +21,7 @@ _AGAIN = lib.SP_AGAIN
 
 
 async def lease_by_ticket(backend: Backend, core: PoolCore, timeout_ns: int = -1) -> PooledSandbox:
-    """`_pool.lease.lease_by_ticket` without a thread: all waits are the loop's."""
+    """`_pool.acquire.lease_by_ticket` without a thread: all waits are the loop's."""
     ticket, error, look = ffi.gc(ffi.new("sp_ticket **"), lib.sp_ticket_close), new_error(), ffi.new(_LOOK)
     leases: list[PooledSandbox] = []
     code = _AGAIN

@@ -22,7 +22,8 @@ from pysandpool._errors import PoolStateError
 from pysandpool._execute.encode import Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import check, ffi, hot, lib
-from pysandpool._pool.lease import PooledSandbox, release_unowned
+from pysandpool._pool.acquire import release_unowned
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.pool import SandboxPool, typed
 from pysandpool._pool.stats import PoolStats
 

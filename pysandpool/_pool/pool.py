@@ -17,8 +17,9 @@ from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import PoolStateError
 from pysandpool._ffi import check, ffi, hot, lib, new_error
+from pysandpool._pool.acquire import lease_by_ticket, release_unowned
 from pysandpool._pool.core import open_core
-from pysandpool._pool.lease import PooledSandbox, lease_by_ticket, release_unowned
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 from pysandpool._pool.snapshot import snapshot

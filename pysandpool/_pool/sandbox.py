@@ -15,9 +15,9 @@ from pysandpool._execute.encode import Word, Words
 from pysandpool._execute.result import SandboxResult
 from pysandpool._files.methods import FileMethods
 from pysandpool._files.operation import LeaseFiles
+from pysandpool._pool.acquire import lease_by_ticket
 from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.isolation import IsolationReport
-from pysandpool._pool.lease import lease_by_ticket
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.workspace import lease_with_workspace
 from pysandpool._process.process import SandboxProcess

@@ -10,8 +10,9 @@ from time import perf_counter_ns
 
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._pool.acquire import lease_by_ticket
 from pysandpool._pool.core import open_core
-from pysandpool._pool.lease import PooledSandbox, lease_by_ticket
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.pool import SandboxPool
 

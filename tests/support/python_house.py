@@ -32,7 +32,15 @@ TIERS = {
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
-    "_pool": ("stats", "isolation limits log snapshot", "core", "lease", "workspace", "pool sandbox", "executor"),
+    "_pool": (
+        "stats",
+        "isolation limits log snapshot",
+        "core",
+        "lease",
+        "acquire workspace",
+        "pool sandbox",
+        "executor",
+    ),
     "_async": (
         "backend done",
         "anyio_backend asyncio_backend",
