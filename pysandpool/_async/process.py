@@ -23,8 +23,9 @@ from pysandpool._async.done import DONE
 from pysandpool._async.stream import AsyncReader, AsyncWriter
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
-from pysandpool._execute.text import ENCODING, decode
+from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
+from pysandpool._process.arguments import deadline_of, encoded_input, words_of
 from pysandpool._process.handle import ProcessHandle
 from pysandpool._process.streams import Streams
 
@@ -112,8 +113,8 @@ class AsyncSandboxProcess:
         Raises:
             subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
         """
-        if not await self._await_end(_deadline(timeout)):
-            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0))
+        if not await self._await_end(deadline_of(timeout)):
+            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0))
         assert self._returncode is not None
         return self._returncode
 
@@ -123,12 +124,12 @@ class AsyncSandboxProcess:
         Arguments, results and errors are those of `SandboxProcess.communicate`. After a cancellation or a timeout the
         process runs on, and another call goes on from there.
         """
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         if self._exchange is None:
             self._exchange = self._new_exchange(input)
         if not await self._exchange.run_on(current(), deadline) or not await self._await_end(deadline):
             out, err = self._exchange.found(self.stdout), self._exchange.found(self.stderr)
-            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0), out, err)
+            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0), out, err)
         for file in (self.stdout, self.stderr):
             if file is not None:
                 file.close()
@@ -183,7 +184,7 @@ class AsyncSandboxProcess:
             await self.wait()
         elif kind is not GeneratorExit:
             with current().shielded():
-                await self._await_end(_deadline(_END_SECONDS))
+                await self._await_end(deadline_of(_END_SECONDS))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an AsyncSandboxProcess can be neither copied nor pickled")
@@ -264,12 +265,7 @@ class AsyncSandboxProcess:
     # ---- communicate ----
 
     def _new_exchange(self, data: Buffer | str | None) -> AsyncExchange:
-        if data and self.stdin is None:
-            raise ValueError("input is given, but stdin is no pipe: start the process with stdin=PIPE")
-        if data is not None and isinstance(data, str) != (self._errors is not None):
-            wanted = "bytes-like" if self._errors is None else "str"
-            raise TypeError(f"input must be {wanted}, not {type(data).__name__}")
-        encoded = data.encode(ENCODING) if isinstance(data, str) else bytes(data or b"")
+        encoded = encoded_input(data, has_stdin=self.stdin is not None, is_text=self._errors is not None)
         outputs = [file for file in (self.stdout, self.stderr) if file is not None]
         return AsyncExchange(self.stdin, outputs, encoded)
 
@@ -277,11 +273,3 @@ class AsyncSandboxProcess:
         assert self._exchange is not None
         found = self._exchange.found(file)
         return found if found is None or self._errors is None else decode(found, self._errors, cut=False)
-
-
-def _deadline(timeout: float | None) -> float:
-    return math.inf if timeout is None else time.monotonic() + timeout
-
-
-def _words(args: Words) -> list[str]:
-    return [os.fsdecode(word) for word in args]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import fcntl
 import operator
-import os
 import select
 import signal
 import struct
@@ -19,8 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
 from pysandpool._execute.run import CommandDefaults, prepare_lease
-from pysandpool._execute.text import ENCODING, decode
+from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
+from pysandpool._process.arguments import deadline_of, encoded_input, words_of
 from pysandpool._process.exchange import Exchange
 from pysandpool._process.handle import ProcessHandle, Program
 from pysandpool._process.streams import Stream, Streams, terminal_files
@@ -33,7 +33,6 @@ _START_SECONDS = 10.0
 _SIGNAL_SECONDS = 1.0
 _SLICE_MS = 250
 """Another thread may have closed the descriptor that this one is about to wait for: it looks again after this time."""
-_NEVER = float("inf")
 
 
 class SandboxProcess:
@@ -129,8 +128,8 @@ class SandboxProcess:
         Raises:
             subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
         """
-        if not self._await_news(_deadline(timeout)):
-            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0))
+        if not self._await_news(deadline_of(timeout)):
+            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0))
         assert self._returncode is not None
         return self._returncode
 
@@ -148,12 +147,12 @@ class SandboxProcess:
             subprocess.TimeoutExpired: it takes longer. The process runs on, and another call goes on from there.
             ValueError: there is input, but stdin is no pipe.
         """
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         if self._exchange is None:
             self._exchange = self._new_exchange(input)
         if not self._exchange.run(deadline) or not self._await_news(deadline):
             out, err = self._exchange.taken(self.stdout), self._exchange.taken(self.stderr)
-            raise subprocess.TimeoutExpired(_words(self.args), float(timeout or 0), out, err)
+            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0), out, err)
         for file in (self.stdout, self.stderr):
             if file is not None:
                 file.close()
@@ -261,12 +260,7 @@ class SandboxProcess:
     # ---- communicate ----
 
     def _new_exchange(self, data: Buffer | str | None) -> Exchange:
-        if data and self.stdin is None:
-            raise ValueError("input is given, but stdin is no pipe: start the process with stdin=PIPE")
-        if data is not None and isinstance(data, str) != (self._errors is not None):
-            wanted = "bytes-like" if self._errors is None else "str"
-            raise TypeError(f"input must be {wanted}, not {type(data).__name__}")
-        encoded = data.encode(ENCODING) if isinstance(data, str) else bytes(data or b"")
+        encoded = encoded_input(data, has_stdin=self.stdin is not None, is_text=self._errors is not None)
         return Exchange(self.stdin, [file for file in (self.stdout, self.stderr) if file is not None], encoded)
 
     def _found(self, file: IO[Any] | None) -> bytes | str | None:
@@ -301,11 +295,3 @@ def start_process(  # noqa: PLR0913 - what popen takes
         return SandboxProcess(handle, program.cmd, opened, errors)
     finally:
         opened.close()
-
-
-def _deadline(timeout: float | None) -> float:
-    return _NEVER if timeout is None else time.monotonic() + timeout
-
-
-def _words(args: Words) -> list[str]:
-    return [os.fsdecode(word) for word in args]

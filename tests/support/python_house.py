@@ -30,7 +30,7 @@ TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "bind workspace", "sandbox pool"),
     "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
     "_execute": ("encode text", "live options result", "passage run", "order"),
-    "_process": ("exchange handle streams", "options process"),
+    "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_pool": (
         "stats",
