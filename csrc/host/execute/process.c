@@ -154,11 +154,11 @@ int sp_process_start(sp_pool *pool, int64_t handle, const sp_process_request *re
 /* ---- what init answers ---- */
 
 /* The pool may use the session for other things at the same time. */
-static void with_session(const struct sp_process *process, void (*use)(struct sp_process *, struct sp_session *)) {
+static void with_session(struct sp_process *process, void (*use)(struct sp_process *, struct sp_session *)) {
     int code;
     struct sp_session *session = sp_lease_share(process->pool, process->handle, &code);
     if (session != NULL) {
-        use((struct sp_process *)(uintptr_t)process, session);
+        use(process, session);
         sp_session_unref(session);
     }
 }
