@@ -119,6 +119,7 @@ static bool read_records(struct sp_standby *standby, uint32_t id, struct sp_atte
         } else if (request.packet.record.type == SP_REC_SERVE) {
             (void)sp_wait_fd(standby->control, POLLIN, SP_NEVER); /* the next standby must not get what follows */
         }
+        sp_packet_close(&request.packet);
     }
     return false;
 }
