@@ -22,6 +22,8 @@ _AT = "/workspace"
 _MOUNTED_AT = "/mnt/workspace"
 # So often another sandbox is tried when one has died, or the directory is replaced just then.
 ATTEMPTS = 4
+# What the zygote finds if the directory was moved away or replaced after the look at it.
+_REPLACED = (errno.ESTALE, errno.ENOENT, errno.ENOTDIR)
 
 
 class WorkspaceLease(PooledSandbox):
@@ -77,8 +79,11 @@ def attach(lease: PooledSandbox, workspace: Workspace, found: os.stat_result, ma
     code = lib.sp_workspace_attach(core.ptr, lease._live_handle(), spec, error)
     if code == lib.SP_OK:
         return True
-    if may_try_again and (code == lib.SP_E_LOST or (code == lib.SP_E_EXEC and error.err == errno.ESTALE)):
+    replaced = code == lib.SP_E_EXEC and error.err in _REPLACED
+    if may_try_again and (code == lib.SP_E_LOST or replaced):
         return False
+    if replaced:
+        find(workspace)  # Python's own exception, if the directory is gone
     if code == lib.SP_E_EXEC:
         raise _refusal(workspace, error)
     check(code, core.ptr, error)

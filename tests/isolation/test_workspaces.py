@@ -25,6 +25,7 @@ from pysandpool import (
     SandboxPool,
     Workspace,
 )
+from pysandpool._pool import workspace as _workspace
 
 ROOT = os.geteuid() == 0
 
@@ -203,6 +204,37 @@ def test_one_that_is_replaced_all_the_time(pool: SandboxPool, work: Path) -> Non
         over.set()
         thread.join()
     wait_idle(pool, 2)
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_one_that_vanishes_after_the_look(
+    pool: SandboxPool, work: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Once: another look finds it. Each time: the exception is that of a directory that was never there."""
+    away = work.with_name("away")
+    looks: list[Workspace] = []
+
+    def vanishing(workspace: Workspace) -> os.stat_result:
+        if away.exists():
+            away.rename(work)
+        looks.append(workspace)
+        found = work.stat()
+        if len(looks) <= times:
+            work.rename(away)
+        return found
+
+    def really_gone(workspace: Workspace) -> os.stat_result:
+        return os.stat(workspace.path) if len(looks) == _workspace.ATTEMPTS else vanishing(workspace)
+
+    monkeypatch.setattr(_workspace, "find", really_gone)
+    if times == 1:
+        with pool.acquire(workspace=work) as lease:
+            assert run(lease, "cat file") == "text\n"
+    else:
+        with pytest.raises(FileNotFoundError):
+            pool.acquire(workspace=work)
+    wait_idle(pool, 2)
+    assert pool.stats().in_use_count == 0
 
 
 def test_a_link_to_a_directory(pool: SandboxPool, work: Path) -> None:
