@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_ON_MACOS = """
+import ctypes.util  # as on the real system: Debian's Python has no ctypes.macholib
 import sys, sysconfig
 sysconfig.get_config_vars()  # in a file that is named after the system
 def hide(event, words):
