@@ -16,8 +16,8 @@ from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.pool import SandboxPool
 
-_ECHO = ("/bin/echo", "hello")
-_ECHO_STDOUT = b"hello\n"
+ECHO = ("/bin/echo", "hello")
+ECHO_STDOUT = b"hello\n"
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,37 @@ def run_pool_benchmark(pool_size: int = 8, iterations: int = 200) -> PoolBenchma
         RuntimeError: a command exited with a code other than 0, or with another output than expected.
         ValueError: a number is negative.
     """
-    result = measure_pool(pool_size, iterations)
+    result = measure_pool(pool_size, iterations).result()
     print(format_result(result))
     return result
 
 
-def measure_pool(pool_size: int, iterations: int) -> PoolBenchmarkResult:
-    """The same, without printing."""
+@dataclass(frozen=True)
+class PoolSamples:
+    """The duration of each call, in microseconds."""
+
+    cold: list[float]
+    hot: list[float]
+    execute: list[float]
+    pool_size: int
+    iterations: int
+
+    def result(self) -> PoolBenchmarkResult:
+        cold, hot, execute = _percentiles(self.cold), _percentiles(self.hot), _percentiles(self.execute)
+        return PoolBenchmarkResult(*cold, *hot, *execute, self.pool_size, self.iterations)
+
+
+def measure_pool(pool_size: int, iterations: int) -> PoolSamples:
+    """What `run_pool_benchmark` measures; it raises the same errors."""
     size, count = operator.index(pool_size), operator.index(iterations)
     if size < 0 or count < 0:
         raise ValueError(f"pool_size = {size}, iterations = {count}: both must be >= 0")
     size = max(size, 1)
     if not count:
-        return PoolBenchmarkResult(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, size, 0)
-    cold = _percentiles(_cold(count))
+        return PoolSamples([], [], [], size, 0)
+    cold = _cold(count)
     with SandboxPool(SandboxConfig(), PoolConfig(size, size, max_idle_duration=None)) as pool:
-        hot = _percentiles(_acquire_times(pool.acquire, count))
-        execute = _percentiles(_execute_times(pool, count))
-    return PoolBenchmarkResult(*cold, *hot, *execute, size, count)
+        return PoolSamples(cold, _acquire_times(pool.acquire, count), _execute_times(pool, count), size, count)
 
 
 def format_result(result: PoolBenchmarkResult) -> str:
@@ -103,14 +116,16 @@ def _execute_times(pool: SandboxPool, count: int) -> list[float]:
     for _ in range(count):
         start = perf_counter_ns()
         with pool.acquire() as sandbox:
-            result = sandbox.execute(_ECHO)
+            result = sandbox.execute(ECHO)
         times.append((perf_counter_ns() - start) / 1e3)
-        if result.exit_code != 0 or result.stdout != _ECHO_STDOUT:
-            raise RuntimeError(f"{_ECHO} returned {result!r}: {result.stdout!r} {result.stderr!r}")
+        if result.exit_code != 0 or result.stdout != ECHO_STDOUT:
+            raise RuntimeError(f"{ECHO} returned {result!r}: {result.stdout!r} {result.stderr!r}")
     return times
 
 
 def _percentiles(times: list[float]) -> tuple[float, float]:
-    """p50 and p99, interpolated between the two nearest samples."""
+    """p50 and p99, interpolated between the two nearest samples; 0 where there are none."""
+    if not times:
+        return 0.0, 0.0
     cuts = statistics.quantiles(times * 2 if len(times) == 1 else times, n=100, method="inclusive")
     return cuts[49], cuts[98]

@@ -7,11 +7,13 @@ import dataclasses
 import json
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pysandpool._errors import SandpoolError
-from pysandpool.cli.bench import measure_pool, run_pool_benchmark
+from pysandpool.cli.bench import format_result, measure_pool
 from pysandpool.cli.doctor import diagnose
+from pysandpool.cli.plot import PlotError, check_plot, curves, draw
 from pysandpool.cli.run import EXIT_CODES, add_options, run, shell
 from pysandpool.cli.say import EXIT_SETUP, EXIT_SIGNAL, complain
 
@@ -40,6 +42,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     bench.add_argument("--pool-size", type=int, default=8, metavar="N")
     bench.add_argument("--iterations", type=int, default=200, metavar="N")
     bench.add_argument("--json", action="store_true")
+    bench.add_argument("--plot", type=Path, metavar="FILE", help="also draw the distributions (pysandpool[plot])")
     bench.set_defaults(handler=_bench)
     doctor = commands.add_parser("doctor", help="report which isolation features work here, and how to enable the rest")
     doctor.add_argument("--json", action="store_true")
@@ -58,11 +61,14 @@ class _Version(argparse.Action):
 
 def _bench(args: argparse.Namespace) -> int:
     try:
-        if args.json:
-            print(json.dumps(dataclasses.asdict(measure_pool(args.pool_size, args.iterations))))
-        else:
-            run_pool_benchmark(args.pool_size, args.iterations)
-    except (SandpoolError, ValueError) as error:
+        if args.plot:
+            check_plot(args.plot)
+        samples = measure_pool(args.pool_size, args.iterations)
+        result = samples.result()
+        print(json.dumps(dataclasses.asdict(result)) if args.json else format_result(result))
+        if args.plot:
+            draw(args.plot, curves(samples), f"One call, {args.iterations} of each kind")
+    except (SandpoolError, PlotError, ValueError, OSError) as error:
         return complain(error, EXIT_SETUP)
     return 0
 

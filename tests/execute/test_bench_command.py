@@ -1,0 +1,41 @@
+"""`pysandpool bench --plot FILE`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pysandpool.cli.main import main
+
+
+def test_a_plot_is_drawn_beside_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "latency.svg"
+    assert main(["bench", "--iterations", "3", "--pool-size", "2", "--json", "--plot", str(plot)]) == 0
+    assert json.loads(capsys.readouterr().out)["iterations"] == 3
+    text = plot.read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert all(f"<!-- {name} -->" in text for name in ("hot acquire", "cold acquire", "subprocess.run, no sandbox"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("latency.nonsense", "the name must end in one of"), ("absent/latency.png", "there is no directory")],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, fix: str
+) -> None:
+    assert main(["bench", "--iterations", "3", "--plot", str(tmp_path / name)]) == 125
+    told = capfd.readouterr()
+    assert fix in told.err
+    assert (told.out, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_without_matplotlib_the_message_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
+    assert main(["bench", "--plot", str(tmp_path / "latency.png")]) == 125
+    assert "pip install 'pysandpool[plot]'" in capfd.readouterr().err
