@@ -28,7 +28,12 @@ MAY_USE = {
 # Rooms -> their modules in tiers: a module may use those of the tiers before its own, and none beside it.
 TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "bind workspace", "sandbox pool"),
-    "_backend": ("cgroup machine python rlimits undead", "hints shown", "doors missing seatbelt setid", "linux macos"),
+    "_backend": (
+        "cgroup machine python rlimits seccomp_profile undead",
+        "hints shown",
+        "doors missing seatbelt setid",
+        "linux macos",
+    ),
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
