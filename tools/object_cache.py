@@ -20,11 +20,15 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[1] / "build" / "objects"
 # How many versions of one file are remembered: one for each branch that somebody goes back and forth between.
 VERSIONS = 16
+# How far the times of files may be behind the clock, and how often a source is compiled that is being edited.
+CLOCK_TICK_NS = 20_000_000
+TRIES = 5
 # A file that was read -> the digest of its content.
 Version = dict[str, str]
 
@@ -46,13 +50,26 @@ def identity(compiler: str) -> str:
 
 
 @functools.cache
+def _content(path: str, *_times: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+
+
 def content(path: str) -> str:
-    """Of a file that may have been removed since."""
+    """Of a file that may have been removed since. Read again only when the file has changed."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+        status = os.stat(path)
+        return _content(path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     except OSError:
         return "none"
+
+
+def changed_since(path: str, moment: int) -> bool:
+    """Whether the file was written, replaced or removed after `moment`, or so shortly before that nobody can tell."""
+    try:
+        return os.stat(path).st_ctime_ns >= moment - CLOCK_TICK_NS
+    except OSError:
+        return True
 
 
 def dependencies(rule: str) -> list[str]:
@@ -94,6 +111,25 @@ class Source:
         # Several processes may compile the same file: each writes files of its own and renames them.
         fresh = CACHE / f"{self.stem}-{self.key}.{os.getpid()}-{threading.get_ident()}.o"
         rule, versions = fresh.with_suffix(".d"), fresh.with_suffix(".json")
+        for _ in range(TRIES):
+            began = time.time_ns()
+            self._run(fresh, rule)
+            paths = dependencies(rule.read_text(encoding="utf-8"))
+            rule.unlink()
+            version = self._look(paths)
+            # An object that was made while a file changed would be kept for a content that it is not of.
+            if not any(changed_since(os.fspath(self.root / path), began) for path in paths):
+                break
+        else:
+            fresh.unlink()
+            raise CompileError(f"{self.command[-1]}: what it includes changes while it is compiled\n")
+        target = self._target(version)
+        fresh.replace(target)
+        versions.write_text(json.dumps([version, *known][:VERSIONS]), encoding="utf-8")
+        versions.replace(self.versions)
+        return target
+
+    def _run(self, fresh: Path, rule: Path) -> None:
         command = [*self.command, "-MD", "-MF", os.fspath(rule), "-o", os.fspath(fresh)]
         done = subprocess.run(
             command, cwd=self.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -101,13 +137,6 @@ class Source:
         if done.returncode != 0:
             raise CompileError(done.stdout)
         sys.stderr.write(done.stdout)  # warnings
-        version = self._look(dependencies(rule.read_text(encoding="utf-8")))
-        rule.unlink()
-        target = self._target(version)
-        fresh.replace(target)
-        versions.write_text(json.dumps([version, *known][:VERSIONS]), encoding="utf-8")
-        versions.replace(self.versions)
-        return target
 
 
 def objects(sources: list[Source]) -> list[Path]:
@@ -118,6 +147,15 @@ def objects(sources: list[Source]) -> list[Path]:
         return [sources[0].object()]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(Source.object, sources))
+
+
+def copy_whole(source: Path, target: str) -> None:
+    """Replaces `target` at once. Both modules have the same C files and, with `build_ext --parallel`, write the same
+    objects: the linker of one must not read an object that the compiler of the other has written in part.
+    """
+    fresh = f"{target}.{os.getpid()}-{threading.get_ident()}"
+    shutil.copyfile(source, fresh)
+    os.replace(fresh, target)
 
 
 def is_for_the_linker(word: str) -> bool:
@@ -139,7 +177,7 @@ def run_compiler(compiler: str, words: list[str]) -> int:
         sys.stderr.write(str(error))
         return 1
     if only_objects:
-        shutil.copyfile(made[0], output)
+        copy_whole(made[0], output)
         return 0
     of_path = {path: os.fspath(path_object) for path, path_object in zip(paths, made)}
     linked = [of_path.get(word, word) for word in rest]
