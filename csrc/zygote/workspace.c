@@ -69,7 +69,7 @@ int sp_zygote_make_workspace(struct sp_plan *plan, struct sp_rec_failed *why) {
     }
     int rc = plan->rootfs != NULL ? make_in_rootfs()
              : mkdir(NEW SP_WORKSPACES, 0755) == 0 && mkdir(NEW SP_WORKSPACE, 0755) == 0 &&
-                     symlink(SP_WORKSPACE + 1, NEW LINK) == 0
+                     symlink(&SP_WORKSPACE[1], NEW LINK) == 0
                  ? 0
                  : -errno;
     if (rc == 0) {
