@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/packet.h"
@@ -31,6 +33,9 @@ static int standby_main(void *arg) {
     struct sp_standby *standby = arg;
     struct sp_request request;
     struct sp_command command;
+    /* The kernel clears it when this process leaves the memory, by exec too. set_tid_address(2) instead of the flag
+     * CLONE_CHILD_CLEARTID, because the clone() of musl 1.2.5 and later refuses the flag. */
+    (void)syscall(SYS_set_tid_address, &standby->not_execed);
     /* Before the request comes, so that no request waits for it. */
     sp_limit_processes(standby->plan);
     sp_leftovers_mark();
@@ -61,9 +66,7 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     standby->plan = plan;
     standby->control = control;
     sp_memory_base_early(&standby->base, plan);
-    /* The kernel clears `not_execed` when the child leaves this memory, by exec too: clone(2), CLONE_CHILD_CLEARTID. */
-    int flags = CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD;
-    standby->pid =
-        clone(standby_main, stack + sizeof stack, flags, standby, &standby->not_execed, NULL, &standby->not_execed);
+    standby->not_execed = 1;
+    standby->pid = clone(standby_main, stack + sizeof stack, CLONE_VM | SIGCHLD, standby);
     return standby->pid != -1 ? 0 : -errno;
 }

@@ -21,7 +21,7 @@ struct sp_standby {
     pid_t pid;
     /* Written by the standby or, where it says so, by the kernel; read by init. */
     _Atomic uint32_t id;         /* of the EXEC that it has acknowledged; 0: none yet */
-    _Atomic uint32_t not_execed; /* the kernel clears it when the standby has execed or ended */
+    _Atomic uint32_t not_execed; /* the kernel clears it when a standby that has acknowledged has execed or ended */
     struct sp_memory_base base;
     int control_error;        /* -errno: the host is gone or has sent something malformed */
     bool restricts;           /* it has received NAMESPACES: the next commands are restricted, see workspace.h */
