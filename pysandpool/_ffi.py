@@ -32,7 +32,7 @@ except ImportError as error:
         f"the sources, or run `pip install --editable .` ({error})"
     ) from error
 
-EXPECTED_ABI = 7
+EXPECTED_ABI = 8
 
 
 def check_abi(found: int, expected: int, module: str) -> None:

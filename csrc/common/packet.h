@@ -20,7 +20,7 @@
 #include "common/wire.h"
 
 #define SP_PACKET_MAX (32 * 1024)
-#define SP_PACKET_FDS 4
+#define SP_PACKET_FDS 5
 
 /* A received packet. Its descriptors are close-on-exec; the packet owns them until they are stolen (set to -1). */
 struct sp_packet {

@@ -15,7 +15,7 @@
 #include "common/clock.h"
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 4
+#define SP_WIRE_VERSION 5
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -49,7 +49,7 @@ enum sp_record_type {
     SP_REC_CREATE,     /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
     SP_REC_CREATED,    /* zygote -> host, fd: pidfd of the zygote, or, on a sandbox's control socket, of its init */
     SP_REC_READY,      /* init -> host */
-    SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr; payload: cwd, argv, env */
+    SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr [, channel]; payload: cwd, argv, env */
     SP_REC_ACK,        /* init -> host: the request has arrived whole; from now on the command may start */
     SP_REC_EXITED,     /* init -> host */
     SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
@@ -58,7 +58,7 @@ enum sp_record_type {
     SP_REC_FILED,      /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
     SP_REC_BIND,       /* host -> zygote [, fd: the tree]: a path of the host leads elsewhere now, bind it anew */
     SP_REC_SERVE,      /* host -> init: a request follows that only init itself can serve, so the standby has to end */
-    SP_REC_SPAWN,      /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr]; payload as EXEC's */
+    SP_REC_SPAWN, /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr] [, channel]; payload as EXEC's */
     SP_REC_STARTED,    /* init -> host, on a process socket: the process has execed */
     SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
     SP_REC_NAMESPACES, /* host -> init, fd: the socket for the reply; init -> zygote, fds: mount and user namespace */
@@ -133,7 +133,9 @@ struct sp_rec_ready {
 #define SP_EXEC_HAS_STDOUT 2u /* SPAWN; EXEC always has it, and the next */
 #define SP_EXEC_HAS_STDERR 4u
 #define SP_EXEC_PTY 8u /* SPAWN: the three streams are a terminal, whose master the ACK carries */
-#define SP_EXEC_FLAGS 15u
+#define SP_EXEC_RUN \
+    16u /* no exec: the interpreter that waits becomes the tenant; one more descriptor, the channel, ends them */
+#define SP_EXEC_FLAGS 31u
 
 struct sp_rec_exec { /* EXEC, SPAWN */
     uint32_t id;

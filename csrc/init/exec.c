@@ -23,6 +23,10 @@ static int start_session(const struct sp_command *command) {
 
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
+    if (command->channel != -1) {
+        (void)sp_failed(why, SP_STAGE_EXEC, ENOSYS, "interpreter");
+        return;
+    }
     int rc = sp_command_limit_cpu(command);
     if (rc != 0) {
         (void)sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");

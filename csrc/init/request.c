@@ -50,7 +50,7 @@ static uint32_t streams_of(const struct sp_request *r) {
     return r->packet.record.type == SP_REC_SPAWN ? r->exec.flags : (r->exec.flags & SP_EXEC_HAS_STDIN) | outputs;
 }
 
-/* A stream that was not sent is our own, which is /dev/null. */
+/* A stream that was not sent is our own, which is /dev/null. The channel of a RUN is the last descriptor. */
 static int take_streams(const struct sp_request *r, struct sp_command *command) {
     static const uint32_t has[3] = {SP_EXEC_HAS_STDIN, SP_EXEC_HAS_STDOUT, SP_EXEC_HAS_STDERR};
     const uint32_t streams = streams_of(r);
@@ -60,6 +60,9 @@ static int take_streams(const struct sp_request *r, struct sp_command *command) 
         command->fds[i] = sent && n < SP_PACKET_FDS ? r->packet.fds[n] : i;
         n += sent;
     }
+    const bool runs = (r->exec.flags & SP_EXEC_RUN) != 0;
+    command->channel = runs && n < SP_PACKET_FDS ? r->packet.fds[n] : -1;
+    n += runs;
     return n == r->packet.n_fds ? 0 : -EBADMSG;
 }
 

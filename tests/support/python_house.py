@@ -20,8 +20,9 @@ MAY_USE = {
     "_execute": ("_errors", "_config", "_ffi"),
     "_process": ("_errors", "_config", "_ffi", "_execute"),
     "_files": ("_errors", "_ffi", "_execute"),
-    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_files"),
-    "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_files", "_pool"),
+    "_code": ("_errors", "_config", "_ffi", "_execute", "_process"),
+    "_pool": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_files", "_code"),
+    "_async": ("_errors", "_config", "_ffi", "_execute", "_process", "_files", "_code", "_pool"),
     "cli": ("_errors", "_config", "_ffi", "_backend", "_execute", "_process", "_pool"),
     "__main__": ("cli",),
 }
@@ -37,6 +38,7 @@ TIERS = {
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
+    "_code": ("request",),
     "_pool": (
         "stats",
         "isolation limits log snapshot",

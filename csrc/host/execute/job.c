@@ -64,7 +64,7 @@ int sp_job_begin(sp_pool *pool, int64_t handle, const sp_exec_request *request, 
     job->handle = handle;
     job->slot = (uint32_t)handle & SP_COUNT_MAX;
     job->request = *request;
-    job->input_fd = job->out.fd = job->err.fd = job->watch.set = -1;
+    job->input_fd = job->out.fd = job->err.fd = job->channel.fd = job->watch.set = -1;
     int rc = sp_job_claim(job, !of_loop);
     if (rc != SP_OK) {
         free(job);
@@ -281,7 +281,10 @@ static void fill_result(struct sp_job *job, sp_exec_result *result) {
                          .out = job->out.bytes,
                          .out_len = job->out.len,
                          .err = job->err.bytes,
-                         .err_len = job->err.len};
+                         .err_len = job->err.len,
+                         .channel_truncated = job->channel.truncated,
+                         .channel = job->channel.bytes,
+                         .channel_len = job->channel.len};
 }
 
 int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {

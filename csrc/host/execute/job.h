@@ -13,7 +13,7 @@
 #include "host/sys/watch.h"
 
 /* The places of the watch. */
-enum { SP_JOB_SANDBOX, SP_JOB_OUT, SP_JOB_ERR, SP_JOB_INPUT };
+enum { SP_JOB_SANDBOX, SP_JOB_OUT, SP_JOB_ERR, SP_JOB_INPUT, SP_JOB_CHANNEL };
 
 struct sp_job {
     sp_pool *pool;
@@ -43,6 +43,7 @@ struct sp_job {
     bool news;        /* since the poll began, something came or was sent that a live call exchanges */
     int callers[3];   /* live call: descriptors of the caller to wait for, one to read and two to write; -1: none */
     struct sp_capture out, err;
+    struct sp_capture channel; /* of a request that runs code; its `fd` is -1 otherwise */
     int64_t started, ended, deadline;
     int64_t watch_memory_at; /* when to ask init to watch the memory; SP_NEVER: it was asked */
     struct sp_record last;   /* EXITED or FAILED */

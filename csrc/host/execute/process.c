@@ -72,18 +72,22 @@ static int send_request(struct sp_session *session, const sp_process_request *r,
     }
     request.payload = payload;
     request.payload_len = len;
-    request.record = (struct sp_record){.type = SP_REC_SPAWN,
-                                        .u.exec = {.id = NO_ID,
-                                                   .flags = r->terminal != 0 ? SP_EXEC_PTY : 0,
-                                                   .argc = r->argc,
-                                                   .envc = r->envc,
-                                                   .payload_len = (uint32_t)len,
-                                                   .timeout_ns = r->timeout_ns > 0 ? (uint64_t)r->timeout_ns : 0}};
+    request.record =
+        (struct sp_record){.type = SP_REC_SPAWN,
+                           .u.exec = {.id = NO_ID,
+                                      .flags = (r->terminal != 0 ? SP_EXEC_PTY : 0) | (r->runs != 0 ? SP_EXEC_RUN : 0),
+                                      .argc = r->argc,
+                                      .envc = r->envc,
+                                      .payload_len = (uint32_t)len,
+                                      .timeout_ns = r->timeout_ns > 0 ? (uint64_t)r->timeout_ns : 0}};
     for (int i = 0; i < 3 && r->terminal == 0; i++) {
         if (r->fds[i] != -1) {
             request.record.u.exec.flags |= has[i];
             request.fds[request.n_fds++] = r->fds[i];
         }
+    }
+    if (r->runs != 0) {
+        request.fds[request.n_fds++] = r->channel;
     }
     int rc = sp_session_request(session, &request, sp_now() + SEND_TIMEOUT_NS, socket);
     free(payload);

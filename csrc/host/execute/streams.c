@@ -40,7 +40,7 @@ static uint32_t cpu_seconds_of(uint64_t ns) {
     return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
 }
 
-static int send_request(struct sp_job *job, const int far_ends[3]) {
+static int send_request(struct sp_job *job, const int far_ends[4]) {
     const sp_exec_request *r = &job->request;
     struct sp_session_exec exec = {.argc = r->argc,
                                    .envc = r->envc,
@@ -51,13 +51,14 @@ static int send_request(struct sp_job *job, const int far_ends[3]) {
                                    .env_len = r->env_len,
                                    .fds = r->has_input != 0 ? far_ends : far_ends + 1,
                                    .has_stdin = r->has_input != 0,
+                                   .runs = r->runs != 0,
                                    .cpu_seconds = cpu_seconds_of(r->cpu_time_ns)};
     const int64_t until = sp_now() + SEND_TIMEOUT_NS;
     return sp_session_send_exec(job->claim.session, &exec, job->deadline < until ? job->deadline : until);
 }
 
 /* A pipe belongs to the user who created it. To open /dev/stdout by name, the tenant has to own it. */
-static void give_streams(const struct sp_job *job, const int far_ends[3]) {
+static void give_streams(const struct sp_job *job, const int far_ends[4]) {
     for (int i = 0; i < 3 && job->pool->as_root; i++) {
         if (far_ends[i] != -1) {
             /* This fails where the host is root of a small user namespace; then only opening by name does not work. */
@@ -75,15 +76,19 @@ static int open_output(struct sp_job *job, struct sp_capture *capture, uint32_t 
 }
 
 int sp_job_open_streams(struct sp_job *job) {
-    int far_ends[3] = {-1, -1, -1};
+    int far_ends[4] = {-1, -1, -1, -1}; /* stdin, stdout, stderr, channel */
     int rc = open_output(job, &job->out, SP_LIVE_OUT, &far_ends[1]);
     rc = rc != 0 ? rc : open_output(job, &job->err, SP_LIVE_ERR, &far_ends[2]);
     rc = rc != 0 || job->request.has_input == 0 ? rc : open_input(job, &far_ends[0]);
+    if (rc == 0 && job->request.runs != 0) {
+        rc = sp_capture_open(&job->channel, job->request.max_channel_bytes, &far_ends[3]);
+        job->channel.watch = sp_job_is_of_loop(job) ? &job->watch : NULL;
+    }
     if (rc == 0) {
         give_streams(job, far_ends);
         rc = send_request(job, far_ends);
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         sp_fd_close(&far_ends[i]); /* so that only the command's processes hold that end */
     }
     if (rc != 0) {
@@ -97,6 +102,7 @@ void sp_job_close_streams(struct sp_job *job) {
     sp_close_own(&job->input_fd, &job->input_identity);
     sp_capture_close(&job->out);
     sp_capture_close(&job->err);
+    sp_capture_close(&job->channel);
     job->input_sent = 0;
 }
 
@@ -167,6 +173,7 @@ int sp_job_pump(struct sp_job *job) {
     pump_input(job);
     int rc = sp_capture_read(&job->out);
     rc = rc != 0 ? rc : sp_capture_read(&job->err);
+    rc = rc != 0 ? rc : sp_capture_read(&job->channel);
     if (job->request.live != 0) {
         job->news = job->news || job->out.len + job->err.len != captured ||
                     (job->input_sent != sent && job->input_sent == job->request.input_len);
@@ -182,31 +189,34 @@ int sp_job_watch(struct sp_job *job) {
     int rc = sp_watch_put(&job->watch, SP_JOB_SANDBOX, job->awaits_death ? session->pidfd : session->control, false);
     rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_OUT, sp_capture_is_full(&job->out) ? -1 : job->out.fd, false);
     rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_ERR, sp_capture_is_full(&job->err) ? -1 : job->err.fd, false);
+    rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_CHANNEL, job->channel.fd, false);
     rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_INPUT, has_input(job) ? job->input_fd : -1, true);
     return rc;
 }
 
-static int wait_live(struct sp_job *job, const struct pollfd streams[4], int64_t until) {
-    struct pollfd fds[7] = {streams[0],
+static int wait_live(struct sp_job *job, const struct pollfd streams[5], int64_t until) {
+    struct pollfd fds[8] = {streams[0],
                             streams[1],
                             streams[2],
                             streams[3],
+                            streams[4],
                             {.fd = job->callers[0], .events = POLLIN},
                             {.fd = job->callers[1], .events = POLLOUT},
                             {.fd = job->callers[2], .events = POLLOUT}};
     fds[1].fd = sp_capture_is_full(&job->out) ? -1 : fds[1].fd;
     fds[2].fd = sp_capture_is_full(&job->err) ? -1 : fds[2].fd;
     fds[3].fd = has_input(job) ? fds[3].fd : -1;
-    int n = sp_poll_until(fds, 7, until);
-    job->news = job->news || (n > 0 && (fds[4].revents | fds[5].revents | fds[6].revents) != 0);
+    int n = sp_poll_until(fds, 8, until);
+    job->news = job->news || (n > 0 && (fds[5].revents | fds[6].revents | fds[7].revents) != 0);
     return n;
 }
 
 int sp_job_wait(struct sp_job *job, int64_t until) {
     /* poll ignores -1, a stream that has ended */
-    struct pollfd fds[4] = {{.fd = job->claim.session->control, .events = POLLIN},
+    struct pollfd fds[5] = {{.fd = job->claim.session->control, .events = POLLIN},
                             {.fd = job->out.fd, .events = POLLIN},
                             {.fd = job->err.fd, .events = POLLIN},
-                            {.fd = job->input_fd, .events = POLLOUT}};
-    return job->request.live != 0 ? wait_live(job, fds, until) : sp_poll_until(fds, 4, until);
+                            {.fd = job->input_fd, .events = POLLOUT},
+                            {.fd = job->channel.fd, .events = POLLIN}};
+    return job->request.live != 0 ? wait_live(job, fds, until) : sp_poll_until(fds, 5, until);
 }

@@ -100,15 +100,19 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     if (exec->env_len != 0) {
         memcpy(payload + cwd_len + exec->argv_len, exec->env, exec->env_len);
     }
-    struct sp_record record = {.type = SP_REC_EXEC,
-                               .u.exec = {.id = ++session->last_id,
-                                          .flags = exec->has_stdin ? SP_EXEC_HAS_STDIN : 0,
-                                          .argc = exec->argc,
-                                          .envc = exec->envc,
-                                          .payload_len = (uint32_t)len,
-                                          .cpu_seconds = exec->cpu_seconds}};
-    struct sp_outgoing out = {
-        .record = &record, .payload = payload, .payload_len = len, .fds = exec->fds, .n_fds = exec->has_stdin ? 3 : 2};
+    struct sp_record record = {
+        .type = SP_REC_EXEC,
+        .u.exec = {.id = ++session->last_id,
+                   .flags = (exec->has_stdin ? SP_EXEC_HAS_STDIN : 0) | (exec->runs ? SP_EXEC_RUN : 0),
+                   .argc = exec->argc,
+                   .envc = exec->envc,
+                   .payload_len = (uint32_t)len,
+                   .cpu_seconds = exec->cpu_seconds}};
+    struct sp_outgoing out = {.record = &record,
+                              .payload = payload,
+                              .payload_len = len,
+                              .fds = exec->fds,
+                              .n_fds = 2u + exec->has_stdin + exec->runs};
     session->acked = false;
     pthread_mutex_lock(&session->sending);
     session->open = true;

@@ -12,8 +12,8 @@ struct sp_session_exec {
     const char *cwd;
     const char *argv, *env;
     size_t argv_len, env_len;
-    const int *fds; /* [stdin,] stdout, stderr: the tenant's ends, borrowed */
-    bool has_stdin;
+    const int *fds; /* [stdin,] stdout, stderr [, channel]: the tenant's ends, borrowed */
+    bool has_stdin, runs;
     uint32_t cpu_seconds;
 };
 

@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-#define SP_WATCH_PLACES 4
+#define SP_WATCH_PLACES 5
 
 struct sp_watch_member {
     int fd; /* -1: the place is empty */

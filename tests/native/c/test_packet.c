@@ -44,7 +44,7 @@ static void fds_arrive_close_on_exec(void) {
 
         open_ends();
         CHECK(pipe(pipes) == 0); /* not close-on-exec at the sender */
-        const int sent[SP_PACKET_FDS] = {pipes[1], pipes[1], pipes[1], pipes[1]};
+        const int sent[SP_PACKET_FDS] = {pipes[1], pipes[1], pipes[1], pipes[1], pipes[1]};
         CHECK(sp_packet_send(far_end, &(struct sp_outgoing){.record = &ack, .fds = sent, .n_fds = n}, SP_NEVER) == 0);
         CHECK(sp_packet_recv(near_end, &packet, NULL, 0) == 0);
         CHECK(packet.record.type == SP_REC_ACK && packet.record.u.id.id == 7);
@@ -357,7 +357,7 @@ static void sender_is_known(void) {
 }
 
 static void sender_comes_with_fds(void) {
-    const int fds[SP_PACKET_FDS] = {0, 1, 2, 0};
+    const int fds[SP_PACKET_FDS] = {0, 1, 2, 0, 1};
     const struct sp_outgoing out = {.record = &ack, .fds = fds, .n_fds = SP_PACKET_FDS};
     struct sp_packet packet;
 

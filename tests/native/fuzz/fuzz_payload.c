@@ -155,7 +155,7 @@ static void file_request(struct feed *feed, int pair[2]) {
 
 static void request(struct feed *feed, int pair[2]) {
     const uint8_t how = feed_byte(feed);
-    struct sp_record record = {.type = (how & 16) != 0 ? SP_REC_SPAWN : SP_REC_EXEC};
+    struct sp_record record = {.type = (how & 32) != 0 ? SP_REC_SPAWN : SP_REC_EXEC};
     struct sp_rec_exec *e = &record.u.exec;
     struct sp_request r;
     struct sp_command command;
@@ -164,7 +164,7 @@ static void request(struct feed *feed, int pair[2]) {
     e->argc = 1 + feed_byte(feed);
     e->envc = (uint32_t)feed_number(feed, 2) % 2048;
     e->payload_len = (uint32_t)feed_number(feed, 2);
-    const unsigned outputs = (how & 16) != 0 ? 1 + ((how >> 1) & 1) + ((how >> 2) & 1) : 2;
+    const unsigned outputs = ((how & 32) != 0 ? 1 + ((how >> 1) & 1) + ((how >> 2) & 1) : 2) + ((how >> 4) & 1);
     send_all(feed, pair[1], &record, outputs + (how & 1) + ((e->envc & 7) == 7));
     int rc = sp_request_next(pair[0], &r, &command, NULL);
     if (r.payload != NULL) {                     /* it has arrived */
@@ -176,6 +176,7 @@ static void request(struct feed *feed, int pair[2]) {
         if (rc == 0) {
             check_command(&r, &command);
             MUST(r.packet.n_fds == outputs + (how & 1));
+            MUST((command.channel != -1) == ((how & SP_EXEC_RUN) != 0));
         }
         free(copy);
     }

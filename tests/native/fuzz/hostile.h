@@ -18,7 +18,7 @@
 #include "fuzz.h"
 
 #define NOTES_MAX 32
-#define HOSTILE_FDS 5 /* more than a packet may bring */
+#define HOSTILE_FDS 6 /* more than a packet may bring */
 
 /* A packet that was sent, and that the host has not received yet. */
 struct note {
