@@ -35,12 +35,10 @@ LINK_FLAGS = ("-s", "-Wl,-z,relro,-z,now,-z,noexecstack")
 # Flags for static linking, best first: not every libc supports both.
 STATIC_MODES = (("-static", "-fno-pie"), ("-static-pie", "-fPIE"))
 
-# The headers have mount_setattr from 5.12 on.
+# The headers have this from 4.14 on; csrc/common/kernel_linux.h has what is newer.
 KERNEL_PROBE = """
-#include <linux/openat2.h>
-#include <linux/mount.h>
-struct mount_attr attributes;
-int main(void) { return 0; }
+#include <linux/seccomp.h>
+int main(void) { return SECCOMP_RET_KILL_PROCESS == 0; }
 """
 
 # The packages of a missing part, for each package manager.
@@ -109,7 +107,7 @@ class Toolchain:
             raise missing("Python.h", f"the headers of Python {version} (Python.h)")
         if LINUX:
             if not self.tries(KERNEL_PROBE):
-                raise missing("kernel headers", "the kernel's headers (linux/openat2.h, linux/mount.h), 5.12 or newer")
+                raise missing("kernel headers", "the kernel's headers (linux/seccomp.h), 4.14 or newer")
             self.static_mode()
 
 

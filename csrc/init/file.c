@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 
 /* The socket is new and has room for the reply, so a longer wait means that the kernel has no memory. */
 #define REPLY_TIMEOUT_NS SP_MS(100)

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/mount.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "init/plan.h"
 
 static int write_at(int dir, const char *path, const char *text) {

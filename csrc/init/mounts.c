@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/mount.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "common/fact.h"
+#include "common/kernel_linux.h"
 #include "common/stage.h"
 #include "init/files.h"
 #include "init/mask.h"

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/stage.h"
 #include "common/tree.h"
 #include "init/files.h"

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/mount.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/stage.h"
 #include "init/files.h"
 #include "zygote/listing.h"

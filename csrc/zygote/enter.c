@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <grp.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,6 +14,7 @@
 #include "common/clock.h"
 #include "common/fact.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/files.h"

@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/fact.h"
+#include "common/kernel_linux.h"
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/prove.h"

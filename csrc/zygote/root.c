@@ -7,13 +7,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/mount.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fact.h"
+#include "common/kernel_linux.h"
 #include "common/stage.h"
 #include "init/mask.h"
 #include "zygote/binds.h"

@@ -69,7 +69,7 @@ def _resolved(csrc: Path, path: Path, target: str) -> str:
 
 # A condition of the preprocessor: in the files of one system, for what a test may set, and around a header.
 CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b[ \t]*(.*)$", re.MULTILINE)
-OF_ONE_SYSTEM = ("*_linux.c", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c")
+OF_ONE_SYSTEM = ("*_linux.c", "common/kernel_linux.h", "*_darwin.c", "host/linux/*.c", "host/seccomp/*.c")
 TEST_KNOBS = {"host/pool/ring.h": "SP_RING_WINDOW"}
 
 

@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/packet.h"
 #include "host/linux/attach.h"
 #include "host/linux/zygotes.h"

@@ -28,6 +28,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "host/sys/own.h"
 
 #define MEMORY_SIZE (64 * 1024)

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/packet.h"
 #include "host/linux/reaper.h"
 #include "host/linux/zygote.h"
