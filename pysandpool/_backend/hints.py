@@ -11,36 +11,23 @@ import os
 from collections.abc import Callable
 from typing import Union
 
-from pysandpool._backend.machine import SYSCTLS, in_container, in_pod, is_filtered, masked_proc, read_sysctl
+from pysandpool._backend.container import POD, container_kind
+from pysandpool._backend.forbidden import advice
+from pysandpool._backend.machine import (
+    SYSCTLS,
+    is_filtered,
+    is_gvisor,
+    is_nested,
+    kernel_version,
+    masked_proc,
+    read_sysctl,
+)
+from pysandpool._backend.runtimes import Advice, Fix
 
 _DENIED = frozenset({errno.EPERM, errno.EACCES})
 _MOUNT_STAGES = frozenset({"root_template", "bind", "dev", "mount_proc", "pivot_root", "scratch"})
 _NAMESPACE_STAGES = frozenset({"user_namespace", "id_map", "namespaces", "network_namespace", "clone"})
 
-_COUNT = "raise the number of user namespaces: sysctl -w user.max_user_namespaces=15000"
-_CLONE = "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1"
-_APPARMOR = (
-    "let AppArmor allow user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, "
-    "or give this program a profile with `userns,` (Ubuntu 23.10 and later)"
-)
-_CONTAINER = (
-    "the container forbids namespaces: docker run --security-opt seccomp=unconfined (or a seccomp profile that allows "
-    "clone, unshare, mount and pivot_root) --security-opt apparmor=unconfined"
-)
-_POD = (
-    "the pod forbids namespaces: securityContext: {seccompProfile: {type: Unconfined}, procMount: Unmasked} of the "
-    "container, and hostUsers: false of the pod (Kubernetes 1.33 and later)"
-)
-_SERVICE = (
-    "a seccomp filter on this process forbids namespaces: RestrictNamespaces=no, and SystemCallFilter=@mount and "
-    "unshare in the unit of the service; under docker: --security-opt seccomp=unconfined"
-)
-_ANY = f"{_CLONE}; {_APPARMOR}; in a container: {_CONTAINER}"
-_PROC = (
-    "a masked /proc forbids mounting a new one: docker run --security-opt systempaths=unconfined, "
-    "or procMount: Unmasked with hostUsers: false in Kubernetes; or, without any /proc inside, choose "
-    "NamespaceDegradation.ALLOW_DEGRADATION"
-)
 _FILES = "raise the limit of open files (RLIMIT_NOFILE): ulimit -n 65536, or LimitNOFILE= of the service"
 _ALL_FILES = "raise the system's limit of open files: sysctl -w fs.file-max=1000000"
 _PIDS = (
@@ -57,6 +44,25 @@ FILTER_LOG = (
 )
 _KINDS = "this kernel lacks a namespace kind: it needs CONFIG_USER_NS, CONFIG_PID_NS, CONFIG_NET_NS and CONFIG_IPC_NS"
 _NESTING = "user namespaces are nested too deeply (32 levels at most): start the host process in an outer one"
+_OUTER_COUNT = (
+    "a user namespace around this one allows no more of them, as that of bwrap --disable-userns: start this process "
+    "outside of it, or raise user.max_user_namespaces there"
+)
+_READ_ONLY_PROC = (
+    "/proc is mounted read-only, so that no id map can be written: mount -o remount,rw /proc, outside of it"
+)
+_GVISOR = (
+    "the kernel is gVisor's, which lacks a call that sandboxes need: run it in another runtime (docker run "
+    "--runtime=runc; in Kubernetes, no runtimeClassName of gVisor)"
+)
+# pidfd_open; 5.10 is the oldest on which the tests run.
+_OLDEST_KERNEL = (5, 3)
+_OLD_KERNEL = (
+    "this kernel is too old, as that of RHEL 8 is: use Linux 5.10 or newer (RHEL 9, Debian 11, Ubuntu 22.04, Amazon "
+    "Linux 2 with its kernel-5.10)"
+)
+_LACKING = "this kernel lacks a system call that sandboxes need: use Linux 5.10 or newer, with nothing in between"
+_DEGRADE = "choose NamespaceDegradation.ALLOW_DEGRADATION"
 _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespaces=15000"
 _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
@@ -77,7 +83,7 @@ _HEALTH = (
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
 _LANDLOCK_DENIED = (
     "a seccomp profile refuses Landlock: allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self "
-    "in it, or choose NamespaceDegradation.ALLOW_DEGRADATION"
+    f"in it, or {_DEGRADE}"
 )
 _PROOF = (
     "something between this process and the kernel (a seccomp supervisor, or a kernel in user space such as gVisor) "
@@ -162,57 +168,62 @@ _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 def delegate() -> str:
     """The command that gives this process a delegated cgroup of version 2."""
-    return _POD_CGROUP if in_pod() else _CONTAINER_CGROUP if in_container() else _SYSTEMD
+    kind = container_kind()
+    return _POD_CGROUP if kind == POD else _CONTAINER_CGROUP if kind else _SYSTEMD
 
 
-def _cpu() -> str:
-    return f"only a cgroup enforces cpu_quota_us: {delegate()}; or choose NamespaceDegradation.ALLOW_DEGRADATION"
+def _cpu(stage: str, err: int) -> Advice:
+    return Advice(f"only a cgroup enforces cpu_quota_us: {delegate()}; or {_DEGRADE}")
 
 
-def _counts() -> str:
-    """The kinds with the limit 0, or else the kind with the lowest limit: the kernel does not say which one it was."""
+def _delegate(stage: str, err: int) -> Advice:
+    return Advice(delegate())
+
+
+def _counts(stage: str, err: int) -> Advice:
+    """The kinds with the limit 0, or else the kind with the lowest limit: the kernel does not say which one it was.
+
+    Each user namespace has limits of its own besides those around it, which cannot be seen from inside.
+    """
     limits = {name: int(read_sysctl(name) or 2**31) for name in SYSCTLS if name.startswith("user.max_")}
-    names = [name for name, limit in limits.items() if limit == 0] or [min(limits, key=limits.__getitem__)]
-    return "; ".join(f"raise the number of namespaces: sysctl -w {name}=15000" for name in names)
+    names = [name for name, limit in limits.items() if limit == 0]
+    if not names and is_nested():
+        return Advice(_OUTER_COUNT)
+    names = names or [min(limits, key=limits.__getitem__)]
+    where = "on the host, " if container_kind() else ""
+    fixes = tuple(Fix(f"as root, {where}raise the number of namespaces", f"sysctl -w {name}=15000") for name in names)
+    return Advice("; ".join(f"{where}raise the number of namespaces: {fix.command}" for fix in fixes), fixes)
 
 
-def _namespaces_denied() -> str:
-    if read_sysctl("user.max_user_namespaces") == "0":
-        return _COUNT
-    if read_sysctl("kernel.unprivileged_userns_clone") == "0":
-        return _CLONE
-    if read_sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1":
-        return _APPARMOR
-    if in_pod():
-        return _POD
-    if in_container():
-        return _CONTAINER
-    return _SERVICE if is_filtered() else _ANY
+def _id_map_denied(stage: str, err: int) -> Advice:
+    return Advice(_NO_ROOT_MAP) if os.geteuid() == 0 else advice(stage, err)
 
 
-def _id_map_denied() -> str:
-    return _NO_ROOT_MAP if os.geteuid() == 0 else _namespaces_denied()
-
-
-def _namespaces_missing() -> str:
+def _missing_call(stage: str, err: int) -> Advice:
     """ENOSYS or EINVAL may come from a seccomp filter that hides what it forbids, or from the kernel."""
-    return _namespaces_denied() if is_filtered() else _KINDS
+    if is_gvisor():
+        return Advice(_GVISOR)
+    if (0, 0) < kernel_version() < _OLDEST_KERNEL:
+        return Advice(_OLD_KERNEL)
+    if is_filtered():
+        return advice(stage, err)
+    return Advice(_KINDS if stage in _NAMESPACE_STAGES else _LACKING)
 
 
-def _no_proc() -> str:
+def _no_proc(stage: str, err: int) -> Advice:
     masked = masked_proc()
-    return (
-        f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
-    ) + _PROC
+    some = f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
+    allowed = advice(stage, err)
+    return Advice(f"{some}{allowed.line}; or, without any /proc inside, {_DEGRADE}", allowed.fixes)
 
 
-_Hint = Union[str, Callable[[], str]]
+_Hint = Union[str, Callable[[str, int], Advice]]
 
 # The first rule that matches wins. An empty set matches every stage or errno.
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
-    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), delegate),
+    (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _delegate),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"drop_root"}), frozenset(), _NO_OTHER_ID),
     (frozenset({"id_map"}), _DENIED, _id_map_denied),
@@ -241,9 +252,11 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"root_template", "bind", "dev", "scratch"}), frozenset({errno.ENOSPC}), _MOUNTS),
     (_NAMESPACE_STAGES, frozenset({errno.ENOSPC}), _counts),
     (_NAMESPACE_STAGES, frozenset({errno.EUSERS}), _NESTING),
-    (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _namespaces_missing),
-    (_NAMESPACE_STAGES, _DENIED, _namespaces_denied),
-    (_MOUNT_STAGES, frozenset({*_DENIED, errno.ENOSYS}), _namespaces_denied),
+    (_NAMESPACE_STAGES, frozenset({errno.ENOSYS, errno.EINVAL}), _missing_call),
+    (_NAMESPACE_STAGES, _DENIED, advice),
+    (_MOUNT_STAGES, _DENIED, advice),
+    (frozenset({"id_map"}), frozenset({errno.EROFS}), _READ_ONLY_PROC),
+    (frozenset(), frozenset({errno.ENOSYS}), _missing_call),
     # ETOOMANYREFS: descriptors that are being sent count against the same limit.
     (frozenset(), frozenset({errno.EMFILE, errno.ETOOMANYREFS}), _FILES),
     (frozenset(), frozenset({errno.ENFILE}), _ALL_FILES),
@@ -253,9 +266,14 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
 )
 
 
-def hint_for(stage: str, err: int) -> str:
-    """The command or setting that would fix a failure at `stage` with errno `err`; "" if none is known."""
+def advice_for(stage: str, err: int) -> Advice:
+    """What would fix a failure at `stage` with errno `err`; an empty line if nothing is known."""
     for stages, errnos, hint in _RULES:
         if (not stages or stage in stages) and (not errnos or err in errnos):
-            return hint if isinstance(hint, str) else hint()
-    return ""
+            return Advice(hint) if isinstance(hint, str) else hint(stage, err)
+    return Advice()
+
+
+def hint_for(stage: str, err: int) -> str:
+    """The command or setting that would fix a failure at `stage` with errno `err`; "" if none is known."""
+    return advice_for(stage, err).line

@@ -1,8 +1,10 @@
-"""The surroundings of this process: settings of the kernel, a container, a seccomp filter, a masked /proc."""
+"""The surroundings of this process: the kernel and its settings, filters, profiles, mounts, a service."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 from pathlib import Path
 
 NAMESPACES = ("user", "pid", "mnt", "ipc", "uts", "cgroup", "net")
@@ -13,23 +15,11 @@ SYSCTLS = (
 )
 
 _PSEUDO = frozenset(["proc", "sysfs", "cgroup", "cgroup2", "devpts", "debugfs", "tracefs", "securityfs"])
-_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
-_POD_MARK = "/var/run/secrets/kubernetes.io"
 
 
 def read_sysctl(name: str) -> str | None:
     """The value of a sysctl such as "user.max_user_namespaces", or None if this kernel does not have it."""
     return _read(Path("/proc/sys", *name.split("."))) or None
-
-
-def in_container() -> bool:
-    """Whether this process runs in a container of docker, podman or Kubernetes."""
-    return in_pod() or any(Path(mark).exists() for mark in _CONTAINER_MARKS)
-
-
-def in_pod() -> bool:
-    """Whether this process runs in Kubernetes."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ or Path(_POD_MARK).exists()
 
 
 def is_filtered() -> bool:
@@ -53,8 +43,57 @@ def audit_listener() -> bool | None:
 
 def masked_proc() -> tuple[str, ...]:
     """The mount points below /proc. If there are any, the kernel lets no unprivileged process mount a new /proc."""
-    points = (line.split(" ")[4] for line in _read(Path("/proc/self/mountinfo")).splitlines())
-    return tuple(sorted({point for point in points if point.startswith("/proc/")}))
+    return tuple(sorted({point for point, _ in mount_points() if point.startswith("/proc/")}))
+
+
+def mount_points() -> tuple[tuple[str, str], ...]:
+    """(mount point, type of the file system) of each mount that this process sees."""
+    lines = (line.partition(" - ") for line in _read(Path("/proc/self/mountinfo")).splitlines())
+    return tuple((before.split(" ")[4], after.split(" ")[0]) for before, _, after in lines)
+
+
+def is_changed_root() -> bool:
+    """Whether the root directory is no mount point: in a chroot the kernel allows no user namespace."""
+    points = mount_points()
+    return bool(points) and all(point != "/" for point, _ in points)
+
+
+def is_nested() -> bool:
+    """Whether this process is in another user namespace than the machine's first one, which maps each id to itself."""
+    return _read(Path("/proc/self/uid_map")).split() not in ([], ["0", "0", "4294967295"])
+
+
+def apparmor_profile() -> str:
+    """The AppArmor profile of this process, without its mode; "" if there is none, or it is unconfined."""
+    for path in ("/proc/self/attr/apparmor/current", "/proc/self/attr/current"):
+        name, _, mode = _read(Path(path)).rstrip("\0").rpartition(" ")
+        if mode in ("(enforce)", "(kill)"):
+            return name
+    return ""
+
+
+def is_selinux_container() -> bool:
+    """Whether SELinux confines this process as a container."""
+    return ":container_t:" in _read(Path("/proc/self/attr/current"))
+
+
+def is_gvisor() -> bool:
+    """Whether the kernel is gVisor's, which runs in user space; its version has carried this date since 2016."""
+    return "#1 SMP Sun Jan 10 15:06:54 PST 2016" in _read(Path("/proc/version"))
+
+
+def kernel_version() -> tuple[int, int]:
+    """The version of the kernel, such as (6, 12); (0, 0) if it is unknown."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def service_unit() -> str:
+    """The systemd unit that this process belongs to, such as "worker.service"; "" if it is no service."""
+    if "INVOCATION_ID" not in os.environ:
+        return ""
+    found = re.findall(r"([^/\n]+\.service)(?=[/\n]|$)", _read(Path("/proc/self/cgroup")))
+    return found[-1] if found else ""
 
 
 def pseudo_devices() -> frozenset[int]:

@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 
 from pysandpool._backend import hints
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent
+from pysandpool._backend.container import container_kind
 from pysandpool._backend.machine import (
     NAMESPACES,
     SYSCTLS,
     audit_listener,
-    in_container,
     masked_proc,
     read_sysctl,
     security_modules,
 )
 from pysandpool._backend.rlimits import low_limits
+from pysandpool._backend.runtimes import Advice, Fix
 from pysandpool._config.sandbox import DEFAULT_PROCESSES, NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
@@ -40,6 +41,8 @@ class Missing:
 
     what: str
     fix: str
+    fixes: tuple[Fix, ...] = ()
+    """The same as commands, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Diagnosis:
     stage: str | None = None
     errno: int | None = None
     hint: str = ""
+    fixes: tuple[Fix, ...] = ()
+    """The hint as commands, where they are known."""
     isolation: IsolationReport | None = None
     """The report of a sandbox that was created, with `ALLOW_DEGRADATION` if nothing else works."""
     missing: tuple[Missing, ...] = ()
@@ -61,7 +66,8 @@ class Diagnosis:
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
     uid: int = field(default_factory=os.geteuid)
-    container: bool = field(default_factory=in_container)
+    container: str = field(default_factory=container_kind)
+    """"docker", "podman", "kubernetes", "ecs", "lxc", "other", or "" outside of containers."""
     sysctls: dict[str, str | None] = field(default_factory=lambda: {name: read_sysctl(name) for name in SYSCTLS})
     security_modules: str = field(default_factory=security_modules)
     masked_proc: tuple[str, ...] = field(default_factory=masked_proc)
@@ -73,7 +79,7 @@ class Diagnosis:
         found = [
             *self._cgroup(),
             f"kernel            {self.kernel} {self.machine}",
-            f"python            {self.python}, uid {self.uid}{', in a container' if self.container else ''}",
+            f"python            {self.python}, uid {self.uid}{self._place()}",
             f"max_processes     {DEFAULT_PROCESSES} by default, for {os.cpu_count()} processors",
         ]
         if self.seatbelt is not None:
@@ -82,6 +88,20 @@ class Diagnosis:
         found.append(f"cgroup            {self.cgroup or 'none in which cgroups can be created'}")
         found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
         return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
+
+    def commands(self) -> list[str]:
+        """What enables all that does not work or is missing: comments, and the commands or settings below them."""
+        steps = [("no sandbox can be created", self.hint, self.fixes)] if self.hint else []
+        steps += [(one.what, one.fix, one.fixes) for one in self.missing if one.fixes != self.fixes or not self.fixes]
+        lines = []
+        for what, text, fixes in steps:
+            lines += ["", f"## {what}"]
+            lines += [] if fixes else [f"# {text}"]
+            lines += [line for fix in fixes for line in (f"# {fix.where}", fix.command)]
+        return lines[1:] or ["# nothing is missing"]
+
+    def _place(self) -> str:
+        return {"": "", "other": ", in a container"}.get(self.container, f", in a container ({self.container})")
 
     def _cgroup(self) -> Iterator[str]:
         """The first lines: only a cgroup limits all of the memory of a hostile tenant."""
@@ -126,7 +146,13 @@ def _diagnose(seatbelt: Seatbelt | None) -> Diagnosis:
     except SandboxCreateError as error:
         less = _with_less()
         missing = tuple(_missing(less, seatbelt))
-        return Diagnosis(False, str(error), error.stage, error.errno, error.hint, less, missing, seatbelt)
+        fixes = hints.advice_for(error.stage, error.errno).fixes
+        return Diagnosis(
+            *(False, str(error), error.stage, error.errno, error.hint, fixes),
+            isolation=less,
+            missing=missing,
+            seatbelt=seatbelt,
+        )
     except (SandpoolError, ValueError) as error:
         return Diagnosis(False, str(error), seatbelt=seatbelt)
     return Diagnosis(True, isolation=isolation, missing=tuple(_missing(isolation, seatbelt)), seatbelt=seatbelt)
@@ -160,13 +186,18 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
     yield from _few_namespaces()
 
 
+def _lacking(what: str, advice: Advice) -> Missing:
+    return Missing(what, advice.line, advice.fixes)
+
+
 def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
     if isolation.namespaces != FULL:
-        yield Missing("a private uts or cgroup namespace", hints.hint_for("clone", errno.ENOSPC))
+        yield _lacking("a private uts or cgroup namespace", hints.advice_for("clone", errno.ENOSPC))
     if isolation.mounts != FULL:
-        yield Missing("/proc inside the sandbox; programs that need it fail", hints.hint_for("mount_proc", errno.EPERM))
+        proc = hints.advice_for("mount_proc", errno.EPERM)
+        yield _lacking("/proc inside the sandbox; programs that need it fail", proc)
     if isolation.network != FULL:
-        yield Missing("a private network namespace", hints.hint_for("network_namespace", errno.ENOSPC))
+        yield _lacking("a private network namespace", hints.advice_for("network_namespace", errno.ENOSPC))
     if isolation.landlock == NONE:
         yield Missing("Landlock, the second barrier for files", hints.hint_for("landlock", errno.EOPNOTSUPP))
     if isolation.landlock == PARTIAL:
@@ -206,4 +237,5 @@ def _few_namespaces() -> Iterator[Missing]:
         name = f"user.max_{kind}_namespaces"
         limit = int(read_sysctl(name) or _FEW)
         if 0 < limit < _FEW:
-            yield Missing(f"room for more than {limit} sandboxes: {name} is {limit}", f"sysctl -w {name}=15000")
+            raised = f"sysctl -w {name}=15000"
+            yield Missing(f"room for more than {limit} sandboxes: {name} is {limit}", raised, (Fix("as root", raised),))

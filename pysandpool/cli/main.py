@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pysandpool._backend.forbidden import apparmor_text
+from pysandpool._backend.seccomp_profile import for_sandboxes
 from pysandpool._errors import SandpoolError
 from pysandpool.cli.bench import format_result, measure_pool
 from pysandpool.cli.doctor import diagnose
@@ -45,7 +47,11 @@ def parser_of_all() -> argparse.ArgumentParser:
     bench.add_argument("--plot", type=Path, metavar="FILE", help="also draw the distributions (pysandpool[plot])")
     bench.set_defaults(handler=_bench)
     doctor = commands.add_parser("doctor", help="report which isolation features work here, and how to enable the rest")
-    doctor.add_argument("--json", action="store_true")
+    shown = doctor.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true")
+    shown.add_argument("--fix", action="store_true", help="print the commands that enable what is missing")
+    shown.add_argument("--seccomp-profile", action="store_true", help="print a seccomp profile for containers (JSON)")
+    shown.add_argument("--apparmor-profile", action="store_true", help="print an AppArmor profile, for Ubuntu")
     doctor.set_defaults(handler=_doctor)
     return parser
 
@@ -74,6 +80,18 @@ def _bench(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if args.seccomp_profile:
+        try:
+            print(json.dumps(for_sandboxes(), indent=1))
+        except ValueError as error:
+            return complain(error, EXIT_SETUP)
+        return 0
+    if args.apparmor_profile:
+        print(apparmor_text(), end="")
+        return 0
     found = diagnose()
-    print(json.dumps(dataclasses.asdict(found)) if args.json else "\n".join(found.lines()))
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print("\n".join(found.commands() if args.fix else found.lines()))
     return 0 if found.works else 1

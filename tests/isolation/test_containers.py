@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import re
+import subprocess
 from typing import Any
 
 import oci
 import pytest
+import yaml
 from oci import ALL_CAPABILITIES, Container
 
 from pysandpool._backend.seccomp_profile import FOR_SANDBOXES, docker_default, for_sandboxes
@@ -62,6 +65,110 @@ def test_the_profile_of_this_package_does(container: Container) -> None:
     closed, degraded = attempts(dataclasses.replace(container, seccomp=for_sandboxes(), systempaths="unconfined"))
     assert closed == degraded
     assert all(closed[name] == "full" for name in ("namespaces", "mounts", "landlock", "seccomp", "network"))
+
+
+# --- each hint, followed ---------------------------------------------------------------------------------------
+
+DOCTOR = [oci.PYTHON, "-m", "pysandpool", "doctor"]
+WHOLE = ("namespaces", "mounts", "landlock", "seccomp", "network")
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+RESTRICTED = dataclasses.replace(USER, cap_drop=ALL_CAPABILITIES, read_only=True, files=(), env=POD)
+# All that Docker, compose, containerd and Kubernetes refuse with their defaults.
+REFUSED = {
+    "docker, root": Container(),
+    "docker, user": Container(user=1000),
+    "docker, no new privileges, read-only": dataclasses.replace(USER, read_only=True),
+    "docker, no capabilities": dataclasses.replace(USER, cap_drop=ALL_CAPABILITIES),
+    "docker, ids of its own": Container(user_namespace=True),
+    "docker, seccomp=unconfined alone": Container(seccomp="unconfined"),
+    "docker, systempaths=unconfined alone": Container(systempaths="unconfined"),
+    "containerd, root": Container(files=()),
+    "containerd, user": dataclasses.replace(USER, files=()),
+    "kubernetes, root": Container(files=(), env=POD),
+    "kubernetes, restricted": RESTRICTED,
+}
+
+
+@pytest.fixture(scope="module")
+def profile() -> dict[str, Any]:
+    """The profile as a user gets it."""
+    done = subprocess.run([*DOCTOR, "--seccomp-profile"], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def doctor_in(container: Container) -> dict[str, Any]:
+    done = oci.run([*DOCTOR, "--json"], container)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if found["works"] else 1), done.stderr
+    return found
+
+
+def followed(container: Container, fixes: list[dict[str, str]], profile: dict[str, Any]) -> Container:
+    """The container with the options, or the fields of its pod, that the hint names."""
+    commands = [fix["command"] for fix in fixes]
+    for command in commands:
+        if " run " in command:
+            assert command.split()[0] in {"docker", "nerdctl"}
+            container = container.with_options(command, profile)
+        elif command.startswith("securityContext:"):
+            container = container.with_context(yaml.safe_load(command)["securityContext"], profile)
+        elif command == "hostUsers: false":
+            container = dataclasses.replace(container, user_namespace=True)
+        elif command.startswith("security_opt:"):
+            of_compose = container.with_security_opt(yaml.safe_load(command)["security_opt"], profile)
+            assert of_compose == container, "compose says what `docker run` says"
+        else:
+            assert command.startswith("pysandpool doctor --seccomp-profile > ")
+    return container
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hint_that_is_followed_brings_all(name: str, profile: dict[str, Any]) -> None:
+    container = REFUSED[name]
+    before = doctor_in(container)
+    assert not before["works"]
+    kinds = {"docker": "docker", "containerd": "other", "kubernetes": "kubernetes"}
+    assert before["container"] == kinds[name.partition(",")[0]]
+    after = doctor_in(followed(container, before["fixes"], profile))
+    assert after["works"], after["error"]
+    assert [after["isolation"][word] for word in WHOLE] == ["full"] * len(WHOLE)
+
+
+def test_the_hint_asks_for_no_more_than_is_needed(profile: dict[str, Any]) -> None:
+    """With any one of its options left out, the sandbox does not work."""
+    commands = [fix["command"] for fix in doctor_in(USER)["fixes"]]
+    [run] = [command for command in commands if command.startswith("docker run")]
+    options = [word for word in run.split() if "=" in word]
+    assert len(options) == 2
+    assert [doctor_in(USER.with_security_opt([one], profile))["works"] for one in options] == [False, False]
+
+
+# --- the recipes of docs/deployment.md -------------------------------------------------------------------------
+
+PAGE = (oci.ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+YAML = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)]
+
+
+def test_the_recipes_for_docker_and_compose(profile: dict[str, Any]) -> None:
+    [recipe] = re.findall(r"^docker run.*?IMAGE", PAGE.replace("\\\n", ""), re.MULTILINE | re.DOTALL)
+    [service] = [one["services"]["worker"] for one in YAML if "services" in one]
+    of_compose = Container(user=int(service["user"])).with_security_opt(service["security_opt"], profile)
+    assert of_compose == Container(user=1000).with_options(recipe, profile)
+    for container in (of_compose, dataclasses.replace(RESTRICTED.with_options(recipe, profile), env={})):
+        assert doctor_in(container)["works"]
+
+
+def test_the_recipes_for_pods(profile: dict[str, Any]) -> None:
+    restricted, whole = [one["spec"] for one in YAML if "spec" in one]
+    context = restricted["containers"][0]["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert (context["runAsUser"], context["allowPrivilegeEscalation"]) == (RESTRICTED.user, False)
+    isolation = doctor_in(RESTRICTED.with_context(context, profile))["isolation"]
+    assert {word: isolation[word] for word in WHOLE} == {**dict.fromkeys(WHOLE, "full"), "mounts": "partial"}
+    assert whole["hostUsers"] is False
+    pod = dataclasses.replace(RESTRICTED, user_namespace=True)
+    assert doctor_in(pod.with_context(whole["containers"][0]["securityContext"], profile))["works"]
 
 
 def test_the_profile_is_dockers_and_what_it_names_besides() -> None:

@@ -18,6 +18,7 @@ import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
 from pysandpool import IsolationReport, SandboxConfig, SandboxCreateError
+from pysandpool._backend import forbidden as _forbidden
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
 from pysandpool._backend import rlimits
@@ -46,8 +47,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_doctor, "read_sysctl", lambda name: "10000")
     monkeypatch.setattr(_doctor, "audit_listener", lambda: False)
     monkeypatch.setattr(_doctor, "low_limits", tuple)
-    monkeypatch.setattr(_hints, "in_container", lambda: False)
-    monkeypatch.setattr(_hints, "in_pod", lambda: False)
+    monkeypatch.setattr(_hints, "container_kind", lambda: "")
+    monkeypatch.setattr(_forbidden, "container_kind", lambda: "")
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     return monkeypatch
 
@@ -79,7 +80,7 @@ def test_who_listens_to_the_audit_trail(machine: pytest.MonkeyPatch) -> None:
     ("change", "what", "fix"),
     [
         ({"namespaces": "partial"}, "uts or cgroup", "namespaces=15000"),
-        ({"mounts": "partial"}, "/proc", "systempaths=unconfined"),
+        ({"mounts": "partial"}, "/proc", "ProtectKernelTunables=no"),
         ({"network": "partial"}, "network namespace", "user.max_net_namespaces"),
         ({"landlock": "none", "landlock_abi": 0}, "Landlock", "lsm=landlock"),
         ({"landlock": "partial", "landlock_abi": 3}, "Landlock ABI 6 (this is 3)", "6.12"),
@@ -126,17 +127,17 @@ def test_it_begins_with_the_cgroup_that_is_missing(machine: pytest.MonkeyPatch) 
     first, second, *_ = _doctor.diagnose().lines()
     assert first.startswith("for hostile tenants, give the pool a cgroup")
     assert "Delegate=yes and DelegateSubgroup=host" in second
-    machine.setattr(_hints, "in_container", lambda: True)
+    machine.setattr(_hints, "container_kind", lambda: "other")
     assert "writable-cgroups=true" in _doctor.diagnose().lines()[1]
-    machine.setattr(_hints, "in_pod", lambda: True)
+    machine.setattr(_hints, "container_kind", lambda: "kubernetes")
     assert "cgroup_writable = true" in _doctor.diagnose().lines()[1]
     assert "cgroup" not in _doctor._diagnose(Seatbelt("15.1", "", False)).lines()[0]
 
 
-@pytest.mark.parametrize("where", ["nowhere", "in_container", "in_pod"])
+@pytest.mark.parametrize("where", ["", "docker", "kubernetes"])
 def test_the_command_goes_one_cgroup_deeper(machine: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
     """In a plain directory, where the file that the kernel would read is an ordinary one."""
-    machine.setattr(_hints, where, lambda: True, raising=False)
+    machine.setattr(_hints, "container_kind", lambda: where)
     command = re.search(r"sh -c '(.*?)' sh COMMAND", _hints.delegate())
     assert command is not None
     script = re.sub(r"^c=[^;]*;", f"c={tmp_path};", command[1])
@@ -260,6 +261,3 @@ def test_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         "23 22 0:5 /null /proc/kcore rw - devtmpfs d rw\n24 27 0:6 / /procx rw - x x rw"
     )
     assert _machine.masked_proc() == ("/proc/kcore",)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    assert _machine.in_pod()
-    assert _machine.in_container()

@@ -23,8 +23,9 @@ import simulate
 from simulate import *
 from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError, SeccompProfile
 from pysandpool._backend import linux
-from pysandpool._backend import hints as _hints
+from pysandpool._backend import forbidden
 codecs.lookup("ascii")
+in_container("docker")
 linux.find_parent = lambda wanted: None  # whether there is a cgroup is not what this is about
 before, ordinary, after, config = json.loads(sys.argv[1])
 exec(before)
@@ -71,7 +72,7 @@ def docker(err: int) -> Environment:
     """Docker's default profile, for a container without CAP_SYS_ADMIN."""
     calls = [f"answer('clone', {err}, (0, 0x7e020000))"]
     calls += [f"answer('{name}', {err})" for name in ("unshare", "mount", "umount2", "pivot_root", "setns", "keyctl")]
-    return Environment("; ".join(calls), fails=("user_namespace", err), hint=("seccomp=unconfined",), less=None)
+    return Environment("; ".join(calls), fails=("user_namespace", err), hint=("seccomp=pysandpool.json",), less=None)
 
 
 def without(call: str, err: int, stage: str, hint: str) -> Environment:
@@ -112,25 +113,27 @@ ENVIRONMENTS = {
     ),
     "docker's profile, EPERM": docker(errno.EPERM),
     "docker's profile, ENOSYS": docker(errno.ENOSYS),
-    "no mount, EPERM": without("mount", errno.EPERM, "namespaces", "seccomp=unconfined"),
-    "no mount, ENOSYS": without("mount", errno.ENOSYS, "namespaces", "seccomp=unconfined"),
-    "no pivot_root": without("pivot_root", errno.EPERM, "pivot_root", "seccomp=unconfined"),
+    "no mount, EPERM": without("mount", errno.EPERM, "namespaces", "--seccomp-profile"),
+    "no mount, ENOSYS": without("mount", errno.ENOSYS, "namespaces", "--seccomp-profile"),
+    "no pivot_root": without("pivot_root", errno.EPERM, "pivot_root", "--seccomp-profile"),
     "apparmor": Environment(
-        "answer('mount', 13); _hints.read_sysctl = {'kernel.apparmor_restrict_unprivileged_userns': '1'}.get",
+        "in_container(''); answer('mount', 13); forbidden.is_filtered = lambda: False; "
+        "forbidden.read_sysctl = {'kernel.apparmor_restrict_unprivileged_userns': '1'}.get",
         fails=("namespaces", errno.EACCES),
-        hint=("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", "userns,"),
+        hint=("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", "doctor --apparmor-profile"),
         less=None,
     ),
     "kubernetes": Environment(
-        "answer('unshare', 1); answer('clone', 1, (0, 0x10000000)); os.environ['KUBERNETES_SERVICE_HOST'] = '10.0.0.1'",
+        "in_container('kubernetes'); answer('unshare', 1); answer('clone', 1, (0, 0x10000000))",
+        before="mask_proc()",
         fails=("user_namespace", errno.EPERM),
-        hint=("seccompProfile: {type: Unconfined}", "procMount: Unmasked", "hostUsers: false"),
+        hint=("seccompProfile: {type: Localhost", "procMount: Unmasked", "hostUsers: false"),
         less=None,
     ),
     "masked /proc": Environment(
         before="mask_proc()",
         fails=("mount_proc", errno.EPERM),
-        hint=("/proc/irq", "systempaths=unconfined", "procMount: Unmasked"),
+        hint=("/proc/irq", "systempaths=unconfined", "ALLOW_DEGRADATION"),
         less={"mounts": "partial"},
     ),
     "Landlock is not built in": Environment("answer('landlock_create_ruleset', 38)", less=NO_LANDLOCK),
@@ -143,19 +146,19 @@ ENVIRONMENTS = {
         less=NO_LANDLOCK,
     ),
     "no cgroup": Environment(
-        "_hints.in_container = _hints.in_pod = lambda: False",
+        "in_container('')",
         config="dict(cpu_quota_us=50_000)",
         fails=("limits", errno.ENOTSUP),
         hint=("systemd-run --user --scope -p Delegate=yes",),
     ),
     "no cgroup in a container": Environment(
-        "_hints.in_container, _hints.in_pod = lambda: True, lambda: False",
+        "in_container('docker')",
         config="dict(cpu_quota_us=50_000)",
         fails=("limits", errno.ENOTSUP),
         hint=("writable-cgroups=true", "cgroup_parent='/sys/fs/cgroup'"),
     ),
     "read-only cgroup": Environment(
-        before="cgroup_read_only(); _hints.in_container = _hints.in_pod = lambda: False",
+        before="cgroup_read_only(); in_container('')",
         config="dict(cgroup_parent=cgroup_mount(), cpu_quota_us=50_000)",
         fails=("cgroup", errno.EROFS),
         hint=("Delegate=yes",),
@@ -220,7 +223,8 @@ def test_environment(name: str, ordinary: bool, plain: dict[str, Any]) -> None:
 
 def test_the_doctor_reports_what_a_degraded_sandbox_has() -> None:
     script = (
-        "import simulate; simulate.mask_proc(); import sys; from pysandpool.cli.main import main; sys.exit(main(%r))"
+        "import simulate; simulate.mask_proc(); simulate.in_container('docker'); "
+        "import sys; from pysandpool.cli.main import main; sys.exit(main(%r))"
     )
     done = run_script(script % ["doctor", "--json"])
     found = json.loads(done.stdout)
@@ -228,7 +232,12 @@ def test_the_doctor_reports_what_a_degraded_sandbox_has() -> None:
     assert (found["isolation"]["mounts"], found["isolation"]["namespaces"]) == ("partial", "full")
     assert "/proc/irq" in found["masked_proc"]
     assert any("systempaths=unconfined" in one["fix"] for one in found["missing"])
+    run = "docker run --security-opt systempaths=unconfined IMAGE"
+    assert run in [fix["command"] for fix in found["fixes"]]
     text = run_script(script % ["doctor"])
     assert text.returncode == 1
     assert "ALLOW_DEGRADATION it works" in text.stdout
     assert "fix: " in text.stdout
+    fixes = run_script(script % ["doctor", "--fix"]).stdout.splitlines()
+    assert fixes.count(run) == 1
+    assert fixes[fixes.index(run) - 1].startswith("# ")

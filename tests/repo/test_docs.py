@@ -30,7 +30,7 @@ MAX_README_WORDS = 900
 RUN = "python"  # all of a page run in one process, one after the other
 COMMANDS = "console"  # each line is looked up, and run where that is cheap
 ELSEWHERE = "sh"  # for another machine; its title says for which
-SHOWN = {"text", "ini", "c", "json"}  # no code for a reader to run
+SHOWN = {"text", "ini", "c", "json", "yaml"}  # no code for a reader to run
 
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?<=\n\n) {4}\S")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ set -e
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" overlay "$1/root"
+rm -f "$1/root/.dockerenv" "$1/root/run/.containerenv"
 for made in $3; do mkdir -p "$(dirname "$1/root$made")"; : > "$1/root$made"; done
 for passed in $4; do chmod o+x "$1/root$passed"; done
 shift 4
@@ -73,13 +75,42 @@ class Container:
     writable_cgroups: bool = False
     env: dict[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ("/.dockerenv",)
-    """Empty files that the runtime leaves: Docker's mark by default; containerd has none."""
+    """Empty files that the runtime leaves: Docker's mark by default; containerd leaves none."""
     runtime: str = "runc"
 
     @property
     def capabilities(self) -> frozenset[str]:
         given = ALL_CAPABILITIES if self.privileged else (CAPABILITIES | self.cap_add) - self.cap_drop
         return given & _own_capabilities()
+
+    def with_options(self, run: str, profile: dict[str, Any] | None = None) -> Container:
+        """The same with the options of a `docker run` command; `profile` is what the file holds that it names."""
+        words = shlex.split(run)
+        values = [value for option, value in zip(words, words[1:]) if option == "--security-opt"]
+        return self.with_security_opt(values, profile)
+
+    def with_security_opt(self, values: Sequence[str], profile: dict[str, Any] | None = None) -> Container:
+        """The same with values of --security-opt, or of compose's security_opt. There is no AppArmor here."""
+        changed = self
+        for value in values:
+            name, _, what = value.partition("=")
+            if name == "seccomp":
+                changed = replace(changed, seccomp=what if what == "unconfined" or profile is None else profile)
+            elif value == "systempaths=unconfined":
+                changed = replace(changed, systempaths="unconfined")
+            else:
+                assert name in {"apparmor", "label"}, value
+        return changed
+
+    def with_context(self, context: dict[str, Any], profile: dict[str, Any] | None = None) -> Container:
+        """The same with the securityContext of a container of a pod."""
+        changed = self
+        if "seccompProfile" in context:
+            local = context["seccompProfile"]["type"] == "Localhost"
+            changed = replace(changed, seccomp=profile if local and profile is not None else "unconfined")
+        if context.get("procMount") == "Unmasked":
+            changed = replace(changed, systempaths="unconfined")
+        return changed
 
 
 def missing(runtime: str = "runc") -> str:

@@ -31,7 +31,10 @@ TIERS = {
     "_config": ("fields syscalls", "duration environ paths seccomp", "bind workspace", "sandbox pool"),
     "_backend": (
         "cgroup machine python rlimits seccomp_profile undead",
-        "hints shown",
+        "container shown",
+        "runtimes",
+        "forbidden",
+        "hints",
         "doors missing seatbelt setid",
         "linux macos",
     ),

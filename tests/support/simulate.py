@@ -31,6 +31,13 @@ def _checked(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
+def in_container(kind: str) -> None:
+    """What the hints take this process's surroundings for: a `container_kind`, "" for none."""
+    from pysandpool._backend import forbidden, hints
+
+    hints.container_kind = forbidden.container_kind = lambda: kind
+
+
 def become_ordinary() -> None:
     """An unprivileged user, if this is root."""
     if os.geteuid() == 0:

@@ -1,0 +1,116 @@
+"""How each container runtime is told to allow what sandboxes need: options, and the same as lines of files.
+
+Sources: the references of `docker run`, `podman run`, nerdctl, compose, and Kubernetes' SecurityContext.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pysandpool._backend.container import DOCKER, ECS, LXC, OTHER, POD, PODMAN
+
+# What a container forbids by.
+SECCOMP, PROC, APPARMOR, SELINUX = "seccomp", "proc", "apparmor", "selinux"
+PROFILE = "pysandpool.json"
+_WRITE = "pysandpool doctor --seccomp-profile > "
+_WORDS = {SECCOMP: "namespaces", PROC: "a new /proc", APPARMOR: "mounts, by AppArmor", SELINUX: "mounts, by SELinux"}
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One thing to do."""
+
+    where: str
+    """What it does, and where it is to be done: a line for a person."""
+    command: str
+    """A command, or lines of a file."""
+
+
+class Advice(NamedTuple):
+    """All that is to be done, as one line for an error and as steps."""
+
+    line: str = ""
+    fixes: tuple[Fix, ...] = ()
+
+
+def container_advice(kind: str, found: Sequence[str]) -> Advice:
+    """What a container of this kind needs, if it forbids by what was `found`."""
+    of_kind = {DOCKER: _docker, PODMAN: _podman, POD: _pod, ECS: _ecs, LXC: _lxc, OTHER: _other}
+    return of_kind[kind](found)
+
+
+def _docker(found: Sequence[str]) -> Advice:
+    values = _values(found, "systempaths=unconfined")
+    compose = f"security_opt: [{', '.join(values)}]"
+    return _run("docker", found, values, f" (compose: {compose})", Fix("or, for the service in compose.yaml", compose))
+
+
+def _podman(found: Sequence[str]) -> Advice:
+    return _run("podman", found, _values(found, "unmask=ALL"))
+
+
+def _other(found: Sequence[str]) -> Advice:
+    return _run("nerdctl", found, _values(found, "systempaths=unconfined"), " (other runtimes have other names for it)")
+
+
+def _values(found: Sequence[str], unmask: str) -> list[str]:
+    """The values of `--security-opt`."""
+    values = {
+        SECCOMP: f"seccomp={PROFILE}",
+        PROC: unmask,
+        APPARMOR: "apparmor=unconfined",
+        SELINUX: "label=disable",
+    }
+    return [values[name] for name in found]
+
+
+def _run(program: str, found: Sequence[str], values: list[str], more: str = "", *fixes: Fix) -> Advice:
+    run = f"{program} run {' '.join(f'--security-opt {value}' for value in values)}"
+    line = f"the container forbids {_forbidden(found)}: {run}{more}"
+    steps = [Fix("start the container with these options", f"{run} IMAGE"), *fixes]
+    if SECCOMP in found:
+        line += f"; `{_WRITE}{PROFILE}` writes that profile (seccomp=unconfined does, too)"
+        steps.insert(0, Fix("write the seccomp profile where the container is started", _WRITE + PROFILE))
+    return Advice(line, tuple(steps))
+
+
+def _pod(found: Sequence[str]) -> Advice:
+    """Fields of a container's securityContext; /proc can be unmasked only in a user namespace of the pod."""
+    values = {
+        SECCOMP: f"seccompProfile: {{type: Localhost, localhostProfile: {PROFILE}}}",
+        PROC: "procMount: Unmasked",
+        APPARMOR: "appArmorProfile: {type: Unconfined}",
+        SELINUX: "seLinuxOptions: {type: spc_t}",
+    }
+    context = f"securityContext: {{{', '.join(values[name] for name in found)}}}"
+    line = f"the pod forbids {_forbidden(found)}: {context} of the container"
+    steps = [Fix("in the pod's specification, for the container", context)]
+    if PROC in found:
+        line += ", and hostUsers: false of the pod (Kubernetes 1.33 and later)"
+        steps.append(Fix("in the pod's specification (Kubernetes 1.33 and later)", "hostUsers: false"))
+    if SECCOMP in found:
+        write = f"{_WRITE}/var/lib/kubelet/seccomp/{PROFILE}"
+        line += f"; `{write}` writes that profile on a node (type: Unconfined does, too)"
+        steps.insert(0, Fix("on each node, write the seccomp profile", write))
+    return Advice(line, tuple(steps))
+
+
+def _ecs(found: Sequence[str]) -> Advice:
+    return Advice(
+        f"the task forbids {_forbidden(found)}, and ECS has no setting for that but privileged: true, on EC2 only",
+        (Fix("in the container's definition, on EC2 only", '"privileged": true'),),
+    )
+
+
+def _lxc(found: Sequence[str]) -> Advice:
+    return Advice(
+        f"the container forbids {_forbidden(found)}: on the host, incus config set NAME security.nesting=true (lxc "
+        "config set of LXD; pct set ID --features nesting=1 of Proxmox)",
+        (Fix("on the host, for Incus (LXD: lxc config set)", "incus config set NAME security.nesting=true"),),
+    )
+
+
+def _forbidden(found: Sequence[str]) -> str:
+    return " and ".join(_WORDS[name] for name in found)

@@ -1,0 +1,248 @@
+"""Hints where namespaces are forbidden: all that is needed at once, in the words of the surroundings, and no more."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pysandpool._backend import container as _container
+from pysandpool._backend import forbidden as _forbidden
+from pysandpool._backend import hints as _hints
+from pysandpool._backend import machine as _machine
+from pysandpool._backend.container import container_kind
+from pysandpool._backend.hints import advice_for, hint_for
+from pysandpool._ffi import PROGRAMS
+
+RESTRICTED = "kernel.apparmor_restrict_unprivileged_userns"
+Surroundings = Callable[..., None]
+
+
+ALLOWS_ALL = {
+    "is_filtered": False,
+    "masked_proc": (),
+    "apparmor_profile": "",
+    "is_selinux_container": False,
+    "is_changed_root": False,
+    "service_unit": "",
+    "is_gvisor": False,
+    "is_nested": False,
+    "kernel_version": (6, 12),
+}
+
+
+@pytest.fixture
+def around(monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+    """Sets what the hints see; what is not named allows everything."""
+
+    def set_all(kind: str = "", sysctls: dict[str, str] | None = None, **seen: Any) -> None:
+        values = {**ALLOWS_ALL, **seen, "container_kind": kind}
+        for module in (_hints, _forbidden):
+            monkeypatch.setattr(module, "read_sysctl", (sysctls or {}).get)
+            for name in [name for name in values if hasattr(module, name)]:
+                monkeypatch.setattr(module, name, partial(values.__getitem__, name))
+
+    set_all()
+    return set_all
+
+
+FORBIDS_ALL = {"is_filtered": True, "masked_proc": ("/proc/keys",), "apparmor_profile": "docker-default"}
+
+
+def test_docker_gets_all_three_options_at_once(around: Surroundings) -> None:
+    around("docker", **FORBIDS_ALL)
+    advice = advice_for("user_namespace", errno.EPERM)
+    options = ["seccomp=pysandpool.json", "systempaths=unconfined", "apparmor=unconfined"]
+    assert f"docker run {' '.join(f'--security-opt {one}' for one in options)} (" in advice.line
+    assert "\n" not in advice.line
+    write, run, compose = (fix.command for fix in advice.fixes)
+    assert write == "pysandpool doctor --seccomp-profile > pysandpool.json"
+    assert [word for word in run.split() if "=" in word] == options
+    assert yaml.safe_load(compose) == {"security_opt": options}
+
+
+def test_nothing_is_recommended_that_holds_already(around: Surroundings) -> None:
+    around("docker", is_filtered=True)
+    assert "systempaths" not in hint_for("user_namespace", errno.EPERM)
+    assert "apparmor" not in hint_for("user_namespace", errno.EPERM)
+    around("docker", **FORBIDS_ALL)
+    assert "seccomp" not in hint_for("mount_proc", errno.EPERM), "the filter has let the calls pass"
+    around("docker", sysctls={"user.max_user_namespaces": "0"})
+    assert "docker run" not in hint_for("user_namespace", errno.EPERM)
+
+
+def test_podman_and_containerd_have_options_of_their_own(around: Surroundings) -> None:
+    around("podman", **FORBIDS_ALL)
+    assert "--security-opt unmask=ALL" in hint_for("user_namespace", errno.EPERM)
+    around("other", **FORBIDS_ALL)
+    assert "nerdctl run --security-opt seccomp=pysandpool.json" in hint_for("user_namespace", errno.EPERM)
+    around("podman", is_selinux_container=True)
+    assert "label=disable" in hint_for("namespaces", errno.EACCES)
+
+
+def test_a_pod_gets_its_security_context(around: Surroundings) -> None:
+    around("kubernetes", **FORBIDS_ALL)
+    write, context, users = (fix.command for fix in advice_for("user_namespace", errno.EPERM).fixes)
+    assert write.endswith(" > /var/lib/kubelet/seccomp/pysandpool.json")
+    assert yaml.safe_load(context) == {
+        "securityContext": {
+            "seccompProfile": {"type": "Localhost", "localhostProfile": "pysandpool.json"},
+            "procMount": "Unmasked",
+            "appArmorProfile": {"type": "Unconfined"},
+        }
+    }
+    assert yaml.safe_load(users) == {"hostUsers": False}
+
+
+def test_sysctls_belong_to_the_host(around: Surroundings) -> None:
+    sysctls = {"kernel.unprivileged_userns_clone": "0", RESTRICTED: "1"}
+    around("docker", sysctls, is_filtered=True)
+    hint = hint_for("user_namespace", errno.EPERM)
+    assert hint.startswith("on the host, allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 && ")
+    assert "seccomp=pysandpool.json" in hint
+    around("", sysctls)
+    assert "on the host" not in hint_for("user_namespace", errno.EPERM)
+    around("docker")
+    assert "on the host, raise the number" in hint_for("user_namespace", errno.ENOSPC)
+
+
+def test_apparmor_of_ubuntu_can_allow_pysandpool_alone(around: Surroundings) -> None:
+    around("", {RESTRICTED: "1"})
+    first, second, third = (fix.command for fix in advice_for("namespaces", errno.EACCES).fixes)
+    assert first.startswith("pysandpool doctor --apparmor-profile | sudo tee /etc/apparmor.d/")
+    assert second.startswith("sudo apparmor_parser -r /etc/apparmor.d/")
+    assert third == f"sysctl -w {RESTRICTED}=0"
+    text = _forbidden.apparmor_text()
+    assert f'"{PROGRAMS / "sandpool-zygote"}"' in text
+    assert "  userns,\n" in text
+
+
+def test_a_unit_of_systemd_gets_its_settings(around: Surroundings) -> None:
+    around("", is_filtered=True, masked_proc=("/proc/sys",), service_unit="worker.service")
+    advice = advice_for("user_namespace", errno.EPERM)
+    assert "systemctl edit worker.service" in advice.line
+    [fix] = advice.fixes
+    head, *settings = fix.command.splitlines()
+    assert head == "[Service]"
+    assert {one.partition("=")[0] for one in settings} == {
+        *("RestrictNamespaces", "SystemCallFilter", "ProtectHostname", "ProtectKernelTunables", "ProtectKernelLogs"),
+    }
+    around("", is_filtered=True)
+    assert "RestrictNamespaces=no" in hint_for("user_namespace", errno.EPERM)
+    assert "ProtectKernelTunables" not in hint_for("user_namespace", errno.EPERM)
+
+
+def test_where_no_setting_helps(around: Surroundings) -> None:
+    around("ecs", **FORBIDS_ALL)
+    assert "privileged: true" in hint_for("user_namespace", errno.EPERM)
+    around("lxc", **FORBIDS_ALL)
+    assert "security.nesting=true" in hint_for("user_namespace", errno.EPERM)
+    around("", is_changed_root=True)
+    assert "chroot" in hint_for("user_namespace", errno.EPERM)
+    around("")
+    assert "kernel's log" in hint_for("user_namespace", errno.EPERM)
+
+
+def test_kernels_that_lack_something(around: Surroundings) -> None:
+    around("docker", is_filtered=True, kernel_version=(4, 18))
+    assert "too old" in hint_for("spawn_zygote", errno.ENOSYS)
+    around("docker", is_gvisor=True)
+    assert "--runtime=runc" in hint_for("root_template", errno.ENOSYS)
+    around("docker", is_filtered=True)
+    assert "seccomp=pysandpool.json" in hint_for("user_namespace", errno.ENOSYS)
+    around("")
+    assert "CONFIG_USER_NS" in hint_for("user_namespace", errno.ENOSYS)
+    assert "lacks a system call" in hint_for("bind", errno.ENOSYS)
+
+
+def test_an_outer_user_namespace_may_have_the_limit(around: Surroundings) -> None:
+    around("", {"user.max_user_namespaces": "10000"}, is_nested=True)
+    assert "bwrap --disable-userns" in hint_for("user_namespace", errno.ENOSPC)
+    around("", {"user.max_user_namespaces": "0"}, is_nested=True)
+    assert "sysctl -w user.max_user_namespaces=15000" in hint_for("user_namespace", errno.ENOSPC)
+
+
+def test_a_read_only_proc(around: Surroundings) -> None:
+    assert "read-only" in hint_for("id_map", errno.EROFS)
+
+
+# --- which container, by what a process in it sees -----------------------------------------------------------
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No mark of any runtime, and a root of its own."""
+    for name in ("KUBERNETES_SERVICE_HOST", "ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4", "container"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(_container, "_MARKS", ())
+    monkeypatch.setattr(_container, "_told_by_systemd", lambda: None)
+    monkeypatch.setattr(_container, "_first_process", lambda: "gunicorn")
+    monkeypatch.setattr(_container, "mount_points", lambda: (("/", "ext4"),))
+    monkeypatch.setattr(_container, "masked_proc", tuple)
+    monkeypatch.setattr(_container, "is_filtered", lambda: False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("KUBERNETES_SERVICE_HOST", "10.0.0.1", "kubernetes"),
+        ("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4", "ecs"),
+        ("container", "podman", "podman"),
+        ("container", "lxc", "lxc"),
+        ("container", "something", ""),
+    ],
+)
+def test_variables_of_runtimes(nowhere: pytest.MonkeyPatch, name: str, value: str, kind: str) -> None:
+    assert container_kind() == ""
+    nowhere.setenv(name, value)
+    assert container_kind() == kind
+
+
+def test_marks_of_runtimes(nowhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    nowhere.setattr(_container, "_MARKS", ((str(tmp_path / "mark"), "docker"),))
+    assert container_kind() == ""
+    (tmp_path / "mark").touch()
+    assert container_kind() == "docker"
+
+
+def test_a_container_without_marks(nowhere: pytest.MonkeyPatch) -> None:
+    nowhere.setattr(_container, "is_filtered", lambda: True)
+    assert container_kind() == "", "a filter alone may be that of a service"
+    nowhere.setattr(_container, "mount_points", lambda: (("/", "overlay"), ("/proc", "proc")))
+    assert container_kind() == "other"
+    nowhere.setattr(_container, "_first_process", lambda: "systemd")
+    assert container_kind() == "", "a live system has a root of layers, too"
+
+
+def test_what_a_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    files: dict[str, str] = {}
+    monkeypatch.setattr(_machine, "_read", lambda path: files.get(str(path), ""))
+    files["/proc/self/attr/current"] = "docker-default (enforce)"
+    assert _machine.apparmor_profile() == "docker-default"
+    files["/proc/self/attr/current"] = "pysandpool (unconfined)"
+    assert _machine.apparmor_profile() == ""
+    files["/proc/self/attr/current"] = "system_u:system_r:container_t:s0:c1,c2"
+    assert _machine.is_selinux_container()
+    files["/proc/version"] = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016"
+    assert _machine.is_gvisor()
+    files["/proc/self/uid_map"] = "0 0 4294967295"
+    assert not _machine.is_nested()
+    files["/proc/self/uid_map"] = "0 100000 65536"
+    assert _machine.is_nested()
+    files["/proc/self/cgroup"] = "0::/system.slice/worker.service/inner"
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    assert _machine.service_unit() == ""
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    assert _machine.service_unit() == "worker.service"
+    files["/proc/self/mountinfo"] = "23 22 0:5 / /home rw - ext4 d rw"
+    assert _machine.is_changed_root()
+    files["/proc/self/mountinfo"] = "23 22 0:5 / / rw - ext4 d rw"
+    assert not _machine.is_changed_root()
+    monkeypatch.setattr("platform.release", lambda: "4.18.0-553.el8.x86_64")
+    assert _machine.kernel_version() == (4, 18)
