@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import fcntl
 import operator
+import os
 import select
 import signal
 import struct
@@ -88,6 +89,8 @@ class SandboxProcess:
                 self.stdin, self.stdout, self.stderr = streams.files(errors)
         except BaseException:
             handle.signal(signal.SIGKILL)
+            if self._terminal != -1 and self.stdout is None:
+                os.close(self._terminal)
             for file in (self.stdin, self.stdout, self.stderr):
                 if file is not None:
                     file.close()

@@ -31,6 +31,7 @@ from pysandpool import (
     SandboxProcess,
     SandboxReleasedError,
 )
+from pysandpool._process import process as process_module
 from pysandpool._process.process import start_process
 
 pytestmark = pytest.mark.skipif("sys.platform == 'darwin'", reason="an agent starts no processes beside commands")
@@ -219,6 +220,8 @@ def test_no_descriptor_is_left(lease: PooledSandbox) -> None:
         lease.popen(["cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE).communicate(b"x")
         with pytest.raises(CommandNotFoundError):
             lease.popen(["no-such-command"], stdout=PIPE)
+        with pytest.raises(CommandNotFoundError):
+            lease.popen(["no-such-command"], pty=True)
         with lease.popen(["sh", "-c", "exit"], pty=True):
             pass
     assert len(os.listdir("/proc/self/fd")) <= before
@@ -312,6 +315,19 @@ def test_undecodable_text(lease: PooledSandbox) -> None:
         lease.popen(["printf", r"\377"], stdout=PIPE, text=True).communicate()
     found = lease.popen(["printf", r"\377\r\n"], stdout=PIPE, text=True, errors="replace").communicate()
     assert found == ("\N{REPLACEMENT CHARACTER}\n", None)
+
+
+def test_an_interrupted_start_leaves_no_terminal_open(lease: PooledSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    lease.execute(["true"])
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(process_module, "terminal_files", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lease.popen(["sleep", "60"], pty=True)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_slow_reader_holds_up_nobody_else(lease: PooledSandbox) -> None:

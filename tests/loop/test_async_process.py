@@ -66,6 +66,8 @@ async def test_a_process_is_started_and_waited_for(lease: AsyncPooledSandbox) ->
     assert await text.communicate("hä\r\n") == ("hä\n", None)
     with pytest.raises(CommandNotFoundError):
         await lease.popen(["/no/such"])
+    with pytest.raises(CommandNotFoundError):
+        await lease.popen(["/no/such"], pty=True)
     with pytest.raises(ValueError, match="pty=True is not allowed with"):
         await lease.popen(["/bin/true"], pty=True, stdout=PIPE)
     with pytest.raises(ValueError, match="stdin is no pipe"):

@@ -288,9 +288,13 @@ int sp_process_poll(sp_process *process, sp_process_status *status, sp_error *er
     pthread_mutex_lock(&process->lock);
     receive(process);
     *status = process->status;
-    process->status.terminal = -1; /* the caller's now */
     *error = process->error;
     const int code = process->code;
+    if (code == SP_OK && status->state >= SP_PROCESS_RUNNING) {
+        process->status.terminal = -1; /* the caller's now */
+    } else {
+        status->terminal = -1; /* perhaps nobody would take it: the program may be missing */
+    }
     pthread_mutex_unlock(&process->lock);
     return code;
 }
