@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,10 +36,12 @@ static int write_map(pid_t pid, const char *name, uint64_t id, uint64_t shown) {
     return file != -1 && write(file, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : -errno;
 }
 
-/* Runs beside its parent and on its memory, and so makes nothing but this system call, which does not return. */
-static int wait_for_end(void *unused) {
-    (void)unused;
-    for (;;) {
+/* Runs beside its parent and on its memory, and so makes nothing but system calls that cannot fail. It ends with the
+ * thread that waits for it, also when that is killed. */
+static int wait_for_end(void *arg) {
+    const pid_t *parent = arg;
+    (void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    while (syscall(SYS_getppid) == *parent) { /* it was not killed before */
         (void)syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
     }
     return 0;
@@ -59,13 +63,14 @@ static int open_mapped(pid_t pid, const struct sp_idmap *map) {
  * in it: a handler would run on the thread data of its parent. */
 int sp_idmap_open(const struct sp_idmap *map) {
     const uint64_t all = UINT64_MAX;
+    const pid_t self = getpid();
     uint64_t before = 0;
     char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED) {
         return -errno;
     }
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
-    pid_t pid = clone(wait_for_end, stack + STACK_SIZE, CLONE_VM | CLONE_NEWUSER, NULL);
+    pid_t pid = clone(wait_for_end, stack + STACK_SIZE, CLONE_VM | CLONE_NEWUSER, (void *)(uintptr_t)&self);
     int rc = pid == -1 ? -errno : 0;
     (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
     if (rc == 0) {
