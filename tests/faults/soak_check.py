@@ -20,6 +20,7 @@ THREADS_OF_A_POOL = 1
 FDS_OF_A_ZYGOTE = 7 + 8  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
 FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
 FDS_OF_A_SANDBOX = 2
+ID_MAPS_OF_A_POOL = 2  # user namespaces whose id maps a host that is root keeps for workspaces, once it has used them
 MIB = 1 << 20
 ALLOCATED_MORE = 4 * MIB  # the records of other sandboxes and pools than at first
 
@@ -73,6 +74,19 @@ def inside(zygote: int) -> tuple[int, int]:
     return 0, 0
 
 
+def descriptors() -> list[str]:
+    """What the descriptors of this process refer to."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that was open for the listing
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
+
+
+def is_id_map(link: str) -> bool:
+    return link.startswith("user:")
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Of this process and what it has started."""
@@ -92,7 +106,7 @@ class Footprint:
         zygotes = zygotes_of_host(os.getpid())
         inits = [pid for zygote in zygotes for pid in children_of(zygote)]
         return cls(
-            fds=len(os.listdir("/proc/self/fd")),
+            fds=sum(not is_id_map(link) for link in descriptors()),
             threads=len(os.listdir("/proc/self/task")),
             children=len(children),
             sandboxes=len(inits),
@@ -154,6 +168,9 @@ class Checker:
         )
         if now != expected:
             wrong.append(f"{now}, expected {expected}")
+        maps = sum(is_id_map(link) for link in descriptors())
+        if maps > ID_MAPS_OF_A_POOL * len(pools):
+            wrong.append(f"{maps} id maps of workspaces for {len(pools)} pools")
         if now.namespaces > live + len(pools):
             wrong.append(f"{now.namespaces} network namespaces for {live} sandboxes")
         return wrong + self.zygotes(live)

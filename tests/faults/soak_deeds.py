@@ -8,11 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from subprocess import PIPE, TimeoutExpired
+from contextlib import suppress
 
 from eyes_linux import children_of, zygotes_of_host
 from soak_check import BreachError
+from soak_leases import COMMANDS, files, in_a_loop, processes, workspace
 from soak_run import CONFIGS, EXPECTED, Soak
 
 from pysandpool import (
@@ -23,23 +23,6 @@ from pysandpool import (
     SandboxPool,
     SandboxReleasedError,
 )
-
-COMMANDS: list[tuple[list[str], float]] = [
-    (["/bin/true"], 10),
-    (["/bin/echo", "hello"], 10),
-    (["no-such-command"], 10),
-    (["/bin/sh", "-c", "exit 3"], 10),
-    (["/bin/sh", "-c", "kill -9 $$"], 10),
-    (["/bin/sleep", "60"], 0.005),
-    (["/bin/sh", "-c", "while :; do echo flood; done"], 0.02),
-    (["/bin/sh", "-c", "head -c 500000 /dev/zero"], 10),
-    (["/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60 & :"], 10),
-    (["/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; wait"], 0.03),
-    (["/bin/sh", "-c", "kill -STOP $$"], 0.02),
-    (["/bin/sh", "-c", "head -c 30000000 /dev/zero >/tmp/fill"], 10),
-    (["/usr/bin/head", "-c", "200M", "/dev/zero"], 0.02),
-    (["/bin/sh", "-c", "a=x; while :; do a=$a$a; done"], 2),
-]
 
 
 def strike(lease: PooledSandbox) -> None:
@@ -78,8 +61,10 @@ class Mix:
         self.soak = soak
         self.deeds: list[tuple[int, Callable[[random.Random, SandboxPool], None]]] = [
             (60, self.use),
-            (5, self.processes),
-            (10, self.files),
+            (5, processes),
+            (10, files),
+            (8, workspace),
+            (2, in_a_loop),
             (20, self.touch),
             (5, self.warm),
             (2, self.resize),
@@ -116,41 +101,6 @@ class Mix:
             for _ in range(noise.choice([1, 1, 1, 3])):
                 command, timeout = noise.choice(COMMANDS)
                 lease.execute(command, timeout=timeout, input=noise.choice([None, b"x" * 200_000]))
-
-    def files(self, noise: random.Random, pool: SandboxPool) -> None:
-        """Writes and reads, before a command, beside one that fills the scratch, or beside one that replaces them."""
-        script = noise.choice(["exit", "exec head -c 80M /dev/zero >/tmp/fill", "while :; do mv d e; mv e d; done"])
-        with pool.acquire(timeout=5) as lease, ExitStack() as stack:
-            data = noise.randbytes(noise.choice([0, 1000, 1_000_000]))
-            lease.write_file("d/file", data)
-            stack.enter_context(lease.popen(["/bin/sh", "-c", script], timeout=noise.choice([0.01, 5])))
-            for _ in range(noise.choice([1, 5])):
-                with suppress(OSError):
-                    lease.write_file("d/file", data)
-                    if lease.read_file("d/file") != data:
-                        raise BreachError("a file has other bytes")
-                    lease.list_files("d")
-                    lease.remove("d", recursive=True)
-
-    def processes(self, noise: random.Random, pool: SandboxPool) -> None:
-        """Several at once, beside a command: some are read, some are killed, some are left to the end of the lease."""
-        with pool.acquire(timeout=5) as lease, ExitStack() as files:
-            started = []
-            for _ in range(noise.randrange(1, 5)):
-                command, timeout = noise.choice(COMMANDS)
-                process = lease.popen(command, stdin=PIPE, stdout=PIPE, timeout=timeout)
-                for file in (process.stdin, process.stdout):
-                    files.callback(file.close)
-                started.append((process, timeout))
-            lease.execute(["/bin/echo", "beside"], timeout=5)
-            for process, timeout in started:
-                way = noise.random()
-                if way < 0.5 and timeout >= 1:
-                    with suppress(TimeoutExpired):
-                        process.communicate(timeout=noise.uniform(0, 0.1))
-                elif way < 0.8:
-                    process.kill()
-                    process.wait(20)
 
     def touch(self, noise: random.Random, pool: SandboxPool) -> None:
         for _ in range(50):
