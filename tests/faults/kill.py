@@ -27,8 +27,9 @@ from pathlib import Path
 sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1] / "support"))
 
 from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
+from kill_load import begin_work
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool, SandpoolError
+from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
 from pysandpool._backend.cgroup import find_parent
 
 HANG_SECONDS = 20.0
@@ -81,39 +82,7 @@ class Tally:
         return not self.left
 
 
-# --- the load --------------------------------------------------------------------------------------------
-
-
-COMMANDS = [
-    ["/bin/true"],
-    ["/bin/echo", "hello"],
-    ["/bin/sh", "-c", "setsid sleep 60 & exec sleep 0.003"],
-    ["/bin/sh", "-c", "head -c 300000 /dev/zero; (sleep 60 | sleep 60) & :"],
-    ["/bin/sh", "-c", "trap '' TERM INT HUP; echo x >/tmp/file; sleep 0.01"],
-]
-
-
-def work(pool: SandboxPool, seed: int, seen: Counter[str], over: threading.Event) -> None:
-    """Acquires, executes, releases and warms, until `over`; counts the errors that it sees."""
-    noise = random.Random(seed)
-    while not over.is_set():
-        try:
-            choice = noise.random()
-            if choice < 0.1:
-                pool.warm(noise.randrange(6))
-                continue
-            with pool.acquire(timeout=5) as lease:
-                if choice < 0.8:
-                    lease.execute(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5]))
-                elif choice < 0.95:
-                    lease.popen(noise.choice(COMMANDS), timeout=5)  # left to the end of the lease
-                    lease.popen(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5])).wait()
-            seen["uses"] += 1
-        except SandpoolError as error:
-            seen[type(error).__name__] += 1
-            if not isinstance(error, (SandboxLostError, SandboxCreateError)):
-                seen["wrong errors"] += 1
-                print(repr(error), flush=True)
+# --- the host is killed ----------------------------------------------------------------------------------
 
 
 def host(seed: int) -> None:
@@ -121,17 +90,13 @@ def host(seed: int) -> None:
     noise = random.Random(seed)
     over = threading.Event()
     pool = SandboxPool(SandboxConfig(), PoolConfig(min_size=noise.randrange(4), max_size=6))
-    for number in range(2):
-        threading.Thread(target=work, args=(pool, seed + number, Counter(), over), daemon=True).start()
+    begin_work(pool, 2, seed, Counter(), over)
     while True:
         with (
             SandboxPool(SandboxConfig(memory_limit_mb=None), PoolConfig(min_size=1)) as other,
             other.acquire() as lease,
         ):
             lease.execute(["/bin/true"])
-
-
-# --- the host is killed ----------------------------------------------------------------------------------
 
 
 def reap_all(deadline: float) -> bool:
@@ -226,9 +191,7 @@ def kill_zygotes(n: int, seed: int, tally: Tally) -> None:
     noise, over = random.Random(seed), threading.Event()
     fds = len(os.listdir("/proc/self/fd"))
     with SandboxPool(SandboxConfig(), PoolConfig(min_size=2, max_size=6)) as pool:
-        threads = [threading.Thread(target=work, args=(pool, seed + i, tally.seen, over)) for i in range(3)]
-        for thread in threads:
-            thread.start()
+        threads = begin_work(pool, 3, seed, tally.seen, over)
         for turn in range(n):
             kill_zygote(pool, noise, tally)
             if (turn + 1) % 100 == 0:

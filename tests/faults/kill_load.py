@@ -1,0 +1,117 @@
+"""The load under which hosts and zygotes are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import tempfile
+import threading
+from collections import Counter
+from functools import partial
+
+from pysandpool import (
+    AsyncSandboxPool,
+    PoolConfig,
+    PooledSandbox,
+    SandboxCreateError,
+    SandboxLostError,
+    SandboxPool,
+    SandpoolError,
+    Workspace,
+)
+
+MODES = ("rw", "ro", "cow")
+COMMANDS = [
+    ["/bin/true"],
+    ["/bin/echo", "hello"],
+    ["/bin/sh", "-c", "setsid sleep 60 & exec sleep 0.003"],
+    ["/bin/sh", "-c", "head -c 300000 /dev/zero; (sleep 60 | sleep 60) & :"],
+    ["/bin/sh", "-c", "trap '' TERM INT HUP; echo x >/tmp/file; sleep 0.01"],
+]
+
+
+def use(noise: random.Random, lease: PooledSandbox, choice: float) -> None:
+    """Commands, processes and file calls; sometimes nothing."""
+    if choice < 0.6:
+        lease.execute(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5]))
+    elif choice < 0.75:
+        first = lease.popen(noise.choice(COMMANDS), pty=noise.random() < 0.3, timeout=5)  # left to the end of the lease
+        lease.popen(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5])).wait()
+        for file in (first.stdin, first.stdout):
+            if file is not None:
+                file.close()
+    elif choice < 0.9:
+        data = noise.randbytes(noise.choice([10, 1_000_000]))
+        lease.write_file("/tmp/d/file", data)
+        if lease.read_file("/tmp/d/file") != data:
+            raise SandpoolError("a file has other bytes")
+        lease.remove("/tmp/d", recursive=True)
+
+
+def work(pool: SandboxPool, folder: str, seed: int, seen: Counter[str], over: threading.Event) -> None:
+    """Acquires, with workspaces, too, uses, releases and warms, until `over`; counts the errors that it sees."""
+    noise = random.Random(seed)
+    while not over.is_set():
+        try:
+            choice = noise.random()
+            if choice < 0.1:
+                pool.warm(noise.randrange(6))
+                continue
+            workspace = Workspace(folder, noise.choice(MODES)) if noise.random() < 0.3 else None
+            with pool.acquire(timeout=5, workspace=workspace) as lease:
+                use(noise, lease, noise.random())
+            seen["uses"] += 1
+        except SandpoolError as error:
+            seen[type(error).__name__] += 1
+            if not isinstance(error, (SandboxLostError, SandboxCreateError)):
+                seen["wrong errors"] += 1
+                print(repr(error), flush=True)
+
+
+async def work_in_loop(folder: str, seed: int, seen: Counter[str], over: threading.Event) -> None:
+    """The same in tasks of one event loop, some of which are cancelled."""
+    noise = random.Random(seed)
+
+    async def use_one(pool: AsyncSandboxPool, workspace: Workspace | None) -> None:
+        try:
+            async with pool.acquire(5, workspace=workspace) as lease:
+                if noise.random() < 0.7:
+                    await lease.execute(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5]))
+                else:
+                    await (await lease.popen(noise.choice(COMMANDS), timeout=5)).wait()
+            seen["uses in a loop"] += 1
+        except (SandboxLostError, SandboxCreateError) as error:
+            seen[type(error).__name__] += 1
+
+    while not over.is_set():
+        try:
+            async with AsyncSandboxPool(None, PoolConfig(min_size=noise.randrange(3), max_size=4)) as pool:
+                for _ in range(5):
+                    workspaces = [noise.choice([None, Workspace(folder, noise.choice(MODES))]) for _ in range(6)]
+                    tasks = [asyncio.ensure_future(use_one(pool, workspace)) for workspace in workspaces]
+                    asyncio.get_running_loop().call_later(noise.uniform(0, 0.02), tasks[0].cancel)
+                    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                        if isinstance(ended, Exception):
+                            raise ended
+        except SandboxCreateError as error:
+            seen[type(error).__name__] += 1
+        except SandpoolError as error:
+            seen["wrong errors"] += 1
+            print(repr(error), flush=True)
+
+
+def begin_work(
+    pool: SandboxPool, n: int, seed: int, seen: Counter[str], over: threading.Event
+) -> list[threading.Thread]:
+    """`n` threads that use the pool, and one with an event loop."""
+    folder = (
+        tempfile.gettempdir() + f"/sandpool-kill-{os.getuid()}"
+    )  # of all turns, so that a killed host leaves nothing new
+    os.makedirs(folder, exist_ok=True)
+    works = [partial(work, pool, folder, seed + i, seen, over) for i in range(n)]
+    works.append(lambda: asyncio.run(work_in_loop(folder, seed, seen, over)))
+    threads = [threading.Thread(target=one, daemon=True) for one in works]
+    for thread in threads:
+        thread.start()
+    return threads
