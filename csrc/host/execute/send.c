@@ -21,8 +21,16 @@ static int begin_replacement(struct sp_job *job, sp_error *error) {
     return rc == 0 ? SP_AGAIN : rc;
 }
 
+/* A turn of the birth may close the socket that the loop waits for, which must have left the watch by then. */
+static void stop_watching(struct sp_job *job) {
+    if (sp_job_is_of_loop(job)) {
+        (void)sp_watch_put(&job->watch, SP_JOB_SANDBOX, -1, false);
+    }
+}
+
 void sp_job_give_up_replacement(struct sp_job *job) {
     if (job->replacing) {
+        stop_watching(job);
         job->replacing = false;
         sp_birth_abandon(&job->birth);
     }
@@ -51,6 +59,7 @@ static void take_place(struct sp_job *job) {
 
 int sp_job_replace(struct sp_job *job) {
     sp_pool *pool = job->pool;
+    stop_watching(job);
     int rc = sp_job_is_of_loop(job) ? sp_birth_step(&job->birth, &job->why)
                                     : sp_birth_wait(&job->birth, sp_now() + SP_SLICE_NS, &job->why);
     if (rc == SP_AGAIN) {

@@ -183,8 +183,8 @@ int sp_job_pump(struct sp_job *job) {
 
 int sp_job_watch(struct sp_job *job) {
     const struct sp_session *session = job->claim.session;
-    if (job->replacing) { /* the streams are closed; the birth may have begun once more, with another socket */
-        return sp_watch_put_anew(&job->watch, SP_JOB_SANDBOX, job->birth.session->control);
+    if (job->replacing) { /* the streams are closed */
+        return sp_watch_put(&job->watch, SP_JOB_SANDBOX, job->birth.session->control, false);
     }
     int rc = sp_watch_put(&job->watch, SP_JOB_SANDBOX, job->awaits_death ? session->pidfd : session->control, false);
     rc = rc != 0 ? rc : sp_watch_put(&job->watch, SP_JOB_OUT, sp_capture_is_full(&job->out) ? -1 : job->out.fd, false);

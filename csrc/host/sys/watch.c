@@ -52,15 +52,6 @@ int sp_watch_put(struct sp_watch *watch, unsigned place, int fd, bool write) {
     return rc;
 }
 
-int sp_watch_put_anew(struct sp_watch *watch, unsigned place, int fd) {
-    struct sp_watch_member *m = &watch->members[place];
-    if (m->fd != fd) {
-        return sp_watch_put(watch, place, fd, false);
-    }
-    int rc = fd == -1 ? 0 : sp_watch_set_add(watch->set, fd, false);
-    return rc == -EEXIST ? 0 : rc;
-}
-
 void sp_watch_close_member(struct sp_watch *watch, int *fd) {
     for (unsigned i = 0; watch != NULL && *fd != -1 && i < SP_WATCH_PLACES; i++) {
         if (watch->members[i].fd == *fd) {

@@ -32,8 +32,6 @@ void sp_watch_empty(struct sp_watch *watch);
 void sp_watch_close(struct sp_watch *watch);
 /* The member at this place is `fd` from now on; -1 empties it. 0 or -errno. */
 int sp_watch_put(struct sp_watch *watch, unsigned place, int fd, bool write);
-/* As sp_watch_put() for a descriptor to be read that may be another one than before under the same number. */
-int sp_watch_put_anew(struct sp_watch *watch, unsigned place, int fd);
 /* Takes `*fd` out, if it is a member, and closes it. `watch` may be NULL. Sets *fd to -1. */
 void sp_watch_close_member(struct sp_watch *watch, int *fd);
 

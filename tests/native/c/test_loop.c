@@ -202,6 +202,29 @@ static void another_sandbox_takes_the_place_of_a_dead_one(void) {
     end(&s);
 }
 
+/* end() counts the descriptors. */
+static void a_replacement_that_fails_or_is_given_up_leaves_no_descriptor(void) {
+    for (int given_up = 0; given_up < 2; given_up++) {
+        struct stage s;
+        sp_due look;
+
+        begin(&s, 0, false);
+        CHECK(turn(&s, &look) == SP_AGAIN);
+        receive_request(&s);
+        sp_packet_close(&s.packet);
+        sp_fake_hold(s.f.launcher, 1);
+        sp_fake_fail(s.f.launcher, 0, 1000, SP_STAGE_CLONE, EAGAIN); /* some of them are the refill's */
+        sp_fd_close(&s.control);
+        CHECK(turn(&s, &look) == SP_AGAIN && look.after_ns <= 50 * MS); /* the birth is under way */
+        if (given_up != 0) {
+            sp_call_cancel(&s.call);
+        }
+        sp_fake_hold(s.f.launcher, 0);
+        CHECK(turn_to_end(&s) == (given_up != 0 ? SP_E_LOST : SP_E_CREATE));
+        end(&s);
+    }
+}
+
 static void a_busy_lease_is_looked_at_again(void) {
     struct stage s;
     sp_due look;
@@ -252,24 +275,6 @@ static void a_set_that_was_replaced_is_left_alone(void) {
     sp_fd_close(&pair[1]);
 }
 
-static void a_number_that_is_used_again_is_watched_anew(void) {
-    struct sp_watch watch;
-    int pair[2];
-    int other[2];
-
-    CHECK(sp_pipe(pair) == 0 && sp_pipe(other) == 0 && sp_watch_open(&watch) == 0);
-    CHECK(sp_watch_put(&watch, 0, pair[0], false) == 0);
-    CHECK(sp_watch_put_anew(&watch, 0, pair[0]) == 0); /* it is there */
-    CHECK(dup2(other[0], pair[0]) == pair[0]);
-    CHECK(sp_watch_put_anew(&watch, 0, pair[0]) == 0);
-    CHECK(!is_readable(watch.set) && write(other[1], "x", 1) == 1 && is_readable(watch.set));
-    sp_watch_close(&watch);
-    for (int i = 0; i < 2; i++) {
-        sp_fd_close(&pair[i]);
-        sp_fd_close(&other[i]);
-    }
-}
-
 static void a_bell_whose_number_is_another_file_is_not_rung(void) {
     struct sp_bell bell;
     int pair[2];
@@ -305,7 +310,7 @@ int main(void) {
     RUN(a_busy_lease_is_looked_at_again);
     RUN(closing_the_pool_ends_a_call);
     RUN(a_set_that_was_replaced_is_left_alone);
-    RUN(a_number_that_is_used_again_is_watched_anew);
+    RUN(a_replacement_that_fails_or_is_given_up_leaves_no_descriptor);
     RUN(a_bell_whose_number_is_another_file_is_not_rung);
     return check_report();
 }
