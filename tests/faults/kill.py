@@ -11,6 +11,7 @@ any more. A zygote is pid 1 of its namespace, so the kernel lets it go only afte
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import random
@@ -61,6 +62,15 @@ def mounts() -> list[str]:
 def cgroups(pid: int) -> list[str]:
     parent = find_parent({"memory", "pids"})
     return [] if parent is None else [name for name in os.listdir(parent) if name.startswith(f"pysandpool-{pid}-")]
+
+
+def descriptors() -> list[str]:
+    """What the descriptors of this process refer to."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one that was open for the listing
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
 
 
 @dataclass
@@ -206,7 +216,10 @@ def kill_zygotes(n: int, seed: int, tally: Tally) -> None:
     tally.left["wrong errors"] += tally.seen.pop("wrong errors", 0)
     tally.left["processes"] += len(named(descendants(os.getpid())))
     del pool
+    gc.collect()  # exceptions that were caught may keep processes
     tally.left["fds"] += len(os.listdir("/proc/self/fd")) - fds
+    if tally.left["fds"]:
+        print(descriptors())
     tally.left = +tally.left
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eyes_linux import children_of, stat_fields, zygotes_of_host
-from kill import cgroups
+from kill import cgroups, descriptors
 
 from pysandpool import SandboxPool, _ffi
 
@@ -72,15 +72,6 @@ def inside(zygote: int) -> tuple[int, int]:
     with suppress(OSError):
         return len(os.listdir(f"/proc/{zygote}/fd")), len(Path(f"/proc/{zygote}/mountinfo").read_text().splitlines())
     return 0, 0
-
-
-def descriptors() -> list[str]:
-    """What the descriptors of this process refer to."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the one that was open for the listing
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return found
 
 
 def is_id_map(link: str) -> bool:
