@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pysandpool._backend.machine import is_filtered, masked_proc, mount_points
+from pysandpool._backend.machine import is_filtered, masked_proc, mount_points, service_unit
 
 DOCKER, PODMAN, POD, ECS, LXC, OTHER = "docker", "podman", "kubernetes", "ecs", "lxc", "other"
 # Files that a runtime leaves in the container; the first that exists decides. CRI-O leaves Podman's mark in its pods.
@@ -45,7 +45,7 @@ def _told_by_systemd() -> str | None:
 
 def _looks_like_one() -> bool:
     """A root of layers, with masked entries in /proc or a filter on all processes; or both of these."""
-    if _first_process() in _INITS:
+    if _first_process() in _INITS or service_unit():
         return False
     layered = any(point == "/" and kind in _LAYERED for point, kind in mount_points())
     return layered + bool(masked_proc()) + is_filtered() >= 2

@@ -35,14 +35,16 @@ _CHROOT = (
     "systemd-nspawn, a container)"
 )
 _NO_CAUSE_FOUND = (
-    "something forbids user namespaces, and neither a sysctl, a seccomp filter nor an AppArmor profile was found: look "
-    "into the kernel's log (dmesg, journalctl -k)"
+    "something forbids user namespaces, and neither a sysctl, a seccomp filter nor an AppArmor profile was found: is "
+    "this a chroot, or does the kernel's log (dmesg, journalctl -k) name a security module?"
 )
+_LANDLOCK = "landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 # The settings of a unit that take away what forbids.
 _OF_UNITS = {
     SECCOMP: (
         "RestrictNamespaces=no",
-        "SystemCallFilter=@mount clone clone3 sethostname setns unshare",
+        # @system-service, too: a unit without any filter would get one that allows nothing else.
+        f"SystemCallFilter=@system-service @mount sethostname {_LANDLOCK}",
         "ProtectHostname=no",
     ),
     PROC: ("ProtectKernelTunables=no", "ProtectKernelLogs=no"),
@@ -77,7 +79,8 @@ def obstacles(stage: str, err: int) -> tuple[str, ...]:
     there = {
         # A /proc is mounted when the calls for namespaces and mounts have been allowed.
         SECCOMP: stage != "mount_proc" and is_filtered(),
-        PROC: stage == "mount_proc" or bool(masked_proc()),
+        # Not every mount over a part of /proc forbids a new one: those of a unit of systemd do not.
+        PROC: stage == "mount_proc" or bool(container_kind() and masked_proc()),
         APPARMOR: apparmor_profile() not in ("", "unprivileged_userns"),
         SELINUX: err == errno.EACCES and is_selinux_container(),
     }

@@ -95,6 +95,7 @@ _SEATBELT = (
 )
 _NESTED = "this process is in a sandbox already, and Seatbelt cannot be nested: start it outside of that sandbox"
 _PROFILE = "sandbox-exec did not start the agent: report the detail with the version of macOS"
+_NO_UNIX = "unix sockets are forbidden to this process: in a systemd unit, add RestrictAddressFamilies=AF_UNIX"
 _LEASES = "a pool can have at most 16383 leases at a time: release some, or open another pool"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
 # Controllers can be enabled only in a cgroup without processes, so that the host has to move into a child cgroup.
@@ -210,6 +211,16 @@ def _missing_call(stage: str, err: int) -> Advice:
     return Advice(_KINDS if stage in _NAMESPACE_STAGES else _LACKING)
 
 
+def _killed(stage: str, err: int) -> Advice:
+    """A filter may kill a process for a call, in place of an errno."""
+    allowed = advice(stage, err) if is_filtered() else Advice()
+    return (
+        allowed._replace(line=f"it may have been killed by a seccomp filter: {allowed.line}")
+        if allowed.line
+        else allowed
+    )
+
+
 def _no_proc(stage: str, err: int) -> Advice:
     masked = masked_proc()
     some = f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
@@ -225,6 +236,8 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
     (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _delegate),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
+    (frozenset({"spawn_zygote", "protocol"}), frozenset({errno.ECONNRESET}), _killed),
+    (frozenset({"host_socket"}), frozenset({errno.EAFNOSUPPORT}), _NO_UNIX),
     (frozenset({"drop_root"}), frozenset(), _NO_OTHER_ID),
     (frozenset({"id_map"}), _DENIED, _id_map_denied),
     (frozenset({"health_check"}), frozenset(), _HEALTH),

@@ -41,7 +41,7 @@ MASKED = (
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # Where the overlay is mounted: a mount namespace of its own, which ends with the container.
-_START = """
+START = """
 set -e
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
@@ -146,8 +146,8 @@ def run(
         mounts.mkdir()
         Path(bundle).chmod(0o755)  # a container with ids of its own enters it as another user
         Path(bundle, "config.json").write_text(json.dumps(_spec(container, command, mounts / "root")), encoding="utf-8")
-        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, "sh"]
-        words += [str(mounts), bundle, " ".join(container.files), " ".join(_way())]
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", START, "sh"]
+        words += [str(mounts), bundle, " ".join(container.files), " ".join(way())]
         words += [container.runtime, "--root", f"{bundle}/state", "run", "--bundle", bundle, f"sandpool-{uuid.uuid4()}"]
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
 
@@ -157,7 +157,7 @@ def run_python(code: str, *args: str, container: Container | None = None) -> sub
     return run([PYTHON, "-c", code, *args], container)
 
 
-def _way() -> list[str]:
+def way() -> list[str]:
     """The directories that an ordinary user of the container passes through; those of the machine stay as they are."""
     ends = [Path(path) for path in {str(ROOT), sys.prefix, sys.base_prefix}]
     return sorted({str(one) for end in ends for one in (end, *end.parents)})
