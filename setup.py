@@ -12,6 +12,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,6 +27,10 @@ from build_ffi import FREE_THREADED, agent_sources, headers, sources
 LINUX = sys.platform.startswith("linux")
 MACOS = sys.platform == "darwin"
 PROGRAM = Path("pysandpool", "_bin", "sandpool-agent" if MACOS else "sandpool-zygote")
+# What an interpreter inside loads to become a zygote: the same sources, as an extension module of the stable ABI. A
+# free-threaded Python has no headers for that ABI, so a build by one has none.
+STEM = PROGRAM.with_name("sandpool-stem.abi3.so")
+HAS_STEM = LINUX and not FREE_THREADED
 PROGRAM_FLAGS = ("-std=c11", "-O2", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden", "-fno-plt")
 MACOS_FLAGS = ("-std=c11", "-O2", "-Icsrc", "-Wall", "-Wextra", "-fvisibility=hidden")
 # What a wheel's extension modules leave out: debug information, the symbol table and, with them, the build directory.
@@ -73,6 +78,15 @@ def missing(part: str, what: str) -> SystemExit:
 
 def program_sources() -> list[str]:
     return agent_sources() if MACOS else sources("zygote", "init", "common")
+
+
+def stem_sources() -> list[str]:
+    return [path for path in sources("stem", "zygote", "init", "common") if path != "csrc/zygote/main.c"]
+
+
+def stem_flags() -> list[str]:
+    include = sysconfig.get_paths()["include"]
+    return ["-fPIC", "-shared", "-DPy_LIMITED_API=0x03090000", f"-I{include}"]
 
 
 class Toolchain:
@@ -145,11 +159,11 @@ class BuildZygote(Command):
     def finalize_options(self) -> None:
         self.set_undefined_options("build", ("build_lib", "build_lib"))
 
-    def target(self) -> Path:
+    def target(self, path: Path) -> Path:
         if self.inplace or self.editable_mode:
-            return PROGRAM
+            return path
         assert self.build_lib is not None
-        return Path(self.build_lib) / PROGRAM
+        return Path(self.build_lib) / path
 
     def run(self) -> None:
         if not (LINUX or MACOS):
@@ -157,11 +171,14 @@ class BuildZygote(Command):
             return
         toolchain = Toolchain()
         toolchain.check()
-        target = self.target()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.compile(toolchain, target)
+        # There is no static libSystem: on macOS the program is linked as all others are.
+        self.compile(toolchain, PROGRAM, program_sources(), [] if MACOS else toolchain.static_mode())
+        if HAS_STEM:
+            self.compile(toolchain, STEM, stem_sources(), stem_flags())
 
-    def compile(self, toolchain: Toolchain, target: Path) -> None:
+    def compile(self, toolchain: Toolchain, path: Path, files: Sequence[str], flags: Sequence[str]) -> None:
+        target = self.target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Linked under another name and renamed: a running zygote keeps its file.
         fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
         strict = ["-Werror"] if os.environ.get("SANDPOOL_WERROR") == "1" else []
@@ -171,9 +188,8 @@ class BuildZygote(Command):
             *environment_flags("CFLAGS"),
             *(MACOS_FLAGS if MACOS else PROGRAM_FLAGS),
             *strict,
-            # There is no static libSystem: on macOS the program is linked as all others are.
-            *(() if MACOS else toolchain.static_mode()),
-            *program_sources(),
+            *flags,
+            *files,
             *environment_flags("LDFLAGS"),
             *(() if MACOS else LINK_FLAGS),
             "-o",
@@ -182,17 +198,18 @@ class BuildZygote(Command):
         self.announce(shlex.join(command), level=2)
         try:
             if subprocess.run(command, check=False).returncode != 0:
-                raise SystemExit("pysandpool cannot be built: the zygote does not compile (see above)")
+                raise SystemExit(f"pysandpool cannot be built: {path.name} does not compile (see above)")
             fresh.chmod(0o755)
             fresh.replace(target)
         finally:
             fresh.unlink(missing_ok=True)
 
     def get_source_files(self) -> list[str]:
-        return [*program_sources(), *headers()]
+        return [*program_sources(), *(stem_sources() if HAS_STEM else []), *headers()]
 
     def get_outputs(self) -> list[str]:
-        return [os.fspath(self.target())] if LINUX or MACOS else []
+        paths = [*([PROGRAM] if LINUX or MACOS else []), *([STEM] if HAS_STEM else [])]
+        return [os.fspath(self.target(path)) for path in paths]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}

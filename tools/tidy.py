@@ -15,6 +15,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GOOD = ROOT / "build" / "tidy"
 FLAGS = ["-std=c11", "-Icsrc"]
 LINUX = [*FLAGS, "-D_GNU_SOURCE", "-Itests/native/c", "-Itests/native/fuzz"]
+STEM = [*LINUX, "-DPy_LIMITED_API=0x03090000", "-isystem", sysconfig.get_paths()["include"]]
 
 
 def macos() -> list[str]:
@@ -57,7 +59,7 @@ def state_of(program: str, path: str, flags: list[str]) -> Path:
 
 def complaints(program: str, path: str) -> str:
     """What clang-tidy says against this file; its warnings are errors."""
-    flags = macos() if path.endswith("_darwin.c") else LINUX
+    flags = macos() if path.endswith("_darwin.c") else STEM if path.startswith("csrc/stem/") else LINUX
     state = state_of(program, path, [*checks(path), *flags])
     if state.exists():
         return ""

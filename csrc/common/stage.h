@@ -20,6 +20,7 @@
     X(DEV, "dev")                   \
     X(PIVOT, "pivot_root")          \
     X(NETNS, "network_namespace")   \
+    X(PRELOAD, "preload")           \
     X(CLONE, "clone")               \
     X(MOUNT_PROC, "mount_proc")     \
     X(SCRATCH, "scratch")           \

@@ -44,20 +44,21 @@
 #define SP_ZYGOTE_SOCKET 3
 
 enum sp_record_type {
-    SP_REC_CONFIG = 1, /* host -> zygote, with the host's pidfd if there is one; payload: binds and filters */
-    SP_REC_HELLO,      /* zygote -> host: the root is built, the zygote serves requests */
-    SP_REC_CREATE,     /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
-    SP_REC_CREATED,    /* zygote -> host, fd: pidfd of the zygote, or, on a sandbox's control socket, of its init */
-    SP_REC_READY,      /* init -> host */
-    SP_REC_EXEC,       /* host -> init, fds: [stdin,] stdout, stderr [, channel]; payload: cwd, argv, env */
-    SP_REC_ACK,        /* init -> host: the request has arrived whole; from now on the command may start */
-    SP_REC_EXITED,     /* init -> host */
-    SP_REC_FAILED,     /* zygote or init -> host: {stage, errno, detail} */
-    SP_REC_KILL,       /* host -> init or agent: kill the command of this number */
-    SP_REC_FILE,       /* host -> init or agent, fd: the socket for the reply; payload: one or two paths */
-    SP_REC_FILED,      /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
-    SP_REC_BIND,       /* host -> zygote [, fd: the tree]: a path of the host leads elsewhere now, bind it anew */
-    SP_REC_SERVE,      /* host -> init: a request follows that only init itself can serve, so the standby has to end */
+    SP_REC_CONFIG =
+        1,          /* host -> zygote, fds: [stem's module, its stderr] [, the host's pidfd]; payload: binds, filters */
+    SP_REC_HELLO,   /* zygote -> host: the root is built, the zygote serves requests */
+    SP_REC_CREATE,  /* host -> zygote, fds: the sandbox's end of its control socket [, its cgroup] */
+    SP_REC_CREATED, /* zygote -> host, fd: pidfd of the zygote, or, on a sandbox's control socket, of its init */
+    SP_REC_READY,   /* init -> host */
+    SP_REC_EXEC,    /* host -> init, fds: [stdin,] stdout, stderr [, channel]; payload: cwd, argv, env */
+    SP_REC_ACK,     /* init -> host: the request has arrived whole; from now on the command may start */
+    SP_REC_EXITED,  /* init -> host */
+    SP_REC_FAILED,  /* zygote or init -> host: {stage, errno, detail} */
+    SP_REC_KILL,    /* host -> init or agent: kill the command of this number */
+    SP_REC_FILE,    /* host -> init or agent, fd: the socket for the reply; payload: one or two paths */
+    SP_REC_FILED,   /* init or agent -> host, over that socket [, fd: the open file]; payload: the text of a link */
+    SP_REC_BIND,    /* host -> zygote [, fd: the tree]: a path of the host leads elsewhere now, bind it anew */
+    SP_REC_SERVE,   /* host -> init: a request follows that only init itself can serve, so the standby has to end */
     SP_REC_SPAWN, /* host -> init, fds: process socket [, stdin] [, stdout] [, stderr] [, channel]; payload as EXEC's */
     SP_REC_STARTED,    /* init -> host, on a process socket: the process has execed */
     SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
@@ -77,7 +78,8 @@ enum sp_record_type {
 #define SP_CONFIG_UNIX 256u          /* AF_UNIX sockets may be created */
 #define SP_CONFIG_UNIX_SCOPED 512u   /* the same, unless they could reach an abstract socket of the host */
 #define SP_CONFIG_SEARCH 1024u       /* search the writable binds for set-id files: the covers may be out of date */
-#define SP_CONFIG_FLAGS 2047u
+#define SP_CONFIG_STEM 2048u         /* the zygote becomes an interpreter: see zygote/stem.h */
+#define SP_CONFIG_FLAGS 4095u
 
 struct sp_rec_config {
     uint32_t flags;

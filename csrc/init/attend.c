@@ -15,6 +15,7 @@
 #include "common/stage.h"
 #include "init/file.h"
 #include "init/leftovers.h"
+#include "init/stem.h"
 
 /* Children that are reaped in one turn, so that a tenant whose processes end without pause delays nothing else. */
 #define REAPED_IN_A_TURN 64
@@ -198,6 +199,17 @@ static bool reap(struct sp_attend *a, int *rc) {
 
 static void mark_oom(struct sp_child *child) { child->oom = true; }
 
+/* What each live process has from the interpreter is not counted: see memory.h. */
+static void raise_limit(struct sp_attend *a) {
+    unsigned n = a->command.pid != 0 && a->command.interprets;
+    for (unsigned i = 0; i < a->n_processes; i++) {
+        n += a->processes[i].interprets;
+    }
+    if (a->memory.limit != 0 && a->plan->stem != NULL) {
+        a->memory.limit = a->plan->config.memory_bytes + a->base.of_interpreter + n * a->plan->stem->memory_bytes;
+    }
+}
+
 /* One look. True when there is too much memory. */
 static bool look_once(struct sp_attend *a) {
     pid_t starting[SP_PROCESSES_MAX + 1];
@@ -209,6 +221,7 @@ static bool look_once(struct sp_attend *a) {
     starting[n] = a->command.pid;
     n += a->command.pid != 0 && a->command.start != -1;
     a->memory.starting = (struct sp_starting){starting, n};
+    raise_limit(a);
     bool too_much = sp_memory_watch_look(&a->memory);
     a->memory.starting.n = 0;
     return too_much;

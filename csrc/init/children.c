@@ -18,6 +18,7 @@
 #include "init/exec.h"
 #include "init/leftovers.h"
 #include "init/proc.h"
+#include "init/stem.h"
 
 /* ---- in the child, up to its exec ---- */
 
@@ -48,6 +49,17 @@ static int acknowledge_self(int socket, bool wants_terminal, struct sp_command *
                           sp_now() + SP_SEC(1));
 }
 
+/* Turns the child into the command. Returns only on failure, with *why filled. */
+static void become_command(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
+    if (command->channel == -1 || plan->stem == NULL) {
+        sp_command_exec(plan, command, why);
+        return;
+    }
+    if (plan->stem->prepare(why) == 0 && sp_command_enter(plan, command, why) == 0) {
+        plan->stem->run(command);
+    }
+}
+
 static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *child, const struct sp_request *request,
                              struct sp_command *command, int report) {
     struct sp_rec_failed why;
@@ -60,7 +72,7 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
         rc = rc == 0 ? 0 : sp_failed(&why, SP_STAGE_SPAWN, -rc, "terminal");
     }
     if (rc == 0) {
-        sp_command_exec(plan, command, &why);
+        become_command(plan, command, &why);
     }
     (void)!write(report, &why, sizeof why);
     _exit(127);
@@ -74,6 +86,7 @@ int sp_child_start(struct sp_child *child, const struct sp_plan *plan, const str
     int rc = sp_pipe(pair);
     sp_auto_fd int report = pair[1];
     child->start = pair[0];
+    child->interprets = command->channel != -1 && plan->stem != NULL;
     const int64_t now = sp_now();
     const uint64_t timeout = request->exec.timeout_ns;
     child->deadline = timeout == 0 || timeout > (uint64_t)(SP_NEVER - now) ? SP_NEVER : now + (int64_t)timeout;
@@ -141,14 +154,14 @@ void sp_child_free_from_tracer(struct sp_child *child) {
     }
 }
 
-static uint64_t micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
+uint64_t sp_micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
 
 struct sp_record sp_exited(uint32_t id, int status, const struct rusage *usage) {
     return (struct sp_record){.type = SP_REC_EXITED,
                               .u.exited = {.id = id,
                                            .status = (uint32_t)status,
-                                           .user_us = micros(usage->ru_utime),
-                                           .system_us = micros(usage->ru_stime),
+                                           .user_us = sp_micros(usage->ru_utime),
+                                           .system_us = sp_micros(usage->ru_stime),
                                            .max_rss_bytes = (uint64_t)usage->ru_maxrss * 1024}};
 }
 

@@ -20,6 +20,7 @@ struct sp_child {
     int start;         /* a pipe from the child: a failure before the exec, or end of file at the exec; -1: over */
     uint32_t id;       /* of the EXEC */
     bool is_command;   /* of EXEC */
+    bool interprets;   /* the interpreter runs it */
     bool timed_out;    /* killed at its deadline */
     bool oom;          /* killed by the memory watch */
     int64_t deadline;  /* SP_NEVER: none */
@@ -40,6 +41,8 @@ void sp_child_free_from_tracer(struct sp_child *child);
 /* Reports the end of the child, or why it could not be started. 0 or -errno. */
 int sp_child_report(const struct sp_child *child, int status, const struct rusage *usage);
 
+/* Microseconds. */
+uint64_t sp_micros(struct timeval t);
 /* EXITED of a command or process. */
 struct sp_record sp_exited(uint32_t id, int status, const struct rusage *usage);
 /* A child that calls PTRACE_TRACEME makes init its tracer. init lets it run on. */

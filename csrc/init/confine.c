@@ -12,6 +12,7 @@
 
 #include "common/fact.h"
 #include "common/stage.h"
+#include "init/stem.h"
 
 /* So many processes init can start although the tenant has reached its limit. */
 #define SPARE_PROCESSES 4
@@ -63,11 +64,24 @@ void sp_limit_processes(const struct sp_plan *plan) {
 }
 
 /* Without a /proc init cannot watch the memory of the sandbox, so there the limit holds for each process. */
-uint64_t sp_limit_of_data(const struct sp_plan *plan) {
+static uint64_t limit_of_data(const struct sp_plan *plan) {
     const struct sp_rec_config *c = &plan->config;
     bool is_watched = (plan->left_out & SP_FACT_OWN_PROC) == 0;
     bool has_own = is_watched || c->memory_bytes == 0 || (c->data_bytes != 0 && c->data_bytes < c->memory_bytes);
     return has_own ? c->data_bytes : c->memory_bytes;
+}
+
+uint64_t sp_limit_of_data(const struct sp_plan *plan) {
+    const uint64_t data = limit_of_data(plan);
+    return data == 0 || plan->stem == NULL ? data : data + plan->stem->data_bytes;
+}
+
+void sp_limit_data_of_exec(const struct sp_plan *plan) {
+    const uint64_t data = plan->stem != NULL ? limit_of_data(plan) : 0;
+    if (data != 0) {
+        const struct rlimit limit = at_most(RLIMIT_DATA, data, data);
+        (void)setrlimit(RLIMIT_DATA, &limit); /* a limit can always be lowered */
+    }
 }
 
 uint64_t sp_limit_of_processes(const struct sp_plan *plan) { return plan->config.max_processes + 1 + SPARE_PROCESSES; }

@@ -19,8 +19,10 @@ int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec
  */
 int sp_limit_command(void);
 
-/* RLIMIT_DATA in bytes; 0: the limit of the host stays. */
+/* RLIMIT_DATA in bytes; 0: the limit of the host stays. Where there is an interpreter, what that has comes on top. */
 uint64_t sp_limit_of_data(const struct sp_plan *plan);
+/* A program that is executed has nothing of the interpreter: lowers RLIMIT_DATA of the calling process by that. */
+void sp_limit_data_of_exec(const struct sp_plan *plan);
 
 /* RLIMIT_NPROC of init: it can start some processes although the tenant has reached its limit. */
 uint64_t sp_limit_of_processes(const struct sp_plan *plan);

@@ -21,30 +21,31 @@ static int start_session(const struct sp_command *command) {
     return 0;
 }
 
+int sp_command_enter(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
+    int rc = sp_command_limit_cpu(command);
+    if (rc != 0) {
+        return sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
+    }
+    if (sp_limit_command() != 0 || start_session(command) != 0) {
+        return sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
+    }
+    if (chdir(command->cwd) != 0) {
+        return sp_failed(why, SP_STAGE_CWD, errno, command->cwd);
+    }
+    rc = sp_install_filter(&plan->exec_filter);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the command");
+}
+
 void sp_command_exec(const struct sp_plan *plan, const struct sp_command *command, struct sp_rec_failed *why) {
     sigset_t none;
     if (command->channel != -1) {
         (void)sp_failed(why, SP_STAGE_EXEC, ENOSYS, "interpreter");
         return;
     }
-    int rc = sp_command_limit_cpu(command);
-    if (rc != 0) {
-        (void)sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
+    if (sp_command_enter(plan, command, why) != 0) {
         return;
     }
-    if (sp_limit_command() != 0 || start_session(command) != 0) {
-        (void)sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
-        return;
-    }
-    if (chdir(command->cwd) != 0) {
-        (void)sp_failed(why, SP_STAGE_CWD, errno, command->cwd);
-        return;
-    }
-    rc = sp_install_filter(&plan->exec_filter);
-    if (rc != 0) {
-        (void)sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the command");
-        return;
-    }
+    sp_limit_data_of_exec(plan);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int err = sp_command_search(command);

@@ -128,9 +128,7 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     ready.u.ready.facts = proof.facts;
     (void)close(SP_PROC_FD); /* it shows the pid namespace of the zygote */
     block_signals();
-    if (sp_packet_send(control, &(struct sp_outgoing){.record = &ready}, SP_NEVER) == 0) {
-        sp_init_serve(plan, control);
-    }
+    sp_init_serve(plan, control, &ready);
     /* The end of pid 1 ends every process of the sandbox, and with them its namespaces and mounts. */
     _exit(0);
 }

@@ -289,7 +289,7 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
                            const struct sp_memory_base *base) {
     const struct sp_rec_config *config = &plan->config;
     memset(watch, 0, sizeof *watch);
-    watch->limit = config->memory_bytes;
+    watch->limit = config->memory_bytes != 0 ? config->memory_bytes + base->of_interpreter : 0;
     watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
     watch->next_look = SP_NEVER;
     watch->proc = watch->meminfo = -1;

@@ -25,7 +25,8 @@
 struct sp_memory_base {
     uint64_t shared_by_all; /* shared memory of the whole machine */
     struct sp_machine_kernel kernel;
-    uint64_t kept; /* memory of this sandbox that needs no process: scratch and System V objects */
+    uint64_t kept;           /* memory of this sandbox that needs no process: scratch and System V objects */
+    uint64_t of_interpreter; /* what a command that is run by the interpreter has from it */
 };
 
 struct sp_memory_watch {

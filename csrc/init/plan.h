@@ -56,14 +56,21 @@ struct sp_plan_bind {
     bool needs_rule; /* writable, and no bind that contains it is: Landlock needs a rule for it */
 };
 
+struct sp_stem;
+
 struct sp_plan {
     struct sp_rec_config config;
+    const char *payload;                  /* of CONFIG; the strings and filters point into it */
     char *command_line;                   /* of this process, as ps shows it; init writes its own over it */
     const char *rootfs;                   /* NULL: the host's system view */
     struct sp_plan_bind *binds;           /* config.n_binds, sorted by path */
     const struct sp_landlock_rule *rules; /* what may be opened, and what may be written to */
     unsigned n_rules;
     unsigned n_capabilities; /* that this kernel has */
+    /* Of a zygote that becomes an interpreter: its path inside, and what the runtime is given. Else NULL. */
+    const char *interpreter, *parameters, *source;
+    int module, errors;         /* descriptors of the interpreter's module and of its stderr; -1: none */
+    const struct sp_stem *stem; /* the interpreter that this process is; NULL in the static program: see stem.h */
     bool has_staged, has_scratch;
     bool has_workspace; /* a workspace can be attached: nothing else is shown at its place */
     uint32_t masks;     /* see mask.h */

@@ -196,11 +196,16 @@ static bool await_end(struct sp_standby *standby, struct outcome *outcome, struc
     return true;
 }
 
+static void subtract(uint64_t *sum, uint64_t part) { *sum = *sum > part ? *sum - part : 0; }
+
 static int report(const struct sp_standby *standby, const struct outcome *o) {
     uint32_t id = atomic_load_explicit(&standby->id, memory_order_relaxed); /* the process that wrote it is dead */
     /* The command may have ended by itself before the watch killed it. */
     bool killed = WIFSIGNALED(o->status) && WTERMSIG(o->status) == SIGKILL;
     struct sp_record record = sp_exited(id, o->status, &o->usage);
+    subtract(&record.u.exited.user_us, standby->user_us);
+    subtract(&record.u.exited.system_us, standby->system_us);
+    subtract(&record.u.exited.max_rss_bytes, standby->max_rss_bytes);
     record.u.exited.flags = o->oom && killed ? SP_EXITED_OOM : 0;
     if (standby->why.stage != 0) {
         record.type = SP_REC_FAILED;
@@ -228,15 +233,33 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     return report(standby, outcome);
 }
 
-void sp_init_serve(const struct sp_plan *plan, int control) {
-    static struct sp_standby standby;
+/* An interpreter is prepared before READY, so that no request waits for it. A standby that only has to be cloned is
+ * started after READY, so that READY does not wait for it. */
+static int begin(struct sp_standby *standby, const struct sp_plan *plan, int control, const struct sp_record *ready) {
+    const struct sp_outgoing out = {.record = ready};
+    if (standby == NULL) {
+        return -ENOMEM;
+    }
+    if (plan->stem == NULL) {
+        int rc = sp_packet_send(control, &out, SP_NEVER);
+        return rc != 0 ? rc : sp_standby_start(standby, plan, control);
+    }
+    int rc = sp_standby_start(standby, plan, control);
+    if (rc != 0) {
+        sp_packet_fail(control, 0, &standby->why);
+    }
+    return rc != 0 ? rc : sp_packet_send(control, &out, SP_NEVER);
+}
+
+void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_record *ready) {
     static struct sp_attend attend;
-    int rc = sp_standby_start(&standby, plan, control);
+    struct sp_standby *standby = sp_standby_memory(plan);
+    int rc = begin(standby, plan, control, ready);
     while (rc == 0) {
         struct outcome outcome;
-        bool ended = await_end(&standby, &outcome, &attend);
-        rc = ended ? follow(&standby, &outcome, &attend) : sp_attend(&attend);
+        bool ended = await_end(standby, &outcome, &attend);
+        rc = ended ? follow(standby, &outcome, &attend) : sp_attend(&attend);
         limit_sysv(plan);
-        rc = rc != 0 ? rc : sp_standby_start(&standby, plan, control);
+        rc = rc != 0 ? rc : sp_standby_start(standby, plan, control);
     }
 }

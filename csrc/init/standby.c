@@ -4,17 +4,23 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "init/children.h"
 #include "init/confine.h"
 #include "init/exec.h"
 #include "init/file.h"
 #include "init/leftovers.h"
 #include "init/request.h"
+#include "init/stem.h"
 #include "init/workspace.h"
 
 static int acknowledge(struct sp_standby *standby, uint32_t id) {
@@ -23,6 +29,27 @@ static int acknowledge(struct sp_standby *standby, uint32_t id) {
     /* Before the ACK, because after it the host may ask init to kill the command of this number. */
     atomic_store_explicit(&standby->id, id, memory_order_release);
     return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
+}
+
+/* What the interpreter has used before the ACK is not the command's. */
+static void measure(struct sp_standby *standby, bool runs) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        standby->user_us = sp_micros(usage.ru_utime);
+        standby->system_us = sp_micros(usage.ru_stime);
+        standby->max_rss_bytes = runs ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+    }
+    standby->base.of_interpreter = runs ? standby->plan->stem->memory_bytes : 0;
+}
+
+/* The last step of a standby that runs the tenant's code itself. Returns only on failure, with the reason in
+ * *standby. */
+static void run(struct sp_standby *standby, const struct sp_command *command) {
+    const struct sp_plan *plan = standby->plan;
+    if (sp_command_enter(plan, command, &standby->why) == 0) {
+        (void)munmap(standby, sizeof *standby);
+        plan->stem->run(command);
+    }
 }
 
 /*
@@ -35,7 +62,9 @@ static int standby_main(void *arg) {
     struct sp_command command;
     /* The kernel clears it when this process leaves the memory, by exec too. set_tid_address(2) instead of the flag
      * CLONE_CHILD_CLEARTID, because the clone() of musl 1.2.5 and later refuses the flag. */
-    (void)syscall(SYS_set_tid_address, &standby->not_execed);
+    if (standby->plan->stem == NULL) {
+        (void)syscall(SYS_set_tid_address, &standby->not_execed);
+    }
     /* Before the request comes, so that no request waits for it. */
     sp_limit_processes(standby->plan);
     sp_leftovers_mark();
@@ -50,13 +79,61 @@ static int standby_main(void *arg) {
         return 0;
     }
     rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;
+    if (rc == 0 && standby->plan->stem != NULL) {
+        measure(standby, command.channel != -1);
+    }
     rc = rc != 0 ? rc : acknowledge(standby, request.exec.id);
     if (rc != 0) {
         standby->control_error = rc;
         return 1;
     }
-    sp_command_exec(standby->plan, &command, &standby->why);
+    if (standby->plan->stem != NULL) {
+        atomic_store(&standby->not_execed, 0); /* it reads the control socket no more, and shares no memory with init */
+    }
+    if (command.channel != -1 && standby->plan->stem != NULL) {
+        run(standby, &command);
+    } else {
+        sp_command_exec(standby->plan, &command, &standby->why);
+    }
     return 127;
+}
+
+struct sp_standby *sp_standby_memory(const struct sp_plan *plan) {
+    static struct sp_standby standby;
+    if (plan->stem == NULL) {
+        return &standby;
+    }
+    void *shared = mmap(NULL, sizeof standby, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return shared != MAP_FAILED ? shared : NULL;
+}
+
+/* The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared. */
+static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready) {
+    bool prepared = standby->plan->stem->prepare(&standby->why) == 0 && write(*ready, "", 1) == 1;
+    sp_fd_close(ready);
+    _exit(prepared ? standby_main(standby) : 127);
+}
+
+static int start_interpreter(struct sp_standby *standby) {
+    int pair[2];
+    char byte;
+    int rc = sp_pipe(pair);
+    sp_auto_fd int mine = pair[0];
+    pid_t pid = rc == 0 ? fork() : -1; /* not stored by both processes, which share *standby */
+    rc = rc == 0 && pid == -1 ? -errno : rc;
+    if (pid == 0) {
+        become_interpreter(standby, &pair[1]);
+    }
+    sp_fd_close(&pair[1]);
+    if (rc != 0) {
+        return sp_failed(&standby->why, SP_STAGE_SPAWN, -rc, "standby");
+    }
+    standby->pid = pid;
+    if (read(mine, &byte, 1) == 1) {
+        return 0;
+    }
+    (void)waitpid(pid, NULL, 0);
+    return standby->why.stage != 0 ? -EIO : sp_failed(&standby->why, SP_STAGE_PRELOAD, EIO, "the interpreter ended");
 }
 
 int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control) {
@@ -67,6 +144,9 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     standby->control = control;
     sp_memory_base_early(&standby->base, plan);
     standby->not_execed = 1;
+    if (plan->stem != NULL) {
+        return start_interpreter(standby);
+    }
     standby->pid = clone(standby_main, stack + sizeof stack, CLONE_VM | SIGCHLD, standby);
     return standby->pid != -1 ? 0 : -errno;
 }

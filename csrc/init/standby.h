@@ -4,6 +4,9 @@
  *
  * Until its exec it shares init's memory (CLONE_VM) and runs only our code. The two never work at the same time: init
  * sleeps in sigwait from the clone to the end of the standby, so that neither of them changes the other's errno.
+ *
+ * Where the zygote is an interpreter (stem.h), the standby is a plain fork. It shares only the struct below with init,
+ * and not with a tenant: it executes a program, or unmaps the struct before it runs a tenant's code itself.
  */
 #ifndef SANDPOOL_INIT_STANDBY_H
 #define SANDPOOL_INIT_STANDBY_H
@@ -23,13 +26,17 @@ struct sp_standby {
     _Atomic uint32_t id;         /* of the EXEC that it has acknowledged; 0: none yet */
     _Atomic uint32_t not_execed; /* the kernel clears it when a standby that has acknowledged has execed or ended */
     struct sp_memory_base base;
-    int control_error;        /* -errno: the host is gone or has sent something malformed */
-    bool restricts;           /* it has received NAMESPACES: the next commands are restricted, see workspace.h */
-    bool yielded;             /* it has received SERVE: init has to read the request that follows */
-    struct sp_rec_failed why; /* stage != 0: the command could not be started */
+    int control_error;           /* -errno: the host is gone or has sent something malformed */
+    uint64_t user_us, system_us; /* of a forked one, up to its ACK: the time that the interpreter took to prepare */
+    uint64_t max_rss_bytes;      /* its memory at that time, if the command is for the interpreter */
+    bool restricts;              /* it has received NAMESPACES: the next commands are restricted, see workspace.h */
+    bool yielded;                /* it has received SERVE: init has to read the request that follows */
+    struct sp_rec_failed why;    /* stage != 0: the command could not be started */
 };
 
-/* Starts the standby. 0 or -errno. */
+/* The standby of this sandbox, in memory that a forked one shares with init. NULL when there is no memory for it. */
+struct sp_standby *sp_standby_memory(const struct sp_plan *plan);
+/* Starts the standby. 0 or -errno; standby->why tells more if its interpreter could not be prepared. */
 int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control);
 
 #endif

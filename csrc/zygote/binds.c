@@ -283,6 +283,17 @@ static uint32_t bindings;
 
 void sp_zygote_binds_are_in_root(void) { template = "/"; }
 
+void sp_binds_tell(struct sp_binds_known *known) {
+    memcpy(known->attached, attached, sizeof attached);
+    known->last_failure = last_failure;
+}
+
+void sp_binds_take_over(const struct sp_binds_known *known) {
+    memcpy(attached, known->attached, sizeof attached);
+    last_failure = known->last_failure;
+    sp_zygote_binds_are_in_root();
+}
+
 /* Takes a bind out of the template, and with it those that lie in it. Live sandboxes keep their own copies. */
 static int detach(const struct sp_plan *plan, const struct sp_plan_bind *top) {
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {

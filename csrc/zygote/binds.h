@@ -21,6 +21,16 @@ int sp_source_clone_outside(const struct sp_plan *plan, const struct sp_plan_bin
 void sp_outside_keep(void);
 /* The descriptor of that namespace, which belongs to source.c; -1: there is none. */
 int sp_outside(void);
+/* For the program that the zygote has become. */
+void sp_outside_take_over(int fd);
+
+/* ---- binds.c: what it knows once the template has become the root, for the program that the zygote becomes ---- */
+struct sp_binds_known {
+    bool attached[SP_BINDS_MAX];
+    struct sp_rec_failed last_failure;
+};
+void sp_binds_tell(struct sp_binds_known *known);
+void sp_binds_take_over(const struct sp_binds_known *known);
 
 /* ---- search.c ---- */
 #define SP_SEARCH_SKIPS 64

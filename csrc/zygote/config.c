@@ -98,14 +98,14 @@ static int parse_bind(const char *text, const char *source, int n) {
     return 0;
 }
 
-static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end) {
+static int parse_binds(struct sp_plan *plan, const char **cursor, const char *end) {
     int rc = plan->config.n_binds <= SP_BINDS_MAX ? 0 : -EBADMSG;
     plan->rules = rules;
     plan->n_rules = 4;
     for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
-        const char *text = sp_strings_next(&cursor, end);
+        const char *text = sp_strings_next(cursor, end);
         bool elsewhere = text != NULL && (text[0] == 'R' || text[0] == 'W');
-        const char *source = elsewhere ? sp_strings_next(&cursor, end) : NULL;
+        const char *source = elsewhere ? sp_strings_next(cursor, end) : NULL;
         rc = text != NULL && elsewhere == (source != NULL) ? parse_bind(text, source, (int)i) : -EBADMSG;
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
         plan->has_scratch = plan->has_scratch || (rc == 0 && binds[i].scratch);
@@ -123,6 +123,16 @@ static int parse_binds(struct sp_plan *plan, const char *cursor, const char *end
 void sp_zygote_allow_workspace(struct sp_plan *plan) {
     plan->has_workspace = true;
     rules[plan->n_rules++] = (struct sp_landlock_rule){SP_WORKSPACES, true};
+}
+
+static int parse_stem(struct sp_plan *plan, const char **cursor, const char *end) {
+    if ((plan->config.flags & SP_CONFIG_STEM) == 0) {
+        return 0;
+    }
+    plan->interpreter = sp_strings_next(cursor, end);
+    plan->parameters = sp_strings_next(cursor, end);
+    plan->source = sp_strings_next(cursor, end);
+    return plan->source != NULL && plan->interpreter[0] == '/' ? 0 : -EBADMSG;
 }
 
 static int split_payload(struct sp_plan *plan, const char *payload) {
@@ -145,7 +155,26 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
             return -EBADMSG;
         }
     }
-    return parse_binds(plan, cursor, strings_end);
+    int rc = parse_binds(plan, &cursor, strings_end);
+    return rc != 0 ? rc : parse_stem(plan, &cursor, strings_end);
+}
+
+int sp_zygote_take_over(struct sp_plan *plan, const char *payload) {
+    plan->payload = payload;
+    int rc = split_payload(plan, payload);
+    if (rc == 0 && plan->has_workspace) {
+        sp_zygote_allow_workspace(plan);
+    }
+    return rc;
+}
+
+/* With a stem its module and its stderr come before the host's pidfd, which may be missing. */
+static int take_descriptors(struct sp_plan *plan, struct sp_packet *packet, int *host) {
+    const unsigned of_stem = (plan->config.flags & SP_CONFIG_STEM) != 0 ? 2 : 0;
+    *host = packet->n_fds == of_stem + 1 ? sp_fd_steal(&packet->fds[of_stem]) : -1;
+    plan->module = of_stem != 0 ? sp_fd_steal(&packet->fds[0]) : -1;
+    plan->errors = of_stem != 0 ? sp_fd_steal(&packet->fds[1]) : -1;
+    return packet->n_fds >= of_stem ? 0 : -EBADMSG;
 }
 
 /* Needed because a host that dies before it has sent the whole CONFIG does not close the socket if a child that it
@@ -155,7 +184,9 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why) {
     static char first[SP_PACKET_MAX] __attribute__((aligned(8)));
     const int64_t deadline = sp_now() + CONFIG_TIMEOUT_NS;
-    struct sp_packet packet = {.fds = {-1, -1, -1}};
+    struct sp_packet packet;
+    memset(&packet, 0, sizeof packet);
+    memset(packet.fds, -1, sizeof packet.fds);
     int rc = sp_wait_fd(sock, POLLIN, deadline);
     rc = rc != 0 ? rc : sp_packet_recv(sock, &packet, first, sizeof first);
     if (rc != 0 || packet.record.type != SP_REC_CONFIG) {
@@ -163,7 +194,7 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec
         return sp_failed(why, SP_STAGE_PROTOCOL, rc != 0 ? -rc : EBADMSG, "CONFIG");
     }
     plan->config = packet.record.u.config;
-    *host = packet.n_fds == 1 ? sp_fd_steal(&packet.fds[0]) : -1;
+    rc = take_descriptors(plan, &packet, host);
     sp_packet_close(&packet);
     char *payload = first;
     if (plan->config.payload_len > sizeof first) {
@@ -173,7 +204,8 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec
         }
         memcpy(payload, first, packet.payload_len);
     }
-    rc = sp_payload_recv(sock, payload, packet.payload_len, plan->config.payload_len, deadline);
+    plan->payload = payload;
+    rc = rc != 0 ? rc : sp_payload_recv(sock, payload, packet.payload_len, plan->config.payload_len, deadline);
     rc = rc != 0 ? rc : split_payload(plan, payload);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_PROTOCOL, -rc, "CONFIG");
 }

@@ -91,7 +91,11 @@ int main(int argc, char **argv) {
         rc = open_proc("/proc", &why);
     }
     sp_namespaces_of_self(plan.zygote_namespaces);
+    rc = rc == 0 && plan.interpreter != NULL ? sp_zygote_prepare_stem(&plan, &why) : rc;
     rc = rc != 0 ? rc : confine_self(&plan, &why);
+    if (rc == 0 && plan.interpreter != NULL) {
+        rc = sp_zygote_become_stem(&plan, host, &why); /* returns only on failure */
+    }
     if (rc != 0) {
         sp_packet_fail(sock, 0, &why);
         return 1;

@@ -40,6 +40,8 @@ static int outside = -1;
 
 int sp_outside(void) { return outside; }
 
+void sp_outside_take_over(int fd) { outside = fd; }
+
 void sp_outside_keep(void) {
     /* What the host mounts and unmounts later appears here, too, where its mounts are shared. Nothing goes back. */
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0) {

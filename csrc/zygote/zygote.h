@@ -12,6 +12,9 @@
  */
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
 
+/* For the program that the zygote has become: reads the payload once more, into its own memory. 0 or -EBADMSG. */
+int sp_zygote_take_over(struct sp_plan *plan, const char *payload);
+
 /* Lets the sandboxes write to a workspace: the template has a place for it. */
 void sp_zygote_allow_workspace(struct sp_plan *plan);
 
@@ -107,6 +110,11 @@ void sp_netns_return(struct sp_netns_stash *stash, int fd);
 /* Checks one used namespace, which takes about 10 us: keeps it when no socket is left in it, else closes it. False:
  * there was none. */
 bool sp_netns_check_used(struct sp_netns_stash *stash);
+
+/* stem.c: the steps that need the privileges of the zygote, and then the exec of the interpreter, which returns only on
+ * failure. See stem.h. */
+int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why);
+int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_failed *why);
 
 /*
  * serve.c: answers CREATE and reaps, until the host's socket closes or `host` says that the host has ended. The socket

@@ -139,7 +139,7 @@ static bool process_died(const struct sp_session *session) {
 static void birth_timed_out(sp_launcher *launcher, const struct sp_birth *birth) {
     struct sp_zygote *z = as_linux(birth->session)->zygote;
     if (z != NULL && birth->session->pidfd == -1 &&
-        atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->deadline - SP_CREATE_TIMEOUT_NS) {
+        atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->began) {
         sp_zygotes_discard(&((struct linux_launcher *)launcher)->zygotes, z);
     }
 }
@@ -248,7 +248,8 @@ static const struct sp_launch_ops linux_ops = {
 };
 
 static int start(struct linux_launcher *l, const sp_sandbox_options *o, sp_error *error) {
-    int64_t deadline = sp_now() + START_TIMEOUT_NS;
+    l->base.preload_ns = o->interpreter != NULL ? o->preload_timeout_ns : 0;
+    int64_t deadline = sp_now() + START_TIMEOUT_NS + l->base.preload_ns;
     l->cgroups = o->cgroup_dir != NULL ? sp_cgroups_open(o, error) : NULL;
     if (o->cgroup_dir != NULL && l->cgroups == NULL) {
         return SP_E_CREATE;

@@ -1,11 +1,13 @@
 /* CONFIG: the configuration that a launcher sends each of its zygotes. It is built once, so that a zygote that replaces
  * a dead one gets the same configuration. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/fd.h"
 #include "host/linux/zygote.h"
 #include "host/seccomp/seccomp.h"
 
@@ -71,6 +73,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
                                        .pretend_sync = !has_writable_bind(o),
                                        .fixed_buffers = o->network != SP_NET_HOST,
                                        .no_filters = o->refuse_filters != 0,
+                                       .interpreter = o->interpreter != NULL,
                                        .allow = o->seccomp_allow,
                                        .n_allow = o->n_seccomp_allow};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);
@@ -85,6 +88,10 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     for (uint32_t i = 0; i < o->n_binds; i++) {
         strings += strlen(o->binds[i].path) + 1 + ((o->binds[i].flags & SP_BIND_COVER) != 0 ? BIND_PREFIX : 1);
         strings += is_elsewhere(&o->binds[i]) ? strlen(o->binds[i].source) + 1 : 0;
+    }
+    const char *const of_stem[] = {o->interpreter, o->stem_parameters, o->stem_source};
+    for (size_t i = 0; o->interpreter != NULL && i < sizeof of_stem / sizeof of_stem[0]; i++) {
+        strings += strlen(of_stem[i]) + 1;
     }
     const size_t insn = sizeof(struct sock_filter);
     p->len = (strings + insn - 1) / insn * insn;
@@ -102,6 +109,9 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     }
     for (uint32_t i = 0; i < o->n_binds; i++) {
         at += put_bind(at, &o->binds[i]);
+    }
+    for (size_t i = 0; o->interpreter != NULL && i < sizeof of_stem / sizeof of_stem[0]; i++) {
+        at = stpcpy(at, of_stem[i]) + 1;
     }
     at = p->bytes + (strings + insn - 1) / insn * insn;
     for (int i = 0; i < FILTERS; i++) {
@@ -136,13 +146,25 @@ static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroup
     return network_flags(o) | unix_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) |
            (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
            (cgroups != NULL && (sp_cgroups_enforced(cgroups) & SP_CGROUP_MEMORY) != 0 ? SP_CONFIG_MEMORY_CGROUP : 0) |
-           (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0);
+           (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0) | (o->interpreter != NULL ? SP_CONFIG_STEM : 0);
+}
+
+/* Both are kept open: a later zygote gets the module that belongs to this one, whatever is installed by then. */
+static int open_stem(struct sp_zygote_order *order, const sp_sandbox_options *o) {
+    if (o->interpreter == NULL) {
+        return 0;
+    }
+    order->timeout = o->preload_timeout_ns;
+    order->module = open(o->stem_module, O_RDONLY | O_CLOEXEC);
+    order->errors = order->module != -1 ? fcntl(o->stem_stderr, F_DUPFD_CLOEXEC, 0) : -1;
+    return order->errors != -1 ? 0 : -errno;
 }
 
 int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
     uint32_t enforced = cgroups != NULL ? sp_cgroups_enforced(cgroups) : 0;
     struct config_payload p = {0};
     int rc = payload_build(o, &p);
+    rc = rc != 0 ? rc : open_stem(order, o);
     order->path = strdup(o->zygote_path);
     rc = rc == 0 && order->path == NULL ? -ENOMEM : rc;
     if (rc == 0) {
@@ -171,4 +193,6 @@ int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options
 void sp_zygote_order_free(struct sp_zygote_order *order) {
     free(order->path);
     free(order->payload);
+    sp_fd_close(&order->module);
+    sp_fd_close(&order->errors);
 }

@@ -158,8 +158,8 @@ static void receive_records(struct sp_zygote *z) {
         }
         if (rc != 0) {
             if (z->start_error.code == 0) {
-                (void)sp_error_set(&z->start_error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc,
-                                   "the zygote ended before it was ready");
+                (void)sp_error_set(&z->start_error, SP_E_CREATE, z->preloads ? SP_STAGE_PRELOAD : SP_STAGE_SPAWN_ZYGOTE,
+                                   -rc, "the zygote ended before it was ready");
             }
             return;
         }
@@ -183,7 +183,8 @@ int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
     while (!is_ready(z) && z->start_error.code == 0) {
         int rc = sp_wait_fd(z->sock, POLLIN, deadline);
         if (rc != 0 && rc != -EINTR) {
-            return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "no answer");
+            return sp_error_set(error, SP_E_CREATE, z->preloads ? SP_STAGE_PRELOAD : SP_STAGE_SPAWN_ZYGOTE, -rc,
+                                "no answer");
         }
         sp_zygote_receive(z);
     }
@@ -234,11 +235,14 @@ static int start(struct sp_zygote *z, const struct sp_zygote_order *order, struc
     }
     sp_fd_close(&far_end); /* otherwise the host would never read end of file */
     sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    const unsigned of_stem = order->module != -1 ? 2 : 0;
+    int fds[3] = {order->module, order->errors};
+    fds[of_stem] = self;
     struct sp_outgoing out = {.record = &order->config,
                               .payload = order->payload,
                               .payload_len = order->config.u.config.payload_len,
-                              .fds = &self,
-                              .n_fds = self != -1};
+                              .fds = fds,
+                              .n_fds = of_stem + (self != -1)};
     rc = sp_packet_send(z->sock, &out, deadline);
     /* EPIPE: it has ended already, and has sent the reason. */
     return rc == 0 || rc == -EPIPE ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
@@ -252,6 +256,7 @@ struct sp_zygote *sp_zygote_spawn(const struct sp_zygote_order *order, struct sp
         return NULL;
     }
     z->refs = 1;
+    z->preloads = order->module != -1;
     z->sock = z->first = z->pidfd = -1;
     z->started = sp_now();
     z->last_answer_at = z->started;

@@ -23,6 +23,8 @@ struct sp_zygote_order {
     char *path; /* the program */
     struct sp_record config;
     char *payload;
+    int module, errors; /* of an interpreter: its module and its stderr; -1: there is none */
+    int64_t timeout;    /* of its preload */
 };
 
 /* 0 or -errno. `cgroups`: those of the sandboxes, or NULL. */
@@ -52,6 +54,7 @@ struct sp_zygote {
     uint32_t *sent;            /* for each path: the number of bindings when it was bound anew last */
     uint64_t failed;           /* sp_look.total of the last look that could not be bound; 0: none */
     unsigned failures;         /* how often in a row that look could not be bound */
+    bool preloads;             /* it becomes an interpreter */
     bool renews;               /* it has replaced one that was alive, because of a path */
     struct sp_zygote *next;    /* in the launcher's list of killed zygotes */
 };

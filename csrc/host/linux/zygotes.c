@@ -243,6 +243,7 @@ int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
 
 void sp_zygotes_init(struct sp_zygotes *zs) {
     zs->back_off.noise = (uint64_t)sp_now();
+    zs->order.module = zs->order.errors = -1;
     pthread_mutex_init(&zs->lock, NULL);
 }
 

@@ -20,7 +20,8 @@ static int begin(struct sp_birth *birth, sp_error *error) {
 
 int sp_birth_begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
     memset(birth, 0, sizeof *birth);
-    birth->deadline = sp_now() + SP_CREATE_TIMEOUT_NS;
+    birth->began = sp_now();
+    birth->deadline = birth->began + SP_CREATE_TIMEOUT_NS + launcher->preload_ns;
     birth->session = sp_session_new(launcher);
     if (birth->session == NULL) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_HOST_SOCKET, ENOMEM, "memory");
@@ -101,7 +102,7 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error) {
     if (rc < 0) {
         sp_birth_abandon(birth);
     } else if (rc == 0) {
-        birth->duration = sp_now() - (birth->deadline - SP_CREATE_TIMEOUT_NS);
+        birth->duration = sp_now() - birth->began;
     }
     return rc;
 }

@@ -53,7 +53,7 @@ struct sp_session {
 
 struct sp_birth {
     struct sp_session *session; /* not complete yet; poll its control socket */
-    int64_t deadline;
+    int64_t began, deadline;
     int64_t duration;   /* ns from begin() to the live session */
     int64_t not_before; /* the request must wait until this time, and there is no socket to poll yet; 0: requested */
     bool ready;         /* READY has come; it may come before the pidfd */
@@ -114,6 +114,7 @@ struct sp_launcher {
     const struct sp_launch_ops *ops;
     atomic_int refs;
     atomic_int pools;
+    int64_t preload_ns;               /* how much longer a birth may take, because the interpreter starts */
     uint32_t demanded;                /* SP_FACT_*: a sandbox that lacks one of them is not handed out */
     _Atomic uint64_t restarts;        /* processes that replaced a dead one, and then created a sandbox */
     struct sp_session *_Atomic dying; /* a stack of killed sandboxes that no pool has checked yet, see dying.c */

@@ -289,7 +289,15 @@ static void refuse_filter_mode(struct block *b) {
  * anyway, so PR_SET_DUMPABLE returns success without any effect. */
 static void check_late_prctl(struct block *b, const struct sp_seccomp_policy *policy) {
     load_low(b, 0);
-    refuse_if_equal(b, PR_SET_DUMPABLE, 0);
+    if (policy->interpreter) {
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, PR_SET_DUMPABLE, 0, 3);
+        load_low(b, 1);
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, 1, 1, 0);
+        refuse(b, 0);
+        load_low(b, 0);
+    } else {
+        refuse_if_equal(b, PR_SET_DUMPABLE, 0);
+    }
     if (refuses_filters(policy, false)) {
         refuse_filter_mode(b);
     }

@@ -67,6 +67,13 @@ static void check_plan(const struct sp_plan *plan, const char *payload) {
     check_filter(&plan->template_filter, payload, size);
     check_filter(&plan->init_filter, payload, size);
     check_filter(&plan->exec_filter, payload, size);
+    const char *const strings[] = {plan->interpreter, plan->parameters, plan->source};
+    for (int i = 0; i < 3; i++) {
+        const bool has_stem = (plan->config.flags & SP_CONFIG_STEM) != 0;
+        MUST((strings[i] != NULL) == has_stem);
+        MUST(!has_stem || is_inside(strings[i], strlen(strings[i]) + 1, payload, size));
+    }
+    MUST(plan->interpreter == NULL || plan->interpreter[0] == '/');
     MUST(plan->rootfs == NULL ||
          (plan->rootfs[0] == '/' && is_inside(plan->rootfs, strlen(plan->rootfs) + 1, payload, size)));
     MUST(plan->config.n_binds <= SP_BINDS_MAX);
@@ -90,19 +97,22 @@ static void configure(struct feed *feed, int pair[2]) {
     int host = -1;
 
     memset(&plan, 0, sizeof plan);
-    c->flags = feed_byte(feed) & SP_CONFIG_FLAGS;
+    plan.module = plan.errors = -1;
+    c->flags = (uint32_t)feed_number(feed, 2) & SP_CONFIG_FLAGS;
     c->n_binds = feed_byte(feed) % 16;
     c->template_filter_len = feed_byte(feed) % 4;
     c->init_filter_len = feed_byte(feed) % 4;
     c->exec_filter_len = feed_byte(feed) % 4;
     c->payload_len = (uint32_t)feed_number(feed, 2);
-    send_all(feed, pair[1], &record, c->flags % 3); /* with one, two or no descriptors */
+    send_all(feed, pair[1], &record, c->flags % 4); /* with up to three descriptors */
     if (sp_zygote_configure(pair[0], &plan, &host, &why) == 0) {
         check_plan(&plan, mapped.at != NULL ? mapped.at
                                             : (const char *)plan.exec_filter.insns + plan.exec_filter.len * 8 -
                                                   plan.config.payload_len);
     }
     sp_fd_close(&host);
+    sp_fd_close(&plan.module);
+    sp_fd_close(&plan.errors);
 }
 
 /* ---- init ---- */

@@ -1,0 +1,26 @@
+/*
+ * What init needs of the interpreter that its process is a copy of, where the zygote has become one: the stem. init and
+ * its loop run only our own code on that copy. The standby, and each process that is to run the interpreter, is a fork
+ * in which it comes to life again.
+ */
+#ifndef SANDPOOL_INIT_STEM_H
+#define SANDPOOL_INIT_STEM_H
+
+#include <stdint.h>
+
+#include "common/wire.h"
+#include "init/command.h"
+
+struct sp_stem {
+    /* Called first in a fork of init: makes the interpreter usable, and has it get ready for the code of a tenant.
+     * Returns 0, or -errno with *why filled. Returns a second time, with -errno, if a hook of the caller gives up. */
+    int (*prepare)(struct sp_rec_failed *why);
+    /* The process has its streams, its limits and its last filter: hands it to the interpreter, which runs the
+     * command. */
+    __attribute__((noreturn)) void (*run)(const struct sp_command *command);
+    /* What the interpreter had when it began to serve. It is not counted as the tenant's. */
+    uint64_t data_bytes;   /* as RLIMIT_DATA counts */
+    uint64_t memory_bytes; /* as the memory watch counts */
+};
+
+#endif

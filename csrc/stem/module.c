@@ -1,0 +1,210 @@
+/*
+ * The module `_sandpool_stem`, which only the interpreter of a stem loads. docs/architecture.md has the order in which
+ * the runtime (pysandpool/_stem) calls it. It is made for the stable ABI, so that one file serves every CPython.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/stage.h"
+#include "init/stem.h"
+#include "stem/process.h"
+
+#define TEXT_MAX ((size_t)60 * 1024) /* of a failure; the pipe of the host takes some more */
+
+/* Where the process goes on in the interpreter, once it is a tenant. */
+static jmp_buf tenant;
+static const struct sp_command *command;
+static PyObject *prepare;
+
+/* In a fork that is being prepared: what has to be filled, and where to go on, if the runtime gives up. */
+static struct sp_rec_failed *failure;
+static jmp_buf given_up;
+
+static bool serving;
+
+/* ---- failures ---- */
+
+/* The last line of the text that is not empty says what has happened. */
+static void fill(struct sp_rec_failed *why, const char *text) {
+    char detail[SP_DETAIL_SIZE];
+    size_t len = strlen(text);
+    while (len != 0 && strchr(" \r\n", text[len - 1]) != NULL) {
+        len--;
+    }
+    const char *start = text + len;
+    while (start != text && start[-1] != '\n') {
+        start--;
+    }
+    len -= (size_t)(start - text);
+    len = len < sizeof detail - 1 ? len : sizeof detail - 1;
+    memcpy(detail, start, len);
+    detail[len] = '\0';
+    (void)sp_failed(why, SP_STAGE_PRELOAD, ECANCELED, detail);
+}
+
+static PyObject *fail(PyObject *self, PyObject *text) {
+    (void)self;
+    PyObject *bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+    char *at = NULL;
+    Py_ssize_t len = 0;
+    if (bytes == NULL || PyBytes_AsStringAndSize(bytes, &at, &len) != 0) {
+        return NULL;
+    }
+    if (failure != NULL) {
+        fill(failure, at);
+        longjmp(given_up, 1);
+    }
+    struct sp_rec_failed why;
+    size_t skipped = (size_t)len > TEXT_MAX ? (size_t)len - TEXT_MAX : 0;
+    (void)!write(2, at + skipped, (size_t)len - skipped);
+    fill(&why, at);
+    sp_stem_report(&why);
+    _exit(1);
+}
+
+/* The exception that is set, as one line. */
+static void fill_by_exception(struct sp_rec_failed *why) {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *text = value != NULL ? PyObject_Repr(value) : NULL;
+    PyObject *bytes = text != NULL ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
+    fill(why, bytes != NULL ? PyBytes_AsString(bytes) : "an exception");
+}
+
+/* ---- in forks of init ---- */
+
+static int prepare_fork(struct sp_rec_failed *why) {
+    failure = why;
+    if (setjmp(given_up) != 0) {
+        failure = NULL;
+        return -ECANCELED;
+    }
+    PyOS_AfterFork_Child();
+    PyObject *done = PyObject_CallFunctionObjArgs(prepare, NULL);
+    failure = NULL;
+    if (done == NULL) {
+        fill_by_exception(why);
+        return -ECANCELED;
+    }
+    Py_DECREF(done);
+    return 0;
+}
+
+static __attribute__((noreturn)) void run(const struct sp_command *wanted) {
+    command = wanted;
+    longjmp(tenant, 1);
+}
+
+/* ---- the methods ---- */
+
+static PyObject *raise_failed(const char *failed) {
+    PyErr_Format(PyExc_RuntimeError, "%s: %s", failed, strerror(errno));
+    return NULL;
+}
+
+static PyObject *begin(PyObject *self, PyObject *args) {
+    (void)self;
+    int module, plan;
+    if (!PyArg_ParseTuple(args, "ii", &module, &plan)) {
+        return NULL;
+    }
+    const char *failed = sp_stem_begin(module, plan);
+    if (failed != NULL) {
+        return raise_failed(failed);
+    }
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static PyObject *text_of(const char *text) {
+    if (text == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "there is no stem");
+        return NULL;
+    }
+    return PyBytes_FromString(text);
+}
+
+static PyObject *source(PyObject *self, PyObject *none) {
+    (void)self;
+    (void)none;
+    return text_of(sp_stem_source());
+}
+
+static PyObject *parameters(PyObject *self, PyObject *none) {
+    (void)self;
+    (void)none;
+    return text_of(sp_stem_parameters());
+}
+
+/* As many of the strings as there are before the NULL. */
+static PyObject *list_of(char *const *strings) {
+    PyObject *list = PyList_New(0);
+    for (; list != NULL && *strings != NULL; strings++) {
+        PyObject *bytes = PyBytes_FromString(*strings);
+        if (bytes == NULL || PyList_Append(list, bytes) != 0) {
+            Py_CLEAR(list);
+        }
+        Py_XDECREF(bytes);
+    }
+    return list;
+}
+
+/* The process is a tenant: takes the request out of the memory of init, and overwrites that. */
+static PyObject *become_tenant(void) {
+    PyObject *argv = list_of(command->argv);
+    PyObject *env = argv != NULL ? list_of(command->env) : NULL;
+    int channel = sp_stem_keep_descriptors(command->channel);
+    PyObject *request = env != NULL ? Py_BuildValue("(NNi)", argv, env, channel) : NULL;
+    sp_stem_wipe();
+    sp_stem_open_up();
+    return request;
+}
+
+static PyObject *serve(PyObject *self, PyObject *callable) {
+    static struct sp_stem stem = {.prepare = prepare_fork, .run = run};
+    char names[1024];
+    (void)self;
+    if (sp_stem_source() == NULL || serving) {
+        PyErr_SetString(PyExc_RuntimeError, "there is no stem");
+        return NULL;
+    }
+    sp_stem_threads(names, sizeof names);
+    if (names[0] != '\0') {
+        PyErr_Format(PyExc_RuntimeError, "a preload must not leave threads running, and these run: %s", names);
+        return NULL;
+    }
+    const char *failed = sp_stem_make_ready(&stem);
+    if (failed != NULL) {
+        return raise_failed(failed);
+    }
+    serving = true;
+    prepare = callable;
+    /* What it does before a fork holds for all of them: this process itself does not run the interpreter any more. */
+    PyOS_BeforeFork();
+    if (setjmp(tenant) == 0) {
+        sp_stem_loop(&stem);
+        _exit(0);
+    }
+    return become_tenant();
+}
+
+static PyMethodDef methods[] = {
+    {"begin", begin, METH_VARARGS, NULL},
+    {"source", source, METH_NOARGS, NULL},
+    {"parameters", parameters, METH_NOARGS, NULL},
+    {"fail", fail, METH_O, NULL},
+    {"serve", serve, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_sandpool_stem", .m_size = -1,
+                                        .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__sandpool_stem(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,35 @@
+/* What the module does to its process, without the interpreter: from the hand-over of the zygote to the tenant. */
+#ifndef SANDPOOL_STEM_PROCESS_H
+#define SANDPOOL_STEM_PROCESS_H
+
+#include <stddef.h>
+
+#include "init/plan.h"
+
+/*
+ * Takes over what the zygote has left in the descriptor `plan`; no other process may look into this one from now on,
+ * nothing that it starts gets a capability, and it has none in force. NULL, or what has failed, with errno.
+ */
+const char *sp_stem_begin(int module, int plan);
+/* What the runtime was given; NULL before sp_stem_begin(), and in a tenant. */
+const char *sp_stem_source(void);
+const char *sp_stem_parameters(void);
+
+/* The threads of this process but the calling one, by name, as "a, b"; "" if there is none. */
+void sp_stem_threads(char *names, size_t size);
+/* The steps before the loop: capabilities, signals, descriptors, /tmp. NULL, or what has failed, with errno. */
+const char *sp_stem_make_ready(struct sp_stem *stem);
+/* The zygote's loop. The host gets HELLO. It returns when the host is gone. */
+void sp_stem_loop(const struct sp_stem *stem);
+/* Reports a failure to the host, in place of HELLO. */
+void sp_stem_report(const struct sp_rec_failed *why);
+
+/* In a process that is about to run a tenant's code. `channel`: the only descriptor but 0 to 2 that stays open, perhaps
+ * with a higher number, which is returned; -1: none. */
+int sp_stem_keep_descriptors(int channel);
+/* Overwrites all that the zygote and init have left in memory; nothing of them can be used afterwards. */
+void sp_stem_wipe(void);
+/* Signals as the interpreter had them, and a process that others of the sandbox may look into, as they may into any. */
+void sp_stem_open_up(void);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * The stem: an interpreter that the zygote becomes. Once its template stands, the zygote executes the interpreter of
+ * the configuration, which it finds in the template as a tenant would. A module of ours (csrc/stem) is loaded into it,
+ * made from the same sources as this program. The interpreter imports what it should, and then the module goes on where
+ * the zygote has stopped: with the same loop, in the same process.
+ *
+ * What the zygote knows by then is handed over in a file in memory.
+ */
+#ifndef SANDPOOL_ZYGOTE_STEM_H
+#define SANDPOOL_ZYGOTE_STEM_H
+
+#include "init/plan.h"
+#include "zygote/binds.h"
+
+/* Followed by the payload of CONFIG. */
+struct sp_stem_handover {
+    uint32_t version, size; /* of this struct: SP_WIRE_VERSION, sizeof */
+    int host, outside;      /* descriptors; -1: there is none */
+    struct sp_plan plan;    /* its pointers mean nothing any more */
+    struct sp_binds_known binds;
+};
+
+#endif

@@ -1,0 +1,99 @@
+"""Zygotes that become an interpreter: what the C module does, with runtimes of a few lines."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+import pytest
+from bare_stem import RUN, BareStem, run_here
+
+from pysandpool import SandboxCreateError
+
+BROKEN = [
+    ("raise ValueError('not today')", errno.ECONNRESET, "ValueError: not today"),
+    ("stem.fail('Traceback\\n  a line\\nKeyError: 1\\n\\n')", errno.ECANCELED, "KeyError: 1"),
+    ("stem.begin(0, 0)", errno.ECONNRESET, "RuntimeError: begun already"),
+    (
+        "import threading as t, time\nt.Thread(target=time.sleep, args=(9,), daemon=True).start()\nstem.serve(print)",
+        errno.ECONNRESET,
+        "must not leave threads running",
+    ),
+    ("import os; os.abort()", errno.ECONNRESET, ""),
+    ("def prepare():\n    1 / 0\nstem.serve(prepare)", errno.ECANCELED, ""),
+    ("def prepare():\n    stem.fail('too bad')\nstem.serve(prepare)", errno.ECANCELED, ""),
+    ("import os\ndef prepare():\n    os._exit(3)\nstem.serve(prepare)", errno.EIO, ""),
+]
+
+
+def test_code_runs_without_an_exec() -> None:
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        result, said = run_here(lease, "import os; os.write(channel, b'said'); print(os.getpid(), prepared)")
+        assert (result.stdout, result.stderr, result.exit_code, said) == (b"2 [2]\n", b"", 0, b"said")
+
+
+def test_a_command_is_executed_before_and_after() -> None:
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        for _ in range(2):
+            assert lease.execute(["/bin/echo", "hi"]).stdout == b"hi\n"
+            assert run_here(lease, "import sys; sys.exit(7)")[0].exit_code == 7
+
+
+def test_each_run_finds_a_fresh_interpreter() -> None:
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        run_here(lease, "import sys; sys.mine = 1")
+        result, _ = run_here(lease, "import sys; print(hasattr(sys, 'mine'))")
+        assert result.stdout == b"False\n"
+
+
+def test_the_environment_is_that_of_the_call() -> None:
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        result, _ = run_here(lease, "import os; print(sorted(os.environ))", env={"MINE": "1"})
+        assert result.stdout == b"['HOME', 'LANG', 'LC_CTYPE', 'MINE', 'PATH', 'TMPDIR']\n"
+
+
+def test_only_the_streams_and_the_channel_are_open() -> None:
+    with BareStem("import os\nleft_open = os.open('/dev/zero', os.O_RDONLY)\n" + RUN).pool() as pool:
+        with pool.acquire() as lease:
+            result, _ = run_here(
+                lease,
+                "import os\nlisted = os.open('/proc/self/fd', os.O_RDONLY)\n"
+                "print(set(map(int, os.listdir(listed))) - {listed, listed + 1}, channel)",
+            )
+            found, channel = result.stdout.decode().rsplit(" ", 1)
+            assert eval(found) == {0, 1, 2, int(channel)}, result
+
+
+@pytest.mark.parametrize(("source", "err", "says"), BROKEN)
+def test_a_failed_preload_is_told(source: str, err: int, says: str) -> None:
+    stem = BareStem(source)
+    with pytest.raises(SandboxCreateError) as found, stem.pool():
+        pass
+    assert (found.value.stage, found.value.errno) == ("preload", err), found.value
+    told = stem.errors()
+    assert says in told, told
+    if err == errno.ECANCELED:
+        assert found.value.detail in (says, "ZeroDivisionError('division by zero')", "too bad")
+
+
+def test_an_interpreter_that_is_not_there_is_named() -> None:
+    with pytest.raises(SandboxCreateError) as found, BareStem(python="/usr/bin/python0").pool():
+        pass
+    assert (found.value.stage, found.value.errno) == ("preload", errno.ENOENT)
+    assert found.value.detail == "/usr/bin/python0"
+
+
+def test_what_is_no_interpreter_is_refused() -> None:
+    with pytest.raises(SandboxCreateError) as found, BareStem(python="/bin/true").pool():
+        pass
+    assert found.value.stage == "preload"
+
+
+def test_a_preload_has_its_own_time() -> None:
+    stem = BareStem("import time; time.sleep(60)")
+    stem.preload_timeout = -9.5  # the time of every zygote is added
+    began = time.monotonic()
+    with pytest.raises(SandboxCreateError) as found, stem.pool():
+        pass
+    assert (found.value.stage, found.value.errno) == ("preload", errno.ETIMEDOUT)
+    assert time.monotonic() - began < 8
