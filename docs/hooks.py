@@ -38,7 +38,7 @@ def fields_of(kind: type[Any]) -> Iterator[Field]:
     """The fields of a configuration class, in order."""
     texts = _attribute_docstrings(kind)
     default = kind()
-    of_the_machine = {"max_processes": "192 + 4 * os.cpu_count()"}
+    of_the_machine = {"max_processes": "192 + 4 * os.cpu_count()", "python": "sys.executable"}
     for field in dataclasses.fields(kind):
         what, _, cost = texts[field.name].partition(COST)
         yield Field(

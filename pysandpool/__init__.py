@@ -24,12 +24,15 @@ from pysandpool._async.sandbox import AsyncSandbox
 from pysandpool._async.stream import AsyncReader as AsyncReader
 from pysandpool._async.stream import AsyncWriter as AsyncWriter
 from pysandpool._backend.hints import hint_for as _hint_for
+from pysandpool._code.result import CodeClaims, CodeError, CodeResult
 from pysandpool._config.bind import Bind
+from pysandpool._config.interpreter import Interpreter
 from pysandpool._config.pool import PoolConfig
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._config.workspace import Workspace
 from pysandpool._errors import (
     AcquireTimeoutError,
+    CodeFailedError,
     CommandFailedError,
     CommandNotFoundError,
     InvalidPoolConfigError,
@@ -41,6 +44,7 @@ from pysandpool._errors import (
     SandboxLostError,
     SandboxReleasedError,
     SandpoolError,
+    SessionEndedError,
     UnsupportedPlatformError,
 )
 from pysandpool._execute.encode import Words as Words
@@ -65,10 +69,15 @@ __all__ = [
     "AsyncSandboxPool",
     "AsyncSandboxProcess",
     "Bind",
+    "CodeClaims",
+    "CodeError",
+    "CodeFailedError",
+    "CodeResult",
     "CommandFailedError",
     "CommandNotFoundError",
     "Evictions",
     "Histogram",
+    "Interpreter",
     "InvalidPoolConfigError",
     "InvalidSandboxConfigError",
     "IsolationReport",
@@ -92,6 +101,7 @@ __all__ = [
     "SandboxResult",
     "SandpoolError",
     "SeccompProfile",
+    "SessionEndedError",
     "UnsupportedPlatformError",
     "Workspace",
     "__version__",

@@ -190,6 +190,42 @@ class CommandFailedError(SandboxError):
         self.result = result
 
 
+class CodeFailedError(SandboxError):
+    """`CodeResult.check()` found that the code did not end well.
+
+    Attributes:
+        result: the `CodeResult`.
+    """
+
+    def __init__(self, result: pysandpool.CodeResult) -> None:
+        ending = "left its session running" if result.exit_code is None and result.signal is None else _ending(result)
+        error = result.error
+        told = f": {error.name}: {error.value}" if error is not None else ""
+        cut = result.stdout_truncated or result.stderr_truncated
+        incomplete = "" if result.claimed.complete and not cut else ", and not all that it told was kept"
+        # repr, so that control characters that hostile code has chosen do not reach a log or a terminal.
+        super().__init__(f"the code {ending}{incomplete}{repr(told[:400])[1:-1]}")
+        self.result = result
+
+
+class SessionEndedError(SandboxError):
+    """The process of this code session has ended: by itself, by a timeout, or because it was killed or closed.
+
+    The lease can still be used, and other sessions of it go on. `lease.session()` starts a new one.
+
+    Attributes:
+        exit_code: its exit code; None if a signal killed it, or if that is not known.
+        signal: the signal that killed it; None if it exited, or if that is not known.
+    """
+
+    def __init__(
+        self, message: str = "this session has ended", *, exit_code: int | None = None, signal: int | None = None
+    ) -> None:
+        super().__init__(message, hint="start another one with lease.session()")
+        self.exit_code = exit_code
+        self.signal = signal
+
+
 class UnsupportedPlatformError(SandboxError):
     """This version has no sandbox backend for this operating system or processor."""
 
@@ -198,7 +234,7 @@ def _describe(errno: int) -> str:
     return f"{_errno.errorcode.get(errno, errno)} ({os.strerror(errno)})"
 
 
-def _ending(result: pysandpool.SandboxResult[Any]) -> str:
+def _ending(result: pysandpool.SandboxResult[Any] | pysandpool.CodeResult) -> str:
     if result.timed_out:
         return f"timed out after {result.elapsed:.3f} s"
     if result.oom_killed:

@@ -13,14 +13,21 @@ _MAX_LINKS = 40
 
 
 def readonly_paths(config: SandboxConfig) -> tuple[str, ...]:
-    """`fs_readonly`, and with `fs_python` the directories of this Python that the other fields do not show."""
-    if not config.fs_python:
+    """`fs_readonly`, and the directories of this Python that the other fields do not show, with `fs_python` or where
+    it is the interpreter of the sandboxes."""
+    if not shows_python(config):
         return config.fs_readonly
 
     def is_missing(path: str) -> bool:
         return path not in config.fs_readwrite and not any(is_below(path, shown) for shown in config.fs_readonly)
 
     return (*config.fs_readonly, *filter(is_missing, python_paths()))
+
+
+def shows_python(config: SandboxConfig) -> bool:
+    """Whether the sandboxes show the Python that runs this process. A `rootfs` has a Python of its own."""
+    is_interpreter = config.interpreter is not None and config.interpreter.is_own and config.rootfs is None
+    return config.fs_python or is_interpreter
 
 
 def python_paths(

@@ -66,6 +66,7 @@ def test_sandbox_defaults() -> None:
         "env_vars": {},
         "scratch_size_mb": 64,
         "max_output_bytes": 4 * MIB,
+        "interpreter": None,
     }
 
 

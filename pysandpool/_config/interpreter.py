@@ -1,0 +1,134 @@
+"""`Interpreter`: the Python that is started once for all sandboxes of a configuration, and runs code in them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Union
+
+from pysandpool._config.fields import Duration, Refuse, seconds
+from pysandpool._config.paths import host_path
+from pysandpool._errors import InvalidSandboxConfigError, InvalidSandboxConfigTypeError
+
+StrPath = Union[str, "os.PathLike[str]"]
+
+MAX_SOURCE_BYTES = 1 << 20
+MAX_PRELOADED = 256
+MAX_PRELOAD_SECONDS = 3600.0
+_MODULES = 'names of modules, like ("numpy", "xml.etree.ElementTree")'
+_SOURCE = f"Python source without NUL, at most {MAX_SOURCE_BYTES} bytes in UTF-8, or None"
+
+
+# The string below a field is its reference: what it does, its unit, and what it costs.
+@dataclass(frozen=True, init=False)
+class Interpreter:
+    """A Python interpreter for `SandboxConfig.interpreter`, with what is imported before any sandbox exists.
+
+    It starts once, in the read-only view that all sandboxes of the configuration have in common, and every sandbox gets
+    a copy. `run_code` and `session` use it. All fields are keyword arguments.
+
+    Raises:
+        InvalidSandboxConfigError: a field has a value outside its range. For a value of the wrong type the error is a
+            TypeError as well.
+    """
+
+    python: str
+    """The absolute path of the interpreter: a CPython from 3.9 to 3.14 with a GIL. If it is the Python that runs this
+    process, its directories are visible inside, as with `fs_python`; another one has to be in what the sandbox shows.
+
+    Cost: a tenant can read all packages that are installed there."""
+    preload: tuple[str, ...]
+    """Names of modules that are imported once, for all sandboxes. A module that leaves threads running is refused: a
+    copy of the process would not have them. Libraries of linear algebra get one thread.
+
+    Cost: what the modules keep in memory is shared by all sandboxes. What they do at import is trusted: see
+    SECURITY.md."""
+    setup: str | None
+    """Python source that runs once after the imports, in `__main__`: what it defines, all code finds there."""
+    warmup: str | None
+    """Python source that runs in each sandbox before it is ready, in a namespace of its own, and whose output is
+    dropped. It should do what the code of the tenants will do first, so that this is fast.
+
+    Cost: its duration is added to the creation of each sandbox, and the memory that it writes to each sandbox."""
+    after_fork: str | None
+    """Python source that runs in `__main__` in each sandbox before it is ready, and in each session and branch when it
+    starts. It has to renew what must differ in each of them, such as a `numpy.random.Generator` that `setup` has made.
+    `random`, the functions of `numpy.random`, `uuid`, `ssl` and `tempfile` are renewed without it."""
+    preload_timeout: float
+    """Seconds that starting the interpreter, `preload` and `setup` may take."""
+
+    def __init__(
+        self,
+        *,
+        python: StrPath | None = None,
+        preload: Iterable[str] = (),
+        setup: str | None = None,
+        warmup: str | None = None,
+        after_fork: str | None = None,
+        preload_timeout: Duration = 60.0,
+    ) -> None:
+        values = {
+            "python": _own_python() if python is None else host_path(_refuse, "Interpreter.python", python),
+            "preload": _modules(_refuse, "Interpreter.preload", preload),
+            "setup": _source(_refuse, "Interpreter.setup", setup),
+            "warmup": _source(_refuse, "Interpreter.warmup", warmup),
+            "after_fork": _source(_refuse, "Interpreter.after_fork", after_fork),
+            "preload_timeout": seconds(_refuse, "Interpreter.preload_timeout", preload_timeout, MAX_PRELOAD_SECONDS),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the Python that runs this process."""
+        return self.python == _own_python()
+
+
+def interpreter_of(refuse: Refuse, name: str, value: Any) -> Interpreter | None:
+    """The value of `SandboxConfig.interpreter`."""
+    if value is not None and not isinstance(value, Interpreter):
+        raise refuse(name, value, "an Interpreter, like Interpreter(preload=['numpy']), or None", True)
+    return value
+
+
+def _own_python() -> str:
+    # Empty where Python is embedded in a program that does not say where its interpreter is.
+    if not sys.executable:
+        raise InvalidSandboxConfigError(
+            "Interpreter.python", None, "the absolute path of an interpreter, because this process has none of its own"
+        )
+    return os.path.normpath(sys.executable)
+
+
+def _refuse(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
+    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
+
+
+def _modules(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise refuse(name, value, _MODULES, True)
+    found = tuple(value)
+    for module in found:
+        if not isinstance(module, str):
+            raise refuse(name, module, _MODULES, True)
+        if not all(word.isidentifier() for word in module.split(".")):
+            raise refuse(name, module, _MODULES, False)
+    if len(found) > MAX_PRELOADED:
+        raise refuse(name, len(found), f"at most {MAX_PRELOADED} modules", False)
+    return found
+
+
+def _source(refuse: Refuse, name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise refuse(name, value, _SOURCE, True)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise refuse(name, value, _SOURCE, False) from None
+    if "\0" in value or size > MAX_SOURCE_BYTES:
+        raise refuse(name, value, _SOURCE, False)
+    return value

@@ -1,0 +1,32 @@
+"""The end of the interpreter, in the order of the interpreter itself, but for the freeing of its memory."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import traceback
+from collections.abc import Callable
+
+from . import streams
+
+
+def finish() -> None:
+    """Waits for threads, calls what was registered at exit, closes the files of `__main__`, and flushes."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        _call(threading._shutdown)  # noqa: SLF001
+    _call(atexit._run_exitfuncs)  # noqa: SLF001
+    main = sys.modules.get("__main__")
+    if main is not None:
+        _call(main.__dict__.clear)
+    streams.flush_streams()
+
+
+def _call(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except BaseException:  # noqa: BLE001 - of the tenant's code
+        try:
+            traceback.print_exc()
+        except BaseException:  # noqa: BLE001
+            return

@@ -1,0 +1,108 @@
+"""What happens before there is any sandbox: imports and set-up, once for all of them."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from . import renew, snippet, streams
+
+
+class Preloaded:
+    """The interpreter as all copies have it."""
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self._parameters = parameters
+        self.main = snippet.new_main()
+        self.problem: str | None = None
+        """why it cannot be used: a traceback, or a sentence"""
+
+    def load(self) -> None:
+        """Imports and sets up. Afterwards `problem` says whether that failed."""
+        sys.argv = [""]
+        with streams.captured() as tail:
+            self._load(tail)
+        if self.problem is None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            gc.collect()
+            gc.freeze()
+
+    def _load(self, tail: streams.Tail) -> None:
+        try:
+            for name in self._parameters["preload"]:
+                importlib.import_module(name)
+            self._run("setup", self.main.__dict__)
+            self._run("warmup", dict(self.main.__dict__))
+        except BaseException as error:  # noqa: BLE001 - sys.exit() of a module is a failure, too
+            self.problem = tail.getvalue() + "".join(traceback.format_exception(type(error), error, _inner(error)))
+            return
+        threads = _threads()
+        if threads:
+            names = ", ".join(threads)
+            self.problem = (
+                f"the preload left threads running, which no copy of the process would have: {names}. End them in "
+                "`setup`, or import the module that starts them in the code that needs it."
+            )
+
+    def prepare_copy(self) -> None:
+        """To be called in each copy before it is ready. Raises what `after_fork` and `warmup` raise."""
+        renew.renew()
+        with streams.captured():
+            self._run("after_fork", self.main.__dict__)
+            _touch()
+            self._run("warmup", dict(self.main.__dict__))
+
+    def renew_copy(self) -> None:
+        """To be called in a copy of a copy. Raises what `after_fork` raises."""
+        renew.renew()
+        self._run("after_fork", self.main.__dict__)
+
+    def _run(self, name: str, namespace: dict[str, Any]) -> None:
+        source = self._parameters[name]
+        if source is not None:
+            filename = f"<{name}>"
+            snippet.keep_source(source, filename)
+            exec(compile(source, filename, "exec", dont_inherit=True), namespace)
+
+
+def _inner(error: BaseException) -> Any:
+    """The traceback without the frames of this module that it begins with."""
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_code.co_filename == _inner.__code__.co_filename:
+        found = found.tb_next
+    return found
+
+
+def _threads() -> list[str]:
+    """The names of all threads but this one."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        known = [one.name for one in threading.enumerate() if one is not threading.current_thread()]
+        if known:
+            return known
+    try:
+        tasks = os.listdir("/proc/self/task")
+    except OSError:
+        return []
+    own = str(os.getpid())
+    return [_name_of(task) for task in tasks if task != own] if len(tasks) > 1 else []
+
+
+def _name_of(task: str) -> str:
+    try:
+        with open(f"/proc/self/task/{task}/comm", encoding="utf-8", errors="replace") as file:
+            return f"{file.read().strip()} (of a C library)"
+    except OSError:
+        return f"thread {task} (of a C library)"
+
+
+def _touch() -> None:
+    """Does what every piece of code does, so that the pages that are written to then are this process's own already."""
+    runner = snippet.Runner({"__name__": "__main__"})
+    runner.run("import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)", "<>")
+    runner.run("1 / 0", "<>")

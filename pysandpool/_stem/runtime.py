@@ -1,0 +1,31 @@
+"""The whole life of the interpreter: it loads, becomes the zygote, is copied, waits, and becomes a tenant."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from . import cells, channel, preload, tenant
+
+
+def main(stem: Any) -> None:
+    """Never returns. `stem` is the C module."""
+    preloaded = preload.Preloaded(json.loads(stem.parameters()))
+    preloaded.load()
+    if preloaded.problem is not None:
+        stem.fail(preloaded.problem)
+    try:
+        argv, env, fd = stem.serve(preloaded.prepare_copy)
+    except RuntimeError as error:
+        stem.fail(f"RuntimeError: {error}")
+        raise
+    os._exit(_live(stem, preloaded, argv, env, fd))
+
+
+def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[bytes], fd: int) -> int:
+    tenant.begin(env)
+    if argv[0] == b"session":
+        return cells.Session(stem, preloaded, fd).serve()
+    options = json.loads(argv[2])
+    return tenant.run_code(preloaded.main, argv[1].decode(), channel.Channel(fd, options["limit"]))

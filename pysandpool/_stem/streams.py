@@ -1,0 +1,77 @@
+"""The standard streams of the code: what the process has as descriptors 0, 1 and 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+KEPT_CHARACTERS = 64 * 1024
+
+
+def open_streams() -> None:
+    """New files for the three descriptors, as Python makes them. The outputs write through: a process that is killed
+    has lost nothing of what it printed."""
+    open_input()
+    out = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "surrogateescape", write_through=True)
+    err = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+    out.mode = err.mode = "w"  # type: ignore[misc]  # as the interpreter itself sets it
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+
+
+def open_input() -> None:
+    """A new file for standard input, which has read nothing yet."""
+    raw = io.BufferedReader(io.FileIO(0, "r", closefd=False))
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(raw, "utf-8", "surrogateescape")  # type: ignore[misc]
+
+
+def replace_input(fd: int) -> None:
+    """Descriptor 0 is another file from now on; -1: /dev/null."""
+    opened = os.open(os.devnull, os.O_RDONLY) if fd == -1 else fd
+    os.dup2(opened, 0)
+    os.close(opened)
+    open_input()
+
+
+def flush_streams() -> None:
+    """Writes what is buffered. Code may have closed or replaced the files, and nobody may read them any more."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            file.flush()
+        except Exception:  # noqa: BLE001 - an object of the tenant's
+            continue
+
+
+class Tail(io.TextIOBase):
+    """A file that keeps the last characters."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def writable(self) -> bool:
+        """As a file that can be written to."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Appends the text."""
+        self._text = (self._text + text)[-KEPT_CHARACTERS:]
+        return len(text)
+
+    def getvalue(self) -> str:
+        """What is kept."""
+        return self._text
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Tail]:
+    """What is printed goes to the file that this yields."""
+    before = sys.stdout, sys.stderr
+    tail = Tail()
+    sys.stdout = sys.stderr = tail
+    try:
+        yield tail
+    finally:
+        sys.stdout, sys.stderr = before

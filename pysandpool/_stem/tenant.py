@@ -1,0 +1,73 @@
+"""From here on the process is a tenant: it runs one piece of code in the interpreter, and ends."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+import time
+from typing import Any, NamedTuple
+
+from . import channel, display, ending, snippet, streams
+
+FAILED = 1
+
+
+def take_environment(env: list[bytes]) -> None:
+    """Makes `os.environ` the environment of the request, and nothing else."""
+    wanted = dict(item.partition(b"=")[::2] for item in env)
+    now = os.environb
+    zone = now.get(b"TZ")
+    for name in [name for name in now if name not in wanted]:
+        del now[name]
+    for name, value in wanted.items():
+        if now.get(name) != value:
+            now[name] = value
+    if now.get(b"TZ") != zone:
+        time.tzset()
+
+
+def begin(env: list[bytes]) -> None:
+    """What differs from the interpreter that waited: environment, arguments, search path and streams."""
+    take_environment(env)
+    sys.argv = [""]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv = [sys.executable]
+    if not sys.path or sys.path[0] != "":
+        sys.path.insert(0, "")
+    streams.open_streams()
+
+
+def run_code(main: Any, code: str, told: channel.Channel) -> int:
+    """Runs `code` to its end, and the interpreter to its own. Returns the exit code."""
+    ending_of_code = run_snippet(snippet.Runner(main.__dict__), code, "<code>", told)
+    ending.finish()
+    told.end()
+    return FAILED if ending_of_code.failed else ending_of_code.exit_code or 0
+
+
+class Ending(NamedTuple):
+    """How a piece of code ended."""
+
+    exit_code: int | None
+    """of SystemExit; else None"""
+    failed: bool
+    """by another exception"""
+
+
+def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.Channel) -> Ending:
+    """Runs a piece of code, and tells the channel its value or its error."""
+    outcome = runner.run(code, filename)
+    failure = outcome.failure
+    try:
+        if outcome.value is not None:
+            builtins._ = outcome.value  # type: ignore[attr-defined]  # as the interactive interpreter does
+            for message in display.messages_of(outcome.value):
+                told.tell(message)
+        for message in display.figures():
+            told.tell(message)
+    except BaseException as error:  # noqa: BLE001 - what is shown is the tenant's
+        failure = failure or snippet.describe(error)
+    if failure is not None:
+        told.tell({"t": "error", **failure._asdict()})
+    return Ending(outcome.exit_code, failure is not None)
