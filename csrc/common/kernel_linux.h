@@ -7,6 +7,7 @@
 #define SANDPOOL_COMMON_KERNEL_LINUX_H
 
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -46,6 +47,35 @@
 #endif
 #ifndef SYS_mount_setattr
 #define SYS_mount_setattr 442
+#endif
+
+/* 5.0: seccomp listeners; 5.5: CONTINUE; 5.17 renumbered ID_VALID, and the kernel takes the old number, too */
+#ifndef SECCOMP_RET_USER_NOTIF
+#include <linux/ioctl.h>
+#define SECCOMP_GET_NOTIF_SIZES 3
+#define SECCOMP_FILTER_FLAG_NEW_LISTENER (1UL << 3)
+#define SECCOMP_RET_USER_NOTIF 0x7fc00000U
+#define SECCOMP_USER_NOTIF_FLAG_CONTINUE (1UL << 0)
+struct seccomp_notif_sizes {
+    uint16_t seccomp_notif;
+    uint16_t seccomp_notif_resp;
+    uint16_t seccomp_data;
+};
+struct seccomp_notif {
+    uint64_t id;
+    uint32_t pid;
+    uint32_t flags;
+    struct seccomp_data data;
+};
+struct seccomp_notif_resp {
+    uint64_t id;
+    int64_t val;
+    int32_t error;
+    uint32_t flags;
+};
+#define SECCOMP_IOCTL_NOTIF_RECV _IOWR('!', 0, struct seccomp_notif)
+#define SECCOMP_IOCTL_NOTIF_SEND _IOWR('!', 1, struct seccomp_notif_resp)
+#define SECCOMP_IOCTL_NOTIF_ID_VALID _IOW('!', 2, uint64_t)
 #endif
 
 /* 5.2 */

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -13,12 +12,13 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/text.h"
 #include "init/supervise_call.h"
 #include "init/supervise_filter.h"
 
-/* Linux 6.6: the answer wakes the tenant on the same processor. The headers of the building machine may be older. */
-#define SET_FLAGS SECCOMP_IOW(4, uint64_t)
+/* Linux 6.6: the answer wakes the tenant on the same processor. */
+#define SET_FLAGS _IOW('!', 4, uint64_t)
 #define SYNC_WAKE_UP 1
 
 /* More than the kernel's structures of today, which may grow. */
@@ -31,8 +31,16 @@ static struct {
     int listener;
 } the;
 
-/* 0 or -errno: the answer. After the check the directory belongs to the thread that made the call, even if that dies:
- * the kernel does not give the files of another one to an open directory of /proc. */
+static bool is_signal(int nr) {
+    bool found = false;
+    for (unsigned i = 0; i < SP_SIGNAL_CALLS; i++) {
+        found = found || sp_signal_calls[i] == nr;
+    }
+    return found;
+}
+
+/* The answer: 0, SP_CALL_CONTINUE or -errno. After the check the directory belongs to the thread that made the call,
+ * even if that dies: the kernel does not give the files of another one to an open directory of /proc. */
 static int serve(const struct seccomp_notif *notice, bool confined) {
     static struct sp_call call;
     char name[32] = "";
@@ -40,6 +48,10 @@ static int serve(const struct seccomp_notif *notice, bool confined) {
     sp_auto_fd int task = openat(the.places.proc, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (task == -1 || ioctl(the.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notice->id) != 0 || !confined) {
         return -EPERM;
+    }
+    if (is_signal(notice->data.nr)) { /* those of init, whose thread this one is, pass */
+        return notice->pid == (uint32_t)getpid() ? SP_CALL_CONTINUE
+                                                 : sp_call_signal(&the.places, (pid_t)notice->pid, task, &notice->data);
     }
     int rc = sp_call_read(&notice->data, task, &call);
     sp_auto_fd int file = rc == 0 ? sp_places_find(&the.places, task, &call) : -1;
@@ -73,7 +85,9 @@ static void *run(void *unused) {
             return NULL;
         }
         out.answer.id = in.notice.id;
-        out.answer.error = serve(&in.notice, confined);
+        int rc = serve(&in.notice, confined);
+        out.answer.error = rc < 0 ? rc : 0;
+        out.answer.flags = rc == SP_CALL_CONTINUE ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0;
         (void)ioctl(the.listener, SECCOMP_IOCTL_NOTIF_SEND, &out.answer); /* fails when the caller was killed */
     }
 }
@@ -124,8 +138,8 @@ int sp_supervise_start(const char *const *dirs, unsigned n) {
     return rc != 0 ? rc : start_thread();
 }
 
-int sp_supervise_listen(void) {
-    int listener = sp_supervised_filter();
+int sp_supervise_listen(bool signals) {
+    int listener = sp_supervised_filter(signals);
     if (listener < 0) {
         return listener;
     }
@@ -136,4 +150,4 @@ int sp_supervise_listen(void) {
     return 0;
 }
 
-int sp_supervise_refuse(void) { return sp_refused_filter(); }
+int sp_supervise_refuse(bool signals) { return sp_refused_filter(signals); }

@@ -31,10 +31,15 @@ int sp_supervise_start(const char *const *dirs, unsigned n);
 /*
  * From now on the thread answers the calls of the calling thread and of all processes that it starts. 0 or -errno; then
  * nothing is supervised, and the caller should call sp_supervise_refuse().
+ *
+ * `signals`: also those that send signals, where Landlock does not keep these inside. Then all tenants have to be in
+ * one process group, alone, and another filter has to keep them from leaving it, from pidfd_send_signal() and from
+ * SP_KILL_MARK. kill(-1) is refused; a group that a tenant believes to have opened is its leader alone.
  */
-int sp_supervise_listen(void);
+int sp_supervise_listen(bool signals);
 
-/* Without a supervisor: these calls are answered with EPERM, whatever the file. 0 or -errno. */
-int sp_supervise_refuse(void);
+/* Without a supervisor: these calls are answered with EPERM, whatever the file or the receiver; signals to the group of
+ * all tenants pass. 0 or -errno. */
+int sp_supervise_refuse(bool signals);
 
 #endif

@@ -33,6 +33,10 @@ struct sp_call_form {
 extern const struct sp_call_form sp_call_forms[];
 extern const unsigned sp_call_forms_count;
 
+/* The calls that send signals; kill() is the first. */
+#define SP_SIGNAL_CALLS 5
+extern const uint16_t sp_signal_calls[SP_SIGNAL_CALLS];
+
 /* A call with all that it says copied from the tenant's registers and memory, once. */
 struct sp_call {
     enum sp_change change;
@@ -71,5 +75,13 @@ int sp_places_find(const struct sp_places *places, int task, const struct sp_cal
 
 /* Changes the file. 0 or -errno. `proc`: O_PATH of /proc. */
 int sp_call_perform(const struct sp_call *call, int file, int proc);
+
+/* ---- signals ---- */
+
+/* An answer: the kernel shall perform the call. Only for calls that are decided by registers alone. */
+#define SP_CALL_CONTINUE 1
+
+/* Sends the signal of a call, or lets the kernel do so. `caller`: the thread. 0, SP_CALL_CONTINUE or -errno. */
+int sp_call_signal(const struct sp_places *places, pid_t caller, int task, const struct seccomp_data *data);
 
 #endif

@@ -1,13 +1,13 @@
 /* Finds the file of a supervised call, inside the places where files may be changed. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/text.h"
 #include "init/supervise_call.h"
 

@@ -36,6 +36,9 @@ enum setting {
     SETTING_LANDLOCK,   /* the control: nothing but Landlock */
     SETTING_SUPERVISED, /* and the supervisor */
     SETTING_REFUSED,    /* and the filter that refuses */
+    SETTING_OLD,        /* Landlock before ABI 6, which does not judge signals */
+    SETTING_SIGNALS,    /* the same, with a supervisor that does */
+    SETTING_NO_SIGNALS, /* the same, with the filter that refuses */
 };
 
 static char top[64];
@@ -92,18 +95,20 @@ static inline void set_the_stage(void) {
 
 typedef int act_t(void);
 
-static inline int in_landlock(bool proc) {
+static enum setting the_setting;
+
+static inline int in_landlock(void) {
     const struct sp_landlock_rule rules[] = {
-        {"/usr", false},    {"/dev/null", true},  {at(LEASE), true},
-        {at("bind"), true}, {at("single"), true}, {"/proc", false},
+        {"/usr", false}, {"/dev/null", true}, {at(LEASE), true}, {at("bind"), true}, {at("single"), true},
     };
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return sp_landlock_apply(rules, proc ? 6 : 5, UINT32_MAX, false);
+    return sp_landlock_apply(rules, sizeof rules / sizeof rules[0],
+                             the_setting >= SETTING_OLD ? SP_LANDLOCK_SCOPED - 1 : UINT32_MAX, false);
 }
 
 /* The tenant: in a domain below that of init, in its directory. */
 static inline int start_tenant(act_t *act) {
-    if (in_landlock(false) < 0 || chdir(at(LEASE)) != 0) {
+    if (in_landlock() < 0 || chdir(at(LEASE)) != 0) {
         return NOT_STARTED;
     }
     return act();
@@ -111,11 +116,15 @@ static inline int start_tenant(act_t *act) {
 
 static inline int start_init(enum setting setting) {
     const char *dirs[] = {at(LEASE), at("bind"), at("single")};
+    const bool supervised = setting == SETTING_SUPERVISED || setting == SETTING_SIGNALS;
+    the_setting = setting;
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    int rc = setting == SETTING_SUPERVISED ? sp_supervise_start(dirs, 3) : 0;
-    rc = rc == 0 && in_landlock(false) < 0 ? -EPERM : rc;
-    if (rc == 0 && setting != SETTING_LANDLOCK) {
-        rc = setting == SETTING_SUPERVISED ? sp_supervise_listen() : sp_supervise_refuse();
+    int rc = supervised ? sp_supervise_start(dirs, 3) : 0;
+    rc = rc == 0 && in_landlock() < 0 ? -EPERM : rc;
+    if (rc == 0 && supervised) {
+        rc = sp_supervise_listen(setting == SETTING_SIGNALS);
+    } else if (rc == 0 && setting != SETTING_LANDLOCK && setting != SETTING_OLD) {
+        rc = sp_supervise_refuse(setting == SETTING_NO_SIGNALS);
     }
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     return rc;

@@ -1,5 +1,6 @@
 /* sources: csrc/init/landlock.c csrc/init/supervise.c csrc/init/supervise_call_linux.c csrc/init/supervise_change.c
- * csrc/init/supervise_filter.c csrc/init/supervise_find.c csrc/common/fd.c csrc/common/text.c */
+ * csrc/init/supervise_filter.c csrc/init/supervise_find.c csrc/init/supervise_signal.c csrc/common/fd.c
+ * csrc/common/text.c */
 /*
  * What the supervisor does for a tenant, what it answers otherwise, and what it refuses. Each attack runs first where
  * only Landlock holds, where it must work; then with the supervisor.
@@ -423,7 +424,7 @@ static int start_wrongly(void) {
     if (sp_supervise_start(many, SP_SUPERVISED_MAX + 8) != 0 || listen_too() != 0) {
         return 2;
     }
-    return sp_supervise_listen() == -EBUSY && sp_supervise_refuse() == 0 && get_refusals() == 0 ? 0 : 3;
+    return sp_supervise_listen(false) == -EBUSY && sp_supervise_refuse(false) == 0 && get_refusals() == 0 ? 0 : 3;
 }
 
 static void test_failures(void) { CHECK(as_init(SETTING_LANDLOCK, start_wrongly) == 0); }

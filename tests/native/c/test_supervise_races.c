@@ -1,5 +1,6 @@
 /* sources: csrc/init/landlock.c csrc/init/supervise_call_linux.c csrc/init/supervise_change.c
- * csrc/init/supervise_filter.c csrc/init/supervise_find.c csrc/common/fd.c csrc/common/text.c */
+ * csrc/init/supervise_filter.c csrc/init/supervise_find.c csrc/init/supervise_signal.c csrc/common/fd.c
+ * csrc/common/text.c */
 /*
  * Tenants that change everything while the supervisor looks at it, and tenants that are killed and stopped meanwhile.
  * Each race is first won against a supervisor that checks what it then looks up once more.
