@@ -97,51 +97,28 @@ def profile() -> dict[str, Any]:
     return found
 
 
-def doctor_in(container: Container) -> dict[str, Any]:
-    done = oci.run([*DOCTOR, "--json"], container)
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == (0 if found["works"] else 1), done.stderr
-    return found
-
-
-def followed(container: Container, fixes: list[dict[str, str]], profile: dict[str, Any]) -> Container:
-    """The container with the options, or the fields of its pod, that the hint names."""
-    commands = [fix["command"] for fix in fixes]
-    for command in commands:
-        if " run " in command:
-            assert command.split()[0] in {"docker", "nerdctl"}
-            container = container.with_options(command, profile)
-        elif command.startswith("securityContext:"):
-            container = container.with_context(yaml.safe_load(command)["securityContext"], profile)
-        elif command == "hostUsers: false":
-            container = dataclasses.replace(container, user_namespace=True)
-        elif command.startswith("security_opt:"):
-            of_compose = container.with_security_opt(yaml.safe_load(command)["security_opt"], profile)
-            assert of_compose == container, "compose says what `docker run` says"
-        else:
-            assert command.startswith("pysandpool doctor --seccomp-profile > ")
-    return container
+def commands_of(report: dict[str, Any]) -> list[str]:
+    return [fix["command"] for fix in report["fixes"]]
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hint_that_is_followed_brings_all(name: str, profile: dict[str, Any]) -> None:
     container = REFUSED[name]
-    before = doctor_in(container)
+    before = oci.run_doctor(container)
     assert not before["works"]
     kinds = {"docker": "docker", "containerd": "other", "kubernetes": "kubernetes"}
     assert before["container"] == kinds[name.partition(",")[0]]
-    after = doctor_in(followed(container, before["fixes"], profile))
+    after = oci.run_doctor(container.followed(commands_of(before), profile))
     assert after["works"], after["error"]
     assert [after["isolation"][word] for word in WHOLE] == ["full"] * len(WHOLE)
 
 
 def test_the_hint_asks_for_no_more_than_is_needed(profile: dict[str, Any]) -> None:
     """With any one of its options left out, the sandbox does not work."""
-    commands = [fix["command"] for fix in doctor_in(USER)["fixes"]]
-    [run] = [command for command in commands if command.startswith("docker run")]
+    [run] = [command for command in commands_of(oci.run_doctor(USER)) if command.startswith("docker run")]
     options = [word for word in run.split() if "=" in word]
     assert len(options) == 2
-    assert [doctor_in(USER.with_security_opt([one], profile))["works"] for one in options] == [False, False]
+    assert [oci.run_doctor(USER.with_security_opt([one], profile))["works"] for one in options] == [False, False]
 
 
 # --- the recipes of docs/deployment.md -------------------------------------------------------------------------
@@ -156,7 +133,7 @@ def test_the_recipes_for_docker_and_compose(profile: dict[str, Any]) -> None:
     of_compose = Container(user=int(service["user"])).with_security_opt(service["security_opt"], profile)
     assert of_compose == Container(user=1000).with_options(recipe, profile)
     for container in (of_compose, dataclasses.replace(RESTRICTED.with_options(recipe, profile), env={})):
-        assert doctor_in(container)["works"]
+        assert oci.run_doctor(container)["works"]
 
 
 def test_the_recipes_for_pods(profile: dict[str, Any]) -> None:
@@ -164,11 +141,11 @@ def test_the_recipes_for_pods(profile: dict[str, Any]) -> None:
     context = restricted["containers"][0]["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"]}
     assert (context["runAsUser"], context["allowPrivilegeEscalation"]) == (RESTRICTED.user, False)
-    isolation = doctor_in(RESTRICTED.with_context(context, profile))["isolation"]
+    isolation = oci.run_doctor(RESTRICTED.with_context(context, profile))["isolation"]
     assert {word: isolation[word] for word in WHOLE} == {**dict.fromkeys(WHOLE, "full"), "mounts": "partial"}
     assert whole["hostUsers"] is False
     pod = dataclasses.replace(RESTRICTED, user_namespace=True)
-    assert doctor_in(pod.with_context(whole["containers"][0]["securityContext"], profile))["works"]
+    assert oci.run_doctor(pod.with_context(whole["containers"][0]["securityContext"], profile))["works"]
 
 
 def test_the_profile_is_dockers_and_what_it_names_besides() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import oci
 import pytest
@@ -37,42 +35,35 @@ HARDENED = [
 ]
 
 
-def doctor(settings: list[str]) -> dict[str, Any]:
-    done = systemd.run_doctor(settings)
-    assert done.stdout, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def test_a_plain_unit() -> None:
-    found = doctor([])
+    found = systemd.run_doctor([])
     assert found["works"], found["error"]
     assert (found["container"], found["uid"]) == ("", 65534)
 
 
 @pytest.mark.parametrize("name", FORBIDDING)
 def test_a_hint_that_is_followed_brings_all(name: str) -> None:
-    before = doctor(FORBIDDING[name])
+    before = systemd.run_doctor(FORBIDDING[name])
     assert not before["works"]
     assert f"systemctl edit {systemd.UNIT}" in before["hint"]
     [fix] = before["fixes"]
     head, *settings = fix["command"].splitlines()
     assert head == "[Service]"
-    after = doctor([*FORBIDDING[name], *settings])
+    after = systemd.run_doctor([*FORBIDDING[name], *settings])
     assert after["works"], after["error"]
 
 
 def test_unix_sockets_are_needed() -> None:
-    before = doctor(["RestrictAddressFamilies=AF_INET"])
+    before = systemd.run_doctor(["RestrictAddressFamilies=AF_INET"])
     [setting] = re.findall(r"RestrictAddressFamilies=\w+", before["hint"])
-    assert doctor(["RestrictAddressFamilies=AF_INET", setting])["works"]
+    assert systemd.run_doctor(["RestrictAddressFamilies=AF_INET", setting])["works"]
 
 
 def test_the_recipe_of_the_page_and_all_that_may_stay() -> None:
     page = (oci.ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
     [recipe] = re.findall(r'^```ini title="systemctl edit .*"\n\[Service\]\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
     assert recipe.splitlines() == list(_OF_UNITS[SECCOMP])
-    found = doctor([*HARDENED, *recipe.splitlines()])
+    found = systemd.run_doctor([*HARDENED, *recipe.splitlines()])
     assert found["works"], found["error"]
     assert found["container"] == ""
     [stay] = re.findall(r"All else may stay: (.*?) and the\s+like", page, re.DOTALL)

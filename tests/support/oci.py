@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pysandpool._backend.seccomp_profile import CAPABILITIES, docker_default
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +114,23 @@ class Container:
             changed = replace(changed, systempaths="unconfined")
         return changed
 
+    def followed(self, commands: Sequence[str], profile: dict[str, Any]) -> Container:
+        """The same with all that a hint names: options of a runtime, or fields of a pod."""
+        changed = self
+        for command in commands:
+            if command.startswith(("docker run ", "nerdctl run ")):
+                changed = changed.with_options(command, profile)
+            elif command.startswith("securityContext:"):
+                changed = changed.with_context(yaml.safe_load(command)["securityContext"], profile)
+            elif command == "hostUsers: false":
+                changed = replace(changed, user_namespace=True)
+            elif command.startswith("security_opt:"):
+                of_compose = self.with_security_opt(yaml.safe_load(command)["security_opt"], profile)
+                assert of_compose == changed, "compose says what `docker run` says"
+            else:
+                assert command.startswith("pysandpool doctor --seccomp-profile > "), command
+        return changed
+
 
 def missing(runtime: str = "runc") -> str:
     """Why containers cannot be run here; "" if they can."""
@@ -150,6 +169,18 @@ def run(
         words += [str(mounts), bundle, " ".join(container.files), " ".join(way())]
         words += [container.runtime, "--root", f"{bundle}/state", "run", "--bundle", bundle, f"sandpool-{uuid.uuid4()}"]
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def run_doctor(container: Container | None = None) -> dict[str, Any]:
+    """What `pysandpool doctor --json` finds in a new container."""
+    return read_report(run([PYTHON, "-m", "pysandpool", "doctor", "--json"], container))
+
+
+def read_report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The report that a `pysandpool doctor --json` has printed."""
+    assert done.stdout.startswith("{"), done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def run_python(code: str, *args: str, container: Container | None = None) -> subprocess.CompletedProcess[str]:

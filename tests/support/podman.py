@@ -8,14 +8,16 @@ the user of the rootless one.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from oci import ROOT, way
+from oci import PYTHON, ROOT, read_report, way
 from selection import EXTENDED
 
 PACKAGES = ("podman", "crun", "uidmap", "conmon")
@@ -68,6 +70,17 @@ def _is_there() -> bool:
 def _refusal() -> str:
     done = run(["/bin/true"])
     return "" if done.returncode == 0 else f"Podman starts no container here: {done.stderr.strip()[-300:]}"
+
+
+def run_doctor(options: Sequence[str] = (), *, rootless: bool = False) -> dict[str, Any]:
+    """What `pysandpool doctor --json` finds in a new container."""
+    return read_report(run([PYTHON, "-m", "pysandpool", "doctor", "--json"], options, rootless=rootless))
+
+
+def options_of(commands: Sequence[str], profile: Path) -> list[str]:
+    """The options of the `podman run` commands of a hint; `profile`: where the seccomp profile lies that they name."""
+    words = [word for one in commands if one.startswith("podman run ") for word in shlex.split(one)[2:-1]]
+    return [f"seccomp={profile}" if word == "seccomp=pysandpool.json" else word for word in words]
 
 
 def run(

@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from oci import PYTHON, ROOT, way
+from oci import PYTHON, ROOT, read_report, way
 
 PROGRAM = "/lib/systemd/systemd"
 UNIT = "worker.service"
@@ -111,9 +112,9 @@ def run(command: Sequence[str], settings: Sequence[str] = ()) -> subprocess.Comp
         return subprocess.CompletedProcess(done.args, done.returncode, out, err + done.stderr + done.stdout)
 
 
-def run_doctor(settings: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """Runs `pysandpool doctor --json` in such a unit."""
-    return run([PYTHON, "-m", "pysandpool", "doctor", "--json"], settings)
+def run_doctor(settings: Sequence[str] = ()) -> dict[str, Any]:
+    """What `pysandpool doctor --json` finds in such a unit."""
+    return read_report(run([PYTHON, "-m", "pysandpool", "doctor", "--json"], settings))
 
 
 def _remove_cgroups(name: str) -> None:
