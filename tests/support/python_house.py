@@ -98,8 +98,8 @@ def breaches(package: Path) -> Iterator[str]:
     """One line for each import or use that the house forbids."""
     house = House(package)
     for module in house.modules.values():
-        # Those of _stem run in another process, where they execute code and look at what it has imported. Nothing else of
-        # the package is to be found there.
+        # Those of _stem run in another process, where they execute code and look at what it has imported. Nothing else
+        # of the package is to be found there.
         if not (module.name.startswith("_stem.") and module.name != "_stem.source"):
             yield from sorted(f"{module.name} {way}" for way in module.hidden)
         for target in sorted(module.uses):
