@@ -15,8 +15,8 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/agent/agents.h"
-#include "host/agent/strays.h"
 #include "host/sandbox/launch.h"
+#include "host/sandbox/strays.h"
 
 /* The same numbers as in csrc/agent/agent.h. */
 #define AGENT_CONTROL 3

@@ -23,11 +23,11 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "host/agent/agents.h"
-#include "host/agent/scratch.h"
-#include "host/agent/scratch_root.h"
-#include "host/agent/strays.h"
 #include "host/sandbox/launch.h"
+#include "host/sandbox/scratch.h"
+#include "host/sandbox/scratch_root.h"
 #include "host/sandbox/session.h"
+#include "host/sandbox/strays.h"
 
 /* The time that an agent gets to end by itself; it needs a few ms. */
 #define GRACE_NS SP_MS(500)

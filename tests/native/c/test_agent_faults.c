@@ -20,8 +20,8 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
-#include "host/agent/strays.h"
 #include "host/sandbox/launch.h"
+#include "host/sandbox/strays.h"
 #include "machine.h"
 
 /* Which call is refused. The first `skip` calls of its kind still succeed. */
@@ -164,8 +164,8 @@ sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
 /* NOLINTBEGIN(bugprone-suspicious-include): renamed symbols, see above */
 #include "host/agent/birth.c"
 #include "host/agent/launcher.c"
-#include "host/agent/scratch.c"
-#include "host/agent/scratch_root.c"
+#include "host/sandbox/scratch.c"
+#include "host/sandbox/scratch_root.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 #undef calloc
 #undef malloc

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host/agent/strays.h"
+#include "host/sandbox/strays.h"
 
 short sp_spawn_flags(void) { return POSIX_SPAWN_CLOEXEC_DEFAULT; }
 

@@ -1,4 +1,4 @@
-#include "host/agent/scratch_root.h"
+#include "host/sandbox/scratch_root.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "host/agent/scratch.h"
-#include "host/agent/strays.h"
+#include "host/sandbox/scratch.h"
+#include "host/sandbox/strays.h"
 
 #define PREFIX "pysandpool-"
 #define OPEN_DIRECTORY (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)

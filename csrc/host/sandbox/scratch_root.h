@@ -3,8 +3,8 @@
  * unlocked directory was left behind by a host process that was killed. A child that the host has forked holds the
  * lock, too, until it ends or starts another program.
  */
-#ifndef SANDPOOL_HOST_AGENT_SCRATCH_ROOT_H
-#define SANDPOOL_HOST_AGENT_SCRATCH_ROOT_H
+#ifndef SANDPOOL_HOST_SANDBOX_SCRATCH_ROOT_H
+#define SANDPOOL_HOST_SANDBOX_SCRATCH_ROOT_H
 
 /* Creates such a directory in `parent` and locks it. Returns its descriptor, and in *path its path, for the caller to
  * free(3); or -errno. */

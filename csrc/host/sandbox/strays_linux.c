@@ -1,4 +1,4 @@
-#include "host/agent/strays.h"
+#include "host/sandbox/strays.h"
 
 #include <dirent.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* Removes the private directories of sandboxes, where these are not mounts that end with their namespace. */
-#ifndef SANDPOOL_HOST_AGENT_SCRATCH_H
-#define SANDPOOL_HOST_AGENT_SCRATCH_H
+#ifndef SANDPOOL_HOST_SANDBOX_SCRATCH_H
+#define SANDPOOL_HOST_SANDBOX_SCRATCH_H
 
 #include <stdbool.h>
 

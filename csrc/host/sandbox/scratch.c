@@ -1,4 +1,4 @@
-#include "host/agent/scratch.h"
+#include "host/sandbox/scratch.h"
 
 #include <dirent.h>
 #include <errno.h>

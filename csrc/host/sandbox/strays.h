@@ -2,8 +2,8 @@
  * What the launcher of agents needs from each system. strays_darwin.c is the real one; with strays_linux.c, tests run
  * the same launcher over a stand-in for `sandbox-exec`.
  */
-#ifndef SANDPOOL_HOST_AGENT_STRAYS_H
-#define SANDPOOL_HOST_AGENT_STRAYS_H
+#ifndef SANDPOOL_HOST_SANDBOX_STRAYS_H
+#define SANDPOOL_HOST_SANDBOX_STRAYS_H
 
 /* Additional POSIX_SPAWN_* flags, so that a program inherits only the descriptors that the file actions name. */
 short sp_spawn_flags(void);
