@@ -9,6 +9,7 @@
     X(SPAWN_ZYGOTE, "spawn_zygote") \
     X(PROTOCOL, "protocol")         \
     X(TIMEOUT, "timeout")           \
+    X(TIER, "tier")                 \
     X(DROP_ROOT, "drop_root")       \
     X(CGROUP, "cgroup")             \
     X(USERNS, "user_namespace")     \

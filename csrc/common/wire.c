@@ -100,7 +100,10 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
     r->bad = r->bad || (uint64_t)e->argc + e->envc + 1 > e->payload_len;
 }
 
-static void get_created(struct reader *r, struct sp_rec_created *c) { c->bindings = get32(r, UINT32_MAX); }
+static void get_created(struct reader *r, struct sp_rec_created *c) {
+    c->bindings = get32(r, UINT32_MAX);
+    c->lease = get32(r, UINT32_MAX);
+}
 
 static void put_attach(struct writer *w, const struct sp_rec_attach *a) {
     put(w, a->mode, 4);
@@ -256,6 +259,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_CREATED:
         put(&w, record->u.created.bindings, 4);
+        put(&w, record->u.created.lease, 4);
         break;
     case SP_REC_BIND:
         put_bind(&w, &record->u.bind);

@@ -67,19 +67,21 @@ enum sp_record_type {
     SP_REC_TYPE_END
 };
 
-#define SP_CONFIG_NET_HOST 1u        /* stay in the host's network namespace */
-#define SP_CONFIG_NETNS_REUSE 2u     /* no inet socket can exist: a netns may be used again */
-#define SP_CONFIG_DENY_TCP 4u        /* Landlock refuses TCP bind and connect where its ABI can */
-#define SP_CONFIG_ROOTFS 8u          /* the payload begins with the path of the directory tree to use as root */
-#define SP_CONFIG_NET_LOOPBACK 16u   /* lo is up in the sandbox's own network namespace */
-#define SP_CONFIG_CGROUP 32u         /* each CREATE carries the cgroup in which the sandbox is created */
-#define SP_CONFIG_DEGRADE 64u        /* leave out what the kernel refuses, where a sandbox is useful without it */
-#define SP_CONFIG_MEMORY_CGROUP 128u /* memory.max is in force: init counts only what memory.max does not */
-#define SP_CONFIG_UNIX 256u          /* AF_UNIX sockets may be created */
-#define SP_CONFIG_UNIX_SCOPED 512u   /* the same, unless they could reach an abstract socket of the host */
-#define SP_CONFIG_SEARCH 1024u       /* search the writable binds for set-id files: the covers may be out of date */
-#define SP_CONFIG_STEM 2048u         /* the zygote becomes an interpreter: see zygote/stem.h */
-#define SP_CONFIG_FLAGS 4095u
+#define SP_CONFIG_NET_HOST 1u         /* stay in the host's network namespace */
+#define SP_CONFIG_NETNS_REUSE 2u      /* no inet socket can exist: a netns may be used again */
+#define SP_CONFIG_DENY_TCP 4u         /* Landlock refuses TCP bind and connect where its ABI can */
+#define SP_CONFIG_ROOTFS 8u           /* the payload begins with the path of the directory tree to use as root */
+#define SP_CONFIG_NET_LOOPBACK 16u    /* lo is up in the sandbox's own network namespace */
+#define SP_CONFIG_CGROUP 32u          /* each CREATE carries the cgroup in which the sandbox is created */
+#define SP_CONFIG_DEGRADE 64u         /* leave out what the kernel refuses, where a sandbox is useful without it */
+#define SP_CONFIG_MEMORY_CGROUP 128u  /* memory.max is in force: init counts only what memory.max does not */
+#define SP_CONFIG_UNIX 256u           /* AF_UNIX sockets may be created */
+#define SP_CONFIG_UNIX_SCOPED 512u    /* the same, unless they could reach an abstract socket of the host */
+#define SP_CONFIG_SEARCH 1024u        /* search the writable binds for set-id files: the covers may be out of date */
+#define SP_CONFIG_STEM 2048u          /* the zygote becomes an interpreter: see zygote/stem.h */
+#define SP_CONFIG_LANDLOCK_TIER 4096u /* no namespaces: the payload begins with the path of the leases' directories */
+#define SP_CONFIG_LEASE_UIDS 8192u    /* with it: each lease gets ids of its own */
+#define SP_CONFIG_FLAGS 16383u
 
 struct sp_rec_config {
     uint32_t flags;
@@ -99,6 +101,7 @@ struct sp_rec_config {
 
 struct sp_rec_created {
     uint32_t bindings; /* of the last BIND before this sandbox; 0: there was none */
+    uint32_t lease;    /* with SP_CONFIG_LANDLOCK_TIER: the number of its directory; else 0 */
 };
 
 #define SP_ATTACH_PATH_MAX 4096u
