@@ -89,6 +89,9 @@ static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t h
         int32_t parent;
     } __attribute__((packed)) beneath = {.allowed = rule->writable ? handled & ~FS_NEVER : handled & FS_READING};
     sp_auto_fd int path = open(rule->path, O_PATH | O_CLOEXEC);
+    if (path == -1 && rule->dispensable && (errno == ENOENT || errno == EACCES)) {
+        return 0;
+    }
     if (path == -1 || fstat(path, &st) != 0) {
         return -errno;
     }
@@ -99,6 +102,60 @@ static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t h
     return syscall(LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
 }
 
+static int add_rules(int ruleset, const struct sp_landlock_rule *rules, unsigned n, uint64_t handled,
+                     const char **failed) {
+    for (unsigned i = 0; i < n; i++) {
+        int rc = add_rule(ruleset, &rules[i], handled);
+        if (rc != 0) {
+            *failed = rules[i].path;
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int make_of(const struct ruleset *handled, const struct level *level) {
+    int ruleset = (int)syscall(LANDLOCK_CREATE_RULESET, handled, level->size, 0);
+    return ruleset != -1 ? ruleset : -errno;
+}
+
+static const struct level *level_of(uint32_t abi_max) {
+    int abi = sp_landlock_abi(abi_max);
+    return abi > 0 ? &levels[abi] : NULL;
+}
+
+int sp_landlock_make(const struct sp_landlock_rules *rules, uint32_t abi_max, bool deny_tcp, const char **failed) {
+    const struct level *level = level_of(abi_max);
+    *failed = "landlock_create_ruleset";
+    if (level == NULL) {
+        return -EOPNOTSUPP;
+    }
+    struct ruleset handled = {.fs = level->fs, .net = deny_tcp ? level->net : 0, .scoped = level->scoped};
+    sp_auto_fd int ruleset = make_of(&handled, level);
+    if (ruleset < 0) {
+        return ruleset;
+    }
+    int rc = add_rules(ruleset, rules->rules, rules->n_rules, level->fs, failed);
+    rc = rc != 0 ? rc : add_rules(ruleset, rules->more, rules->n_more, level->fs, failed);
+    return rc != 0 ? rc : sp_fd_steal(&ruleset);
+}
+
+int sp_landlock_enter(int ruleset, uint32_t abi_max) {
+    const struct level *level = level_of(abi_max);
+    uint32_t flags = level != NULL ? level->restrict_flags : 0;
+    return syscall(LANDLOCK_RESTRICT_SELF, ruleset, flags) == 0 ? 0 : -errno;
+}
+
+int sp_landlock_scope(uint32_t abi_max) {
+    const struct level *level = level_of(abi_max);
+    if (level == NULL || level->scoped == 0) {
+        return -EOPNOTSUPP;
+    }
+    const struct ruleset handled = {.scoped = level->scoped};
+    sp_auto_fd int ruleset = make_of(&handled, level);
+    return ruleset < 0 ? ruleset : sp_landlock_enter(ruleset, abi_max);
+}
+
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
                          const char **failed) {
     *failed = "landlock_create_ruleset";
@@ -106,21 +163,14 @@ int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules,
     if (abi <= 0) {
         return abi;
     }
-    const struct level *level = &levels[abi];
-    struct ruleset handled = {.fs = level->fs, .net = deny_tcp ? level->net : 0, .scoped = level->scoped};
-    sp_auto_fd int ruleset = (int)syscall(LANDLOCK_CREATE_RULESET, &handled, level->size, 0);
-    if (ruleset == -1) {
-        return -errno;
-    }
-    for (unsigned i = 0; i < n_rules; i++) {
-        int rc = add_rule(ruleset, &rules[i], level->fs);
-        if (rc != 0) {
-            *failed = rules[i].path;
-            return rc;
-        }
+    const struct sp_landlock_rules all = {.rules = rules, .n_rules = n_rules};
+    sp_auto_fd int ruleset = sp_landlock_make(&all, abi_max, deny_tcp, failed);
+    if (ruleset < 0) {
+        return ruleset;
     }
     *failed = "landlock_restrict_self";
-    return syscall(LANDLOCK_RESTRICT_SELF, ruleset, level->restrict_flags) == 0 ? abi : -errno;
+    int rc = sp_landlock_enter(ruleset, abi_max);
+    return rc == 0 ? abi : rc;
 }
 
 int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp) {

@@ -11,6 +11,7 @@
 struct sp_landlock_rule {
     const char *path;
     bool writable;
+    bool dispensable; /* a path that does not exist is passed over */
 };
 
 /*
@@ -31,5 +32,22 @@ int sp_landlock_abi(uint32_t abi_max);
 /* The same as sp_landlock_apply(); after an error *failed is the path of the rule, or the step, that failed. */
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
                          const char **failed);
+
+/* Two lists of rules, of which the second may be NULL. */
+struct sp_landlock_rules {
+    const struct sp_landlock_rule *rules, *more;
+    unsigned n_rules, n_more;
+};
+
+/*
+ * The two halves of sp_landlock_restrict(), for a domain that many processes enter. sp_landlock_make() returns a
+ * descriptor of the rules, or -errno with *failed filled; it must only be called where the ABI is at least 1.
+ */
+int sp_landlock_make(const struct sp_landlock_rules *rules, uint32_t abi_max, bool deny_tcp, const char **failed);
+/* Enters a domain of these rules. 0 or -errno. */
+int sp_landlock_enter(int ruleset, uint32_t abi_max);
+/* Enters a domain that restricts no files, but only signals and abstract unix sockets; the ABI must have scopes. 0 or
+ * -errno. */
+int sp_landlock_scope(uint32_t abi_max);
 
 #endif
