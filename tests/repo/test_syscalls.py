@@ -45,6 +45,7 @@ def run_golden(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         tree / "tests/native/c/test_seccomp.c",
         ROOT / "csrc/host/seccomp/compile.c",
         ROOT / "csrc/host/seccomp/leaf.c",
+        ROOT / "csrc/host/seccomp/tier.c",
         ROOT / "csrc/host/seccomp/option.c",
     ]
     subprocess.run(["cc", "-std=c11", "-D_GNU_SOURCE", *include, *sources, "-o", program], check=True)

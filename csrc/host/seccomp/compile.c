@@ -45,7 +45,16 @@ static const enum leaf leaves[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_MAY_PTRACE] = {CHOOSE_PTRACE, ALLOW, ALLOW},
     [SP_RULE_MAY_KCMP] = {CHOOSE_KCMP, ALLOW, ALLOW},
     [SP_RULE_MAY_SECCOMP] = {CHOOSE_SECCOMP, CHECK_LATE_FILTER, CHECK_LAST_FILTER},
+    [SP_RULE_MAY_RESTRICT] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_MAY_LATER] = {ALLOW, UNKNOWN, ALLOW},
+    [SP_RULE_OWNER] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_CHMOD_1] = {CHECK_MODE_1, ALLOW, ALLOW},
+    [SP_RULE_CHMOD_2] = {CHECK_MODE_2, ALLOW, ALLOW},
+    [SP_RULE_TRUNCATE] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_SYSV] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_SESSION] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_SIGNAL] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_KILL] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_MODE_1] = {CHECK_MODE_1, ALLOW, ALLOW},
     [SP_RULE_MODE_2] = {CHECK_MODE_2, ALLOW, ALLOW},
     [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
@@ -205,7 +214,9 @@ static enum leaf leaf_of(uint8_t rule, enum sp_layer layer, const struct sp_secc
         return is_of_modes(in_template) ? in_template : is_of_modes(in_init) ? in_init : ALLOW;
     }
     enum leaf leaf = leaves[rule][layer];
-    return is_of_modes(leaf) && !policy->no_setid ? ALLOW : leaf;
+    bool only_threads = layer == SP_LAYER_EXEC && policy->allow_fork && (leaf == CHECK_THREAD || rule == SP_RULE_FORK);
+    leaf = only_threads || (is_of_modes(leaf) && !policy->no_setid) ? ALLOW : leaf;
+    return policy->shares_host ? sp_seccomp_leaf_in_tier(rule, layer, policy, leaf) : leaf;
 }
 
 /* The last range has no end: every number above the table is unknown, too. */
@@ -259,7 +270,8 @@ int sp_seccomp_build(enum sp_arch arch, enum sp_layer layer, const struct sp_sec
     if (policy->profile != SP_SECCOMP_ESSENTIAL && policy->profile != SP_SECCOMP_NETWORK) {
         return -EINVAL;
     }
-    if ((layer == SP_LAYER_EXEC && policy->allow_fork) || (layer == SP_LAYER_ATTACH && policy->no_setid)) {
+    if ((layer == SP_LAYER_EXEC && !sp_seccomp_has_exec_layer(policy)) ||
+        (layer == SP_LAYER_ATTACH && policy->no_setid)) {
         return 0;
     }
     struct program program = {.len = 0};

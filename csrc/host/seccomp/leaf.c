@@ -94,21 +94,20 @@ static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy
 /* Without one of these flags the mode is whatever the register holds. O_TMPFILE consists of its own bit and
  * O_DIRECTORY.
  */
-static void check_mode_if_created(struct block *b, unsigned flags_arg) {
+static void check_mode_if_created(struct block *b, unsigned flags_arg, const struct sp_seccomp_policy *policy) {
     load_low(b, flags_arg);
+    if (policy->old_truncate) {
+        sp_seccomp_write_truncation(b);
+    }
     emit(b, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
     emit_verdict(b, SECCOMP_RET_ALLOW);
     check_mode(b, flags_arg + 1);
 }
 
-static void check_open(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_mode_if_created(b, 1);
-}
+static void check_open(struct block *b, const struct sp_seccomp_policy *policy) { check_mode_if_created(b, 1, policy); }
 
 static void check_openat(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_mode_if_created(b, 2);
+    check_mode_if_created(b, 2, policy);
 }
 
 /* Refuses new namespaces, and threads with a descriptor table of their own. */
@@ -159,14 +158,17 @@ static void check_setrlimit(struct block *b, const struct sp_seccomp_policy *pol
 /* The kernel lets processes of the same uid set each other's limits, so a tenant could starve init (pid 1). Reading
  * limits is allowed. */
 static void check_prlimit(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
     load_low(b, 2);
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
     load_high(b, 2);
     emit(b, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
     emit_verdict(b, SECCOMP_RET_ALLOW);
-    load_low(b, 0);
-    refuse_if_equal(b, INIT_PID, EPERM);
+    if (policy->shares_host) {
+        sp_seccomp_write_own(b, 0);
+    } else {
+        load_low(b, 0);
+        refuse_if_equal(b, INIT_PID, EPERM);
+    }
     pretend_core(b, 1);
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
@@ -176,28 +178,33 @@ static void check_prlimit(struct block *b, const struct sp_seccomp_policy *polic
  * includes init. The kernel reads each of these numbers as an int.
  */
 static void check_pid(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    load_low(b, 0);
-    refuse_if_equal(b, INIT_PID, EPERM);
+    if (policy->shares_host) {
+        sp_seccomp_write_own(b, 0);
+    } else {
+        load_low(b, 0);
+        refuse_if_equal(b, INIT_PID, EPERM);
+    }
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-static void check_not_init(struct block *b, uint32_t all_of_a_user) {
+static void check_not_init(struct block *b, const struct sp_seccomp_policy *policy, uint32_t all_of_a_user) {
     load_low(b, 0);
     refuse_if_equal(b, all_of_a_user, EPERM);
-    load_low(b, 1);
-    refuse_if_equal(b, INIT_PID, EPERM);
+    if (policy->shares_host) {
+        sp_seccomp_write_own(b, 1);
+    } else {
+        load_low(b, 1);
+        refuse_if_equal(b, INIT_PID, EPERM);
+    }
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 static void check_priority(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_not_init(b, PRIO_USER);
+    check_not_init(b, policy, PRIO_USER);
 }
 
 static void check_ioprio(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
-    check_not_init(b, SP_IOPRIO_WHO_USER);
+    check_not_init(b, policy, SP_IOPRIO_WHO_USER);
 }
 
 /* PER_LINUX, PER_LINUX32, each also with UNAME26, and the query 0xffffffff. Neither READ_IMPLIES_EXEC nor
@@ -349,6 +356,13 @@ static void check_named(struct block *b, const struct sp_seccomp_policy *policy)
     }
 }
 
+/* kill(0, ...): the group holds only processes of the tenant. */
+static void check_own_group(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    sp_seccomp_write_own(b, 0);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
+}
+
 static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy *) = {
     [ALLOW] = allow,
     [DENY] = deny,
@@ -383,6 +397,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_SYNC] = check_sync,
     [CHECK_ADVICE] = check_advice,
     [CHECK_NAMED] = check_named,
+    [CHECK_OWN_GROUP] = check_own_group,
 };
 
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {

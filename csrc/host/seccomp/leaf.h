@@ -43,6 +43,7 @@ enum leaf {
     CHECK_SYNC,
     CHECK_ADVICE,
     CHECK_NAMED,
+    CHECK_OWN_GROUP,
     CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: checks of other arguments than the number of an option */
     CHECK_LAST_PRCTL,
     CHECK_LATE_FILTER,
@@ -84,6 +85,17 @@ struct options {
 const struct options *sp_seccomp_options(enum leaf leaf);
 
 #define INIT_PID 1 /* also its process group */
+
+/* tier.c: what stands in the place of `leaf` where the policy shares the host. */
+enum leaf sp_seccomp_leaf_in_tier(uint8_t rule, enum sp_layer layer, const struct sp_seccomp_policy *policy,
+                                  enum leaf leaf);
+/* Whether there is a layer that each command installs before its exec. */
+bool sp_seccomp_has_exec_layer(const struct sp_seccomp_policy *policy);
+/* Refuses to truncate a file that is opened for reading, which Landlock notices only since ABI 3; the flags are loaded.
+ */
+void sp_seccomp_write_truncation(struct block *b);
+/* Writes a check that the call names the calling process itself, by 0, as this argument. */
+void sp_seccomp_write_own(struct block *b, unsigned arg);
 
 /* Writes a leaf, in order. It ends with a verdict on every path. */
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);

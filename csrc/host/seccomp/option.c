@@ -266,7 +266,7 @@ const struct options *sp_seccomp_options(enum leaf leaf) {
 
 /*
  * Whether this layer refuses the tenant's own filters. Only the last layer that we install can refuse them: that of
- * init, or the one before exec (`last`), which exists only with allow_fork = false. EINVAL is the answer of a kernel
+ * init, or the one before exec (`last`), if there is one. EINVAL is the answer of a kernel
  * without filters.
  */
 static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
@@ -274,7 +274,7 @@ static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
     for (size_t i = 0; i < policy->n_allow; i++) {
         by_name |= strcmp(policy->allow[i], "seccomp") == 0;
     }
-    return policy->no_filters && !by_name && policy->allow_fork != last;
+    return policy->no_filters && !by_name && sp_seccomp_has_exec_layer(policy) == last;
 }
 
 /* Refuses prctl(PR_SET_SECCOMP), except for strict mode. */
@@ -333,7 +333,11 @@ static void check_last_filter(struct block *b, const struct sp_seccomp_policy *p
  * not be init or its process group (-1). The kernel reads an int.
  */
 static void check_owner(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
+    if (policy->shares_host) { /* any number may be a process of the host */
+        sp_seccomp_write_own(b, 2);
+        emit_verdict(b, SECCOMP_RET_ALLOW);
+        return;
+    }
     load_low(b, 2);
     refuse_if_equal(b, INIT_PID, EPERM);
     refuse_if_equal(b, (uint32_t)-INIT_PID, EPERM);

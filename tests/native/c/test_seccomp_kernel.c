@@ -1,4 +1,5 @@
-/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c */
+/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c
+   csrc/host/seccomp/tier.c */
 /* The seccomp layers on this machine's kernel. Each attack runs first without them, where it must get further. */
 #include <errno.h>
 #include <linux/seccomp.h>
