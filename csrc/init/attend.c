@@ -14,6 +14,8 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/file.h"
+#include "init/kill.h"
+#include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/stem.h"
 
@@ -150,7 +152,7 @@ static int end_command(struct sp_attend *a, int status, const struct rusage *usa
     a->command.pid = 0;
     while (sp_leftovers_kill_marked(a->plan) && rc == 0) {
         if (sp_now() > until) {
-            (void)kill(-1, SIGKILL);
+            (void)sp_kill_tenants(a->plan);
         }
         (void)nanosleep(&pause, NULL);
         look_at_memory(a, sp_now());
@@ -236,7 +238,7 @@ static void look_at_memory(struct sp_attend *a, int64_t now) {
     if (a->memory.next_look != SP_NEVER && now >= a->memory.next_look && look_once(a)) {
         for_each_child(a, mark_oom);
         sp_memory_watch_end(&a->memory);
-        (void)kill(-1, SIGKILL);
+        (void)sp_kill_tenants(a->plan);
         begin_watch_soon(a); /* for what is started before all of these have ended */
     }
 }
@@ -340,6 +342,7 @@ int sp_attend(struct sp_attend *a) {
     int rc = 0;
     while (rc == 0) {
         bool alone = reap(a, &rc);
+        rc = rc == 0 && sp_tier_is_orphan(a->plan) ? -ESRCH : rc;
         if (rc == 0 && alone && a->served) {
             break;
         }

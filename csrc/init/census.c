@@ -110,7 +110,8 @@ void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t sha
             census->out_of_time = true;
             break;
         }
-        if (strcmp(pid, "1") != 0) {
+        const char *at = pid;
+        if (sp_proc_is_tenant((int)sp_number(&at, 10))) {
             add_process(&walk, proc, pid);
         }
     }

@@ -16,6 +16,7 @@
 #include "common/stage.h"
 #include "init/confine.h"
 #include "init/exec.h"
+#include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/proc.h"
 #include "init/stem.h"
@@ -65,7 +66,10 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
     struct sp_rec_failed why;
     int rc = 0;
     sp_limit_processes(plan);
-    if (child->is_command) {
+    rc = sp_tier_child(plan);
+    if (rc != 0) {
+        (void)sp_failed(&why, SP_STAGE_LANDLOCK, -rc, "domain of a process");
+    } else if (child->is_command) {
         sp_leftovers_mark();
     } else {
         rc = acknowledge_self(child->socket, (request->exec.flags & SP_EXEC_PTY) != 0, command);
@@ -100,6 +104,7 @@ int sp_child_start(struct sp_child *child, const struct sp_plan *plan, const str
         sp_fd_close(&child->start);
         return sp_failed(&child->why, SP_STAGE_SPAWN, -rc, "fork");
     }
+    sp_tier_started(plan, child->pid);
     return 0;
 }
 

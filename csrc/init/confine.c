@@ -12,6 +12,7 @@
 
 #include "common/fact.h"
 #include "common/stage.h"
+#include "init/landlock_tier.h"
 #include "init/stem.h"
 
 /* So many processes init can start although the tenant has reached its limit. */
@@ -55,10 +56,14 @@ int sp_limit_command(void) {
                : -errno;
 }
 
+static uint64_t limit_of_tenant(const struct sp_plan *plan) {
+    return sp_in_landlock_tier(plan) ? sp_tier_processes(plan) : plan->config.max_processes + 1;
+}
+
 void sp_limit_processes(const struct sp_plan *plan) {
     if (plan->config.max_processes != 0) {
-        const struct rlimit limit =
-            at_most(RLIMIT_NPROC, plan->config.max_processes + 1, plan->config.max_processes + 1);
+        const uint64_t most = limit_of_tenant(plan);
+        const struct rlimit limit = at_most(RLIMIT_NPROC, most, most);
         (void)setrlimit(RLIMIT_NPROC, &limit); /* a limit can always be lowered */
     }
 }
@@ -66,7 +71,7 @@ void sp_limit_processes(const struct sp_plan *plan) {
 /* Without a /proc init cannot watch the memory of the sandbox, so there the limit holds for each process. */
 static uint64_t limit_of_data(const struct sp_plan *plan) {
     const struct sp_rec_config *c = &plan->config;
-    bool is_watched = (plan->left_out & SP_FACT_OWN_PROC) == 0;
+    bool is_watched = (plan->left_out & SP_FACT_OWN_PROC) == 0 || sp_in_landlock_tier(plan);
     bool has_own = is_watched || c->memory_bytes == 0 || (c->data_bytes != 0 && c->data_bytes < c->memory_bytes);
     return has_own ? c->data_bytes : c->memory_bytes;
 }
@@ -84,7 +89,7 @@ void sp_limit_data_of_exec(const struct sp_plan *plan) {
     }
 }
 
-uint64_t sp_limit_of_processes(const struct sp_plan *plan) { return plan->config.max_processes + 1 + SPARE_PROCESSES; }
+uint64_t sp_limit_of_processes(const struct sp_plan *plan) { return limit_of_tenant(plan) + SPARE_PROCESSES; }
 
 static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
     const struct sp_rec_config *c = &plan->config;
@@ -117,16 +122,23 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
     return 0;
 }
 
-/* The bounding set comes first: dropping from it needs CAP_SETPCAP, which capset gives up. */
+/*
+ * The bounding set comes first: dropping from it needs CAP_SETPCAP, which capset gives up. In the Landlock tier an
+ * ordinary user does not have it; no_new_privs then keeps capabilities away, also from root's programs.
+ */
 static int drop_capabilities(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const bool may_keep = sp_in_landlock_tier(plan);
     for (unsigned long cap = 0; cap < plan->n_capabilities; cap++) {
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
+            if (may_keep && errno == EPERM) {
+                break;
+            }
             return sp_failed(why, SP_STAGE_CAPS, errno, "bounding set");
         }
     }
     unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
                          SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
-    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0) {
+    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0 && !(may_keep && errno == EPERM)) {
         return sp_failed(why, SP_STAGE_CAPS, errno, "securebits");
     }
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -163,7 +175,8 @@ int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
     }
-    rc = enter_landlock(plan, landlock_abi, why);
+    rc =
+        sp_in_landlock_tier(plan) ? sp_tier_restrict(plan, landlock_abi, why) : enter_landlock(plan, landlock_abi, why);
     if (rc != 0) {
         return rc;
     }

@@ -7,10 +7,12 @@
 
 #include "common/stage.h"
 #include "init/confine.h"
+#include "init/landlock_tier.h"
 
 /* The terminal becomes the controlling terminal of the new session. */
-static int start_session(const struct sp_command *command) {
-    if (setsid() == -1 || (command->has_terminal && ioctl(command->fds[0], TIOCSCTTY, 0) != 0)) {
+static int start_session(const struct sp_plan *plan, const struct sp_command *command) {
+    bool in_group = sp_tier_is_grouped(plan);
+    if ((!in_group && setsid() == -1) || (command->has_terminal && ioctl(command->fds[0], TIOCSCTTY, 0) != 0)) {
         return -1;
     }
     for (int i = 0; i < 3; i++) {
@@ -26,7 +28,7 @@ int sp_command_enter(const struct sp_plan *plan, const struct sp_command *comman
     if (rc != 0) {
         return sp_failed(why, SP_STAGE_LIMITS, -rc, "RLIMIT_CPU");
     }
-    if (sp_limit_command() != 0 || start_session(command) != 0) {
+    if (sp_limit_command() != 0 || start_session(plan, command) != 0) {
         return sp_failed(why, SP_STAGE_SPAWN, errno, "session and streams");
     }
     if (chdir(command->cwd) != 0) {
@@ -46,6 +48,9 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         return;
     }
     sp_limit_data_of_exec(plan);
+    if (sp_in_landlock_tier(plan)) {
+        sp_tier_set_home(command->env);
+    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int err = sp_command_search(command);

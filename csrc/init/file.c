@@ -91,7 +91,12 @@ static int open_flags(const struct sp_rec_file *file) {
 /* The type is checked after the open, because between a check and the open a tenant could put another file there. */
 static int open_file(const struct sp_rec_file *file, const char *path, struct reply *reply) {
     struct stat st = {0};
+    const bool exclusive = (file->flags & SP_FILE_EXCLUSIVE) != 0;
+    const mode_t mask = exclusive ? umask(0) : 0;
     sp_auto_fd int fd = open_path(path, open_flags(file), (mode_t)file->mode);
+    if (exclusive) {
+        umask(mask);
+    }
     if (fd < 0) {
         return fd;
     }
@@ -100,7 +105,8 @@ static int open_file(const struct sp_rec_file *file, const char *path, struct re
     if (rc == 0 && S_ISDIR(st.st_mode) && (file->flags & (SP_FILE_DIRECTORY | SP_FILE_ANY)) == 0) {
         rc = -EISDIR;
     }
-    if (rc == 0 && (file->flags & SP_FILE_EXCLUSIVE) != 0 && fchmod(fd, (mode_t)file->mode) != 0) {
+    /* Only an ACL of the directory can have changed the mode. */
+    if (rc == 0 && exclusive && (st.st_mode & 07777) != file->mode && fchmod(fd, (mode_t)file->mode) != 0) {
         rc = -errno;
     }
     reply->fd = rc == 0 ? sp_fd_steal(&fd) : -1;

@@ -18,6 +18,8 @@
 #include "common/stage.h"
 #include "init/confine.h"
 #include "init/files.h"
+#include "init/kill.h"
+#include "init/landlock_tier.h"
 #include "init/mounts.h"
 #include "init/prove.h"
 
@@ -82,6 +84,11 @@ static int set_hostname(const struct sp_plan *plan, struct sp_rec_failed *why) {
 }
 
 static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (sp_in_landlock_tier(plan)) {
+        umask(022);
+        int rc = open_own_null(why);
+        return rc != 0 ? rc : sp_tier_enter(plan, why);
+    }
     int rc = enter_identity(why);
     rc = rc != 0 ? rc : enter_cgroup_namespace(plan, why);
     umask(0);
@@ -130,5 +137,5 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     block_signals();
     sp_init_serve(plan, control, &ready);
     /* The end of pid 1 ends every process of the sandbox, and with them its namespaces and mounts. */
-    _exit(0);
+    sp_end_init(plan);
 }

@@ -5,11 +5,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fact.h"
 #include "common/fd.h"
+#include "common/text.h"
+#include "init/kill.h"
+#include "init/landlock_tier.h"
 #include "init/proc.h"
 
 #define MARK RLIMIT_LOCKS
@@ -24,35 +28,55 @@ void sp_leftovers_mark(void) {
     }
 }
 
-static bool is_marked(pid_t pid, const struct rlimit *own) {
+/* "Max file locks            unlimited            1234                 locks     ", see proc_pid_limits(5) */
+static bool is_marked_by_text(int proc, const char *pid, const struct rlimit *own) {
+    char path[64];
+    char text[4096];
+    const char *end = path + sizeof path;
+    uint64_t soft = 0;
+    if (sp_append(sp_append(path, end, pid), end, "/limits") == NULL || !sp_read_text(proc, path, text, sizeof text)) {
+        return false;
+    }
+    /* The mark lowers both limits; one that is unlimited is no number. */
+    return sp_find_number(text, "\nMax file locks", &soft) && soft != 0 && soft < own->rlim_max;
+}
+
+/* In the Landlock tier a lease may have ids of its own, which are not those of init: then prlimit() is refused. */
+static bool is_marked(int proc, const char *name, const struct rlimit *own) {
     struct rlimit limit;
-    return prlimit(pid, MARK, NULL, &limit) == 0 && limit.rlim_max < own->rlim_max;
+    struct stat st;
+    if (prlimit((pid_t)strtol(name, NULL, 10), MARK, NULL, &limit) == 0) {
+        return limit.rlim_max < own->rlim_max;
+    }
+    bool is_tenant =
+        errno == EPERM && getuid() != geteuid() && fstatat(proc, name, &st, 0) == 0 && st.st_uid == geteuid();
+    return is_tenant && is_marked_by_text(proc, name, own);
 }
 
 bool sp_leftovers_kill_marked(const struct sp_plan *plan) {
     struct rlimit own;
     struct sp_listing list;
     bool found = false;
-    bool has_proc = (plan->left_out & SP_FACT_OWN_PROC) == 0;
+    /* Where tenants stay in one group, signals are kept inside by nothing, and a mark may be another process's. */
+    bool has_proc = sp_in_landlock_tier(plan) ? !sp_tier_is_grouped(plan) : (plan->left_out & SP_FACT_OWN_PROC) == 0;
     sp_auto_fd int proc = has_proc ? sp_listing_open(&list, -1, "/proc") : -1;
     /* Without a /proc of its own, init does not see the processes; with a limit of 0, none of them has a mark. */
     if (proc == -1 || getrlimit(MARK, &own) != 0 || own.rlim_max == 0) {
-        return kill(-1, SIGKILL) == 0;
+        return sp_kill_tenants(plan) == 0;
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         pid_t pid = (pid_t)strtol(name, NULL, 10);
-        if (pid > 1 && is_marked(pid, &own)) {
-            (void)kill(pid, SIGKILL);
-            found = true;
+        if (pid > 1 && is_marked(proc, name, &own)) {
+            found = kill(pid, SIGKILL) == 0 || found; /* in the Landlock tier others may have the mark, out of reach */
         }
     }
     return found;
 }
 
 /* Every orphan of the sandbox becomes a child of init, so when init has no children, there is no other process. */
-void sp_leftovers_kill_all(void) {
+void sp_leftovers_kill_all(const struct sp_plan *plan) {
     while (waitpid(-1, NULL, WNOHANG) >= 0) {
-        (void)kill(-1, SIGKILL);
+        (void)sp_kill_tenants(plan);
         while (waitpid(-1, NULL, 0) > 0) {
         }
     }

@@ -17,6 +17,6 @@ void sp_leftovers_mark(void);
  * apart, kills all. */
 bool sp_leftovers_kill_marked(const struct sp_plan *plan);
 /* Kills everything but init, and reaps it. */
-void sp_leftovers_kill_all(void);
+void sp_leftovers_kill_all(const struct sp_plan *plan);
 
 #endif

@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/text.h"
 #include "common/wire.h"
@@ -80,8 +81,17 @@ struct sp_plan {
     unsigned zygote_filters;
     uint32_t rehearsed; /* SP_FACT_*; 0: there was no rehearsal yet */
     uint32_t left_out;  /* SP_FACT_*: what this kernel refuses and the configuration does not demand; it only grows */
+    /* The Landlock tier only, see landlock_tier.h. */
+    const char *leases; /* the directory of the leases' directories */
+    uint32_t lease;     /* the number of the last sandbox, and so of the one that the next clone creates */
+    pid_t zygote;
     struct sp_plan_filter template_filter, init_filter, attach_filter, exec_filter;
 };
+
+/* Whether the sandboxes have no namespaces of their own, but Landlock: see landlock_tier.h. */
+static inline bool sp_in_landlock_tier(const struct sp_plan *plan) {
+    return (plan->config.flags & SP_CONFIG_LANDLOCK_TIER) != 0;
+}
 
 /* Whether a step that failed with `err` may be left out: the configuration allows it, and `err` is a refusal, not a
  * shortage. */

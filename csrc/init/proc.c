@@ -71,3 +71,11 @@ bool sp_find_number(const char *text, const char *name, uint64_t *value) {
     }
     return true;
 }
+
+static bool (*is_tenant_here)(int pid);
+
+void sp_proc_share(bool (*is_tenant)(int pid)) { is_tenant_here = is_tenant; }
+
+bool sp_proc_is_shared(void) { return is_tenant_here != NULL; }
+
+bool sp_proc_is_tenant(int pid) { return is_tenant_here != NULL ? is_tenant_here(pid) : pid > 1; }

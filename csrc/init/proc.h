@@ -19,6 +19,14 @@ void sp_listing_again(struct sp_listing *list, int dir);
 /* The next name that is a number, or NULL at the end. */
 const char *sp_listing_next(struct sp_listing *list);
 
+/*
+ * Whether a process in /proc is a tenant. With a pid namespace, all but init (1) are. In the Landlock tier /proc shows
+ * the host's processes, and `is_tenant` tells; it is set once, before init serves.
+ */
+bool sp_proc_is_tenant(int pid);
+bool sp_proc_is_shared(void);
+void sp_proc_share(bool (*is_tenant)(int pid));
+
 /* Reads as much of a file as `text` can hold, and ends it with NUL. False when it cannot be read or is empty. */
 bool sp_read_text(int dir, const char *name, char *text, size_t size);
 /* The same for an open file, from its start. */

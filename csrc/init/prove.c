@@ -83,6 +83,10 @@ void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
     if (plan->rehearsed != 0) {
         return;
     }
+    if (sp_in_landlock_tier(plan)) {
+        proof->status = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
+        return;
+    }
     compare_namespaces(plan, proof);
     set_fact(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map"));
     set_fact(proof, SP_FACT_OWN_PROC, has_own_proc() && getpid() == 1);
@@ -214,7 +218,8 @@ static void prove_memory_watch(const struct sp_plan *plan, struct sp_proof *proo
     char status[4096];
     sp_auto_fd int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
     read_all(fd, status, sizeof status);
-    bool is_readable = (proof->facts & SP_FACT_OWN_PROC) != 0 && *field_of(status, "\nRssAnon:\t") != '\0';
+    bool has_proc = (proof->facts & SP_FACT_OWN_PROC) != 0 || sp_in_landlock_tier(plan);
+    bool is_readable = has_proc && *field_of(status, "\nRssAnon:\t") != '\0';
     set_fact(proof, SP_FACT_MEMORY_WATCH, plan->config.memory_bytes != 0 && is_readable);
 }
 
@@ -246,13 +251,19 @@ void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, str
     set_fact(proof, SP_FACT_CALL_DENIED, denies_calls());
     prove_network(plan, proof);
     prove_unix(plan, proof);
-    prove_files(landlock_abi, proof);
+    if (sp_in_landlock_tier(plan)) {
+        proof->facts |= sp_prove_tier(plan);
+    } else {
+        prove_files(landlock_abi, proof);
+    }
     prove_limits(plan, proof);
     if (plan->rehearsed != 0) {
         proof->facts |= plan->rehearsed & ~PROVED_BY_EACH;
     } else {
         prove_by_status(plan, proof);
-        prove_mounts(plan, proof);
+        if (!sp_in_landlock_tier(plan)) {
+            prove_mounts(plan, proof);
+        }
         prove_fixed_limits(plan, proof);
         prove_memory_watch(plan, proof);
     }

@@ -27,4 +27,7 @@ void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof);
 /* Proves the confinement, once it is complete. `landlock_abi`: the ABI that was enforced. Closes proof->status. */
 void sp_prove_confinement(const struct sp_plan *plan, uint32_t landlock_abi, struct sp_proof *proof);
 
+/* prove_tier.c: what only the Landlock tier proves. */
+uint32_t sp_prove_tier(const struct sp_plan *plan);
+
 #endif

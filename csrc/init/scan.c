@@ -282,7 +282,7 @@ static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budge
     while ((name = sp_listing_next(&list)) != NULL) {
         const char *at = name;
         int pid = (int)sp_number(&at, 10);
-        if (pid <= done_before || is_starting(scan, pid)) {
+        if (pid <= done_before || !sp_proc_is_tenant(pid) || is_starting(scan, pid)) {
             continue;
         }
         if (sp_budget_is_spent(budget)) {

@@ -19,6 +19,8 @@
 #include "init/attend.h"
 #include "init/file.h"
 #include "init/init.h"
+#include "init/kill.h"
+#include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/memory.h"
 #include "init/request.h"
@@ -40,7 +42,7 @@ struct outcome {
  * their size is checked after each command. Above the limit all of them are removed, as with a cgroup.
  */
 static void limit_sysv(const struct sp_plan *plan) {
-    if (plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
+    if (!sp_in_landlock_tier(plan) && plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
         sp_sysv_remove();
     }
 }
@@ -108,18 +110,22 @@ static bool read_records(struct sp_standby *standby, uint32_t id, struct sp_atte
     struct sp_request request;
     struct sp_command command;
     sp_request_free_large(); /* that of the command, which has execed */
-    while (sp_request_next(standby->control, &request, &command, sp_file_serve) == 0) {
+    int rc = 0;
+    while ((rc = sp_request_next(standby->control, &request, &command, sp_file_serve)) == 0) {
         if (request.packet.record.type == SP_REC_SPAWN) {
             sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
             sp_attend_spawn(attend, &request, &command);
             return true;
         }
         if (request.packet.record.type == SP_REC_KILL && request.packet.record.u.id.id == id) {
-            (void)kill(-1, SIGKILL);
+            (void)sp_kill_tenants(standby->plan);
         } else if (request.packet.record.type == SP_REC_SERVE) {
             (void)sp_wait_fd(standby->control, POLLIN, SP_NEVER); /* the next standby must not get what follows */
         }
         sp_packet_close(&request.packet);
+    }
+    if (rc == -ECONNRESET) { /* the host has given the sandbox up */
+        sp_end_init(standby->plan);
     }
     return false;
 }
@@ -149,21 +155,22 @@ static bool check_host(struct sp_standby *standby, uint32_t id, struct checks *c
 
 /* The standby may be in the middle of a system call that uses memory and the errno that it shares with init. So init
  * does not read the socket yet, and comes back later. */
-static void check_before_exec(uint32_t id, const siginfo_t *info, struct checks *checks) {
+static void check_before_exec(const struct sp_standby *standby, uint32_t id, const siginfo_t *info,
+                              struct checks *checks) {
     if (is_kill_signal(info, id)) {
-        (void)kill(-1, SIGKILL);
+        (void)sp_kill_tenants(standby->plan);
     }
     checks->next_check = sp_now() + EXEC_CHECK_NS;
 }
 
-static void look_at_memory(struct checks *checks, struct outcome *outcome) {
+static void look_at_memory(const struct sp_standby *standby, struct checks *checks, struct outcome *outcome) {
     /* Checked after every wake-up, so that a tenant whose children keep dying cannot delay the look. */
     if (checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look &&
         sp_memory_watch_look(&checks->memory)) {
         outcome->oom = true;
         sp_memory_watch_end(&checks->memory);
         checks->memory.over = true;
-        (void)kill(-1, SIGKILL);
+        (void)sp_kill_tenants(standby->plan);
     }
 }
 
@@ -178,6 +185,9 @@ static bool await_end(struct sp_standby *standby, struct outcome *outcome, struc
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
         bool is_due = checks.next_check != SP_NEVER && sp_now() >= checks.next_check;
         bool check_now = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL || is_due;
+        if (signal == SP_KILL_SIGNAL && sp_tier_is_orphan(standby->plan)) {
+            sp_end_init(standby->plan);
+        }
         if (id == 0) {
             /* No command yet. The signal may be about a request behind an EXEC that the standby is about to read. */
             checks.next_check = is_due ? SP_NEVER : check_now ? sp_now() + EXEC_CHECK_NS : checks.next_check;
@@ -188,9 +198,9 @@ static bool await_end(struct sp_standby *standby, struct outcome *outcome, struc
                 return false;
             }
         } else if (check_now) {
-            check_before_exec(id, &info, &checks);
+            check_before_exec(standby, id, &info, &checks);
         }
-        look_at_memory(&checks, outcome);
+        look_at_memory(standby, &checks, outcome);
     }
     sp_memory_watch_end(&checks.memory);
     return true;
@@ -229,7 +239,7 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     if (standby->control_error != 0 || atomic_load(&standby->id) == 0) {
         return -ECONNRESET;
     }
-    sp_leftovers_kill_all();
+    sp_leftovers_kill_all(standby->plan);
     return report(standby, outcome);
 }
 

@@ -18,6 +18,7 @@
 #include "init/confine.h"
 #include "init/exec.h"
 #include "init/file.h"
+#include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/request.h"
 #include "init/stem.h"
@@ -68,7 +69,8 @@ static int standby_main(void *arg) {
     /* Before the request comes, so that no request waits for it. */
     sp_limit_processes(standby->plan);
     sp_leftovers_mark();
-    int rc = sp_request_recv(standby->control, &request, &command, sp_file_serve);
+    int rc = sp_tier_child(standby->plan);
+    rc = rc != 0 ? rc : sp_request_recv(standby->control, &request, &command, sp_file_serve);
     if (rc == 0 && request.packet.record.type == SP_REC_SERVE) {
         standby->yielded = true;
         return 0;
@@ -142,11 +144,16 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
     standby->control = control;
+    sp_tier_all_ended();
     sp_memory_base_early(&standby->base, plan);
     standby->not_execed = 1;
     if (plan->stem != NULL) {
         return start_interpreter(standby);
     }
     standby->pid = clone(standby_main, stack + sizeof stack, CLONE_VM | SIGCHLD, standby);
-    return standby->pid != -1 ? 0 : -errno;
+    if (standby->pid == -1) {
+        return -errno;
+    }
+    sp_tier_started(plan, standby->pid);
+    return 0;
 }

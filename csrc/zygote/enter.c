@@ -118,7 +118,17 @@ static long clone_into(struct sp_plan *plan, uint64_t more, int cgroup, int *pid
     return -1;
 }
 
-long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) { return clone_into(plan, 0, cgroup, pidfd); }
+long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
+    if (sp_in_landlock_tier(plan)) {
+        plan->lease++;
+        long pid = clone_once(CLONE_PIDFD, cgroup, pidfd);
+        if (pid > 0) {
+            sp_zygote_tier_created((pid_t)pid);
+        }
+        return pid;
+    }
+    return clone_into(plan, 0, cgroup, pidfd);
+}
 
 int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
     int rc = drop_root(why);

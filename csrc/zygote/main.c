@@ -72,6 +72,18 @@ static int confine_self(struct sp_plan *plan, struct sp_rec_failed *why) {
 
 static struct sp_plan plan;
 
+static int enter(int sock, struct sp_rec_failed *why) {
+    if (sp_in_landlock_tier(&plan)) {
+        return sp_zygote_enter_tier(sock, &plan, why);
+    }
+    int rc = sp_zygote_clone_binds(&plan, why);
+    return rc != 0 ? rc : sp_zygote_enter(sock, &plan, why);
+}
+
+static int build_root(struct sp_rec_failed *why) {
+    return sp_in_landlock_tier(&plan) ? sp_zygote_tier_rules(&plan, why) : sp_zygote_build_root(&plan, why);
+}
+
 int main(int argc, char **argv) {
     const int sock = SP_ZYGOTE_SOCKET;
     int host = -1;
@@ -82,11 +94,10 @@ int main(int argc, char **argv) {
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
     sp_namespaces_of_self(plan.host_namespaces);
     rc = rc != 0 ? rc : sp_zygote_set_limits(&why);
-    rc = rc != 0 ? rc : sp_zygote_clone_binds(&plan, &why);
-    rc = rc != 0 ? rc : sp_zygote_enter(sock, &plan, &why);
+    rc = rc != 0 ? rc : enter(sock, &why);
     leave_keyring();
     plan.n_capabilities = count_capabilities();
-    rc = rc != 0 ? rc : sp_zygote_build_root(&plan, &why);
+    rc = rc != 0 ? rc : build_root(&why);
     if (rc == 0 && (plan.left_out & SP_FACT_OWN_PROC) == 0) {
         rc = open_proc("/proc", &why);
     }

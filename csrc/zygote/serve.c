@@ -3,6 +3,7 @@
  * network namespaces that came back from dead sandboxes, or makes new ones for the stash.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -63,9 +64,13 @@ static void interrupt_on_sigchld(void) {
     sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
-static void reap(void) {
+static void reap(const struct sp_plan *plan) {
     pid_t pid;
-    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+    int status;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (sp_in_landlock_tier(plan)) {
+            sp_zygote_tier_reaped(plan, pid, status);
+        }
         for (unsigned i = 0; i < live_count; i++) {
             if (live[i].pid == pid) {
                 sp_netns_return(&stash, live[i].netns);
@@ -119,11 +124,23 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     if ((plan->config.flags & SP_CONFIG_NETNS_REUSE) != 0) { /* no inet socket could exist there, in any state */
         keep_netns_of((pid_t)pid, &netns);
     }
+    created.u.created.lease = plan->lease;
     rc = sp_packet_send(control, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, sp_now());
-    if (rc != 0) { /* the host has given up this creation and closed the socket */
+    if (rc != 0 && !sp_in_landlock_tier(plan)) { /* the host has given up this creation and closed the socket */
         (void)kill((pid_t)pid, SIGKILL);
     }
     return 0;
+}
+
+/* Without a pid namespace init ends by itself, so that nothing of it is left. Its directory is empty. */
+static void end_rehearsal_of_tier(const struct sp_plan *plan, int *control, int pidfd) {
+    char path[PATH_MAX];
+    const char *end = path + sizeof path;
+    sp_fd_close(control);
+    (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
+    if (sp_append_number(sp_append(sp_append(path, end, plan->leases), end, "/l"), end, plan->lease) != NULL) {
+        (void)rmdir(path);
+    }
 }
 
 /*
@@ -150,11 +167,14 @@ static void rehearse(struct sp_plan *plan) {
         plan->rehearsed = packet.record.type == SP_REC_READY ? packet.record.u.ready.facts : 0;
         sp_packet_close(&packet);
     }
+    if (pid != -1 && sp_in_landlock_tier(plan)) {
+        end_rehearsal_of_tier(plan, &pair[0], pidfd);
+    }
     if (pid != -1) {
         (void)kill((pid_t)pid, SIGKILL);
         keep_netns_of((pid_t)pid, &netns); /* no tenant has used it */
         (void)sp_wait_fd(pidfd, POLLIN, sp_now() + REHEARSAL_END_NS);
-        reap(); /* if it has not ended yet, the loop reaps it later */
+        reap(plan); /* if it has not ended yet, the loop reaps it later */
     }
     sp_fd_close(&pair[0]);
 }
@@ -273,7 +293,8 @@ static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
 
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* poll skips a -1 */
-    struct netns_supply supply = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0};
+    struct netns_supply supply = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0 &&
+                                            (plan->left_out & SP_FACT_NET_NS) == 0};
     interrupt_on_sigchld();
     stash.loopback = (plan->config.flags & SP_CONFIG_NET_LOOPBACK) != 0;
     if (supply.wanted && !make_first_netns(plan)) {
@@ -284,7 +305,7 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
         int n = wait_until(p, 2, next_idle_work(&supply));
-        reap();
+        reap(plan);
         if (n > 0 && p[1].revents != 0) {
             rc = -ECONNRESET;
         } else if (n > 0) {
@@ -292,5 +313,8 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
         } else if (n == 0) {
             do_idle_work(&supply);
         }
+    }
+    if (sp_in_landlock_tier(plan)) {
+        sp_zygote_tier_end(plan);
     }
 }

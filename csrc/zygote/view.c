@@ -13,6 +13,7 @@
 #include "init/files.h"
 #include "zygote/helpers.h"
 #include "zygote/installed.h"
+#include "zygote/listing.h"
 #include "zygote/zygote.h"
 
 #define READ_ONLY (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -155,4 +156,49 @@ int sp_zygote_system_view(const struct sp_plan *plan, struct sp_helpers *helpers
     rc = rc != 0 ? rc : show_dirs(mounted, COUNT(mounted), why);
     rc = rc != 0 ? rc : copy_data(helpers, why);
     return rc != 0 ? rc : sp_zygote_make_etc(plan, why);
+}
+
+/* Passes on all names that begin like the last part of `pattern`, which ends in '*'. The paths live as long as the
+ * process. */
+static void each_of_pattern(const char *pattern, void (*each)(const char *path, bool device, void *arg), void *arg) {
+    static char kept[16 * 1024];
+    static size_t used;
+    const char *name = strrchr(pattern, '/') + 1;
+    const size_t dir_len = (size_t)(name - pattern);
+    const size_t len = strlen(name) - 1;
+    struct sp_listing list = {0};
+    char dir_path[128];
+    (void)sp_append(dir_path, dir_path + sizeof dir_path, pattern);
+    dir_path[dir_len] = '\0';
+    sp_auto_fd int dir = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (const char *found; dir != -1 && (found = sp_next_name(dir, &list)) != NULL;) {
+        char *path = kept + used;
+        const char *end = kept + sizeof kept;
+        char *at = strncmp(found, name, len) == 0 ? sp_append(sp_append(path, end, dir_path), end, found) : NULL;
+        if (at != NULL) {
+            used = (size_t)(at - kept) + 1;
+            each(path, false, arg);
+        }
+    }
+}
+
+void sp_zygote_each_shown(void (*each)(const char *path, bool device, void *arg), void *arg) {
+    const struct {
+        const char *const *paths;
+        size_t n;
+        bool devices;
+    } lists[] = {{system_dirs, COUNT(system_dirs), false},
+                 {etc_dirs, COUNT(etc_dirs), false},
+                 {mounted, COUNT(mounted), false},
+                 {copied, COUNT(copied), false},
+                 {devices, COUNT(devices), true}};
+    for (size_t list = 0; list < COUNT(lists); list++) {
+        for (size_t i = 0; i < lists[list].n; i++) {
+            if (strchr(lists[list].paths[i], '*') != NULL) {
+                each_of_pattern(lists[list].paths[i], each, arg);
+            } else {
+                each(lists[list].paths[i], lists[list].devices, arg);
+            }
+        }
+    }
 }

@@ -35,6 +35,21 @@ int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
  */
 long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 
+/*
+ * landlock_tier.c: the same without namespaces and with the user's ids. On success this returns only in the child,
+ * which adopts the tenants of an init that has died, and whose signals reach only what it starts.
+ */
+int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
+/* The rules of Landlock in the place of a root. */
+int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why);
+/* Remembers an init, and what was reaped: kills what an init has left if it did not end by itself. */
+void sp_zygote_tier_created(pid_t init);
+void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status);
+/* Kills all sandboxes, as the end of a pid namespace does. */
+void sp_zygote_tier_end(const struct sp_plan *plan);
+/* view.c: calls `each` with each path of the system view, and whether it is a device. */
+void sp_zygote_each_shown(void (*each)(const char *path, bool device, void *arg), void *arg);
+
 /* binds.c: attaches the tree of plan->rootfs at /new, and checks that it has the directories to mount on. */
 int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
 

@@ -1,0 +1,224 @@
+/*
+ * The zygote where the kernel refuses namespaces: it keeps the user's ids, or root's if each lease gets ids of its own,
+ * and builds no root. What holds the sandboxes together is in init/landlock_tier.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/fact.h"
+#include "common/fd.h"
+#include "common/packet.h"
+#include "common/stage.h"
+#include "init/landlock.h"
+#include "init/landlock_tier.h"
+#include "init/proc.h"
+#include "zygote/zygote.h"
+
+#define RULES_MAX (SP_BINDS_MAX + 256)
+/* After so many rounds, kills all sandboxes of this zygote in one call, which no fork can escape. */
+#define ROUNDS 100
+#define ROUND_NS SP_MS(1)
+
+/* Facts about the machine and the user that programs read; the sandbox of a namespace shows them, too, or its own. */
+static const char *const of_machine[] = {
+    "/etc/gitconfig",
+    "/etc/group",
+    "/etc/passwd",
+    "/etc/nsswitch.conf",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/proc/cpuinfo",
+    "/proc/filesystems",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/uptime",
+    "/proc/version",
+    "/proc/sys/kernel/ngroups_max",
+    "/proc/sys/kernel/osrelease",
+    "/proc/sys/kernel/pid_max",
+    "/proc/sys/vm/max_map_count",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu/online",
+    "/sys/devices/system/cpu/possible",
+    "/sys/devices/system/cpu/present",
+};
+
+static struct sp_landlock_rule rules[RULES_MAX];
+static bool scoped;
+
+/* ---- start ---- */
+
+int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
+    const uint32_t most = plan->config.landlock_abi_max;
+    int abi = sp_landlock_abi(most);
+    if (abi <= 0) {
+        return sp_failed(why, SP_STAGE_LANDLOCK, abi == 0 ? ENOSYS : -abi, "landlock");
+    }
+    sp_auto_fd int pidfd = -1;
+    long pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | CLONE_PIDFD) | SIGCHLD, NULL, &pidfd, NULL, 0L);
+    if (pid == -1) {
+        return sp_failed(why, SP_STAGE_CLONE, errno, "clone");
+    }
+    if (pid > 0) {
+        struct sp_record created = {.type = SP_REC_CREATED};
+        int rc = sp_packet_send(sock, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, SP_NEVER);
+        _exit(rc == 0 ? 0 : 1);
+    }
+    plan->zygote = getpid();
+    plan->left_out |= SP_FACT_NET_NS | SP_FACT_OWN_PROC | SP_FACT_UTS_NS | SP_FACT_CGROUP_NS;
+    scoped = abi >= SP_LANDLOCK_SCOPED;
+    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+        return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, "subreaper");
+    }
+    int rc = scoped ? sp_landlock_scope(most) : 0;
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, "scopes");
+}
+
+static void add_rule(struct sp_plan *plan, const char *path, bool writable, bool dispensable) {
+    if (plan->n_rules < RULES_MAX) {
+        rules[plan->n_rules++] =
+            (struct sp_landlock_rule){.path = path, .writable = writable, .dispensable = dispensable};
+    }
+}
+
+static void add_shown(const char *path, bool device, void *arg) {
+    /* Not the terminal of the host, and not what may hold passwords of servers: see copy.c. */
+    if (strcmp(path, "/dev/tty") != 0 && strcmp(path, "/etc/php") != 0) {
+        add_rule(arg, path, device && strcmp(path, "/dev/null") == 0, true);
+    }
+}
+
+int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why) {
+    umask(022);
+    plan->rules = rules;
+    plan->n_rules = 0;
+    sp_zygote_each_shown(add_shown, plan);
+    for (size_t i = 0; i < sizeof of_machine / sizeof of_machine[0]; i++) {
+        add_rule(plan, of_machine[i], false, true);
+    }
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        const struct sp_plan_bind *bind = &plan->binds[i];
+        if (bind->covers || bind->scratch || strcmp(bind->path, bind->source) != 0) {
+            return sp_failed(why, SP_STAGE_BIND, ENOTSUP, bind->path);
+        }
+        if (access(bind->path, F_OK) != 0) {
+            return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
+        }
+        add_rule(plan, bind->path, bind->writable, false);
+    }
+    return 0;
+}
+
+/* ---- the inits ---- */
+
+#define LIVE_MAX 16384
+static pid_t inits[LIVE_MAX];
+static unsigned n_inits;
+
+void sp_zygote_tier_created(pid_t init) {
+    if (n_inits < LIVE_MAX) {
+        inits[n_inits++] = init;
+    }
+}
+
+static bool is_init(pid_t pid) {
+    for (unsigned i = 0; i < n_inits; i++) {
+        if (inits[i] == pid) {
+            return true;
+        }
+    }
+    return n_inits == LIVE_MAX; /* not known */
+}
+
+static bool forget_init(pid_t pid) {
+    for (unsigned i = 0; i < n_inits; i++) {
+        if (inits[i] == pid) {
+            inits[i] = inits[--n_inits];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- what an init leaves that did not end by itself ---- */
+
+static bool is_child(int proc, const char *pid) {
+    char path[64];
+    char text[4096];
+    uint64_t parent = 0;
+    const char *end = path + sizeof path;
+    return sp_append(sp_append(path, end, pid), end, "/status") != NULL &&
+           sp_read_text(proc, path, text, sizeof text) && sp_find_number(text, "\nPPid:", &parent) &&
+           (pid_t)parent == getpid();
+}
+
+/* Kills the children of this process that it did not clone: orphans of an init. False when there are none. */
+static bool kill_adopted(void) {
+    struct sp_listing list;
+    bool found = false;
+    sp_auto_fd int proc = sp_listing_open(&list, SP_PROC_FD, ".");
+    for (const char *name; proc != -1 && (name = sp_listing_next(&list)) != NULL;) {
+        pid_t pid = (pid_t)strtol(name, NULL, 10);
+        if (is_child(proc, name) && !is_init(pid)) {
+            (void)kill(pid, SIGKILL);
+            (void)waitpid(pid, NULL, WNOHANG);
+            found = true;
+        }
+    }
+    return found;
+}
+
+/* With the ids of the lease, all of its processes are killed in one call, which no fork can escape. */
+static void kill_by_ids(pid_t init) {
+    pid_t child = fork();
+    if (child == 0) {
+        const uid_t id = SP_LEASE_ID + (uid_t)init;
+        const uid_t own = SP_LEASE_ID_OF_INIT + (uid_t)init;
+        if (setresuid(own, id, own) == 0) {
+            (void)kill(-1, SIGKILL);
+        }
+        _exit(0);
+    }
+    (void)waitpid(child, NULL, 0);
+}
+
+void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {
+    const struct timespec pause = {.tv_nsec = ROUND_NS};
+    if (!forget_init(pid) || WIFEXITED(status)) {
+        return;
+    }
+    if ((plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0) {
+        kill_by_ids(pid);
+    }
+    for (int round = 0; kill_adopted() && round < ROUNDS; round++) {
+        if (round == ROUNDS - 1 && scoped) {
+            (void)kill(-1, SIGKILL);
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+/* Each init hears of the zygote's end, too; this does not depend on any of them. */
+void sp_zygote_tier_end(const struct sp_plan *plan) {
+    if (scoped) {
+        (void)kill(-1, SIGKILL);
+    }
+    for (unsigned i = 0; i < n_inits; i++) {
+        if ((plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0) {
+            kill_by_ids(inits[i]);
+        }
+    }
+}
