@@ -48,6 +48,8 @@ class _Lib:
     SP_BIND_WRITABLE: int
     SP_BIND_COVER: int
     SP_BIND_SCRATCH: int
+    SP_TIER_BEST: int
+    SP_TIER_LANDLOCK: int
     SP_NET_NONE: int
     SP_NET_HOST: int
     SP_NET_LOOPBACK: int

@@ -80,6 +80,10 @@ _NO_ROOT_MAP = (
 _HEALTH = (
     "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
 )
+_TIER = (
+    "the kernel refuses namespaces here, and the Landlock tier, which ALLOW_DEGRADATION accepts instead, cannot give "
+    "this part of the configuration: allow namespaces (see the hint without ALLOW_DEGRADATION), or leave it out"
+)
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
 _LANDLOCK_DENIED = (
     "a seccomp profile refuses Landlock: allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self "
@@ -253,6 +257,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"workspace"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
     (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
     (frozenset({"mount_proc"}), _DENIED, _no_proc),
+    (frozenset({"tier"}), frozenset({errno.EOPNOTSUPP}), _TIER),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),
     (frozenset({"landlock"}), _DENIED, _LANDLOCK_DENIED),
     (frozenset({"proof"}), frozenset(), _PROOF),

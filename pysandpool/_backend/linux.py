@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, Secc
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import PROGRAMS, UINT32_MAX, check, ffi, lib, new_error
 
+TIER_VARIABLE = "PYSANDPOOL_TIER"
 LANDLOCK_VARIABLE = "PYSANDPOOL_LANDLOCK_ABI"
 _MIB = 1024 * 1024
 # The zygote shows a copy of what is there about processors; the directory itself tells more of the host.
@@ -79,6 +81,18 @@ def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
         raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed: a Landlock ABI, 0, 1, 2, ...")
     return int(text) if text else UINT32_MAX
+
+
+def lowest_tier(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether sandboxes are to be of the Landlock tier although the kernel may grant namespaces.
+
+    The variable PYSANDPOOL_TIER asks for it, as if the kernel refused them. Raises ValueError for any other value than
+    "landlock" or "".
+    """
+    text = environ.get(TIER_VARIABLE, "")
+    if text not in ("", "landlock"):
+        raise ValueError(f"{TIER_VARIABLE} = {text!r} is not allowed: landlock")
+    return text != ""
 
 
 def _may_degrade(config: SandboxConfig) -> bool:
@@ -154,6 +168,8 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             ),
             "seccomp_allow": calls,
             "n_seccomp_allow": len(calls),
+            "lease_parent": strings.of(os.path.realpath(tempfile.gettempdir())),
+            "tier": lib.SP_TIER_LANDLOCK if lowest_tier() else lib.SP_TIER_BEST,
             "cgroup_dir": strings.of(None if cgroup_parent is None else new_directory(cgroup_parent)),
             **_isolation(config),
             **_limits(config),

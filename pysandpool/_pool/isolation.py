@@ -14,6 +14,8 @@ from pysandpool._ffi import check, ffi, lib
 FULL = "full"
 PARTIAL = "partial"
 NONE = "none"
+LANDLOCK = "landlock"
+SEATBELT = "seatbelt"
 
 SCOPED_ABI = 6
 """The first Landlock ABI that keeps signals and abstract unix sockets inside."""
@@ -35,12 +37,16 @@ class IsolationReport:
     never leased.
     """
 
+    tier: str = NONE
+    """full: namespaces of its own; landlock: no namespaces, which the kernel refuses here, but Landlock, seccomp and
+    ids, see `namespace_degradation`; seatbelt: macOS."""
     namespaces: str = NONE
     """full: its own user, pid, mount, ipc, uts and cgroup namespaces, with one unprivileged id inside; partial: without
     the uts or the cgroup namespace."""
     mounts: str = NONE
-    """full: a read-only root, a private /tmp of limited size, a /proc of its own; partial: without any /proc, or, on
-    macOS, that only the files that are shown can be read or written, while the private directory has no limit."""
+    """full: a read-only root, a private /tmp of limited size, a /proc of its own; partial: without any /proc, or, in
+    the tiers without namespaces, that only the files that are shown can be read or written, while names and sizes of
+    others can be seen and the private directory has no limit."""
     landlock: str = NONE
     """full: enforced, with signals and abstract sockets scoped (ABI 6); partial: enforced with an older ABI; none: the
     kernel does not have it, or it was left out."""
@@ -64,7 +70,8 @@ class IsolationReport:
     RLIMIT_DATA alone limits each process, because the sandbox has no /proc or only `data_limit_mb` was asked for; none:
     no limit."""
     processes: str = NONE
-    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace; none: no limit."""
+    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace or under its own user id; partial: by
+    RLIMIT_NPROC, which counts all processes of the user together; none: no limit."""
     cpu: str = NONE
     """full: limited by a cgroup; none: no limit."""
 
@@ -97,6 +104,7 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
     allowed: tuple[str, ...] = getattr(config, "seccomp_allow", ())
     landlock = landlock_abi > 0 and "LANDLOCK_DENIES" in facts
     return IsolationReport(
+        tier=_tier(facts, landlock),
         namespaces=_graded(facts, _ISOLATING, {"UTS_NS", "CGROUP_NS"}),
         mounts=PARTIAL if facts >= _CLOSED else _graded(facts, _MOUNTED, {"OWN_PROC"}),
         landlock=NONE if not landlock else FULL if landlock_abi >= SCOPED_ABI else PARTIAL,
@@ -107,9 +115,20 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
         network=_network(facts),
         unix_sockets=_graded(facts, {"UNIX_SCOPED"}, {"NO_UNIX"}),
         memory=_memory(config, facts, cgroup),
-        processes=_limited(config.max_processes, cgroup & lib.SP_CGROUP_PIDS, FULL if "LIMIT_NPROC" in facts else NONE),
+        processes=_limited(config.max_processes, cgroup & lib.SP_CGROUP_PIDS, _counted(facts)),
         cpu=_limited(config.cpu_quota_us, cgroup & lib.SP_CGROUP_CPU, NONE),
     )
+
+
+def _tier(facts: AbstractSet[str], landlock: bool) -> str:
+    if facts >= _ISOLATING:
+        return FULL
+    return NONE if not facts >= _CLOSED else LANDLOCK if landlock else SEATBELT
+
+
+def _counted(facts: AbstractSet[str]) -> str:
+    """RLIMIT_NPROC counts the processes of a user id, which is the sandbox's own only where it has one."""
+    return NONE if "LIMIT_NPROC" not in facts else FULL if "ID_MAP" in facts else PARTIAL
 
 
 def _graded(facts: AbstractSet[str], least: AbstractSet[str], rest: AbstractSet[str]) -> str:

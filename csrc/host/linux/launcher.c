@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,7 +39,15 @@ static const struct linux_session *as_linux_const(const struct sp_session *sessi
 
 /* ---- births ---- */
 
+static struct sp_tier *tier_of(const struct sp_session *session) {
+    return &((struct linux_launcher *)session->launcher)->zygotes.tier;
+}
+
 static void release(struct sp_session *session) {
+    if (session->lease != 0) {
+        sp_tier_leave(tier_of(session), session->lease, session->pidfd);
+        session->lease = 0;
+    }
     if (as_linux(session)->cgroup != 0) {
         sp_cgroup_discard(((struct linux_launcher *)session->launcher)->cgroups, as_linux(session)->cgroup);
         as_linux(session)->cgroup = 0;
@@ -64,6 +73,7 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
     struct linux_launcher *l = (struct linux_launcher *)launcher;
     struct sp_session *session = birth->session;
     sp_auto_fd int cgroup = -1;
+    session->home = l->zygotes.tier.lower ? "." : session->home; /* the directory of the lease */
     for (;;) {
         int rc = sp_zygotes_choose(&l->zygotes, birth, &as_linux(session)->zygote, error);
         /* relaxed: the zygote itself says the final number, in CREATED */
@@ -169,8 +179,18 @@ static bool is_current(const struct sp_session *session) {
 
 static void watch_memory(struct sp_session *session) { signal_init(session, SP_WATCH_MEMORY_SIGNAL); }
 
+/* Without a pid namespace, only init knows all of its tenants: it reads the end of file, kills them, and ends. */
+static void ask_to_end(struct sp_session *session) {
+    if (sp_is_own(session->control, &session->control_identity)) {
+        (void)shutdown(session->control, SHUT_RDWR);
+    }
+    signal_init(session, SP_KILL_SIGNAL);
+}
+
 static void kill_sandbox(struct sp_session *session) {
-    if (session->pidfd != -1) {
+    if (session->pidfd != -1 && tier_of(session)->lower) {
+        ask_to_end(session);
+    } else if (session->pidfd != -1) {
         (void)syscall(SYS_pidfd_send_signal, session->pidfd, SIGKILL, NULL, 0);
     }
     if (as_linux(session)->cgroup != 0) {
@@ -180,6 +200,9 @@ static void kill_sandbox(struct sp_session *session) {
 
 static int attach(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error) {
     struct linux_launcher *l = (struct linux_launcher *)session->launcher;
+    if (l->zygotes.tier.lower) { /* the rules of a live sandbox cannot grow */
+        return sp_error_set(error, SP_E_EXEC, SP_STAGE_TIER, ENOTSUP, "a workspace");
+    }
     return sp_attach_workspace(&l->workspaces, session, as_linux(session)->zygote, workspace, deadline, error);
 }
 
@@ -255,7 +278,11 @@ static int start(struct linux_launcher *l, const sp_sandbox_options *o, sp_error
         return SP_E_CREATE;
     }
     l->base.demanded = sp_facts_demanded(o, l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0);
-    return sp_zygotes_start(&l->zygotes, o, l->cgroups, deadline, error);
+    int rc = sp_zygotes_start(&l->zygotes, o, l->cgroups, deadline, error);
+    if (rc == 0 && l->zygotes.tier.lower) {
+        l->base.demanded = sp_facts_demanded_of_tier(o, l->zygotes.tier.lease_uids);
+    }
+    return rc;
 }
 
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error) {

@@ -14,6 +14,10 @@
 /* template, init, attach, exec */
 #define FILTERS 4
 
+/* The first ABIs of Landlock that scope signals, and that check truncation. */
+#define SCOPED_ABI 6
+#define TRUNCATE_ABI 3
+
 /* The strings of CONFIG's payload, padded, then the filters. */
 struct config_payload {
     char *bytes;
@@ -64,16 +68,20 @@ static size_t put_bind(char *at, const sp_bind *bind) {
     return prefix + len;
 }
 
-static int payload_build(const sp_sandbox_options *o, struct config_payload *p) {
+static int payload_build(const sp_sandbox_options *o, const struct sp_tier *tier, struct config_payload *p) {
     struct sp_seccomp_policy policy = {.profile = o->seccomp_profile,
                                        .allow_fork = o->allow_fork != 0,
-                                       .allow_unix_sockets = o->allow_unix_sockets != SP_UNIX_NONE,
+                                       .allow_unix_sockets = o->allow_unix_sockets != SP_UNIX_NONE && !tier->lower,
                                        .list_interfaces = o->network != SP_NET_NONE,
-                                       .no_setid = has_writable_bind(o),
+                                       .no_setid = has_writable_bind(o) || tier->lower,
                                        .pretend_sync = !has_writable_bind(o),
                                        .fixed_buffers = o->network != SP_NET_HOST,
                                        .no_filters = o->refuse_filters != 0,
                                        .interpreter = o->interpreter != NULL,
+                                       .shares_host = tier->lower,
+                                       .owns_files = tier->lower && !tier->lease_uids,
+                                       .one_group = tier->lower && !tier->lease_uids && tier->abi < SCOPED_ABI,
+                                       .old_truncate = tier->lower && tier->abi < TRUNCATE_ABI,
                                        .allow = o->seccomp_allow,
                                        .n_allow = o->n_seccomp_allow};
     int rc = sp_seccomp_template(&policy, &p->filters[0]);
@@ -83,7 +91,8 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     if (rc != 0) {
         return rc;
     }
-    size_t root_len = o->rootfs != NULL ? strlen(o->rootfs) + 1 : 0;
+    const char *root = tier->lower ? tier->leases : o->rootfs;
+    size_t root_len = root != NULL ? strlen(root) + 1 : 0;
     size_t strings = root_len;
     for (uint32_t i = 0; i < o->n_binds; i++) {
         strings += strlen(o->binds[i].path) + 1 + ((o->binds[i].flags & SP_BIND_COVER) != 0 ? BIND_PREFIX : 1);
@@ -104,7 +113,7 @@ static int payload_build(const sp_sandbox_options *o, struct config_payload *p) 
     }
     char *at = p->bytes;
     if (root_len != 0) {
-        memcpy(at, o->rootfs, root_len);
+        memcpy(at, root, root_len);
         at += root_len;
     }
     for (uint32_t i = 0; i < o->n_binds; i++) {
@@ -142,9 +151,14 @@ static uint32_t unix_flags(const sp_sandbox_options *o) {
                                                      : 0;
 }
 
-static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
-    return network_flags(o) | unix_flags(o) | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) |
-           (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
+static uint32_t flags_of_tier(const struct sp_tier *tier) {
+    return SP_CONFIG_LANDLOCK_TIER | SP_CONFIG_DENY_TCP | (tier->lease_uids ? SP_CONFIG_LEASE_UIDS : 0);
+}
+
+static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroups *cgroups,
+                             const struct sp_tier *tier) {
+    const uint32_t kind = tier->lower ? flags_of_tier(tier) : network_flags(o) | unix_flags(o);
+    return kind | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
            (cgroups != NULL && (sp_cgroups_enforced(cgroups) & SP_CGROUP_MEMORY) != 0 ? SP_CONFIG_MEMORY_CGROUP : 0) |
            (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0) | (o->interpreter != NULL ? SP_CONFIG_STEM : 0);
 }
@@ -160,17 +174,18 @@ static int open_stem(struct sp_zygote_order *order, const sp_sandbox_options *o)
     return order->errors != -1 ? 0 : -errno;
 }
 
-int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *o, const struct sp_cgroups *cgroups) {
+int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *o, const struct sp_cgroups *cgroups,
+                         const struct sp_tier *tier) {
     uint32_t enforced = cgroups != NULL ? sp_cgroups_enforced(cgroups) : 0;
     struct config_payload p = {0};
-    int rc = payload_build(o, &p);
+    int rc = payload_build(o, tier, &p);
     rc = rc != 0 ? rc : open_stem(order, o);
     order->path = strdup(o->zygote_path);
     rc = rc == 0 && order->path == NULL ? -ENOMEM : rc;
     if (rc == 0) {
         order->config =
             (struct sp_record){.type = SP_REC_CONFIG,
-                               .u.config = {.flags = config_flags(o, cgroups),
+                               .u.config = {.flags = config_flags(o, cgroups, tier),
                                             .payload_len = (uint32_t)p.len,
                                             .n_binds = o->n_binds,
                                             .template_filter_len = p.filters[0].len,

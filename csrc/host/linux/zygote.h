@@ -14,6 +14,7 @@
 #include "common/wire.h"
 #include "host/linux/cgroup.h"
 #include "host/linux/paths.h"
+#include "host/linux/tier.h"
 #include "host/sys/own.h"
 #include "sandpool.h"
 
@@ -29,7 +30,7 @@ struct sp_zygote_order {
 
 /* 0 or -errno. `cgroups`: those of the sandboxes, or NULL. */
 int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *options,
-                         const struct sp_cgroups *cgroups);
+                         const struct sp_cgroups *cgroups, const struct sp_tier *tier);
 void sp_zygote_order_free(struct sp_zygote_order *order);
 
 /* ---- linux/zygote.c ---- */

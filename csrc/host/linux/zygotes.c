@@ -101,7 +101,8 @@ static int look_at_paths(struct sp_zygotes *zs, uint64_t *paths, bool *renews, s
             return SP_E_CREATE;
         }
         bool follows = zs->current != NULL && zs->current->paths != *paths;
-        rc = follows ? sp_rebind(zs->current, zs->paths, zs->seen) : 0;
+        /* In the Landlock tier the rules are of what a path led to. */
+        rc = !follows ? 0 : zs->tier.lower ? -ENOTSUP : sp_rebind(zs->current, zs->paths, zs->seen);
         if (rc != -EAGAIN) {
             break;
         }
@@ -229,7 +230,7 @@ bool sp_zygotes_tend(struct sp_zygotes *zs) {
     end_unused(zs);
     bool more = reap_dying(zs);
     pthread_mutex_unlock(&zs->lock);
-    return more;
+    return sp_tier_tend(&zs->tier) || more;
 }
 
 int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
@@ -244,6 +245,7 @@ int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
 void sp_zygotes_init(struct sp_zygotes *zs) {
     zs->back_off.noise = (uint64_t)sp_now();
     zs->order.module = zs->order.errors = -1;
+    sp_tier_init(&zs->tier);
     pthread_mutex_init(&zs->lock, NULL);
 }
 
@@ -272,9 +274,40 @@ static bool discard_if_outdated(struct sp_zygotes *zs) {
     return true;
 }
 
+static bool may_lower(const struct sp_zygotes *zs, const sp_sandbox_options *options, const sp_error *error) {
+    return options->allow_degradation != 0 && !zs->tier.lower && sp_tier_is_refusal(error);
+}
+
+/* The kernel refuses namespaces. This tier stays for all later zygotes of this launcher. */
+static int lower(struct sp_zygotes *zs, const sp_sandbox_options *options, int64_t deadline, sp_error *error) {
+    int rc = sp_tier_lower(&zs->tier, options, error);
+    if (rc != 0) {
+        return rc;
+    }
+    if (zs->current != NULL) {
+        kill_zygote(zs, zs->current);
+        zs->current = NULL;
+    }
+    sp_zygote_order_free(&zs->order);
+    zs->order = (struct sp_zygote_order){.module = -1, .errors = -1};
+    rc = sp_zygote_order_make(&zs->order, options, zs->cgroups, &zs->tier);
+    return rc == 0 ? start_first(zs, deadline, error)
+                   : sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, "CONFIG");
+}
+
+/* As if the kernel had refused. */
+static int take_lower(struct sp_zygotes *zs, const sp_sandbox_options *options, sp_error *error) {
+    (void)sp_error_set(error, SP_E_CREATE, SP_STAGE_USERNS, EPERM, "clone(CLONE_NEWUSER)");
+    return may_lower(zs, options, error) ? sp_tier_lower(&zs->tier, options, error) : SP_E_CREATE;
+}
+
 int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, struct sp_cgroups *cgroups,
                      int64_t deadline, sp_error *error) {
-    int rc = sp_zygote_order_make(&zs->order, options, cgroups);
+    int rc = options->tier == SP_TIER_LANDLOCK ? take_lower(zs, options, error) : 0;
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sp_zygote_order_make(&zs->order, options, cgroups, &zs->tier);
     rc = rc != 0 ? rc : sp_paths_make(options, &zs->paths);
     zs->seen = rc == 0 && zs->paths != NULL ? sp_look_new(zs->paths) : NULL;
     rc = rc == 0 && zs->paths != NULL && zs->seen == NULL ? -ENOMEM : rc;
@@ -285,6 +318,9 @@ int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, s
     do {
         rc = start_first(zs, deadline, error);
     } while (rc != 0 && error->stage == SP_STAGE_BIND && sp_now() < deadline && discard_if_outdated(zs));
+    if (rc != 0 && may_lower(zs, options, error)) {
+        rc = lower(zs, options, deadline, error);
+    }
     /* The covers were looked for just before this start. A later zygote searches by itself. */
     zs->order.config.u.config.flags |= SP_CONFIG_SEARCH;
     return rc;
@@ -310,6 +346,7 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
     end_list(current, deadline);
     end_list(outdated, deadline);
     end_list(dying, deadline);
+    sp_tier_close(&zs->tier);
 }
 
 void sp_zygotes_free(struct sp_zygotes *zs) {

@@ -20,8 +20,9 @@
 struct sp_zygotes {
     struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* borrowed; NULL: the sandboxes have no cgroups */
-    struct sp_paths *paths;     /* NULL: the configuration names none */
-    struct sp_look *seen;       /* the last look; under the lock */
+    struct sp_tier tier;
+    struct sp_paths *paths; /* NULL: the configuration names none */
+    struct sp_look *seen;   /* the last look; under the lock */
 
     pthread_mutex_t lock;
     struct sp_zygote *current;  /* NULL: the next birth starts one */

@@ -36,6 +36,7 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
         if (packet->n_fds == 1 && birth->session->pidfd == -1) {
             birth->session->pidfd = sp_fd_steal(&packet->fds[0]);
             birth->session->bindings = packet->record.u.created.bindings;
+            birth->session->lease = packet->record.u.created.lease;
             return 0;
         }
         break;

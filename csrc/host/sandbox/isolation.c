@@ -57,6 +57,17 @@ uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
     return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
 }
 
+/* Without Landlock there is no such sandbox, and everything that a namespace would hide has to be tried. */
+#define OF_TIER                                                                                               \
+    (SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS | SP_FACT_FILTERED | SP_FACT_CALL_DENIED | SP_FACT_NO_INET | \
+     SP_FACT_NO_UNIX | SP_FACT_UNIX_SCOPED | SP_FACT_LANDLOCK_DENIES | SP_FACT_LIMITS | SP_FACT_HOST_UNREAD | \
+     SP_FACT_HOST_UNWRITTEN | SP_FACT_HOST_UNSIGNALLED)
+
+uint32_t sp_facts_demanded_of_tier(const sp_sandbox_options *o, bool lease_uids) {
+    return OF_TIER | (lease_uids ? SP_FACT_ID_MAP : 0) | (o->data_bytes != 0 ? SP_FACT_LIMIT_DATA : 0) |
+           (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
+}
+
 /* These do not depend on allow_degradation: an agent that fails to prove one of them does not isolate. */
 uint32_t sp_facts_demanded_of_agent(const sp_agent_options *o) {
     const uint32_t always =

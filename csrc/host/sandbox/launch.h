@@ -48,6 +48,7 @@ struct sp_session {
     const char *home;          /* working directory of a command that names none; a literal, never freed */
     int64_t ended_at;          /* when it was killed */
     bool undead;               /* it did not die in time after that, and this was reported */
+    uint32_t lease;            /* the number of its directory, if it has one on the host; 0: none */
     uint32_t bindings;         /* how often its zygote had bound paths anew before the sandbox was created */
 };
 
@@ -149,6 +150,8 @@ int sp_control_pair(int pair[2]);
 /* ---- isolation.c ---- */
 /* The facts that must be proved; `by_cgroup`: the limits that a cgroup enforces, SP_CGROUP_*. */
 uint32_t sp_facts_demanded(const sp_sandbox_options *options, uint32_t by_cgroup);
+/* The same in the Landlock tier, where limits of a cgroup do not count: its facts are few. */
+uint32_t sp_facts_demanded_of_tier(const sp_sandbox_options *options, bool lease_uids);
 uint32_t sp_facts_demanded_of_agent(const sp_agent_options *options);
 /* 0, or SP_E_CREATE with the first missing fact in *error. */
 int sp_isolation_check(uint32_t demanded, const sp_isolation *proved, sp_error *error);

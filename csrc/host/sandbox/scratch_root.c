@@ -9,8 +9,10 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "host/sandbox/scratch.h"
 #include "host/sandbox/strays.h"
@@ -21,6 +23,9 @@
 #define MAKE_TRIES 16
 /* How many entries one sweep removes from each scratch directory of a killed host; the next sweep removes more. */
 #define SWEEP_BUDGET 100000
+#define REMOVE_BUDGET 10000000
+#define REMOVE_NS SP_SEC(1)
+#define REMOVE_PAUSE_NS SP_MS(2)
 
 static bool is_at(int dir, const char *path) {
     struct stat opened;
@@ -59,6 +64,38 @@ int sp_scratch_root_make(const char *parent, char **path) {
         *path = NULL;
     }
     return rc;
+}
+
+/* True when the directory is empty. */
+static bool remove_entries(int root, unsigned budget) {
+    int own = dup(root);
+    DIR *list = own != -1 ? fdopendir(own) : NULL;
+    bool all = list != NULL;
+    if (list == NULL) {
+        sp_fd_close(&own);
+        return false;
+    }
+    rewinddir(list);
+    for (const struct dirent *e; (e = readdir(list)) != NULL;) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            (void)sp_scratch_remove(root, e->d_name, budget);
+            all = false;
+        }
+    }
+    closedir(list);
+    return all;
+}
+
+void sp_scratch_root_remove(int root, const char *path) {
+    const int64_t until = sp_now() + REMOVE_NS;
+    const struct timespec pause = {.tv_nsec = REMOVE_PAUSE_NS};
+    while (!remove_entries(root, REMOVE_BUDGET) && sp_now() < until) {
+        if (rmdir(path) == 0) {
+            return;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    (void)rmdir(path);
 }
 
 /* Empties the root of a killed host: kills the strays of each scratch directory and removes the directory. */

@@ -16,4 +16,8 @@ int sp_scratch_root_make(const char *parent, char **path);
  */
 void sp_scratch_root_sweep(const char *parent);
 
+/* Removes the directory and all that is in it, once every sandbox has been killed: what still dies may write for a
+ * moment. Gives up after a second; the sweep of a later start then removes the rest. */
+void sp_scratch_root_remove(int root, const char *path);
+
 #endif

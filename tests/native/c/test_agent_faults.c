@@ -147,6 +147,7 @@ static DIR *faulty_fdopendir(int fd) {
 #define sp_agent_scratch_path faulty_agent_scratch_path
 #define sp_scratch_root_make faulty_scratch_root_make
 #define sp_scratch_root_sweep faulty_scratch_root_sweep
+#define sp_scratch_root_remove faulty_scratch_root_remove
 #define sp_scratch_remove faulty_scratch_remove
 sp_launcher *sp_agents_open(const sp_agent_options *options, sp_error *error);
 #define calloc faulty_calloc

@@ -1,0 +1,245 @@
+#include "host/linux/tier.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+#include "common/text.h"
+#include "host/sandbox/launch.h"
+#include "host/sandbox/scratch.h"
+#include "host/sandbox/scratch_root.h"
+
+#define LANDLOCK_CREATE_RULESET 444
+#define CREATE_RULESET_VERSION 1u
+
+/* How many entries of a directory are removed at a time, and how many times that is done while the pool lives. */
+#define BUDGET 2000
+#define TRIES 1000
+
+#define FALLBACK "/tmp"
+
+/* The ids of leases: init/landlock_tier.h. */
+#define LEASE_ID 2000000000ULL
+#define LEASE_IDS (2ULL << 22)
+
+void sp_tier_init(struct sp_tier *tier) {
+    tier->root = -1;
+    pthread_mutex_init(&tier->lock, NULL);
+}
+
+/* ---- the decision ---- */
+
+bool sp_tier_is_refusal(const sp_error *error) {
+    static const int refusals[] = {EPERM, EACCES, ENOSYS, ENOSPC, EINVAL, EROFS, ENODEV, EBUSY};
+    bool of_namespaces = error->stage >= SP_STAGE_DROP_ROOT && error->stage <= SP_STAGE_MOUNT_PROC &&
+                         error->stage != SP_STAGE_CGROUP && error->stage != SP_STAGE_BIND &&
+                         error->stage != SP_STAGE_ROOTFS;
+    for (size_t i = 0; of_namespaces && i < sizeof refusals / sizeof refusals[0]; i++) {
+        if (error->err == refusals[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The part of a configuration that needs namespaces; NULL: there is none. */
+static const char *needs_namespaces(const sp_sandbox_options *o) {
+    if (o->rootfs != NULL) {
+        return "rootfs";
+    }
+    if (o->interpreter != NULL) {
+        return "an interpreter";
+    }
+    if (o->network != SP_NET_NONE || o->seccomp_profile != SP_SECCOMP_ESSENTIAL) {
+        return "a network";
+    }
+    if (o->allow_unix_sockets == SP_UNIX_ANY) {
+        return "allow_unix_sockets";
+    }
+    const char *writable = NULL;
+    for (uint32_t i = 0; i < o->n_binds; i++) { /* sorted: a directory comes before what is in it */
+        const sp_bind *bind = &o->binds[i];
+        if ((bind->flags & SP_BIND_SCRATCH) != 0) {
+            return "scratch_dirs";
+        }
+        if (strcmp(bind->path, bind->source) != 0) {
+            return "a bind at another place";
+        }
+        if ((bind->flags & SP_BIND_COVER) != 0) {
+            return "a set-id file in a writable bind";
+        }
+        if ((bind->flags & SP_BIND_WRITABLE) != 0) {
+            writable = bind->path;
+        } else if (writable != NULL && sp_path_is_below(bind->path, writable)) {
+            return "a read-only path in a writable one";
+        }
+    }
+    return NULL;
+}
+
+static uint32_t landlock_abi(uint32_t most) {
+    long abi = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
+    return abi < 0 ? 0 : abi < (long)most ? (uint32_t)abi : most;
+}
+
+static bool has_capabilities(void) {
+    static const unsigned needed[] = {CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID};
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    bool all = syscall(SYS_capget, &header, sets) == 0;
+    for (size_t i = 0; all && i < sizeof needed / sizeof needed[0]; i++) {
+        all = (sets[0].effective & 1u << needed[i]) != 0;
+    }
+    return all;
+}
+
+static bool maps_lease_ids(const char *path) {
+    unsigned long long first;
+    unsigned long long outside;
+    unsigned long long count;
+    bool found = false;
+    FILE *map = fopen(path, "re");
+    while (map != NULL && !found && fscanf(map, "%llu %llu %llu", &first, &outside, &count) == 3) {
+        found = first <= LEASE_ID && count >= LEASE_IDS && LEASE_ID - first <= count - LEASE_IDS;
+    }
+    if (map != NULL) {
+        (void)fclose(map);
+    }
+    return found;
+}
+
+/* Ids of its own are what separates a lease best. Only root can give them. */
+static bool can_give_ids(void) {
+    return geteuid() == 0 && has_capabilities() && maps_lease_ids("/proc/self/uid_map") &&
+           maps_lease_ids("/proc/self/gid_map");
+}
+
+/* Whether any user may pass through all directories of an absolute path. */
+static bool is_open_to_all(const char *path) {
+    char part[PATH_MAX];
+    struct stat st;
+    size_t len = strlen(path);
+    bool open = len < sizeof part;
+    for (size_t i = 1; open && i <= len; i++) {
+        if (path[i] == '/' || path[i] == '\0') {
+            memcpy(part, path, i);
+            part[i] = '\0';
+            open = stat(part, &st) == 0 && (st.st_mode & S_IXOTH) != 0;
+        }
+    }
+    return open;
+}
+
+/* Under the ids of its lease, a tenant has to pass the directory, which it cannot list, and those above it. */
+static int make_root(struct sp_tier *tier, const char *wanted) {
+    const char *parent = !tier->lease_uids || is_open_to_all(wanted) ? wanted : FALLBACK;
+    sp_scratch_root_sweep(parent);
+    tier->root = sp_scratch_root_make(parent, &tier->leases);
+    if (tier->root < 0) {
+        return tier->root;
+    }
+    tier->root_identity = sp_identity_of(tier->root);
+    return !tier->lease_uids || fchmod(tier->root, 0711) == 0 ? 0 : -errno;
+}
+
+int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_error *error) {
+    const char *needed = needs_namespaces(options);
+    if (needed != NULL) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_TIER, ENOTSUP, needed);
+    }
+    tier->abi = landlock_abi(options->landlock_abi_max);
+    if (tier->abi == 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
+    }
+    tier->lease_uids = can_give_ids();
+    int rc = make_root(tier, options->lease_parent);
+    if (rc != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, options->lease_parent);
+    }
+    tier->lower = true;
+    return 0;
+}
+
+/* ---- the directories of leases ---- */
+
+static bool is_dead(int pidfd) {
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    return pidfd == -1 || poll(&p, 1, 0) > 0;
+}
+
+static void free_left(struct sp_left *left) {
+    sp_fd_close(&left->pidfd);
+    free(left);
+}
+
+void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd) {
+    struct sp_left *left = calloc(1, sizeof *left);
+    if (left == NULL) {
+        return; /* removed when the launcher is closed */
+    }
+    left->lease = lease;
+    left->pidfd = pidfd != -1 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (pidfd != -1 && left->pidfd == -1) {
+        free(left);
+        return;
+    }
+    pthread_mutex_lock(&tier->lock);
+    left->next = tier->left;
+    tier->left = left;
+    pthread_mutex_unlock(&tier->lock);
+}
+
+/* True when there is nothing more to do about it. */
+static bool remove_left(const struct sp_tier *tier, struct sp_left *left) {
+    char name[32];
+    if (!is_dead(left->pidfd)) {
+        return false;
+    }
+    (void)snprintf(name, sizeof name, "l%u", left->lease);
+    bool more = sp_is_own(tier->root, &tier->root_identity) && sp_scratch_remove(tier->root, name, BUDGET);
+    return !more || ++left->tries == TRIES;
+}
+
+bool sp_tier_tend(struct sp_tier *tier) {
+    if (!tier->lower) {
+        return false;
+    }
+    pthread_mutex_lock(&tier->lock);
+    for (struct sp_left **at = &tier->left; *at != NULL;) {
+        struct sp_left *left = *at;
+        if (remove_left(tier, left)) {
+            *at = left->next;
+            free_left(left);
+        } else {
+            at = &left->next;
+        }
+    }
+    bool more = tier->left != NULL;
+    pthread_mutex_unlock(&tier->lock);
+    return more;
+}
+
+void sp_tier_close(struct sp_tier *tier) {
+    while (tier->left != NULL) {
+        struct sp_left *left = tier->left;
+        tier->left = left->next;
+        free_left(left);
+    }
+    if (tier->root >= 0 && sp_is_own(tier->root, &tier->root_identity)) {
+        sp_scratch_root_remove(tier->root, tier->leases);
+        sp_fd_close(&tier->root);
+    }
+    free(tier->leases);
+    tier->leases = NULL;
+    tier->root = -1;
+    pthread_mutex_destroy(&tier->lock);
+}

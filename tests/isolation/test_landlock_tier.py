@@ -1,0 +1,254 @@
+"""The Landlock tier: sandboxes where the kernel refuses namespaces; PYSANDPOOL_TIER acts as if it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+
+from pysandpool import (
+    Bind,
+    NamespaceDegradation,
+    PoolConfig,
+    Sandbox,
+    SandboxConfig,
+    SandboxCreateError,
+    SandboxError,
+    SandboxPool,
+    SeccompProfile,
+    Workspace,
+)
+
+IS_ROOT = os.geteuid() == 0
+ALLOW = NamespaceDegradation.ALLOW_DEGRADATION
+
+
+def config(**fields: object) -> SandboxConfig:
+    # `Sandbox` shares the zygotes of equal configurations, and the variables of the environment are none of them.
+    asked = {name: os.environ.get(f"PYSANDPOOL_{name}", "") for name in ("TIER", "LANDLOCK_ABI")}
+    given = {"namespace_degradation": ALLOW, "timeout_secs": 20, "env_vars": asked, **fields}
+    return SandboxConfig(**given)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+
+
+# The last ABI, the last one without scopes, and the last one that does not check truncation.
+@pytest.fixture(params=[7, 5, 2])
+def abi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", str(request.param))
+    return int(request.param)
+
+
+@pytest.fixture
+def pool(abi: int) -> Iterator[SandboxPool]:
+    with SandboxPool(config(), PoolConfig(min_size=1, max_size=2)) as one:
+        yield one
+
+
+def with_mark(mark: str) -> list[int]:
+    """The processes with this word on their command line."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            if mark.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that the ids of a lease can pass, too."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def mark() -> str:
+    """A number of seconds that only this test's processes sleep."""
+    return f"9{os.getpid()}.{os.urandom(3).hex().translate(str.maketrans('abcdef', '012345'))}"
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def daemons(mark: str) -> list[str]:
+    """Processes in groups and sessions of their own, one of them an orphan."""
+    start = f"sleep {mark} & setsid sleep {mark} & (setsid sh -c 'sleep {mark} & exec sleep {mark}' &)"
+    return ["sh", "-c", f"{start}; exec sleep {mark}"]
+
+
+def test_a_command_runs_and_the_report_says_in_which_tier(pool: SandboxPool, abi: int) -> None:
+    with pool.acquire() as lease:
+        assert lease.execute(["/bin/echo", "hi"]).check().stdout == b"hi\n"
+        found = lease.isolation
+    assert (found.tier, found.namespaces, found.mounts) == ("landlock", "none", "partial")
+    assert (found.landlock_abi, found.landlock) == (abi, "full" if abi >= 6 else "partial")
+    assert (found.seccomp, found.network, found.unix_sockets, found.memory) == ("full", "partial", "full", "partial")
+    # Only root can give a lease ids of its own.
+    assert found.processes == ("full" if IS_ROOT else "partial")
+    assert found.no_new_privs == ("full" if IS_ROOT else "partial")
+
+
+def test_it_is_taken_only_where_the_configuration_allows_it() -> None:
+    with pytest.raises(SandboxCreateError) as caught:
+        Sandbox(config(namespace_degradation=NamespaceDegradation.FAIL_CLOSED))
+    assert caught.value.stage == "user_namespace"
+
+
+def test_without_landlock_there_is_no_such_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", "0")
+    with pytest.raises(SandboxCreateError) as caught:
+        Sandbox(config())
+    assert caught.value.stage == "landlock"
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"network": "loopback"}, "a network"),
+        ({"deny_network": False, "seccomp_profile": SeccompProfile.NETWORK}, "a network"),
+        ({"seccomp_profile": SeccompProfile.NETWORK}, "a network"),
+        ({"allow_unix_sockets": True}, "allow_unix_sockets"),
+        ({"scratch_dirs": ("/var/tmp",)}, "scratch_dirs"),
+        ({"binds": (Bind("/usr/share", "/data"),)}, "a bind at another place"),
+    ],
+)
+def test_what_it_cannot_give_is_refused_by_name(fields: dict[str, object], detail: str) -> None:
+    with pytest.raises(SandboxCreateError, match=detail) as caught:
+        Sandbox(config(**fields))
+    assert caught.value.stage == "tier"
+    assert "ALLOW_DEGRADATION" in caught.value.hint
+
+
+def test_a_rootfs_and_a_read_only_path_in_a_writable_one_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    for fields, detail in (
+        ({"rootfs": tmp_path}, "rootfs"),
+        ({"fs_readwrite": (tmp_path,), "fs_readonly": (tmp_path / "part",)}, "a read-only path"),
+    ):
+        with pytest.raises(SandboxCreateError, match=detail):
+            Sandbox(config(**fields))
+
+
+def test_a_workspace_is_refused(tmp_path: Path) -> None:
+    with SandboxPool(config(), PoolConfig(min_size=1)) as pool:
+        with pytest.raises(SandboxError) as caught:
+            pool.acquire(workspace=Workspace(tmp_path))
+        assert caught.value.stage == "tier"
+        assert pool.stats().in_use_count == 0
+
+
+def test_home_scratch_and_directory_are_the_leases_own(pool: SandboxPool) -> None:
+    with pool.acquire() as lease, pool.acquire() as other:
+        home, scratch, cwd = lease.execute(["sh", "-c", "echo $HOME; echo $TMPDIR; pwd"]).check().stdout.split()
+        assert home == scratch == cwd
+        other.execute(["sh", "-c", "echo secret > mine; cat mine"]).check()
+        reached = lease.execute(["sh", "-c", "cat ../*/mine || ls .. || ls /tmp || cat /proc/self/status"])
+        assert reached.exit_code != 0
+        assert reached.stdout == b""
+        lease.write_file("made/by/the/host", b"data")
+        assert lease.execute(["cat", "made/by/the/host"]).check().stdout == b"data"
+        assert os.path.isdir(os.fsdecode(home))
+    wait_until(lambda: not os.path.exists(os.fsdecode(home)), "the directory of the lease is gone")
+
+
+def test_nothing_is_left_of_what_a_tenant_has_started(pool: SandboxPool, mark: str) -> None:
+    with pool.acquire() as lease:
+        lease.popen(daemons(mark))
+        wait_until(lambda: len(with_mark(mark)) >= 5, "the processes have started")
+        assert lease.execute(daemons(mark), timeout=0.2).timed_out
+    wait_until(lambda: with_mark(mark) == [], "all processes have ended")
+
+
+def test_a_command_leaves_nothing_and_processes_beside_it_live_on(abi: int, mark: str) -> None:
+    with Sandbox(config()) as lease:
+        lease.execute(["sh", "-c", f"setsid sleep {mark} & sleep {mark} &"]).check()
+        assert with_mark(mark) == []
+        with lease.popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            lease.execute(["sh", "-c", f"setsid sleep {mark} & sleep {mark} &"]).check()
+            assert with_mark(mark) == []
+            # In one process group they cannot be told apart: then all end with the command.
+            if abi >= 6 or IS_ROOT:
+                assert process.communicate(b"alive")[0] == b"alive"
+
+
+@pytest.mark.parametrize("victim", ["init", "zygote"])
+def test_nothing_is_left_when_init_or_the_zygote_is_killed(pool: SandboxPool, mark: str, victim: str) -> None:
+    lease = pool.acquire()
+    lease.popen(daemons(mark))
+    wait_until(lambda: len(with_mark(mark)) >= 4, "the processes have started")
+    os.kill(lease.pid if victim == "init" else parent_of(lease.pid), signal.SIGKILL)
+    wait_until(lambda: with_mark(mark) == [], "all processes have ended")
+    lease.release()
+    assert pool.run(["echo", "again"]).stdout == b"again\n"
+
+
+def test_nothing_is_left_when_the_host_is_killed(abi: int, mark: str, directory: Path) -> None:
+    script = f"""
+        import time
+        from pysandpool import *
+        lease = Sandbox(SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION))
+        lease.popen({daemons(mark)!r})
+        time.sleep(60)
+    """
+    environ = {**os.environ, "TMPDIR": str(directory)}
+    host = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=environ)
+    wait_until(lambda: len(with_mark(mark)) >= 4, "the processes have started")
+    host.kill()
+    host.wait()
+    wait_until(lambda: with_mark(mark) == [], "all processes have ended")
+    # The next host removes what that one has left.
+    assert list(directory.iterdir()) != []
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script).replace("60", "0")], env=environ, check=True)
+    wait_until(lambda: list(directory.iterdir()) == [], "the directories are gone")
+
+
+def test_a_closed_pool_leaves_no_file(abi: int) -> None:
+    before = set(os.listdir(tempfile.gettempdir()))
+    with SandboxPool(config(), PoolConfig(min_size=2)) as pool:
+        pool.run(["sh", "-c", "mkdir -p a/b/c && touch a/b/c/d && chmod 0 a || true"])
+    left = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("pysandpool-")}
+    assert left <= before
+
+
+def test_memory_of_all_its_processes_is_limited(abi: int) -> None:
+    hog = "import os, time\nfor _ in range(6):\n if os.fork() == 0: x = bytearray(20 << 20); time.sleep(9); os._exit(0)"
+    with Sandbox(config(memory_limit_mb=64)) as lease:
+        assert lease.execute(["python3", "-c", "print(len(bytearray(30 << 20)))"]).ok
+        assert lease.execute(["python3", "-c", "import time; x = bytearray(200 << 20); time.sleep(9)"]).oom_killed
+        assert lease.execute(["python3", "-c", hog + "\ntime.sleep(9)"]).oom_killed
+
+
+def test_the_number_of_its_processes_is_limited(abi: int) -> None:
+    bomb = "import os, time\nn = 0\ntry:\n while os.fork(): n += 1\n time.sleep(9)\nexcept OSError: print(n)"
+    with Sandbox(config(max_processes=20)) as lease:
+        started = int(lease.execute(["python3", "-c", bomb]).check().stdout)
+    assert started == 19 if IS_ROOT else 0 < started < 2000
+
+
+def test_shown_paths_can_be_read_or_written(abi: int, directory: Path) -> None:
+    for name in ("ro", "rw"):
+        (directory / name).mkdir()
+        (directory / name / "file").write_text("of the host")
+        (directory / name).chmod(0o777)
+    with Sandbox(config(fs_readonly=(directory / "ro",), fs_readwrite=(directory / "rw",))) as lease:
+        assert lease.execute(["cat", directory / "ro/file", directory / "rw/file"]).ok
+        assert not lease.execute(["sh", "-c", f"echo x > {directory}/ro/new"]).ok
+        assert lease.execute(["sh", "-c", f"echo x > {directory}/rw/new"]).ok
+        assert not lease.execute(["ls", directory]).ok
