@@ -57,7 +57,8 @@ class BareStem:
             return ""
 
     @contextmanager
-    def pool(self, config: SandboxConfig | None = None, pool_config: PoolConfig | None = None) -> Iterator[SandboxPool]:
+    def everywhere(self) -> Iterator[None]:
+        """Every pool that is opened meanwhile is over this stem."""
         usual = linux._sandbox_options
 
         def options(*args: object) -> object:
@@ -67,7 +68,12 @@ class BareStem:
             filled.stem_stderr = self._write
             return filled, kept
 
-        with patch.object(linux, "_sandbox_options", options), SandboxPool(config, pool_config) as pool:
+        with patch.object(linux, "_sandbox_options", options):
+            yield
+
+    @contextmanager
+    def pool(self, config: SandboxConfig | None = None, pool_config: PoolConfig | None = None) -> Iterator[SandboxPool]:
+        with self.everywhere(), SandboxPool(config, pool_config) as pool:
             yield pool
 
     def __del__(self) -> None:
@@ -75,9 +81,13 @@ class BareStem:
         os.close(self._write)
 
 
-def run_here(lease: PooledSandbox, code: str, *, env: dict[str, str] | None = None) -> tuple[SandboxResult, bytes]:
+def run_here(
+    lease: PooledSandbox, code: str, *more: str, env: dict[str, str] | None = None
+) -> tuple[SandboxResult, bytes]:
     """Has the interpreter of a lease run `code`: the outcome, and what has come over the channel."""
     core = lease._core
     channel = ChannelCapture(None, 1 << 16)
-    result = run_command(core.ptr, lease._live_handle(), ("run", code), (None, env, None, None), core.defaults, channel)
+    result = run_command(
+        core.ptr, lease._live_handle(), ("run", code, *more), (None, env, None, None), core.defaults, channel
+    )
     return result, channel.found

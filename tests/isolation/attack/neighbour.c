@@ -1,5 +1,6 @@
 /* A process of the tenant that lives while init starts another one: it looks for that one before its exec. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -48,7 +49,22 @@ static int open_of(pid_t pid, const char *what, int flags) {
     return open(name, flags | O_CLOEXEC);
 }
 
-static long take_descriptors(pid_t pid) { return open_of(pid, "fd", O_RDONLY | O_DIRECTORY); }
+/* Those that an exec closes. Within the exec, between that and the new name, the process may be looked into. */
+static long take_descriptors(pid_t pid) {
+    int fd = open_of(pid, "fd", O_RDONLY | O_DIRECTORY);
+    DIR *dir = fd != -1 ? fdopendir(dup(fd)) : NULL;
+    bool found = false;
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        found = found || atoi(entry->d_name) > 2;
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    if (!found) {
+        close(fd);
+    }
+    return found ? fd : -1;
+}
 static long take_memory(pid_t pid) { return open_of(pid, "mem", O_RDWR); }
 static long trace(pid_t pid) {
     long rc = ptrace(PTRACE_SEIZE, pid, 0, 0);

@@ -1,15 +1,21 @@
 """Runs every attack as the user that starts it: one line of JSON each, {name, control, inside, seconds}.
 
-`python run.py BASE USER [NAME ...]`; test_attack.py prepares BASE.
+`python run.py BASE USER [NAME ...]`; test_attack.py prepares BASE. With SANDPOOL_ATTACKS=interpreter every pool has an
+interpreter, and a probe is started by code that this runs.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "support"))
+
+from bare_stem import BareStem
 from scenarios import SCENARIOS, Verdicts, left, starting
 from stage import Stage
 from table import ATTACKS, Attack
@@ -27,7 +33,8 @@ def run(stage: Stage, attack: Attack) -> Verdicts:
 
 
 def main(base: str, user: str, names: list[str]) -> None:
-    with Stage(Path(base)) as stage:
+    in_stem = os.environ.get("SANDPOOL_ATTACKS") == "interpreter"
+    with BareStem().everywhere() if in_stem else nullcontext(), Stage(Path(base), runs=in_stem) as stage:
         for attack in ATTACKS:
             if user not in attack.users or (names and attack.name not in names):
                 continue

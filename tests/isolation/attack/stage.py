@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bare_stem import run_here
+
 from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult, SeccompProfile, Workspace
 
 MARK = "sandpool-probe-mark"
@@ -37,7 +39,9 @@ def _returncode(result: SandboxResult) -> int:
 class Stage:
     """One user's directories below `base`, and everything of the host that an attack may look for."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, runs: bool = False) -> None:
+        """`runs`: there is an interpreter, which starts the probes."""
+        self.runs = runs
         self.programs = base / "programs"
         self.gaining = base / "gaining"
         self.home = base / f"of-{os.geteuid()}"
@@ -155,7 +159,9 @@ class Stage:
         try:
             with self.pool(**fields).acquire(workspace=attached) as sandbox:
                 filled = self.fill(args, target="1", scratch="/tmp", settle="5000", **places)
-                result = sandbox.execute([self.programs / program, *filled])
+                command = [str(self.programs / program), *filled]
+                code = f"import os, sys; sys.stdout.flush(); os.execv({command[0]!r}, {command!r})"
+                result = run_here(sandbox, code)[0] if self.runs else sandbox.execute(command)
                 if result.oom_killed:
                     return "HELD by the memory limit"
                 return verdict_of(result.stdout + result.stderr, _returncode(result))

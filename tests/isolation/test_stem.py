@@ -1,0 +1,134 @@
+"""What a tenant that is run by an interpreter finds in its own process, and what it has in common with others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from bare_stem import RUN, BareStem, run_here
+
+from pysandpool import Bind, PoolConfig, SandboxConfig
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
+
+# Looks for two pieces of text that follow each other: so neither the code nor its arguments contain what is looked for.
+SEARCH = """
+first, second = argv[2], argv[3]
+found = []
+with open("/proc/self/mem", "rb", 0) as memory:
+    for line in open("/proc/self/maps").read().splitlines():
+        bounds, access, _, _, _, *name = line.split(None, 5)
+        start, end = (int(bound, 16) for bound in bounds.split("-"))
+        for at in range(start, end, 1 << 20):
+            try:
+                memory.seek(at)
+                piece = memory.read(min(1 << 20, end - at))
+            except (OSError, OverflowError, ValueError):
+                break
+            place = piece.find(first)
+            while place != -1:
+                if piece[place + len(first):place + len(first) + len(second)] == second:
+                    found.append((name, hex(at + place)))
+                place = piece.find(first, place + 1)
+print(found)
+"""
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A directory of the host whose name only the zygote knows."""
+    path = tmp_path / "of-the-host-alone"
+    path.mkdir()
+    return path
+
+
+def search(lease: object, text: str) -> str:
+    half = len(text) // 2
+    result, _ = run_here(lease, SEARCH, text[:half], text[half:])  # type: ignore[arg-type]
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.decode().strip()
+
+
+def test_the_search_finds_what_is_there() -> None:
+    with BareStem("kept = b'here' + b'-it-is'\n" + RUN).pool() as pool, pool.acquire() as lease:
+        assert search(lease, "here-it-is") != "[]"
+
+
+def test_nothing_that_the_zygote_knows_is_in_the_memory_of_a_tenant(secret: Path) -> None:
+    config = SandboxConfig(binds=(Bind(secret, "/shown"),))
+    with BareStem().pool(config) as pool, pool.acquire() as lease:
+        assert search(lease, "of-the-host-alone") == "[]"
+        # After a command, the next standby is a copy of an init that has served.
+        lease.execute(["/bin/true"])
+        assert search(lease, "of-the-host-alone") == "[]"
+
+
+def test_nothing_of_another_tenant_is_in_the_memory_of_a_tenant() -> None:
+    with BareStem().pool(None, PoolConfig(min_size=2)) as pool:
+        with pool.acquire() as lease, pool.acquire() as other:
+            run_here(lease, "mine = 'the-code-' 'of-another'", "the-argument-of-another")
+            for one in (lease, other):
+                assert search(one, "the-argument-of-another") == "[]"
+
+
+def test_a_tenant_has_no_way_to_the_memory_of_init() -> None:
+    code = """
+for name in ("mem", "fd", "map_files", "environ"):
+    try:
+        print(name, open(f"/proc/1/{name}", "rb"))
+    except OSError as error:
+        print(error.errno, end=" ")
+"""
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        assert run_here(lease, code)[0].stdout == b"13 13 13 13 "
+
+
+def test_a_tenant_is_confined_as_one_that_is_executed() -> None:
+    code = "print(open('/proc/self/status').read())"
+    fields = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid", "Gid", "SigBlk")
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        ran = run_here(lease, code)[0].stdout.decode()
+        executed = lease.execute(["cat", "/proc/self/status"], text=True).stdout
+        limits = run_here(lease, "print(open('/proc/self/limits').read())")[0].stdout.decode()
+        assert limits.strip() == lease.execute(["cat", "/proc/self/limits"], text=True).stdout.strip()
+
+    def of(text: str) -> dict[str, str]:
+        return dict(line.split(":\t", 1) for line in text.splitlines() if line.partition(":")[0] in fields)
+
+    assert of(ran) == of(executed)
+    assert len(of(ran)) == len(fields)
+
+
+DRAWS = """
+import random, ssl, tempfile, uuid
+print([random.random(), ssl.RAND_bytes(8), next(tempfile._get_candidate_names()), uuid.uuid4()])
+"""
+
+
+def test_each_sandbox_draws_other_numbers() -> None:
+    preload = "import random, ssl, tempfile, uuid\nssl.RAND_bytes(8), next(tempfile._get_candidate_names())\n"
+    with BareStem(preload + RUN).pool(None, PoolConfig(min_size=2)) as pool:
+        drawn = []
+        for _ in range(3):
+            with pool.acquire() as lease:
+                drawn += [run_here(lease, DRAWS)[0].stdout for _ in range(2)]
+    columns = zip(*(line.decode().strip("[]\n").split(", ") for line in drawn))
+    assert [len(set(column)) for column in columns] == [6, 6, 6, 6], drawn
+
+
+def test_a_standby_is_never_the_process_that_openssl_saw_first() -> None:
+    with BareStem(
+        "import os\nof_stem = os.getpid()\n" + RUN.replace('"channel"', '"of_stem": of_stem, "channel"')
+    ).pool() as pool:
+        with pool.acquire() as lease:
+            for _ in range(2):
+                assert run_here(lease, "import os; print(of_stem, os.getpid() != of_stem)")[0].stdout == b"1 True\n"
+
+
+def test_pools_have_hash_secrets_of_their_own() -> None:
+    found = []
+    for _ in range(3):
+        with BareStem().pool() as pool, pool.acquire() as lease:
+            found.append(run_here(lease, "print(hash('sandpool'))")[0].stdout)
+    assert len(set(found)) == 3
