@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pysandpool._config.bind import Bind
-from pysandpool._config.sandbox import SandboxConfig, SeccompProfile
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._config.workspace import MODES, Workspace
 from pysandpool._errors import CommandNotFoundError, SandboxError, SandpoolError
 from pysandpool._execute.passage import Passage, Sink
@@ -71,6 +71,7 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
     option("--network", choices=("none", "loopback", "host"), help="none by default")
     option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
+    option("--allow-degradation", action="store_true", help="run with less isolation where not all can be had")
     keep = "pass standard input on even if it is a terminal"
     option("-i", "--interactive", "--stdin", dest="interactive", action="store_true", help=keep)
     option("-t", "--tty", action="store_true", help="run the command in a terminal; for a shell: -it")
@@ -248,6 +249,8 @@ def config_of(args: argparse.Namespace) -> SandboxConfig:
         fields.update(fs_python=True)
     if args.unix_sockets:
         fields.update(allow_unix_sockets=True)
+    if args.allow_degradation:
+        fields.update(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
     if args.timeout is not None:
         fields.update(timeout_secs=args.timeout)
     limits = {name: None for name, value in fields.items() if value == math.inf}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pysandpool import Bind, InvalidSandboxConfigError, SandboxConfig, SeccompProfile
+from pysandpool import Bind, InvalidSandboxConfigError, NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool.cli.main import parser_of_all
 from pysandpool.cli.run import config_of
 
@@ -37,6 +37,7 @@ def parsed(*words: str) -> Any:
         (["--network", "host"], HOST),
         (["--python"], {"fs_python": True}),
         (["--unix-sockets"], {"allow_unix_sockets": True}),
+        (["--allow-degradation"], {"namespace_degradation": NamespaceDegradation.ALLOW_DEGRADATION}),
         (["--env", "A=1", "--env", "B=", "--env=C=x=y"], {"env_vars": {"A": "1", "B": "", "C": "x=y"}}),
         (
             ["--bind", "/srv/a:/a", "--bind", "here:/b:ro", "--workdir", "/a"],
