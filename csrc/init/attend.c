@@ -21,11 +21,16 @@
 
 /* Children that are reaped in one turn, so that a tenant whose processes end without pause delays nothing else. */
 #define REAPED_IN_A_TURN 64
+/* And of those that a command has left: each round looks at all that are not reaped yet. */
+#define REAPED_AT_THE_END 16384
 /* From SIGKILL to the end of a process that nothing holds. */
 #define DEATH_NS SP_MS(100)
-/* How long the processes that a command has left may take to end, and may fork faster than init kills. After this time
- * everything is killed. */
+/* How long the processes that a command has left may take to end after SIGKILL, and how long, and in how many rounds,
+ * they may fork faster than init kills. After this everything is killed. Only processes that end as soon as they have
+ * forked reach a third round. */
 #define LEFTOVERS_NS SP_SEC(1)
+#define FORKING_NS SP_MS(20)
+#define FORKING_ROUNDS 3
 #define LEFTOVERS_PAUSE_NS SP_MS(1) / 5
 /* Each process takes two descriptors, and a request four. */
 #define SPARE_FDS 24
@@ -139,24 +144,30 @@ static int take_request(struct sp_attend *a) {
 
 /* ---- ends ---- */
 
-static bool reap(struct sp_attend *a, int *rc);
+static bool reap(struct sp_attend *a, int most, int *rc);
 static void look_at_memory(struct sp_attend *a, int64_t now);
 
 /* The command has ended: what it has left running ends before EXITED is sent. As long as it forks faster than init
- * kills, it can also touch memory. */
+ * kills, it can also touch memory. A look at that takes as long as many rounds of killing, so it comes after these. */
 static int end_command(struct sp_attend *a, int status, const struct rusage *usage) {
     const struct timespec pause = {.tv_nsec = LEFTOVERS_PAUSE_NS};
-    const int64_t until = sp_now() + LEFTOVERS_NS;
+    const int64_t began = sp_now();
     struct sp_child ended = a->command;
+    enum sp_leftovers left;
+    unsigned forking = 0;
     int rc = 0;
     a->command.pid = 0;
-    while (sp_leftovers_kill_marked(a->plan) && rc == 0) {
-        if (sp_now() > until) {
+    while ((left = sp_leftovers_kill_marked(a->plan)) != SP_LEFTOVERS_NONE && rc == 0) {
+        const int64_t passed = sp_now() - began;
+        forking += left == SP_LEFTOVERS_NEW;
+        if (passed > LEFTOVERS_NS || (passed > FORKING_NS && forking > FORKING_ROUNDS)) {
             (void)sp_kill_tenants(a->plan);
         }
         (void)nanosleep(&pause, NULL);
-        look_at_memory(a, sp_now());
-        (void)reap(a, &rc);
+        if (left != SP_LEFTOVERS_NEW || passed > FORKING_NS) {
+            look_at_memory(a, sp_now());
+        }
+        (void)reap(a, REAPED_AT_THE_END, &rc);
     }
     return rc != 0 ? rc : sp_child_report(&ended, status, usage);
 }
@@ -179,11 +190,11 @@ static int end_child(struct sp_attend *a, pid_t pid, int status, const struct ru
     return 0;
 }
 
-/* Reaps those that have ended, up to a number. True when there are no children any more. */
-static bool reap(struct sp_attend *a, int *rc) {
+/* Reaps those that have ended, `most` at the most. True when there are no children any more. */
+static bool reap(struct sp_attend *a, int most, int *rc) {
     int status = 0;
     struct rusage usage;
-    for (int n = 0; n < REAPED_IN_A_TURN && *rc == 0; n++) {
+    for (int n = 0; n < most && *rc == 0; n++) {
         pid_t ended = wait4(-1, &status, WNOHANG, &usage);
         if (ended <= 0) {
             return ended == -1 && errno == ECHILD;
@@ -341,7 +352,7 @@ void sp_attend_take_watch(struct sp_attend *a, const struct sp_memory_watch *wat
 int sp_attend(struct sp_attend *a) {
     int rc = 0;
     while (rc == 0) {
-        bool alone = reap(a, &rc);
+        bool alone = reap(a, REAPED_IN_A_TURN, &rc);
         rc = rc == 0 && sp_tier_is_orphan(a->plan) ? -ESRCH : rc;
         if (rc == 0 && alone && a->served) {
             break;

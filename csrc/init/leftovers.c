@@ -18,6 +18,14 @@
 
 #define MARK RLIMIT_LOCKS
 #define MARKED_MAX INT32_MAX /* a number that every program prints as such */
+#define KNOWN_MAX 16384      /* those beyond count as new. Pages of the lists that no pid needs take no memory */
+
+/* Those that were killed by the last call and by the one before, in the order of their pids. */
+static struct known {
+    pid_t pids[KNOWN_MAX];
+    unsigned n;
+} known[2];
+static unsigned latest;
 
 void sp_leftovers_mark(void) {
     struct rlimit limit;
@@ -53,21 +61,42 @@ static bool is_marked(int proc, const char *name, const struct rlimit *own) {
     return is_tenant && is_marked_by_text(proc, name, own);
 }
 
-bool sp_leftovers_kill_marked(const struct sp_plan *plan) {
+/* `at` is a place in the list, which is left where the next pid is looked for: /proc lists them in their order. */
+static bool was_killed(const struct known *before, unsigned *at, pid_t pid) {
+    while (*at < before->n && before->pids[*at] < pid) {
+        ++*at;
+    }
+    return *at < before->n && before->pids[*at] == pid;
+}
+
+static void remember(struct known *now, pid_t pid) {
+    if (now->n < KNOWN_MAX) {
+        now->pids[now->n++] = pid;
+    }
+}
+
+enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
+    const struct known *before = &known[latest];
+    struct known *now = &known[latest ^= 1];
+    enum sp_leftovers found = SP_LEFTOVERS_NONE;
+    unsigned at = 0;
     struct rlimit own;
     struct sp_listing list;
-    bool found = false;
     /* Where tenants stay in one group, signals are kept inside by nothing, and a mark may be another process's. */
     bool has_proc = sp_in_landlock_tier(plan) ? !sp_tier_is_grouped(plan) : (plan->left_out & SP_FACT_OWN_PROC) == 0;
     sp_auto_fd int proc = has_proc ? sp_listing_open(&list, -1, "/proc") : -1;
+    now->n = 0;
     /* Without a /proc of its own, init does not see the processes; with a limit of 0, none of them has a mark. */
     if (proc == -1 || getrlimit(MARK, &own) != 0 || own.rlim_max == 0) {
-        return sp_kill_tenants(plan) == 0;
+        return sp_kill_tenants(plan) == 0 ? SP_LEFTOVERS_KILLED : SP_LEFTOVERS_NONE;
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         pid_t pid = (pid_t)strtol(name, NULL, 10);
-        if (pid > 1 && is_marked(proc, name, &own)) {
-            found = kill(pid, SIGKILL) == 0 || found; /* in the Landlock tier others may have the mark, out of reach */
+        /* In the Landlock tier others may have the mark, out of reach. */
+        if (pid > 1 && is_marked(proc, name, &own) && kill(pid, SIGKILL) == 0) {
+            bool again = was_killed(before, &at, pid);
+            found = found == SP_LEFTOVERS_NEW || !again ? SP_LEFTOVERS_NEW : SP_LEFTOVERS_KILLED;
+            remember(now, pid);
         }
     }
     return found;

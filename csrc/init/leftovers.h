@@ -13,9 +13,14 @@
 
 /* Marks the calling process and its descendants. Async-signal-safe. */
 void sp_leftovers_mark(void);
-/* Kills the marked processes that exist at this moment; false when there are none. Where processes cannot be told
- * apart, kills all. */
-bool sp_leftovers_kill_marked(const struct sp_plan *plan);
+enum sp_leftovers {
+    SP_LEFTOVERS_NONE,
+    SP_LEFTOVERS_KILLED, /* each of them was killed by the call before, too, and has not ended yet */
+    SP_LEFTOVERS_NEW,
+};
+
+/* Kills the marked processes that exist at this moment. Where processes cannot be told apart, kills all. */
+enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan);
 /* Kills everything but init, and reaps it. */
 void sp_leftovers_kill_all(const struct sp_plan *plan);
 

@@ -16,7 +16,9 @@ static int note_kill(int pid, int signal);
 
 static struct {
     int leftovers; /* rounds in which marked processes are still found */
-    unsigned looks, kills_of_all, reports;
+    bool forking;  /* these are others each time */
+    unsigned rounds, looks, kills_of_all, reports;
+    int64_t took;
     bool too_much;
 } the;
 
@@ -26,9 +28,10 @@ static int note_kill(int pid, int signal) {
     return 0;
 }
 
-bool sp_leftovers_kill_marked(const struct sp_plan *plan) {
+enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
     (void)plan;
-    return the.leftovers-- > 0;
+    the.rounds++;
+    return the.leftovers-- <= 0 ? SP_LEFTOVERS_NONE : the.forking ? SP_LEFTOVERS_NEW : SP_LEFTOVERS_KILLED;
 }
 
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
@@ -75,9 +78,11 @@ int sp_request_next(int control, struct sp_request *request, struct sp_command *
 static struct sp_attend attend;
 
 /* A command has ended beside one process. What it has left may fork faster than init kills it. */
-static void end_with_leftovers(int rounds, bool too_much) {
+static void end_with_leftovers(int rounds, bool forking, bool too_much) {
     const struct rusage usage = {.ru_maxrss = 0};
+    const int64_t began = sp_now();
     memset(&the, 0, sizeof the);
+    the.forking = forking;
     memset(&attend, 0, sizeof attend);
     the.leftovers = rounds;
     the.too_much = too_much;
@@ -86,17 +91,27 @@ static void end_with_leftovers(int rounds, bool too_much) {
     attend.watch_at = SP_NEVER;
     sp_memory_watch_begin(&attend.memory, NULL, NULL);
     CHECK(end_command(&attend, 0, &usage) == 0 && the.reports == 1);
+    the.took = sp_now() - began;
 }
 
 static void memory_is_watched_while_leftovers_are_killed(void) {
-    end_with_leftovers(20, false);
+    end_with_leftovers(20, false, false);
     CHECK(the.looks >= 20 && the.kills_of_all == 0 && !attend.processes[0].oom);
-    end_with_leftovers(1000, true);
+    end_with_leftovers(1000, false, true);
     CHECK(the.looks == 1 && the.kills_of_all == 1 && attend.processes[0].oom);
+}
+
+/* Rounds take a quarter of a millisecond, or more. */
+static void leftovers_that_fork_faster_than_they_are_killed_cost_everything(void) {
+    end_with_leftovers(1000000, true, false);
+    CHECK(the.kills_of_all == 1 && the.took >= FORKING_NS && the.rounds > FORKING_ROUNDS && the.looks <= 1);
+    end_with_leftovers(1000000, false, false);
+    CHECK(the.kills_of_all == 1 && the.took >= LEFTOVERS_NS); /* they may be slow to end */
 }
 
 int main(void) {
     check_deadline(60);
+    RUN(leftovers_that_fork_faster_than_they_are_killed_cost_everything);
     RUN(memory_is_watched_while_leftovers_are_killed);
     return check_report();
 }
