@@ -61,6 +61,11 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
+def program_compiler() -> list[str]:
+    """That of the static program: $SANDPOOL_PROGRAM_CC, where the other one cannot link statically (zig for glibc)."""
+    return shlex.split(os.environ.get("SANDPOOL_PROGRAM_CC", "")) or compiler()
+
+
 def environment_flags(name: str) -> list[str]:
     return shlex.split(os.environ.get(name, ""))
 
@@ -92,8 +97,8 @@ def stem_flags() -> list[str]:
 class Toolchain:
     """Tries what this machine can compile and link."""
 
-    def __init__(self) -> None:
-        self.cc = compiler()
+    def __init__(self, cc: list[str]) -> None:
+        self.cc = cc
 
     def tries(self, program: str, *flags: str) -> bool:
         with tempfile.TemporaryDirectory(prefix="sandpool-try-") as folder:
@@ -122,7 +127,7 @@ class Toolchain:
         if LINUX:
             if not self.tries(KERNEL_PROBE):
                 raise missing("kernel headers", "the kernel's headers (linux/seccomp.h), 4.14 or newer")
-            self.static_mode()
+            Toolchain(program_compiler()).static_mode()
 
 
 class CheckToolchain(Command):
@@ -138,7 +143,7 @@ class CheckToolchain(Command):
         pass
 
     def run(self) -> None:
-        Toolchain().check()
+        Toolchain(compiler()).check()
 
 
 class BuildZygote(Command):
@@ -169,12 +174,12 @@ class BuildZygote(Command):
         if not (LINUX or MACOS):
             self.announce(f"no program is built: {sys.platform} is not supported", level=4)
             return
-        toolchain = Toolchain()
-        toolchain.check()
+        Toolchain(compiler()).check()
         # There is no static libSystem: on macOS the program is linked as all others are.
-        self.compile(toolchain, PROGRAM, program_sources(), [] if MACOS else toolchain.static_mode())
+        program = Toolchain(program_compiler())
+        self.compile(program, PROGRAM, program_sources(), [] if MACOS else program.static_mode())
         if HAS_STEM:
-            self.compile(toolchain, STEM, stem_sources(), stem_flags())
+            self.compile(Toolchain(compiler()), STEM, stem_sources(), stem_flags())
 
     def compile(self, toolchain: Toolchain, path: Path, files: Sequence[str], flags: Sequence[str]) -> None:
         target = self.target(path)
@@ -217,7 +222,7 @@ class BuildZygote(Command):
 
 class BuildExt(build_ext):
     def run(self) -> None:
-        Toolchain().check()
+        Toolchain(compiler()).check()
         super().run()
 
     def build_extensions(self) -> None:
