@@ -1,11 +1,16 @@
-"""What a wheel holds: compiled modules without debug information, symbol tables or the place where they were built."""
+"""What a wheel holds, and that it works where the sources are out of reach.
+
+It holds compiled modules without debug information, symbol tables or the place where they were built.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,11 +53,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, tree / name, ignore=left_out)
         else:
             shutil.copy(ROOT / name, tree)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "--no-index", "."]
-    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    return build(tree, Path(sys.executable), "--no-build-isolation", "--no-index")
+
+
+def build(tree: Path, python: Path, *how: str) -> Path:
+    run(tree, os.fspath(python), "-m", "pip", "wheel", "-q", "--no-deps", *how, ".")
     [built] = tree.glob("*.whl")
     return built
+
+
+def run(folder: Path, *command: str, **environment: str) -> str:
+    """Its output. It sees no variable that would show it the sources."""
+    hidden = ("PYTHON", "PYTEST", "SANDPOOL", "CC", "VIRTUAL_ENV")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    done = subprocess.run(
+        command, cwd=folder, env={**inherited, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout[-8000:]}\n{done.stderr[-8000:]}"
+    return done.stdout
 
 
 def test_compiled_files_are_stripped(wheel: Path) -> None:
@@ -81,3 +99,72 @@ def test_the_wheel_has_each_room(wheel: Path) -> None:
         path.relative_to(ROOT).as_posix() for path in (ROOT / "pysandpool").rglob("*.py")
     }
     assert "pytest_pysandpool.py" in found
+
+
+SMOKE = """
+import sys, pysandpool
+assert not any(path.startswith(sys.argv[1]) for path in sys.path), sys.path
+with pysandpool.SandboxPool() as pool, pool.acquire() as sandbox:
+    print(sandbox.execute(["/bin/echo", "hello"]).stdout.decode(), end="")
+    print(sandbox.isolation.namespaces, pysandpool.__file__)
+"""
+
+
+def test_the_wheel_works_without_the_sources(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked, as pip does it; cffi is that of this Python."""
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            path = Path(archive.extract(info, tmp_path / "site"))
+            path.chmod(info.external_attr >> 16 or 0o644)
+    for name in ("cffi", "pycparser", "_cffi_backend"):
+        for path in (Path(sysconfig.get_paths()["platlib"])).glob(f"{name}*"):
+            (tmp_path / "site" / path.name).symlink_to(path)
+    out = run(tmp_path, sys.executable, "-S", "-c", SMOKE, os.fspath(ROOT), PYTHONPATH=os.fspath(tmp_path / "site"))
+    assert out == f"hello\nfull {tmp_path}/site/pysandpool/__init__.py\n"
+
+
+# --- on all Pythons of this machine --------------------------------------------------------------------------
+
+
+def pythons() -> list[Path]:
+    """One of each version, of those in PATH, of pyenv and of the list in SANDPOOL_TEST_PYTHONS."""
+    named = [Path(path) for path in os.environ.get("SANDPOOL_TEST_PYTHONS", "").split(os.pathsep) if path]
+    folders = [Path(path) for path in os.get_exec_path()]
+    folders += Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin")
+    names = [f"python3.{minor}{kind}" for minor in range(9, 16) for kind in ("", "t")]
+    found: dict[str, Path] = {}
+    for path in [*named, *(folder / name for name in names for folder in folders)]:
+        if path.exists() and "shims" not in path.parts:
+            found.setdefault(path.name, path)
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def configuration() -> dict[str, object]:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 has it")
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return dict(tomllib.load(file)["tool"]["cibuildwheel"])
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: path.name)
+def test_the_suite_of_cibuildwheel(wheel: Path, python: Path, configuration: dict[str, object], tmp_path: Path) -> None:
+    """What cibuildwheel does after a build: an environment with the wheel, the tests beside it, the test command."""
+    sources, needed, command = (configuration[f"test-{name}"] for name in ("sources", "requires", "command"))
+    assert isinstance(sources, list)
+    assert isinstance(needed, list)
+    if python.name.endswith("t"):
+        tree = tmp_path / "tree"
+        shutil.copytree(wheel.parent, tree, ignore=shutil.ignore_patterns("*.whl", "build", "*.egg-info"))
+        wheel = build(tree, python)
+        assert "abi3" not in wheel.name
+    run(tmp_path, os.fspath(python), "-m", "venv", "venv")
+    run(tmp_path, "venv/bin/python", "-m", "pip", "install", "-q", os.fspath(wheel), *needed)
+    (tmp_path / "run").mkdir()
+    for name in sources:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / "run" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path / "run")
+    path = os.pathsep.join([os.fspath(tmp_path / "venv" / "bin"), *os.get_exec_path()])
+    print(run(tmp_path / "run", "sh", "-c", str(command), PATH=path)[-300:])

@@ -22,11 +22,7 @@ def run_on(loop: str, main: Main[_T]) -> _T:
     if loop == "uvloop":
         import uvloop
 
-        uvloop.install()
-        try:
-            return asyncio.run(main())
-        finally:
-            asyncio.set_event_loop_policy(None)
+        return uvloop.run(main())
     return asyncio.run(main())
 
 

@@ -11,9 +11,12 @@ ROOT = SUPPORT.parents[1]
 
 
 def run_script(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs Python code in a process of its own: for limits, signals and exits that this one must not have."""
+    """Runs Python code in a process of its own: for limits, signals and exits that this one must not have.
+
+    It may fork beside the threads of a pool, of which Python 3.12 and later warn.
+    """
     return subprocess.run(
-        [sys.executable, "-c", code, *args],
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code, *args],
         cwd=SUPPORT,  # it may import what is defined here
         capture_output=True,
         text=True,
