@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from eyes import zygote_of
-from other_libc import ROOT, VARIABLE, musl_gcc, musl_of_zig, zig, zygote
+from other_libc import ROOT, VARIABLE, musl_gcc, musl_of_zig, python_headers, zig, zygote
 from scripts import SUPPORT
 
 from pysandpool import PoolConfig, SandboxConfig, SandboxPool, Workspace
@@ -25,7 +25,17 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of
 
 
 def test_the_c_code_compiles_against_musl() -> None:
-    command = [*musl_gcc(), "-std=c11", "-D_GNU_SOURCE", "-Icsrc", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+    command = [
+        *musl_gcc(),
+        *python_headers(),
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-Icsrc",
+        "-fsyntax-only",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
     failed = []
     for source in SOURCES:
         done = subprocess.run([*command, source], cwd=ROOT, capture_output=True, text=True, check=False)

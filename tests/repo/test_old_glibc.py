@@ -10,11 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from other_libc import BUILD, run, zig
+from other_libc import BUILD, python_headers, run, zig
 
 NEWEST = (2, 17)
 OLD_GLIBC = f"{os.uname().machine}-linux-gnu.{NEWEST[0]}.{NEWEST[1]}"
@@ -27,6 +26,7 @@ TABLE = """
     59: 0000000000002f10   100 FUNC    GLOBAL DEFAULT   12 PyInit__core
 """
 FLAGS = ("-std=c11", "-O1", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")
+MODULE = ("-fPIC", "-shared", "-DPy_LIMITED_API=0x03090000", "-Wno-unused-parameter")
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux: glibc"),
@@ -50,12 +50,6 @@ def symbols_of(file: Path) -> str:
     return subprocess.run(["readelf", "-W", "--dyn-syms", file], capture_output=True, text=True, check=True).stdout
 
 
-def include_of_python() -> list[str]:
-    """Debian's pyconfig.h chooses by processor from a second directory."""
-    folders = [sysconfig.get_paths()["include"], f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"]
-    return [word for folder in folders if "python" in folder for word in ("-isystem", folder)]
-
-
 def test_the_modules_need_no_newer_glibc() -> None:
     """The other module has the same C files."""
     compiler = zig(OLD_GLIBC)
@@ -64,9 +58,20 @@ def test_the_modules_need_no_newer_glibc() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     source, target = BUILD / "_core.c", BUILD / "_core-old-glibc.so"
     build_ffi.core().emit_c_code(os.fspath(source))
-    python = [*include_of_python(), "-DPy_LIMITED_API=0x03090000", "-Wno-unused-parameter"]
-    sources = build_ffi.sources("common", "host")
-    run([*compiler, *FLAGS, *python, "-fPIC", "-shared", os.fspath(source), *sources, "-o", os.fspath(target)])
+    files = [os.fspath(source), *build_ffi.sources("common", "host")]
+    run([*compiler, *FLAGS, *python_headers(), *MODULE, *files, "-o", os.fspath(target)])
+    version, symbol = newest_glibc(symbols_of(target))
+    assert version <= NEWEST, f"{symbol} is of glibc {version}"
+
+
+def test_the_module_of_interpreters_needs_no_newer_glibc() -> None:
+    """It is loaded by interpreters inside of sandboxes."""
+    compiler = zig(OLD_GLIBC)
+    from build_ffi import sources
+
+    target = BUILD / "stem-old-glibc.so"
+    files = [path for path in sources("stem", "zygote", "init", "common") if path != "csrc/zygote/main.c"]
+    run([*compiler, *FLAGS, *python_headers(), *MODULE, *files, "-o", os.fspath(target)])
     version, symbol = newest_glibc(symbols_of(target))
     assert version <= NEWEST, f"{symbol} is of glibc {version}"
 

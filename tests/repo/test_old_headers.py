@@ -15,6 +15,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from other_libc import python_headers
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for path in (ROOT / "csrc").rglob("*.c") if not path.stem.endswith("_darwin"))
@@ -66,7 +67,7 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for path in (*into.glob("asm/unistd*.h"), *into.glob("asm-generic/unistd.h")):
         without(path, NEWER_CALLS)
     own = subprocess.run(["gcc", "-print-file-name=include"], capture_output=True, text=True, check=True).stdout.strip()
-    return ["gcc", "-nostdinc", "-isystem", own, "-isystem", os.fspath(into), *FLAGS]
+    return ["gcc", "-nostdinc", "-isystem", own, "-isystem", os.fspath(into), *python_headers(), *FLAGS]
 
 
 def without(path: Path, *patterns: str) -> None:

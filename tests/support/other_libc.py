@@ -35,6 +35,12 @@ def kernel_headers() -> Path:
     return into
 
 
+def python_headers() -> list[str]:
+    """Debian's pyconfig.h chooses by processor from a second directory."""
+    folders = [sysconfig.get_paths()["include"], f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"]
+    return [word for folder in folders if "python" in folder for word in ("-isystem", folder)]
+
+
 def musl_gcc() -> list[str]:
     if shutil.which("musl-gcc") is None:
         pytest.skip("musl-gcc is not here: apt-get install musl-tools")
