@@ -21,10 +21,12 @@ from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.pool import AsyncSandboxPool
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.sandbox import AsyncSandbox
+from pysandpool._async.session import AsyncCodeSession
 from pysandpool._async.stream import AsyncReader as AsyncReader
 from pysandpool._async.stream import AsyncWriter as AsyncWriter
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._code.result import CodeClaims, CodeError, CodeResult
+from pysandpool._code.session import CodeSession
 from pysandpool._config.bind import Bind
 from pysandpool._config.interpreter import Interpreter
 from pysandpool._config.pool import PoolConfig
@@ -64,6 +66,7 @@ _use_hints(_hint_for)
 
 __all__ = [
     "AcquireTimeoutError",
+    "AsyncCodeSession",
     "AsyncPooledSandbox",
     "AsyncSandbox",
     "AsyncSandboxPool",
@@ -73,6 +76,7 @@ __all__ = [
     "CodeError",
     "CodeFailedError",
     "CodeResult",
+    "CodeSession",
     "CommandFailedError",
     "CommandNotFoundError",
     "Evictions",

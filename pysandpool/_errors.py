@@ -134,17 +134,21 @@ class SandboxCreateError(SandboxError):
         errno: the error number of the kernel.
         detail: what the step was working on, such as a path; may be empty.
         hint: the command or setting that would fix it; empty if none is known.
+        traceback: at stage "preload", what the interpreter has written: the traceback of the module or source that
+            failed, behind what it had printed. The message ends with it. Else it is empty.
     """
 
     errno: int
     stage: str
 
-    def __init__(self, stage: str, errno: int, hint: str = "", detail: str = "") -> None:
+    def __init__(self, stage: str, errno: int, hint: str = "", detail: str = "", traceback: str = "") -> None:
         message = f"could not create a sandbox: {stage}: {_describe(errno)}"
         message += f": {detail}" if detail else ""
-        super().__init__(message + (f"; hint: {hint}" if hint else ""), errno, stage)
+        message += f"; hint: {hint}" if hint else ""
+        super().__init__(message + (f"\n{traceback}" if traceback else ""), errno, stage)
         self.hint = hint
         self.detail = detail
+        self.traceback = traceback
 
 
 class SandboxReleasedError(SandboxError):
@@ -219,7 +223,7 @@ class SessionEndedError(SandboxError):
     """
 
     def __init__(
-        self, message: str = "this session has ended", *, exit_code: int | None = None, signal: int | None = None
+        self, message: str = "this session has ended", exit_code: int | None = None, signal: int | None = None
     ) -> None:
         super().__init__(message, hint="start another one with lease.session()")
         self.exit_code = exit_code

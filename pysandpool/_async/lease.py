@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from pysandpool._async.acquire import Acquiring
-from pysandpool._async.backend import Backend, Event
+from pysandpool._async.backend import Backend
 from pysandpool._async.current import current
 from pysandpool._async.done import DONE
 from pysandpool._async.files import AsyncFileMethods
 from pysandpool._async.process import AsyncSandboxProcess
+from pysandpool._async.queue import Queue
 from pysandpool._async.run import Takers, refuse_nested, run_command
+from pysandpool._async.session import AsyncCodeSession, open_session
 from pysandpool._async.start import start_process
+from pysandpool._code.order import code_order
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
@@ -29,6 +31,8 @@ from pysandpool._process.streams import Stream
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from pysandpool._code.options import CodeOptions, SessionOptions
+    from pysandpool._code.result import CodeResult
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
     from pysandpool._process.options import ProcessOptions
 
@@ -40,13 +44,12 @@ class AsyncPooledSandbox(AsyncFileMethods):
     it was acquired: a call in another loop raises RuntimeError. Only `release()` may be called anywhere.
     """
 
-    __slots__ = ("__weakref__", "_lease", "_loop", "_running", "_waiting")
+    __slots__ = ("__weakref__", "_lease", "_loop", "_queue")
 
     def __init__(self, lease: PooledSandbox, loop: object) -> None:
         self._lease = lease
         self._loop = loop
-        self._running = False
-        self._waiting: deque[Event] = deque()
+        self._queue = Queue()
 
     @overload
     async def execute(
@@ -76,12 +79,9 @@ class AsyncPooledSandbox(AsyncFileMethods):
         order = order_of(self._lease._defaults(), cmd, **options)  # noqa: SLF001
         backend = self._backend()
         refuse_nested(core.ptr, self._lease._live_handle())  # noqa: SLF001
-        await self._begin_turn(backend)
-        try:
+        async with self._queue.turn(backend):
             handle = self._lease._live_handle()  # noqa: SLF001
             return order.finish(await run_command(backend, core.ptr, handle, order, takers))
-        finally:
-            self._end_turn()
 
     @overload
     async def shell(
@@ -126,6 +126,32 @@ class AsyncPooledSandbox(AsyncFileMethods):
         program = Program(cmd, env, cwd, timeout, pty)
         mode, defaults = errors if text else None, self._lease._defaults()  # noqa: SLF001
         return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, mode)
+
+    async def run_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeResult:
+        """Runs Python code in a fresh copy of the interpreter. Arguments, results and errors are those of
+        `PooledSandbox.run_code`; for functions and cancellations, see `execute`."""
+        place = self._lease._code()  # noqa: SLF001 - the lease is this one's
+        takers, given = Takers(), dict(options)
+        for name in ("on_stdout", "on_stderr"):
+            if given.get(name) is not None:
+                given[name] = takers.collecting(given[name])  # type: ignore[arg-type]
+        order = code_order(place.defaults, code, **given)  # type: ignore[arg-type]
+        backend = self._backend()
+        refuse_nested(place.pool, place.handle)
+        async with self._queue.turn(backend):
+            handle = self._lease._live_handle()  # noqa: SLF001
+            return order.finish(await run_command(backend, place.pool, handle, order, takers))
+
+    def session(self, **options: Unpack[SessionOptions]) -> Acquiring[AsyncCodeSession]:
+        """Starts an `AsyncCodeSession`. Arguments and errors are those of `PooledSandbox.session`.
+
+        Use it as `async with lease.session() as session:` or `session = await lease.session()`.
+        """
+        return Acquiring(self._session(options.get("env"), options.get("cwd")))
+
+    async def _session(self, env: Environ | None, cwd: Word | None) -> AsyncCodeSession:
+        self._backend()
+        return await open_session(self._lease._code(), env, cwd)  # noqa: SLF001 - the lease is this one's
 
     def release(self) -> Awaitable[None]:
         """Returns the sandbox to the pool at once. It never waits and never fails; a second call changes nothing.
@@ -176,25 +202,3 @@ class AsyncPooledSandbox(AsyncFileMethods):
         if backend.loop is not self._loop:
             raise RuntimeError("this lease was acquired in another event loop: acquire one in each loop")
         return backend
-
-    async def _begin_turn(self, backend: Backend) -> None:
-        """Waits for the calls of this lease that came before, first come, first served."""
-        if not self._running:
-            self._running = True
-            return
-        event = backend.event()
-        self._waiting.append(event)
-        try:
-            await event.wait()
-        except BaseException:
-            if event.is_set():
-                self._end_turn()  # its turn came at the same time
-            else:
-                self._waiting.remove(event)
-            raise
-
-    def _end_turn(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().set()
-        else:
-            self._running = False

@@ -30,6 +30,8 @@ from pysandpool._pool.stats import PoolStats
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from pysandpool._code.options import CodeOptions
+    from pysandpool._code.result import CodeResult
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
 
 _sp_acquire = hot.sp_acquire
@@ -171,6 +173,13 @@ class AsyncSandboxPool:
         async with self.acquire(acquire_timeout) as lease:
             result: SandboxResult[Any] = await lease.execute(cmd, **options)
             return result
+
+    async def run_code(
+        self, code: str, *, acquire_timeout: Duration | None = None, **options: Unpack[CodeOptions]
+    ) -> CodeResult:
+        """Runs Python code in a sandbox of its own: acquire, run_code, release. See `SandboxPool.run_code`."""
+        async with self.acquire(acquire_timeout) as lease:
+            return await lease.run_code(code, **options)
 
     async def warm(self, target: int) -> int:
         """Creates sandboxes until `target` are idle, see `SandboxPool.warm`."""

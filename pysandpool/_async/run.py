@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pysandpool._async.backend import Backend, Look
+from pysandpool._config.fields import Duration
 from pysandpool._errors import SandboxError
-from pysandpool._execute.encode import command_name
+from pysandpool._execute.encode import Environ, Word, Words, command_name
 from pysandpool._execute.live import Live, Taker
-from pysandpool._execute.order import Order
 from pysandpool._execute.result import SandboxResult
-from pysandpool._execute.run import fill_request, hint_for_command, live_result, result_of
+from pysandpool._execute.run import CommandDefaults, fill_request, hint_for_command, live_result, result_of
 from pysandpool._ffi import check, ffi, hot, lib
 
 _T = TypeVar("_T")
@@ -67,7 +67,20 @@ def refuse_nested(pool: Any, handle: int) -> None:
         raise SandboxError("a function that takes output of a command cannot execute another one in the same sandbox")
 
 
-async def run_command(backend: Backend, pool: Any, handle: int, order: Order, takers: Takers) -> SandboxResult:
+class Orders(Protocol):
+    """An `Order` or a `CodeOrder`."""
+
+    @property
+    def cmd(self) -> Words: ...
+    @property
+    def options(self) -> tuple[Any, Environ | None, Word | None, Duration | None]: ...
+    @property
+    def defaults(self) -> CommandDefaults: ...
+    @property
+    def live(self) -> Live | None: ...
+
+
+async def run_command(backend: Backend, pool: Any, handle: int, order: Orders, takers: Takers) -> SandboxResult:
     """`_execute.run.run_command` without a thread: all waits are the loop's.
 
     Whatever ends this call early, such as a cancellation, also ends the command, and the lease stays usable.

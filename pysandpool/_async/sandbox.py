@@ -14,6 +14,7 @@ from pysandpool._async.done import DONE
 from pysandpool._async.files import AsyncFileMethods
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.process import AsyncSandboxProcess
+from pysandpool._async.session import AsyncCodeSession
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
@@ -28,6 +29,8 @@ from pysandpool._pool.sandbox import core_of, open_core_of
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from pysandpool._code.options import CodeOptions, SessionOptions
+    from pysandpool._code.result import CodeResult
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
     from pysandpool._process.options import ProcessOptions
 
@@ -130,6 +133,14 @@ class AsyncSandbox(AsyncFileMethods):
     def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> Acquiring[AsyncSandboxProcess]:
         """Starts `cmd` and returns while it runs, see `AsyncPooledSandbox.popen`."""
         return self._created().popen(cmd, **options)
+
+    async def run_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeResult:
+        """Runs Python code in a fresh copy of the interpreter, see `AsyncPooledSandbox.run_code`."""
+        return await self._created().run_code(code, **options)
+
+    def session(self, **options: Unpack[SessionOptions]) -> Acquiring[AsyncCodeSession]:
+        """Starts a session, see `AsyncPooledSandbox.session`."""
+        return self._created().session(**options)
 
     def _files(self) -> tuple[Backend, LeaseFiles]:
         return self._created()._files()  # noqa: SLF001 - of this package

@@ -67,6 +67,8 @@ _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespa
 _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
+_PRELOAD_SLOW = "let Interpreter.preload_timeout be longer, or preload less"
+_PRELOAD_PYTHON = "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs"
 _REINSTALL = "the installation is incomplete: pip install --force-reinstall pysandpool"
 _NO_OTHER_ID = (
     "sandboxes of root run as uid and gid 65534, and this process cannot change its user: run it as an ordinary user "
@@ -237,6 +239,8 @@ _Hint = Union[str, Callable[[str, int], Advice]]
 # The first rule that matches wins. An empty set matches every stage or errno.
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
+    (frozenset({"preload"}), frozenset({errno.ETIMEDOUT}), _PRELOAD_SLOW),
+    (frozenset({"preload"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR}), _PRELOAD_PYTHON),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
     (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _delegate),
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),

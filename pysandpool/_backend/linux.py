@@ -11,6 +11,7 @@ from typing import Any
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent, new_directory, sweep
 from pysandpool._backend.doors import unix_sockets
 from pysandpool._backend.hints import hint_for
+from pysandpool._backend.interpreter import StemStart
 from pysandpool._backend.machine import audit_listener
 from pysandpool._backend.python import readonly_paths
 from pysandpool._backend.setid import find_covers
@@ -50,15 +51,21 @@ def open_zygote(config: SandboxConfig, cgroup_parent: str | None) -> Any:
 
     Raises `SandboxCreateError`; no process is left behind then.
     """
-    for last in (False, False, True):
-        options, _keep = _sandbox_options(config, cgroup_parent)
-        error = new_error()
-        launcher = lib.sp_launcher_open(options, error)
-        # ESTALE: a file that was to be covered has been removed or moved since it was found.
-        if launcher != ffi.NULL or error.err != errno.ESTALE or last:
-            break
-    if launcher == ffi.NULL:
-        check(error.code or lib.SP_E_INVAL, error=error)
+    with StemStart(config) as start:
+        for last in (False, False, True):
+            options, _keep = _sandbox_options(config, cgroup_parent)
+            for name, value in start.options().items():
+                setattr(options, name, value)
+            error = new_error()
+            launcher = lib.sp_launcher_open(options, error)
+            # ESTALE: a file that was to be covered has been removed or moved since it was found.
+            if launcher != ffi.NULL or error.err != errno.ESTALE or last:
+                break
+        if launcher == ffi.NULL:
+            try:
+                check(error.code or lib.SP_E_INVAL, error=error)
+            except SandboxCreateError as found:
+                raise start.explain(found) from None
     return launcher
 
 

@@ -9,8 +9,6 @@ from pysandpool._code.messages import MAX_CHANNEL_BYTES, claims_of
 from pysandpool._code.request import ChannelCapture
 from pysandpool._code.result import CodeResult, code_result
 from pysandpool._config.fields import Duration
-from pysandpool._config.sandbox import SandboxConfig
-from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult
@@ -85,11 +83,3 @@ def encoded_code(code: Any) -> bytes:
 def encoded_text(data: str | Buffer | None) -> Buffer | None:
     """Input as bytes."""
     return data.encode(ENCODING) if isinstance(data, str) else data
-
-
-def require_interpreter(config: SandboxConfig) -> None:
-    """Raises SandboxError if sandboxes of this configuration have no interpreter."""
-    if config.interpreter is None:
-        raise SandboxError(
-            "the sandbox has no interpreter that waits for code", hint="SandboxConfig(interpreter=Interpreter())"
-        )

@@ -88,6 +88,8 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
     if launcher is not None:
         return _open_pool(launcher, config, limits)
     if sys.platform == "darwin":
+        if config.interpreter is not None:
+            raise UnsupportedPlatformError("sandboxes of macOS have no interpreter that waits: use execute")
         return _open_and_unref(open_agents(config), config, limits)
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")

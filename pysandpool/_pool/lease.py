@@ -6,6 +6,8 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from pysandpool._code.methods import CodeMethods
+from pysandpool._code.place import CodePlace
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 SHELL = "/bin/sh"
 
 
-class PooledSandbox(FileMethods):
+class PooledSandbox(FileMethods, CodeMethods):
     """A lease: a fresh sandbox of a pool, for the use of one caller until it is released.
 
     `SandboxPool.acquire()` returns it. Leaving its `with` block, `release()` or garbage collection releases it. A
@@ -264,6 +266,10 @@ class PooledSandbox(FileMethods):
     def _files(self) -> LeaseFiles:
         core, directory = self._core, self._defaults().directory(None)
         return LeaseFiles(core, core.ptr, self._live_handle(), None if directory is None else os.fsencode(directory))
+
+    def _code(self) -> CodePlace:
+        core = self._core
+        return CodePlace.of(core.config, core, core.ptr, self._live_handle(), self._defaults())
 
     def _live_handle(self) -> int:
         handle = self._handle

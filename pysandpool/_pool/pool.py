@@ -29,6 +29,8 @@ from pysandpool._pool.workspace import lease_with_workspace
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from pysandpool._code.options import CodeOptions
+    from pysandpool._code.result import CodeResult
     from pysandpool._execute.encode import Words
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
     from pysandpool._execute.result import SandboxResult
@@ -158,6 +160,21 @@ class SandboxPool:
         """
         with self.acquire(acquire_timeout) as lease:
             return lease.execute(cmd, **options)
+
+    def run_code(
+        self, code: str, *, acquire_timeout: Duration | None = None, **options: Unpack[CodeOptions]
+    ) -> CodeResult:
+        """Runs Python code in a sandbox of its own: acquire, run_code, release.
+
+        Args:
+            code: Python source.
+            acquire_timeout: the `timeout` of `acquire`.
+            options: the keyword arguments of `PooledSandbox.run_code`; there, `timeout` is that of the code.
+
+        Raises the errors of `acquire` and of `PooledSandbox.run_code`.
+        """
+        with self.acquire(acquire_timeout) as lease:
+            return lease.run_code(code, **options)
 
     def warm(self, target: int) -> int:
         """Evicts sandboxes that have been idle for too long, then creates sandboxes until `target` are idle.

@@ -8,6 +8,8 @@ from collections import OrderedDict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from pysandpool._code.methods import CodeMethods
+from pysandpool._code.place import CodePlace
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._config.workspace import StrPath, Workspace, workspace_of
 from pysandpool._errors import SandboxReleasedError
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from pysandpool._process.options import ProcessOptions
 
 
-class Sandbox(FileMethods):
+class Sandbox(FileMethods, CodeMethods):
     """A fresh sandbox without a pool. `destroy()`, leaving its `with` block or garbage collection ends it.
 
     Sandboxes of equal configurations share one zygote in each process. The zygotes of the last 8 configurations are
@@ -107,6 +109,9 @@ class Sandbox(FileMethods):
 
     def _files(self) -> LeaseFiles:
         return self._lease._files()  # noqa: SLF001 - of this package
+
+    def _code(self) -> CodePlace:
+        return self._lease._code()  # noqa: SLF001 - of this package
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""

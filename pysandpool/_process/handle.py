@@ -23,6 +23,8 @@ class Program(NamedTuple):
     cwd: Word | None
     timeout: Duration | None
     terminal: bool
+    channel: int | None = None
+    """None: `cmd` is executed; else the interpreter of the sandbox takes it, with this descriptor to the caller"""
 
 
 class ProcessHandle:
@@ -85,5 +87,6 @@ def _request(program: Program, streams: tuple[Sequence[int], int], defaults: Com
         request.cwd = views[-1]
     request.timeout_ns = to_nanoseconds(program.timeout) or 1
     request.terminal = program.terminal
+    request.runs, request.channel = program.channel is not None, -1 if program.channel is None else program.channel
     request.fds, request.own_pipes = list(streams[0]), streams[1]
     return request, views

@@ -1,0 +1,80 @@
+"""What a zygote needs to become the interpreter of its sandboxes, and what that one writes while it starts."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pysandpool._backend.hints import hint_for
+from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._errors import SandboxCreateError
+from pysandpool._ffi import PROGRAMS, ffi
+from pysandpool._stem.source import parameters, source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_MAX_ERRORS = 64 * 1024
+
+
+class StemStart:
+    """The options of `sp_sandbox_options` for one start, and the pipe for the errors of the interpreter.
+
+    Without an interpreter in the configuration there are none.
+    """
+
+    def __init__(self, config: SandboxConfig) -> None:
+        self._config = config
+        self._kept: list[Any] = []
+        self._near = self._far = -1
+
+    def __enter__(self) -> Self:
+        if self._config.interpreter is not None:
+            self._near, self._far = os.pipe()
+            os.set_blocking(self._near, False)
+            os.set_blocking(self._far, False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for fd in (self._near, self._far):
+            if fd != -1:
+                os.close(fd)
+
+    def options(self) -> dict[str, Any]:
+        """The fields to set. What they point to lives as long as this object."""
+        interpreter = self._config.interpreter
+        if interpreter is None:
+            return {}
+        return {
+            "interpreter": self._string(os.fsencode(interpreter.python)),
+            "stem_module": self._string(_module_path()),
+            "stem_source": self._string(source()),
+            "stem_parameters": self._string(parameters(interpreter)),
+            "preload_timeout_ns": int(interpreter.preload_timeout * 1e9),
+            "stem_stderr": self._far,
+        }
+
+    def explain(self, error: SandboxCreateError) -> SandboxCreateError:
+        """The error with what the interpreter has written."""
+        if error.stage != "preload" or self._near == -1:
+            return error
+        try:
+            text = os.read(self._near, _MAX_ERRORS).decode("utf-8", "replace").strip()
+        except BlockingIOError:
+            text = ""
+        return SandboxCreateError(error.stage, error.errno, error.hint, error.detail, text)
+
+    def _string(self, value: bytes) -> Any:
+        self._kept.append(ffi.new("char[]", value))
+        return self._kept[-1]
+
+
+def _module_path() -> bytes:
+    path = PROGRAMS / "sandpool-stem.abi3.so"
+    if not path.exists():
+        raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint_for("spawn_zygote", errno.ENOENT), str(path))
+    return os.fsencode(path)

@@ -1,0 +1,70 @@
+"""What a session is at the moment, for threads and for event loops."""
+
+from __future__ import annotations
+
+import signal
+
+from pysandpool._code.cell import Cell
+from pysandpool._code.process import CodeProcess
+from pysandpool._code.result import CodeResult
+from pysandpool._errors import SessionEndedError
+
+
+class SessionState:
+    """The process of a session, and the number of its cells."""
+
+    __slots__ = ("_number", "_why", "ended", "process")
+
+    def __init__(self, process: CodeProcess) -> None:
+        self.process = process
+        self.ended = False
+        self._number = 0
+        self._why = "this session was closed"
+
+    def next_number(self) -> int:
+        """The number of the next cell."""
+        self._number += 1
+        return self._number
+
+    def require(self) -> CodeProcess:
+        """The process, if a cell can run in it. Raises `SessionEndedError`, or what has ended the lease."""
+        if not self.ended:
+            self.process.look()
+            if not self.process.ended:
+                return self.process
+            self._note_end("the process of this session has ended")
+            self.end()
+        self.process.explain_end()
+        raise SessionEndedError(self._why, self.process.exit_code, self.process.signal)
+
+    def result_of(self, cell: Cell) -> CodeResult:
+        """The result of a cell that is over. Raises `SessionEndedError` if a call has ended the session meanwhile, or
+        what has ended the lease."""
+        result = cell.result()
+        process = self.process
+        if not process.ended:
+            return result
+        was_closed = self.ended
+        self._note_end("a timeout has ended this session" if result.timed_out else "a cell has ended this session")
+        self.end()
+        if result.signal == signal.SIGKILL and not (result.timed_out or result.oom_killed):
+            process.explain_end()
+        if was_closed:
+            raise SessionEndedError(self._why, process.exit_code, process.signal)
+        return result
+
+    def kill(self) -> None:
+        """Ends the session by SIGKILL. Its descriptors stay open for a call that waits for them."""
+        if not self.ended:
+            self._why = "this session was killed"
+            self.ended = True
+            self.process.kill()
+
+    def end(self) -> None:
+        """No further cell can run. Closes all that the session holds, and kills the process if it lives."""
+        self.ended = True
+        self.process.close()
+
+    def _note_end(self, why: str) -> None:
+        if not self.ended:
+            self._why = why
