@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Union
 
-from pysandpool._backend.container import POD, container_kind
+from pysandpool._backend.container import container_kind
+from pysandpool._backend.delegation import delegate
 from pysandpool._backend.forbidden import advice
 from pysandpool._backend.machine import (
     SYSCTLS,
@@ -63,6 +64,14 @@ _OLD_KERNEL = (
 )
 _LACKING = "this kernel lacks a system call that sandboxes need: use Linux 5.10 or newer, with nothing in between"
 _DEGRADE = "choose NamespaceDegradation.ALLOW_DEGRADATION"
+_LESS = (
+    "; or take less isolation with NamespaceDegradation.ALLOW_DEGRADATION (pysandpool run --allow-degradation); "
+    "isolation.tier then says which"
+)
+# Where a host that may take less goes on without namespaces: see sp_tier_is_refusal. A /proc is left out alone.
+_REFUSED_STAGES = frozenset({"drop_root", "root_template", "dev", "pivot_root", *_NAMESPACE_STAGES})
+_REFUSALS = frozenset({*_DENIED, errno.ENOSYS, errno.ENOSPC, errno.EINVAL, errno.EROFS, errno.ENODEV, errno.EBUSY})
+_LANDLOCK_KERNEL = (5, 13)
 _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespaces=15000"
 _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
@@ -82,11 +91,8 @@ _NO_ROOT_MAP = (
 _HEALTH = (
     "the health command (PoolConfig.health_check_command) must exit with 0 inside: run `python -m pysandpool doctor`"
 )
-_TIER = (
-    "the kernel refuses namespaces here, and the Landlock tier, which ALLOW_DEGRADATION accepts instead, cannot give "
-    "this part of the configuration: allow namespaces (see the hint without ALLOW_DEGRADATION), or leave it out"
-)
 _LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,... (CONFIG_SECURITY_LANDLOCK)"
+_LOWER_TIER = "the kernel refuses namespaces here, and the Landlock tier, which ALLOW_DEGRADATION takes instead, "
 _LANDLOCK_DENIED = (
     "a seccomp profile refuses Landlock: allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self "
     f"in it, or {_DEGRADE}"
@@ -104,24 +110,6 @@ _PROFILE = "sandbox-exec did not start the agent: report the detail with the ver
 _NO_UNIX = "unix sockets are forbidden to this process: in a systemd unit, add RestrictAddressFamilies=AF_UNIX"
 _LEASES = "a pool can have at most 16383 leases at a time: release some, or open another pool"
 _SECCOMP = "the kernel needs CONFIG_SECCOMP_FILTER"
-# Controllers can be enabled only in a cgroup without processes, so that the host has to move into a child cgroup.
-_GO_DEEPER = 'mkdir $c/host && echo $$ > $c/host/cgroup.procs && exec "$@"\' sh COMMAND'
-_OWN_CGROUP = "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)"
-_SYSTEMD = (
-    "Delegate=yes and DelegateSubgroup=host in the unit of a service (systemd 254 and later); from a shell: "
-    f"systemd-run --user --scope -p Delegate=yes sh -c 'c={_OWN_CGROUP}; {_GO_DEEPER}"
-)
-_CONTAINER_CGROUP = (
-    "docker run --security-opt writable-cgroups=true (Docker 28 and later), or podman run --security-opt "
-    f"unmask=/sys/fs/cgroup; start in it with sh -c 'c=/sys/fs/cgroup; {_GO_DEEPER}; "
-    "and cgroup_parent='/sys/fs/cgroup' in the configuration"
-)
-_POD_CGROUP = (
-    "let the node's runtime make /sys/fs/cgroup writable (containerd 2.1 and later: cgroup_writable = true of the "
-    "runtime; CRI-O: the annotation io.kubernetes.cri-o.cgroup2-mount-hierarchy-rw); start with "
-    f"sh -c 'c=/sys/fs/cgroup; {_GO_DEEPER}; and cgroup_parent='/sys/fs/cgroup' in the "
-    "configuration"
-)
 _CONTROLLERS = (
     "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
     "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
@@ -173,12 +161,6 @@ OVERLAY = (
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
-def delegate() -> str:
-    """The command that gives this process a delegated cgroup of version 2."""
-    kind = container_kind()
-    return _POD_CGROUP if kind == POD else _CONTAINER_CGROUP if kind else _SYSTEMD
-
-
 def _cpu(stage: str, err: int) -> Advice:
     return Advice(f"only a cgroup enforces cpu_quota_us: {delegate()}; or {_DEGRADE}")
 
@@ -227,11 +209,21 @@ def _killed(stage: str, err: int) -> Advice:
     )
 
 
+def _not_in_the_lower_tier(stage: str, err: int) -> Advice:
+    allowed = advice("user_namespace", errno.EPERM)
+    what = (
+        "cannot give this part of the configuration: leave it out"
+        if stage == "tier"
+        else f"needs Landlock: {_LANDLOCK}"
+    )
+    return Advice(f"{_LOWER_TIER}{what}; or allow namespaces: {allowed.line}", allowed.fixes)
+
+
 def _no_proc(stage: str, err: int) -> Advice:
     masked = masked_proc()
     some = f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
     allowed = advice(stage, err)
-    return Advice(f"{some}{allowed.line}; or, without any /proc inside, {_DEGRADE}", allowed.fixes)
+    return Advice(f"{some}{allowed.line}", allowed.fixes)
 
 
 _Hint = Union[str, Callable[[str, int], Advice]]
@@ -261,8 +253,9 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"workspace"}), frozenset({errno.EINVAL}), _BIND_SYSTEM),
     (frozenset({"rootfs"}), frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EINVAL}), _ROOTFS),
     (frozenset({"mount_proc"}), _DENIED, _no_proc),
-    (frozenset({"tier"}), frozenset({errno.EOPNOTSUPP}), _TIER),
-    (frozenset({"landlock"}), frozenset({errno.ENOSYS, errno.EOPNOTSUPP}), _LANDLOCK),
+    (frozenset({"tier"}), frozenset({errno.EOPNOTSUPP}), _not_in_the_lower_tier),
+    (frozenset({"landlock"}), frozenset({errno.ENOSYS}), _not_in_the_lower_tier),
+    (frozenset({"landlock"}), frozenset({errno.EOPNOTSUPP}), _LANDLOCK),
     (frozenset({"landlock"}), _DENIED, _LANDLOCK_DENIED),
     (frozenset({"proof"}), frozenset(), _PROOF),
     (frozenset({"seatbelt"}), frozenset({errno.ENOTSUP}), _SEATBELT),
@@ -288,12 +281,23 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
 )
 
 
-def advice_for(stage: str, err: int) -> Advice:
-    """What would fix a failure at `stage` with errno `err`; an empty line if nothing is known."""
+def advice_for(stage: str, err: int, may_degrade: bool = False) -> Advice:
+    """What would fix a failure at `stage` with errno `err`; an empty line if nothing is known.
+
+    `may_degrade`: nothing is said about ALLOW_DEGRADATION, because it has been chosen.
+    """
     for stages, errnos, hint in _RULES:
         if (not stages or stage in stages) and (not errnos or err in errnos):
-            return Advice(hint) if isinstance(hint, str) else hint(stage, err)
+            found = Advice(hint) if isinstance(hint, str) else hint(stage, err)
+            less = "" if may_degrade or not found.line else _or_less(stage, err)
+            return found._replace(line=found.line + less)
     return Advice()
+
+
+def _or_less(stage: str, err: int) -> str:
+    if stage == "mount_proc" and err in _DENIED:
+        return f"; or, without any /proc inside, {_DEGRADE}"
+    return _LESS if stage in _REFUSED_STAGES and err in _REFUSALS and kernel_version() >= _LANDLOCK_KERNEL else ""
 
 
 def hint_for(stage: str, err: int) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pysandpool._backend import hints
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent
 from pysandpool._backend.container import container_kind
+from pysandpool._backend.delegation import delegate
 from pysandpool._backend.machine import (
     NAMESPACES,
     SYSCTLS,
@@ -23,10 +24,10 @@ from pysandpool._backend.machine import (
     security_modules,
 )
 from pysandpool._backend.rlimits import low_limits
-from pysandpool._backend.runtimes import Advice, Fix
+from pysandpool._backend.runtimes import Fix
 from pysandpool._config.sandbox import DEFAULT_PROCESSES, NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
-from pysandpool._pool.isolation import FULL, NONE, PARTIAL, SCOPED_ABI, IsolationReport
+from pysandpool._pool.isolation import FULL, LANDLOCK, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._pool.sandbox import Sandbox
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
@@ -107,14 +108,14 @@ class Diagnosis:
         """The first lines: only a cgroup limits all of the memory of a hostile tenant."""
         if self.seatbelt is None and self.cgroup is None:
             yield "for hostile tenants, give the pool a cgroup: without one, some memory is not limited"
-            yield f"    fix: {hints.delegate()}"
+            yield f"    fix: {delegate()}"
             yield ""
 
     def _verdict(self) -> Iterator[str]:
         if self.works:
             yield "a sandbox was created and ran a command: works"
             return
-        yield f"does not work: {self.error}"
+        yield f"does not work: {self.error.replace(f'; hint: {self.hint}', '') if self.hint else self.error}"
         if self.stage is not None:
             name = "unknown" if self.errno is None else errno.errorcode.get(self.errno, str(self.errno))
             yield f"stage {self.stage}, errno {name}"
@@ -179,25 +180,21 @@ def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> It
     if isolation is not None:
         yield from _missing_of_isolation(isolation)
     if find_parent(set(CONTROLLERS)) is None:
-        yield Missing("a delegated cgroup, for exact memory limits and cpu_quota_us", hints.delegate())
+        yield Missing("a delegated cgroup, for exact memory limits and cpu_quota_us", delegate())
     yield from _filters()
     yield from (Missing(f"the limits that sandboxes have elsewhere: {low.what}", low.fix) for low in low_limits())
     yield from _few_files()
     yield from _few_namespaces()
 
 
-def _lacking(what: str, advice: Advice) -> Missing:
+def _lacking(what: str, stage: str, err: int) -> Missing:
+    advice = hints.advice_for(stage, err, may_degrade=True)
     return Missing(what, advice.line, advice.fixes)
 
 
 def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
-    if isolation.namespaces != FULL:
-        yield _lacking("a private uts or cgroup namespace", hints.advice_for("clone", errno.ENOSPC))
-    if isolation.mounts != FULL:
-        proc = hints.advice_for("mount_proc", errno.EPERM)
-        yield _lacking("/proc inside the sandbox; programs that need it fail", proc)
-    if isolation.network != FULL:
-        yield _lacking("a private network namespace", hints.advice_for("network_namespace", errno.ENOSPC))
+    if isolation.tier != LANDLOCK:  # there the hint of the refusal says what brings all
+        yield from _missing_of_namespaces(isolation)
     if isolation.landlock == NONE:
         yield Missing("Landlock, the second barrier for files", hints.hint_for("landlock", errno.EOPNOTSUPP))
     if isolation.landlock == PARTIAL:
@@ -205,6 +202,15 @@ def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
             f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}), which keeps signals and abstract sockets in"
         )
         yield Missing(what, "use a newer kernel: Linux 6.12 has it")
+
+
+def _missing_of_namespaces(isolation: IsolationReport) -> Iterator[Missing]:
+    if isolation.namespaces != FULL:
+        yield _lacking("a private uts or cgroup namespace", "clone", errno.ENOSPC)
+    if isolation.mounts != FULL:
+        yield _lacking("/proc inside the sandbox; programs that need it fail", "mount_proc", errno.EPERM)
+    if isolation.network != FULL:
+        yield _lacking("a private network namespace", "network_namespace", errno.ENOSPC)
 
 
 def _filters() -> Iterator[Missing]:

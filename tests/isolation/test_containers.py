@@ -101,6 +101,26 @@ def commands_of(report: dict[str, Any]) -> list[str]:
     return [fix["command"] for fix in report["fixes"]]
 
 
+# /proc alone is covered in the others: there sandboxes have namespaces, and no /proc.
+LOWER = [name for name in REFUSED if "seccomp=unconfined" not in name]
+
+
+@pytest.mark.parametrize("name", LOWER)
+def test_the_other_way_that_the_hint_names(name: str) -> None:
+    """A newcomer's two commands, in the container as it is."""
+    found = oci.run_doctor(REFUSED[name])
+    assert "pysandpool run --allow-degradation" in found["hint"]
+    assert (found["isolation"]["tier"], found["isolation"]["landlock"]) == ("landlock", "full")
+    assert not [one for one in found["missing"] if "private" in one["what"]]
+    hidden = "/etc/hostname"
+    assert oci.run(["cat", hidden], REFUSED[name]).returncode == 0, "the control: the container itself may read it"
+    script = f"echo written > here; cat here; cat {hidden}"
+    words = [oci.PYTHON, "-m", "pysandpool", "run", "--allow-degradation", "--", "sh", "-c", script]
+    done = oci.run(words, REFUSED[name])
+    assert (done.returncode, done.stdout) == (1, "written\n"), done.stderr
+    assert "Permission denied" in done.stderr
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hint_that_is_followed_brings_all(name: str, profile: dict[str, Any]) -> None:
     container = REFUSED[name]

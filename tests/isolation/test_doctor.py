@@ -18,6 +18,7 @@ import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
 from pysandpool import IsolationReport, SandboxConfig, SandboxCreateError
+from pysandpool._backend import delegation as _delegation
 from pysandpool._backend import forbidden as _forbidden
 from pysandpool._backend import hints as _hints
 from pysandpool._backend import machine as _machine
@@ -47,8 +48,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_doctor, "read_sysctl", lambda name: "10000")
     monkeypatch.setattr(_doctor, "audit_listener", lambda: False)
     monkeypatch.setattr(_doctor, "low_limits", tuple)
-    monkeypatch.setattr(_hints, "container_kind", lambda: "")
-    monkeypatch.setattr(_forbidden, "container_kind", lambda: "")
+    for module in (_hints, _forbidden, _delegation):
+        monkeypatch.setattr(module, "container_kind", lambda: "")
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
     return monkeypatch
 
@@ -127,9 +128,9 @@ def test_it_begins_with_the_cgroup_that_is_missing(machine: pytest.MonkeyPatch) 
     first, second, *_ = _doctor.diagnose().lines()
     assert first.startswith("for hostile tenants, give the pool a cgroup")
     assert "Delegate=yes and DelegateSubgroup=host" in second
-    machine.setattr(_hints, "container_kind", lambda: "other")
+    machine.setattr(_delegation, "container_kind", lambda: "other")
     assert "writable-cgroups=true" in _doctor.diagnose().lines()[1]
-    machine.setattr(_hints, "container_kind", lambda: "kubernetes")
+    machine.setattr(_delegation, "container_kind", lambda: "kubernetes")
     assert "cgroup_writable = true" in _doctor.diagnose().lines()[1]
     assert "cgroup" not in _doctor._diagnose(Seatbelt("15.1", "", False)).lines()[0]
 
@@ -137,8 +138,8 @@ def test_it_begins_with_the_cgroup_that_is_missing(machine: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("where", ["", "docker", "kubernetes"])
 def test_the_command_goes_one_cgroup_deeper(machine: pytest.MonkeyPatch, tmp_path: Path, where: str) -> None:
     """In a plain directory, where the file that the kernel would read is an ordinary one."""
-    machine.setattr(_hints, "container_kind", lambda: where)
-    command = re.search(r"sh -c '(.*?)' sh COMMAND", _hints.delegate())
+    machine.setattr(_delegation, "container_kind", lambda: where)
+    command = re.search(r"sh -c '(.*?)' sh COMMAND", _delegation.delegate())
     assert command is not None
     script = re.sub(r"^c=[^;]*;", f"c={tmp_path};", command[1])
     words = ["sh", "-c", script, "sh", "cat", tmp_path / "host" / "cgroup.procs"]

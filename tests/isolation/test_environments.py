@@ -56,10 +56,14 @@ class Environment:
     """stage and errno, with FAIL_CLOSED"""
     hint: tuple[str, ...] = ()
     less: dict[str, Any] | None = field(default_factory=dict)
-    """what of the report is not "full" with ALLOW_DEGRADATION; None: it fails in the same way"""
+    """what of the report is not "full" with ALLOW_DEGRADATION; None: it fails in the same way; see LOWER"""
 
 
-def limit(kind: str, stage: str = "user_namespace", less: dict[str, Any] | None = None) -> Environment:
+# With ALLOW_DEGRADATION it is the Landlock tier, whatever its report says of limits.
+LOWER = {"tier": "landlock", "namespaces": "none"}
+
+
+def limit(kind: str, stage: str = "user_namespace", less: dict[str, Any] | None = LOWER) -> Environment:
     return Environment(
         f"own_users(max_{kind}_namespaces=0)",
         fails=(stage, errno.ENOSPC),
@@ -72,11 +76,11 @@ def docker(err: int) -> Environment:
     """Docker's default profile, for a container without CAP_SYS_ADMIN."""
     calls = [f"answer('clone', {err}, (0, 0x7e020000))"]
     calls += [f"answer('{name}', {err})" for name in ("unshare", "mount", "umount2", "pivot_root", "setns", "keyctl")]
-    return Environment("; ".join(calls), fails=("user_namespace", err), hint=("seccomp=pysandpool.json",), less=None)
+    return Environment("; ".join(calls), fails=("user_namespace", err), hint=("seccomp=pysandpool.json",), less=LOWER)
 
 
 def without(call: str, err: int, stage: str, hint: str) -> Environment:
-    return Environment(f"answer('{call}', {err})", fails=(stage, err), hint=(hint,), less=None)
+    return Environment(f"answer('{call}', {err})", fails=(stage, err), hint=(hint,), less=LOWER)
 
 
 NO_LANDLOCK = {"landlock": "none", "landlock_abi": 0}
@@ -121,14 +125,14 @@ ENVIRONMENTS = {
         "forbidden.read_sysctl = {'kernel.apparmor_restrict_unprivileged_userns': '1'}.get",
         fails=("namespaces", errno.EACCES),
         hint=("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0", "doctor --apparmor-profile"),
-        less=None,
+        less=LOWER,
     ),
     "kubernetes": Environment(
         "in_container('kubernetes'); answer('unshare', 1); answer('clone', 1, (0, 0x10000000))",
         before="mask_proc()",
         fails=("user_namespace", errno.EPERM),
         hint=("seccompProfile: {type: Localhost", "procMount: Unmasked", "hostUsers: false"),
-        less=None,
+        less=LOWER,
     ),
     "masked /proc": Environment(
         before="mask_proc()",
@@ -217,6 +221,10 @@ def test_environment(name: str, ordinary: bool, plain: dict[str, Any]) -> None:
     assert [part for part in environment.hint if part not in closed["hint"]] == [], closed["hint"]
     if environment.less is None:
         assert degraded == closed
+    elif environment.less is LOWER:
+        assert "ALLOW_DEGRADATION" in closed["hint"]
+        assert {name: degraded.get(name) for name in LOWER} == LOWER
+        assert (degraded["landlock"], degraded["seccomp"]) == (plain["landlock"], plain["seccomp"])
     else:
         assert unlike(degraded, plain) == environment.less
 

@@ -38,7 +38,7 @@ TIERS = {
     "_backend": (
         "cgroup machine python rlimits seccomp_profile undead",
         "container shown",
-        "runtimes",
+        "delegation runtimes",
         "forbidden",
         "hints",
         "doors interpreter missing seatbelt setid",

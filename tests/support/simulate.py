@@ -33,9 +33,9 @@ def _checked(result: int, what: str) -> None:
 
 def in_container(kind: str) -> None:
     """What the hints take this process's surroundings for: a `container_kind`, "" for none."""
-    from pysandpool._backend import forbidden, hints
+    from pysandpool._backend import delegation, forbidden, hints
 
-    hints.container_kind = forbidden.container_kind = lambda: kind
+    hints.container_kind = forbidden.container_kind = delegation.container_kind = lambda: kind
 
 
 def become_ordinary() -> None:

@@ -169,6 +169,26 @@ def test_an_outer_user_namespace_may_have_the_limit(around: Surroundings) -> Non
     assert "sysctl -w user.max_user_namespaces=15000" in hint_for("user_namespace", errno.ENOSPC)
 
 
+def test_the_lower_tier_is_named_where_it_can_be_had(around: Surroundings) -> None:
+    around("docker", is_filtered=True)
+    for stage, err in [("user_namespace", errno.EPERM), ("clone", errno.ENOSPC), ("drop_root", errno.EINVAL)]:
+        assert "ALLOW_DEGRADATION" in hint_for(stage, err)
+        assert "ALLOW_DEGRADATION" not in advice_for(stage, err, may_degrade=True).line
+    assert "without any /proc inside" in hint_for("mount_proc", errno.EPERM)
+    assert "ALLOW_DEGRADATION" not in hint_for("bind", errno.EACCES)
+    around("docker", is_filtered=True, kernel_version=(5, 10))
+    assert "ALLOW_DEGRADATION" not in hint_for("user_namespace", errno.EPERM), "it has no Landlock"
+
+
+def test_what_the_lower_tier_cannot_give_needs_namespaces(around: Surroundings) -> None:
+    around("docker", is_filtered=True)
+    for stage, err, part in [("tier", errno.EOPNOTSUPP, "leave it out"), ("landlock", errno.ENOSYS, "lsm=landlock")]:
+        advice = advice_for(stage, err)
+        assert part in advice.line
+        assert "or allow namespaces: the container forbids namespaces: docker run" in advice.line
+        assert advice.fixes
+
+
 def test_a_read_only_proc(around: Surroundings) -> None:
     assert "read-only" in hint_for("id_map", errno.EROFS)
 
