@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/mountinfo.h"
 
 #define FIRST_DIGEST UINT64_C(0xcbf29ce484222325)
 
@@ -47,22 +48,6 @@ static char *read_whole(int fd) {
     return text;
 }
 
-/* The mount point of a line of mountinfo: its fifth field, in which blanks are written as octal escapes. */
-static void parse_mount_point(const char *line, char *point, size_t size) {
-    size_t len = 0;
-    for (int field = 0; field < 4 && line != NULL; field++) {
-        line = strchr(line, ' ');
-        line = line != NULL ? line + 1 : NULL;
-    }
-    while (line != NULL && *line != '\0' && *line != ' ' && len < size - 1) {
-        bool escaped = line[0] == '\\' && line[1] >= '0' && line[1] <= '3' && line[2] >= '0' && line[2] <= '7' &&
-                       line[3] >= '0' && line[3] <= '7';
-        point[len++] = escaped ? (char)((line[1] - '0') * 64 + (line[2] - '0') * 8 + (line[3] - '0')) : *line;
-        line += escaped ? 4 : 1;
-    }
-    point[len] = '\0';
-}
-
 static bool is_below_one(const char *point, char *const *dirs, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         size_t len = dirs[i] != NULL ? strlen(dirs[i]) : 0;
@@ -75,12 +60,11 @@ static bool is_below_one(const char *point, char *const *dirs, uint32_t n) {
 
 /* The whole lines count: they name the mount, its file system and the part of it that is mounted. */
 static uint64_t digest_of(char *text, char *const *dirs, uint32_t n) {
-    char point[4096];
+    struct sp_mountinfo mount;
     uint64_t digest = FIRST_DIGEST;
     char *rest = text;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
-        parse_mount_point(line, point, sizeof point);
-        bool counts = is_below_one(point, dirs, n);
+        bool counts = sp_mountinfo_parse(line, &mount) && is_below_one(mount.point, dirs, n);
         for (const char *at = line; counts && *at != '\0'; at++) {
             digest = sp_digest(digest, (unsigned char)*at);
         }
