@@ -25,8 +25,14 @@ int sp_tree_open_inside(int dir, const char *path);
  */
 int sp_tree_check(int source, const char *path, bool writable, const char *base);
 
-/* A detached copy of what is mounted at `source` and, if `whole`, below it: nosuid, nodev, and read-only unless
- * `writable`. No other process sees it, and later mounts of the host do not propagate to it. -errno on failure. */
+/* The MOUNT_ATTR_* of every mount of a tree: nosuid, nodev, and read-only unless `writable`. */
+uint64_t sp_tree_attrs(bool writable);
+
+/*
+ * A detached copy of what is mounted at `source` and, if `whole`, below it. It has these attributes, no other process
+ * sees it, and later mounts of the host do not propagate to it. Where mount_setattr(2) is missing or refused, all that
+ * waits until the tree is attached: sp_mount_attach(). -errno on failure.
+ */
 int sp_tree_clone(int source, bool writable, bool whole);
 
 /*
@@ -36,8 +42,5 @@ int sp_tree_clone(int source, bool writable, bool whole);
  * owners.
  */
 void sp_tree_show_as_own(int tree, int source, const char *path, bool writable, bool group, struct sp_idmap_kept *kept);
-
-/* 0 or -errno. */
-int sp_tree_attach(int tree, int target);
 
 #endif

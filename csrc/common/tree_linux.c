@@ -17,7 +17,6 @@
 #include "common/text.h"
 #include "common/wire.h"
 
-#define TREE_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
 #define WHOLE_TREE 0x8000u /* AT_RECURSIVE */
 
 /* Places that the template or init fills itself, and file systems that reveal the host: no bind may show them. */
@@ -99,6 +98,10 @@ int sp_tree_check(int source, const char *path, bool writable, const char *base)
     return fs.f_type == PROC_SUPER_MAGIC || fs.f_type == SYSFS_MAGIC ? -EINVAL : 0;
 }
 
+uint64_t sp_tree_attrs(bool writable) {
+    return MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (writable ? 0u : MOUNT_ATTR_RDONLY);
+}
+
 int sp_tree_clone(int source, bool writable, bool whole) {
     const unsigned below = whole ? WHOLE_TREE : 0;
     sp_auto_fd int tree =
@@ -106,8 +109,9 @@ int sp_tree_clone(int source, bool writable, bool whole) {
     if (tree == -1) {
         return -errno;
     }
-    struct mount_attr attr = {.attr_set = TREE_ATTRS | (writable ? 0u : MOUNT_ATTR_RDONLY), .propagation = MS_PRIVATE};
-    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0) {
+    struct mount_attr attr = {.attr_set = sp_tree_attrs(writable), .propagation = MS_PRIVATE};
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | WHOLE_TREE, &attr, sizeof attr) != 0 && errno != ENOSYS &&
+        errno != EPERM) {
         return -errno;
     }
     return sp_fd_steal(&tree);
@@ -151,9 +155,4 @@ void sp_tree_show_as_own(int tree, int source, const char *path, bool writable, 
         idmap(tree, kept->fd);
     }
     sp_fd_close(&once.fd);
-}
-
-int sp_tree_attach(int tree, int target) {
-    unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    return syscall(SYS_move_mount, tree, "", target, "", flags) == 0 ? 0 : -errno;
 }

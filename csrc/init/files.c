@@ -5,11 +5,10 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "common/kernel_linux.h"
+#include "init/mount_flags.h"
 #include "init/plan.h"
 
 static int write_at(int dir, const char *path, const char *text) {
@@ -81,8 +80,6 @@ int sp_bind(const char *source, const char *target, uint64_t attrs) {
     if (mount(source, target, NULL, MS_BIND | MS_REC, NULL) != 0) {
         return -errno;
     }
-    /* mount_setattr changes only the flags that it names: those that the parent namespace has locked stay. */
-    struct mount_attr attr = {.attr_set = attrs};
-    long rc = syscall(SYS_mount_setattr, AT_FDCWD, target, 0x8000 /* AT_RECURSIVE */, &attr, sizeof attr);
-    return rc == 0 ? 0 : -errno;
+    sp_auto_fd int bound = open(target, O_PATH | O_CLOEXEC);
+    return bound == -1 ? -errno : sp_mount_flags_add(bound, attrs, true);
 }

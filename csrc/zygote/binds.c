@@ -18,6 +18,7 @@
 #include "common/stage.h"
 #include "common/tree.h"
 #include "init/files.h"
+#include "init/mount_flags.h"
 #include "zygote/zygote.h"
 
 #define NEW "/new"
@@ -128,7 +129,7 @@ static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bi
     }
     int rc = makes ? make_mount_point(plan, bind, S_ISDIR(st.st_mode)) : 0;
     sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
-    rc = target < 0 ? target : sp_tree_attach(tree, target);
+    rc = target < 0 ? target : sp_mount_attach(tree, target, sp_tree_attrs(bind->writable));
     return rc == -ENOENT && target >= 0 ? -ESTALE : rc != 0 ? rc : check_access(bind, tree, st.st_mode);
 }
 
@@ -147,7 +148,7 @@ static int attach_cover(const struct sp_plan *plan, const struct sp_plan_bind *b
     }
     int rc = sp_tree_clone(target, false, true);
     sp_auto_fd int tree = rc < 0 ? -1 : rc;
-    return rc < 0 ? rc : sp_tree_attach(tree, target);
+    return rc < 0 ? rc : sp_mount_attach(tree, target, sp_tree_attrs(false));
 }
 
 static int clone_and_attach(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
@@ -270,7 +271,7 @@ int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *wh
     int rc = tree < 0 ? tree : target < 0 ? -errno : 0;
     rc = rc == 0 && fstat(tree, &st) != 0 ? -errno : rc;
     rc = rc == 0 && !S_ISDIR(st.st_mode) ? -ENOTDIR : rc;
-    rc = rc != 0 ? rc : sp_tree_attach(tree, target);
+    rc = rc != 0 ? rc : sp_mount_attach(tree, target, sp_tree_attrs(false));
     if (rc == 0 && syscall(SYS_faccessat2, tree, "", X_OK, AT_EMPTY_PATH) != 0) {
         rc = -errno;
     }

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 #include "common/fact.h"
+#include "common/fd.h"
 #include "common/kernel_linux.h"
 #include "common/stage.h"
 #include "init/mask.h"
+#include "init/mount_flags.h"
 #include "zygote/binds.h"
 #include "zygote/helpers.h"
 #include "zygote/zygote.h"
@@ -77,12 +79,11 @@ static int mount_proc(struct sp_plan *plan, struct sp_rec_failed *why) {
     return sp_failed(why, SP_STAGE_MOUNT_PROC, errno, "/proc of the template");
 }
 
-/* mount_setattr changes only the flags that it names: others, which the host may have set and locked, stay. */
 static int make_read_only(const char *path, struct sp_rec_failed *why) {
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
-    return syscall(SYS_mount_setattr, AT_FDCWD, path, 0, &attr, sizeof attr) == 0
-               ? 0
-               : sp_failed(why, SP_STAGE_ROOT, errno, path);
+    sp_auto_fd int mount = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const uint64_t attrs = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+    int rc = mount == -1 ? -errno : sp_mount_flags_add(mount, attrs, false);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_ROOT, -rc, path);
 }
 
 static int enter_root(const struct sp_plan *plan, struct sp_rec_failed *why) {

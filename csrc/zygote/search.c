@@ -10,6 +10,7 @@
 
 #include "common/fd.h"
 #include "common/tree.h"
+#include "init/mount_flags.h"
 #include "zygote/binds.h"
 #include "zygote/listing.h"
 
@@ -66,7 +67,7 @@ static int cover(int dir, const char *name) {
     }
     int rc = sp_tree_clone(target, false, true);
     sp_auto_fd int tree = rc < 0 ? -1 : rc;
-    return rc < 0 ? rc : sp_tree_attach(tree, target);
+    return rc < 0 ? rc : sp_mount_attach(tree, target, sp_tree_attrs(false));
 }
 
 static bool is_pseudo(int dir) {

@@ -23,6 +23,7 @@
 #include "common/tree.h"
 #include "common/vfork.h"
 #include "init/files.h"
+#include "init/mount_flags.h"
 #include "zygote/binds.h"
 #include "zygote/listing.h"
 #include "zygote/zygote.h"
@@ -126,7 +127,7 @@ static int search_tree(bool is_short) {
 
 static int mount_tree(struct attaching *a) {
     sp_auto_fd int target = open(SP_WORKSPACE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    int rc = target == -1 ? -errno : sp_tree_attach(a->tree, target);
+    int rc = target == -1 ? -errno : sp_mount_attach(a->tree, target, sp_tree_attrs(a->attach->mode == SP_ATTACH_RW));
     return rc == 0 && a->attach->mode == SP_ATTACH_RW ? search_tree(true) : rc;
 }
 
@@ -159,7 +160,7 @@ static int fill_layers(const struct attaching *a) {
         return -errno;
     }
     sp_auto_fd int lower = open(SHM "/lower", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return lower == -1 ? -errno : sp_tree_attach(a->tree, lower);
+    return lower == -1 ? -errno : sp_mount_attach(a->tree, lower, sp_tree_attrs(false));
 }
 
 static int move(const char *from, const char *to) {
@@ -183,7 +184,10 @@ static int mount_overlay(struct attaching *a) {
     (void)umount2(SHM "/lower", MNT_DETACH); /* the overlay holds it */
     int back = move(SP_WORKSPACE, SHM);
     sp_auto_fd int target = open(SP_WORKSPACE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return rc != 0 ? rc : back != 0 ? back : target == -1 ? -errno : sp_tree_attach(overlay, target);
+    return rc != 0        ? rc
+           : back != 0    ? back
+           : target == -1 ? -errno
+                          : sp_mount_attach(overlay, target, sp_tree_attrs(true));
 }
 
 /* Nothing has run in the sandbox yet: what its init sends can be believed. */
