@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fact.h"
@@ -21,10 +20,6 @@
 #include "zygote/binds.h"
 #include "zygote/helpers.h"
 #include "zygote/zygote.h"
-
-static int pivot_to(const char *new_root, const char *put_old) {
-    return syscall(SYS_pivot_root, new_root, put_old) == 0 ? 0 : -errno;
-}
 
 static int make_base(struct sp_rec_failed *why) {
     sp_outside_keep();
@@ -39,11 +34,8 @@ static int make_base(struct sp_rec_failed *why) {
     if (chdir(base) != 0 || mkdir("old", 0755) != 0 || mkdir("new", 0755) != 0) {
         return sp_failed(why, SP_STAGE_ROOT, errno, base);
     }
-    int rc = pivot_to(".", "old");
-    if (rc != 0 || chdir("/") != 0) {
-        return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, base);
-    }
-    return 0;
+    int rc = sp_pivot_keeping_old();
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_PIVOT, -rc, base);
 }
 
 /* Both kinds of root then have /dev, /proc and /tmp, and files can be created in /dev. */
@@ -90,10 +82,9 @@ static int enter_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (chdir("/new") != 0) {
         return sp_failed(why, SP_STAGE_PIVOT, errno, "new root");
     }
-    /* pivot_root(".", ".") stacks the old root on top of the new one; it is then detached with everything below it. */
-    int rc = pivot_to(".", ".");
-    if (rc != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) {
-        return sp_failed(why, SP_STAGE_PIVOT, rc != 0 ? -rc : errno, "new root");
+    int rc = sp_pivot_leaving_old();
+    if (rc != 0) {
+        return sp_failed(why, SP_STAGE_PIVOT, -rc, "new root");
     }
     rc = make_read_only("/", why);
     return rc != 0 || plan->rootfs == NULL ? rc : make_read_only("/dev", why);

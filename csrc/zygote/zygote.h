@@ -53,6 +53,14 @@ void sp_zygote_each_shown(void (*each)(const char *path, bool device, void *arg)
 /* binds.c: attaches the tree of plan->rootfs at /new, and checks that it has the directories to mount on. */
 int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *why);
 
+/*
+ * pivot.c: make the current directory, which must be a mount of its own, the root and the current directory. The first
+ * function shows the old root at ./old of the new one, the second one lets nothing of it be reached: the first must have
+ * been called before. 0 or -errno.
+ */
+int sp_pivot_keeping_old(void);
+int sp_pivot_leaving_old(void);
+
 struct sp_helpers;
 
 /* root.c: builds the read-only root that all sandboxes share, and makes it the root of this process. */
