@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -17,6 +16,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/confine.h"
+#include "init/descriptors.h"
 #include "init/files.h"
 #include "init/kill.h"
 #include "init/landlock_tier.h"
@@ -41,10 +41,8 @@ static int keep_only_control(int control, struct sp_rec_failed *why) {
     if (control != SP_CONTROL_FD && dup3(control, SP_CONTROL_FD, O_CLOEXEC) == -1) {
         return sp_failed(why, SP_STAGE_NAMESPACES, errno, "control socket");
     }
-    if (syscall(SYS_close_range, SP_PROC_FD + 1, ~0u, 0) != 0) {
-        return sp_failed(why, SP_STAGE_NAMESPACES, errno, "close_range");
-    }
-    return 0;
+    int rc = sp_close_from(SP_PROC_FD, SP_PROC_FD + 1);
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_NAMESPACES, -rc, "close_range");
 }
 
 /* In the zygote's user namespace this process has the id SP_INSIDE_ID, too: the map is the identity of one id. */

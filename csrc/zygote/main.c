@@ -8,9 +8,10 @@
 
 #include "common/clock.h"
 #include "common/fact.h"
-#include "common/kernel_linux.h"
+#include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "init/descriptors.h"
 #include "init/prove.h"
 #include "zygote/zygote.h"
 
@@ -28,8 +29,11 @@ static int open_proc(const char *path, struct sp_rec_failed *why) {
 
 /* Closes everything above the socket, and makes 0-2 /dev/null, so that no later descriptor gets their numbers. */
 static int close_inherited(struct sp_rec_failed *why) {
-    if (syscall(SYS_close_range, SP_ZYGOTE_SOCKET + 1, ~0u, 0) != 0) {
-        return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, errno, "close_range");
+    sp_auto_fd int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int rc = sp_close_from(proc, SP_ZYGOTE_SOCKET + 1);
+    sp_fd_close(&proc);
+    if (rc != 0) {
+        return sp_failed(why, SP_STAGE_SPAWN_ZYGOTE, -rc, "close_range");
     }
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd <= 2; fd++) {

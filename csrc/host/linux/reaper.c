@@ -97,15 +97,52 @@ NO_THREAD_DATA static int run_child(void *arg) {
 
 /* ---- the reaper, while the thread that started it waits ---- */
 
-NO_THREAD_DATA static void close_all_but(unsigned one, unsigned other) {
+/* An entry of getdents64(2). */
+struct entry {
+    uint64_t ino;
+    int64_t off;
+    uint16_t len;
+    uint8_t type;
+    char name[];
+};
+
+NO_THREAD_DATA static void close_listed(const char *entries, long size, unsigned dir, unsigned first, unsigned last) {
+    for (long at = 0; at < size;) {
+        const struct entry *e = (const struct entry *)(const void *)(entries + at);
+        unsigned fd = 0;
+        for (const char *digit = e->name; *digit >= '0' && *digit <= '9'; digit++) {
+            fd = fd * 10 + (unsigned)(*digit - '0');
+        }
+        if (e->name[0] != '.' && fd >= first && fd <= last && fd != dir) {
+            (void)syscall(SYS_close, fd);
+        }
+        at += e->len;
+    }
+}
+
+/* Linux before 5.9 has no close_range(2), and some seccomp filters refuse it. */
+NO_THREAD_DATA static bool close_between(unsigned first, unsigned last) {
+    char entries[2048] __attribute__((aligned(8)));
+    long size = 0;
+    if (first > last || syscall(SYS_close_range, first, last, 0) == 0) {
+        return true;
+    }
+    (void)syscall(SYS_close, first); /* the table may be full, and the directory needs a descriptor */
+    long dir = syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
+    if (dir == -1) {
+        return false;
+    }
+    while ((size = syscall(SYS_getdents64, dir, entries, sizeof entries)) > 0) {
+        close_listed(entries, size, (unsigned)dir, first, last);
+    }
+    (void)syscall(SYS_close, dir);
+    return size == 0;
+}
+
+NO_THREAD_DATA static bool close_all_but(unsigned one, unsigned other) {
     unsigned low = one < other ? one : other;
     unsigned high = one < other ? other : one;
-    const unsigned gaps[3][2] = {{0, low - 1}, {low + 1, high - 1}, {high + 1, ~0u}};
-    for (int i = 0; i < 3; i++) {
-        if (gaps[i][0] <= gaps[i][1] && (i != 0 || low != 0)) {
-            (void)syscall(SYS_close_range, gaps[i][0], gaps[i][1], 0);
-        }
-    }
+    return (low == 0 || close_between(0, low - 1)) && close_between(low + 1, high - 1) && close_between(high + 1, ~0u);
 }
 
 NO_THREAD_DATA static int move_to(int fd, int number) {
@@ -115,7 +152,9 @@ NO_THREAD_DATA static int move_to(int fd, int number) {
 /* The reaper's descriptor table is a copy of this process's. Closes all but the reaper's own and the program's. */
 NO_THREAD_DATA static bool take_descriptors(const struct sp_reaper *r) {
     const uint64_t child_signal = UINT64_C(1) << (SIGCHLD - 1);
-    close_all_but((unsigned)r->what->fd, (unsigned)r->host);
+    if (!close_all_but((unsigned)r->what->fd, (unsigned)r->host)) {
+        return false;
+    }
     /* First copy them to high numbers, so that none of them is overwritten below. */
     int sock = (int)syscall(SYS_fcntl, r->what->fd, F_DUPFD, r->what->number + 1);
     int host = (int)syscall(SYS_fcntl, r->host, F_DUPFD, r->what->number + 1);
@@ -124,9 +163,8 @@ NO_THREAD_DATA static bool take_descriptors(const struct sp_reaper *r) {
         move_to(sock, r->what->number) == -1) {
         return false;
     }
-    (void)syscall(SYS_close_range, CHILDREN + 1, r->what->number - 1, 0);
-    (void)syscall(SYS_close_range, r->what->number + 1, ~0u, 0);
-    return true;
+    const unsigned number = (unsigned)r->what->number;
+    return close_between(CHILDREN + 1, number - 1) && close_between(number + 1, ~0u);
 }
 
 #ifdef __GLIBC__

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "machine.h"
+#include "refused.h"
 
 #define SOCKET 3
 
@@ -27,7 +28,7 @@ static void on_signal(int signal) {
 
 static struct sp_start what = {.name = "test", .number = SOCKET};
 
-static bool ends(struct sp_reaper *reaper) {
+static bool has_ended(struct sp_reaper *reaper) {
     int64_t deadline = sp_now() + 10000 * MS;
     while (!sp_reaper_reap(reaper) && sp_now() < deadline) {
         (void)sp_wait_fd(sp_reaper_fd(reaper), POLLIN, deadline);
@@ -51,7 +52,7 @@ static void starts_and_reaps(void) {
     CHECK(pidfd != -1 && sp_wait_fd(pidfd, POLLIN, sp_now() + 10000 * MS) == 0);
     CHECK(waitpid(-1, NULL, 0) == -1 && errno == ECHILD);
     sp_reaper_release(reaper);
-    CHECK(ends(reaper) && sp_reaper_fd(reaper) == -1 && sp_reaper_reap(reaper));
+    CHECK(has_ended(reaper) && sp_reaper_fd(reaper) == -1 && sp_reaper_reap(reaper));
     CHECK(kill(child, 0) == -1 && errno == ESRCH);
     CHECK(sp_wait_fd(pair[0], POLLIN, sp_now() + 10000 * MS) ==
           0); /* end of file: no other process holds the far end */
@@ -68,7 +69,7 @@ static void continues_without_a_release(void) {
     what.path = "/bin/cat";
     what.fd = 2;
     CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
-    CHECK(ends(reaper));
+    CHECK(has_ended(reaper));
     sp_reaper_free(reaper);
 }
 
@@ -103,7 +104,7 @@ static void fails_without_free_descriptors(void) {
         CHECK(rc == 0 || rc == -EMFILE || rc == -EINVAL || rc == -EBADF);
         if (rc == 0) {
             sp_reaper_release(reaper);
-            CHECK(ends(reaper));
+            CHECK(has_ended(reaper));
         }
         sp_reaper_free(reaper);
     }
@@ -111,6 +112,61 @@ static void fails_without_free_descriptors(void) {
 }
 
 /* The stack and the data of this thread are freed when it ends. */
+/* The reaper lives, and has a copy of the descriptor table of this process as it was: what of it is left keeps the pipe
+ * open. */
+static void start_and_look_at_a_pipe(int call, int err) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    int pair[2];
+    int ends[2];
+    make_pair(pair);
+    CHECK(pipe(ends) == 0);
+    for (int fd = 100; fd < 300; fd++) {
+        CHECK(dup2(ends[1], fd) == fd);
+    }
+    if (call != 0) {
+        refuse(call, err);
+    }
+    what.path = "/bin/cat";
+    what.fd = pair[1];
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0 && child > 0);
+    for (int fd = 100; fd < 300; fd++) {
+        (void)close(fd);
+    }
+    (void)close(ends[1]);
+    CHECK(sp_wait_fd(ends[0], POLLIN, sp_now() + 10000 * MS) == 0); /* its end */
+    sp_reaper_release(reaper);
+    CHECK(has_ended(reaper));
+    sp_reaper_free(reaper);
+}
+
+static void with_close_range(void) { start_and_look_at_a_pipe(0, 0); }
+static void without_close_range(void) { start_and_look_at_a_pipe(SYS_close_range, ENOSYS); }
+static void where_close_range_is_refused(void) { start_and_look_at_a_pipe(SYS_close_range, EPERM); }
+
+static void fail_without_close_range(int call, int err) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    int pair[2];
+    make_pair(pair);
+    what.path = "/bin/cat";
+    what.fd = pair[1];
+    refuse(SYS_close_range, ENOSYS);
+    refuse(call, err);
+    CHECK(sp_reaper_start(&what, &reaper, &child) == -err && reaper == NULL);
+}
+
+static void without_a_directory(void) { fail_without_close_range(SYS_openat, EACCES); }
+static void without_entries(void) { fail_without_close_range(SYS_getdents64, EIO); }
+
+static void keeps_no_descriptor_of_the_host(void) {
+    CHECK(in_child(with_close_range, 20) == 0);
+    CHECK(in_child(without_close_range, 20) == 0);
+    CHECK(in_child(where_close_range_is_refused, 20) == 0);
+    CHECK(in_child(without_a_directory, 20) == 0);
+    CHECK(in_child(without_entries, 20) == 0);
+}
+
 static void *start_one(void *arg) {
     pid_t child = 0;
     what.path = "/bin/sleep"; /* without an argument it ends with an error */
@@ -125,7 +181,7 @@ static void outlives_the_thread(void) {
         struct sp_reaper *reaper = NULL;
         CHECK(pthread_create(&thread, NULL, start_one, (void *)&reaper) == 0 && pthread_join(thread, NULL) == 0);
         sp_reaper_release(reaper);
-        CHECK(ends(reaper));
+        CHECK(has_ended(reaper));
         sp_reaper_free(reaper);
     }
 }
@@ -138,7 +194,7 @@ static void a_wait_for_all_kinds_of_children_may_reap_it(void) {
     CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
     sp_reaper_release(reaper);
     CHECK(waitpid(-1, NULL, __WALL) > 0);
-    CHECK(ends(reaper));
+    CHECK(has_ended(reaper));
     sp_reaper_free(reaper);
 }
 
@@ -151,6 +207,7 @@ int main(void) {
     RUN(continues_without_a_release);
     RUN(reports_why_nothing_was_started);
     RUN(fails_without_free_descriptors);
+    RUN(keeps_no_descriptor_of_the_host);
     RUN(outlives_the_thread);
     RUN(a_wait_for_all_kinds_of_children_may_reap_it);
     if (count_fds() != fds) {
