@@ -14,7 +14,7 @@
     X(PID_NS, "a pid namespace of its own")                                \
     X(MOUNT_NS, "a mount namespace of its own")                            \
     X(IPC_NS, "an ipc namespace of its own")                               \
-    X(UTS_NS, "a uts namespace of its own")                                \
+    X(UTS_NS, "a uts namespace and a hostname of its own")                 \
     X(CGROUP_NS, "a cgroup namespace of its own")                          \
     X(NET_NS, "a network namespace of its own")                            \
     X(ID_MAP, "one unprivileged id and no other")                          \

@@ -73,15 +73,19 @@ static int enter_cgroup_namespace(const struct sp_plan *plan, struct sp_rec_fail
     return !wanted || unshare(CLONE_NEWCGROUP) == 0 ? 0 : sp_failed(why, SP_STAGE_CGROUP, errno, "cgroup namespace");
 }
 
-static int set_hostname(const struct sp_plan *plan, struct sp_rec_failed *why) {
+/* Where that is refused (Podman's profile), the namespace has the name of the host's, and only its numbers are its own.
+ * *missing: the fact that is none then. */
+static int set_hostname(const struct sp_plan *plan, uint32_t *missing, struct sp_rec_failed *why) {
     static const char hostname[] = "sandbox";
-    bool own = (plan->left_out & SP_FACT_UTS_NS) == 0;
-    return !own || sethostname(hostname, sizeof hostname - 1) == 0
-               ? 0
-               : sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
+    if ((plan->left_out & SP_FACT_UTS_NS) != 0 || sethostname(hostname, sizeof hostname - 1) == 0) {
+        return 0;
+    }
+    *missing |= SP_FACT_UTS_NS;
+    bool refused = errno == EPERM || errno == EACCES || errno == ENOSYS;
+    return refused ? 0 : sp_failed(why, SP_STAGE_NAMESPACES, errno, "sethostname");
 }
 
-static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) {
+static int enter_sandbox(const struct sp_plan *plan, uint32_t *missing, struct sp_rec_failed *why) {
     if (sp_in_landlock_tier(plan)) {
         umask(022);
         int rc = open_own_null(why);
@@ -93,7 +97,7 @@ static int enter_sandbox(const struct sp_plan *plan, struct sp_rec_failed *why) 
     rc = rc != 0 ? rc : sp_init_mounts(plan, why);
     umask(022);
     rc = rc != 0 ? rc : open_own_null(why);
-    rc = rc != 0 ? rc : set_hostname(plan, why);
+    rc = rc != 0 ? rc : set_hostname(plan, missing, why);
     if (rc == 0 && (chdir("/tmp") != 0 || setsid() == -1)) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "/tmp");
     }
@@ -114,11 +118,12 @@ static void block_signals(void) {
 _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
     struct sp_record ready = {.type = SP_REC_READY};
     struct sp_rec_failed why;
+    uint32_t missing = 0;
     take_name(plan);
     int rc = keep_only_control(control, &why);
     if (rc == 0) {
         control = SP_CONTROL_FD;
-        rc = enter_sandbox(plan, &why);
+        rc = enter_sandbox(plan, &missing, &why);
     }
     struct sp_proof proof = {.status = -1};
     if (rc == 0) {
@@ -130,7 +135,7 @@ _Noreturn void sp_init_main(const struct sp_plan *plan, int control) {
         _exit(1);
     }
     sp_prove_confinement(plan, ready.u.ready.landlock_abi, &proof);
-    ready.u.ready.facts = proof.facts;
+    ready.u.ready.facts = proof.facts & ~missing;
     (void)close(SP_PROC_FD); /* it shows the pid namespace of the zygote */
     block_signals();
     sp_init_serve(plan, control, &ready);

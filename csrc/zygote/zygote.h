@@ -55,8 +55,8 @@ int sp_zygote_attach_rootfs(const struct sp_plan *plan, struct sp_rec_failed *wh
 
 /*
  * pivot.c: make the current directory, which must be a mount of its own, the root and the current directory. The first
- * function shows the old root at ./old of the new one, the second one lets nothing of it be reached: the first must have
- * been called before. 0 or -errno.
+ * function shows the old root at ./old of the new one, the second one lets nothing of it be reached: the first must
+ * have been called before. 0 or -errno.
  */
 int sp_pivot_keeping_old(void);
 int sp_pivot_leaving_old(void);

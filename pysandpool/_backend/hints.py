@@ -161,6 +161,13 @@ OVERLAY = (
 _BIND_READ_ONLY = "its file system is mounted read-only: put it in fs_readonly"
 
 
+def for_hostname() -> Advice:
+    """What would let sandboxes have a hostname of their own."""
+    if not container_kind():
+        return Advice("allow sethostname in the seccomp filter of this process")
+    return advice_for("namespaces", errno.EPERM, may_degrade=True)
+
+
 def _cpu(stage: str, err: int) -> Advice:
     return Advice(f"only a cgroup enforces cpu_quota_us: {delegate()}; or {_DEGRADE}")
 

@@ -42,7 +42,7 @@ class IsolationReport:
     ids, see `namespace_degradation`; seatbelt: macOS."""
     namespaces: str = NONE
     """full: its own user, pid, mount, ipc, uts and cgroup namespaces, with one unprivileged id inside; partial: without
-    the uts or the cgroup namespace."""
+    the uts or the cgroup namespace, or with the hostname of the host, because setting another one is refused."""
     mounts: str = NONE
     """full: a read-only root, a private /tmp of limited size, a /proc of its own; partial: without any /proc, or, in
     the tiers without namespaces, that only the files that are shown can be read or written, while names and sizes of

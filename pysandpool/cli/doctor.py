@@ -205,8 +205,12 @@ def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
 
 
 def _missing_of_namespaces(isolation: IsolationReport) -> Iterator[Missing]:
-    if isolation.namespaces != FULL:
+    if isolation.namespaces != FULL and any(_limit_of(kind) < _FEW for kind in ("uts", "cgroup")):
         yield _lacking("a private uts or cgroup namespace", "clone", errno.ENOSPC)
+    elif isolation.namespaces != FULL:
+        advice = hints.for_hostname()
+        what = "a hostname of its own: commands see this machine's, because sethostname is refused"
+        yield Missing(what, advice.line, advice.fixes)
     if isolation.mounts != FULL:
         yield _lacking("/proc inside the sandbox; programs that need it fail", "mount_proc", errno.EPERM)
     if isolation.network != FULL:
@@ -237,11 +241,14 @@ def _few_files() -> Iterator[Missing]:
         yield Missing(what, hints.hint_for("host_socket", errno.EMFILE))
 
 
+def _limit_of(kind: str) -> int:
+    return int(read_sysctl(f"user.max_{kind}_namespaces") or _FEW)
+
+
 def _few_namespaces() -> Iterator[Missing]:
     """A limit of namespaces that allows only few sandboxes."""
     for kind in NAMESPACES:
-        name = f"user.max_{kind}_namespaces"
-        limit = int(read_sysctl(name) or _FEW)
+        name, limit = f"user.max_{kind}_namespaces", _limit_of(kind)
         if 0 < limit < _FEW:
             raised = f"sysctl -w {name}=15000"
             yield Missing(f"room for more than {limit} sandboxes: {name} is {limit}", raised, (Fix("as root", raised),))

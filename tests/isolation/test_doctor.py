@@ -77,10 +77,18 @@ def test_who_listens_to_the_audit_trail(machine: pytest.MonkeyPatch) -> None:
     assert "actions_logged" in fix
 
 
+def test_a_kernel_has_no_more_namespaces(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(_doctor, "_try", lambda degradation: dataclasses.replace(FULL, namespaces="partial"))
+    machine.setattr(_doctor, "read_sysctl", lambda name: "0" if "uts" in name else "10000")
+    [(found, mends)] = missing().items()
+    assert "uts or cgroup" in found
+    assert "namespaces=15000" in mends
+
+
 @pytest.mark.parametrize(
     ("change", "what", "fix"),
     [
-        ({"namespaces": "partial"}, "uts or cgroup", "namespaces=15000"),
+        ({"namespaces": "partial"}, "hostname", "sethostname"),
         ({"mounts": "partial"}, "/proc", "ProtectKernelTunables=no"),
         ({"network": "partial"}, "network namespace", "user.max_net_namespaces"),
         ({"landlock": "none", "landlock_abi": 0}, "Landlock", "lsm=landlock"),

@@ -24,8 +24,9 @@ const char *sp_fact_name(int fact) {
     (SP_FACT_USER_NS | SP_FACT_PID_NS | SP_FACT_MOUNT_NS | SP_FACT_IPC_NS | SP_FACT_ID_MAP | SP_FACT_ROOT_READ_ONLY | \
      SP_FACT_ROOT_FLAGS | SP_FACT_SCRATCH | SP_FACT_NO_CAPS | SP_FACT_NO_PRIVILEGE | SP_FACT_NO_NEW_PRIVS |           \
      SP_FACT_FILTERED | SP_FACT_CALL_DENIED | SP_FACT_LIMITS)
-/* A sandbox must prove these, too, unless the configuration allows degradation. */
-#define DISPENSABLE (SP_FACT_UTS_NS | SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC)
+/* A sandbox must prove these, too, unless the configuration allows degradation. Not SP_FACT_UTS_NS, which is reported
+ * alone: without it a command sees the name of the host, and nothing else. */
+#define DISPENSABLE (SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC)
 
 static uint32_t demanded_of_network(const sp_sandbox_options *o) {
     if (o->network == SP_NET_HOST) {
