@@ -22,9 +22,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent / "attack"
+SUPPORT = Path(__file__).parents[1] / "support"
 sys.path.insert(0, str(HERE))
 
-from table import ATTACKS, BOTH, ROOT, Attack  # noqa: E402
+from table import ATTACKS, BOTH, ROOT, USER, Attack  # noqa: E402
 
 from pysandpool._backend.cgroup import find_parent  # noqa: E402
 
@@ -64,10 +65,11 @@ def base() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def run_as(base: Path, user: str) -> dict[str, Verdict]:
+def run_as(base: Path, user: str, refused: str = "", names: tuple[str, ...] = ()) -> dict[str, Verdict]:
     switch = AS_NOBODY if user != ROOT and os.geteuid() == 0 else []
+    refuse = [sys.executable, SUPPORT / "refusing.py", refused] if refused else []
     result = subprocess.run(
-        [*switch, sys.executable, HERE / "run.py", base, user],
+        [*refuse, *switch, sys.executable, HERE / "run.py", base, user, *names],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -112,6 +114,35 @@ def test_attack(verdicts_of: Callable[[str], dict[str, Verdict]], user: str, att
     if verdict["inside"].startswith("REACHED "):
         raise StillOpenError(verdict["inside"])
     assert verdict["inside"].startswith("HELD "), verdict["inside"]
+
+
+# What an old kernel or a seccomp profile refuses, and what decides about the files of the host all the same.
+FALLBACKS = "close_range=ENOSYS,mount_setattr=ENOSYS,pivot_root=EPERM"
+OF_FILES = tuple(
+    attack.name
+    for attack in ATTACKS
+    if attack.name != "pivot-root"
+    and (attack.program == "files" or attack.control == "ns" or attack.name == "passed-file-write")
+)
+
+
+@pytest.mark.parametrize(
+    "user", [pytest.param(ROOT, marks=pytest.mark.skipif(os.geteuid() != 0, reason="needs root")), USER]
+)
+def test_attacks_where_calls_are_refused(base: Path, user: str) -> None:
+    """The other attacks do not depend on them. tests/vm runs all of them on a kernel that lacks mount_setattr."""
+    names = tuple(
+        attack.name
+        for attack in ATTACKS
+        if attack.name in OF_FILES
+        and user in attack.users
+        and (os.geteuid() == 0 or not attack.args[-1:] or not attack.args[-1].startswith("{gaining}"))
+    )
+    verdicts = run_as(base, user, FALLBACKS, names)
+    assert set(verdicts) == set(names)
+    weak = {name: verdict for name, verdict in verdicts.items() if not verdict["control"].startswith("REACHED ")}
+    assert weak == {}, "the control proves nothing"
+    assert {name: verdict for name, verdict in verdicts.items() if not verdict["inside"].startswith("HELD ")} == {}
 
 
 def test_names_are_unique() -> None:

@@ -119,7 +119,10 @@ ENVIRONMENTS = {
     "docker's profile, ENOSYS": docker(errno.ENOSYS),
     "no mount, EPERM": without("mount", errno.EPERM, "namespaces", "--seccomp-profile"),
     "no mount, ENOSYS": without("mount", errno.ENOSYS, "namespaces", "--seccomp-profile"),
-    "no pivot_root": without("pivot_root", errno.EPERM, "pivot_root", "--seccomp-profile"),
+    "no pivot_root": Environment("answer('pivot_root', 1)"),
+    "no mount_setattr": Environment("answer('mount_setattr', 38)"),
+    "no close_range": Environment("answer('close_range', 38)"),
+    "no other hostname": Environment("answer('sethostname', 1)", less={"namespaces": "partial"}),
     "apparmor": Environment(
         "in_container(''); answer('mount', 13); forbidden.is_filtered = lambda: False; "
         "forbidden.read_sysctl = {'kernel.apparmor_restrict_unprivileged_userns': '1'}.get",
@@ -249,3 +252,16 @@ def test_the_doctor_reports_what_a_degraded_sandbox_has() -> None:
     fixes = run_script(script % ["doctor", "--fix"]).stdout.splitlines()
     assert fixes.count(run) == 1
     assert fixes[fixes.index(run) - 1].startswith("# ")
+
+
+def test_the_doctor_reports_a_hostname_that_is_the_hosts() -> None:
+    script = (
+        "from simulate import *; in_container('docker'); answer('sethostname', 1); import sys; "
+        "from pysandpool.cli.main import main; sys.exit(main(%r))"
+    )
+    done = run_script(script % ["doctor", "--json"])
+    found = json.loads(done.stdout)
+    assert (found["works"], found["isolation"]["namespaces"]) == (True, "partial")
+    missing = {one["what"]: one["fix"] for one in found["missing"]}
+    (name,) = (what for what in missing if "hostname" in what)
+    assert "--seccomp-profile" in missing[name]

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNS = 0x00020000
+MS_NOEXEC, MS_NOATIME = 8, 1024
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 38, 22, 4
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
@@ -82,6 +83,12 @@ def own_mounts() -> None:
         own_users()
     _unshare(CLONE_NEWNS)
     _checked(_libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+
+
+def mount_tmpfs(path: str, flags: int = 0) -> None:
+    """After own_mounts(): a tmpfs at this path that everybody may write to."""
+    os.makedirs(path, exist_ok=True)
+    _checked(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", flags, b"mode=0777"), path)
 
 
 def mask_proc() -> None:
