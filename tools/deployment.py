@@ -158,7 +158,7 @@ def _others() -> Iterator[Place]:
 
 _UNSHARE = ["unshare", "--user", "--map-root-user"]
 _PIVOT = 'sh -ec "mount --rbind . .; cd /mnt/root; pivot_root . .; umount -l /; exec \\"\\$@\\"" sh'
-_RHEL_8 = "import platform; platform.release = lambda: '4.18.0-553.el8.x86_64'; answer('pidfd_open', 38)"
+_RHEL_8 = "from pysandpool._backend import hints; hints.kernel_version = lambda: (4, 18); answer('pidfd_open', 38)"
 
 
 def _root() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def is_gvisor() -> bool:
 
 def kernel_version() -> tuple[int, int]:
     """The version of the kernel, such as (6, 12); (0, 0) if it is unknown."""
-    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 

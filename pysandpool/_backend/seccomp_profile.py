@@ -9,7 +9,7 @@ Apache License 2.0.
 
 from __future__ import annotations
 
-import platform
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -124,11 +124,12 @@ _NAMESPACE_FLAGS = 0x7E020000
 _ENOSYS = 38
 
 
-def docker_default(capabilities: Collection[str] = CAPABILITIES, machine: str = platform.machine()) -> dict[str, Any]:
-    """Docker's default profile for a container with these capabilities (`CAP_...`).
+def docker_default(capabilities: Collection[str] = CAPABILITIES, machine: str = "") -> dict[str, Any]:
+    """Docker's default profile for a container with these capabilities (`CAP_...`); `machine`: this one by default.
 
     Raises ValueError for a machine other than x86_64 and aarch64.
     """
+    machine = machine or os.uname().machine
     with_capabilities = [name for one in sorted(_ALLOWED_WITH) if one in capabilities for name in _ALLOWED_WITH[one]]
     profile = _profile([*_ALLOWED_OF_MACHINE.get(machine, ()), *with_capabilities], machine)
     if "CAP_SYS_ADMIN" not in capabilities:
@@ -140,11 +141,12 @@ def docker_default(capabilities: Collection[str] = CAPABILITIES, machine: str = 
     return profile
 
 
-def for_sandboxes(machine: str = platform.machine()) -> dict[str, Any]:
-    """The profile of a container in which an ordinary user creates sandboxes.
+def for_sandboxes(machine: str = "") -> dict[str, Any]:
+    """The profile of a container in which an ordinary user creates sandboxes; `machine`: this one by default.
 
     Raises ValueError for a machine other than x86_64 and aarch64.
     """
+    machine = machine or os.uname().machine
     more = [*_ALLOWED_OF_MACHINE.get(machine, ()), *_ALLOWED_WITH["CAP_SYS_CHROOT"], *FOR_SANDBOXES]
     return _profile(more, machine)
 

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -270,5 +271,5 @@ def test_what_a_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _machine.is_changed_root()
     files["/proc/self/mountinfo"] = "23 22 0:5 / / rw - ext4 d rw"
     assert not _machine.is_changed_root()
-    monkeypatch.setattr("platform.release", lambda: "4.18.0-553.el8.x86_64")
+    monkeypatch.setattr(_machine.os, "uname", lambda: SimpleNamespace(release="4.18.0-553.el8.x86_64"))
     assert _machine.kernel_version() == (4, 18)
