@@ -8,7 +8,7 @@ import time
 import pytest
 from bare_stem import RUN, BareStem, run_here
 
-from pysandpool import SandboxCreateError
+from pysandpool import SandboxConfig, SandboxCreateError
 
 BROKEN = [
     ("raise ValueError('not today')", errno.ECONNRESET, "ValueError: not today"),
@@ -97,3 +97,39 @@ def test_a_preload_has_its_own_time() -> None:
         pass
     assert (found.value.stage, found.value.errno) == ("preload", errno.ETIMEDOUT)
     assert time.monotonic() - began < 8
+
+
+HOLDS = "held = bytearray(96 << 20)\nfor at in range(0, len(held), 4096):\n    held[at] = 1\n"
+
+
+def test_what_the_interpreter_holds_is_not_the_commands_memory() -> None:
+    stem = BareStem(HOLDS + RUN)
+    with stem.pool(SandboxConfig(memory_limit_mb=64)) as pool, pool.acquire() as lease:
+        result, _ = run_here(lease, "import time; mine = bytearray(b'1') * (40 << 20); time.sleep(0.3)")
+        assert (result.exit_code, result.oom_killed) == (0, False)
+        result, _ = run_here(lease, "import time; mine = bytearray(b'1') * (120 << 20); time.sleep(5)")
+        assert result.oom_killed
+        # A program has nothing of the interpreter.
+        grows = "import time; mine = bytearray(b'1') * (90 << 20); time.sleep(5)"
+        assert lease.execute(["/usr/bin/python3", "-c", grows]).oom_killed
+
+
+def test_the_data_limit_is_that_of_a_program() -> None:
+    stem = BareStem(HOLDS + RUN)
+    with stem.pool(SandboxConfig(data_limit_mb=32)) as pool, pool.acquire() as lease:
+        code = "bytearray(16 << 20)\nprint(1)\ntry:\n    bytearray(48 << 20)\nexcept MemoryError:\n    print(2)"
+        assert run_here(lease, code)[0].stdout == b"1\n2\n"
+        assert lease.execute(["sh", "-c", "ulimit -d"]).stdout == b"%d\n" % (32 << 10)
+
+
+def test_times_and_peak_begin_with_the_request() -> None:
+    busy = "import time\nuntil = time.process_time() + 0.3\nwhile time.process_time() < until:\n    pass\n"
+    stem = BareStem(HOLDS + RUN.replace("    prepared", "    " + busy.replace("\n", "\n    ") + "prepared"))
+    with stem.pool() as pool, pool.acquire() as lease:
+        result, _ = run_here(lease, "1")
+        assert result.user_time + result.system_time < 0.15
+        assert result.max_rss_bytes < 32 << 20
+        result, _ = run_here(lease, busy + "mine = bytearray(b'1') * (48 << 20)")
+        assert 0.3 <= result.user_time + result.system_time < 0.6
+        assert 40 << 20 < result.max_rss_bytes < 64 << 20
+        assert lease.execute(["/bin/true"]).user_time < 0.15
