@@ -103,6 +103,7 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
 static void get_created(struct reader *r, struct sp_rec_created *c) {
     c->bindings = get32(r, UINT32_MAX);
     c->lease = get32(r, UINT32_MAX);
+    c->stale = get32(r, 1);
 }
 
 static void put_attach(struct writer *w, const struct sp_rec_attach *a) {
@@ -260,6 +261,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
     case SP_REC_CREATED:
         put(&w, record->u.created.bindings, 4);
         put(&w, record->u.created.lease, 4);
+        put(&w, record->u.created.stale, 4);
         break;
     case SP_REC_BIND:
         put_bind(&w, &record->u.bind);

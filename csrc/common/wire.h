@@ -102,6 +102,7 @@ struct sp_rec_config {
 struct sp_rec_created {
     uint32_t bindings; /* of the last BIND before this sandbox; 0: there was none */
     uint32_t lease;    /* with SP_CONFIG_LANDLOCK_TIER: the number of its directory; else 0 */
+    uint32_t stale;    /* 1: files that the interpreter has imported were changed since */
 };
 
 #define SP_ATTACH_PATH_MAX 4096u

@@ -83,7 +83,7 @@ static int bind_staged(const struct sp_plan_bind *bind, uint32_t index, struct s
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_BIND, -rc, bind->path);
 }
 
-static int bind_all_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
+int sp_bind_staged(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         if (plan->binds[i].staged && bind_staged(&plan->binds[i], i, why) != 0) {
             return -1;
@@ -99,7 +99,7 @@ int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why) {
     }
     int rc = has_proc ? sp_mask_proc(plan, why) : 0;
     rc = rc != 0 ? rc : mount_scratch(plan, why);
-    rc = rc == 0 && plan->has_staged ? bind_all_staged(plan, why) : rc;
+    rc = rc == 0 && plan->has_staged ? sp_bind_staged(plan, why) : rc;
     if (rc != 0) {
         return rc;
     }

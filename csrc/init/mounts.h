@@ -6,4 +6,7 @@
 
 int sp_init_mounts(const struct sp_plan *plan, struct sp_rec_failed *why);
 
+/* Mounts the binds below /tmp from where the template has staged them. 0, or not 0 with *why filled. */
+int sp_bind_staged(const struct sp_plan *plan, struct sp_rec_failed *why);
+
 #endif

@@ -6,6 +6,7 @@
 #ifndef SANDPOOL_INIT_STEM_H
 #define SANDPOOL_INIT_STEM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/wire.h"
@@ -18,6 +19,8 @@ struct sp_stem {
     /* The process has its streams, its limits and its last filter: hands it to the interpreter, which runs the
      * command. */
     __attribute__((noreturn)) void (*run)(const struct sp_command *command);
+    /* In the zygote: whether a file that the interpreter has imported was changed since. */
+    bool (*is_stale)(void);
     /* What the interpreter had when it began to serve. It is not counted as the tenant's. */
     uint64_t data_bytes;   /* as RLIMIT_DATA counts */
     uint64_t memory_bytes; /* as the memory watch counts */

@@ -167,8 +167,27 @@ static PyObject *become_tenant(void) {
     return request;
 }
 
+/* Those of all modules, so that the host learns when one of them was changed. A module without a file has none. */
+static int note_files(void) {
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *all = modules != NULL ? PyDict_Values(modules) : NULL;
+    int rc = all != NULL ? 0 : -1;
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_Size(all); i++) {
+        PyObject *file = PyObject_GetAttrString(PyList_GetItem(all, i), "__file__");
+        PyObject *path = NULL;
+        if (file != NULL && PyUnicode_Check(file) && PyUnicode_FSConverter(file, &path) != 0) {
+            rc = sp_stem_note_file(PyBytes_AsString(path));
+        }
+        Py_XDECREF(path);
+        Py_XDECREF(file);
+        PyErr_Clear();
+    }
+    Py_XDECREF(all);
+    return rc;
+}
+
 static PyObject *serve(PyObject *self, PyObject *callable) {
-    static struct sp_stem stem = {.prepare = prepare_fork, .run = run};
+    static struct sp_stem stem = {.prepare = prepare_fork, .run = run, .is_stale = sp_stem_is_stale};
     char names[1024];
     (void)self;
     if (sp_stem_source() == NULL || serving) {
@@ -179,6 +198,9 @@ static PyObject *serve(PyObject *self, PyObject *callable) {
     if (names[0] != '\0') {
         PyErr_Format(PyExc_RuntimeError, "a preload must not leave threads running, and these run: %s", names);
         return NULL;
+    }
+    if (note_files() != 0) {
+        return PyErr_NoMemory();
     }
     const char *failed = sp_stem_make_ready(&stem);
     if (failed != NULL) {

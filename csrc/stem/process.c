@@ -137,6 +137,19 @@ const char *sp_stem_parameters(void) { return plan.parameters; }
 
 /* ---- from the interpreter to the loop ---- */
 
+const char *sp_stem_lasting_path(const char *path, char *elsewhere, size_t size) {
+    if (!sp_path_is_below(path, "/tmp")) {
+        return path;
+    }
+    for (uint32_t i = plan.config.n_binds; i-- > 0;) {
+        if (plan.binds[i].staged && sp_path_is_below(path, plan.binds[i].path)) {
+            int n = snprintf(elsewhere, size, "%s/%u%s", SP_STAGED_DIR, i, path + strlen(plan.binds[i].path));
+            return n > 0 && (size_t)n < size ? elsewhere : NULL;
+        }
+    }
+    return NULL;
+}
+
 void sp_stem_threads(char *names, size_t size) {
     struct sp_listing list;
     char text[64];

@@ -2,6 +2,7 @@
 #ifndef SANDPOOL_STEM_PROCESS_H
 #define SANDPOOL_STEM_PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "init/plan.h"
@@ -17,6 +18,13 @@ const char *sp_stem_parameters(void);
 
 /* The threads of this process but the calling one, by name, as "a, b"; "" if there is none. */
 void sp_stem_threads(char *names, size_t size);
+/* Where a file will be seen once the interpreter has left its /tmp: `path`, or *elsewhere, of `size` bytes. NULL:
+ * nowhere that is known. */
+const char *sp_stem_lasting_path(const char *path, char *elsewhere, size_t size);
+/* Remembers the state of a file that the interpreter has imported. A later change makes it stale. 0 or -errno. */
+int sp_stem_note_file(const char *path);
+/* Whether such a file was changed since. It looks once a second at most. */
+bool sp_stem_is_stale(void);
 /* The steps before the loop: capabilities, signals, descriptors, /tmp. NULL, or what has failed, with errno. */
 const char *sp_stem_make_ready(struct sp_stem *stem);
 /* The zygote's loop. The host gets HELLO. It returns when the host is gone. */

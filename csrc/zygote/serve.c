@@ -22,6 +22,7 @@
 #include "common/stage.h"
 #include "init/init.h"
 #include "init/landlock.h"
+#include "init/stem.h"
 #include "zygote/zygote.h"
 
 /* How many network namespaces are made in advance. More would only take memory; a missing one costs a creation about
@@ -106,6 +107,7 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     sp_auto_fd int netns = -1;
     sp_auto_fd int pidfd = -1;
     struct sp_record created = {.type = SP_REC_CREATED};
+    created.u.created.stale = plan->stem != NULL && plan->stem->is_stale();
     int rc = sp_zygote_check_binds(plan, &created.u.created.bindings, why);
     rc = rc != 0 ? rc : choose_netns(plan, &netns, why);
     if (rc != 0) {

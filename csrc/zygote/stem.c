@@ -16,6 +16,7 @@
 #include "common/fact.h"
 #include "common/fd.h"
 #include "common/stage.h"
+#include "init/mounts.h"
 #include "zygote/zygote.h"
 
 /* The numbers at the other side of the exec: above those that the zygote has in use. */
@@ -47,6 +48,9 @@ static const char boot[] =
  * modules write to /tmp when they are imported; this one is not seen by any sandbox.
  */
 int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why) {
+    if (sp_in_landlock_tier(plan)) {
+        return sp_failed(why, SP_STAGE_PRELOAD, ENOTSUP, "an interpreter needs namespaces");
+    }
     if ((plan->config.flags & SP_CONFIG_NET_HOST) == 0 && unshare(CLONE_NEWNET) != 0 &&
         !sp_may_leave_out(plan, errno)) {
         return sp_failed(why, SP_STAGE_NETNS, errno, "interpreter");
@@ -54,7 +58,10 @@ int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m") != 0) {
         return sp_failed(why, SP_STAGE_PRELOAD, errno, "/tmp of the interpreter");
     }
-    return 0;
+    umask(0);
+    int rc = plan->has_staged ? sp_bind_staged(plan, why) : 0;
+    umask(022);
+    return rc;
 }
 
 /* What the loop of the zygote needs: CAP_SYS_ADMIN for namespaces and mounts, CAP_SYS_CHROOT to enter a mount

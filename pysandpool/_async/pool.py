@@ -24,7 +24,7 @@ from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import check, ffi, hot, lib
 from pysandpool._pool.acquire import release_unowned
 from pysandpool._pool.lease import PooledSandbox
-from pysandpool._pool.pool import SandboxPool, typed
+from pysandpool._pool.pool import SandboxPool, renewing, typed
 from pysandpool._pool.stats import PoolStats
 
 if TYPE_CHECKING:
@@ -203,6 +203,11 @@ class AsyncSandboxPool:
             return await _look_often(lambda: check(lib.sp_drain_wait(ptr, drain, 0), ptr) == lib.SP_OK, timeout)
         finally:
             lib.sp_drain_end(drain)
+
+    async def renew(self, timeout: Duration | None = None) -> bool:
+        """Starts the interpreter of the sandboxes anew, and evicts every idle sandbox, see `SandboxPool.renew`."""
+        renew = renewing(self._opened()._core.ptr)  # noqa: SLF001 - the pool is this one's
+        return await _look_often(lambda: renew(0) == lib.SP_OK, timeout)
 
     async def stats(self) -> PoolStats:
         """The statistics of the pool, all taken at one moment. It never waits. See `SandboxPool.stats`."""

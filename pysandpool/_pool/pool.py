@@ -273,6 +273,26 @@ class SandboxPool:
         finally:
             lib.sp_drain_end(drain)
 
+    def renew(self, timeout: Duration | None = None) -> bool:
+        """Starts the interpreter anew, with what it preloads, and then evicts every idle sandbox.
+
+        The old one creates sandboxes until the new one is ready, and leases of its sandboxes go on. A pool does this by
+        itself when it creates a sandbox, and a file of a preloaded module is not the same any more. Without an
+        `interpreter`, whatever creates the sandboxes is started anew.
+
+        Args:
+            timeout: seconds or a timedelta; None means no limit but `preload_timeout`.
+
+        Returns:
+            True if the new one has taken the place of the old one; False after the timeout: then it still will.
+
+        Raises:
+            SandboxCreateError: the new one could not start. The old one stays.
+            PoolStateError: the pool is or was closed, or belongs to the parent process.
+            ValueError: `timeout` is negative.
+        """
+        return self._wait_for(renewing(self._core.ptr), timeout)
+
     @property
     def closed(self) -> bool:
         """Whether the pool was closed."""
@@ -331,6 +351,12 @@ class SandboxPool:
     def _require_open(self) -> None:
         if self._core.closed:
             raise PoolStateError
+
+
+def renewing(ptr: Any) -> Callable[[int], int]:
+    """A function that has a pool renewed: it waits at most so many nanoseconds, and returns SP_OK or SP_AGAIN."""
+    renewal, error = ffi.new("sp_renewal *"), new_error()
+    return lambda left: check(lib.sp_renew(ptr, renewal, left, error), ptr, error)
 
 
 def typed(value: _T | None, kind: type[_T], name: str) -> _T:

@@ -92,7 +92,8 @@ class Evictions:
     """The sandbox died before the first command of its lease, which was given another one."""
     outdated: int = 0
     """At the first command of the lease, a path of `fs_readonly`, `fs_readwrite` or `rootfs` led elsewhere than at the
-    creation of the sandbox. The lease was given another sandbox."""
+    creation of the sandbox, or its interpreter was renewed since. The lease was given another sandbox. `renew()` evicts
+    idle ones for the same reason."""
     drained: int = 0
     """`drain()` replaced the sandbox."""
 

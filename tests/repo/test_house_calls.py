@@ -25,7 +25,7 @@ POOL_LEVELS = (
     ("settle", "recycle"),
     ("bounds",),
     ("lease", "births", "warm", "stats"),
-    ("ticket", "janitor", "drain"),
+    ("ticket", "janitor", "drain", "renew"),
     ("close",),
     ("pool",),
 )

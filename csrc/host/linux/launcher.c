@@ -133,6 +133,9 @@ static int step(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) 
     } else if (rc < 0 && error->stage == SP_STAGE_BIND) {
         sp_zygotes_bind_failed(&((struct linux_launcher *)launcher)->zygotes, z, session->bindings, error->err);
     }
+    if (rc == 0 && session->stale) {
+        sp_zygotes_note_stale(&((struct linux_launcher *)launcher)->zygotes, z);
+    }
     if (rc == 0) {
         (void)usage(session, &session->usage); /* what the first command has used is counted from here */
     }
@@ -196,6 +199,10 @@ static void kill_sandbox(struct sp_session *session) {
     if (as_linux(session)->cgroup != 0) {
         sp_cgroup_kill(((struct linux_launcher *)session->launcher)->cgroups, as_linux(session)->cgroup);
     }
+}
+
+static int renew(sp_launcher *launcher, uint32_t *number, sp_error *error) {
+    return sp_zygotes_renew(&((struct linux_launcher *)launcher)->zygotes, number, error);
 }
 
 static int attach(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error) {
@@ -262,6 +269,7 @@ static const struct sp_launch_ops linux_ops = {
     .is_current = is_current,
     .attach = attach,
     .usage = usage,
+    .renew = renew,
     .release = release,
     .pid = zygote_pid,
     .cgroup = enforced_by_cgroup,

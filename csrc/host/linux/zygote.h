@@ -55,6 +55,7 @@ struct sp_zygote {
     uint32_t *sent;            /* for each path: the number of bindings when it was bound anew last */
     uint64_t failed;           /* sp_look.total of the last look that could not be bound; 0: none */
     unsigned failures;         /* how often in a row that look could not be bound */
+    atomic_bool superseded;    /* a newer one has taken its place: nothing more begins in its sandboxes */
     bool preloads;             /* it becomes an interpreter */
     bool renews;               /* it has replaced one that was alive, because of a path */
     struct sp_zygote *next;    /* in the launcher's list of killed zygotes */

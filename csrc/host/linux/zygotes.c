@@ -29,7 +29,7 @@ static void pause_starts(struct sp_zygotes *zs, const struct sp_zygote *z) {
     }
 }
 
-static void kill_zygote(struct sp_zygotes *zs, struct sp_zygote *z) {
+void sp_zygotes_kill(struct sp_zygotes *zs, struct sp_zygote *z) {
     sp_zygote_kill(z);
     z->next = zs->dying;
     zs->dying = z;
@@ -43,7 +43,7 @@ static void discard_locked(struct sp_zygotes *zs, struct sp_zygote *z) {
         zs->why_paths = z->paths;
         pause_starts(zs, z);
         zs->current = NULL;
-        kill_zygote(zs, z);
+        sp_zygotes_kill(zs, z);
     }
 }
 
@@ -69,14 +69,14 @@ static void end_unused(struct sp_zygotes *zs) {
         /* acquire: pairs with sp_zygote_unref() */
         if (atomic_load_explicit(&z->refs, memory_order_acquire) == 1) {
             *at = z->next;
-            kill_zygote(zs, z);
+            sp_zygotes_kill(zs, z);
         } else {
             at = &z->next;
         }
     }
 }
 
-static void outdate_current(struct sp_zygotes *zs) {
+void sp_zygotes_outdate_current(struct sp_zygotes *zs) {
     zs->current->next = zs->outdated;
     zs->outdated = zs->current;
     zs->current = NULL;
@@ -112,7 +112,7 @@ static int look_at_paths(struct sp_zygotes *zs, uint64_t *paths, bool *renews, s
     }
     if (rc != 0) {
         *renews = true;
-        outdate_current(zs);
+        sp_zygotes_outdate_current(zs);
     }
     bool by_path = zs->why.code != 0 && (zs->why.stage == SP_STAGE_BIND || zs->why.stage == SP_STAGE_ROOTFS);
     if (by_path && zs->why_paths != *paths) { /* the next one may start */
@@ -158,6 +158,7 @@ int sp_zygotes_choose(struct sp_zygotes *zs, struct sp_birth *birth, struct sp_z
     uint64_t paths;
     bool renews;
     pthread_mutex_lock(&zs->lock);
+    (void)sp_zygotes_advance(zs);
     int rc = look_at_paths(zs, &paths, &renews, error);
     if (rc == SP_AGAIN) {
         birth->not_before = sp_now() + FOLLOW_PAUSE_NS;
@@ -211,6 +212,9 @@ bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
 bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z, uint32_t bindings) {
     sp_error ignored;
     uint64_t now = zs->paths != NULL ? sp_paths_look(zs->paths, NULL, &ignored) : 0;
+    if (atomic_load_explicit(&z->superseded, memory_order_relaxed)) { /* see renewal.c */
+        return false;
+    }
     /* acquire: pairs with the release in sp_rebind() */
     bool same = now != 0 && now == atomic_load_explicit(&z->paths, memory_order_acquire);
     return zs->paths == NULL || (same && bindings == atomic_load_explicit(&z->bindings, memory_order_relaxed));
@@ -227,8 +231,9 @@ void sp_zygotes_bind_failed(struct sp_zygotes *zs, struct sp_zygote *z, uint32_t
 
 bool sp_zygotes_tend(struct sp_zygotes *zs) {
     pthread_mutex_lock(&zs->lock);
+    bool more = sp_zygotes_advance(zs);
     end_unused(zs);
-    bool more = reap_dying(zs);
+    more = reap_dying(zs) || more;
     pthread_mutex_unlock(&zs->lock);
     return sp_tier_tend(&zs->tier) || more;
 }
@@ -249,14 +254,21 @@ void sp_zygotes_init(struct sp_zygotes *zs) {
     pthread_mutex_init(&zs->lock, NULL);
 }
 
-static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
+struct sp_zygote *sp_zygotes_spawn(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
     sp_error ignored; /* the zygote reports a missing path */
     uint64_t paths = zs->paths != NULL ? sp_paths_look(zs->paths, zs->seen, &ignored) : 0;
-    zs->current = sp_zygote_spawn(&zs->order, zs->cgroups, deadline, error);
+    struct sp_zygote *z = sp_zygote_spawn(&zs->order, zs->cgroups, deadline, error);
+    if (z != NULL) {
+        note_what_it_binds(zs, z, paths);
+    }
+    return z;
+}
+
+static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
+    zs->current = sp_zygotes_spawn(zs, deadline, error);
     if (zs->current == NULL) {
         return SP_E_CREATE;
     }
-    note_what_it_binds(zs, zs->current, paths);
     int rc = sp_zygote_await(zs->current, deadline, error);
     compare_paths(zs, zs->current);
     return rc;
@@ -269,7 +281,7 @@ static bool discard_if_outdated(struct sp_zygotes *zs) {
         sp_paths_look(zs->paths, NULL, &ignored) == 0) {
         return false;
     }
-    kill_zygote(zs, zs->current);
+    sp_zygotes_kill(zs, zs->current);
     zs->current = NULL;
     return true;
 }
@@ -285,7 +297,7 @@ static int lower(struct sp_zygotes *zs, const sp_sandbox_options *options, int64
         return rc;
     }
     if (zs->current != NULL) {
-        kill_zygote(zs, zs->current);
+        sp_zygotes_kill(zs, zs->current);
         zs->current = NULL;
     }
     sp_zygote_order_free(&zs->order);
@@ -341,11 +353,13 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
     struct sp_zygote *current = zs->current;
     struct sp_zygote *outdated = zs->outdated;
     struct sp_zygote *dying = zs->dying;
-    zs->current = zs->outdated = zs->dying = NULL;
+    struct sp_zygote *next = zs->renewal.next;
+    zs->current = zs->outdated = zs->dying = zs->renewal.next = NULL;
     pthread_mutex_unlock(&zs->lock);
     end_list(current, deadline);
     end_list(outdated, deadline);
     end_list(dying, deadline);
+    end_list(next, deadline);
     sp_tier_close(&zs->tier);
 }
 

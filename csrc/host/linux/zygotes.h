@@ -17,6 +17,15 @@
 #include "host/sandbox/launch.h"
 #include "host/sys/back_off.h"
 
+/* A zygote that is to take the place of the current one, which serves until then. */
+struct sp_succession {
+    struct sp_zygote *next; /* NULL: none is under way */
+    int64_t until;          /* when it has taken too long */
+    uint32_t ended;         /* how many renewals have ended, well or not */
+    uint32_t failed;        /* the number of the last one that has failed */
+    sp_error why;           /* it did */
+};
+
 struct sp_zygotes {
     struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* borrowed; NULL: the sandboxes have no cgroups */
@@ -25,7 +34,8 @@ struct sp_zygotes {
     struct sp_look *seen;   /* the last look; under the lock */
 
     pthread_mutex_t lock;
-    struct sp_zygote *current;  /* NULL: the next birth starts one */
+    struct sp_zygote *current; /* NULL: the next birth starts one */
+    struct sp_succession renewal;
     struct sp_zygote *outdated; /* list of those that live only for their sandboxes */
     struct sp_zygote *dying;    /* list of those that were killed and not reaped yet */
     struct sp_back_off back_off;
@@ -47,6 +57,22 @@ void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z);
 /* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. True: it has
  * replaced a dead one. */
 bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z);
+/* ---- renewal.c ---- */
+/* Starts a renewal if *number is 0, and sets *number. 0: that one has ended well; SP_AGAIN: it has not ended; or
+ * SP_E_CREATE. */
+int sp_zygotes_renew(struct sp_zygotes *zs, uint32_t *number, sp_error *error);
+/* A sandbox of this zygote was created from outdated files: a renewal begins, unless one is under way. */
+void sp_zygotes_note_stale(struct sp_zygotes *zs, const struct sp_zygote *z);
+/* Called under the lock: receives what the next zygote has sent. True while it is under way. */
+bool sp_zygotes_advance(struct sp_zygotes *zs);
+
+/* ---- zygotes.c, for renewal.c: called under the lock ---- */
+void sp_zygotes_kill(struct sp_zygotes *zs, struct sp_zygote *z);
+void sp_zygotes_outdate_current(struct sp_zygotes *zs);
+/* Spawns a zygote that shows the paths as they are now. NULL with *error filled. */
+struct sp_zygote *sp_zygotes_spawn(struct sp_zygotes *zs, int64_t deadline, sp_error *error);
+
+/* ---- zygotes.c ---- */
 /* Whether the host's paths lead to what a sandbox of this zygote shows, which was created after `bindings` changes. Any
  * thread. */
 bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z, uint32_t bindings);

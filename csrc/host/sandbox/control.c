@@ -37,6 +37,7 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
             birth->session->pidfd = sp_fd_steal(&packet->fds[0]);
             birth->session->bindings = packet->record.u.created.bindings;
             birth->session->lease = packet->record.u.created.lease;
+            birth->session->stale = packet->record.u.created.stale != 0;
             return 0;
         }
         break;

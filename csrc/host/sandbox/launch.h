@@ -49,6 +49,7 @@ struct sp_session {
     int64_t ended_at;          /* when it was killed */
     bool undead;               /* it did not die in time after that, and this was reported */
     uint32_t lease;            /* the number of its directory, if it has one on the host; 0: none */
+    bool stale;                /* its interpreter has imported files that are not the same any more */
     uint32_t bindings;         /* how often its zygote had bound paths anew before the sandbox was created */
 };
 
@@ -96,6 +97,9 @@ struct sp_launch_ops {
     int (*attach)(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error);
     /* What the sandbox has used so far; 0 or -errno. */
     int (*usage)(struct sp_session *session, struct sp_usage *usage);
+    /* Starts the launcher's process anew, beside the one that serves, if *number is 0, and sets it. SP_AGAIN until the
+     * new one has taken its place; 0; or SP_E_CREATE: it could not start, and the old one serves on. */
+    int (*renew)(sp_launcher *launcher, uint32_t *number, sp_error *error);
     /* The session ends: releases what the launcher holds for it. */
     void (*release)(struct sp_session *session);
     /* The pid of the launcher's process; 0 while there is none. */

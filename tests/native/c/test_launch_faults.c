@@ -97,6 +97,9 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygotes_pid faulty_zygotes_pid
 #define sp_zygotes_close faulty_zygotes_close
 #define sp_zygotes_free faulty_zygotes_free
+#define sp_zygotes_kill faulty_zygotes_kill
+#define sp_zygotes_outdate_current faulty_zygotes_outdate_current
+#define sp_zygotes_spawn faulty_zygotes_spawn
 sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error);
 #define calloc faulty_calloc
 #define strdup faulty_strdup

@@ -130,6 +130,7 @@ static void random_record(enum sp_record_type type, struct sp_record *record) {
     case SP_REC_CREATED:
         record->u.created.bindings = between32(0, UINT32_MAX);
         record->u.created.lease = between32(0, UINT32_MAX);
+        record->u.created.stale = between32(0, 1);
         break;
     case SP_REC_BIND:
         random_bind(&record->u.bind);
@@ -306,6 +307,7 @@ static const struct field fields[] = {
     {SP_REC_CONFIG, 72, 8, 0, INT64_MAX},
     {SP_REC_CREATED, 8, 4, 0, UINT32_MAX},
     {SP_REC_CREATED, 12, 4, 0, UINT32_MAX},
+    {SP_REC_CREATED, 16, 4, 0, 1},
     {SP_REC_BIND, 8, 4, 0, 4095},
     {SP_REC_BIND, 12, 4, 0, SP_BIND_REC_FLAGS},
     {SP_REC_BIND, 16, 4, 0, UINT32_MAX},
