@@ -23,6 +23,7 @@
 #include "init/init.h"
 #include "init/landlock.h"
 #include "init/stem.h"
+#include "zygote/pending.h"
 #include "zygote/zygote.h"
 
 /* How many network namespaces are made in advance. More would only take memory; a missing one costs a creation about
@@ -181,17 +182,6 @@ static void rehearse(struct sp_plan *plan) {
     sp_fd_close(&pair[0]);
 }
 
-static int attach_workspace(const struct sp_plan *plan, struct sp_packet *packet, const char *path) {
-    const size_t len = packet->payload_len;
-    bool sound = packet->n_fds >= 2 && packet->n_fds <= 3 && len == packet->record.u.attach.payload_len &&
-                 path[0] == '/' && path[len - 1] == '\0';
-    if (sound) {
-        sp_zygote_attach_workspace(plan, &packet->record.u.attach, path, packet->fds, packet->n_fds);
-    }
-    sp_packet_close(packet);
-    return sound ? 0 : -EBADMSG;
-}
-
 /* Serves one request. 0, or -errno when the host is gone or sends something malformed. */
 static int serve_one(int sock, struct sp_plan *plan) {
     static char path[SP_ATTACH_PATH_MAX];
@@ -201,7 +191,7 @@ static int serve_one(int sock, struct sp_plan *plan) {
         return rc == -EAGAIN ? 0 : rc;
     }
     if (packet.record.type == SP_REC_ATTACH) {
-        return attach_workspace(plan, &packet, path);
+        return sp_pending_add(plan, &packet, path);
     }
     if (packet.payload_len != 0) {
         sp_packet_close(&packet);
@@ -294,7 +284,7 @@ static int wait_until(struct pollfd *p, nfds_t n, int64_t deadline) {
 }
 
 void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
-    struct pollfd p[2] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}}; /* poll skips a -1 */
+    struct pollfd p[2 + SP_PENDING_MAX] = {{.fd = sock, .events = POLLIN}, {.fd = host, .events = POLLIN}};
     struct netns_supply supply = {.wanted = (plan->config.flags & SP_CONFIG_NET_HOST) == 0 &&
                                             (plan->left_out & SP_FACT_NET_NS) == 0};
     interrupt_on_sigchld();
@@ -306,13 +296,17 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
     decide_unix(plan);
     rehearse(plan);
     for (int rc = 0; rc == 0;) {
-        int n = wait_until(p, 2, next_idle_work(&supply));
+        const int64_t work = next_idle_work(&supply);
+        const int64_t refusal = sp_pending_next();
+        int n = wait_until(p, 2 + sp_pending_polled(&p[2]), work < refusal ? work : refusal); /* skips a `host` of -1 */
         reap(plan);
         if (n > 0 && p[1].revents != 0) {
             rc = -ECONNRESET;
-        } else if (n > 0) {
-            rc = serve_one(sock, plan);
-        } else if (n == 0) {
+        } else if (n >= 0) {
+            sp_pending_step(plan, &p[2]);
+            rc = p[0].revents != 0 ? serve_one(sock, plan) : 0;
+        }
+        if (n == 0) {
             do_idle_work(&supply);
         }
     }

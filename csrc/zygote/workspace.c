@@ -6,7 +6,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -31,8 +30,6 @@
 #define NEW "/new"
 #define LINK "/workspace"
 #define SHM "/dev/shm"
-/* An init answers at once, unless its sandbox is frozen. The zygote waits for it, and serves nobody else meanwhile. */
-#define INIT_TIMEOUT_NS SP_SEC(2)
 
 /* ---- the place in the template ---- */
 
@@ -84,9 +81,11 @@ int sp_zygote_make_workspace(struct sp_plan *plan, struct sp_rec_failed *why) {
 struct attaching {
     const struct sp_rec_attach *attach;
     const char *path;
-    int init;           /* the socket over which init sends its namespaces */
+    int reply;          /* the socket for the answer */
+    int init;           /* the socket over which init has sent its namespaces */
     int mnt, user;      /* these; -1: not received yet */
     int tree;           /* -1: the host cannot make it */
+    int scratch;        /* the directory of the layers of an overlay; -1: there is none */
     const char *failed; /* the step at which it failed */
     int rc;
     struct stat st;
@@ -181,7 +180,7 @@ static int mount_overlay(struct attaching *a) {
         a->failed = "overlay";
         rc = make_overlay(&overlay);
     }
-    (void)umount2(SHM "/lower", MNT_DETACH); /* the overlay holds it */
+    a->scratch = open(SHM, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int back = move(SP_WORKSPACE, SHM);
     sp_auto_fd int target = open(SP_WORKSPACE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return rc != 0        ? rc
@@ -190,11 +189,19 @@ static int mount_overlay(struct attaching *a) {
                           : sp_mount_attach(overlay, target, sp_tree_attrs(true));
 }
 
+/* The overlay holds the lower layer, which is mounted where nobody sees it. The kernel needs some time for this, so it
+ * comes after the answer. */
+static void unmount_lower(struct attaching *a) {
+    if (a->scratch != -1 && fchdir(a->scratch) == 0) {
+        (void)umount2("lower", MNT_DETACH);
+    }
+    sp_fd_close(&a->scratch);
+}
+
 /* Nothing has run in the sandbox yet: what its init sends can be believed. */
 static int receive_namespaces(struct attaching *a) {
     struct sp_packet packet;
-    int rc = sp_wait_fd(a->init, POLLIN, sp_now() + INIT_TIMEOUT_NS);
-    rc = rc != 0 ? rc : sp_packet_recv(a->init, &packet, NULL, 0);
+    int rc = sp_packet_recv(a->init, &packet, NULL, 0);
     if (rc != 0) {
         return rc;
     }
@@ -218,13 +225,6 @@ static int attach(struct attaching *a) {
     return rc != 0 ? rc : a->attach->mode == SP_ATTACH_COW ? mount_overlay(a) : mount_tree(a);
 }
 
-/* In a child with the zygote's memory and descriptors, but with namespaces and a root of its own. */
-static int attach_in_child(void *arg) {
-    struct attaching *a = arg;
-    a->rc = attach(a);
-    return 0;
-}
-
 static void answer(int reply, int rc, const char *failed) {
     struct sp_record done = {.type = SP_REC_ACK};
     struct sp_rec_failed why;
@@ -234,6 +234,18 @@ static void answer(int reply, int rc, const char *failed) {
         (void)sp_failed(&why, SP_STAGE_WORKSPACE, -rc, failed);
         sp_packet_fail(reply, 0, &why);
     }
+}
+
+/* In a child with the zygote's memory and descriptors, but with namespaces and a root of its own. It answers itself,
+ * because the zygote goes on only after the end of the child. */
+static int attach_in_child(void *arg) {
+    struct attaching *a = arg;
+    a->rc = attach(a);
+    if (a->rc != -EOVERFLOW || a->attach->mode != SP_ATTACH_RW) {
+        answer(a->reply, a->rc, a->failed);
+    }
+    unmount_lower(a);
+    return 0;
 }
 
 /* The zygote does not wait for the search of a large tree. The process that makes it answers. */
@@ -254,19 +266,20 @@ void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_
     struct attaching a = {.attach = attach,
                           .path = path,
                           .failed = path,
+                          .reply = fds[0],
                           .init = fds[1],
                           .mnt = -1,
                           .user = -1,
-                          .tree = n_fds > 2 ? fds[2] : -1,
-                          .rc = plan->has_workspace ? 0 : -EBUSY};
-    int rc = a.rc == 0 ? sp_vfork_run(attach_in_child, &a) : 0;
+                          .scratch = -1,
+                          .tree = n_fds > 2 ? fds[2] : -1};
+    int rc = plan->has_workspace ? sp_vfork_run(attach_in_child, &a) : -EBUSY;
     if (n_fds <= 2) {
         sp_fd_close(&a.tree);
     }
-    if (rc == 0 && a.rc == -EOVERFLOW && attach->mode == SP_ATTACH_RW) {
-        search_apart(&a, fds[0]);
-    } else {
-        answer(fds[0], rc != 0 ? rc : a.rc, a.failed);
+    if (rc != 0) {
+        answer(a.reply, rc, path);
+    } else if (a.rc == -EOVERFLOW && attach->mode == SP_ATTACH_RW) {
+        search_apart(&a, a.reply);
     }
     sp_fd_close(&a.mnt);
     sp_fd_close(&a.user);

@@ -106,7 +106,8 @@ int sp_zygote_check_binds(const struct sp_plan *plan, uint32_t *changes, struct 
 
 /* workspace.c: makes the place for a workspace in the template, if nothing else is shown there. */
 int sp_zygote_make_workspace(struct sp_plan *plan, struct sp_rec_failed *why);
-/* Attaches a workspace to a live sandbox, in a child, which answers over fds[0]. `fds` are those of the record. */
+/* Attaches a workspace to a live sandbox whose init has sent its namespaces, in a child, which answers over fds[0].
+ * `fds` are those of the record. */
 void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_attach *attach, const char *path,
                                 const int *fds, unsigned n_fds);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from pools import OpenPool, use
 from scripts import SUPPORT
 from waiting import Call, wait_until
 
-from pysandpool import PoolConfig, PooledSandbox, SandboxLostError, SandboxPool
+from pysandpool import PoolConfig, PooledSandbox, SandboxError, SandboxLostError, SandboxPool, Workspace
 
 # From the deadline of a command to the end of its sandbox, when init does not answer: 2.3 s; and a loaded machine.
 PATIENCE = 15.0
@@ -196,3 +198,30 @@ def test_what_was_stopped_and_goes_on_is_as_before(real_pool: OpenPool) -> None:
             time.sleep(0.02)
         assert waiting.result()
         assert lives(lease)
+
+
+def creates_while_attaching(pool: SandboxPool, workspace: Workspace) -> bool:
+    """Whether a sandbox is created while the attaching to a stopped one waits."""
+    with pool.acquire() as unused:
+        pid = unused.pid
+    with stopped(pid, *all_children(pid)):
+        attach = Call(lambda: pool.acquire(workspace=workspace))
+        wait_until(lambda: pool.stats().in_use_count, "it has the sandbox")
+        with pool.acquire() as other:
+            use(other)
+        was_attaching = not attach.done
+        with pytest.raises(SandboxError) as refused:
+            attach.result(PATIENCE)
+    assert refused.value.errno == errno.ETIMEDOUT
+    return was_attaching
+
+
+def test_attaching_to_a_stopped_sandbox_holds_up_no_creation(real_pool: OpenPool, tmp_path: Path) -> None:
+    """The zygote serves others while an init does not send its namespaces, and gives the attaching up after 2 s."""
+    tmp_path.chmod(0o755)
+    pool, workspace = real_pool(warm=1), Workspace(tmp_path, "ro")
+    # On a loaded machine a creation may take as long by itself.
+    assert any(creates_while_attaching(pool, workspace) for _ in range(4))
+    with pool.acquire(workspace=workspace) as lease:
+        use(lease)
+    assert pool.stats().in_use_count == 0

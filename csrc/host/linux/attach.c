@@ -98,12 +98,9 @@ int sp_attach_workspace(struct sp_workspaces *ws, struct sp_session *session, co
     sp_auto_fd int namespaces = -1;
     struct sp_packet answer;
     int pair[2] = {-1, -1};
-    int rc = geteuid() == 0 ? make_tree(ws, w, &tree) : 0;
-    if (rc != 0) {
-        return refuse(error, rc, w->path);
-    }
-    /* init answers to the zygote: the socket for its reply goes there. */
-    rc = sp_session_request(session, &request, deadline, &namespaces);
+    /* init answers to the zygote: the socket for its reply goes there. It does so while the tree is made here. */
+    int rc = sp_session_request(session, &request, deadline, &namespaces);
+    rc = rc == 0 && geteuid() == 0 ? make_tree(ws, w, &tree) : rc;
     rc = rc != 0 ? rc : sp_control_pair(pair);
     const int fds[] = {pair[1], namespaces, tree};
     rc = rc != 0 ? rc : ask_zygote(zygote, w, fds, tree != -1 ? 3 : 2, deadline);
