@@ -16,6 +16,7 @@
 #include "common/stage.h"
 #include "init/confine.h"
 #include "init/exec.h"
+#include "init/kill.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/proc.h"
@@ -136,7 +137,7 @@ void sp_child_read_signals(struct sp_child *child) {
         if (packet.record.u.signal.number == SIGKILL) {
             sp_child_kill(child);
         } else {
-            (void)kill(child->pid, (int)packet.record.u.signal.number);
+            (void)sp_signal(child->pid, (int)packet.record.u.signal.number);
         }
     } else if (rc != -EAGAIN) { /* the host has given the process up */
         sp_fd_close(&child->socket);
@@ -144,7 +145,7 @@ void sp_child_read_signals(struct sp_child *child) {
 }
 
 void sp_child_kill(struct sp_child *child) {
-    (void)kill(child->pid, SIGKILL);
+    (void)sp_signal(child->pid, SIGKILL);
     child->killed_at = sp_now();
 }
 
@@ -155,7 +156,7 @@ void sp_child_free_from_tracer(struct sp_child *child) {
     child->killed_at = sp_now();
     (void)snprintf(name, sizeof name, "/proc/%d/status", (int)child->pid);
     if (sp_read_text(-1, name, text, sizeof text) && sp_find_number(text, "\nTracerPid:", &tracer) && tracer > 1) {
-        (void)kill((pid_t)tracer, SIGKILL);
+        (void)sp_signal((pid_t)tracer, SIGKILL);
     }
 }
 

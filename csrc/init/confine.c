@@ -175,8 +175,9 @@ int sp_confine(const struct sp_plan *plan, uint32_t *landlock_abi, struct sp_rec
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, NULL);
     }
-    rc =
-        sp_in_landlock_tier(plan) ? sp_tier_restrict(plan, landlock_abi, why) : enter_landlock(plan, landlock_abi, why);
+    const bool in_tier = sp_in_landlock_tier(plan);
+    rc = in_tier ? sp_tier_restrict(plan, landlock_abi, why) : enter_landlock(plan, landlock_abi, why);
+    rc = rc == 0 && in_tier ? sp_tier_supervise(plan, why) : rc;
     if (rc != 0) {
         return rc;
     }

@@ -15,7 +15,9 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/confine.h"
+#include "init/kill.h"
 #include "init/proc.h"
+#include "init/supervise.h"
 
 /* So many processes the user may start meanwhile without being in the way of a tenant's. */
 #define PROCESSES_OF_OTHERS 256
@@ -144,6 +146,24 @@ int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_fa
     return 0;
 }
 
+int sp_tier_supervise(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const char *places[SP_SUPERVISED_MAX] = {home + strlen(HOME)};
+    unsigned n = 1;
+    if (has_own_ids(plan)) { /* the ids decide whose a file is, and who may send a signal */
+        return 0;
+    }
+    for (unsigned i = 0; i < plan->config.n_binds && n < SP_SUPERVISED_MAX; i++) {
+        if (plan->binds[i].writable) {
+            places[n++] = plan->binds[i].path;
+        }
+    }
+    const bool signals = sp_tier_is_grouped(plan);
+    int rc = sp_supervise_start(places, n);
+    rc = rc != 0 ? rc : sp_supervise_listen(signals);
+    rc = rc != 0 ? sp_supervise_refuse(signals) : 0;
+    return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the supervisor");
+}
+
 bool sp_tier_is_orphan(const struct sp_plan *plan) { return sp_in_landlock_tier(plan) && getppid() != plan->zygote; }
 
 /*
@@ -158,7 +178,7 @@ int sp_tier_kill(const struct sp_plan *plan) {
     if (!sp_tier_is_grouped(plan)) {
         (void)kill(-1, SIGKILL);
     } else if (group != 0) {
-        (void)kill(-group, SIGKILL);
+        (void)sp_signal(-group, SIGKILL);
     }
     return 0;
 }

@@ -28,6 +28,9 @@
 int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why);
 /* Enters D1. *abi: the ABI that is enforced, never 0. Needs no_new_privs. */
 int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why);
+/* Starts the supervisor, where init and tenants have the user's id; see supervise.h. Without one, its calls are
+ * refused. After D1, so that it can do nothing that init cannot do. */
+int sp_tier_supervise(const struct sp_plan *plan, struct sp_rec_failed *why);
 /* Whether the zygote has ended: then this sandbox has to end. */
 bool sp_tier_is_orphan(const struct sp_plan *plan);
 /* Kills all tenants. 0, or -1 when there was none. */

@@ -93,7 +93,7 @@ enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         pid_t pid = (pid_t)strtol(name, NULL, 10);
         /* In the Landlock tier others may have the mark, out of reach. */
-        if (pid > 1 && is_marked(proc, name, &own) && kill(pid, SIGKILL) == 0) {
+        if (pid > 1 && is_marked(proc, name, &own) && sp_signal(pid, SIGKILL) == 0) {
             bool again = was_killed(before, &at, pid);
             found = found == SP_LEFTOVERS_NEW || !again ? SP_LEFTOVERS_NEW : SP_LEFTOVERS_KILLED;
             remember(now, pid);

@@ -79,7 +79,7 @@ static int payload_build(const sp_sandbox_options *o, const struct sp_tier *tier
                                        .no_filters = o->refuse_filters != 0,
                                        .interpreter = o->interpreter != NULL,
                                        .shares_host = tier->lower,
-                                       .owns_files = tier->lower && !tier->lease_uids,
+                                       .supervised = tier->lower && !tier->lease_uids,
                                        .one_group = tier->lower && !tier->lease_uids && tier->abi < SCOPED_ABI,
                                        .old_truncate = tier->lower && tier->abi < TRUNCATE_ABI,
                                        .allow = o->seccomp_allow,

@@ -43,7 +43,7 @@ enum leaf {
     CHECK_SYNC,
     CHECK_ADVICE,
     CHECK_NAMED,
-    CHECK_OWN_GROUP,
+    CHECK_UNMARKED,
     CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: checks of other arguments than the number of an option */
     CHECK_LAST_PRCTL,
     CHECK_LATE_FILTER,

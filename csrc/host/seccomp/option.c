@@ -22,6 +22,9 @@
 /* SECCOMP_FILTER_FLAG_: TSYNC, SPEC_ALLOW, TSYNC_ESRCH */
 #define SP_FILTER_FLAGS 0x15u
 
+/* SECCOMP_FILTER_FLAG_: NEW_LISTENER, WAIT_KILLABLE_RECV */
+#define SP_LISTENER_FLAGS 0x28u
+
 /* ---- the lists ---- */
 
 /*
@@ -320,7 +323,14 @@ static void check_own_filter(struct block *b, bool refused) {
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
+/* Where init has installed a listener itself, the template could not refuse that. */
 static void check_late_filter(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->supervised) {
+        load_low(b, 0);
+        emit(b, BPF_JMP | BPF_JEQ | BPF_K, SECCOMP_SET_MODE_FILTER, 0, 3);
+        load_low(b, 1);
+        refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
+    }
     check_own_filter(b, refuses_filters(policy, false));
 }
 
@@ -350,9 +360,8 @@ static void check_owner(struct block *b, const struct sp_seccomp_policy *policy)
  * the host's audit log.
  */
 static void check_filter_flags(struct block *b, const struct sp_seccomp_policy *policy) {
-    (void)policy;
     load_low(b, 1);
-    refuse_if_set(b, ~SP_FILTER_FLAGS, EINVAL);
+    refuse_if_set(b, policy->supervised ? ~(SP_FILTER_FLAGS | SP_LISTENER_FLAGS) : ~SP_FILTER_FLAGS, EINVAL);
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 

@@ -36,7 +36,7 @@ struct sp_seccomp_policy {
     bool no_filters;    /* tenants cannot install filters, unless "seccomp" is allowed by name */
     /* For sandboxes without namespaces, in the Landlock tier: tier.c. */
     bool shares_host; /* pids, ipc and ids are the host's: a process may only change itself */
-    bool owns_files;  /* it has the user id of the host's files, so it cannot change owner, mode or times of any */
+    bool supervised;  /* it has the user id of the host's files; init installs a filter with a listener */
     bool one_group;   /* its processes are held together by a process group, and signals by nothing: Landlock ABI < 6 */
     bool old_truncate;        /* Landlock does not check truncation: ABI < 3 */
     const char *const *allow; /* names that the configuration allows; only read while a filter is built */

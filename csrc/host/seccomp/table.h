@@ -31,14 +31,11 @@ enum sp_rule {
     SP_RULE_MAY_SECCOMP,  /* depends on the operation */
     SP_RULE_MAY_RESTRICT, /* as the next; but init's children enter a domain of its making where it shares the host */
     SP_RULE_MAY_LATER,    /* ENOSYS once init has installed its layer */
-    SP_RULE_OWNER,    /* EPERM for whoever shares the host with the owner of its files: tier.c, as for the next six */
-    SP_RULE_CHMOD_1,  /* the same; else as MODE_1 */
-    SP_RULE_CHMOD_2,  /* the same; else as MODE_2 */
-    SP_RULE_TRUNCATE, /* EPERM where Landlock does not check it */
-    SP_RULE_SYSV,     /* ENOSYS without an ipc namespace of its own */
-    SP_RULE_SESSION,  /* without effect, and the next two EPERM, where a process group holds the tenant together */
-    SP_RULE_SIGNAL,
-    SP_RULE_KILL,   /* only to one's own process group */
+    SP_RULE_TRUNCATE,     /* EPERM where Landlock does not check it: tier.c, as for the next four */
+    SP_RULE_SYSV,         /* ENOSYS without an ipc namespace of its own */
+    SP_RULE_SESSION,      /* without effect where a process group holds the tenant together */
+    SP_RULE_SIGNAL,       /* EPERM there */
+    SP_RULE_KILL,         /* there without init's mark */
     SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for the mode of a file that it creates */
@@ -79,36 +76,18 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW, {"access",     "chdir",
-                     "close",      "copy_file_range",
-                     "dup",        "dup2",
-                     "dup3",       "faccessat",
-                     "faccessat2", "fallocate",
-                     "fchdir",     "fdatasync",
-                     "fgetxattr",  "flistxattr",
-                     "flock",      "fstat",
-                     "fstatfs",    "fsync",
-                     "ftruncate",  "getcwd",
-                     "getdents",   "getdents64",
-                     "getxattr",   "lgetxattr",
-                     "link",       "linkat",
-                     "listxattr",  "llistxattr",
-                     "lseek",      "lstat",
-                     "mkdir",      "mkdirat",
-                     "newfstatat", "pread64",
-                     "preadv",     "preadv2",
-                     "pwrite64",   "pwritev",
-                     "pwritev2",   "read",
-                     "readahead",  "readlink",
-                     "readlinkat", "readv",
-                     "rename",     "renameat",
-                     "renameat2",  "rmdir",
-                     "stat",       "statfs",
-                     "statx",      "symlink",
-                     "symlinkat",  "sync_file_range",
-                     "tee",        "umask",
-                     "unlink",     "unlinkat",
-                     "write",      "writev"}},
+    {SP_RULE_ALLOW, {"access",   "chdir",      "chown",      "close",      "copy_file_range", "dup",
+                     "dup2",     "dup3",       "faccessat",  "faccessat2", "fallocate",       "fchdir",
+                     "fchown",   "fchownat",   "fdatasync",  "fgetxattr",  "flistxattr",      "flock",
+                     "fstat",    "fstatfs",    "fsync",      "ftruncate",  "futimesat",       "getcwd",
+                     "getdents", "getdents64", "getxattr",   "lchown",     "lgetxattr",       "link",
+                     "linkat",   "listxattr",  "llistxattr", "lseek",      "lstat",           "mkdir",
+                     "mkdirat",  "newfstatat", "pread64",    "preadv",     "preadv2",         "pwrite64",
+                     "pwritev",  "pwritev2",   "read",       "readahead",  "readlink",        "readlinkat",
+                     "readv",    "rename",     "renameat",   "renameat2",  "rmdir",           "stat",
+                     "statfs",   "statx",      "symlink",    "symlinkat",  "sync_file_range", "tee",
+                     "umask",    "unlink",     "unlinkat",   "utime",      "utimensat",       "utimes",
+                     "write",    "writev"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
@@ -146,9 +125,11 @@ static const struct sp_rule_group sp_rules[] = {
       "rt_sigaction",
       "rt_sigpending",
       "rt_sigprocmask",
+      "rt_sigqueueinfo",
       "rt_sigreturn",
       "rt_sigsuspend",
       "rt_sigtimedwait",
+      "rt_tgsigqueueinfo",
       "sched_get_priority_max",
       "sched_get_priority_min",
       "sched_getaffinity",
@@ -160,6 +141,8 @@ static const struct sp_rule_group sp_rules[] = {
       "set_robust_list",
       "set_tid_address",
       "sigaltstack",
+      "tgkill",
+      "tkill",
       "wait4",
       "waitid"}},
     /* identity: without capabilities there is nothing to gain, and programs that drop privileges check the result */
@@ -173,10 +156,9 @@ static const struct sp_rule_group sp_rules[] = {
      {"adjtimex", "clock_adjtime", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "getrandom",
       "gettimeofday", "nanosleep", "setitimer", "sysinfo", "time", "timer_create", "timer_delete", "timer_getoverrun",
       "timer_gettime", "timer_settime", "times", "uname"}},
-    {SP_RULE_OWNER, {"chown", "fchown", "fchownat", "futimesat", "lchown", "utime", "utimensat", "utimes"}},
     {SP_RULE_TRUNCATE, {"truncate"}},
     {SP_RULE_SESSION, {"setpgid", "setsid"}},
-    {SP_RULE_SIGNAL, {"pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "tgkill", "tkill"}},
+    {SP_RULE_SIGNAL, {"pidfd_send_signal"}},
     {SP_RULE_KILL, {"kill"}},
     /* System V IPC, in an ipc namespace of its own */
     {SP_RULE_SYSV,
@@ -280,10 +262,8 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset"}},
     {SP_RULE_MAY_RESTRICT, {"landlock_restrict_self"}},
 
-    {SP_RULE_CHMOD_1, {"chmod", "fchmod"}},
-    {SP_RULE_CHMOD_2, {"fchmodat", "fchmodat2"}},
-    {SP_RULE_MODE_1, {"creat", "mknod"}},
-    {SP_RULE_MODE_2, {"mknodat"}},
+    {SP_RULE_MODE_1, {"chmod", "creat", "fchmod", "mknod"}},
+    {SP_RULE_MODE_2, {"fchmodat", "fchmodat2", "mknodat"}},
     {SP_RULE_OPEN, {"open"}},
     {SP_RULE_OPENAT, {"openat"}},
     {SP_RULE_OPENAT2, {"openat2"}},

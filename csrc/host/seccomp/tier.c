@@ -1,7 +1,8 @@
 /*
  * The policy of a sandbox without namespaces, where it differs. What such a sandbox shares with the host are process
  * numbers, System V objects and, unless each lease has an id of its own, the user. Landlock keeps it from files, from
- * signals (ABI 6) and from tracing; what Landlock does not check is refused here.
+ * signals (ABI 6) and from tracing. What Landlock does not check is refused here or, for mode, owner and times of files
+ * and for signals, by the filter of init's supervisor: init/supervise.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,10 +16,6 @@ bool sp_seccomp_has_exec_layer(const struct sp_seccomp_policy *policy) {
 
 static enum leaf in_template(uint8_t rule, const struct sp_seccomp_policy *policy, enum leaf leaf) {
     switch (rule) {
-    case SP_RULE_OWNER:
-    case SP_RULE_CHMOD_1:
-    case SP_RULE_CHMOD_2:
-        return policy->owns_files ? DENY : leaf;
     case SP_RULE_TRUNCATE:
         return policy->old_truncate ? DENY : leaf;
     case SP_RULE_SYSV:
@@ -41,7 +38,7 @@ static enum leaf in_exec(uint8_t rule, const struct sp_seccomp_policy *policy, e
     }
     return rule == SP_RULE_SESSION  ? PRETEND
            : rule == SP_RULE_SIGNAL ? DENY
-           : rule == SP_RULE_KILL   ? CHECK_OWN_GROUP
+           : rule == SP_RULE_KILL   ? CHECK_UNMARKED
                                     : leaf;
 }
 

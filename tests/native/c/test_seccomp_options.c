@@ -3,6 +3,7 @@
 /* System calls with many options: the verdict on each option by its number, compared with ../golden/ (--update rewrites
  * it), and checks of single options. */
 #include "check.h"
+#include "common/kill_mark.h"
 #include "golden.h"
 #include "host/seccomp/leaf.h"
 #include "seccomp_sim.h"
@@ -223,6 +224,48 @@ static void test_filters(void) {
     }
 }
 
+/* Where init needs a listener, the template lets it have one, and the layer of init is the last that does. */
+static void test_listener(void) {
+    static const uint64_t listener[] = {8, 0x20, 0x28};
+    policy_t supervised = {
+        .profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .shares_host = true, .supervised = true};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers all = build((enum sp_arch)i, &supervised);
+        struct layers early = all;
+        early.filter[SP_LAYER_INIT].len = 0;
+        for (size_t k = 0; k < LENGTH(listener); k++) {
+            CHECK(call(&early, "seccomp", 1 | GARBAGE, listener[k] | GARBAGE, 0) == SECCOMP_RET_ALLOW);
+            CHECK(call(&all, "seccomp", 1 | GARBAGE, listener[k] | GARBAGE, 0) == ERRNO(EINVAL));
+        }
+        CHECK(call(&early, "seccomp", 1, 2, 0) == ERRNO(EINVAL));
+        CHECK(call(&all, "seccomp", 1, 1, 0) == SECCOMP_RET_ALLOW &&
+              call(&all, "seccomp", 2, 8, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&all, "fchmodat", 0, 0, 0755) == SECCOMP_RET_ALLOW);
+        drop(&all);
+    }
+}
+
+/* Before ABI 6 the supervisor judges signals. What would pass it by is refused to commands, and only to them. */
+static void test_signals(void) {
+    policy_t grouped = {.profile = SP_SECCOMP_ESSENTIAL,
+                        .allow_fork = true,
+                        .shares_host = true,
+                        .supervised = true,
+                        .one_group = true};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers all = build((enum sp_arch)i, &grouped);
+        struct layers of_init = all;
+        of_init.filter[SP_LAYER_EXEC].len = 0;
+        CHECK(call(&all, "kill", 7, 9, SP_KILL_MARK | GARBAGE) == ERRNO(EPERM));
+        CHECK(call(&of_init, "kill", 7, 9, SP_KILL_MARK) == SECCOMP_RET_ALLOW);
+        CHECK(call(&all, "kill", 7, 9, 0) == SECCOMP_RET_ALLOW && call(&all, "tgkill", 7, 7, 9) == SECCOMP_RET_ALLOW);
+        CHECK(call(&all, "pidfd_send_signal", 7, 9, 0) == ERRNO(EPERM));
+        CHECK(call(&all, "setsid", 0, 0, 0) == ERRNO(0) && call(&all, "setpgid", 0, 0, 0) == ERRNO(0));
+        CHECK(call(&of_init, "setsid", 0, 0, 0) == SECCOMP_RET_ALLOW);
+        drop(&all);
+    }
+}
+
 static bool takes_filters(const struct layers *l) {
     uint32_t one = call(l, "seccomp", 1 | GARBAGE, 0, 0), other = call(l, "prctl", 22 | GARBAGE, 2 | GARBAGE, 0);
     CHECK(one == other && (one == SECCOMP_RET_ALLOW || one == ERRNO(EINVAL)));
@@ -258,6 +301,8 @@ int main(int argc, char **argv) {
     RUN(test_every_option);
     RUN(test_owners);
     RUN(test_filters);
+    RUN(test_listener);
+    RUN(test_signals);
     RUN(test_no_filters);
     RUN(test_no_stop_at_exit);
     return check_report();
