@@ -271,6 +271,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_HELLO:
     case SP_REC_NAMESPACES:
+    case SP_REC_ADOPT:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:
@@ -333,6 +334,7 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         break;
     case SP_REC_HELLO:
     case SP_REC_NAMESPACES:
+    case SP_REC_ADOPT:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:

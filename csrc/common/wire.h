@@ -15,7 +15,7 @@
 #include "common/clock.h"
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 5
+#define SP_WIRE_VERSION 6
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -64,6 +64,7 @@ enum sp_record_type {
     SP_REC_SIGNAL,     /* host -> init, on a process socket: send the process a signal */
     SP_REC_NAMESPACES, /* host -> init, fd: the socket for the reply; init -> zygote, fds: mount and user namespace */
     SP_REC_ATTACH,     /* host -> zygote, fds: reply socket, init's reply socket [, the tree]; payload: the path */
+    SP_REC_ADOPT,      /* host -> init, fds: process socket, pidfd: report on this process from now on */
     SP_REC_TYPE_END
 };
 

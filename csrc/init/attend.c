@@ -13,6 +13,7 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "init/adopt.h"
 #include "init/file.h"
 #include "init/kill.h"
 #include "init/landlock_tier.h"
@@ -96,6 +97,38 @@ void sp_attend_spawn(struct sp_attend *a, struct sp_request *request, struct sp_
     sp_packet_close(&request->packet);
 }
 
+static bool is_known(const struct sp_attend *a, pid_t pid) {
+    bool known = pid == a->command.pid;
+    for (unsigned i = 0; i < a->n_processes; i++) {
+        known = known || pid == a->processes[i].pid;
+    }
+    return known;
+}
+
+/* A tenant that names another process of its own as the copy gains nothing: the host gets the end of that one. */
+static void adopt(struct sp_attend *a, struct sp_request *request) {
+    static const struct sp_record started = {.type = SP_REC_STARTED};
+    struct sp_rec_failed why;
+    const pid_t pid = sp_adopt(request->packet.fds[1]);
+    a->served = true;
+    if (a->n_processes >= room_for_processes()) {
+        (void)sp_failed(&why, SP_STAGE_SPAWN, EAGAIN, "processes of this sandbox");
+        sp_packet_fail(request->packet.fds[0], 0, &why);
+    } else if (pid < 0 || is_known(a, pid)) {
+        (void)sp_failed(&why, SP_STAGE_SPAWN, ESRCH, "copy of a session");
+        sp_packet_fail(request->packet.fds[0], 0, &why);
+    } else {
+        a->processes[a->n_processes++] = (struct sp_child){.pid = pid,
+                                                           .socket = sp_fd_steal(&request->packet.fds[0]),
+                                                           .start = -1,
+                                                           .interprets = true,
+                                                           .deadline = SP_NEVER};
+        (void)sp_packet_send(a->processes[a->n_processes - 1].socket, &(struct sp_outgoing){.record = &started},
+                             sp_now());
+        begin_watch_soon(a);
+    }
+}
+
 static int start_command(struct sp_attend *a, struct sp_request *request, struct sp_command *command) {
     struct sp_record ack = {.type = SP_REC_ACK, .u.id.id = request->exec.id};
     if (a->command.pid != 0) {
@@ -121,6 +154,9 @@ static int take_request(struct sp_attend *a) {
     switch (request.packet.record.type) {
     case SP_REC_SPAWN:
         sp_attend_spawn(a, &request, &command);
+        break;
+    case SP_REC_ADOPT:
+        adopt(a, &request);
         break;
     case SP_REC_EXEC:
         a->served = true;

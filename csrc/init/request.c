@@ -89,6 +89,8 @@ int sp_request_next(int control, struct sp_request *r, struct sp_command *comman
     case SP_REC_KILL:
     case SP_REC_SERVE:
         return r->packet.payload_len == 0 && r->packet.n_fds == 0 ? 0 : -EBADMSG;
+    case SP_REC_ADOPT:
+        return r->packet.payload_len == 0 && r->packet.n_fds == 2 ? 0 : -EBADMSG;
     case SP_REC_NAMESPACES:
         return r->packet.payload_len == 0 && r->packet.n_fds == 1 ? 0 : -EBADMSG;
     case SP_REC_FILE:

@@ -13,6 +13,7 @@
 
 #include "common/stage.h"
 #include "init/stem.h"
+#include "stem/branch.h"
 #include "stem/process.h"
 
 #define TEXT_MAX ((size_t)60 * 1024) /* of a failure; the pipe of the host takes some more */
@@ -217,12 +218,33 @@ static PyObject *serve(PyObject *self, PyObject *callable) {
     return become_tenant();
 }
 
+static PyObject *branch(PyObject *self, PyObject *args) {
+    int control;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "i", &control)) {
+        return NULL;
+    }
+    PyOS_BeforeFork();
+    int rc = sp_stem_branch(control);
+    if (rc == 0) {
+        PyOS_AfterFork_Child();
+    } else {
+        PyOS_AfterFork_Parent();
+    }
+    if (rc < 0) {
+        errno = -rc;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyBool_FromLong(rc == 0);
+}
+
 static PyMethodDef methods[] = {
     {"begin", begin, METH_VARARGS, NULL},
     {"source", source, METH_NOARGS, NULL},
     {"parameters", parameters, METH_NOARGS, NULL},
     {"fail", fail, METH_O, NULL},
     {"serve", serve, METH_O, NULL},
+    {"branch", branch, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,10 +11,11 @@ from pysandpool._async.current import current
 from pysandpool._async.done import DONE
 from pysandpool._async.queue import Queue
 from pysandpool._async.run import Takers, prepare_lease
+from pysandpool._code.branch import Branching
 from pysandpool._code.cell import Cell, CellOrder
 from pysandpool._code.place import CodePlace
 from pysandpool._code.process import CLOSE_SECONDS, CodeProcess, start_process
-from pysandpool._code.state import SessionState
+from pysandpool._code.state import SessionState, copies_wanted
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Environ, Word
 
@@ -76,6 +77,24 @@ class AsyncCodeSession:
                 raise
             finally:
                 cell.close()
+
+    async def branch(self, n: int = 1) -> list[AsyncCodeSession]:
+        """Makes `n` copies of the interpreter as it is now, see `CodeSession.branch`.
+
+        A call that is cancelled leaves no copy, and ends this session, which may be making one.
+        """
+        backend, wanted = current(), copies_wanted(n)
+        self._refuse_nested()
+        async with self._queue.turn(backend):
+            branching = Branching(self._state.require(), wanted)
+            try:
+                await backend.drive(branching.step, steady=True)
+                return [AsyncCodeSession(process) for process in self._state.copies_of(branching)]
+            except BaseException:
+                self._state.leave(branching)
+                raise
+            finally:
+                branching.close()
 
     def kill(self) -> Awaitable[None]:
         """Kills the process of the session at once. It never waits, and what it returns need not be awaited."""

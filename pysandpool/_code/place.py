@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxError
 from pysandpool._execute.run import CommandDefaults
 
 
+class Keeper(Protocol):
+    """A `PoolCore`."""
+
+    @property
+    def freed(self) -> bool:
+        """Whether the pool of the C core was freed."""
+
+
 class CodePlace(NamedTuple):
     """One lease of a sandbox that has an interpreter."""
 
-    keeper: object
+    keeper: Keeper
     """what keeps `pool` alive"""
     pool: Any
     """an `sp_pool *`"""

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Optional
 
 from pysandpool._code.place import CodePlace
@@ -59,7 +59,7 @@ class CodeProcess:
         "usage",
     )
 
-    def __init__(self, place: CodePlace, handle: ProcessHandle, near: socket.socket, outputs: tuple[int, int]) -> None:
+    def __init__(self, place: CodePlace, handle: ProcessHandle, near: int, outputs: tuple[int, int]) -> None:
         self.place = place
         self.ended = self.killed = self.oom_killed = False
         self.pid = 0
@@ -72,20 +72,28 @@ class CodeProcess:
         self._ends = [handle.fileno()]
         self._registered: dict[int, int] = {}
         self._poll = select.epoll()
-        near.setblocking(False)
+        os.set_blocking(near, False)
         for fd in outputs:
             os.set_blocking(fd, False)
             self._watch(fd, select.EPOLLIN)
-        self._watch(near.fileno(), select.EPOLLIN)
+        self._watch(near, select.EPOLLIN)
         self._watch(self._ends[0], select.EPOLLIN)
 
     def fileno(self) -> int:
         """A descriptor that is readable when there is something to do; -1 after `close()`."""
         return -1 if self._poll.closed else self._poll.fileno()
 
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that are readable when the process has told something, and when there is news about it."""
+        handle = self._handle
+        return self._near, *(() if handle is None or self.ended else (handle.fileno(),))
+
     def __del__(self) -> None:
-        if getattr(self, "_poll", None) is not None:
-            self.close()
+        if getattr(self, "_poll", None) is None:
+            return
+        # In a garbage cycle the order is arbitrary: the pool may be freed before this, and with it all processes.
+        self.ended = self.ended or self.place.keeper.freed
+        self.close()
 
     def close(self) -> None:
         """Kills the process if it lives, and closes all descriptors."""
@@ -93,11 +101,11 @@ class CodeProcess:
             self.kill()
         self._handle = None  # another thread may be using it; the last one closes its socket
         self._poll.close()
-        self._near.close()
-        for n, fd in enumerate(self._outputs):
-            self._outputs[n] = -1
+        near, self._near = self._near, -1
+        for fd in (near, *self._outputs):
             if fd != -1:
                 os.close(fd)
+        self._outputs = [-1, -1]
 
     def kill(self) -> None:
         """Sends SIGKILL by way of init, which knows whether the pid is still that of the process."""
@@ -109,8 +117,8 @@ class CodeProcess:
 
     def hang_up(self) -> None:
         """Tells the process that no further cell comes."""
-        with contextlib.suppress(OSError):
-            self._near.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError), _as_socket(self._near) as near:
+            near.shutdown(socket.SHUT_WR)
 
     # ---- the process ----
 
@@ -171,7 +179,8 @@ class CodeProcess:
         if descriptors:
             controls = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         try:
-            return self._near.sendmsg([data[:_PIECE]], controls, socket.MSG_NOSIGNAL)
+            with _as_socket(self._near) as near:
+                return near.sendmsg([data[:_PIECE]], controls, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return 0
         except OSError:  # the process has closed its end: its end is about to be seen
@@ -179,19 +188,19 @@ class CodeProcess:
 
     def wait_for_room(self, wanted: bool) -> None:
         """Whether `fileno()` is readable as well when the channel takes more."""
-        if self._near.fileno() in self._registered:
-            self._watch(self._near.fileno(), select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+        if self._near in self._registered:
+            self._watch(self._near, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
 
     def read_channel(self) -> bytes | None:
         """What has come; None at the end of the channel."""
         try:
-            found = self._near.recv(_PIECE)
+            found = os.read(self._near, _PIECE)
         except BlockingIOError:
             return b""
         except OSError:
             found = b""
         if not found:
-            self._watch(self._near.fileno(), 0)
+            self._watch(self._near, 0)
         return found or None
 
     def read_output(self, n: int) -> bytes:
@@ -221,6 +230,16 @@ class CodeProcess:
         self._registered[fd] = events
 
 
+@contextlib.contextmanager
+def _as_socket(fd: int) -> Iterator[socket.socket]:
+    """The descriptor of a unix socket as an object of Python, which would warn if the garbage collector closed it."""
+    near = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+    try:
+        yield near
+    finally:
+        near.detach()
+
+
 def start_process(place: CodePlace, env: Environ | None, cwd: Word | None) -> CodeProcess:
     """Asks init for the process of a session. It does not run yet: see `CodeProcess.starting`."""
     opened = Streams(None, PIPE, PIPE)
@@ -230,8 +249,7 @@ def start_process(place: CodePlace, env: Environ | None, cwd: Word | None) -> Co
         streams = (opened.fds, opened.own_pipes)
         handle = ProcessHandle(place.keeper, place.pool, place.handle, program, streams, place.defaults)
         opened.close_far()
-        outputs = (opened.near[1], opened.near[2])
-        process = CodeProcess(place, handle, near, outputs)
+        process = CodeProcess(place, handle, near.detach(), (opened.near[1], opened.near[2]))
     except BaseException:
         near.close()
         raise

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
+from pysandpool._code.branch import Branching
 from pysandpool._code.cell import Cell, CellOrder
 from pysandpool._code.place import CodePlace
 from pysandpool._code.process import CLOSE_SECONDS, CodeProcess, Step, start_process
-from pysandpool._code.state import SessionState
+from pysandpool._code.state import SessionState, copies_wanted
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Environ, Word
 from pysandpool._execute.run import prepare_lease
@@ -85,6 +86,35 @@ class CodeSession:
                 raise
             finally:
                 cell.close()
+
+    def branch(self, n: int = 1) -> list[CodeSession]:
+        """Makes `n` copies of the interpreter as it is now: sessions that go on from this state, each for itself.
+
+        It is a fork of the process. Each copy has the variables and modules of this session and outputs of its own, and
+        ends by itself: by its own timeout, `kill()` or `close()`, and at the latest with the lease. Threads of the code
+        are not copied. `random`, `numpy.random` and what `after_fork` renews differ in each. **Files are not copied**:
+        all sessions of a lease share its scratch, its memory limit and its processes.
+
+        Args:
+            n: how many, 1 to 64. With other sessions and processes of `popen`, a lease can have 64.
+
+        Raises:
+            SandboxError: the copies could not be made, for example EAGAIN with too many processes. None is left, and
+                this session goes on, unless it gave no proper answer.
+            SessionEndedError, SandboxReleasedError, SandboxLostError, PoolStateError: as for `run`.
+            TypeError, ValueError: `n` is no int, or not in its range.
+        """
+        wanted = copies_wanted(n)
+        with self._turn():
+            branching = Branching(self._state.require(), wanted)
+            try:
+                _drive(branching.step)
+                return [CodeSession(process) for process in self._state.copies_of(branching)]
+            except BaseException:
+                self._state.leave(branching)
+                raise
+            finally:
+                branching.close()
 
     def kill(self) -> None:
         """Kills the process of the session at once, also while a cell runs in another thread. It never waits."""

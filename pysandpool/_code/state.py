@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import signal
 
+from pysandpool._code.branch import MAX_COPIES, Branching
 from pysandpool._code.cell import Cell
 from pysandpool._code.process import CodeProcess
 from pysandpool._code.result import CodeResult
@@ -28,13 +30,14 @@ class SessionState:
 
     def require(self) -> CodeProcess:
         """The process, if a cell can run in it. Raises `SessionEndedError`, or what has ended the lease."""
+        # First, because the sandbox of a lease that was released may live for another moment.
+        self.process.explain_end()
         if not self.ended:
             self.process.look()
             if not self.process.ended:
                 return self.process
             self._note_end("the process of this session has ended")
             self.end()
-        self.process.explain_end()
         raise SessionEndedError(self._why, self.process.exit_code, self.process.signal)
 
     def result_of(self, cell: Cell) -> CodeResult:
@@ -53,6 +56,19 @@ class SessionState:
             raise SessionEndedError(self._why, process.exit_code, process.signal)
         return result
 
+    def copies_of(self, branching: Branching) -> list[CodeProcess]:
+        """The copies. Raises why there are none, or what has ended the session or the lease meanwhile."""
+        if branching.must_end and self.process.signal == signal.SIGKILL:
+            self.process.explain_end()
+        if self.ended:
+            raise SessionEndedError(self._why, self.process.exit_code, self.process.signal)
+        return branching.take()
+
+    def leave(self, branching: Branching) -> None:
+        """An exception ends the call that makes copies: the session can go on only if it has answered for all."""
+        if branching.must_end or branching.is_under_way:
+            self.end()
+
     def kill(self) -> None:
         """Ends the session by SIGKILL. Its descriptors stay open for a call that waits for them."""
         if not self.ended:
@@ -68,3 +84,11 @@ class SessionState:
     def _note_end(self, why: str) -> None:
         if not self.ended:
             self._why = why
+
+
+def copies_wanted(n: int) -> int:
+    """The argument of `branch`. Raises TypeError or ValueError if it is none."""
+    wanted = operator.index(n)
+    if not 1 <= wanted <= MAX_COPIES:
+        raise ValueError(f"n = {n!r} is not allowed: an int, 1 ... {MAX_COPIES}")
+    return wanted

@@ -25,6 +25,8 @@ class Program(NamedTuple):
     terminal: bool
     channel: int | None = None
     """None: `cmd` is executed; else the interpreter of the sandbox takes it, with this descriptor to the caller"""
+    adopts: int | None = None
+    """None: a process is started; else the process of this pidfd, a child of init, is taken for it"""
 
 
 class ProcessHandle:
@@ -64,6 +66,8 @@ class ProcessHandle:
 
     def signal(self, number: int) -> bool:
         """Sends a signal. False: the sandbox has not read the signals before it yet."""
+        if self._box[0] == ffi.NULL:  # in a garbage cycle: it was closed before this call
+            return True
         return check(lib.sp_process_signal(self._ptr, number), self._pool) != lib.SP_AGAIN
 
     def _check(self, code: int) -> None:
@@ -88,5 +92,6 @@ def _request(program: Program, streams: tuple[Sequence[int], int], defaults: Com
     request.timeout_ns = to_nanoseconds(program.timeout) or 1
     request.terminal = program.terminal
     request.runs, request.channel = program.channel is not None, -1 if program.channel is None else program.channel
+    request.adopts, request.pidfd = program.adopts is not None, -1 if program.adopts is None else program.adopts
     request.fds, request.own_pipes = list(streams[0]), streams[1]
     return request, views

@@ -61,10 +61,10 @@ class Session:
         try:
             is_copy = self._stem.branch(control)
         except OSError as error:
-            for one in descriptors:
-                os.close(one)
             self._told.begin(1024)
             self._told.end(errno=error.errno)
+            for one in descriptors:
+                os.close(one)
             return
         if not is_copy:
             for one in descriptors:

@@ -52,7 +52,7 @@ TIERS = {
         "options request result",
         "messages place",
         "order process",
-        "cell",
+        "branch cell",
         "state",
         "session",
         "methods",

@@ -31,10 +31,10 @@ class Stem:
         prepare()
         return [word.encode() for word in given["argv"]], [item.encode() for item in given["env"]], given["fd"]
     def branch(self, control):
-        pid = os.fork()
-        if pid == 0:
-            os.write(control, b"ACK")
-        return pid == 0
+        is_copy = os.fork() == 0
+        if is_copy:
+            os.write(control, b"A")
+        return is_copy
 exec(compile(open(FILES[2]).read(), "<sandpool>", "exec"), {"__name__": "<sandpool>", "stem": Stem()})
 """
 BASE_ENV = ("PATH=/usr/bin:/bin", "HOME=/tmp", "LC_CTYPE=C.UTF-8")

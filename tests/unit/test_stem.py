@@ -407,7 +407,7 @@ def test_a_branch_is_a_copy_with_streams_of_its_own(python: str) -> None:
         branch_far.close()
         for fd in fds[1:]:
             os.close(fd)
-        assert os.read(control, 10) == b"ACK"
+        assert os.read(control, 10) == b"A"
         branch = Cells(branch_near)
         assert branch.text("x += 1\nprint('in the branch')\nx") == "2"
         assert cells.text("x") == "1"

@@ -62,6 +62,12 @@ static char *join(const sp_process_request *r, const char *cwd, size_t *len) {
     return payload;
 }
 
+static int send_adoption(struct sp_session *session, const sp_process_request *r, int *socket) {
+    const struct sp_session_request request = {
+        .record = {.type = SP_REC_ADOPT}, .fds = {r->pidfd}, .n_fds = 1, .for_init = true};
+    return sp_session_request(session, &request, sp_now() + SEND_TIMEOUT_NS, socket);
+}
+
 static int send_request(struct sp_session *session, const sp_process_request *r, int *socket) {
     static const uint32_t has[3] = {SP_EXEC_HAS_STDIN, SP_EXEC_HAS_STDOUT, SP_EXEC_HAS_STDERR};
     struct sp_session_request request = {.for_init = true};
@@ -136,7 +142,8 @@ int sp_process_start(sp_pool *pool, int64_t handle, const sp_process_request *re
         process->oom_kills = oom_kills_of(session);
         session->has_processes = true;
         give_pipes(pool, request);
-        int rc = send_request(session, request, &process->socket);
+        int rc = request->adopts != 0 ? send_adoption(session, request, &process->socket)
+                                      : send_request(session, request, &process->socket);
         code = rc == 0 ? SP_OK : code_of(rc, error);
         sp_session_unref(session);
     }

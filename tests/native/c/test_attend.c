@@ -3,6 +3,7 @@
 /* What init does while processes live, with the functions that it calls replaced. Its file is part of this program. */
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "check.h"
 
@@ -77,6 +78,12 @@ int sp_request_next(int control, struct sp_request *request, struct sp_command *
     return -EAGAIN;
 }
 
+static pid_t adopted;
+pid_t sp_adopt(int pidfd) {
+    (void)pidfd;
+    return adopted;
+}
+
 static struct sp_attend attend;
 
 /* A command has ended beside one process. What it has left may fork faster than init kills it. */
@@ -111,8 +118,42 @@ static void leftovers_that_fork_faster_than_they_are_killed_cost_everything(void
     CHECK(the.kills_of_all == 1 && the.took >= LEFTOVERS_NS); /* they may be slow to end */
 }
 
+/* The host's end of a process socket after an ADOPT: the record that has come. */
+static struct sp_record answer_to_adoption(pid_t pid) {
+    int pair[2];
+    struct sp_packet packet;
+    struct sp_request request = {.packet = {.fds = {-1, -1, -1, -1, -1}}};
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+    request.packet.fds[0] = pair[1];
+    adopted = pid;
+    adopt(&attend, &request);
+    sp_packet_close(&request.packet);
+    CHECK(sp_packet_recv(pair[0], &packet, NULL, 0) == 0);
+    (void)close(pair[0]);
+    return packet.record;
+}
+
+static void only_children_that_are_not_known_are_adopted(void) {
+    memset(&attend, 0, sizeof attend);
+    attend.command.pid = 7;
+    attend.watch_at = SP_NEVER;
+    CHECK(answer_to_adoption(8).type == SP_REC_STARTED && attend.n_processes == 1 && attend.served);
+    CHECK(attend.processes[0].pid == 8 && attend.processes[0].deadline == SP_NEVER && attend.processes[0].start == -1);
+    CHECK(answer_to_adoption(-ESRCH).u.failed.err == ESRCH);
+    CHECK(answer_to_adoption(8).u.failed.err == ESRCH); /* of another session, or of popen */
+    CHECK(answer_to_adoption(7).u.failed.err == ESRCH); /* the command */
+    for (pid_t pid = 100; attend.n_processes < SP_PROCESSES_MAX; pid++) {
+        CHECK(answer_to_adoption(pid).type == SP_REC_STARTED);
+    }
+    CHECK(answer_to_adoption(9).u.failed.err == EAGAIN && attend.n_processes == SP_PROCESSES_MAX);
+    for (unsigned i = 0; i < attend.n_processes; i++) {
+        sp_fd_close(&attend.processes[i].socket);
+    }
+}
+
 int main(void) {
     check_deadline(60);
+    RUN(only_children_that_are_not_known_are_adopted);
     RUN(leftovers_that_fork_faster_than_they_are_killed_cost_everything);
     RUN(memory_is_watched_while_leftovers_are_killed);
     return check_report();
