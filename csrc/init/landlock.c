@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -82,13 +84,23 @@ int sp_landlock_abi(uint32_t abi_max) {
     return abi < (long)most ? (int)abi : (int)most;
 }
 
+static int open_rule(const struct sp_landlock_rule *rule) {
+    if (rule->within == NULL) {
+        return open(rule->path, O_PATH | O_CLOEXEC);
+    }
+    const struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    sp_auto_fd int outer = open(rule->within, O_PATH | O_CLOEXEC);
+    const char *rest = rule->path + strlen(rule->within) + 1;
+    return outer != -1 ? (int)syscall(SYS_openat2, outer, rest, &how, sizeof how) : -1;
+}
+
 static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t handled) {
     struct stat st;
     struct {
         uint64_t allowed;
         int32_t parent;
     } __attribute__((packed)) beneath = {.allowed = rule->writable ? handled & ~FS_NEVER : handled & FS_READING};
-    sp_auto_fd int path = open(rule->path, O_PATH | O_CLOEXEC);
+    sp_auto_fd int path = open_rule(rule);
     if (path == -1 && rule->dispensable && (errno == ENOENT || errno == EACCES)) {
         return 0;
     }

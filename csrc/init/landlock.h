@@ -11,7 +11,9 @@
 struct sp_landlock_rule {
     const char *path;
     bool writable;
-    bool dispensable; /* a path that does not exist is passed over */
+    bool dispensable;   /* a path that does not exist is passed over */
+    const char *within; /* another rule's path that contains it: from there on no link is followed, because a tenant may
+                           have made it; NULL: none */
 };
 
 /*

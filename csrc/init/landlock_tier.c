@@ -123,7 +123,7 @@ int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why) {
 }
 
 int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
-    const struct sp_landlock_rule own[] = {{home + strlen(HOME), true, false}, {"/proc", false, false}};
+    const struct sp_landlock_rule own[] = {{home + strlen(HOME), true, false, NULL}, {"/proc", false, false, NULL}};
     const struct sp_landlock_rules rules = {
         .rules = plan->rules, .n_rules = plan->n_rules, .more = own, .n_more = sizeof own / sizeof own[0]};
     struct sp_landlock_rules of_tenant = rules;

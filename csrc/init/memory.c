@@ -302,7 +302,7 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     watch->young_until = sp_now() + YOUNG_NS;
     watch->next_look = watch->by_cgroup ? watch->young_until : sp_now();
     watch->own_network = (config->flags & SP_CONFIG_NET_HOST) == 0 && (plan->left_out & SP_FACT_NET_NS) == 0;
-    watch->no_inet = (config->flags & SP_CONFIG_NETNS_REUSE) != 0;
+    watch->no_inet = (config->flags & SP_CONFIG_NETNS_REUSE) != 0 || sp_in_landlock_tier(plan);
     watch->base = *base;
     watch->processors = sp_machine_processors();
     watch->exec_filter = plan->exec_filter.len != 0;

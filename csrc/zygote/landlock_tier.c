@@ -87,17 +87,17 @@ int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *w
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, "scopes");
 }
 
-static void add_rule(struct sp_plan *plan, const char *path, bool writable, bool dispensable) {
+static void add_rule(struct sp_plan *plan, const struct sp_landlock_rule *rule) {
     if (plan->n_rules < RULES_MAX) {
-        rules[plan->n_rules++] =
-            (struct sp_landlock_rule){.path = path, .writable = writable, .dispensable = dispensable};
+        rules[plan->n_rules++] = *rule;
     }
 }
 
 static void add_shown(const char *path, bool device, void *arg) {
     /* Not the terminal of the host, and not what may hold passwords of servers: see copy.c. */
     if (strcmp(path, "/dev/tty") != 0 && strcmp(path, "/etc/php") != 0) {
-        add_rule(arg, path, device && strcmp(path, "/dev/null") == 0, true);
+        bool writable = device && strcmp(path, "/dev/null") == 0;
+        add_rule(arg, &(struct sp_landlock_rule){.path = path, .writable = writable, .dispensable = true});
     }
 }
 
@@ -107,7 +107,7 @@ int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why) {
     plan->n_rules = 0;
     sp_zygote_each_shown(add_shown, plan);
     for (size_t i = 0; i < sizeof of_machine / sizeof of_machine[0]; i++) {
-        add_rule(plan, of_machine[i], false, true);
+        add_rule(plan, &(struct sp_landlock_rule){.path = of_machine[i], .dispensable = true});
     }
     for (uint32_t i = 0; i < plan->config.n_binds; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];
@@ -117,7 +117,8 @@ int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why) {
         if (access(bind->path, F_OK) != 0) {
             return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
         }
-        add_rule(plan, bind->path, bind->writable, false);
+        const char *within = bind->parent != -1 ? plan->binds[bind->parent].path : NULL;
+        add_rule(plan, &(struct sp_landlock_rule){.path = bind->path, .writable = bind->writable, .within = within});
     }
     return 0;
 }
