@@ -146,6 +146,22 @@ def test_a_rootfs_and_a_read_only_path_in_a_writable_one_are_refused(tmp_path: P
             Sandbox(config(**fields))
 
 
+def test_a_set_id_file_in_a_writable_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "program").touch()
+    (tmp_path / "program").chmod(0o4755)
+    with pytest.raises(SandboxCreateError, match="a set-id file"):
+        Sandbox(config(fs_readwrite=(tmp_path,)))
+
+
+def test_a_link_that_a_tenant_may_have_made_is_not_followed(directory: Path) -> None:
+    """A path of the configuration that lies in a writable one."""
+    directory.chmod(0o777)
+    (directory / "part").symlink_to("/etc")
+    with pytest.raises(SandboxCreateError) as caught:
+        Sandbox(config(fs_readwrite=(directory, directory / "part")))
+    assert caught.value.stage == "bind"
+
+
 def test_a_workspace_is_refused(tmp_path: Path) -> None:
     with SandboxPool(config(), PoolConfig(min_size=1)) as pool:
         with pytest.raises(SandboxError) as caught:

@@ -35,7 +35,7 @@ def read_through_link(stage: Stage) -> Verdicts:
     planted.symlink_to(secret)
     control = _content(planted.read_bytes, _OF_HOST)
     with stage.pool().acquire() as sandbox:
-        sandbox.execute(["ln", "-s", secret, "/tmp/report"]).check()
+        sandbox.execute(["ln", "-s", secret, "report"]).check()
         return control, _content(lambda: sandbox.read_file("report"), _OF_HOST)
 
 
@@ -49,7 +49,7 @@ def write_through_link(stage: Stage) -> Verdicts:
     planted.write_bytes(b"after")
     control = _judge(control_victim.read_bytes() == b"after", "a file of the host was written")
     with stage.pool().acquire() as sandbox:
-        sandbox.execute(["ln", "-s", str(victim), "/tmp/out"]).check()
+        sandbox.execute(["ln", "-s", str(victim), "out"]).check()
         sandbox.write_file("out", b"after")
         with sandbox.open("out", "r+b") as file:
             file.write(b"after")
@@ -67,7 +67,7 @@ def read_waits_for_fifo(stage: Stage) -> Verdicts:
         pass
     reader.join()
     with stage.pool().acquire() as sandbox:
-        sandbox.execute(["mkfifo", "/tmp/fifo"]).check()
+        sandbox.execute(["mkfifo", "fifo"]).check()
         started = time.monotonic()
         verdict = _content(lambda: sandbox.read_file("fifo"), b"")
     waited = time.monotonic() - started
@@ -107,7 +107,7 @@ def read_own_process(stage: Stage) -> Verdicts:
 def _first_reached(sandbox: PooledSandbox, names: tuple[str, ...]) -> str:
     verdict = ""
     for name in names:
-        sandbox.execute(["ln", "-sfn", f"/proc/self/{name}", "/tmp/log"]).check()
+        sandbox.execute(["ln", "-sfn", f"/proc/self/{name}", "log"]).check()
         verdict = _content(lambda: sandbox.read_file("log", max_bytes=1 << 40), b"")
         if verdict.startswith("REACHED"):
             return f"{verdict} {name}"

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 
 #include "probe.h"
 
@@ -224,9 +225,28 @@ static void watch_dir(char **args) {
     JUDGE(args[0], fd == -1 ? -1 : inotify_add_watch(fd, args[0], IN_OPEN));
 }
 
-PROBES({"path", path}, {"parent-path", parent_path}, {"process-root", process_root},
-       {"process-environ", process_environ}, {"process-fds", process_fds}, {"inherited-fds", inherited_fds},
-       {"handle", keep_handle}, {"make-device", make_device}, {"open-device", open_device}, {"write", write_path},
-       {"create", create_in}, {"chmod", change_mode}, {"link", link_across}, {"rename", rename_across},
-       {"symlink", symlink_out}, {"fifo", write_fifo}, {"plant-setuid", plant_setuid},
-       {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})
+/* Of a file that belongs to the user. */
+static void set_times(char **args) { JUDGE(args[0], utimensat(AT_FDCWD, args[0], NULL, 0)); }
+
+static void set_attribute(char **args) { JUDGE(args[0], setxattr(args[0], "user.sandpool", "x", 1, 0)); }
+
+static void change_owner(char **args) { JUDGE(args[0], chown(args[0], getuid(), getgid())); }
+
+static void cut(char **args) { JUDGE(args[0], truncate(args[0], 0)); }
+
+/* open(2): O_RDONLY | O_TRUNC is unspecified, and truncates on Linux. */
+static void cut_by_open(char **args) { JUDGE(args[0], open(args[0], O_RDONLY | O_TRUNC)); }
+
+static void names_of(char **args) {
+    struct stat st;
+    JUDGE("its size, owner and times", stat(args[0], &st));
+}
+
+PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"change-owner", change_owner}, {"cut", cut},
+       {"cut-by-open", cut_by_open}, {"stat", names_of}, {"path", path}, {"parent-path", parent_path},
+       {"process-root", process_root}, {"process-environ", process_environ}, {"process-fds", process_fds},
+       {"inherited-fds", inherited_fds}, {"handle", keep_handle}, {"make-device", make_device},
+       {"open-device", open_device}, {"write", write_path}, {"create", create_in}, {"chmod", change_mode},
+       {"link", link_across}, {"rename", rename_across}, {"symlink", symlink_out}, {"fifo", write_fifo},
+       {"plant-setuid", plant_setuid}, {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining},
+       {"lease", take_lease}, {"watch", watch_dir})

@@ -13,10 +13,12 @@
 #include <sys/mount.h>
 #include <sys/personality.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "probe.h"
@@ -158,7 +160,9 @@ static void traced_call(char **args) {
     (void)args;
     pid_t child = fork();
     if (child == 0) {
-        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0) {
+            _exit(3);
+        }
         raise(SIGSTOP);
         long fd = syscall(SYS_getppid, AF_NETLINK, SOCK_RAW, 0);
         _exit(fd >= 0 && fd < 100 ? 1 : 2);
@@ -264,10 +268,26 @@ static void message_queues(char **args) {
     held("%d queues: %s", made, strerror(errno));
 }
 
-PROBES({"userns", new_userns}, {"userns-clone3", new_userns_clone3}, {"userns-garbage", new_userns_garbage},
-       {"mount", mount_tmpfs}, {"bind", bind_mount}, {"umount-proc", uncover_proc}, {"mount-api", new_mount_api},
-       {"chroot", change_root}, {"pivot", pivot}, {"setns", enter_namespace}, {"hostname", set_name}, {"knobs", knobs},
-       {"bpf", bpf_map}, {"perf", perf}, {"userfaultfd", page_faults}, {"io-uring", io_ring}, {"add-key", add_key},
+/* svipc(7): what a process of the host, or of another sandbox, has left under a number. */
+static void shared_segment(char **args) {
+    int id = shmget((key_t)strtol(args[0], NULL, 0), 4096, IPC_CREAT | 0600);
+    JUDGE("a segment of all processes of this user", id == -1 ? -1 : shmctl(id, IPC_RMID, NULL));
+}
+
+static void host_name(char **args) {
+    struct utsname name;
+    (void)args;
+    if (uname(&name) == 0 && strcmp(name.nodename, "sandbox") != 0) {
+        reached("%s", name.nodename);
+    }
+    held("a name of its own");
+}
+
+PROBES({"segment", shared_segment}, {"host-name", host_name}, {"userns", new_userns},
+       {"userns-clone3", new_userns_clone3}, {"userns-garbage", new_userns_garbage}, {"mount", mount_tmpfs},
+       {"bind", bind_mount}, {"umount-proc", uncover_proc}, {"mount-api", new_mount_api}, {"chroot", change_root},
+       {"pivot", pivot}, {"setns", enter_namespace}, {"hostname", set_name}, {"knobs", knobs}, {"bpf", bpf_map},
+       {"perf", perf}, {"userfaultfd", page_faults}, {"io-uring", io_ring}, {"add-key", add_key},
        {"syslog", kernel_log}, {"personality", read_implies_exec},
 #ifdef __x86_64__
        {"i386", i386_call}, {"traced-call", traced_call},

@@ -1,8 +1,10 @@
 /* Processes: init, other sandboxes and the host's, by signal, trace, memory, limit and priority. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -66,11 +68,22 @@ static void steal_fd(char **args) {
     held("pidfd_getfd: %s", strerror(errno));
 }
 
+/* Without a /proc: 'X' for a process that has ended, '?' for one that has not. */
+static char state_unseen(const char *pid) {
+    struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, atoi(pid), 0), .events = POLLIN};
+    char state = p.fd == -1 || poll(&p, 1, 0) > 0 ? 'X' : '?';
+    close(p.fd);
+    return state;
+}
+
 static char state_of(const char *pid) {
     char name[64];
     char text[512] = "";
     snprintf(name, sizeof name, "/proc/%s/stat", pid);
     int fd = open(name, O_RDONLY);
+    if (fd == -1 && errno == EACCES) {
+        return state_unseen(pid);
+    }
     ssize_t n = fd == -1 ? -1 : read(fd, text, sizeof text - 1);
     char *end = n > 0 ? strrchr(text, ')') : NULL;
     close(fd);
@@ -94,6 +107,8 @@ static void send_signals(char **args) {
 }
 
 static void exists(char **args) { JUDGE("a process with that number", kill(atoi(args[0]), 0)); }
+
+static void number_used(char **args) { JUDGE("a process with that number", syscall(SYS_pidfd_open, atoi(args[0]), 0)); }
 
 static void set_limit(char **args) {
     struct rlimit limit;
@@ -212,15 +227,15 @@ static void forged_signals(char **args) {
     static const int signals[] = {SIGSTOP, SIGKILL};
     for (int i = 0; i < 8; i++) {
         siginfo_t info = {.si_signo = signals[i % 2], .si_code = codes[i / 2]};
-        syscall(SYS_rt_sigqueueinfo, pid, info.si_signo, &info);
-        syscall(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info);
-        syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, &info, 0);
-        syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, NULL, 0);
-        syscall(SYS_tgkill, pid, pid, info.si_signo);
-        syscall(SYS_tkill, pid, info.si_signo);
+        bool sent = syscall(SYS_rt_sigqueueinfo, pid, info.si_signo, &info) == 0;
+        sent = syscall(SYS_rt_tgsigqueueinfo, pid, pid, info.si_signo, &info) == 0 || sent;
+        sent = syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, &info, 0) == 0 || sent;
+        sent = syscall(SYS_pidfd_send_signal, pidfd, info.si_signo, NULL, 0) == 0 || sent;
+        sent = syscall(SYS_tgkill, pid, pid, info.si_signo) == 0 || sent;
+        sent = syscall(SYS_tkill, pid, info.si_signo) == 0 || sent;
         usleep(10000);
         char state = state_of(args[0]);
-        if (state == 'T' || state == 'Z' || state == '-' || state == 'X') {
+        if ((state == '?' && sent) || state == 'T' || state == 'Z' || state == '-' || state == 'X') {
             reached("signal %d: state %c", info.si_signo, state);
         }
     }
@@ -265,9 +280,9 @@ static void trace_me(char **args) {
 
 PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"compare-memory", compare_memory},
        {"mem", memory_file}, {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps},
-       {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"prlimit", set_limit},
-       {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user},
-       {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
+       {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"number-used", number_used},
+       {"prlimit", set_limit}, {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group},
+       {"renice-user", renice_user}, {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
        {"idle-class-attr", idle_class_attr}, {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio},
        {"forged-signals", forged_signals}, {"drown-signals", drown_signals}, {"daemon", leave_daemon},
        {"trace-me", trace_me})

@@ -1,7 +1,8 @@
 """Runs every attack as the user that starts it: one line of JSON each, {name, control, inside, seconds}.
 
 `python run.py BASE USER [NAME ...]`; test_attack.py prepares BASE. With SANDPOOL_ATTACKS=interpreter every pool has an
-interpreter, and a probe is started by code that this runs.
+interpreter, and a probe is started by code that this runs. With SANDPOOL_ATTACKS=landlock every sandbox is of the
+Landlock tier.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "support"))
 
 from bare_stem import BareStem
 from scenarios import SCENARIOS, Verdicts, left, starting
-from stage import Stage
+from stage import RefusedError, Stage
 from table import ATTACKS, Attack
 
 
@@ -34,13 +35,18 @@ def run(stage: Stage, attack: Attack) -> Verdicts:
 
 def main(base: str, user: str, names: list[str]) -> None:
     in_stem = os.environ.get("SANDPOOL_ATTACKS") == "interpreter"
-    with BareStem().everywhere() if in_stem else nullcontext(), Stage(Path(base), runs=in_stem) as stage:
+    tier = "landlock" if os.environ.get("SANDPOOL_ATTACKS") == "landlock" else "full"
+    if tier == "landlock":
+        os.environ["PYSANDPOOL_TIER"] = tier
+    with BareStem().everywhere() if in_stem else nullcontext(), Stage(Path(base), in_stem, tier) as stage:
         for attack in ATTACKS:
-            if user not in attack.users or (names and attack.name not in names):
+            if user not in attack.users or tier not in attack.tiers or (names and attack.name not in names):
                 continue
             started = time.monotonic()
             try:
                 control, inside = run(stage, attack)
+            except RefusedError as error:
+                control, inside = "REACHED nothing is asked for", f"HELD by refusal: {error}"
             except Exception as error:  # noqa: BLE001  # one broken probe leaves the others their say
                 control = inside = f"ERROR {error!r}"
             seconds = round(time.monotonic() - started, 2)

@@ -8,13 +8,25 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bare_stem import run_here
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult, SeccompProfile, Workspace
+from pysandpool import (
+    NamespaceDegradation,
+    PoolConfig,
+    PooledSandbox,
+    SandboxConfig,
+    SandboxError,
+    SandboxPool,
+    SandboxResult,
+    SeccompProfile,
+    Workspace,
+)
 
 MARK = "sandpool-probe-mark"
 # New namespaces and root in them: what a control needs that would otherwise need root, and could do harm.
@@ -36,12 +48,17 @@ def _returncode(result: SandboxResult) -> int:
     return -(result.signal or 0) if result.exit_code is None else result.exit_code
 
 
+class RefusedError(Exception):
+    """This tier cannot give what the attack needs."""
+
+
 class Stage:
     """One user's directories below `base`, and everything of the host that an attack may look for."""
 
-    def __init__(self, base: Path, runs: bool = False) -> None:
-        """`runs`: there is an interpreter, which starts the probes."""
+    def __init__(self, base: Path, runs: bool = False, tier: str = "full") -> None:
+        """`runs`: there is an interpreter, which starts the probes. `tier`: "full" or "landlock"."""
         self.runs = runs
+        self.tier = tier
         self.programs = base / "programs"
         self.gaining = base / "gaining"
         self.home = base / f"of-{os.geteuid()}"
@@ -72,8 +89,9 @@ class Stage:
         for path in (self.outside / "secret", self.ro / "data"):
             path.write_text("of the host\n")
             path.chmod(0o666)
-        (self.rw / "set-id").write_text("of the host\n")
-        (self.rw / "set-id").chmod(0o4755)
+        if self.tier == "full":  # the Landlock tier refuses a writable directory with such a file
+            (self.rw / "set-id").write_text("of the host\n")
+            (self.rw / "set-id").chmod(0o4755)
         (self.rw / "data").write_text("of the host\n")
         (self.rw / "data").chmod(0o666)
         os.mkfifo(self.ro / "fifo")
@@ -115,13 +133,36 @@ class Stage:
             "fs_readwrite": (self.rw,),
             "timeout_secs": 60,
         }
-        return SandboxConfig(**{**paths, **fields})
+        return self.bare_config(**{**paths, **fields})
+
+    def bare_config(self, **fields: Any) -> SandboxConfig:
+        """One that shows only what `fields` say."""
+        if self.tier == "landlock":
+            fields["namespace_degradation"] = NamespaceDegradation.ALLOW_DEGRADATION
+        return SandboxConfig(**fields)
 
     def pool(self, **fields: Any) -> SandboxPool:
         key = repr(sorted(fields.items()))
         if key not in self._pools:
-            self._pools[key] = SandboxPool(self.config(**fields), PoolConfig(min_size=1, max_size=2))
+            with self.refusals():
+                self._pools[key] = SandboxPool(self.config(**fields), PoolConfig(min_size=1, max_size=2))
         return self._pools[key]
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """What the Landlock tier cannot give, it refuses: nothing is left to be attacked."""
+        try:
+            yield
+        except SandboxError as error:
+            if error.stage == "tier":
+                raise RefusedError(str(error).partition("; hint")[0]) from None
+            raise
+
+    def inside(self, sandbox: PooledSandbox) -> dict[str, str]:
+        """What {target}, which is init, and {scratch} are in this sandbox."""
+        if self.tier == "full":
+            return {"target": "1", "scratch": "/tmp"}
+        return {"target": str(sandbox.pid), "scratch": sandbox.execute(["pwd"]).check().stdout.decode().strip()}
 
     def bystander(self) -> subprocess.Popen[bytes]:
         """A process of the host, of the same user, with a secret in its environment and another in its hands."""
@@ -135,7 +176,9 @@ class Stage:
     def run_control(self, kind: str, program: str, args: tuple[str, ...]) -> str:
         victim = self.bystander()
         try:
-            filled = self.fill(args, target=str(victim.pid), scratch=str(self.scratch), settle="0")
+            filled = self.fill(
+                args, target=str(victim.pid), host=str(victim.pid), scratch=str(self.scratch), settle="0"
+            )
             command = [str(self.programs / program), *filled]
             result = subprocess.run(
                 [*_NEW_NAMESPACES, *command] if kind == "ns" else command,
@@ -157,8 +200,10 @@ class Stage:
         places = {"rw": "/workspace"} if workspace else {}
         fields = {**fields, "fs_readwrite": ()} if workspace else fields
         try:
-            with self.pool(**fields).acquire(workspace=attached) as sandbox:
-                filled = self.fill(args, target="1", scratch="/tmp", settle="5000", **places)
+            with self.refusals():
+                lease = self.pool(**fields).acquire(workspace=attached)
+            with lease as sandbox:
+                filled = self.fill(args, **self.inside(sandbox), host=str(victim.pid), settle="5000", **places)
                 command = [str(self.programs / program), *filled]
                 code = f"import os, sys; sys.stdout.flush(); os.execv({command[0]!r}, {command!r})"
                 result = run_here(sandbox, code)[0] if self.runs else sandbox.execute(command)

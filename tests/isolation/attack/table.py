@@ -2,7 +2,8 @@
 
 A control is the same program without the defence. "bare" is a plain process of the same user; "ns" has new namespaces
 and is root in them, so that it may do there what would need root outside, and do no harm. Braces are filled in by
-stage.py: {target} is another process of the user on the control and init inside, {scratch} a directory of /dev/shm on
+stage.py: {target} is another process of the user on the control and init inside, {host} that process both times,
+{scratch} a directory of /dev/shm on
 the control and /tmp inside, {settle} a time in which a watch sees what there is.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 ROOT, USER = "root", "unprivileged"
 BOTH = (ROOT, USER)
+_SCRATCH = "The directory of a lease has no limit but that of each file: its files take the host's disk."
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Attack:
     hole: str = ""
     """not closed yet, and what would close it: the probe is expected to be REACHED inside"""
     hole_for: tuple[str, ...] = BOTH
+    tiers: tuple[str, ...] = ("full", "landlock")
+    """where it is tried"""
+    declared: str = ""
+    """what the Landlock tier does not promise, in the words of SECURITY.md: the probe has to be REACHED there"""
+    declared_for: tuple[str, ...] = BOTH
 
 
 def _files() -> list[Attack]:
@@ -68,7 +75,12 @@ def _files() -> list[Attack]:
             "plant-setuid",
             "{rw}",
         ),
-        files("setuid-rewritten", "mmap(2) MAP_SHARED: no write that takes the bit", "rewrite-set-id", "{rw}/set-id"),
+        files(
+            "setuid-rewritten",
+            "mmap(2) MAP_SHARED: no write that takes the bit",
+            *("rewrite-set-id", "{rw}/set-id"),
+            tiers=("full",),  # the other refuses the configuration
+        ),
         *(
             files(f"workspace-{mode}-{name}", source, *args, workspace=mode, users=users)
             for mode in ("rw", "cow")
@@ -236,6 +248,64 @@ def _kernel() -> list[Attack]:
     ]
 
 
+def _shared() -> list[Attack]:
+    """What a sandbox without namespaces shares with the host: {host} is a process of the host, of the same user."""
+    only = {"tiers": ("landlock",)}
+    by_user = {"signals": "signals", "ptrace": "attach", "process-vm": "read-memory", "mem": "mem", "fds": "fd"}
+    by_user |= {"maps": "maps", "steal-fd": "steal-fd", "limits": "prlimit", "nice": "renice", "io-class": "io-idle"}
+    by_user |= {"idle-class": "idle-class", "one-cpu": "one-cpu", "sigio": "sigio", "forged-signals": "forged-signals"}
+    on_file = {"chmod": "chmod", "times": "set-times", "attribute": "set-attribute", "owner": "change-owner"}
+    on_file |= {"truncate": "cut", "truncate-by-open": "cut-by-open"}
+    times = "For leases of root: The times of a file that every user may write can be set to the present."
+    return [
+        *(
+            Attack(f"host-{name}", "shared", "credentials(7)", "process", (arg, "{host}"), **only)
+            for name, arg in by_user.items()
+        ),
+        *(
+            Attack(
+                f"host-file-{name}",
+                "shared",
+                "landlock(7): it is not judged, or only since ABI 3",
+                "files",
+                (arg, "{secret}"),
+                declared=times if name == "times" else "",
+                declared_for=(ROOT,),
+                **only,
+            )
+            for name, arg in on_file.items()
+        ),
+        Attack("system-v-memory", "shared", "svipc(7)", "kernel", ("segment", "0x5a5a"), **only),
+        Attack(
+            "host-file-names",
+            "shared",
+            "landlock(7): metadata is not judged",
+            "files",
+            ("stat", "{secret}"),
+            declared="Names, sizes, owners and times of the host's files can be asked for.",
+            **only,
+        ),
+        Attack(
+            "host-process-numbers",
+            "shared",
+            "pidfd_open(2)",
+            "process",
+            ("number-used", "{host}"),
+            declared="Which process numbers are in use can be found out.",
+            **only,
+        ),
+        Attack(
+            "host-name",
+            "shared",
+            "uts_namespaces(7)",
+            "kernel",
+            ("host-name",),
+            declared="The host's name can be read.",
+            **only,
+        ),
+    ]
+
+
 def _network() -> list[Attack]:
     def network(name: str, source: str, *args: str, **more: Any) -> Attack:
         return Attack(name, "network", source, "network", args, **more)
@@ -300,7 +370,14 @@ def _limits() -> list[Attack]:
 
     small = {"memory_limit_mb": 64, "scratch_size_mb": 8}
     return [
-        hoard("processes", "fork bomb, CWE-400", "processes", "100", config={"max_processes": 64}),
+        hoard(
+            "processes",
+            "fork bomb, CWE-400",
+            *("processes", "100"),
+            config={"max_processes": 64},
+            declared="An ordinary user's limit of processes counts all processes of the user, with room for others.",
+            declared_for=(USER,),
+        ),
         hoard("memory", "CWE-400", "memory", "100", "{settle}", config=small),
         hoard(
             "memory-reserved",
@@ -332,8 +409,8 @@ def _limits() -> list[Attack]:
             config={**small, "network": "loopback"},
         ),
         hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
-        hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small),
-        hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000"),
+        hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small, declared=_SCRATCH),
+        hoard("scratch-inodes", "tmpfs(5)", "inodes", "{scratch}", "17000", declared=_SCRATCH),
         hoard("descriptors", "getrlimit(2)", "descriptors", "5000"),
         hoard("locked-memory", "mlock(2)", "locked", "1024"),
         hoard(
@@ -460,6 +537,7 @@ def _remains() -> list[Attack]:
             "remains",
             "unix(7): sockets under way in themselves wait for the collector, and /proc/net/unix names them",
             "scenario",
+            tiers=("full",),  # in the other there is no /proc to see them in
         ),
         Attack(
             "listeners-of-the-last",
@@ -479,6 +557,8 @@ def _left(channels: dict[str, str]) -> list[Attack]:
             source,
             "scenario",
             (channel,),
+            # The lower tier has no such channel: `system-v-memory`, and a directory that is removed.
+            tiers=("full", "landlock") if channel.startswith("stdin") else ("full",),
         )
         for channel, source in channels.items()
     ]
@@ -488,6 +568,7 @@ ATTACKS = [
     *_files(),
     *_file_calls(),
     *_processes(),
+    *_shared(),
     *_kernel(),
     *_network(),
     *_netlink(),
