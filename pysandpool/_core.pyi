@@ -55,6 +55,8 @@ class _Lib:
     SP_NET_LOOPBACK: int
     SP_UNIX_NONE: int
     SP_UNIX_ANY: int
+    SP_RUNS_INTERPRETER: int
+    SP_RUNS_RUNTIME: int
     SP_UNIX_SCOPED: int
     SP_CGROUP_MEMORY: int
     SP_CGROUP_PIDS: int

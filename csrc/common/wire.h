@@ -82,7 +82,8 @@ enum sp_record_type {
 #define SP_CONFIG_STEM 2048u          /* the zygote becomes an interpreter: see zygote/stem.h */
 #define SP_CONFIG_LANDLOCK_TIER 4096u /* no namespaces: the payload begins with the path of the leases' directories */
 #define SP_CONFIG_LEASE_UIDS 8192u    /* with it: each lease gets ids of its own */
-#define SP_CONFIG_FLAGS 16383u
+#define SP_CONFIG_RUNTIME 16384u      /* each sandbox executes a program that waits: see init/runtime.h */
+#define SP_CONFIG_FLAGS 32767u
 
 struct sp_rec_config {
     uint32_t flags;
@@ -142,7 +143,8 @@ struct sp_rec_ready {
 #define SP_EXEC_PTY 8u /* SPAWN: the three streams are a terminal, whose master the ACK carries */
 #define SP_EXEC_RUN \
     16u /* no exec: the interpreter that waits becomes the tenant; one more descriptor, the channel, ends them */
-#define SP_EXEC_FLAGS 31u
+#define SP_EXEC_RUNTIME 32u /* EXEC, no fds: the runtime that waits takes argv[0]; the ACK brings the host's ends */
+#define SP_EXEC_FLAGS 63u
 
 struct sp_rec_exec { /* EXEC, SPAWN */
     uint32_t id;

@@ -15,6 +15,7 @@ int sp_command_parse(const struct sp_rec_exec *exec, char *payload, char **vecto
         return -EBADMSG;
     }
     command->cpu_seconds = exec->cpu_seconds;
+    command->for_runtime = (exec->flags & SP_EXEC_RUNTIME) != 0;
     command->has_terminal = false;
     command->argv = vector;
     command->env = vector + exec->argc + 1;

@@ -44,6 +44,10 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         (void)sp_failed(why, SP_STAGE_EXEC, ENOSYS, "interpreter");
         return;
     }
+    if (command->for_runtime) { /* none waits while processes live */
+        (void)sp_failed(why, SP_STAGE_EXEC, EBUSY, "runtime");
+        return;
+    }
     if (sp_command_enter(plan, command, why) != 0) {
         return;
     }

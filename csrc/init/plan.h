@@ -57,6 +57,7 @@ struct sp_plan_bind {
     bool needs_rule; /* writable, and no bind that contains it is: Landlock needs a rule for it */
 };
 
+struct sp_command;
 struct sp_stem;
 
 struct sp_plan {
@@ -72,6 +73,8 @@ struct sp_plan {
     const char *interpreter, *parameters, *source;
     int module, errors;         /* descriptors of the interpreter's module and of its stderr; -1: none */
     const struct sp_stem *stem; /* the interpreter that this process is; NULL in the static program: see stem.h */
+    const struct sp_command
+        *runtime; /* the program that each sandbox executes, and that waits: see runtime.h; or NULL */
     bool has_staged, has_scratch;
     bool has_workspace; /* a workspace can be attached: nothing else is shown at its place */
     uint32_t masks;     /* see mask.h */

@@ -53,7 +53,7 @@ static uint32_t streams_of(const struct sp_request *r) {
 /* A stream that was not sent is our own, which is /dev/null. The channel of a RUN is the last descriptor. */
 static int take_streams(const struct sp_request *r, struct sp_command *command) {
     static const uint32_t has[3] = {SP_EXEC_HAS_STDIN, SP_EXEC_HAS_STDOUT, SP_EXEC_HAS_STDERR};
-    const uint32_t streams = streams_of(r);
+    const uint32_t streams = (r->exec.flags & SP_EXEC_RUNTIME) != 0 ? 0 : streams_of(r);
     unsigned n = first_stream(r);
     for (int i = 0; i < 3; i++) {
         bool sent = (streams & has[i]) != 0;

@@ -47,8 +47,9 @@ static void limit_sysv(const struct sp_plan *plan) {
     }
 }
 
-/* Reaps the processes that have ended. True when `pid` is one of them. */
-static bool reap(pid_t pid, struct outcome *outcome) {
+/* Reaps the processes that have ended. True when the standby, or the command, is one of them. */
+static bool reap(const struct sp_standby *standby, struct outcome *outcome) {
+    struct sp_runtime *runtime = standby->runtime;
     int status = 0;
     struct rusage usage;
     for (;;) {
@@ -58,10 +59,14 @@ static bool reap(pid_t pid, struct outcome *outcome) {
         }
         if (WIFSTOPPED(status)) {
             sp_child_detach(ended, status);
-        } else if (ended == pid) {
+        } else if (ended == standby->pid) {
             outcome->status = status;
             outcome->usage = usage;
             return true;
+        } else if (runtime != NULL && ended == runtime->pid) {
+            runtime->status = status;
+            runtime->usage = usage;
+            runtime->ended = true;
         }
     }
 }
@@ -142,6 +147,9 @@ static bool check_host(struct sp_standby *standby, uint32_t id, struct checks *c
     if (!read_records(standby, id, attend)) {
         return false;
     }
+    if (standby->runtime != NULL) { /* init does not attend to it */
+        sp_runtime_end(standby->runtime);
+    }
     attend->command = (struct sp_child){.pid = standby->pid,
                                         .socket = standby->control,
                                         .start = -1,
@@ -174,12 +182,25 @@ static void look_at_memory(const struct sp_standby *standby, struct checks *chec
     }
 }
 
+/* The standby has ended, and the runtime is the command. True when it has ended, too. */
+static bool take_runtime(struct sp_standby *standby, struct outcome *outcome) {
+    struct sp_runtime *runtime = standby->runtime;
+    standby->hands_over = false;
+    standby->pid = runtime->pid;
+    sp_runtime_leave(runtime);
+    if (runtime->ended) {
+        outcome->status = runtime->status;
+        outcome->usage = runtime->usage;
+    }
+    return runtime->ended;
+}
+
 /* Waits until the standby, or the command that it has become, has ended. False when init has to attend before. */
 static bool await_end(struct sp_standby *standby, struct outcome *outcome, struct sp_attend *attend) {
     struct checks checks = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
     siginfo_t info;
     outcome->oom = false;
-    while (!reap(standby->pid, outcome)) {
+    while (!reap(standby, outcome) || (standby->hands_over && !take_runtime(standby, outcome))) {
         int64_t look = checks.memory.next_look;
         int signal = await_signal(&info, look < checks.next_check ? look : checks.next_check);
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
@@ -227,6 +248,9 @@ static int report(const struct sp_standby *standby, const struct outcome *o) {
 
 /* The standby has ended. 0, or -errno when init has to end. */
 static int follow(struct sp_standby *standby, const struct outcome *outcome, struct sp_attend *attend) {
+    if (standby->runtime != NULL) { /* what follows is not to find it, and the next one has the next restrictions */
+        sp_runtime_end(standby->runtime);
+    }
     if (standby->yielded) {
         sp_memory_base_late(&standby->base);
         sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
@@ -243,18 +267,44 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     return report(standby, outcome);
 }
 
+/* A creation has 10 s; this leaves a second for the rest of it. */
+#define RUNTIME_NS SP_SEC(9)
+
+static int begin_runtime(const struct sp_plan *plan, struct sp_runtime *runtime, int control) {
+    struct sp_rec_failed why;
+    int rc = sp_runtime_start(runtime, plan, &why);
+    rc = rc != 0 ? rc : sp_runtime_await(runtime, sp_now() + RUNTIME_NS, &why);
+    if (rc != 0) {
+        sp_packet_fail(control, 0, &why);
+    }
+    return rc;
+}
+
+/* The runtime of the next request, which finds out if there is none. */
+static void start_runtime_again(const struct sp_plan *plan, struct sp_runtime *runtime) {
+    struct sp_rec_failed ignored;
+    if (runtime != NULL) {
+        sp_runtime_end(runtime);
+        (void)sp_runtime_start(runtime, plan, &ignored);
+    }
+}
+
 /* An interpreter is prepared before READY, so that no request waits for it. A standby that only has to be cloned is
  * started after READY, so that READY does not wait for it. */
-static int begin(struct sp_standby *standby, const struct sp_plan *plan, int control, const struct sp_record *ready) {
+static int begin(struct sp_standby *standby, const struct sp_plan *plan, int control, const struct sp_record *ready,
+                 struct sp_runtime *runtime) {
     const struct sp_outgoing out = {.record = ready};
     if (standby == NULL) {
         return -ENOMEM;
     }
+    if (plan->runtime != NULL && begin_runtime(plan, runtime, control) != 0) {
+        return -ECHILD;
+    }
     if (plan->stem == NULL) {
         int rc = sp_packet_send(control, &out, SP_NEVER);
-        return rc != 0 ? rc : sp_standby_start(standby, plan, control);
+        return rc != 0 ? rc : sp_standby_start(standby, plan, control, runtime);
     }
-    int rc = sp_standby_start(standby, plan, control);
+    int rc = sp_standby_start(standby, plan, control, runtime);
     if (rc != 0) {
         sp_packet_fail(control, 0, &standby->why);
     }
@@ -263,13 +313,16 @@ static int begin(struct sp_standby *standby, const struct sp_plan *plan, int con
 
 void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_record *ready) {
     static struct sp_attend attend;
+    static struct sp_runtime waiting;
+    struct sp_runtime *runtime = plan->runtime != NULL ? &waiting : NULL;
     struct sp_standby *standby = sp_standby_memory(plan);
-    int rc = begin(standby, plan, control, ready);
+    int rc = begin(standby, plan, control, ready, runtime);
     while (rc == 0) {
         struct outcome outcome;
         bool ended = await_end(standby, &outcome, &attend);
         rc = ended ? follow(standby, &outcome, &attend) : sp_attend(&attend);
         limit_sysv(plan);
-        rc = rc != 0 ? rc : sp_standby_start(standby, plan, control);
+        start_runtime_again(plan, runtime);
+        rc = rc != 0 ? rc : sp_standby_start(standby, plan, control, runtime);
     }
 }

@@ -24,12 +24,30 @@
 #include "init/stem.h"
 #include "init/workspace.h"
 
-static int acknowledge(struct sp_standby *standby, uint32_t id) {
+/* `ends`: what the host gets of a runtime; NULL: nothing. */
+static int acknowledge(struct sp_standby *standby, uint32_t id, const int ends[4]) {
     struct sp_record record = {.type = SP_REC_ACK, .u.id.id = id};
     sp_memory_base_late(&standby->base);
     /* Before the ACK, because after it the host may ask init to kill the command of this number. */
     atomic_store_explicit(&standby->id, id, memory_order_release);
-    return sp_packet_send(standby->control, &(struct sp_outgoing){.record = &record}, SP_NEVER);
+    const struct sp_outgoing out = {.record = &record, .fds = ends, .n_fds = ends != NULL ? 4 : 0};
+    return sp_packet_send(standby->control, &out, SP_NEVER);
+}
+
+/* The runtime becomes the command. init reaps it, if it ends now, and sets `ended`. */
+static int hand_over(struct sp_standby *standby, uint32_t id, const struct sp_command *command) {
+    const struct sp_runtime *runtime = standby->runtime;
+    const bool waits = runtime != NULL && runtime->pid != 0 && !runtime->ended;
+    int rc = acknowledge(standby, id, waits ? runtime->ends : NULL);
+    if (rc != 0) {
+        standby->control_error = rc;
+    } else if (!waits) {
+        (void)sp_failed(&standby->why, SP_STAGE_EXEC, ESRCH, "the runtime has ended");
+    } else {
+        standby->control_error = sp_runtime_request(runtime, command);
+        standby->hands_over = true;
+    }
+    return 0;
 }
 
 /* What the interpreter has used before the ACK is not the command's. */
@@ -81,10 +99,13 @@ static int standby_main(void *arg) {
         return 0;
     }
     rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;
+    if (rc == 0 && (request.exec.flags & SP_EXEC_RUNTIME) != 0) {
+        return hand_over(standby, request.exec.id, &command);
+    }
     if (rc == 0 && standby->plan->stem != NULL) {
         measure(standby, command.channel != -1);
     }
-    rc = rc != 0 ? rc : acknowledge(standby, request.exec.id);
+    rc = rc != 0 ? rc : acknowledge(standby, request.exec.id, NULL);
     if (rc != 0) {
         standby->control_error = rc;
         return 1;
@@ -138,12 +159,13 @@ static int start_interpreter(struct sp_standby *standby) {
     return standby->why.stage != 0 ? -EIO : sp_failed(&standby->why, SP_STAGE_PRELOAD, EIO, "the interpreter ended");
 }
 
-int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control) {
+int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control, struct sp_runtime *runtime) {
     static char stack[64 * 1024] __attribute__((aligned(16)));
     sp_request_free_large();
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
     standby->control = control;
+    standby->runtime = runtime;
     sp_tier_all_ended();
     sp_memory_base_early(&standby->base, plan);
     standby->not_execed = 1;

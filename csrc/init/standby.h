@@ -17,6 +17,7 @@
 
 #include "init/memory.h"
 #include "init/plan.h"
+#include "init/runtime.h"
 
 struct sp_standby {
     const struct sp_plan *plan;
@@ -30,6 +31,8 @@ struct sp_standby {
     uint64_t user_us, system_us; /* of a forked one, up to its ACK: the time that the interpreter took to prepare */
     uint64_t max_rss_bytes;      /* its memory at that time, if the command is for the interpreter */
     bool restricts;              /* it has received NAMESPACES: the next commands are restricted, see workspace.h */
+    struct sp_runtime *runtime;  /* what waits for code; NULL: nothing of the kind is configured */
+    bool hands_over;             /* it has received an EXEC for the runtime, which is the command from now on */
     bool yielded;                /* it has received SERVE: init has to read the request that follows */
     struct sp_rec_failed why;    /* stage != 0: the command could not be started */
 };
@@ -37,6 +40,6 @@ struct sp_standby {
 /* The standby of this sandbox, in memory that a forked one shares with init. NULL when there is no memory for it. */
 struct sp_standby *sp_standby_memory(const struct sp_plan *plan);
 /* Starts the standby. 0 or -errno; standby->why tells more if its interpreter could not be prepared. */
-int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control);
+int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control, struct sp_runtime *runtime);
 
 #endif

@@ -162,7 +162,8 @@ static int split_payload(struct sp_plan *plan, const char *payload) {
         }
     }
     int rc = parse_binds(plan, &cursor, strings_end);
-    return rc != 0 ? rc : parse_stem(plan, &cursor, strings_end);
+    rc = rc != 0 ? rc : parse_stem(plan, &cursor, strings_end);
+    return rc != 0 ? rc : sp_zygote_parse_runtime(plan, &cursor, strings_end);
 }
 
 int sp_zygote_take_over(struct sp_plan *plan, const char *payload) {

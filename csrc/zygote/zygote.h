@@ -15,6 +15,9 @@ int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec
 /* For the program that the zygote has become: reads the payload once more, into its own memory. 0 or -EBADMSG. */
 int sp_zygote_take_over(struct sp_plan *plan, const char *payload);
 
+/* runtime.c: the strings of the runtime, if there is one. 0 or -EBADMSG. */
+int sp_zygote_parse_runtime(struct sp_plan *plan, const char **cursor, const char *end);
+
 /* Lets the sandboxes write to a workspace: the template has a place for it. */
 void sp_zygote_allow_workspace(struct sp_plan *plan);
 

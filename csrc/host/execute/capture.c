@@ -12,6 +12,12 @@
 /* A stream that fills its pipe gets a larger one, once: fewer wake-ups for the same bytes. */
 #define LARGE_PIPE SP_CAPTURE_TURN
 
+int sp_capture_adopt(struct sp_capture *capture, uint64_t max, int fd) {
+    *capture = (struct sp_capture){.fd = fd, .max = max, .identity = sp_identity_of(fd)};
+    /* Only this end: O_NONBLOCK belongs to the open file, and the tenant's end is another one. */
+    return fcntl(fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
     int pair[2];
     *capture = (struct sp_capture){.fd = -1, .max = max};
@@ -19,11 +25,8 @@ int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
     if (rc != 0) {
         return rc;
     }
-    capture->fd = pair[0];
-    capture->identity = sp_identity_of(pair[0]);
     *far_end = pair[1];
-    /* Only this end: O_NONBLOCK belongs to the open file, and the tenant's end is another one. */
-    return fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+    return sp_capture_adopt(capture, max, pair[0]);
 }
 
 /* Room for at least one more byte, never beyond max. False when the bound is reached. -ENOMEM through *rc. */

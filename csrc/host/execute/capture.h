@@ -22,6 +22,8 @@ struct sp_capture {
 
 /* Makes the pipe: `*far_end` is the tenant's, owned by the caller. 0 or -errno. */
 int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end);
+/* Captures from this end of a pipe or socket, which the capture owns from now on. 0 or -errno. */
+int sp_capture_adopt(struct sp_capture *capture, uint64_t max, int fd);
 /* One turn of reading, so that a command that writes without end does not keep its reader from the deadline. */
 #define SP_CAPTURE_TURN (1024 * 1024)
 /* Whether there is no room for what could be read. */

@@ -113,10 +113,12 @@ static void kill_command(struct sp_job *job) {
 static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
         struct sp_record record;
-        int rc = sp_session_recv(job->claim.session, &record);
+        int ends[SP_RUNTIME_ENDS];
+        int rc = sp_session_recv(job->claim.session, &record, ends);
         if (rc == -EAGAIN) {
             return;
         }
+        rc = rc != 0 ? rc : sp_job_adopt_streams(job, ends);
         if (rc != 0) {
             sp_job_end(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
         } else if (record.type == SP_REC_ACK && job->kill_requested) {

@@ -10,6 +10,7 @@
 #include "common/wire.h"
 #include "host/execute/capture.h"
 #include "host/pool/state.h"
+#include "host/sandbox/session.h"
 #include "host/sys/watch.h"
 
 /* The places of the watch. */
@@ -98,6 +99,9 @@ void sp_job_give_up_replacement(struct sp_job *job);
 /* Makes the pipes and sends the request. 0 or -errno; nothing is left open on failure. */
 int sp_job_open_streams(struct sp_job *job);
 void sp_job_close_streams(struct sp_job *job);
+/* Takes the ends that the ACK of a runtime has brought, if it has: the first is -1 otherwise. 0 or -errno; none is left
+ * to the caller. */
+int sp_job_adopt_streams(struct sp_job *job, int ends[SP_RUNTIME_ENDS]);
 /* Moves what can be moved without waiting. 0, -ENOMEM, or -EBADF: a pipe is no longer ours. */
 int sp_job_pump(struct sp_job *job);
 /* Makes the watch contain what sp_job_wait() would wait for. 0 or -errno. */

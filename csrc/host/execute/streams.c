@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,7 +52,8 @@ static int send_request(struct sp_job *job, const int far_ends[4]) {
                                    .env_len = r->env_len,
                                    .fds = r->has_input != 0 ? far_ends : far_ends + 1,
                                    .has_stdin = r->has_input != 0,
-                                   .runs = r->runs != 0,
+                                   .runs = r->runs == SP_RUNS_INTERPRETER,
+                                   .for_runtime = r->runs == SP_RUNS_RUNTIME,
                                    .cpu_seconds = cpu_seconds_of(r->cpu_time_ns)};
     const int64_t until = sp_now() + SEND_TIMEOUT_NS;
     return sp_session_send_exec(job->claim.session, &exec, job->deadline < until ? job->deadline : until);
@@ -67,23 +69,33 @@ static void give_streams(const struct sp_job *job, const int far_ends[4]) {
     }
 }
 
-static int open_output(struct sp_job *job, struct sp_capture *capture, uint32_t flag, int *far_end) {
+/* Captures an output: from a new pipe, whose far end is then in *end, or from *end, which is then -1. */
+static int open_output(struct sp_job *job, struct sp_capture *capture, uint32_t flag, int *end) {
     bool live = (job->request.live & flag) != 0;
-    int rc = sp_capture_open(capture, live ? LIVE_BYTES : job->request.max_output_bytes, far_end);
+    const uint64_t max = live ? LIVE_BYTES : job->request.max_output_bytes;
+    int rc = *end == -1 ? sp_capture_open(capture, max, end) : sp_capture_adopt(capture, max, sp_fd_steal(end));
     capture->waits = live;
     capture->watch = sp_job_is_of_loop(job) ? &job->watch : NULL;
     return rc;
 }
 
+static int open_channel(struct sp_job *job, int *end) {
+    const uint64_t max = job->request.max_channel_bytes;
+    int rc =
+        *end == -1 ? sp_capture_open(&job->channel, max, end) : sp_capture_adopt(&job->channel, max, sp_fd_steal(end));
+    job->channel.watch = sp_job_is_of_loop(job) ? &job->watch : NULL;
+    return rc;
+}
+
 int sp_job_open_streams(struct sp_job *job) {
-    int far_ends[4] = {-1, -1, -1, -1}; /* stdin, stdout, stderr, channel */
+    int far_ends[4] = {-1, -1, -1, -1};         /* stdin, stdout, stderr, channel */
+    if (job->request.runs == SP_RUNS_RUNTIME) { /* the ACK brings the other ends of its streams */
+        return send_request(job, far_ends);
+    }
     int rc = open_output(job, &job->out, SP_LIVE_OUT, &far_ends[1]);
     rc = rc != 0 ? rc : open_output(job, &job->err, SP_LIVE_ERR, &far_ends[2]);
     rc = rc != 0 || job->request.has_input == 0 ? rc : open_input(job, &far_ends[0]);
-    if (rc == 0 && job->request.runs != 0) {
-        rc = sp_capture_open(&job->channel, job->request.max_channel_bytes, &far_ends[3]);
-        job->channel.watch = sp_job_is_of_loop(job) ? &job->watch : NULL;
-    }
+    rc = rc != 0 || job->request.runs == 0 ? rc : open_channel(job, &far_ends[3]);
     if (rc == 0) {
         give_streams(job, far_ends);
         rc = send_request(job, far_ends);
@@ -93,6 +105,40 @@ int sp_job_open_streams(struct sp_job *job) {
     }
     if (rc != 0) {
         sp_job_close_streams(job);
+    }
+    return rc;
+}
+
+/* Three pipes and a socket. What has another type could make the host wait, or act on something. */
+static bool are_streams(const int ends[SP_RUNTIME_ENDS]) {
+    struct stat st;
+    for (int i = 0; i < SP_RUNTIME_ENDS; i++) {
+        if (fstat(ends[i], &st) != 0 || (i < 3 ? !S_ISFIFO(st.st_mode) : !S_ISSOCK(st.st_mode))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int adopt_input(struct sp_job *job, int *end) {
+    if (job->request.has_input == 0) {
+        sp_fd_close(end);
+        return 0;
+    }
+    job->input_fd = sp_fd_steal(end);
+    job->input_identity = sp_identity_of(job->input_fd);
+    return fcntl(job->input_fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
+int sp_job_adopt_streams(struct sp_job *job, int ends[SP_RUNTIME_ENDS]) {
+    int rc = ends[0] == -1 ? 0 : are_streams(ends) ? adopt_input(job, &ends[0]) : -EBADMSG;
+    if (rc == 0 && ends[1] != -1) {
+        rc = open_output(job, &job->out, SP_LIVE_OUT, &ends[1]);
+        rc = rc != 0 ? rc : open_output(job, &job->err, SP_LIVE_ERR, &ends[2]);
+        rc = rc != 0 ? rc : open_channel(job, &ends[3]);
+    }
+    for (int i = 0; i < SP_RUNTIME_ENDS; i++) {
+        sp_fd_close(&ends[i]);
     }
     return rc;
 }

@@ -102,6 +102,7 @@ static int payload_build(const sp_sandbox_options *o, const struct sp_tier *tier
     for (size_t i = 0; o->interpreter != NULL && i < sizeof of_stem / sizeof of_stem[0]; i++) {
         strings += strlen(of_stem[i]) + 1;
     }
+    strings += o->runtime_len;
     const size_t insn = sizeof(struct sock_filter);
     p->len = (strings + insn - 1) / insn * insn;
     for (int i = 0; i < FILTERS; i++) {
@@ -121,6 +122,9 @@ static int payload_build(const sp_sandbox_options *o, const struct sp_tier *tier
     }
     for (size_t i = 0; o->interpreter != NULL && i < sizeof of_stem / sizeof of_stem[0]; i++) {
         at = stpcpy(at, of_stem[i]) + 1;
+    }
+    if (o->runtime_len != 0) {
+        memcpy(at, o->runtime, o->runtime_len);
     }
     at = p->bytes + (strings + insn - 1) / insn * insn;
     for (int i = 0; i < FILTERS; i++) {
@@ -160,7 +164,8 @@ static uint32_t config_flags(const sp_sandbox_options *o, const struct sp_cgroup
     const uint32_t kind = tier->lower ? flags_of_tier(tier) : network_flags(o) | unix_flags(o);
     return kind | (o->rootfs != NULL ? SP_CONFIG_ROOTFS : 0) | (cgroups != NULL ? SP_CONFIG_CGROUP : 0) |
            (cgroups != NULL && (sp_cgroups_enforced(cgroups) & SP_CGROUP_MEMORY) != 0 ? SP_CONFIG_MEMORY_CGROUP : 0) |
-           (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0) | (o->interpreter != NULL ? SP_CONFIG_STEM : 0);
+           (o->allow_degradation != 0 ? SP_CONFIG_DEGRADE : 0) | (o->interpreter != NULL ? SP_CONFIG_STEM : 0) |
+           (o->runtime_len != 0 ? SP_CONFIG_RUNTIME : 0);
 }
 
 /* Both are kept open: a later zygote gets the module that belongs to this one, whatever is installed by then. */

@@ -45,6 +45,7 @@ struct sp_session {
     atomic_bool open;          /* neither FAILED nor EXITED has answered that EXEC yet */
     struct sp_usage usage;     /* up to the end of the last command, if the launcher counts it */
     bool acked;                /* init has sent ACK for that EXEC */
+    bool for_runtime;          /* that EXEC is for the runtime, and its ACK brings descriptors */
     const char *home;          /* working directory of a command that names none; a literal, never freed */
     int64_t ended_at;          /* when it was killed */
     bool undead;               /* it did not die in time after that, and this was reported */

@@ -100,20 +100,22 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     if (exec->env_len != 0) {
         memcpy(payload + cwd_len + exec->argv_len, exec->env, exec->env_len);
     }
-    struct sp_record record = {
-        .type = SP_REC_EXEC,
-        .u.exec = {.id = ++session->last_id,
-                   .flags = (exec->has_stdin ? SP_EXEC_HAS_STDIN : 0) | (exec->runs ? SP_EXEC_RUN : 0),
-                   .argc = exec->argc,
-                   .envc = exec->envc,
-                   .payload_len = (uint32_t)len,
-                   .cpu_seconds = exec->cpu_seconds}};
+    struct sp_record record = {.type = SP_REC_EXEC,
+                               .u.exec = {.id = ++session->last_id,
+                                          .flags = (exec->has_stdin ? SP_EXEC_HAS_STDIN : 0) |
+                                                   (exec->runs ? SP_EXEC_RUN : 0) |
+                                                   (exec->for_runtime ? SP_EXEC_RUNTIME : 0),
+                                          .argc = exec->argc,
+                                          .envc = exec->envc,
+                                          .payload_len = (uint32_t)len,
+                                          .cpu_seconds = exec->cpu_seconds}};
     struct sp_outgoing out = {.record = &record,
                               .payload = payload,
                               .payload_len = len,
                               .fds = exec->fds,
-                              .n_fds = 2u + exec->has_stdin + exec->runs};
+                              .n_fds = exec->for_runtime ? 0 : 2u + exec->has_stdin + exec->runs};
     session->acked = false;
+    session->for_runtime = exec->for_runtime;
     pthread_mutex_lock(&session->sending);
     session->open = true;
     int rc = sp_packet_send(session->control, &out, deadline);
@@ -202,8 +204,17 @@ static bool is_expected(const struct sp_session *session, const struct sp_record
     }
 }
 
-int sp_session_recv(struct sp_session *session, struct sp_record *record) {
+/* An ACK without descriptors precedes the report that there is no runtime any more. */
+static bool has_its_descriptors(const struct sp_session *session, const struct sp_packet *packet) {
+    bool may_bring = session->for_runtime && packet->record.type == SP_REC_ACK;
+    return packet->n_fds == 0 || (may_bring && packet->n_fds == SP_RUNTIME_ENDS);
+}
+
+int sp_session_recv(struct sp_session *session, struct sp_record *record, int ends[SP_RUNTIME_ENDS]) {
     struct sp_packet packet;
+    for (int i = 0; ends != NULL && i < SP_RUNTIME_ENDS; i++) {
+        ends[i] = -1;
+    }
     if (!sp_is_own(session->control, &session->control_identity)) {
         return -EBADF;
     }
@@ -212,7 +223,10 @@ int sp_session_recv(struct sp_session *session, struct sp_record *record) {
         return rc;
     }
     *record = packet.record;
-    bool sound = packet.n_fds == 0 && is_expected(session, record);
+    bool sound = has_its_descriptors(session, &packet) && is_expected(session, record);
+    for (unsigned i = 0; sound && ends != NULL && i < packet.n_fds; i++) {
+        ends[i] = sp_fd_steal(&packet.fds[i]);
+    }
     sp_packet_close(&packet);
     session->acked = session->acked || (sound && record->type == SP_REC_ACK);
     session->open = sound && record->type == SP_REC_ACK;
@@ -239,7 +253,7 @@ int sp_session_check_begin(struct sp_session *session, const struct sp_check *ch
 int sp_session_check_step(struct sp_session *session, int *status) {
     for (;;) {
         struct sp_record record;
-        int rc = sp_session_recv(session, &record);
+        int rc = sp_session_recv(session, &record, NULL);
         if (rc != 0) {
             return rc == -EAGAIN ? SP_AGAIN : rc;
         }

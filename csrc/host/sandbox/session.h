@@ -14,18 +14,23 @@ struct sp_session_exec {
     size_t argv_len, env_len;
     const int *fds; /* [stdin,] stdout, stderr [, channel]: the tenant's ends, borrowed */
     bool has_stdin, runs;
+    bool for_runtime; /* there are no fds: the ACK brings the host's ends */
     uint32_t cpu_seconds;
 };
 
 /* Sends EXEC; session->last_id is then its id. 0 or -errno: -EPIPE when the sandbox is dead, -EBADF when its
  * descriptors are no longer ours, -E2BIG, -ENOMEM. */
 int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline);
+/* The host's ends of the streams of a runtime: stdin, stdout, stderr, socket. */
+#define SP_RUNTIME_ENDS 4
+
 /*
  * Receives one record about the running command. 0 with *record filled: first ACK, then FAILED or EXITED, with the id
  * of the command. -EAGAIN: nothing has come; -ECONNRESET: the sandbox is dead; -EBADF: as above; -EBADMSG: the sandbox
- * has sent something else.
+ * has sent something else. ends[] gets what an ACK brings, for the caller to close, and is -1 otherwise; NULL where no
+ * runtime was asked for.
  */
-int sp_session_recv(struct sp_session *session, struct sp_record *record);
+int sp_session_recv(struct sp_session *session, struct sp_record *record, int ends[SP_RUNTIME_ENDS]);
 
 /* A request whose answers come over a socket of its own, so that any thread can wait for them, and an end of file
  * shows that the sandbox is dead. */

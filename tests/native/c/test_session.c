@@ -210,7 +210,7 @@ static int receive_all(struct duel *d, unsigned *sound) {
     struct sp_record record;
     int rc = 0;
 
-    for (*sound = 0; (rc = sp_session_recv(&d->session, &record)) == 0; ++*sound) {
+    for (*sound = 0; (rc = sp_session_recv(&d->session, &record, NULL)) == 0; ++*sound) {
     }
     return rc;
 }
@@ -229,15 +229,15 @@ static void valid_answers_are_accepted(void) {
     struct sp_record record;
 
     begin_duel(&d);
-    CHECK(sp_session_recv(&d.session, &record) == -EAGAIN);
+    CHECK(sp_session_recv(&d.session, &record, NULL) == -EAGAIN);
     answer_correctly(&d);
     answer_correctly(&d);
     request(&d);
     send_ack(d.far_end, 3);
     send_record(d.far_end, &(struct sp_record){.type = SP_REC_FAILED,
                                                .u.failed = {.id = 3, .stage = 4, .err = ENOENT, .detail = "no"}});
-    CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_ACK);
-    CHECK(sp_session_recv(&d.session, &record) == 0 && record.type == SP_REC_FAILED);
+    CHECK(sp_session_recv(&d.session, &record, NULL) == 0 && record.type == SP_REC_ACK);
+    CHECK(sp_session_recv(&d.session, &record, NULL) == 0 && record.type == SP_REC_FAILED);
     CHECK(record.u.failed.stage == 4 && record.u.failed.err == ENOENT && record.u.failed.detail[0] == 'n');
     end_duel(&d);
 }

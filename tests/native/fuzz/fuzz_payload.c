@@ -28,6 +28,7 @@ static void *kept_mmap(size_t len) {
 #include "zygote/config.c" /* NOLINT(bugprone-suspicious-include): its readers are static */
 #undef first
 #undef mmap
+#include "zygote/runtime.c" /* NOLINT(bugprone-suspicious-include): one of them */
 
 #include "hostile.h"
 
@@ -61,6 +62,17 @@ static void check_filter(const struct sp_plan_filter *filter, const char *payloa
     MUST(is_inside(filter->insns, filter->len * sizeof *filter->insns, payload, size));
 }
 
+static void check_runtime(const struct sp_command *runtime, const char *payload, size_t size) {
+    MUST(is_inside(runtime->cwd, strlen(runtime->cwd) + 1, payload, size) && runtime->argv[0] != NULL);
+    MUST(runtime->env > runtime->argv && runtime->channel == -1);
+    for (char **text = runtime->argv; *text != NULL; text++) {
+        MUST(is_inside(*text, strlen(*text) + 1, payload, size));
+    }
+    for (char **text = runtime->env; *text != NULL; text++) {
+        MUST(is_inside(*text, strlen(*text) + 1, payload, size));
+    }
+}
+
 static void check_plan(const struct sp_plan *plan, const char *payload) {
     const size_t size = plan->config.payload_len;
 
@@ -76,6 +88,10 @@ static void check_plan(const struct sp_plan *plan, const char *payload) {
     MUST(plan->interpreter == NULL || plan->interpreter[0] == '/');
     MUST(plan->rootfs == NULL ||
          (plan->rootfs[0] == '/' && is_inside(plan->rootfs, strlen(plan->rootfs) + 1, payload, size)));
+    MUST((plan->runtime != NULL) == ((plan->config.flags & SP_CONFIG_RUNTIME) != 0));
+    if (plan->runtime != NULL) {
+        check_runtime(plan->runtime, payload, size);
+    }
     MUST(plan->config.n_binds <= SP_BINDS_MAX);
     for (int i = 0; i < (int)plan->config.n_binds; i++) {
         const struct sp_plan_bind *bind = &plan->binds[i];

@@ -160,7 +160,7 @@ static int receive_once(struct peer *l) {
     const struct note *note = NULL;
     struct sp_record record;
     int expected = expected_receive(l, &note);
-    int rc = sp_session_recv(l->session, &record);
+    int rc = sp_session_recv(l->session, &record, NULL);
 
     MUST(rc == expected);
     MUST(rc != 0 || same_record(&record, &note->record));
