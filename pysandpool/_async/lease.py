@@ -135,7 +135,7 @@ class AsyncPooledSandbox(AsyncFileMethods):
         for name in ("on_stdout", "on_stderr"):
             if given.get(name) is not None:
                 given[name] = takers.collecting(given[name])  # type: ignore[arg-type]
-        order = code_order(place.defaults, code, **given)  # type: ignore[arg-type]
+        order = code_order(place, code, **given)  # type: ignore[arg-type]
         backend = self._backend()
         refuse_nested(place.pool, place.handle)
         async with self._queue.turn(backend):

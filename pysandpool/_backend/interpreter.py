@@ -11,7 +11,7 @@ from pysandpool._backend.hints import hint_for
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import PROGRAMS, ffi
-from pysandpool._stem.source import parameters, source
+from pysandpool._stem.source import command, parameters, source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,11 +22,14 @@ _MAX_ERRORS = 64 * 1024
 class StemStart:
     """The options of `sp_sandbox_options` for one start, and the pipe for the errors of the interpreter.
 
+    `environment`: that of the commands, as encoded strings, and their number.
+
     Without an interpreter in the configuration there are none.
     """
 
-    def __init__(self, config: SandboxConfig) -> None:
+    def __init__(self, config: SandboxConfig, environment: tuple[bytes, int]) -> None:
         self._config = config
+        self._environment = environment
         self._kept: list[Any] = []
         self._near = self._far = -1
 
@@ -49,6 +52,9 @@ class StemStart:
         interpreter = self._config.interpreter
         if interpreter is None:
             return {}
+        if interpreter.start == "exec":
+            strings = _runtime_strings(command(interpreter), *self._environment)
+            return {"runtime": self._string(strings), "runtime_len": len(strings)}
         return {
             "interpreter": self._string(os.fsencode(interpreter.python)),
             "stem_module": self._string(_module_path()),
@@ -71,6 +77,12 @@ class StemStart:
     def _string(self, value: bytes) -> Any:
         self._kept.append(ffi.new("char[]", value))
         return self._kept[-1]
+
+
+def _runtime_strings(words: tuple[str, ...], env: bytes, envc: int) -> bytes:
+    """As CONFIG has them: see docs/protocol.md. It starts at home."""
+    head = (".", str(len(words)), *words, str(envc))
+    return b"".join(os.fsencode(text) + b"\0" for text in head) + env
 
 
 def _module_path() -> bytes:

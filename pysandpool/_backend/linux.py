@@ -46,12 +46,12 @@ def cgroup_parents(config: SandboxConfig) -> list[str | None]:
     return [parent, None] if may_degrade or dispensable else [parent]
 
 
-def open_zygote(config: SandboxConfig, cgroup_parent: str | None) -> Any:
+def open_zygote(config: SandboxConfig, cgroup_parent: str | None, environment: tuple[bytes, int]) -> Any:
     """A new `sp_launcher *`, which the caller owns; its cgroup is made in `cgroup_parent`, if that is not None.
 
     Raises `SandboxCreateError`; no process is left behind then.
     """
-    with StemStart(config) as start:
+    with StemStart(config, environment) as start:
         for last in (False, False, True):
             options, _keep = _sandbox_options(config, cgroup_parent)
             for name, value in start.options().items():

@@ -47,7 +47,7 @@ class CodeMethods:
             TypeError, ValueError: an argument has a wrong type or value, or the code is too long; nothing was started.
         """
         place = self._code()
-        order = code_order(place.defaults, code, **options)
+        order = code_order(place, code, **options)
         return order.finish(run_command(place.pool, place.handle, order.cmd, order.options, order.defaults, order.live))
 
     def session(self, **options: Unpack[SessionOptions]) -> CodeSession:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysandpool._code.messages import MAX_CHANNEL_BYTES, claims_of
+from pysandpool._code.place import CodePlace
 from pysandpool._code.request import ChannelCapture
 from pysandpool._code.result import CodeResult, code_result
 from pysandpool._config.fields import Duration
@@ -35,7 +36,7 @@ class CodeOrder(NamedTuple):
 
 
 def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, which describes them
-    defaults: CommandDefaults,
+    place: CodePlace,
     code: str,
     *,
     input: str | Buffer | None = None,
@@ -47,6 +48,7 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     max_output_bytes: float | None = None,
 ) -> CodeOrder:
     """Checks the code and those arguments that the defaults depend on; the others are checked by `run_command`."""
+    defaults = place.defaults
     if max_output_bytes is not None:
         defaults = defaults.keeping(max_output_bytes)
     most = channel_bytes(defaults)
@@ -54,7 +56,7 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     if on_stdout is not None or on_stderr is not None:
         tap = Tap(on_stdout, on_stderr, defaults.max_output_bytes, "replace")
     words = (b"run", encoded_code(code), json.dumps({"limit": most}))
-    return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, ChannelCapture(tap, most))
+    return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, ChannelCapture(place.runs, tap, most))
 
 
 def channel_bytes(defaults: CommandDefaults) -> int:

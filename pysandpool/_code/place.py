@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxError
 from pysandpool._execute.run import CommandDefaults
+from pysandpool._ffi import lib
 
 
 class Keeper(Protocol):
@@ -27,11 +28,20 @@ class CodePlace(NamedTuple):
     handle: int
     """the number of the lease"""
     defaults: CommandDefaults
+    runs: int
+    """who takes the code: SP_RUNS_*"""
 
     @classmethod
-    def of(cls, config: SandboxConfig, *fields: Any) -> CodePlace:
+    def of(cls, config: SandboxConfig, keeper: object, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
         """The place with these fields. Raises SandboxError if sandboxes of this configuration have no interpreter."""
         if config.interpreter is None:
             hint = "SandboxConfig(interpreter=Interpreter())"
             raise SandboxError("the sandbox has no interpreter that waits for code", hint=hint)
-        return cls(*fields)
+        runs = lib.SP_RUNS_INTERPRETER if config.interpreter.start == "fork" else lib.SP_RUNS_RUNTIME
+        return cls(keeper, pool, handle, defaults, runs)
+
+    def require_copies(self) -> None:
+        """Raises SandboxError if no copy of the interpreter can be made: only that can live on as a session."""
+        if self.runs != lib.SP_RUNS_INTERPRETER:
+            hint = 'Interpreter(start="fork"), or run_code, which runs one piece of code'
+            raise SandboxError('with Interpreter(start="exec") there are no sessions', hint=hint)

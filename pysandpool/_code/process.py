@@ -242,6 +242,7 @@ def _as_socket(fd: int) -> Iterator[socket.socket]:
 
 def start_process(place: CodePlace, env: Environ | None, cwd: Word | None) -> CodeProcess:
     """Asks init for the process of a session. It does not run yet: see `CodeProcess.starting`."""
+    place.require_copies()
     opened = Streams(None, PIPE, PIPE)
     near, far = socket.socketpair()
     try:

@@ -11,11 +11,13 @@ class ChannelCapture:
     """Makes a call one for the interpreter, and keeps what comes over its channel: a `Live`.
 
     Args:
+        runs: who takes the code: SP_RUNS_*.
         tap: takes the outputs while the code runs; None: they are captured.
         most: the bytes of the channel to keep. The rest is read and dropped.
     """
 
-    def __init__(self, tap: Tap | None, most: int) -> None:
+    def __init__(self, runs: int, tap: Tap | None, most: int) -> None:
+        self._runs = runs
         self._tap = tap
         self._most = most
         self.found = b""
@@ -23,7 +25,7 @@ class ChannelCapture:
 
     def begin(self, call: Any) -> None:
         """Asks for the interpreter, and sets which streams are live."""
-        call.request.runs = 1
+        call.request.runs = self._runs
         call.request.max_channel_bytes = self._most
         if self._tap is None:
             no_descriptors(call)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from pathlib import Path
+from typing import Any, Literal, Union
 
 from pysandpool._config.fields import Duration, Refuse, seconds
 from pysandpool._config.paths import host_path
@@ -16,8 +17,12 @@ StrPath = Union[str, "os.PathLike[str]"]
 
 MAX_SOURCE_BYTES = 1 << 20
 MAX_PRELOADED = 256
+MAX_COMMAND_WORDS = 256
 MAX_PRELOAD_SECONDS = 3600.0
 _MODULES = 'names of modules, like ("numpy", "xml.etree.ElementTree")'
+_COMMAND = (
+    f"a program and its arguments, at most {MAX_COMMAND_WORDS} words without NUL, like ('node', 'wait.js'), or None"
+)
 _SOURCE = f"Python source without NUL, at most {MAX_SOURCE_BYTES} bytes in UTF-8, or None"
 
 
@@ -57,9 +62,21 @@ class Interpreter:
     starts. It has to renew what must differ in each of them, such as a `numpy.random.Generator` that `setup` has made.
     `random`, the functions of `numpy.random`, `uuid`, `ssl` and `tempfile` are renewed without it."""
     preload_timeout: float
-    """Seconds that starting the interpreter, `preload` and `setup` may take."""
+    """Seconds that starting the interpreter, `preload` and `setup` may take; with `start="exec"` at most 9."""
+    start: Literal["fork", "exec"]
+    """"fork": one interpreter starts, and each sandbox has a copy of it. "exec": each sandbox starts an interpreter of
+    its own, `preload` and `setup` included, and is ready when that waits for code. So no two sandboxes have the same
+    hash secret or the same addresses.
 
-    def __init__(
+    Cost of "exec": creating a sandbox takes as long as the start of the interpreter, and each idle one has all of its
+    memory. Only the first `run_code` of a lease finds an interpreter that has started; the next one starts when a
+    command or `run_code` has ended, and a `session` is not possible."""
+    command: tuple[str, ...] | None
+    """A program that waits for code in place of Python, and its arguments: see "The lines of a runtime" in the
+    protocol page of the documentation. Needs `start="exec"`. `Interpreter.node()` and `Interpreter.bash()` are such
+    programs."""
+
+    def __init__(  # noqa: PLR0913 - its fields
         self,
         *,
         python: StrPath | None = None,
@@ -68,6 +85,8 @@ class Interpreter:
         warmup: str | None = None,
         after_fork: str | None = None,
         preload_timeout: Duration = 60.0,
+        start: Literal["fork", "exec"] = "fork",
+        command: Sequence[str] | None = None,
     ) -> None:
         values = {
             "python": _own_python() if python is None else host_path(_refuse, "Interpreter.python", python),
@@ -77,13 +96,37 @@ class Interpreter:
             "after_fork": _source(_refuse, "Interpreter.after_fork", after_fork),
             "preload_timeout": seconds(_refuse, "Interpreter.preload_timeout", preload_timeout, MAX_PRELOAD_SECONDS),
         }
+        values["start"] = _start(_refuse, "Interpreter.start", start)
+        values["command"] = _command(_refuse, "Interpreter.command", command)
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        if self.command is not None:
+            self._check_command()
+
+    @classmethod
+    def node(cls, program: str = "node") -> Interpreter:
+        """Node.js: `run_code` takes a script of JavaScript, whose last value becomes `text`. `program` is a name in
+        the PATH of the sandboxes, or an absolute path inside."""
+        return cls(start="exec", command=(program, "-e", runtime_source("node.js")))
+
+    @classmethod
+    def bash(cls, program: str = "bash") -> Interpreter:
+        """Bash: `run_code` takes a script. It tells no results; its exit code is that of its last command."""
+        return cls(start="exec", command=(program, "--norc", "--noprofile", "-c", runtime_source("bash.sh")))
+
+    def _check_command(self) -> None:
+        if self.start != "exec":
+            raise _refuse("Interpreter.start", self.start, '"exec", because Interpreter.command is set', False)
+        for name in ("preload", "setup", "warmup", "after_fork"):
+            if getattr(self, name):
+                raise _refuse(
+                    f"Interpreter.{name}", getattr(self, name), "nothing: Interpreter.command is no Python", False
+                )
 
     @property
     def is_own(self) -> bool:
         """Whether it is the Python that runs this process."""
-        return self.python == _own_python()
+        return self.command is None and self.python == _own_python()
 
 
 def interpreter_of(refuse: Refuse, name: str, value: Any) -> Interpreter | None:
@@ -118,6 +161,28 @@ def _modules(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     if len(found) > MAX_PRELOADED:
         raise refuse(name, len(found), f"at most {MAX_PRELOADED} modules", False)
     return found
+
+
+def runtime_source(name: str) -> str:
+    """The text of a script of `pysandpool/_stem`."""
+    return (Path(__file__).parents[1] / "_stem" / name).read_text(encoding="utf-8")
+
+
+def _start(refuse: Refuse, name: str, value: Any) -> str:
+    if value not in ("fork", "exec"):
+        raise refuse(name, value, '"fork" or "exec"', not isinstance(value, str))
+    return str(value)
+
+
+def _command(refuse: Refuse, name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not all(isinstance(w, str) for w in value):
+        raise refuse(name, value, _COMMAND, True)
+    size = sum(len(os.fsencode(word)) + 1 for word in value)
+    if not value or not value[0] or "\0" in "".join(value) or len(value) > MAX_COMMAND_WORDS or size > MAX_SOURCE_BYTES:
+        raise refuse(name, value, _COMMAND, False)
+    return tuple(value)
 
 
 def _source(refuse: Refuse, name: str, value: Any) -> str | None:

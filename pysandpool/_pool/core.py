@@ -93,14 +93,15 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
         return _open_and_unref(open_agents(config), config, limits)
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")
+    environment = CommandDefaults.of(config).environment.encode()
     *preferred, last = cgroup_parents(config)
     for parent in preferred:
         try:
-            return _open_and_unref(open_zygote(config, parent), config, limits)
+            return _open_and_unref(open_zygote(config, parent, environment), config, limits)
         except SandboxCreateError as error:
             if error.stage != "cgroup":
                 raise
-    return _open_and_unref(open_zygote(config, last), config, limits)
+    return _open_and_unref(open_zygote(config, last, environment), config, limits)
 
 
 def _open_and_unref(own: Any, config: SandboxConfig, limits: PoolLimits) -> PoolCore:

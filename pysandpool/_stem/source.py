@@ -9,7 +9,11 @@ from pathlib import Path
 from pysandpool._config.interpreter import Interpreter
 
 # In this order, so that each finds those that it imports.
-MODULES = ("streams", "channel", "renew", "snippet", "display", "ending", "preload", "tenant", "cells", "runtime")
+_SHARED = ("streams", "channel", "renew", "snippet", "display", "ending", "preload", "tenant")
+MODULES = (*_SHARED, "cells", "runtime")
+_OF_ONE_SANDBOX = (*_SHARED, "waiting")
+# The kernel takes no argument of 128 KiB or more.
+_PIECE = 100_000
 
 _BOOT = """\
 import sys, types
@@ -32,12 +36,24 @@ def boot(stem, sources):
 @functools.lru_cache(maxsize=1)
 def source() -> bytes:
     """Python source, in which the name `stem` has to stand for the C module of the interpreter. It never returns."""
-    here = Path(__file__).parent
-    sources = [(name, (here / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES]
-    return f"{_BOOT}boot(stem, {sources!r})\n".encode()
+    return f"{_BOOT}boot(stem, {_sources(MODULES)!r})\n".encode()
 
 
 def parameters(interpreter: Interpreter) -> bytes:
     """What `stem.parameters()` returns to that source: JSON."""
     fields = {name: getattr(interpreter, name) for name in ("preload", "setup", "warmup", "after_fork")}
     return json.dumps(fields).encode()
+
+
+def command(interpreter: Interpreter) -> tuple[str, ...]:
+    """The command that starts the interpreter in each sandbox, where it waits: for `start="exec"`."""
+    if interpreter.command is not None:
+        return interpreter.command
+    text = f"{_BOOT}boot({parameters(interpreter).decode()!r}, {_sources(_OF_ONE_SANDBOX)!r})\n"
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    return (interpreter.python, "-I", "-B", "-c", "import sys; exec(''.join(sys.argv[1:]))", *pieces)
+
+
+def _sources(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    here = Path(__file__).parent
+    return [(name, (here / f"{name}.py").read_text(encoding="utf-8")) for name in names]

@@ -10,6 +10,7 @@ import pytest
 from pysandpool import PooledSandbox, SandboxError, SandboxPool
 from pysandpool._code.request import ChannelCapture
 from pysandpool._execute.run import run_command
+from pysandpool._ffi import lib
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def lease() -> PooledSandbox:
 
 def test_a_sandbox_without_an_interpreter_refuses_code(lease: PooledSandbox) -> None:
     core = lease._core
-    channel = ChannelCapture(None, 100)
+    channel = ChannelCapture(lib.SP_RUNS_INTERPRETER, None, 100)
     with pytest.raises(SandboxError) as found:
         run_command(core.ptr, lease._live_handle(), ("run", "1"), (None, None, None, None), core.defaults, channel)
     assert (found.value.errno, found.value.stage) == (errno.ENOSYS, "exec")
@@ -38,6 +39,6 @@ def test_the_channel_of_a_refused_request_is_closed(lease: PooledSandbox) -> Non
                 ("run", "1"),
                 (data, None, None, None),
                 core.defaults,
-                ChannelCapture(None, 0),
+                ChannelCapture(lib.SP_RUNS_INTERPRETER, None, 0),
             )
     assert set(os.listdir("/proc/self/fd")) == before

@@ -241,7 +241,7 @@ def test_a_launcher_without_a_pool_leaves_no_zombie() -> None:
     """The host may be the reaper of its orphans: pid 1 of a container."""
     before = HostState()
     with SandboxPool(None, PoolConfig(min_size=0)) as pool:
-        launcher = linux.open_zygote(pool.config, None)
+        launcher = linux.open_zygote(pool.config, None, (b"", 0))
         assert len(children() - before.children) == 2
         _ffi.lib.sp_launcher_unref(launcher)
         assert len(children() - before.children) == 1

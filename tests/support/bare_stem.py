@@ -11,7 +11,7 @@ from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool, Sa
 from pysandpool._backend import linux
 from pysandpool._code.request import ChannelCapture
 from pysandpool._execute.run import run_command
-from pysandpool._ffi import PROGRAMS, ffi
+from pysandpool._ffi import PROGRAMS, ffi, lib
 
 MODULE = PROGRAMS / "sandpool-stem.abi3.so"
 
@@ -86,7 +86,7 @@ def run_here(
 ) -> tuple[SandboxResult, bytes]:
     """Has the interpreter of a lease run `code`: the outcome, and what has come over the channel."""
     core = lease._core
-    channel = ChannelCapture(None, 1 << 16)
+    channel = ChannelCapture(lib.SP_RUNS_INTERPRETER, None, 1 << 16)
     result = run_command(
         core.ptr, lease._live_handle(), ("run", code, *more), (None, env, None, None), core.defaults, channel
     )

@@ -47,7 +47,14 @@ TIERS = {
     "_execute": ("encode text", "live options result", "passage run", "order"),
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
-    "_stem": ("channel display renew snippet streams", "ending preload", "tenant", "cells", "runtime", "source"),
+    "_stem": (
+        "channel display renew snippet streams",
+        "ending preload",
+        "tenant",
+        "cells waiting",
+        "runtime",
+        "source",
+    ),
     "_code": (
         "options request result",
         "messages place",

@@ -23,6 +23,8 @@ def test_defaults() -> None:
         "warmup": None,
         "after_fork": None,
         "preload_timeout": 60.0,
+        "start": "fork",
+        "command": None,
     }
     assert SandboxConfig().interpreter is None
 

@@ -1,0 +1,46 @@
+"""The interpreter of one sandbox alone: it loads, tells that it is ready, waits for one piece of code, and runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from . import channel, preload, tenant
+
+SOCKET = 3
+_PIECE = 65536
+
+
+def main(parameters: str) -> None:
+    """Never returns. It speaks the lines of a runtime on descriptor 3: see docs/protocol.md."""
+    os.set_inheritable(SOCKET, False)
+    preloaded = preload.Preloaded(json.loads(parameters))
+    preloaded.load()
+    if preloaded.problem is not None:
+        sys.stderr.write(preloaded.problem)
+        sys.stderr.flush()
+        os._exit(1)
+    preloaded.prepare_copy()
+    os.write(SOCKET, b"ready\n")
+    request = json.loads(_line())
+    os.chdir(request["cwd"])
+    env = [f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in request["env"].items()]
+    tenant.begin(env)
+    os._exit(_run(preloaded, request))
+
+
+def _run(preloaded: preload.Preloaded, request: dict[str, Any]) -> int:
+    told = channel.Channel(SOCKET, request["options"]["limit"])
+    return tenant.run_code(preloaded.main, request["code"], told)
+
+
+def _line() -> str:
+    pieces = b""
+    while not pieces.endswith(b"\n"):
+        piece = os.read(SOCKET, _PIECE)
+        if not piece:  # the sandbox ends
+            os._exit(0)
+        pieces += piece
+    return pieces.decode("utf-8", "surrogateescape")
