@@ -7,6 +7,7 @@ belongs into tests/native/fuzz/corpus.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,6 +95,10 @@ PLANTED = {
     "a path without its end": Planted(
         "payload", "init/file.c", "packet->payload_len == packet->record.u.file.payload_len;", "true;"
     ),
+    "an attach with any number of descriptors": Planted(
+        "payload", "zygote/pending.c", "packet->n_fds <= INIT || packet->n_fds > TREE + 1 || ", ""
+    ),
+    "a workspace without its end": Planted("payload", "zygote/pending.c", " || path[len - 1] != '\\0'", ""),
     "filters that are not aligned": Planted(
         "payload", "zygote/config.c", "(c->payload_len - filters) % sizeof(struct sock_filter) != 0", "false"
     ),
@@ -124,6 +129,14 @@ def test_corpus(target: str, tmp_path: Path) -> None:
     run = fuzz(build(target, tmp_path), inputs, tmp_path, "-runs=0", timeout=120)
     assert run.code == 0, run
     assert len(inputs) > 20
+
+
+def test_the_corpus_of_payloads_fits_its_reader(tmp_path: Path) -> None:
+    """What the lines are there for is reached only if they are read as they were written."""
+    run = fuzz(build("payload", tmp_path), corpus("payload"), tmp_path, "-runs=0", timeout=120)
+    accepted = re.search(r"accepted: (\d+) plans, (\d+) commands, (\d+) files, (\d+) workspaces", run.output)
+    assert accepted is not None, run
+    assert [int(number) > 0 for number in accepted.groups()] == [True] * 4, accepted[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
- * csrc/common/vfork_linux.c csrc/common/text.c csrc/init/plan.c csrc/init/command.c */
+ * csrc/common/vfork_linux.c csrc/common/text.c csrc/init/plan.c csrc/init/command.c csrc/zygote/pending.c */
 /*
  * The other direction: the readers of zygote and init. Only a broken host would send such payloads. Even so, what the
  * readers find must lie inside the payload.
@@ -31,6 +31,21 @@ static void *kept_mmap(size_t len) {
 #include "zygote/runtime.c" /* NOLINT(bugprone-suspicious-include): one of them */
 
 #include "hostile.h"
+#include "zygote/pending.h"
+
+/* What was accepted, so that a corpus that no longer fits this file is noticed: test_fuzz.py. */
+static unsigned long plans, commands, files, workspaces;
+
+static void report(void) {
+    (void)fprintf(stderr, "accepted: %lu plans, %lu commands, %lu files, %lu workspaces\n", plans, commands, files,
+                  workspaces);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    return atexit(report);
+}
 
 /* Sends packets of any sizes. The first begins with a record that is valid but for what the input changes. */
 static void send_all(struct feed *feed, int sock, const struct sp_record *record, unsigned n_fds) {
@@ -122,6 +137,7 @@ static void configure(struct feed *feed, int pair[2]) {
     c->payload_len = (uint32_t)feed_number(feed, 2);
     send_all(feed, pair[1], &record, c->flags % 4); /* with up to three descriptors */
     if (sp_zygote_configure(pair[0], &plan, &host, &why) == 0) {
+        plans++;
         check_plan(&plan, mapped.at != NULL ? mapped.at
                                             : (const char *)plan.exec_filter.insns + plan.exec_filter.len * 8 -
                                                   plan.config.payload_len);
@@ -129,6 +145,44 @@ static void configure(struct feed *feed, int pair[2]) {
     sp_fd_close(&host);
     sp_fd_close(&plan.module);
     sp_fd_close(&plan.errors);
+}
+
+static const char *attach_path; /* where the record's payload is */
+
+/* In place of the one that mounts. */
+void sp_zygote_attach_workspace(const struct sp_plan *plan, const struct sp_rec_attach *attach, const char *path,
+                                const int *fds, unsigned n_fds) {
+    (void)plan;
+    workspaces++;
+    MUST(attach->mode >= SP_ATTACH_RW && attach->mode <= SP_ATTACH_COW);
+    MUST(path[0] == '/' && strcmp(path, attach_path) == 0 && strlen(path) < attach->payload_len);
+    MUST(n_fds == 2 || n_fds == 3);
+    for (unsigned i = 0; i < n_fds; i++) {
+        MUST(fds[i] != -1);
+    }
+}
+
+static void attach_request(struct feed *feed, int pair[2]) {
+    static char path[SP_ATTACH_PATH_MAX];
+    struct sp_record record = {.type = SP_REC_ATTACH};
+    struct sp_packet packet;
+    record.u.attach.mode = SP_ATTACH_RW + feed_byte(feed) % 3;
+    record.u.attach.payload_len = 2 + (uint32_t)feed_byte(feed);
+    send_all(feed, pair[1], &record, feed_byte(feed) % 5);
+    memset(path, 'x', sizeof path); /* of an older request */
+    if (sp_packet_recv(pair[0], &packet, path, sizeof path) != 0) {
+        return;
+    }
+    attach_path = path;
+    if (packet.record.type != SP_REC_ATTACH) {
+        sp_packet_close(&packet);
+    } else if (sp_pending_add(NULL, &packet, path) == 0) {
+        struct pollfd p[SP_PENDING_MAX];
+        for (unsigned i = sp_pending_polled(p); i-- > 0;) {
+            p[i].revents = POLLHUP; /* init is dead */
+        }
+        sp_pending_step(NULL, p);
+    }
 }
 
 /* ---- init ---- */
@@ -160,6 +214,7 @@ static int check_file(const struct sp_packet *packet, const char *payload) {
         size_t len = strlen(paths[0]) + 1;
         bool two = f->op == SP_FILE_RENAME || f->op == SP_FILE_SYMLINK;
 
+        files++;
         MUST(paths[0] == copy && (!two || paths[1] == copy + len));
         MUST(len + (two ? strlen(paths[1]) + 1 : 0) == f->payload_len && packet->n_fds == 1);
     }
@@ -200,6 +255,7 @@ static void request(struct feed *feed, int pair[2]) {
         r.payload = copy;
         MUST((sp_command_parse(&r.exec, r.payload, r.vector, &command) == 0) >= (rc == 0));
         if (rc == 0) {
+            commands++;
             check_command(&r, &command);
             MUST(r.packet.n_fds == outputs + (how & 1));
             MUST((command.channel != -1) == ((how & SP_EXEC_RUN) != 0));
@@ -219,6 +275,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t what = feed_byte(&feed);
     if ((what & 1) != 0) {
         configure(&feed, pair);
+    } else if ((what & 6) == 4) {
+        attach_request(&feed, pair);
     } else if ((what & 2) != 0) {
         file_request(&feed, pair);
     } else {
