@@ -35,7 +35,7 @@
     X(LIMITS, "the fixed resource limits")                                 \
     X(MEMORY_WATCH, "a view of the memory of its processes")               \
     X(LIMIT_DATA, "RLIMIT_DATA")                                           \
-    X(LIMIT_NPROC, "RLIMIT_NPROC")                                         \
+    X(LIMIT_NPROC, "RLIMIT_NPROC, or a count of its processes")            \
     X(HOST_UNREAD, "a directory of the host that cannot be read")          \
     X(HOST_UNWRITTEN, "a directory of the host that cannot be written to") \
     X(HOST_UNSIGNALLED, "a host out of reach of signals")                  \

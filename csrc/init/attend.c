@@ -283,7 +283,9 @@ static void look_at_memory(struct sp_attend *a, int64_t now) {
         a->memory.over = a->memory.next_look == SP_NEVER; /* there is nothing to watch */
     }
     if (a->memory.next_look != SP_NEVER && now >= a->memory.next_look && look_once(a)) {
-        for_each_child(a, mark_oom);
+        if (!a->memory.too_many) {
+            for_each_child(a, mark_oom);
+        }
         sp_memory_watch_end(&a->memory);
         (void)sp_kill_tenants(a->plan);
         begin_watch_soon(a); /* for what is started before all of these have ended */

@@ -13,6 +13,7 @@
 #include "common/fact.h"
 #include "common/stage.h"
 #include "init/landlock_tier.h"
+#include "init/processes.h"
 #include "init/stem.h"
 
 /* So many processes init can start although the tenant has reached its limit. */
@@ -61,7 +62,7 @@ static uint64_t limit_of_tenant(const struct sp_plan *plan) {
 }
 
 void sp_limit_processes(const struct sp_plan *plan) {
-    if (plan->config.max_processes != 0) {
+    if (plan->config.max_processes != 0 && !sp_processes_are_watched(plan)) {
         const uint64_t most = limit_of_tenant(plan);
         const struct rlimit limit = at_most(RLIMIT_NPROC, most, most);
         (void)setrlimit(RLIMIT_NPROC, &limit); /* a limit can always be lowered */
@@ -111,7 +112,8 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
         {RLIMIT_NPROC, "RLIMIT_NPROC", sp_limit_of_processes(plan), sp_limit_of_processes(plan)},
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        bool unlimited = limits[i].resource == RLIMIT_NPROC ? c->max_processes == 0 : limits[i].hard == 0;
+        bool is_count = limits[i].resource == RLIMIT_NPROC;
+        bool unlimited = is_count ? c->max_processes == 0 || sp_processes_are_watched(plan) : limits[i].hard == 0;
         int rc = unlimited ? 0 : set_limit(limits[i].resource, limits[i].soft, limits[i].hard);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_LIMITS, -rc, limits[i].name);

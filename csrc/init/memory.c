@@ -13,6 +13,7 @@
 #include "init/judge.h"
 #include "init/machine.h"
 #include "init/proc.h"
+#include "init/processes.h"
 #include "init/share.h"
 #include "init/sockets.h"
 #include "init/sysv.h"
@@ -216,6 +217,12 @@ static bool is_certain(const struct sp_look *look, int64_t took) {
 }
 
 static bool is_too_much(struct sp_look *look) {
+    struct sp_memory_watch *of = look->watch;
+    of->too_many = of->most != 0 && sp_processes_count(of->proc, of->most) > of->most;
+    if (of->too_many || (of->limit == 0 && !of->by_cgroup)) {
+        look->certain = of->too_many;
+        return of->too_many;
+    }
     if (is_young_and_small(look)) {
         return false;
     }
@@ -258,12 +265,16 @@ static bool is_too_much(struct sp_look *look) {
 static int64_t until_next(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     if (watch->by_cgroup) {
-        return LOCKS_NS;
+        return watch->most != 0 ? LOOK_NS : LOCKS_NS;
+    }
+    if (watch->limit == 0) {
+        return LOOK_NS;
     }
     uint64_t used = look->census.own + look->census.tables + sp_larger(look->kept, look->census.mapped);
     uint64_t ms = sp_above(2 * watch->limit, used) / FILL_BYTES_PER_MS / watch->processors;
     int64_t pause = LOOK_NS + (int64_t)sp_smaller(ms, LOOK_MAX_NS / SP_MS(1)) * SP_MS(1);
-    return watch->young_until != 0 && pause > YOUNG_NS ? YOUNG_NS : pause;
+    pause = watch->young_until != 0 && pause > YOUNG_NS ? YOUNG_NS : pause;
+    return watch->most != 0 && pause > LOOK_NS ? LOOK_NS : pause;
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {
@@ -295,12 +306,13 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
     watch->next_look = SP_NEVER;
     watch->proc = watch->meminfo = -1;
-    if (!watch->by_cgroup && watch->limit == 0) {
+    watch->most = sp_processes_are_watched(plan) ? config->max_processes : 0;
+    if (!watch->by_cgroup && watch->limit == 0 && watch->most == 0) {
         return;
     }
     watch->proc = open_proc();
     watch->young_until = sp_now() + YOUNG_NS;
-    watch->next_look = watch->by_cgroup ? watch->young_until : sp_now();
+    watch->next_look = watch->by_cgroup && watch->most == 0 ? watch->young_until : sp_now();
     watch->own_network = (config->flags & SP_CONFIG_NET_HOST) == 0 && (plan->left_out & SP_FACT_NET_NS) == 0;
     watch->no_inet = (config->flags & SP_CONFIG_NETNS_REUSE) != 0 || sp_in_landlock_tier(plan);
     watch->base = *base;

@@ -31,6 +31,8 @@ struct sp_memory_base {
 
 struct sp_memory_watch {
     uint64_t limit;   /* bytes; 0: no sum is watched */
+    unsigned most;    /* processes and threads; 0: not counted */
+    bool too_many;    /* there were more: the command is killed, but not for its memory */
     bool by_cgroup;   /* a cgroup limits the sum; init counts only file locks */
     bool own_network; /* all sockets of the network namespace are the sandbox's */
     bool no_inet;     /* every socket is a unix socket */

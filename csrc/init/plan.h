@@ -76,8 +76,9 @@ struct sp_plan {
     const struct sp_command
         *runtime; /* the program that each sandbox executes, and that waits: see runtime.h; or NULL */
     bool has_staged, has_scratch;
-    bool has_workspace; /* a workspace can be attached: nothing else is shown at its place */
-    uint32_t masks;     /* see mask.h */
+    bool processes_of_user; /* the kernel counts the processes of a user of the host: see processes.h */
+    bool has_workspace;     /* a workspace can be attached: nothing else is shown at its place */
+    uint32_t masks;         /* see mask.h */
     /* A sandbox must have other namespaces than these, and more filters: see prove.h. */
     uint64_t host_namespaces[SP_NAMESPACES];
     uint64_t zygote_namespaces[SP_NAMESPACES];

@@ -23,6 +23,7 @@
 #include "init/confine.h"
 #include "init/files.h"
 #include "init/landlock.h"
+#include "init/processes.h"
 
 /* Bit n of the facts is namespace n: fact.h lists them first, in this order. */
 static const char *const namespaces[SP_NAMESPACES] = {
@@ -223,12 +224,19 @@ static void prove_memory_watch(const struct sp_plan *plan, struct sp_proof *proo
     set_fact(proof, SP_FACT_MEMORY_WATCH, plan->config.memory_bytes != 0 && is_readable);
 }
 
+/* RLIMIT_NPROC, or a count of init's own. */
+static bool limits_processes(const struct sp_plan *plan) {
+    if (!sp_processes_are_watched(plan)) {
+        return plan->config.max_processes != 0 && is_limited(RLIMIT_NPROC, sp_limit_of_processes(plan));
+    }
+    struct stat st;
+    return (plan->left_out & SP_FACT_OWN_PROC) == 0 && stat("/proc/1/task", &st) == 0 && st.st_nlink == 3;
+}
+
 static void prove_limits(const struct sp_plan *plan, struct sp_proof *proof) {
-    const struct sp_rec_config *c = &plan->config;
     uint64_t data = sp_limit_of_data(plan);
     set_fact(proof, SP_FACT_LIMIT_DATA, data != 0 && is_limited(RLIMIT_DATA, data));
-    set_fact(proof, SP_FACT_LIMIT_NPROC,
-             c->max_processes != 0 && is_limited(RLIMIT_NPROC, sp_limit_of_processes(plan)));
+    set_fact(proof, SP_FACT_LIMIT_NPROC, limits_processes(plan));
 }
 
 static void prove_privileges(struct sp_proof *proof) {

@@ -156,7 +156,7 @@ static bool check_host(struct sp_standby *standby, uint32_t id, struct checks *c
                                         .id = id,
                                         .is_command = true,
                                         .deadline = SP_NEVER,
-                                        .oom = checks->memory.over};
+                                        .oom = checks->memory.over && !checks->memory.too_many};
     sp_attend_take_watch(attend, &checks->memory);
     return true;
 }
@@ -175,7 +175,7 @@ static void look_at_memory(const struct sp_standby *standby, struct checks *chec
     /* Checked after every wake-up, so that a tenant whose children keep dying cannot delay the look. */
     if (checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look &&
         sp_memory_watch_look(&checks->memory)) {
-        outcome->oom = true;
+        outcome->oom = !checks->memory.too_many;
         sp_memory_watch_end(&checks->memory);
         checks->memory.over = true;
         (void)sp_kill_tenants(standby->plan);

@@ -12,6 +12,7 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/descriptors.h"
+#include "init/processes.h"
 #include "init/prove.h"
 #include "zygote/zygote.h"
 
@@ -97,6 +98,7 @@ int main(int argc, char **argv) {
     int rc = close_inherited(&why);
     rc = rc != 0 ? rc : sp_zygote_configure(sock, &plan, &host, &why);
     sp_namespaces_of_self(plan.host_namespaces);
+    plan.processes_of_user = sp_processes_are_of_user();
     rc = rc != 0 ? rc : sp_zygote_set_limits(&why);
     rc = rc != 0 ? rc : enter(sock, &why);
     leave_keyring();

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
+from pysandpool._backend.machine import kernel_version
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._ffi import check, ffi, lib
 
@@ -16,6 +17,9 @@ PARTIAL = "partial"
 NONE = "none"
 LANDLOCK = "landlock"
 SEATBELT = "seatbelt"
+
+COUNTS_BY_NAMESPACE = (5, 14)
+"""The first Linux on which RLIMIT_NPROC counts the processes of a user namespace."""
 
 SCOPED_ABI = 6
 """The first Landlock ABI that keeps signals and abstract unix sockets inside."""
@@ -70,8 +74,9 @@ class IsolationReport:
     RLIMIT_DATA alone limits each process, because the sandbox has no /proc or only `data_limit_mb` was asked for; none:
     no limit."""
     processes: str = NONE
-    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace or under its own user id; partial: by
-    RLIMIT_NPROC, which counts all processes of the user together; none: no limit."""
+    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace or under its own user id; partial:
+    by RLIMIT_NPROC, which counts all processes of the user together, or, before Linux 5.14, by init, which kills a
+    command that has more; none: no limit."""
     cpu: str = NONE
     """full: limited by a cgroup; none: no limit."""
 
@@ -127,8 +132,11 @@ def _tier(facts: AbstractSet[str], landlock: bool) -> str:
 
 
 def _counted(facts: AbstractSet[str]) -> str:
-    """RLIMIT_NPROC counts the processes of a user id, which is the sandbox's own only where it has one."""
-    return NONE if "LIMIT_NPROC" not in facts else FULL if "ID_MAP" in facts else PARTIAL
+    """Alone, and not with others of the user, only a user id or namespace of its own is counted by RLIMIT_NPROC."""
+    if "LIMIT_NPROC" not in facts:
+        return NONE
+    exact = facts >= _ISOLATING and kernel_version() >= COUNTS_BY_NAMESPACE
+    return FULL if exact or (not facts >= _ISOLATING and "ID_MAP" in facts) else PARTIAL
 
 
 def _graded(facts: AbstractSet[str], least: AbstractSet[str], rest: AbstractSet[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,3 +126,76 @@ def test_what_the_limits_are() -> None:
         assert found[name].split()[:2] == ["unlimited"] * 2, name
     for name in ("Max nice priority", "Max realtime priority"):
         assert found[name].split()[:2] == ["0", "0"], name
+
+
+# --- where the kernel counts the processes of a user together ---------------------------------------------
+
+OLD_KERNEL = """
+import ctypes, json, os, sys, threading, time
+import simulate
+ctypes.CDLL(None).personality(0x0020000)  # UNAME26: the version is 2.6, and nothing else is changed
+from pysandpool import PoolConfig, SandboxConfig, SandboxPool
+from pysandpool._backend import linux
+linux.find_parent = lambda wanted: None
+if json.loads(sys.argv[1]):
+    simulate.become_ordinary()
+
+FORK = '''
+import os, sys, time
+for i in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+time.sleep(float(sys.argv[2]))
+'''
+THREADS = '''
+import threading, time
+for i in range(30):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+time.sleep(30)
+'''
+
+def run(lease, script, *args):
+    result = lease.execute(["/usr/bin/python3", "-S", "-c", script, *args])
+    return result.stdout.decode(), result.exit_code, result.signal, result.oom_killed
+
+found = []
+for memory in 256, None:
+    with SandboxPool(SandboxConfig(memory_limit_mb=memory, max_processes=20), PoolConfig(min_size=3)) as pool:
+        with pool.acquire() as one, pool.acquire() as two, pool.acquire() as three:
+            found.append(one.isolation.processes)
+            # 19 more at a time in each of two sandboxes: together they are above the limit of one.
+            beside = threading.Thread(target=lambda: found.append(run(two, FORK, "19", "1")))
+            beside.start()
+            found.append(run(one, FORK, "19", "1"))
+            beside.join()
+            found.append(run(three, FORK, "30", "30"))
+            found.append(run(three, THREADS))
+            found.append(run(three, "print('usable')"))
+            process = one.popen(["/usr/bin/python3", "-S", "-c", FORK, "30", "30"])
+            found.append(process.wait(20))
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ordinary", [False, True] if os.geteuid() == 0 else [True], ids=lambda one: "user" if one else "root"
+)
+def test_before_linux_5_14_init_counts_processes(ordinary: bool) -> None:
+    """RLIMIT_NPROC would count those of all sandboxes together there, and those of the host's user."""
+    done = run_script(OLD_KERNEL, json.dumps(ordinary))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    good = ["", 0, None, False]
+    killed = ["", None, signal.SIGKILL, False]
+    expected = [
+        "partial",
+        good,
+        good,
+        killed,
+        killed,
+        ["usable\n", 0, None, False],
+        -signal.SIGKILL,
+    ]
+    assert found == expected * 2

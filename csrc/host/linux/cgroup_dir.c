@@ -142,6 +142,10 @@ int sp_cgroup_usage(const struct sp_cgroups *c, uint32_t number, struct sp_usage
         usage->peak_bytes = strtoull(text, NULL, 10);
         rc = sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "memory.events"), text, sizeof text);
         usage->oom_kills = find_number(text, "\noom_kill ");
+        if (usage->peak_bytes == 0 && usage->oom_kills != 0) { /* the limit is reached then, and not known without */
+            (void)sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "memory.max"), text, sizeof text);
+            usage->peak_bytes = strtoull(text, NULL, 10);
+        }
     }
     return rc;
 }

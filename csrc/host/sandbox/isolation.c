@@ -55,7 +55,8 @@ uint32_t sp_facts_demanded(const sp_sandbox_options *o, uint32_t by_cgroup) {
         demanded |= o->allow_degradation != 0 ? 0 : SP_FACT_MEMORY_WATCH;
     }
     demanded |= o->data_bytes != 0 ? SP_FACT_LIMIT_DATA : 0;
-    return demanded | (o->max_processes != 0 ? SP_FACT_LIMIT_NPROC : 0);
+    /* Before Linux 5.14 only who sees a /proc can count processes. */
+    return demanded | (o->max_processes != 0 && o->allow_degradation == 0 ? SP_FACT_LIMIT_NPROC : 0);
 }
 
 /* Without Landlock there is no such sandbox, and everything that a namespace would hide has to be tried. */

@@ -209,6 +209,8 @@ class Stage:
                 result = run_here(sandbox, code)[0] if self.runs else sandbox.execute(command)
                 if result.oom_killed:
                     return "HELD by the memory limit"
+                if result.signal == signal.SIGKILL and sandbox.isolation.processes == "partial":
+                    return "HELD by the count of processes"
                 return verdict_of(result.stdout + result.stderr, _returncode(result))
         finally:
             victim.kill()

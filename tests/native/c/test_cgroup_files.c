@@ -278,6 +278,9 @@ static void processes_and_usage_are_read(void) {
     refuse(OPENAT, "memory.peak", ENOENT); /* before Linux 5.19 */
     put(dir, "memory.events", "low 0\n");
     CHECK(sp_cgroup_usage(c, 1, &usage) == 0 && usage.peak_bytes == 0 && usage.oom_kills == 0);
+    put(dir, "memory.max", "8192\n");
+    put(dir, "memory.events", "low 0\noom 3\noom_kill 2\n"); /* the limit was reached */
+    CHECK(sp_cgroup_usage(c, 1, &usage) == 0 && usage.peak_bytes == 8192 && usage.oom_kills == 2);
     refuse(READ, "memory.events", EIO);
     CHECK(sp_cgroup_usage(c, 1, &usage) == -EIO);
     refuse(READ, "cpu.stat", ENODEV); /* the directory was removed */

@@ -71,7 +71,8 @@ static void test_degraded(void) {
     sp_sandbox_options o = plain;
     uint32_t all = demanded(o, 0);
     o.allow_degradation = 1;
-    CHECK((all & ~demanded(o, 0)) == (SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC | SP_FACT_NET_NS | SP_FACT_MEMORY_WATCH));
+    CHECK((all & ~demanded(o, 0)) ==
+          (SP_FACT_CGROUP_NS | SP_FACT_OWN_PROC | SP_FACT_NET_NS | SP_FACT_MEMORY_WATCH | SP_FACT_LIMIT_NPROC));
     /* A sandbox that can bind or connect a socket must not run in the host's network namespace. */
     o.allow_unix_sockets = SP_UNIX_ANY;
     CHECK((demanded(o, 0) & SP_FACT_NET_NS) != 0);
