@@ -42,6 +42,8 @@
 
 /* The descriptor under which a zygote finds its socket to the host. */
 #define SP_ZYGOTE_SOCKET 3
+/* The zygote's program under this name writes one byte to its socket, the Landlock ABI of the kernel, and ends. */
+#define SP_LANDLOCK_QUESTION "sandpool-landlock"
 
 enum sp_record_type {
     SP_REC_CONFIG =

@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,7 +13,9 @@
 #include "common/fd.h"
 #include "common/packet.h"
 #include "common/stage.h"
+#include "common/wire.h"
 #include "init/descriptors.h"
+#include "init/landlock.h"
 #include "init/processes.h"
 #include "init/prove.h"
 #include "zygote/zygote.h"
@@ -89,7 +93,17 @@ static int build_root(struct sp_rec_failed *why) {
     return sp_in_landlock_tier(&plan) ? sp_zygote_tier_rules(&plan, why) : sp_zygote_build_root(&plan, why);
 }
 
+/* What the host must not ask the kernel itself: see host/linux/tier.c. */
+static int tell_landlock_abi(void) {
+    int found = sp_landlock_abi(UINT32_MAX);
+    uint8_t abi = found > 0 && found <= UINT8_MAX ? (uint8_t)found : 0;
+    return write(SP_ZYGOTE_SOCKET, &abi, sizeof abi) == sizeof abi ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 0 && strcmp(argv[0], SP_LANDLOCK_QUESTION) == 0) {
+        return tell_landlock_abi();
+    }
     const int sock = SP_ZYGOTE_SOCKET;
     int host = -1;
     struct sp_record hello = {.type = SP_REC_HELLO};

@@ -232,6 +232,18 @@ def test_environment(name: str, ordinary: bool, plain: dict[str, Any]) -> None:
         assert unlike(degraded, plain) == environment.less
 
 
+def test_a_filter_that_kills_does_not_kill_the_host() -> None:
+    """Landlock is asked for by a process of its own: one that survived here could not be told from the host."""
+    script = (
+        "from simulate import *; answer('clone', 1, (0, CLONE_NEWUSER)); kill_for('landlock_create_ruleset'); "
+        "from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError\n"
+        "try: Sandbox(SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION))\n"
+        "except SandboxCreateError as error: print(error.stage)"
+    )
+    done = run_script(script)
+    assert (done.returncode, done.stdout) == (0, "landlock\n"), done.stderr
+
+
 def test_the_doctor_reports_what_a_degraded_sandbox_has() -> None:
     script = (
         "import simulate; simulate.mask_proc(); simulate.in_container('docker'); "

@@ -20,7 +20,7 @@ CLONE_NEWNS = 0x00020000
 MS_NOEXEC, MS_NOATIME = 8, 1024
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 38, 22, 4
-ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, JUMP_EQUAL, JUMP_SET, RETURN = 0x20, 0x15, 0x45, 0x06
 ORDINARY = 12345
 
@@ -65,7 +65,16 @@ def answer(name: str, errno: int, flag: tuple[int, int] | None = None) -> None:
     if flag:
         index, bits = flag
         program += [(LOAD, 0, 0, 16 + 8 * index), (JUMP_EQUAL if name == "prctl" else JUMP_SET, 0, 1, bits)]
-    program += [(RETURN, 0, 0, ERRNO | errno), (RETURN, 0, 0, ALLOW)]
+    _install([*program, (RETURN, 0, 0, ERRNO | errno), (RETURN, 0, 0, ALLOW)], name)
+
+
+def kill_for(name: str) -> None:
+    """A seccomp filter that kills whoever calls `name`, as SystemCallFilter= of systemd does by default."""
+    program = [(LOAD, 0, 0, 0), (JUMP_EQUAL, 0, 1, number_of(name))]
+    _install([*program, (RETURN, 0, 0, KILL_PROCESS), (RETURN, 0, 0, ALLOW)], name)
+
+
+def _install(program: list[tuple[int, int, int, int]], name: str) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in program))
     filters = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
     if os.geteuid() != 0:

@@ -12,14 +12,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
+#include "common/packet.h"
 #include "common/text.h"
+#include "common/wire.h"
+#include "host/linux/reaper.h"
 #include "host/sandbox/launch.h"
 #include "host/sandbox/scratch.h"
 #include "host/sandbox/scratch_root.h"
-
-#define LANDLOCK_CREATE_RULESET 444
-#define CREATE_RULESET_VERSION 1u
 
 /* How many entries of a directory are removed at a time, and how many times that is done while the pool lives. */
 #define BUDGET 2000
@@ -86,9 +87,46 @@ static const char *needs_namespaces(const sp_sandbox_options *o) {
     return NULL;
 }
 
-static uint32_t landlock_abi(uint32_t most) {
-    long abi = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
-    return abi < 0 ? 0 : abi < (long)most ? (uint32_t)abi : most;
+/* Reads the answer of the process at the far end; 0: it was killed before it gave one. */
+static uint8_t read_answer(int sock, int64_t deadline) {
+    uint8_t abi = 0;
+    int rc = 0;
+    do {
+        rc = sp_wait_fd(sock, POLLIN, deadline);
+    } while (rc == -EINTR);
+    return rc == 0 && read(sock, &abi, sizeof abi) == sizeof abi ? abi : 0;
+}
+
+static void end_reaper(struct sp_reaper *reaper, int64_t deadline) {
+    int rc = 0;
+    while (!sp_reaper_reap(reaper) && (rc == 0 || rc == -EINTR)) {
+        rc = sp_wait_fd(sp_reaper_fd(reaper), POLLIN, deadline);
+    }
+    sp_reaper_free(reaper);
+}
+
+/* Asked by a process of its own, because a filter may kill whoever makes the call, and this process is the application.
+ */
+static uint32_t landlock_abi(const char *program, uint32_t most) {
+    const int64_t deadline = sp_now() + SP_SEC(10);
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    int pair[2] = {-1, -1};
+    if (sp_control_pair(pair) != 0) {
+        return 0;
+    }
+    const struct sp_start what = {
+        .path = program, .name = SP_LANDLOCK_QUESTION, .fd = pair[1], .number = SP_ZYGOTE_SOCKET};
+    int rc = sp_reaper_start(&what, &reaper, &child);
+    sp_fd_close(&pair[1]);
+    uint32_t abi = 0;
+    if (rc == 0) {
+        sp_reaper_release(reaper);
+        abi = read_answer(pair[0], deadline);
+        end_reaper(reaper, deadline);
+    }
+    sp_fd_close(&pair[0]);
+    return abi < most ? abi : most;
 }
 
 static bool has_capabilities(void) {
@@ -156,7 +194,7 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
     if (needed != NULL) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_TIER, ENOTSUP, needed);
     }
-    tier->abi = landlock_abi(options->landlock_abi_max);
+    tier->abi = landlock_abi(options->zygote_path, options->landlock_abi_max);
     if (tier->abi == 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
     }
