@@ -41,6 +41,8 @@ from pysandpool._backend.seccomp_profile import for_sandboxes  # noqa: E402
 PAGE = ROOT / "docs" / "deployment.md"
 BEGIN, END = "<!-- table -->", "<!-- end-table -->"
 DOCTOR = [sys.executable, "-m", "pysandpool", "doctor", "--json"]
+# What is missing where a part of the report is "partial" with namespaces.
+_LESS = {"mounts": "no `/proc`", "namespaces": "the hostname is the container's"}
 # Of a report, what is "full" wherever namespaces are allowed. Memory and cpu are a matter of cgroups.
 WHOLE = ("namespaces", "mounts", "landlock", "seccomp", "network")
 
@@ -222,7 +224,7 @@ def _same(cells: list[tuple[str, str, str]]) -> tuple[str, str, str]:
 def _cells(place: Place) -> tuple[str, str, str]:
     before = place.report([])
     if before["works"]:
-        return "full", "full", ""
+        return _tier(before["isolation"]), _tier(before["isolation"]), ""
     stage = f"refused: `{before['stage']}`, {errno.errorcode.get(before['errno'], before['errno'])}"
     degraded = _tier(before["isolation"]) if before["isolation"] else "refused"
     commands = [fix["command"] for fix in before["fixes"]]
@@ -234,14 +236,14 @@ def _cells(place: Place) -> tuple[str, str, str]:
 
 
 def _after(report: dict[str, Any]) -> str:
-    return "full" if report["works"] else f"refused: `{report['stage']}`"
+    return _tier(report["isolation"]) if report["works"] else f"refused: `{report['stage']}`"
 
 
 def _tier(isolation: dict[str, Any]) -> str:
     if isolation.get("tier", "full") != "full":
         return str(isolation["tier"])
-    less = [f"{name} {isolation[name]}" for name in WHOLE if isolation[name] != "full"]
-    return f"full, but {', '.join(less)}" if less else "full"
+    less = [_LESS.get(name, f"{name} {isolation[name]}") for name in WHOLE if isolation[name] != "full"]
+    return f"full, but {' and '.join(less)}" if less else "full"
 
 
 def _short(commands: Sequence[str]) -> str:
