@@ -33,6 +33,7 @@ def attempt(degradation):
 print(json.dumps([attempt(one) for one in NamespaceDegradation]))
 """
 USER = Container(user=1000, no_new_privileges=True)
+WHOLE = ("namespaces", "mounts", "landlock", "seccomp", "network")
 
 
 def attempts(container: Container) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,10 +68,86 @@ def test_the_profile_of_this_package_does(container: Container) -> None:
     assert all(closed[name] == "full" for name in ("namespaces", "mounts", "landlock", "seccomp", "network"))
 
 
+# --- full without all that a sandbox is usually made with -------------------------------------------------------
+
+ADMIN = Container(cap_add=frozenset({"CAP_SYS_ADMIN"}), systempaths="unconfined")
+ROOTS = """
+import os
+from pysandpool import Sandbox
+with Sandbox() as sandbox:
+    assert sandbox.isolation.tier == "full"
+    look = "cd /; cd ../..; ls; ls /proc/1/root/; cat /proc/self/mountinfo"
+    print(sandbox.execute(["/bin/sh", "-c", look]).check().stdout.decode())
+"""
+
+
+def without(*calls: str) -> dict[str, Any]:
+    """The profile of this package, which refuses these calls."""
+    profile = for_sandboxes()
+    for rule in profile["syscalls"]:
+        rule["names"] = [name for name in rule["names"] if name not in calls]
+    profile["syscalls"] = [rule for rule in profile["syscalls"] if rule["names"]]
+    return profile
+
+
+def test_docker_with_sys_admin_refuses_pivot_root_and_brings_all() -> None:
+    assert "pivot_root" not in str(docker_default(ADMIN.capabilities))
+    closed, degraded = attempts(ADMIN)
+    assert closed == degraded
+    assert {closed[name] for name in WHOLE} == {"full"}
+
+
+def test_the_containers_files_are_out_of_reach_there() -> None:
+    control = oci.run(["/bin/sh", "-c", "ls /; cat /proc/self/mountinfo"], ADMIN).stdout
+    assert " / / " in control
+    assert "root\n" in control
+    done = oci.run_python(ROOTS, container=ADMIN)
+    assert done.returncode == 0, done.stderr
+    names = {line for line in done.stdout.split("\n") if line and " " not in line}
+    assert names <= {
+        "bin",
+        "dev",
+        "etc",
+        "lib",
+        "lib32",
+        "lib64",
+        "libx32",
+        "mnt",
+        "proc",
+        "sbin",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+        "workspace",
+        "nix",
+    }
+    assert "overlay" not in [line.split(" ")[4] for line in done.stdout.splitlines() if " - overlay " in line]
+    assert " / / ro,nosuid,nodev" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "calls", [("sethostname",), ("sethostname", "mount_setattr"), ("pivot_root", "close_range")], ids=" ".join
+)
+def test_calls_that_a_profile_refuses(calls: tuple[str, ...]) -> None:
+    """As in Podman's profile, which keeps sethostname for CAP_SYS_ADMIN, and in older ones."""
+    closed, degraded = attempts(dataclasses.replace(USER, seccomp=without(*calls), systempaths="unconfined"))
+    assert closed == degraded
+    lacking = {"namespaces"} if "sethostname" in calls else set()
+    assert {name for name in WHOLE if closed[name] != "full"} == lacking
+    assert closed["tier"] == "full"
+
+
+def test_a_profile_like_podmans_over_masked_paths() -> None:
+    """Without a /proc it needs ALLOW_DEGRADATION, and then no flag."""
+    closed, degraded = attempts(dataclasses.replace(USER, seccomp=without("sethostname")))
+    assert (closed["stage"], closed["errno"]) == ("mount_proc", errno.EPERM)
+    assert (degraded["tier"], degraded["mounts"], degraded["namespaces"]) == ("full", "partial", "partial")
+
+
 # --- each hint, followed ---------------------------------------------------------------------------------------
 
 DOCTOR = [oci.PYTHON, "-m", "pysandpool", "doctor"]
-WHOLE = ("namespaces", "mounts", "landlock", "seccomp", "network")
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 RESTRICTED = dataclasses.replace(USER, cap_drop=ALL_CAPABILITIES, read_only=True, files=(), env=POD)
 # All that Docker, compose, containerd and Kubernetes refuse with their defaults.
