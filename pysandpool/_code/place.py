@@ -32,7 +32,7 @@ class CodePlace(NamedTuple):
     """who takes the code: SP_RUNS_*"""
 
     @classmethod
-    def of(cls, config: SandboxConfig, keeper: object, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
+    def of(cls, config: SandboxConfig, keeper: Keeper, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
         """The place with these fields. Raises SandboxError if sandboxes of this configuration have no interpreter."""
         if config.interpreter is None:
             hint = "SandboxConfig(interpreter=Interpreter())"
