@@ -21,6 +21,7 @@ sys.path.insert(0, str(EXAMPLES))
 
 import compat  # noqa: E402
 import compat_reasons  # noqa: E402
+import humaneval  # noqa: E402
 import judge  # noqa: E402
 import judge_problems  # noqa: E402
 from judge_verdict import Limits, Verdict, first_words, same_answer, verdict_of  # noqa: E402
@@ -299,3 +300,42 @@ def test_compat_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["alike"] >= 5
     assert report["differences"] == []
+
+
+# --- humaneval -------------------------------------------------------------------------------------------
+
+
+def test_each_bundled_completion_ends_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert humaneval.main(["--timeout", "1.5"]) == 0
+    told = capsys.readouterr().out
+    samples = list(humaneval.lines_of(EXAMPLES / "humaneval" / "samples.jsonl"))
+    for how in {sample["expected"] for sample in samples}:
+        assert f"{how:<14} {sum(sample['expected'] == how for sample in samples):>6}" in told
+
+
+def test_a_completion_that_ends_otherwise_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = tmp_path / "samples.jsonl"
+    line = {"task_id": "sandpool/roman", "completion": "    return ''", "expected": "passed"}
+    samples.write_text(json.dumps(line) + "\n")
+    assert humaneval.main(["--samples", str(samples)]) == 1
+    assert "sandpool/roman: failed, expected passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [{"task_id": "sandpool/none", "completion": ""}, {"task_id": "sandpool/roman"}, {}],
+    ids=["task", "fields", "all"],
+)
+def test_samples_that_do_not_fit_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: dict[str, str]
+) -> None:
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text(json.dumps(line) + "\n")
+    assert humaneval.main(["--samples", str(samples)]) == 2
+    assert "cannot start" in capsys.readouterr().err
+
+
+def test_pass_at_k_is_the_unbiased_estimate() -> None:
+    found = [humaneval.pass_at_k(5, passed, 2) for passed in range(6)]
+    pairs = [(a, b) for a in range(5) for b in range(a)]
+    assert found == pytest.approx([sum(a < n or b < n for a, b in pairs) / len(pairs) for n in range(6)])
