@@ -13,6 +13,7 @@ import machine
 import report
 import rows_acquire
 import rows_capture
+import rows_code
 import rows_execute
 import rows_files
 import rows_loop
@@ -31,6 +32,7 @@ BENCHES: tuple[Bench, ...] = (
     *rows_resident.BENCHES,
     *rows_memory.BENCHES,
     *rows_capture.BENCHES,
+    *rows_code.BENCHES,
     *rows_files.BENCHES,
 )
 NAMES = tuple(name for bench in BENCHES for name in bench.names)
