@@ -29,7 +29,8 @@
 
 #define SIGNALS 64
 #define CHANNEL_MIN 64 /* above the numbers that programs choose for themselves */
-#define STACK_USED (128 * 1024)
+#define STACK_USED (256 * 1024)
+#define NEAR 3 /* pages that are in use by the calls that overwrite the others */
 #define PAGE 4096
 
 static struct sp_plan plan;
@@ -250,10 +251,10 @@ int sp_stem_keep_descriptors(int channel) {
     return channel;
 }
 
-static void overwrite(volatile char *at, size_t len) {
-    for (; len != 0; len--) {
-        *at++ = 0;
-    }
+/* Not left out by the compiler, although nobody reads it afterwards. */
+static void overwrite(void *at, size_t len) {
+    memset(at, 0, len);
+    __asm__ volatile("" : : "r"(at) : "memory");
 }
 
 /* Whole pages are given back, which costs nothing where they were never used; they read as zeros then. */
@@ -263,17 +264,25 @@ static void overwrite_variables(void) {
     const uintptr_t first_page = (start + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     const uintptr_t last_page = end & ~(uintptr_t)(PAGE - 1);
     if (first_page < last_page && madvise((void *)first_page, last_page - first_page, MADV_DONTNEED) == 0) {
-        overwrite((char *)start, first_page - start);
-        overwrite((char *)last_page, end - last_page);
+        overwrite((void *)start, first_page - start);
+        overwrite((void *)last_page, end - last_page);
     } else {
-        overwrite((char *)start, end - start);
+        overwrite((void *)start, end - start);
     }
 }
 
 /* Below the frame of the caller is what the functions of zygote and init had on the stack. */
 static __attribute__((noinline)) void overwrite_stack(void) {
-    volatile char used[STACK_USED];
+    char used[NEAR * PAGE];
     overwrite(used, sizeof used);
+}
+
+/* What is farther below is given back by whole pages: to overwrite them would copy each, as they are shared with init. */
+static __attribute__((noinline)) void give_back_stack(void) {
+    char here[64];
+    overwrite(here, sizeof here);
+    const uintptr_t end = ((uintptr_t)here - PAGE) & ~(uintptr_t)(PAGE - 1);
+    (void)madvise((void *)(end - STACK_USED), STACK_USED, MADV_DONTNEED); /* ENOMEM: the stack is shorter */
 }
 
 void sp_stem_wipe(void) {
@@ -283,6 +292,7 @@ void sp_stem_wipe(void) {
     sp_request_free_large();
     overwrite_variables();
     overwrite_stack();
+    give_back_stack();
 }
 
 void sp_stem_open_up(void) {
