@@ -218,6 +218,9 @@ const char *sp_stem_make_ready(struct sp_stem *stem) {
     if (chdir("/") != 0 || umount2("/tmp", MNT_DETACH) != 0) {
         return "/tmp of the interpreter";
     }
+    if (sp_stem_show_writable(&plan) != 0) {
+        return "writable binds";
+    }
     if (close_streams() != 0) {
         return "/dev/null";
     }
@@ -277,7 +280,8 @@ static __attribute__((noinline)) void overwrite_stack(void) {
     overwrite(used, sizeof used);
 }
 
-/* What is farther below is given back by whole pages: to overwrite them would copy each, as they are shared with init. */
+/* What is farther below is given back by whole pages: to overwrite them would copy each, as they are shared with init.
+ */
 static __attribute__((noinline)) void give_back_stack(void) {
     char here[64];
     overwrite(here, sizeof here);

@@ -43,6 +43,38 @@ static const char boot[] =
     "exec(compile(stem.source(), '<sandpool>', 'exec'), {'__name__': '<sandpool>', 'stem': "
     "stem})\n";
 
+static bool is_hidden(const struct sp_plan *plan, const struct sp_plan_bind *bind) {
+    for (int above = bind->parent; above != -1; above = plan->binds[above].parent) {
+        if (plan->binds[above].writable) {
+            return false; /* with the one above */
+        }
+    }
+    return bind->writable;
+}
+
+/*
+ * What tenants can write to must not be there for the interpreter: a module that one of them has left would be imported
+ * by the next stem, with the privileges of the zygote.
+ */
+static int hide_writable(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        const char *path = plan->binds[i].path;
+        struct stat st;
+        if (!is_hidden(plan, &plan->binds[i])) {
+            continue;
+        }
+        int rc = stat(path, &st);
+        rc = rc != 0 ? rc
+             : S_ISDIR(st.st_mode)
+                 ? mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2")
+                 : mount(SP_EMPTY_FILE, path, NULL, MS_BIND, NULL);
+        if (rc != 0) {
+            return sp_failed(why, SP_STAGE_PRELOAD, errno, path);
+        }
+    }
+    return 0;
+}
+
 /*
  * Neither what is imported nor what it starts shall be in the network of the host, unless the sandboxes are. Many
  * modules write to /tmp when they are imported; this one is not seen by any sandbox.
@@ -61,7 +93,18 @@ int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why) {
     umask(0);
     int rc = plan->has_staged ? sp_bind_staged(plan, why) : 0;
     umask(022);
-    return rc;
+    return rc != 0 ? rc : hide_writable(plan, why);
+}
+
+int sp_stem_show_writable(const struct sp_plan *plan) {
+    for (uint32_t i = 0; i < plan->config.n_binds; i++) {
+        const char *path = plan->binds[i].path;
+        /* Those below the /tmp of the interpreter go with it. */
+        if (is_hidden(plan, &plan->binds[i]) && !sp_path_is_below(path, "/tmp") && umount2(path, MNT_DETACH) != 0) {
+            return -errno;
+        }
+    }
+    return 0;
 }
 
 /* What the loop of the zygote needs: CAP_SYS_ADMIN for namespaces and mounts, CAP_SYS_CHROOT to enter a mount

@@ -20,4 +20,7 @@ struct sp_stem_handover {
     struct sp_binds_known binds;
 };
 
+/* Shows the writable binds again that sp_zygote_prepare_stem() has hidden from the interpreter. 0 or -errno. */
+int sp_stem_show_writable(const struct sp_plan *plan);
+
 #endif

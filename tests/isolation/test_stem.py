@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
 import pytest
 from bare_stem import RUN, BareStem, run_here
 
-from pysandpool import Bind, PoolConfig, SandboxConfig
+from pysandpool import Bind, PoolConfig, SandboxConfig, SandboxCreateError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
 
@@ -132,3 +133,36 @@ def test_pools_have_hash_secrets_of_their_own() -> None:
         with BareStem().pool() as pool, pool.acquire() as lease:
             found.append(run_here(lease, "print(hash('sandpool'))")[0].stdout)
     assert len(set(found)) == 3
+
+
+WRITTEN = "import sys\nsys.path += ['/data', '/tmp/data', '/outer/inner', '/tmp/outer/inner']\n"
+
+
+@pytest.mark.parametrize("place", ["/data", "/tmp/data", "/outer/inner", "/tmp/outer/inner"])
+def test_what_tenants_can_write_is_not_there_for_a_preload(tmp_path: Path, place: str) -> None:
+    """Otherwise a tenant would leave a module that the next stem runs, with the privileges of the zygote."""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "planted.py").write_text("import os\nos.write(2, b'RUN BY THE STEM')\n")
+    outer = (Bind(tmp_path, place.rpartition("/")[0]),) if place.endswith("inner") else ()
+    config = SandboxConfig(binds=(*outer, Bind(tmp_path / "inner", place, readonly=False)))
+    stem = BareStem(WRITTEN + "import planted\n" + RUN)
+    with pytest.raises(SandboxCreateError, match="preload"), stem.pool(config):
+        pass
+    assert "ModuleNotFoundError" in stem.errors()
+    # The sandboxes see it.
+    with BareStem(WRITTEN + RUN).pool(config) as pool, pool.acquire() as lease:
+        code = f"import os; print(open({place!r} + '/planted.py').read()[:9], os.access({place!r}, os.W_OK))"
+        assert run_here(lease, code)[0].stdout == b"import os True\n"
+
+
+def test_an_interpreter_that_tenants_can_write_to_is_not_started(tmp_path: Path) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\necho RUN BY THE STEM >&2\n")
+    (tmp_path / "python").chmod(0o755)
+    stem = BareStem(python="/data/python")
+    with (
+        pytest.raises(SandboxCreateError) as found,
+        stem.pool(SandboxConfig(binds=(Bind(tmp_path, "/data", readonly=False),))),
+    ):
+        pass
+    assert (found.value.stage, found.value.errno, found.value.detail) == ("preload", errno.ENOENT, "/data/python")
+    assert stem.errors() == ""
