@@ -77,7 +77,10 @@ _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
 _PRELOAD_SLOW = "let Interpreter.preload_timeout be longer, or preload less"
-_PRELOAD_PYTHON = "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs"
+_PRELOAD_PYTHON = (
+    "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs; what tenants can "
+    "write (fs_readwrite, a writable Bind, and all below) is hidden from it"
+)
 _REINSTALL = "the installation is incomplete: pip install --force-reinstall pysandpool"
 _NO_OTHER_ID = (
     "sandboxes of root run as uid and gid 65534, and this process cannot change its user: run it as an ordinary user "

@@ -149,6 +149,20 @@ def test_attacks_where_calls_are_refused(base: Path, user: str) -> None:
     assert {name: verdict for name, verdict in verdicts.items() if not verdict["inside"].startswith("HELD ")} == {}
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize("user", BOTH)
+def test_attack_by_an_interpreter(base: Path, user: str) -> None:
+    """All of them once more, in pools whose zygotes are interpreters: code that one of them runs executes the probe."""
+    if user == ROOT and os.geteuid() != 0:
+        pytest.skip("needs root")
+    verdicts = run_as(base, user, attacks="interpreter")
+    wanted = [one for one in ATTACKS if user in one.users and one.since <= KERNEL and not one.hole]
+    gained = [one for one in wanted if one.program != "files" or not one.args[-1].startswith("{gaining}")]
+    found = {one.name: verdicts[one.name]["inside"] for one in (wanted if os.geteuid() == 0 else gained)}
+    assert {name: said for name, said in found.items() if not said.startswith("HELD ")} == {}
+    assert len(found) > 150
+
+
 def test_names_are_unique() -> None:
     names = [attack.name for attack in ATTACKS]
     assert len(names) == len(set(names))
