@@ -42,6 +42,9 @@ static size_t payload_len;
 static struct kept {
     struct sigaction of_interpreter[SIGNALS + 1]; /* how the interpreter had its signals */
     uintptr_t zeros, zeros_end;                   /* where those variables are */
+    char name[16];                                /* of the process */
+    char command_line[256];                       /* its first word */
+    char *place;                                  /* where the kernel looks for that */
     bool used;
 } kept = {.used = true};
 
@@ -92,8 +95,34 @@ static const char *take_over(int file) {
         sp_zygote_take_over(&plan, payload) != 0) {
         return "hand-over";
     }
-    plan.command_line = NULL; /* that of this process is the interpreter's */
     return NULL;
+}
+
+/* ---- the name of the process, which is another one in an init ---- */
+
+/* Leaves the first word of the command line, and no trace of the program that has loaded this module. */
+static void shorten_command_line(void) {
+    char *at = program_invocation_name;
+    (void)snprintf(kept.command_line, sizeof kept.command_line, "%s", at);
+    kept.place = plan.command_line = at;
+    at += strlen(at) + 1;
+    for (int i = 1; i < SP_STEM_WORDS; i++) {
+        size_t len = strlen(at);
+        memset(at, 0, len);
+        at += len + 1;
+    }
+}
+
+static void take_name_of_stem(void) {
+    (void)prctl(PR_GET_NAME, kept.name, 0, 0, 0);
+    (void)prctl(PR_SET_NAME, "sandpool-stem", 0, 0, 0);
+}
+
+static void take_name_of_interpreter(void) {
+    (void)prctl(PR_SET_NAME, kept.name, 0, 0, 0);
+    if (strlen(kept.place) <= strlen(kept.command_line)) {
+        strcpy(kept.place, kept.command_line); /* NOLINT: it was there before */
+    }
 }
 
 /* Finds the variables of this module that began as zeros: what its writable segment has more than its file. */
@@ -129,6 +158,9 @@ const char *sp_stem_begin(int module, int file) {
     const char *failed = payload == NULL ? take_over(file) : "begun already";
     (void)close(file);
     (void)close(module);
+    if (failed == NULL) {
+        shorten_command_line();
+    }
     return failed;
 }
 
@@ -225,6 +257,7 @@ const char *sp_stem_make_ready(struct sp_stem *stem) {
         return "/dev/null";
     }
     umask(022);
+    take_name_of_stem();
     reset_signals();
     return NULL;
 }
@@ -301,6 +334,7 @@ void sp_stem_wipe(void) {
 
 void sp_stem_open_up(void) {
     sigset_t none;
+    take_name_of_interpreter();
     for (int number = 1; number <= SIGNALS; number++) {
         (void)sigaction(number, &kept.of_interpreter[number], NULL);
     }

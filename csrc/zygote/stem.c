@@ -228,7 +228,7 @@ int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_fa
     }
     (void)snprintf(module, sizeof module, "%d", in.module);
     (void)snprintf(handover, sizeof handover, "%d", in.plan);
-    char *const argv[] = {
+    char *const argv[SP_STEM_WORDS + 1] = {
         (char *)(uintptr_t)plan->interpreter, "-I", "-B", "-c", (char *)(uintptr_t)boot, module, handover, NULL};
     (void)chdir("/tmp");
     execve(plan->interpreter, argv, env);

@@ -12,6 +12,9 @@
 #include "init/plan.h"
 #include "zygote/binds.h"
 
+/* Of the interpreter's command line. */
+#define SP_STEM_WORDS 7
+
 /* Followed by the payload of CONFIG. */
 struct sp_stem_handover {
     uint32_t version, size; /* of this struct: SP_WIRE_VERSION, sizeof */

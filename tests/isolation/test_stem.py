@@ -101,6 +101,17 @@ def test_a_tenant_is_confined_as_one_that_is_executed() -> None:
     assert len(of(ran)) == len(fields)
 
 
+def test_processes_have_the_names_of_what_they_are() -> None:
+    code = """
+def of(pid):
+    return open(f"/proc/{pid}/comm").read().strip(), open(f"/proc/{pid}/cmdline").read().strip("\\0")
+print(of(1), of("self"))
+"""
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        init, mine = "('sandpool-init', 'sandpool-init')", "('python3', '/usr/bin/python3')"
+        assert run_here(lease, code)[0].stdout.decode() == f"{init} {mine}\n"
+
+
 DRAWS = """
 import random, ssl, tempfile, uuid
 print([random.random(), ssl.RAND_bytes(8), next(tempfile._get_candidate_names()), uuid.uuid4()])
