@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from unittest.mock import patch
 
 from lease import OURS, job, open_pool, wait_until_steady
-from measure import Contender, Distribution, interleave, rest
+from measure import Contender, Distribution, expect, interleave, rest
 from peers import (
     BARE,
     BWRAP,
@@ -24,7 +26,8 @@ from peers import (
 )
 from row import Bench, Budget, Effort, Row
 
-from pysandpool import Sandbox, SandboxConfig, SandboxResult
+from pysandpool import NamespaceDegradation, Sandbox, SandboxConfig, SandboxResult
+from pysandpool._backend.linux import TIER_VARIABLE
 
 POOL_SIZE = 4
 TIMEOUT = 10.0
@@ -56,6 +59,35 @@ def echo(effort: Effort) -> list[Row]:
             unit="s",
             value=samples.p50,
             budget=Budget("ratio", "<=", 0.95),
+            samples=samples,
+            baseline=Distribution.of(times[SUBPROCESS]).p50,
+            against=SUBPROCESS,
+            note=_others(times),
+        )
+    ]
+
+
+def tier_echo(effort: Effort) -> list[Row]:
+    """A sandbox without namespaces, as if the kernel refused them."""
+    config = SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
+    with patch.dict(os.environ, {TIER_VARIABLE: "landlock"}):
+        pool = open_pool(POOL_SIZE, config)
+    with pool:
+        with pool.acquire() as sandbox:
+            expect(sandbox.isolation.tier == "landlock", sandbox.isolation)
+        times = interleave(
+            [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT), bare(ECHO, ECHO_OUT), *bwrap(ECHO, ECHO_OUT)],
+            effort.samples(1000, 100),
+            between=lambda: wait_until_steady(pool),
+        )
+    samples = Distribution.of(times[OURS])
+    return [
+        Row(
+            name="tier_echo",
+            figure="the same in the Landlock tier, p50",
+            unit="s",
+            value=samples.p50,
+            budget=Budget("ratio", "<=", 1.15),
             samples=samples,
             baseline=Distribution.of(times[SUBPROCESS]).p50,
             against=SUBPROCESS,
@@ -136,6 +168,7 @@ def cold(effort: Effort) -> list[Row]:
 
 BENCHES = (
     Bench(("echo",), echo),
+    Bench(("tier_echo",), tier_echo),
     Bench(("timeout",), deadline),
     Bench(("cold", "cold_bwrap"), cold),
 )
