@@ -243,6 +243,19 @@ def test_a_closed_pool_leaves_no_file(abi: int) -> None:
     assert left <= before
 
 
+def test_a_pool_closes_while_directories_are_still_removed(abi: int) -> None:
+    """The janitor removes them until it ends, which is after the launcher was shut down."""
+    for _ in range(8):
+        pool = SandboxPool(config(), PoolConfig(min_size=1, max_size=4))
+        leases = [pool.acquire() for _ in range(3)]
+        for lease in leases:
+            lease.execute(["sh", "-c", "mkdir -p a/b && echo x > a/b/c"]).check()
+        leases[0].release()
+        leases[1].release()
+        pool.close()
+        assert pool.closed
+
+
 def test_memory_of_all_its_processes_is_limited(abi: int) -> None:
     hog = "import os, time\nfor _ in range(6):\n if os.fork() == 0: x = bytearray(20 << 20); time.sleep(9); os._exit(0)"
     with Sandbox(config(memory_limit_mb=64)) as lease:

@@ -140,13 +140,16 @@ static bool has_capabilities(void) {
     return all;
 }
 
+/* Lines "first outside count", see user_namespaces(7). */
 static bool maps_lease_ids(const char *path) {
-    unsigned long long first;
-    unsigned long long outside;
-    unsigned long long count;
+    char line[256];
     bool found = false;
     FILE *map = fopen(path, "re");
-    while (map != NULL && !found && fscanf(map, "%llu %llu %llu", &first, &outside, &count) == 3) {
+    while (map != NULL && !found && fgets(line, sizeof line, map) != NULL) {
+        char *at = line;
+        const unsigned long long first = strtoull(at, &at, 10);
+        (void)strtoull(at, &at, 10);
+        const unsigned long long count = strtoull(at, &at, 10);
         found = first <= LEASE_ID && count >= LEASE_IDS && LEASE_ID - first <= count - LEASE_IDS;
     }
     if (map != NULL) {
@@ -181,10 +184,11 @@ static bool is_open_to_all(const char *path) {
 static int make_root(struct sp_tier *tier, const char *wanted) {
     const char *parent = !tier->lease_uids || is_open_to_all(wanted) ? wanted : FALLBACK;
     sp_scratch_root_sweep(parent);
-    tier->root = sp_scratch_root_make(parent, &tier->leases);
-    if (tier->root < 0) {
-        return tier->root;
+    int root = sp_scratch_root_make(parent, &tier->leases);
+    if (root < 0) {
+        return root;
     }
+    tier->root = root;
     tier->root_identity = sp_identity_of(tier->root);
     return !tier->lease_uids || fchmod(tier->root, 0711) == 0 ? 0 : -errno;
 }
@@ -266,18 +270,32 @@ bool sp_tier_tend(struct sp_tier *tier) {
     return more;
 }
 
+/* The janitor may still tend, and a session may end after this: both find nothing to do. */
 void sp_tier_close(struct sp_tier *tier) {
-    while (tier->left != NULL) {
-        struct sp_left *left = tier->left;
-        tier->left = left->next;
+    pthread_mutex_lock(&tier->lock);
+    struct sp_left *left = tier->left;
+    int root = tier->root;
+    tier->left = NULL;
+    tier->root = -1;
+    pthread_mutex_unlock(&tier->lock);
+    while (left != NULL) {
+        struct sp_left *next = left->next;
         free_left(left);
+        left = next;
     }
-    if (tier->root >= 0 && sp_is_own(tier->root, &tier->root_identity)) {
-        sp_scratch_root_remove(tier->root, tier->leases);
-        sp_fd_close(&tier->root);
+    if (root != -1 && sp_is_own(root, &tier->root_identity)) {
+        sp_scratch_root_remove(root, tier->leases);
+        sp_fd_close(&root);
+    }
+}
+
+void sp_tier_free(struct sp_tier *tier) {
+    struct sp_left *left = tier->left;
+    while (left != NULL) {
+        struct sp_left *next = left->next;
+        free_left(left);
+        left = next;
     }
     free(tier->leases);
-    tier->leases = NULL;
-    tier->root = -1;
     pthread_mutex_destroy(&tier->lock);
 }

@@ -40,7 +40,8 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
 void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd);
 /* Removes what can be removed by now. True while there is more to do soon. */
 bool sp_tier_tend(struct sp_tier *tier);
-/* Every sandbox is dead: removes all that is left. */
+/* Every sandbox was killed: removes all that is left. */
 void sp_tier_close(struct sp_tier *tier);
+void sp_tier_free(struct sp_tier *tier);
 
 #endif

@@ -365,6 +365,7 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
 
 void sp_zygotes_free(struct sp_zygotes *zs) {
     sp_zygote_order_free(&zs->order);
+    sp_tier_free(&zs->tier);
     sp_paths_free(zs->paths);
     free(zs->seen);
     pthread_mutex_destroy(&zs->lock);
