@@ -76,9 +76,7 @@ def places() -> Iterator[Place]:
         "Docker, `systempaths=unconfined` alone": Container(systempaths="unconfined"),
         "Docker, `--cap-add SYS_ADMIN`": Container(cap_add=frozenset({"CAP_SYS_ADMIN"})),
         "Docker, `--privileged`": Container(privileged=True),
-        "Docker, root, `--cap-drop ALL` and the options of this page": Container(
-            cap_drop=ALL_CAPABILITIES, seccomp=profile, systempaths="unconfined"
-        ),
+        "Docker, root, `--cap-drop ALL`": Container(cap_drop=ALL_CAPABILITIES),
         "containerd, which leaves no mark in a container": replace(user, files=()),
         "Kubernetes, restricted pod": pod,
         "Kubernetes, restricted pod with the Localhost profile": replace(pod, seccomp=profile),
@@ -137,7 +135,13 @@ def _others() -> Iterator[Place]:
         instead=lambda: _run([*bwrap, *DOCTOR]),
         how="outside of it, or without the option",
     )
-    yield Place("a user namespace of one id (`unshare --map-root-user`)", lambda _: _run([*_UNSHARE, *DOCTOR]), _root)
+    yield Place(
+        "a user namespace of one id (`unshare --map-root-user`)",
+        lambda _: _run([*_UNSHARE, *DOCTOR]),
+        _root,
+        instead=lambda: _run(DOCTOR),
+        how="outside of it",
+    )
     yield Place(
         "a chroot",
         lambda _: _run(_rooted("chroot .")),
@@ -248,7 +252,11 @@ def _tier(isolation: dict[str, Any]) -> str:
 
 def _short(commands: Sequence[str]) -> str:
     """The commands and settings, without that which writes the profile, and one of those that say the same."""
-    kept = [one for one in commands if "doctor --seccomp-profile" not in one and not one.startswith("security_opt:")]
+    kept = [
+        one
+        for one in commands
+        if "doctor --seccomp-profile" not in one and not one.startswith(("security_opt:", "user:"))
+    ]
     lines = [line for one in kept for line in one.replace(" IMAGE", "").splitlines() if line != "[Service]"]
     return ", ".join(f"`{line}`" for line in lines)
 

@@ -18,7 +18,7 @@ from pysandpool._backend.machine import (
     read_sysctl,
     service_unit,
 )
-from pysandpool._backend.runtimes import APPARMOR, PROC, SECCOMP, SELINUX, Advice, Fix, container_advice
+from pysandpool._backend.runtimes import APPARMOR, PROC, ROOT, SECCOMP, SELINUX, Advice, Fix, container_advice
 from pysandpool._ffi import PROGRAMS
 
 # The values with which sysctls forbid user namespaces, and with which they allow them.
@@ -75,7 +75,7 @@ def advice(stage: str, err: int) -> Advice:
 
 
 def obstacles(stage: str, err: int) -> tuple[str, ...]:
-    """Which of SECCOMP, PROC, APPARMOR and SELINUX forbid what comes at `stage` and later."""
+    """Which of SECCOMP, PROC, APPARMOR, SELINUX and ROOT forbid what comes at `stage` and later."""
     there = {
         # A /proc is mounted when the calls for namespaces and mounts have been allowed.
         SECCOMP: stage != "mount_proc" and is_filtered(),
@@ -83,6 +83,7 @@ def obstacles(stage: str, err: int) -> tuple[str, ...]:
         PROC: stage == "mount_proc" or bool(container_kind() and masked_proc()),
         APPARMOR: apparmor_profile() not in ("", "unprivileged_userns"),
         SELINUX: err == errno.EACCES and is_selinux_container(),
+        ROOT: stage == "drop_root",
     }
     return tuple(name for name, is_there in there.items() if is_there)
 

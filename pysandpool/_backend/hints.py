@@ -83,9 +83,8 @@ _PRELOAD_PYTHON = (
 )
 _REINSTALL = "the installation is incomplete: pip install --force-reinstall pysandpool"
 _NO_OTHER_ID = (
-    "sandboxes of root run as uid and gid 65534, and this process cannot change its user: run it as an ordinary user "
-    "(docker run --user 1000), give it CAP_SETUID and CAP_SETGID (docker run --cap-add SETUID --cap-add SETGID), or "
-    "map more ids into its user namespace (unshare --map-auto, newuidmap)"
+    "sandboxes of root run as uid and gid 65534, which this process cannot become without CAP_SETUID and CAP_SETGID, "
+    "or where they are not mapped into its user namespace: run it as an ordinary user, or outside of that namespace"
 )
 _NO_ROOT_MAP = (
     "this process is root and may not map that id into a user namespace: run it as an ordinary user (docker run "
@@ -194,6 +193,11 @@ def _counts(stage: str, err: int) -> Advice:
     return Advice("; ".join(f"{where}raise the number of namespaces: {fix.command}" for fix in fixes), fixes)
 
 
+def _no_other_id(stage: str, err: int) -> Advice:
+    """Dropping root comes first: what else a container forbids is named beside it."""
+    return advice(stage, err) if container_kind() else Advice(_NO_OTHER_ID)
+
+
 def _id_map_denied(stage: str, err: int) -> Advice:
     return Advice(_NO_ROOT_MAP) if os.geteuid() == 0 else advice(stage, err)
 
@@ -248,7 +252,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"spawn_zygote"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC}), _REINSTALL),
     (frozenset({"spawn_zygote", "protocol"}), frozenset({errno.ECONNRESET}), _killed),
     (frozenset({"host_socket"}), frozenset({errno.EAFNOSUPPORT}), _NO_UNIX),
-    (frozenset({"drop_root"}), frozenset(), _NO_OTHER_ID),
+    (frozenset({"drop_root"}), frozenset(), _no_other_id),
     (frozenset({"id_map"}), _DENIED, _id_map_denied),
     (frozenset({"health_check"}), frozenset(), _HEALTH),
     (frozenset({"bind"}), frozenset({errno.ENOENT, errno.ENOTDIR}), _BIND_MISSING),

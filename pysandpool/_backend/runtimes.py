@@ -12,10 +12,16 @@ from typing import NamedTuple
 from pysandpool._backend.container import DOCKER, ECS, LXC, OTHER, POD, PODMAN
 
 # What a container forbids by.
-SECCOMP, PROC, APPARMOR, SELINUX = "seccomp", "proc", "apparmor", "selinux"
+SECCOMP, PROC, APPARMOR, SELINUX, ROOT = "seccomp", "proc", "apparmor", "selinux", "root"
 PROFILE = "pysandpool.json"
 _WRITE = "pysandpool doctor --seccomp-profile > "
-_WORDS = {SECCOMP: "namespaces", PROC: "a new /proc", APPARMOR: "mounts, by AppArmor", SELINUX: "mounts, by SELinux"}
+_WORDS = {
+    SECCOMP: "namespaces",
+    PROC: "a new /proc",
+    APPARMOR: "mounts, by AppArmor",
+    SELINUX: "mounts, by SELinux",
+    ROOT: "root's change to another user",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,9 @@ def container_advice(kind: str, found: Sequence[str]) -> Advice:
 
 def _docker(found: Sequence[str]) -> Advice:
     values = _values(found, "systempaths=unconfined")
-    compose = f"security_opt: [{', '.join(values)}]"
-    return _run("docker", found, values, f" (compose: {compose})", Fix("or, for the service in compose.yaml", compose))
+    lines = [f"security_opt: [{', '.join(values)}]"] * bool(values) + ['user: "1000"'] * (ROOT in found)
+    fix = Fix("or, for the service in compose.yaml", "\n".join(lines))
+    return _run("docker", found, values, f" (compose: {', '.join(lines)})", fix)
 
 
 def _podman(found: Sequence[str]) -> Advice:
@@ -63,11 +70,12 @@ def _values(found: Sequence[str], unmask: str) -> list[str]:
         APPARMOR: "apparmor=unconfined",
         SELINUX: "label=disable",
     }
-    return [values[name] for name in found]
+    return [values[name] for name in found if name in values]
 
 
 def _run(program: str, found: Sequence[str], values: list[str], more: str = "", *fixes: Fix) -> Advice:
-    run = f"{program} run {' '.join(f'--security-opt {value}' for value in values)}"
+    options = [f"--security-opt {value}" for value in values] + ["--user 1000"] * (ROOT in found)
+    run = f"{program} run {' '.join(options)}"
     line = f"the container forbids {_forbidden(found)}: {run}{more}"
     steps = [Fix("start the container with these options", f"{run} IMAGE"), *fixes]
     if SECCOMP in found:
@@ -83,6 +91,7 @@ def _pod(found: Sequence[str]) -> Advice:
         PROC: "procMount: Unmasked",
         APPARMOR: "appArmorProfile: {type: Unconfined}",
         SELINUX: "seLinuxOptions: {type: spc_t}",
+        ROOT: "runAsUser: 1000",
     }
     context = f"securityContext: {{{', '.join(values[name] for name in found)}}}"
     line = f"the pod forbids {_forbidden(found)}: {context} of the container"

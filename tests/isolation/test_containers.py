@@ -156,12 +156,14 @@ REFUSED = {
     "docker, user": Container(user=1000),
     "docker, no new privileges, read-only": dataclasses.replace(USER, read_only=True),
     "docker, no capabilities": dataclasses.replace(USER, cap_drop=ALL_CAPABILITIES),
+    "docker, root, no capabilities": Container(cap_drop=ALL_CAPABILITIES),
     "docker, ids of its own": Container(user_namespace=True),
     "docker, seccomp=unconfined alone": Container(seccomp="unconfined"),
     "docker, systempaths=unconfined alone": Container(systempaths="unconfined"),
     "containerd, root": Container(files=()),
     "containerd, user": dataclasses.replace(USER, files=()),
     "kubernetes, root": Container(files=(), env=POD),
+    "kubernetes, root, no capabilities": Container(files=(), env=POD, cap_drop=ALL_CAPABILITIES),
     "kubernetes, restricted": RESTRICTED,
 }
 

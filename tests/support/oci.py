@@ -88,8 +88,10 @@ class Container:
     def with_options(self, run: str, profile: dict[str, Any] | None = None) -> Container:
         """The same with the options of a `docker run` command; `profile` is what the file holds that it names."""
         words = shlex.split(run)
-        values = [value for option, value in zip(words, words[1:]) if option == "--security-opt"]
-        return self.with_security_opt(values, profile)
+        given = list(zip(words, words[1:]))
+        changed = self.with_security_opt([value for option, value in given if option == "--security-opt"], profile)
+        users = [int(value) for option, value in given if option == "--user"]
+        return replace(changed, user=users[-1]) if users else changed
 
     def with_security_opt(self, values: Sequence[str], profile: dict[str, Any] | None = None) -> Container:
         """The same with values of --security-opt, or of compose's security_opt. There is no AppArmor here."""
@@ -110,6 +112,7 @@ class Container:
         if "seccompProfile" in context:
             local = context["seccompProfile"]["type"] == "Localhost"
             changed = replace(changed, seccomp=profile if local and profile is not None else "unconfined")
+        changed = replace(changed, user=context.get("runAsUser", changed.user))
         if context.get("procMount") == "Unmasked":
             changed = replace(changed, systempaths="unconfined")
         return changed
@@ -124,8 +127,10 @@ class Container:
                 changed = changed.with_context(yaml.safe_load(command)["securityContext"], profile)
             elif command == "hostUsers: false":
                 changed = replace(changed, user_namespace=True)
-            elif command.startswith("security_opt:"):
-                of_compose = self.with_security_opt(yaml.safe_load(command)["security_opt"], profile)
+            elif command.startswith(("security_opt:", "user:")):
+                service = yaml.safe_load(command)
+                of_compose = self.with_security_opt(service.get("security_opt", []), profile)
+                of_compose = replace(of_compose, user=int(service.get("user", self.user)))
                 assert of_compose == changed, "compose says what `docker run` says"
             else:
                 assert command.startswith("pysandpool doctor --seccomp-profile > "), command

@@ -77,6 +77,17 @@ def test_nothing_is_recommended_that_holds_already(around: Surroundings) -> None
     assert "docker run" not in hint_for("user_namespace", errno.EPERM)
 
 
+def test_a_root_that_cannot_change_its_user_is_told_all_at_once(around: Surroundings) -> None:
+    around("docker", is_filtered=True)
+    _write, run, compose = (fix.command for fix in advice_for("drop_root", errno.EPERM).fixes)
+    assert run == "docker run --security-opt seccomp=pysandpool.json --user 1000 IMAGE"
+    assert yaml.safe_load(compose) == {"security_opt": ["seccomp=pysandpool.json"], "user": "1000"}
+    around("kubernetes")
+    assert "securityContext: {runAsUser: 1000}" in hint_for("drop_root", errno.EPERM)
+    around("")
+    assert "ordinary user" in hint_for("drop_root", errno.EINVAL)
+
+
 def test_podman_and_containerd_have_options_of_their_own(around: Surroundings) -> None:
     around("podman", **FORBIDS_ALL)
     assert "--security-opt unmask=ALL" in hint_for("user_namespace", errno.EPERM)
