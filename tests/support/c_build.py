@@ -52,6 +52,7 @@ INSTALL = {
 class Build:
     compiler: str
     sanitizer: str
+    static: bool = False
     overlay: str = ""  # a folder like csrc, named by its content: its files stand in for those of csrc
 
     def __str__(self) -> str:
@@ -137,7 +138,8 @@ def linked(program: Path, build: Build, folder: Path) -> Path:
         own = cached(program, build, f'-DZYGOTE="{zygote()}"')
     objects = object_cache.objects([own, *(cached(source, build) for source in sources_of(program))])
     target = folder / program.stem
-    done = run([build.compiler, *build.flags, *map(os.fspath, objects), "-o", os.fspath(target)])
+    static = ["-static"] if build.static else []
+    done = run([build.compiler, *build.flags, *static, *map(os.fspath, objects), "-o", os.fspath(target)])
     assert done.returncode == 0, done.stdout
     return target
 
