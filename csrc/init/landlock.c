@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 
 /* All constants are defined here, because the headers of the building machine may be older than the running kernel. */
 #define LANDLOCK_CREATE_RULESET 444
