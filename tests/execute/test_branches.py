@@ -233,8 +233,9 @@ def test_threads_of_the_host_take_turns(session: CodeSession) -> None:
     assert found == ["1"] * 8
 
 
-def test_nothing_is_left_open(lease: PooledSandbox, session: CodeSession) -> None:
+def test_nothing_is_left_open(pool: SandboxPool, lease: PooledSandbox, session: CodeSession) -> None:
     gc.collect()
+    assert pool.settle(30)
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         copies = session.branch(2)

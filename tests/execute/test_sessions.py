@@ -298,9 +298,11 @@ def test_memory_of_a_cell_is_limited() -> None:
         assert lease.run_code("1").text == "1"
 
 
-def test_nothing_is_left_open(lease: PooledSandbox) -> None:
+def test_nothing_is_left_open(pool: SandboxPool, lease: PooledSandbox) -> None:
     with lease.session() as session:
         session.run("1")
+    gc.collect()
+    assert pool.settle(30)
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with lease.session() as session:
