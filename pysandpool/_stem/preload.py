@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from . import renew, snippet, streams
@@ -49,13 +50,13 @@ class Preloaded:
                 "`setup`, or import the module that starts them in the code that needs it."
             )
 
-    def prepare_copy(self) -> None:
+    def prepare_copy(self, rehearse: Callable[[], None]) -> None:
         """To be called in each copy before it is ready. Raises what `after_fork` and `warmup` raise."""
         renew.renew()
         with streams.captured():
             self._run("after_fork", self.main.__dict__)
-            _touch()
             self._run("warmup", dict(self.main.__dict__))
+        rehearse()
 
     def renew_copy(self) -> None:
         """To be called in a copy of a copy. Raises what `after_fork` raises."""
@@ -99,10 +100,3 @@ def _name_of(task: str) -> str:
             return f"{file.read().strip()} (of a C library)"
     except OSError:
         return f"thread {task} (of a C library)"
-
-
-def _touch() -> None:
-    """Does what every piece of code does, so that the pages that are written to then are this process's own already."""
-    runner = snippet.Runner({"__name__": "__main__"})
-    runner.run("import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)", "<>")
-    runner.run("1 / 0", "<>")

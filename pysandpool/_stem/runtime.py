@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from . import cells, channel, preload, tenant
+from . import cells, channel, preload, rehearsal, tenant
 
 
 def main(stem: Any) -> None:
@@ -16,7 +16,7 @@ def main(stem: Any) -> None:
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
     try:
-        argv, env, fd = stem.serve(preloaded.prepare_copy)
+        argv, env, fd = stem.serve(lambda: preloaded.prepare_copy(rehearsal.rehearse))
     except RuntimeError as error:
         stem.fail(f"RuntimeError: {error}")
         raise

@@ -48,6 +48,11 @@ def keep_source(source: str, filename: str) -> None:
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
 
 
+def forget_source(filename: str) -> None:
+    """No traceback needs the lines any more."""
+    linecache.cache.pop(filename, None)
+
+
 class Runner:
     """Runs pieces of code in one namespace. What one imports from __future__ holds for the next ones."""
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from . import channel, display, ending, snippet, streams
+from . import channel, display, ending, snippet
 
 FAILED = 1
 
@@ -28,14 +28,13 @@ def take_environment(env: list[bytes]) -> None:
 
 
 def begin(env: list[bytes]) -> None:
-    """What differs from the interpreter that waited: environment, arguments, search path and streams."""
+    """What differs from the interpreter that waited: environment, arguments and search path."""
     take_environment(env)
     sys.argv = [""]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv = [sys.executable]
     if not sys.path or sys.path[0] != "":
         sys.path.insert(0, "")
-    streams.open_streams()
 
 
 def run_code(main: Any, code: str, told: channel.Channel) -> int:

@@ -134,6 +134,20 @@ pickle.loads(pickle.dumps(Own())).__class__ is Own, __main__.names is names, nam
     assert run.text == str((True, True, ["Own", "pickle", "sys"], [""], "", "__main__"))
 
 
+def test_the_rehearsal_leaves_nothing_behind() -> None:
+    code = """
+import builtins, linecache, os, sys
+fds = sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1]
+files = [(f.fileno(), f.seekable(), f is g) for f, g in
+         ((sys.stdin, sys.__stdin__), (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__))]
+hasattr(builtins, '_'), '_' in os.environ, sys.argv, sys.path.count(''), files, fds[:3], len(fds) <= 5
+"""
+    run = run_in_plain_process(code)
+    files = [(0, False, True), (1, False, True), (2, False, True)]
+    assert run.text == str((False, False, [""], 1, files, [0, 1, 2], True))
+    assert (run.stdout, run.stderr) == ("", "")
+
+
 def test_the_modules_of_this_folder_are_not_to_be_found() -> None:
     assert (
         run_in_plain_process("import sys\n[name for name in sys.modules if name.startswith('_sandpool')]").text == "[]"

@@ -1,0 +1,53 @@
+"""Does once, before there is a request, all that happens between a request and the code, and from the code to the end.
+
+A copy of the interpreter shares its memory with all others until it writes to it. What is written here is the process's
+own by the time when the request comes, so that no code waits for it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+from . import channel, snippet, streams, tenant
+
+_CODE = "import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)"
+
+
+def rehearse() -> None:
+    """Leaves everything as it was, but for the pages of memory, and for the streams: they are open from here on."""
+    before, path, argv = dict(os.environb), list(sys.path), sys.argv
+    with _pipes():
+        streams.open_streams()
+        tenant.begin([name + b"=" + value for name, value in {**before, b"_": b""}.items()])
+        told = channel.Channel(1, json.loads('{"limit": 4096}')["limit"])
+        for code in (_CODE, "1 / 0", "print(1)"):
+            runner = snippet.Runner({"__name__": "__main__"})
+            tenant.run_snippet(runner, code.encode().decode(), "<code>", told)
+        runner.namespace.clear()
+        streams.flush_streams()
+        told.end()
+    tenant.take_environment([name + b"=" + value for name, value in before.items()])
+    sys.path[:], sys.argv = path, argv
+    snippet.forget_source("<code>")
+    vars(builtins).pop("_", None)
+
+
+@contextlib.contextmanager
+def _pipes() -> Iterator[None]:
+    """Meanwhile the descriptors 0 to 2 are pipes, as those of most requests are: a file asks once what it is."""
+    kept = [os.dup(fd) for fd in range(3)]
+    reading, writing = os.pipe()
+    try:
+        for fd, end in enumerate((reading, writing, writing)):
+            os.dup2(end, fd)
+        yield
+    finally:
+        for fd, before in enumerate(kept):
+            os.dup2(before, fd)
+        for fd in (*kept, reading, writing):
+            os.close(fd)
