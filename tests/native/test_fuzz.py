@@ -105,6 +105,10 @@ PLANTED = {
     "binds in any order": Planted(
         "payload", "zygote/config.c", " || (n > 0 && strcmp(binds[n - 1].path, bind->path) >= 0)", ""
     ),
+    "any byte is an escape": Planted("mountinfo", "common/mountinfo_linux.c", "at += escaped ? 4 : 1;", "at += 4;"),
+    "an option that begins like another": Planted(
+        "mountinfo", "common/mountinfo_linux.c", "(at[len] == ',' || at[len] == ' ' || at[len] == '\\0')", "true"
+    ),
     "a jump over the end": Planted(
         "seccomp", "host/seccomp/program.h", "values[i], n - i, 0);", "values[i], n - i + 200, 0);"
     ),
