@@ -129,7 +129,7 @@ def docker_default(capabilities: Collection[str] = CAPABILITIES, machine: str = 
 
     Raises ValueError for a machine other than x86_64 and aarch64.
     """
-    machine = machine or os.uname().machine
+    machine = _linux_name(machine or os.uname().machine)
     with_capabilities = [name for one in sorted(_ALLOWED_WITH) if one in capabilities for name in _ALLOWED_WITH[one]]
     profile = _profile([*_ALLOWED_OF_MACHINE.get(machine, ()), *with_capabilities], machine)
     if "CAP_SYS_ADMIN" not in capabilities:
@@ -146,9 +146,14 @@ def for_sandboxes(machine: str = "") -> dict[str, Any]:
 
     Raises ValueError for a machine other than x86_64 and aarch64.
     """
-    machine = machine or os.uname().machine
+    machine = _linux_name(machine or os.uname().machine)
     more = [*_ALLOWED_OF_MACHINE.get(machine, ()), *_ALLOWED_WITH["CAP_SYS_CHROOT"], *FOR_SANDBOXES]
     return _profile(more, machine)
+
+
+def _linux_name(machine: str) -> str:
+    """macOS, where Docker runs containers in a virtual machine, has another name for the same processors."""
+    return "aarch64" if machine == "arm64" else machine
 
 
 def _profile(more: list[str], machine: str) -> dict[str, Any]:

@@ -259,5 +259,6 @@ def test_the_profile_is_dockers_and_what_it_names_besides() -> None:
         assert ours["syscalls"][1:] == with_rules
     assert {"kexec_load", "bpf", "io_uring_setup", "add_key", "init_module"}.isdisjoint(names(for_sandboxes("x86_64")))
     assert "bpf" in names(docker_default(ALL_CAPABILITIES, "x86_64"))
+    assert for_sandboxes("arm64") == for_sandboxes("aarch64")
     with pytest.raises(ValueError, match="riscv64"):
         for_sandboxes("riscv64")
