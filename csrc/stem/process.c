@@ -313,6 +313,12 @@ static __attribute__((noinline)) void overwrite_stack(void) {
     overwrite(used, sizeof used);
 }
 
+/* Where pages are larger. */
+static __attribute__((noinline)) void overwrite_whole_stack(void) {
+    char used[STACK_USED];
+    overwrite(used, sizeof used);
+}
+
 /* What is farther below is given back by whole pages: to overwrite them would copy each, as they are shared with init.
  */
 static __attribute__((noinline)) void give_back_stack(void) {
@@ -328,8 +334,12 @@ void sp_stem_wipe(void) {
     }
     sp_request_free_large();
     overwrite_variables();
-    overwrite_stack();
-    give_back_stack();
+    if (sysconf(_SC_PAGESIZE) == PAGE) {
+        overwrite_stack();
+        give_back_stack();
+    } else {
+        overwrite_whole_stack();
+    }
 }
 
 void sp_stem_open_up(void) {

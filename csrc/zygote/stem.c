@@ -83,6 +83,9 @@ int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (sp_in_landlock_tier(plan)) {
         return sp_failed(why, SP_STAGE_PRELOAD, ENOTSUP, "an interpreter needs namespaces");
     }
+    if ((plan->left_out & SP_FACT_OWN_PROC) != 0) { /* it could not be loaded, nor could a standby be watched */
+        return sp_failed(why, SP_STAGE_PRELOAD, ENOTSUP, "an interpreter needs a /proc");
+    }
     if ((plan->config.flags & SP_CONFIG_NET_HOST) == 0 && unshare(CLONE_NEWNET) != 0 &&
         !sp_may_leave_out(plan, errno)) {
         return sp_failed(why, SP_STAGE_NETNS, errno, "interpreter");

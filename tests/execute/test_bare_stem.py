@@ -83,6 +83,13 @@ def test_an_interpreter_that_is_not_there_is_named() -> None:
     assert found.value.detail == "/usr/bin/python0"
 
 
+def test_a_module_that_is_not_there_is_reported() -> None:
+    stem = BareStem(module="/nonexistent/sandpool-stem.abi3.so")
+    with pytest.raises(SandboxCreateError) as found, stem.pool():
+        pass
+    assert (found.value.stage, found.value.errno) == ("spawn_zygote", errno.ENOENT)
+
+
 def test_what_is_no_interpreter_is_refused() -> None:
     with pytest.raises(SandboxCreateError) as found, BareStem(python="/bin/true").pool():
         pass

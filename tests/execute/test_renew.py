@@ -116,6 +116,26 @@ def test_a_timeout_leaves_the_renewal_under_way(library: Path) -> None:
         wait_until(lambda: answer(pool) == b"4\n", "the renewal")
 
 
+def test_a_renewal_that_takes_too_long_fails(library: Path) -> None:
+    stem = stem_of("/opt/library")
+    stem.preload_timeout = -8.5  # the time of every zygote is added
+    with stem.pool(SandboxConfig(binds=(Bind(library, "/opt/library"),))) as pool:
+        change(library, "import time\ntime.sleep(60)\n")
+        with pytest.raises(SandboxCreateError) as found:
+            pool.renew()
+        assert (found.value.stage, found.value.errno) == ("preload", errno.ETIMEDOUT)
+        assert answer(pool) == b"1\n"
+
+
+def test_the_last_of_two_renewals_counts(library: Path) -> None:
+    with stem_of("/opt/library").pool(SandboxConfig(binds=(Bind(library, "/opt/library"),))) as pool:
+        change(library, "import time\ntime.sleep(60)\n")
+        assert pool.renew(timeout=0.01) is False
+        change(library, "answer = 5\n")
+        assert pool.renew()
+        assert answer(pool) == b"5\n"
+
+
 def test_a_pool_without_an_interpreter_gets_another_zygote() -> None:
     with SandboxPool() as pool, pool.acquire() as kept:
         kept.execute(["/bin/true"]).check()

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bare_stem import BareStem, run_here
 from eyes import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, trace_injected
 
-from pysandpool import IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
+from pysandpool import Bind, IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 from pysandpool._backend import linux
 from pysandpool._ffi import lib
 
@@ -136,3 +137,37 @@ def test_a_call_refused_to_init_is_reported(call: str, tmp_path: Path, config: S
         if not trace_injected(log):
             break
     assert failures
+
+
+# How many of the first ones are refused: those of the zygote come before those of the interpreter.
+OF_STEM = {"memfd_create": 3, "capget": 3, "capset": 3, "unshare": 3, "umount2": 4, "prctl": 3, "mount": 3}
+
+
+def run_in_stem(stem: BareStem, config: SandboxConfig) -> str:
+    """The stage of the failure; "": the interpreter has run code."""
+    try:
+        with stem.pool(config, PoolConfig(min_size=1)) as pool, pool.acquire() as lease:
+            assert run_here(lease, "print(1)")[0].stdout == b"1\n"
+    except SandboxCreateError as error:
+        return error.stage
+    return ""
+
+
+@needs_strace
+@pytest.mark.parametrize("call", OF_STEM)
+def test_a_call_refused_to_a_stem_is_reported(call: str, tracer: Tracer, tmp_path: Path) -> None:
+    """On the way to the interpreter, in it, and on its way to the loop of the zygote."""
+    (tmp_path / "shown").mkdir(mode=0o777)
+    config = SandboxConfig(binds=(Bind(tmp_path / "shown", "/data", readonly=False),))
+    stem = BareStem()
+    before, fds = children(), open_fds()
+    stages: list[str] = []
+    for number in range(1, max(LAST, OF_STEM[call]) + 1):
+        tracer.refuse(f"{call}:error=ENOMEM:when={number}")
+        stages.append(run_in_stem(stem, config))
+        nothing_is_left(before, fds)
+        stem.errors()
+        if not tracer.refused():
+            break
+    assert any(stages)
+    assert call != "memfd_create" or stages[:3] == ["preload", "preload", ""]

@@ -166,6 +166,16 @@ def test_what_tenants_can_write_is_not_there_for_a_preload(tmp_path: Path, place
         assert run_here(lease, code)[0].stdout == b"import os True\n"
 
 
+def test_nor_is_a_file_that_tenants_can_write(tmp_path: Path) -> None:
+    (tmp_path / "planted.py").write_text("print('RUN BY THE STEM')\n")
+    (tmp_path / "planted.py").chmod(0o666)
+    config = SandboxConfig(binds=(Bind(tmp_path / "planted.py", "/data/planted.py", readonly=False),))
+    runtime = "import sys\nsys.path.append('/data')\nimport planted\nempty = not hasattr(planted, 'print')\n" + RUN
+    with BareStem(runtime).pool(config) as pool, pool.acquire() as lease:
+        code = "print(open('/data/planted.py').read()[:5], open('/data/planted.py', 'a').write(''))"
+        assert run_here(lease, code)[0].stdout == b"print 0\n"
+
+
 def test_an_interpreter_that_tenants_can_write_to_is_not_started(tmp_path: Path) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\necho RUN BY THE STEM >&2\n")
     (tmp_path / "python").chmod(0o755)

@@ -42,11 +42,13 @@ os._exit(code)
 class BareStem:
     """Pools whose zygotes become `python` and run `source`; `errors()`: what they have written to their stderr."""
 
-    def __init__(self, source: str = RUN, python: str = "/usr/bin/python3", parameters: str = "") -> None:
+    def __init__(
+        self, source: str = RUN, python: str = "/usr/bin/python3", parameters: str = "", module: str = str(MODULE)
+    ) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        values = [python, str(MODULE), source, parameters]
+        values = [python, module, source, parameters]
         self._kept = [ffi.new("char[]", value.encode()) for value in values]
         self.preload_timeout = 20.0
 

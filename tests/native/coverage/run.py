@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HERE = Path("tests", "native", "coverage")
 TREE = ROOT / "build" / "coverage"
 ZYGOTE = TREE / "pysandpool" / "_bin" / "sandpool-zygote"
+STEM = ZYGOTE.with_name("sandpool-stem.abi3.so")
 COUNTERS = TREE / "counters"
 COUNTERS_SIZE = 1 << 20
 
@@ -46,6 +48,7 @@ TESTS = (
     *("test_ids", "test_reaper", "test_stuck", "test_log", "test_interrupts", "test_undead"),
     *("test_files", "test_files_root", "test_files_setid", "test_filters_of_tenants", "test_budgets"),
     *("test_hosts", "test_isolation", "test_memory", "test_network"),
+    *("test_bare_stem", "test_renew"),
     *("test_proof", "test_refused_calls", "test_refused_otherwise", "test_rootfs", "test_sockets", "test_zygote_death"),
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
@@ -102,6 +105,16 @@ def build_zygote() -> None:
     must(["gcc", "-static", "--coverage", *objects, shared, f"-Wl,-T,{HERE / 'counters.ld'}", "-o", ZYGOTE])
     COUNTERS.write_bytes(bytes(COUNTERS_SIZE))
     COUNTERS.chmod(0o666)  # pools of unprivileged users count too
+
+
+def build_stem() -> None:
+    """The module of an interpreter, which is not measured: it keeps counters nowhere."""
+    from build_ffi import sources
+
+    include = sysconfig.get_paths()["include"]
+    flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-DPy_LIMITED_API=0x03090000", "-Icsrc", f"-I{include}"]
+    files = [name for name in sources("stem", "zygote", "init", "common") if name != "csrc/zygote/main.c"]
+    must(["gcc", *flags, "-fvisibility=hidden", "-fPIC", "-shared", *files, "-o", STEM])
 
 
 def run_c_programs() -> bool:
@@ -210,6 +223,7 @@ def measure() -> bool:
     sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests" / "support")]
     build_extension()
     build_zygote()
+    build_stem()
     passed = run_c_programs()
     passed = run_python_tests() and passed
     must([ZYGOTE, "collect"])
