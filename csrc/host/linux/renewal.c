@@ -1,6 +1,6 @@
 /*
- * Renewal: a zygote starts beside the current one, and takes its place once it is ready. An interpreter may need seconds
- * for that; meanwhile the old one creates sandboxes. Then the old one is outdated: it ends with the last of its
+ * Renewal: a zygote starts beside the current one, and takes its place once it is ready. An interpreter may need
+ * seconds for that; meanwhile the old one creates sandboxes. Then the old one is outdated: it ends with the last of its
  * sandboxes, and no lease of theirs begins any more, see sp_zygotes_is_current().
  */
 #include <errno.h>
