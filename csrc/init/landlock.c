@@ -111,7 +111,8 @@ static int add_rule(int ruleset, const struct sp_landlock_rule *rule, uint64_t h
         beneath.allowed &= FS_OF_FILES;
     }
     beneath.parent = path;
-    return syscall(LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
+    int rc = rule->check != NULL ? rule->check(path, rule) : 0;
+    return rc != 0 ? rc : syscall(LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, &beneath, 0) == 0 ? 0 : -errno;
 }
 
 static int add_rules(int ruleset, const struct sp_landlock_rule *rules, unsigned n, uint64_t handled,

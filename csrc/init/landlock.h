@@ -7,13 +7,15 @@
 
 #define SP_LANDLOCK_SCOPED 6 /* the first ABI that scopes signals and abstract unix sockets */
 
-/* Everything below `path` (or the file itself) may be read and executed, and also changed if `writable` is set. */
+/* Everything below `path` (or the file itself) may be read and executed, and also changed if `writable` is set. `check`
+ * is asked with the open path. */
 struct sp_landlock_rule {
     const char *path;
     bool writable;
     bool dispensable;   /* a path that does not exist is passed over */
     const char *within; /* another rule's path that contains it: from there on no link is followed, because a tenant may
                            have made it; NULL: none */
+    int (*check)(int path, const struct sp_landlock_rule *rule); /* 0, or -errno: not this one. NULL: any */
 };
 
 /*

@@ -14,6 +14,7 @@
 
 #include "common/fd.h"
 #include "common/stage.h"
+#include "common/tree.h"
 #include "init/confine.h"
 #include "init/kill.h"
 #include "init/proc.h"
@@ -32,6 +33,10 @@ static int inner = -1; /* the rules of D2 */
 static bool scoped;    /* Landlock keeps signals inside */
 static pid_t group;    /* of the tenants; 0: none. Only where they are grouped */
 static uint64_t processes_of_user;
+
+/* Where the supervisor changes files: the directory of the lease, and the writable binds as D2 has them. */
+static struct sp_supervised places[SP_SUPERVISED_MAX];
+static unsigned n_places;
 
 static bool has_own_ids(const struct sp_plan *plan) { return (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0; }
 
@@ -122,8 +127,24 @@ int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why) {
     return rc == 0 && sp_tier_is_orphan(plan) ? sp_failed(why, SP_STAGE_NAMESPACES, ESRCH, "the zygote") : rc;
 }
 
+static void add_place(int fd, const char *name) {
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own != -1) {
+        places[n_places++] = (struct sp_supervised){own, name};
+    }
+}
+
+/* Rules are made for D2 first, and `inner` is known then. */
+int sp_tier_check_bind(int path, const struct sp_landlock_rule *rule) {
+    int rc = sp_tree_check(path, rule->path, rule->writable, "");
+    if (rc == 0 && rule->writable && inner == -1 && n_places < SP_SUPERVISED_MAX - 1) {
+        add_place(path, rule->path);
+    }
+    return rc;
+}
+
 int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
-    const struct sp_landlock_rule own[] = {{home + strlen(HOME), true, false, NULL}, {"/proc", false, false, NULL}};
+    const struct sp_landlock_rule own[] = {{.path = home + strlen(HOME), .writable = true}, {.path = "/proc"}};
     const struct sp_landlock_rules rules = {
         .rules = plan->rules, .n_rules = plan->n_rules, .more = own, .n_more = sizeof own / sizeof own[0]};
     struct sp_landlock_rules of_tenant = rules;
@@ -147,18 +168,16 @@ int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_fa
 }
 
 int sp_tier_supervise(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    const char *places[SP_SUPERVISED_MAX] = {home + strlen(HOME)};
-    unsigned n = 1;
     if (has_own_ids(plan)) { /* the ids decide whose a file is, and who may send a signal */
+        while (n_places > 0) {
+            sp_fd_close(&places[--n_places].fd);
+        }
         return 0;
     }
-    for (unsigned i = 0; i < plan->config.n_binds && n < SP_SUPERVISED_MAX; i++) {
-        if (plan->binds[i].writable) {
-            places[n++] = plan->binds[i].path;
-        }
-    }
+    sp_auto_fd int own = open(home + strlen(HOME), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    add_place(own, home + strlen(HOME));
     const bool signals = sp_tier_is_grouped(plan);
-    int rc = sp_supervise_start(places, n);
+    int rc = sp_supervise_start(places, n_places);
     rc = rc != 0 ? rc : sp_supervise_listen(signals);
     rc = rc != 0 ? sp_supervise_refuse(signals) : 0;
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the supervisor");

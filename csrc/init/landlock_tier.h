@@ -26,6 +26,8 @@
 
 /* Makes the directory of the lease, and takes its ids. The process ends with the zygote. */
 int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why);
+/* The check of a bind's rule: whether what the path leads to may be shown. */
+int sp_tier_check_bind(int path, const struct sp_landlock_rule *rule);
 /* Enters D1. *abi: the ABI that is enforced, never 0. Needs no_new_privs. */
 int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why);
 /* Starts the supervisor, where init and tenants have the user's id; see supervise.h. Without one, its calls are

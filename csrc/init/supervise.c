@@ -122,7 +122,7 @@ static int check_sizes(void) {
     return sizes.seccomp_notif <= STRUCT_MAX && sizes.seccomp_notif_resp <= STRUCT_MAX ? 0 : -EOVERFLOW;
 }
 
-int sp_supervise_start(const char *const *dirs, unsigned n) {
+int sp_supervise_start(const struct sp_supervised *places, unsigned n) {
     int rc = check_sizes();
     if (rc != 0) {
         return rc;
@@ -133,7 +133,7 @@ int sp_supervise_start(const char *const *dirs, unsigned n) {
         return -errno;
     }
     for (unsigned i = 0; i < n && i < SP_SUPERVISED_MAX && rc == 0; i++) {
-        rc = sp_places_add(&the.places, dirs[i]);
+        rc = sp_places_add(&the.places, places[i].fd, places[i].name);
     }
     return rc != 0 ? rc : start_thread();
 }

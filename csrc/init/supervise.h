@@ -16,17 +16,23 @@
 
 #include <stdbool.h>
 
-/* The directories (or files) in which it changes files. Further ones are left out, and answered with EPERM. */
+/* A directory, or a file, that may be changed. */
+struct sp_supervised {
+    int fd;           /* O_PATH, the supervisor's from then on */
+    const char *name; /* by which tenants call it; has to stay */
+};
+
+/* So many of them. Files in further ones are not changed. */
 #define SP_SUPERVISED_MAX 64
 
 /*
- * Opens the directories and starts the thread, which keeps the rights that the calling thread has now. To be called
+ * Starts the thread, which keeps the rights that the calling thread has now. To be called
  * once, without capabilities, with no_new_privs. A thread that is started before Landlock is entered can read the
  * memory of tenants whatever the ruleset says of /proc; one that is started later needs a rule for it. 0 or -errno.
  *
  * From then on glibc's setuid() and its like would wait for the thread: children have to use the system calls.
  */
-int sp_supervise_start(const char *const *dirs, unsigned n);
+int sp_supervise_start(const struct sp_supervised *places, unsigned n);
 
 /*
  * From now on the thread answers the calls of the calling thread and of all processes that it starts. 0 or -errno; then

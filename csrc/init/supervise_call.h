@@ -64,8 +64,8 @@ struct sp_places {
     } at[128];
 };
 
-/* Opens a directory, or a file, and adds it. `name` has to stay. 0 or -errno. */
-int sp_places_add(struct sp_places *places, const char *name);
+/* Adds one. 0 or -errno. */
+int sp_places_add(struct sp_places *places, int fd, const char *name);
 
 /*
  * The file of a call, as an O_PATH descriptor that was opened by walking from a place downwards; or -errno. Nothing

@@ -33,15 +33,14 @@ static void name_of_fd(char name[32], const char *dir, int fd) {
 
 /* ---- places ---- */
 
-int sp_places_add(struct sp_places *places, const char *name) {
+int sp_places_add(struct sp_places *places, int fd, const char *name) {
     static char names[32 * 1024];
     static char *end = names;
     char link[32];
     char shown[PATH_MAX];
     const unsigned room = sizeof places->at / sizeof places->at[0];
-    sp_auto_fd int fd = open(name, O_PATH | O_CLOEXEC);
     if (fd == -1) {
-        return -errno;
+        return -EBADF;
     }
     name_of_fd(link, "self/fd/", fd);
     int rc = link_text(places->proc, link, shown, sizeof shown);
@@ -57,7 +56,7 @@ int sp_places_add(struct sp_places *places, const char *name) {
         places->at[places->n++] = (struct sp_place){fd, end};
         end = next + 1;
     }
-    places->at[places->n++] = (struct sp_place){sp_fd_steal(&fd), name};
+    places->at[places->n++] = (struct sp_place){fd, name};
     return 0;
 }
 

@@ -19,8 +19,10 @@ static struct sp_plan_filter parse_filter(const char **at, uint32_t len) {
 static struct sp_plan_bind binds[SP_BINDS_MAX];
 /* Landlock's rules. The zygote fills them once for all: if each init wrote them, each sandbox would have a copy of the
  * pages. */
-static struct sp_landlock_rule rules[SP_BINDS_MAX + 5] = {
-    {"/", false, false, NULL}, {"/tmp", true, false, NULL}, {"/dev", true, false, NULL}, {"/proc", true, false, NULL}};
+static struct sp_landlock_rule rules[SP_BINDS_MAX + 5] = {{"/", false, false, NULL, NULL},
+                                                          {"/tmp", true, false, NULL, NULL},
+                                                          {"/dev", true, false, NULL, NULL},
+                                                          {"/proc", true, false, NULL, NULL}};
 
 /* Binds are sorted by path: those that contain a path come before it, the innermost one last. */
 static int find_parent(const char *path, int n) {
@@ -110,7 +112,7 @@ static int parse_binds(struct sp_plan *plan, const char **cursor, const char *en
         plan->has_staged = plan->has_staged || (rc == 0 && binds[i].staged);
         plan->has_scratch = plan->has_scratch || (rc == 0 && binds[i].scratch);
         if (rc == 0 && binds[i].needs_rule) {
-            rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true, false, NULL};
+            rules[plan->n_rules++] = (struct sp_landlock_rule){binds[i].path, true, false, NULL, NULL};
         }
     }
     for (uint32_t i = 0; i < plan->config.n_binds && rc == 0; i++) {
@@ -122,7 +124,7 @@ static int parse_binds(struct sp_plan *plan, const char **cursor, const char *en
 
 void sp_zygote_allow_workspace(struct sp_plan *plan) {
     plan->has_workspace = true;
-    rules[plan->n_rules++] = (struct sp_landlock_rule){SP_WORKSPACES, true, false, NULL};
+    rules[plan->n_rules++] = (struct sp_landlock_rule){SP_WORKSPACES, true, false, NULL, NULL};
 }
 
 static int parse_stem(struct sp_plan *plan, const char **cursor, const char *end) {

@@ -120,7 +120,7 @@ static long clone_into(struct sp_plan *plan, uint64_t more, int cgroup, int *pid
 
 long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd) {
     if (sp_in_landlock_tier(plan)) {
-        plan->lease++;
+        sp_zygote_tier_next(plan);
         long pid = clone_once(CLONE_PIDFD, cgroup, pidfd);
         if (pid > 0) {
             sp_zygote_tier_created((pid_t)pid);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -117,10 +118,23 @@ int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why) {
         if (access(bind->path, F_OK) != 0) {
             return sp_failed(why, SP_STAGE_BIND, errno, bind->path);
         }
-        const char *within = bind->parent != -1 ? plan->binds[bind->parent].path : NULL;
-        add_rule(plan, &(struct sp_landlock_rule){.path = bind->path, .writable = bind->writable, .within = within});
+        add_rule(plan, &(struct sp_landlock_rule){.path = bind->path,
+                                                  .writable = bind->writable,
+                                                  .within = bind->parent != -1 ? plan->binds[bind->parent].path : NULL,
+                                                  .check = sp_tier_check_bind});
     }
     return 0;
+}
+
+/* An earlier zygote of the same host, which has ended or is outdated, may have left directories. */
+void sp_zygote_tier_next(struct sp_plan *plan) {
+    char path[PATH_MAX];
+    const char *end = path + sizeof path;
+    char *at = NULL;
+    do {
+        plan->lease++;
+        at = sp_append_number(sp_append(sp_append(path, end, plan->leases), end, "/l"), end, plan->lease);
+    } while (at != NULL && access(path, F_OK) == 0);
 }
 
 /* ---- the inits ---- */

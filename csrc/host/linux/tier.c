@@ -180,9 +180,31 @@ static bool is_open_to_all(const char *path) {
     return open;
 }
 
+/* What every sandbox shows of the host, beside its binds. */
+static const char *const shown[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/nix"};
+
+/* Whether tenants are shown this directory: then each would find the directories of all leases in it. */
+static bool is_shown(const sp_sandbox_options *o, const char *path) {
+    char real[PATH_MAX];
+    char bind[PATH_MAX];
+    if (realpath(path, real) == NULL) {
+        return false; /* nothing can be made there either */
+    }
+    bool found = false;
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
+        found = found || sp_path_is_below(real, shown[i]);
+    }
+    for (uint32_t i = 0; i < o->n_binds && !found; i++) {
+        found = realpath(o->binds[i].source, bind) != NULL && sp_path_is_below(real, bind);
+    }
+    return found;
+}
+
 /* Under the ids of its lease, a tenant has to pass the directory, which it cannot list, and those above it. */
-static int make_root(struct sp_tier *tier, const char *wanted) {
-    const char *parent = !tier->lease_uids || is_open_to_all(wanted) ? wanted : FALLBACK;
+static int make_root(struct sp_tier *tier, const sp_sandbox_options *options) {
+    const char *wanted = options->lease_parent;
+    bool fits = (!tier->lease_uids || is_open_to_all(wanted)) && !is_shown(options, wanted);
+    const char *parent = fits ? wanted : FALLBACK;
     sp_scratch_root_sweep(parent);
     int root = sp_scratch_root_make(parent, &tier->leases);
     if (root < 0) {
@@ -203,7 +225,7 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
     }
     tier->lease_uids = can_give_ids();
-    int rc = make_root(tier, options->lease_parent);
+    int rc = make_root(tier, options);
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, options->lease_parent);
     }

@@ -99,7 +99,11 @@ static enum setting the_setting;
 
 static inline int in_landlock(void) {
     const struct sp_landlock_rule rules[] = {
-        {"/usr", false}, {"/dev/null", true}, {at(LEASE), true}, {at("bind"), true}, {at("single"), true},
+        {.path = "/usr"},
+        {.path = "/dev/null", .writable = true},
+        {.path = at(LEASE), .writable = true},
+        {.path = at("bind"), .writable = true},
+        {.path = at("single"), .writable = true},
     };
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     return sp_landlock_apply(rules, sizeof rules / sizeof rules[0],
@@ -114,12 +118,17 @@ static inline int start_tenant(act_t *act) {
     return act();
 }
 
+static inline struct sp_supervised supervised_at(const char *name) {
+    const char *path = strdup(at(name));
+    return (struct sp_supervised){open(path, O_PATH | O_CLOEXEC), path};
+}
+
 static inline int start_init(enum setting setting) {
-    const char *dirs[] = {at(LEASE), at("bind"), at("single")};
+    const struct sp_supervised places[] = {supervised_at(LEASE), supervised_at("bind"), supervised_at("single")};
     const bool supervised = setting == SETTING_SUPERVISED || setting == SETTING_SIGNALS;
     the_setting = setting;
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    int rc = supervised ? sp_supervise_start(dirs, 3) : 0;
+    int rc = supervised ? sp_supervise_start(places, 3) : 0;
     rc = rc == 0 && in_landlock() < 0 ? -EPERM : rc;
     if (rc == 0 && supervised) {
         rc = sp_supervise_listen(setting == SETTING_SIGNALS);

@@ -131,10 +131,10 @@ static int try(attack_t *attack, uint32_t abi_max) {
     (void)fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
-        const struct sp_landlock_rule rules[] = {{"/", false, false, NULL},
-                                                 {writable, true, false, NULL},
-                                                 {writable_file, true, false, NULL},
-                                                 {"/dev/zero", true, false, NULL}};
+        const struct sp_landlock_rule rules[] = {{"/", false, false, NULL, NULL},
+                                                 {writable, true, false, NULL, NULL},
+                                                 {writable_file, true, false, NULL, NULL},
+                                                 {"/dev/zero", true, false, NULL, NULL}};
         uint32_t wanted = abi_max == NEWEST || abi_max > (uint32_t)abi ? (uint32_t)abi : abi_max;
         if (abi_max != NO_LANDLOCK && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
                                        sp_landlock_apply(rules, 4, abi_max, true) != (int)wanted)) {
@@ -200,7 +200,8 @@ static void test_levels(void) {
 }
 
 static void test_errors(void) {
-    const struct sp_landlock_rule missing[] = {{"/", false, false, NULL}, {"/nonexistent/for/sure", true, false, NULL}};
+    const struct sp_landlock_rule missing[] = {{"/", false, false, NULL, NULL},
+                                               {"/nonexistent/for/sure", true, false, NULL, NULL}};
     const char *failed = NULL;
     CHECK(sp_landlock_restrict(missing, 2, NEWEST, false, &failed) == -ENOENT);
     CHECK(failed == missing[1].path);
@@ -212,7 +213,7 @@ static void test_errors(void) {
 
 /* Every descriptor that was opened meanwhile is closed. */
 static int leaves_descriptors(void) {
-    const struct sp_landlock_rule rules[] = {{"/", false, false, NULL}, {writable, true, false, NULL}};
+    const struct sp_landlock_rule rules[] = {{"/", false, false, NULL, NULL}, {writable, true, false, NULL, NULL}};
     int before = dup(0);
     (void)close(before);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

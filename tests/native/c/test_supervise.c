@@ -412,14 +412,14 @@ static void test_waits_of_init(void) {
 }
 
 static int start_wrongly(void) {
-    const char *missing = at("missing");
-    const char *many[SP_SUPERVISED_MAX + 8];
-    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (sp_supervise_start(&missing, 1) != -ENOENT) {
-        return 1;
-    }
+    const struct sp_supervised missing = {-1, "/missing"};
+    struct sp_supervised many[SP_SUPERVISED_MAX + 8];
     for (unsigned i = 0; i < SP_SUPERVISED_MAX + 8; i++) {
-        many[i] = at(LEASE);
+        many[i] = supervised_at(LEASE);
+    }
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (sp_supervise_start(&missing, 1) != -EBADF) {
+        return 1;
     }
     if (sp_supervise_start(many, SP_SUPERVISED_MAX + 8) != 0 || listen_too() != 0) {
         return 2;
