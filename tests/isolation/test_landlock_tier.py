@@ -235,12 +235,12 @@ def test_nothing_is_left_when_the_host_is_killed(abi: int, mark: str, directory:
     wait_until(lambda: list(directory.iterdir()) == [], "the directories are gone")
 
 
-def test_a_closed_pool_leaves_no_file(abi: int) -> None:
-    before = set(os.listdir(tempfile.gettempdir()))
+def test_a_closed_pool_leaves_no_file(abi: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
     with SandboxPool(config(), PoolConfig(min_size=2)) as pool:
         pool.run(["sh", "-c", "mkdir -p a/b/c && touch a/b/c/d && chmod 0 a || true"])
-    left = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("pysandpool-")}
-    assert left <= before
+        assert len(list(directory.iterdir())) == 1
+    assert list(directory.iterdir()) == []
 
 
 def test_a_pool_closes_while_directories_are_still_removed(abi: int) -> None:

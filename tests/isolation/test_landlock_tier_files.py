@@ -273,3 +273,81 @@ def test_signals_reach_own_processes_and_no_others(host: Host) -> None:
         textwrap.dedent(SIGNALS),
     )
     assert found[:3] == [0, "stopped\n", True], found
+
+
+ONLY_NEWEST = pytest.mark.parametrize("host", [7], indirect=True)
+TAKE = "cat {0}/key; echo x > {0}/new; chmod 777 {0}/key; ls -a {0}"
+
+
+@ONLY_NEWEST
+def test_a_link_in_a_writable_bind_gives_no_rights(host: Host) -> None:
+    """One tenant replaces a path that the configuration names by a link, and the next one tries what it leads to."""
+    found = host.run(
+        """
+        import pathlib
+        home = pathlib.Path(sys.argv[1])
+        for name in "rw", "rw/part", "secret":
+            (home / name).mkdir()
+        (home / "secret" / "key").write_text("k3y\\n")
+        found = []
+        with pool(fs_readwrite=(str(home / "rw"), str(home / "rw" / "part"))) as p:
+            with p.acquire() as lease:
+                lease.execute(["sh", "-c", f"cd {home}/rw && rmdir part && ln -s {home}/secret part"]).check()
+            for _ in range(3):
+                try:
+                    done = p.run(["sh", "-c", sys.argv[2].format(home / "secret")])
+                except SandboxCreateError as error:
+                    assert error.stage == "bind", error
+                else:
+                    found.append(done.stdout.decode())
+        state = [(path.name, path.stat().st_mode & 0o777) for path in (home / "secret").iterdir()]
+        # The control: named in the configuration, the same path can be read and written.
+        with pool(fs_readwrite=(str(home / "secret"),)) as p:
+            named = p.run(["sh", "-c", sys.argv[2].format(home / "secret")]).stdout.decode()
+        print(json.dumps([found, state, named]))
+        """,
+        host.home,
+        TAKE,
+    )
+    assert set(found[0]) <= {""}
+    assert [name for name, _ in found[1]] == ["key"]
+    assert found[1][0][1] != 0o777
+    assert found[2].split() == ["k3y", ".", "..", "key", "new"]
+
+
+@ONLY_NEWEST
+@pytest.mark.parametrize("field", ["fs_readonly", "fs_readwrite"])
+def test_directories_of_leases_are_not_shown_with_a_bind_that_contains_them(host: Host, field: str) -> None:
+    found = host.run(
+        """
+        with pool(**{sys.argv[2]: (sys.argv[1],)}) as p, p.acquire() as lease, p.acquire() as other:
+            other.write_file("key", b"k3y")
+            theirs = other.execute(["pwd"]).stdout.decode().strip()
+            done = lease.execute(["sh", "-c", sys.argv[3].format(theirs)])
+            untouched = other.execute(["sh", "-c", "ls; stat -c %a key"]).stdout.decode()
+        print(json.dumps([done.stdout.decode(), untouched, os.path.dirname(theirs)]))
+        """,
+        host.home,
+        field,
+        TAKE,
+    )
+    assert found[0] == ""
+    assert found[1].split() == ["key", "644"]
+    assert not Path(found[2]).exists()
+
+
+@ONLY_NEWEST
+@pytest.mark.parametrize("target", ["/proc", "/sys", "/"])
+def test_a_bind_that_leads_to_the_whole_machine_is_refused(host: Host, target: str) -> None:
+    found = host.run(
+        """
+        os.symlink(sys.argv[1], "/".join((os.environ["HOME"], "link")))
+        try:
+            with pool(fs_readonly=("/".join((os.environ["HOME"], "link")),)) as p:
+                print(json.dumps(p.run(["ls", os.environ["HOME"] + "/link/"]).stdout.decode()))
+        except SandboxCreateError as error:
+            print(json.dumps([error.stage, error.errno]))
+        """,
+        target,
+    )
+    assert found == ["bind", 22]
