@@ -135,6 +135,11 @@ static inline int start_init(enum setting setting) {
     } else if (rc == 0 && setting != SETTING_LANDLOCK && setting != SETTING_OLD) {
         rc = sp_supervise_refuse(setting == SETTING_NO_SIGNALS);
     }
+    /* A call that is answered shows that the thread runs: a fork must not find it in the middle of a sanitizer's lock.
+     */
+    if (rc == 0 && supervised && fchmod(places[0].fd, 0700) != 0) {
+        rc = -errno;
+    }
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     return rc;
 }
