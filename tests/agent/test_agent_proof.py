@@ -52,10 +52,14 @@ def facts_of(lease: PooledSandbox) -> set[str]:
 def test_what_is_refused_is_proved(tmp_path: Path) -> None:
     launcher = launcher_without(tmp_path, "")
     with launcher.open(warm=1) as pool, pool.acquire() as lease:
-        assert lease.isolation == IsolationReport(mounts="partial", network="partial", memory="partial")
+        assert lease.isolation == IsolationReport(
+            tier="seatbelt", mounts="partial", network="partial", memory="partial"
+        )
         assert lease.execute(["/bin/sh", "-c", "echo x > own && cat own"]).check().stdout == b"x\n"
         assert lease.execute(["ls", ".."]).exit_code != 0
-        assert lease.isolation == IsolationReport(mounts="partial", network="partial", memory="partial")
+        assert lease.isolation == IsolationReport(
+            tier="seatbelt", mounts="partial", network="partial", memory="partial"
+        )
     launcher.close()
 
 
@@ -112,7 +116,7 @@ def test_memory_counts_where_the_limit_is_felt() -> None:
 def test_each_word_needs_its_facts() -> None:
     config = SandboxConfig()
     every = frozenset({"HOST_UNREAD", "HOST_UNWRITTEN", "HOST_UNSIGNALLED", "NO_CONNECTION", "NO_SET_ID", "LIMITS"})
-    assert report(config, every, 0, 0) == IsolationReport(mounts="partial", network="partial")
+    assert report(config, every, 0, 0) == IsolationReport(tier="seatbelt", mounts="partial", network="partial")
     assert report(config, every - {"HOST_UNREAD"}, 0, 0).mounts == "none"
     assert report(config, every - {"HOST_UNWRITTEN"}, 0, 0).mounts == "none"
     assert report(config, every - {"NO_CONNECTION"}, 0, 0).network == "none"

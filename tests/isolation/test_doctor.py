@@ -187,7 +187,7 @@ def test_here() -> None:
 
 # --- macOS: what can be tested of it on any system -----------------------------------------------------------
 
-OF_MACOS = IsolationReport(mounts="partial", network="partial")
+OF_MACOS = IsolationReport(tier="seatbelt", mounts="partial", network="partial")
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def profiles() -> None:
 def report() -> None:
     """The agent proves what it says, and no more: RLIMIT_DATA limits no mapping here."""
     with pool_of() as pool, pool.acquire() as lease:
-        assert lease.isolation == IsolationReport(mounts="partial", network="partial"), lease.isolation
+        assert lease.isolation == IsolationReport(tier="seatbelt", mounts="partial", network="partial"), lease.isolation
 
 
 @check
