@@ -16,9 +16,9 @@ from fake import FakeLauncher, warmed
 from log_records import Records
 from pools import OpenPool
 
-from pysandpool import PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
+from pysandpool import NamespaceDegradation, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 
-pytest_plugins = ["parallel", "selection"]
+pytest_plugins = ["full_tier", "parallel", "selection"]
 
 # What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
 # one does, and "real" in the contract means a pool over it.
@@ -59,18 +59,25 @@ def launcher() -> Iterator[FakeLauncher]:
         yield fake
 
 
-@pytest.fixture(params=["fake", "real", pytest.param("agent", marks=pytest.mark.slow)])
-def open_pool(request: pytest.FixtureRequest) -> Iterator[OpenPool]:
+_SLOW_BACKENDS = [pytest.param(name, marks=pytest.mark.slow) for name in ("agent", "landlock")]
+
+
+@pytest.fixture(params=["fake", "real", *_SLOW_BACKENDS])
+def open_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenPool]:
     """Opens pools over the backend of this run, see `warmed`; closes them at the end."""
     pools: list[SandboxPool] = []
     launchers: list[FakeLauncher | AgentLauncher] = []
 
-    if request.param == "agent" and not LINUX:
+    if request.param in {"agent", "landlock"} and not LINUX:
         pytest.skip("of Linux: here the real one stands for it")
+    config = None
+    if request.param == "landlock":
+        monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+        config = SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
 
     def open_one(*, warm: int = 0, **fields: Any) -> SandboxPool:
-        if request.param == "real":
-            pool = warmed(lambda config: SandboxPool(None, config), warm, fields)
+        if request.param in {"real", "landlock"}:
+            pool = warmed(lambda pool_config: SandboxPool(config, pool_config), warm, fields)
         else:
             launchers.append(FakeLauncher() if request.param == "fake" else AgentLauncher())
             pool = launchers[-1].open(warm=warm, **fields)
