@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import errno
 import os
@@ -62,6 +61,8 @@ def is_confined() -> bool:
     if platform.system() != "Darwin":
         return False
     try:
+        import ctypes  # not for Linux: it takes milliseconds, and some builds of Python lack it
+
         return bool(ctypes.CDLL(None).sandbox_check(os.getpid(), None, 0))
     except AttributeError:
         return False
