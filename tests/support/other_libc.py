@@ -89,4 +89,4 @@ def pytest_configure() -> None:
     if folder is not None:
         from pysandpool._backend import linux
 
-        linux.PROGRAMS = Path(folder)
+        vars(linux)["PROGRAMS"] = Path(folder)
