@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from bare_stem import RUN, BareStem, run_here
 
-from pysandpool import Bind, PoolConfig, SandboxConfig, SandboxCreateError
+from pysandpool import Bind, Interpreter, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
 
@@ -187,3 +188,15 @@ def test_an_interpreter_that_tenants_can_write_to_is_not_started(tmp_path: Path)
         pass
     assert (found.value.stage, found.value.errno, found.value.detail) == ("preload", errno.ENOENT, "/data/python")
     assert stem.errors() == ""
+
+
+@pytest.mark.skipif(find_spec("numpy") is None, reason="the extra `bench` is not installed")
+def test_each_call_draws_other_numbers_from_numpy() -> None:
+    code = "import numpy\n[numpy.random.random(), numpy.random.default_rng().random()]"
+    config = SandboxConfig(interpreter=Interpreter(preload=("numpy",)))
+    with SandboxPool(config, PoolConfig(min_size=2)) as pool:
+        drawn = [pool.run_code(code).text for _ in range(2)]
+        with pool.acquire() as lease:
+            drawn += [lease.run_code(code).text for _ in range(2)]
+    columns = list(zip(*(str(text).strip("[]").split(", ") for text in drawn)))
+    assert [len(set(column)) for column in columns] == [4, 4], drawn
