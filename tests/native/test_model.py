@@ -1,5 +1,5 @@
-"""The ring, the permits, the slots' states and the tickets checked by spin: every interleaving of a few threads, all of
-them searched to the end.
+"""The ring, the permits, the slots' states, the tickets and the references of a session checked by spin: every
+interleaving of a few threads, all of them searched to the end.
 
 tests/native/model/*.pml say what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
 """
@@ -16,6 +16,7 @@ import pytest
 
 POOL = Path(__file__).parent / "model" / "pool.pml"
 TICKET = POOL.with_name("ticket.pml")
+SESSION = POOL.with_name("session.pml")
 IN_CI = os.environ.get("CI") == "true"
 LARGE = os.environ.get("SANDPOOL_MODEL_THREADS") == "4"
 
@@ -72,6 +73,25 @@ MUTANTS = {
     "MUTANT_NO_TAG": "taker(1) taker(1) janitor(1)",
     "MUTANT_NO_SECOND_LOOK": "taker(1) taker(1) janitor(1)",
     "MUTANT_NO_SWEEP": "taker(1) taker(1) janitor(1)",
+}
+
+
+# job(1) has lost its sandbox. Two releasers are the holder of the lease and close().
+CALLS = (
+    "job(0) sharer() releaser()",
+    "job(1) sharer() releaser()",
+    "sharer() sharer() releaser()",
+    "job(0) job(0) sharer() releaser()",
+    "job(0) sharer() sharer() releaser()",
+    "job(1) sharer() releaser() releaser()",
+    "job(1) job(0) sharer() sharer()",
+)
+SESSION_MUTANTS = {
+    "MUTANT_TAKES_NO_REFERENCE": CALLS[0],
+    "MUTANT_OWNER_FREES": CALLS[0],
+    "MUTANT_SHARES_WITHOUT_CAS": CALLS[2],
+    "MUTANT_LEAVES_AMID_THE_KILL": CALLS[0],
+    "MUTANT_ENDS_BEFORE_THE_JOB": CALLS[0],
 }
 
 
@@ -144,3 +164,15 @@ def test_no_ticket_swallows_or_overtakes(names: str, tmp_path: Path) -> None:
 def test_a_mutant_of_the_tickets_is_found(mutant: str, tmp_path: Path) -> None:
     takers = "taker(1) taker(1) drainer(1)" if "DRAIN" in mutant else WAITERS[0]
     assert errors(verify(tmp_path, TICKET, threads(takers, "TAKERS"), f"-D{mutant}")) > 0
+
+
+@pytest.mark.parametrize("calls", CALLS)
+def test_a_session_is_freed_by_its_last_user(calls: str, tmp_path: Path) -> None:
+    is_sound(verify(tmp_path, SESSION, threads(calls, "CALLS")))
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("mutant", SESSION_MUTANTS)
+def test_a_mutant_of_the_references_is_found(mutant: str, tmp_path: Path) -> None:
+    calls = SESSION_MUTANTS[mutant]
+    assert errors(verify(tmp_path, SESSION, threads(calls, "CALLS"), f"-D{mutant}")) > 0
