@@ -11,8 +11,6 @@
 #include "init/proc.h"
 #include "zygote/zygote.h"
 
-#define STASH_MAX (sizeof((struct sp_netns_stash *)0)->fds / sizeof(int))
-
 /* Setting the flag IFF_UP also assigns the addresses 127.0.0.1 and ::1. */
 static int raise_loopback(void) {
     struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
@@ -55,7 +53,7 @@ static int new_netns(bool loopback) {
 }
 
 int sp_netns_make(struct sp_netns_stash *stash) {
-    if (stash->count == STASH_MAX) {
+    if (stash->count == SP_STASH_MAX) {
         return -ENOSPC;
     }
     int fd = new_netns(stash->loopback);
@@ -85,7 +83,7 @@ bool sp_netns_check_used(struct sp_netns_stash *stash) {
         return false;
     }
     int fd = stash->used[--stash->n_used];
-    if (stash->count < STASH_MAX && enter(fd) == 0 && has_no_socket()) {
+    if (stash->count < SP_STASH_MAX && enter(fd) == 0 && has_no_socket()) {
         stash->fds[stash->count++] = fd;
     } else {
         sp_fd_close(&fd);
@@ -108,7 +106,7 @@ int sp_netns_enter(struct sp_netns_stash *stash) {
 }
 
 void sp_netns_return(struct sp_netns_stash *stash, int fd) {
-    if (fd != -1 && stash->n_used < STASH_MAX) {
+    if (fd != -1 && stash->n_used < SP_STASH_MAX) {
         stash->used[stash->n_used++] = fd;
     } else {
         sp_fd_close(&fd);

@@ -122,10 +122,11 @@ int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_refuse_unix(struct sp_plan *plan);
 
 /* netns.c: the stash of network namespaces that no tenant has used, or that were found to have no sockets left. */
+#define SP_STASH_MAX 32 /* a burst of ends; beyond it namespaces are destroyed and made anew */
 struct sp_netns_stash {
-    int fds[8];
+    int fds[SP_STASH_MAX];
     unsigned count;
-    int used[8]; /* used by a sandbox that was reaped, and not checked yet */
+    int used[SP_STASH_MAX]; /* used by a sandbox that was reaped, and not checked yet */
     unsigned n_used;
     bool loopback; /* lo is up in new ones; the seccomp profile must then allow inet sockets to the zygote, too */
 };

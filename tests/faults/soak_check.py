@@ -17,7 +17,7 @@ from pysandpool import SandboxPool, _ffi
 STATES = ("empty", "starting", "idle", "leased", "recycling")
 FDS_OF_A_POOL = 5  # the zygote's socket and pidfd, its reaper's pidfd, the janitor's epoll and its kick
 THREADS_OF_A_POOL = 1
-FDS_OF_A_ZYGOTE = 7 + 8  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
+FDS_OF_A_ZYGOTE = 7 + 32  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
 FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
 FDS_OF_A_SANDBOX = 2
 ID_MAPS_OF_A_POOL = 2  # user namespaces whose id maps a host that is root keeps for workspaces, once it has used them

@@ -65,17 +65,17 @@ static void a_returned_namespace_is_used_before_a_new_one(void) {
 
 static void the_stash_has_a_bound(void) {
     unsigned fds = count_fds();
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 2 * SP_STASH_MAX; i++) {
         sp_netns_return(&stash, dup(0));
     }
-    CHECK(stash.n_used == 8 && count_fds() == fds + 8);
+    CHECK(stash.n_used == SP_STASH_MAX && count_fds() == fds + SP_STASH_MAX);
     CHECK(sp_netns_check_used(&stash) && stash.count == 0); /* /dev/null is not a namespace */
     drop_stash();
     while (sp_netns_make(&stash) == 0) {
     }
-    CHECK(stash.count == 8 && sp_netns_make(&stash) == -ENOSPC);
+    CHECK(stash.count == SP_STASH_MAX && sp_netns_make(&stash) == -ENOSPC);
     sp_netns_return(&stash, dup(stash.fds[0]));
-    CHECK(sp_netns_check_used(&stash) && stash.count == 8 && stash.n_used == 0);
+    CHECK(sp_netns_check_used(&stash) && stash.count == SP_STASH_MAX && stash.n_used == 0);
     drop_stash();
     CHECK(count_fds() == fds);
 }
