@@ -1,6 +1,6 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/common/text.c csrc/init/files.c csrc/init/proc.c csrc/init/lines.c csrc/init/machine.c
- * csrc/init/sockets.c */
+ * csrc/init/sockets.c csrc/common/mountinfo_linux.c csrc/init/mount_flags.c */
 /* The figures of memory and sockets, read from this machine and from made-up texts. */
 #include <fcntl.h>
 #include <string.h>

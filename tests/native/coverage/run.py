@@ -49,6 +49,10 @@ TESTS = (
     *("test_files", "test_files_root", "test_files_setid", "test_filters_of_tenants", "test_budgets"),
     *("test_hosts", "test_isolation", "test_memory", "test_network"),
     *("test_bare_stem", "test_renew"),
+    *("test_popen", "test_file_calls", "test_file_races", "test_live", "test_workspaces", "test_neighbours"),
+    *("test_async_execute", "test_async_cancel", "test_async_process", "test_async_pool", "test_async_files"),
+    *("test_binds", "test_paths_live", "test_paths_replaced", "test_fs_python", "test_contract_drain"),
+    *("test_contract_resize", "test_silence", "test_leftovers"),
     *("test_proof", "test_refused_calls", "test_refused_otherwise", "test_rootfs", "test_sockets", "test_zygote_death"),
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
