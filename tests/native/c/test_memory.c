@@ -1,7 +1,7 @@
 /* sources: csrc/common/wire.c csrc/common/packet.c csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c
  * csrc/common/vfork_linux.c csrc/common/text.c csrc/common/mountinfo_linux.c csrc/init/mount_flags.c csrc/init/files.c
  * csrc/init/proc.c csrc/init/lines.c csrc/init/reach.c csrc/init/tally.c csrc/init/scan.c csrc/init/share.c
- * csrc/init/census.c */
+ * csrc/init/census.c csrc/init/processes.c */
 /*
  * init's memory watch with plain directories in place of /proc, and made-up figures of the machine. Its file is part of
  * this program, with the name of /proc replaced. tests/isolation/test_memory.py tests it in sandboxes, and tests/vm
