@@ -15,8 +15,9 @@ from pysandpool._backend.seccomp_profile import for_sandboxes
 from pysandpool._errors import SandpoolError
 from pysandpool.cli.bench import format_result, measure_pool
 from pysandpool.cli.doctor import diagnose
+from pysandpool.cli.options import add_options
 from pysandpool.cli.plot import PlotError, check_plot, curves, draw
-from pysandpool.cli.run import EXIT_CODES, add_options, run, shell
+from pysandpool.cli.run import EXIT_CODES, run, shell
 from pysandpool.cli.say import EXIT_SETUP, EXIT_SIGNAL, complain
 
 

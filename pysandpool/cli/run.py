@@ -10,13 +10,12 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pysandpool._config.bind import Bind
-from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
-from pysandpool._config.workspace import MODES, Workspace
+from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.workspace import Workspace
 from pysandpool._errors import CommandNotFoundError, SandboxError, SandpoolError
 from pysandpool._execute.passage import Passage, Sink
 from pysandpool._execute.result import SandboxResult
@@ -25,6 +24,7 @@ from pysandpool._pool.core import PoolCore, open_core
 from pysandpool._pool.lease import SHELL, PooledSandbox, execute_live
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.workspace import lease_with_workspace
+from pysandpool.cli.options import config_of
 from pysandpool.cli.say import (
     EXIT_NOT_EXECUTABLE,
     EXIT_NOT_FOUND,
@@ -47,37 +47,6 @@ _FIELDS = (
     *("exit_code", "signal", "timed_out", "oom_killed", "cpu_time_exceeded"),
     *("elapsed", "user_time", "system_time", "max_rss_bytes"),
 )
-
-
-def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Namespace], int]) -> None:
-    """Adds the options of `run` to its parser. An option that is not given leaves its field to `SandboxConfig`."""
-    option = parser.add_argument
-    option("--timeout", type=_seconds, metavar="SECONDS", help="kill the command after this time, or inf")
-    option("--cpu-time", type=_seconds, metavar="SECONDS", help="kill a process that uses more CPU time")
-    option("--memory", "--memory-limit-mb", dest="memory_limit_mb", type=_limit, metavar="MIB", help="or inf")
-    option("--max-processes", type=_limit, metavar="N", help="processes and threads at a time, or inf")
-    option("--scratch", "--scratch-size-mb", dest="scratch_size_mb", type=_limit, metavar="MIB", help="size of /tmp")
-    option("--max-output-bytes", type=_limit, metavar="N", help="pass on that much of each output, and drop the rest")
-    option("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
-    option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
-    bind_help = "show SRC at DST; SRC:DST:ro read-only"
-    option("--bind", action="append", default=[], type=_bind, metavar="SRC:DST[:ro]", help=bind_help)
-    workspace_help = "attach DIR at /workspace and run there; rw by default, cow keeps the changes inside"
-    option("--workspace", type=_workspace, metavar="DIR[:ro|cow]", help=workspace_help)
-    option("--workdir", metavar="DIR", help="working directory inside, which a relative --cwd is relative to")
-    option("--python", action="store_true", help="show the Python that runs pysandpool, and its packages")
-    option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
-    option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
-    option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
-    option("--network", choices=("none", "loopback", "host"), help="none by default")
-    option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
-    option("--allow-degradation", action="store_true", help="run with less isolation where not all can be had")
-    keep = "pass standard input on even if it is a terminal"
-    option("-i", "--interactive", "--stdin", dest="interactive", action="store_true", help=keep)
-    option("-t", "--tty", action="store_true", help="run the command in a terminal; for a shell: -it")
-    option("--json", action="store_true", help="print one JSON object with the result, in place of the output")
-    option("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")
-    parser.set_defaults(handler=handler, usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -234,72 +203,3 @@ def _as_json(result: SandboxResult) -> dict[str, Any]:
 
 def _print_json(value: dict[str, Any]) -> None:
     Sink(1).end(json.dumps(value).encode() + b"\n")
-
-
-# ---- the options ----
-
-
-def config_of(args: argparse.Namespace) -> SandboxConfig:
-    """The configuration that the options ask for. Raises InvalidSandboxConfigError."""
-    names = ("memory_limit_mb", "max_processes", "scratch_size_mb", "rootfs", "network", "max_output_bytes")
-    fields: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.network == "host":
-        fields.update(deny_network=False, seccomp_profile=SeccompProfile.NETWORK)
-    if args.python:
-        fields.update(fs_python=True)
-    if args.unix_sockets:
-        fields.update(allow_unix_sockets=True)
-    if args.allow_degradation:
-        fields.update(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
-    if args.timeout is not None:
-        fields.update(timeout_secs=args.timeout)
-    limits = {name: None for name, value in fields.items() if value == math.inf}
-    return SandboxConfig(
-        fs_readonly=[Path(path).absolute() for path in args.ro],
-        fs_readwrite=[Path(path).absolute() for path in args.rw],
-        binds=[Bind(Path(src).absolute(), dst, readonly) for src, dst, readonly in args.bind],
-        workdir=args.workdir,
-        env_vars=dict(args.env),
-        **{**fields, **limits},
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, or inf") from None
-
-
-def _limit(text: str) -> float:
-    try:
-        return math.inf if text == "inf" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, or inf") from None
-
-
-def _workspace(text: str) -> tuple[str, str]:
-    """The directory, and the mode."""
-    path, separator, mode = text.rpartition(":")
-    if not separator or mode not in MODES:
-        path, mode = text, "rw"
-    if not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is not DIR, DIR:ro, DIR:rw or DIR:cow")
-    return path, mode
-
-
-def _bind(text: str) -> tuple[str, str, bool]:
-    """The source, the place inside, and whether it is read-only."""
-    parts = text.split(":")
-    if not (len(parts) == 2 or (len(parts) == 3 and parts[2] in ("ro", "rw"))) or not all(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not SRC:DST, SRC:DST:ro or SRC:DST:rw")
-    return parts[0], parts[1], parts[2:] == ["ro"]
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator and key in os.environ:
-        return key, os.environ[key]
-    if not (key and separator):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither K=V nor a variable that is set here")
-    return key, value

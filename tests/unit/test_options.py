@@ -9,7 +9,7 @@ import pytest
 
 from pysandpool import Bind, InvalidSandboxConfigError, NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool.cli.main import parser_of_all
-from pysandpool.cli.run import config_of
+from pysandpool.cli.options import config_of
 
 HOST = {"network": "host", "deny_network": False, "seccomp_profile": SeccompProfile.NETWORK}
 
