@@ -1,4 +1,4 @@
-"""The machine's files: Debian's cloud kernel, and an initramfs made from this host's own files."""
+"""The machine's files: an initramfs made from this host's own files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-ROOT = Path(__file__).resolve().parents[2]
-CACHE = ROOT / "build" / "vm"
+from kernels import CACHE, ROOT, modules, needs
+
 INSIDE = "/srv/pysandpool"
 SITE = "/srv/site"
 PROBES = "/srv/probes"
-# Loaded by inside.py: without them an attack's control has nothing to reach.
-MODULES = ("vsock",)
 
 # What the tests run inside sandboxes, and what /init needs. Debian keeps them below /usr.
 PROGRAMS = (
@@ -47,6 +45,7 @@ PROGRAMS = (
 FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
     "/etc/group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost machine\n",
     "/usr/lib/os-release": "ID=machine\n",
 }
@@ -64,14 +63,6 @@ SKIPPED = (
 )
 
 
-def needs(script: str, what: str, package: str) -> str:
-    """What the script prints that installs `what`; SystemExit with the command when that does not work."""
-    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{what} is missing (Debian, x86_64): apt-get install {package}\n{done.stderr.strip()}")
-    return done.stdout
-
-
 def qemu() -> str:
     """The path of qemu, installed if need be and allowed."""
     name, package = "qemu-system-x86_64", "qemu-system-x86"
@@ -80,30 +71,6 @@ def qemu() -> str:
     found = shutil.which(name)
     assert found is not None
     return found
-
-
-def kernel() -> Path:
-    """Debian's cloud kernel, fetched once into the cache with the modules that tests need.
-
-    Root is needed for none of it, but to renew apt's lists when they are missing or too old.
-    """
-    found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    if not found or not modules():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        fetch = f"""
-cd {CACHE}
-find_name() {{ apt-cache depends linux-image-cloud-amd64 | grep -o 'linux-image-[0-9].*'; }}
-name=$(find_name) && apt-get download $name || {{ apt-get update >&2; name=$(find_name); apt-get download $name; }}
-dpkg --fsys-tarfile $name_*.deb | tar -x ./boot --wildcards {" ".join(f"'*/{name}.ko*'" for name in MODULES)}
-"""
-        needs(fetch.replace("$name_", "${name}_"), "Debian's cloud kernel", "linux-image-cloud-amd64")
-        found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    return found[-1]
-
-
-def modules() -> list[Path]:
-    """Of MODULES, those in the cache."""
-    return [path for name in MODULES for path in CACHE.rglob(f"{name}.ko*")]
 
 
 def probes() -> Path:
@@ -195,21 +162,21 @@ def _libraries(programs: Iterable[str | Path]) -> set[str]:
     return {word for line in lines.splitlines() for word in line.split() if word.startswith("/") and word[-1] != ":"}
 
 
-def _add_system(archive: Archive) -> None:
+def _add_system(archive: Archive, version: str) -> None:
     """What is no file of the host: links to /usr, empty directories, made-up files, probes and modules."""
     for top in filter(os.path.islink, ("/bin", "/sbin", "/lib", "/lib64")):
         archive.add(top, stat.S_IFLNK | 0o777, os.fsencode(os.readlink(top)))
     archive.tree(probes(), PROBES)
-    for module in modules():
-        archive.copy(module, f"/lib/modules/{module.name}")
+    for name, module in modules(version).items():
+        archive.add(f"/usr/lib/modules/{name}.ko", stat.S_IFREG | 0o644, module)
     for folder in ("proc", "sys", "dev", "tmp", "var/tmp", "mnt", "opt", "root"):
         archive.add("/" + folder, stat.S_IFDIR | 0o755)
     for path, text in FILES.items():
         archive.add(path, stat.S_IFREG | 0o644, text.encode())
 
 
-def build(init: str, target: Path) -> None:
-    """Writes the initramfs with `init` as its first program."""
+def build(init: str, version: str, target: Path) -> None:
+    """Writes the initramfs for this kernel with `init` as its first program."""
     site = Path(sysconfig.get_paths()["purelib"])
     stdlibs = {Path(sysconfig.get_paths()["stdlib"]), *Path("/usr/lib").glob("python3.*")}
     programs = [path for path in map(shutil.which, PROGRAMS) if path is not None]
@@ -226,10 +193,10 @@ def build(init: str, target: Path) -> None:
         for extension in (site / "py.py", *site.glob("_cffi_backend*.so")):
             archive.copy(extension, f"{SITE}/{extension.name}")
             elf.append(extension)
-        for folder in ("pysandpool", "tests"):
+        for folder in ("pysandpool", "tests", "csrc/host/seccomp"):
             archive.tree(ROOT / folder, f"{INSIDE}/{folder}")
         for library in sorted(_libraries(elf)):
             archive.copy(library)
-        _add_system(archive)
+        _add_system(archive, version)
         archive.add("/init", stat.S_IFREG | 0o755, init.encode())
         archive.close()

@@ -64,7 +64,8 @@ def run_tests(uid: int) -> int:
 
             options = ["-q", "-rA", "-c", "/dev/null", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
             options += [f"--rootdir={ROOT}", f"--confcutdir={ROOT / 'tests'}"]
-            print(f"--- as uid {uid}, {time.clock_gettime(time.CLOCK_BOOTTIME):.1f} s after boot", flush=True)
+            seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
+            print(f"--- as uid {uid} on Linux {os.uname().release}, {seconds:.1f} s after boot", flush=True)
             code = int(pytest.main([*options, *sys.argv[1:]]))
         except BaseException:  # noqa: BLE001  # there is nobody above
             traceback.print_exc()
@@ -83,14 +84,13 @@ def main() -> None:
     os.environ["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
     sys.dont_write_bytecode = True
     os.chdir(ROOT)
-    codes = []
     try:
         set_up()
         delegate()
-        codes = [run_tests(uid) for uid in (0, USER)]
+        for uid in (0, USER):
+            print(f"inside: uid {uid} ended with {run_tests(uid)}", flush=True)
     except Exception:  # noqa: BLE001  # there is nobody above
         traceback.print_exc()
-    print("inside:", *codes, flush=True)
     time.sleep(0.1)  # the console's buffer
     ctypes.CDLL(None).reboot(POWER_OFF)
 
