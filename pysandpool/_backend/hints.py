@@ -72,6 +72,7 @@ _LESS = (
 _REFUSED_STAGES = frozenset({"drop_root", "root_template", "dev", "pivot_root", *_NAMESPACE_STAGES})
 _REFUSALS = frozenset({*_DENIED, errno.ENOSYS, errno.ENOSPC, errno.EINVAL, errno.EROFS, errno.ENODEV, errno.EBUSY})
 _LANDLOCK_KERNEL = (5, 13)
+_FEW_NAMESPACES = 1000
 _NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespaces=15000"
 _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
@@ -185,9 +186,10 @@ def _counts(stage: str, err: int) -> Advice:
     """
     limits = {name: int(read_sysctl(name) or 2**31) for name in SYSCTLS if name.startswith("user.max_")}
     names = [name for name, limit in limits.items() if limit == 0]
-    if not names and is_nested():
+    lowest = min(limits, key=limits.__getitem__)
+    if not names and is_nested() and limits[lowest] >= _FEW_NAMESPACES:
         return Advice(_OUTER_COUNT)
-    names = names or [min(limits, key=limits.__getitem__)]
+    names = names or [lowest]
     where = "on the host, " if container_kind() else ""
     fixes = tuple(Fix(f"as root, {where}raise the number of namespaces", f"sysctl -w {name}=15000") for name in names)
     return Advice("; ".join(f"{where}raise the number of namespaces: {fix.command}" for fix in fixes), fixes)
