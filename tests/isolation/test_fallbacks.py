@@ -37,8 +37,8 @@ if ordinary:
     simulate.become_ordinary()
 simulate.own_mounts()
 
-shown, work, below_usr = "/srv/shown", "/srv/work", "/usr/lib/python3"
-simulate.mount_tmpfs("/srv")
+shown, work, below_usr = "/var/tmp/shown", "/var/tmp/work", "/usr/lib/python3"
+simulate.mount_tmpfs("/var/tmp")
 for folder in shown, work:
     simulate.mount_tmpfs(folder)
     simulate.mount_tmpfs(folder + "/plain")
@@ -78,7 +78,7 @@ try:
             with pool.acquire(workspace=Workspace(lower, mode)) as sandbox:
                 inside = ["/workspace", "/workspace/plain", "/workspace/plain/in side"]
                 found[mode] = look(sandbox, inside[: 1 if mode == "cow" else 3])
-    found["host"] = sorted(os.listdir("/srv/work/plain")), sorted(os.listdir("/srv/shown/plain"))
+    found["host"] = sorted(os.listdir("/var/tmp/work/plain")), sorted(os.listdir("/var/tmp/shown/plain"))
 finally:
     print(json.dumps(found))
 """
