@@ -23,13 +23,22 @@ from typing import Any
 from judge_problems import Problem, Submission, Test, load
 from judge_verdict import Verdict, first_words, how_it_ended, verdict_of
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxPool, SandboxResult, SandpoolError
+from pysandpool import (
+    NamespaceDegradation,
+    PoolConfig,
+    SandboxConfig,
+    SandboxPool,
+    SandboxResult,
+    SandpoolError,
+)
 
 PYTHON = "/usr/bin/python3"
+# In a container that refuses namespaces, the judge takes the Landlock tier, which is weaker: SECURITY.md says how.
+ALLOW = NamespaceDegradation.ALLOW_DEGRADATION
 # The kernel's own CPU clock decides about time, so that a busy machine does not turn AC into TLE. The limit is
 # inherited over exec; the shell is not there any more when the submission runs.
 WITH_CPU_LIMIT = 'ulimit -S -t "$1" && shift && exec "$@"'
-WRITE_PROGRAM = "cat > /tmp/prog && chmod 755 /tmp/prog"
+WRITE_PROGRAM = "cat > prog && chmod 755 prog"
 
 
 @dataclass
@@ -61,13 +70,20 @@ class Judge:
         self._pools: dict[str, SandboxPool] = {}
         with ExitStack() as undo:
             undo.callback(self._stack.close)
-            self._open("compile", SandboxConfig(memory_limit_mb=512, timeout_secs=30, max_processes=32))
+            self._open(
+                "compile",
+                SandboxConfig(memory_limit_mb=512, timeout_secs=30, max_processes=32, namespace_degradation=ALLOW),
+            )
             for memory_mb in sorted({problem.limits.memory_mb for problem in problems}):
                 self._open(f"run {memory_mb} MB", run_config(memory_mb))
             undo.pop_all()
 
     def _open(self, name: str, config: SandboxConfig) -> None:
-        self._pools[name] = self._stack.enter_context(SandboxPool(config, self._size))
+        pool = self._pools[name] = self._stack.enter_context(SandboxPool(config, self._size))
+        with pool.acquire() as sandbox:
+            tier = sandbox.isolation.tier
+        if tier != "full":
+            print(f"{name}: this machine refuses namespaces, so the sandboxes are of the {tier} tier", file=sys.stderr)
 
     def close(self) -> None:
         self._stack.close()
@@ -109,13 +125,13 @@ class Judge:
         source = submission.path.read_bytes()
         with self._pools["compile"].acquire() as sandbox:
             if submission.path.suffix == ".c":
-                command = ["gcc", "-O2", "-o", "/tmp/prog", "-x", "c", "-"]
+                command = ["gcc", "-O2", "-o", "prog", "-x", "c", "-"]
                 made = sandbox.execute(command, input=source)
                 if made.exit_code == 0:
-                    return sandbox.execute(["cat", "/tmp/prog"]).check().stdout, ""
+                    return sandbox.execute(["cat", "prog"]).check().stdout, ""
             else:
-                sandbox.execute(["tee", "/tmp/main.py"], input=source).check()
-                made = sandbox.execute([PYTHON, "-m", "py_compile", "/tmp/main.py"])
+                sandbox.execute(["tee", "main.py"], input=source).check()
+                made = sandbox.execute([PYTHON, "-m", "py_compile", "main.py"])
                 if made.exit_code == 0:
                     return source, ""
         return None, compiler_message(made)
@@ -126,7 +142,7 @@ class Judge:
         The one that compiled is not used again either: by then a hostile source may have been at work in it.
         """
         limits = submission.problem.limits
-        command = ["/tmp/prog"] if submission.path.suffix == ".c" else [PYTHON, "/tmp/prog"]
+        command = ["./prog"] if submission.path.suffix == ".c" else [PYTHON, "prog"]
         with self._pools[f"run {limits.memory_mb} MB"].acquire() as sandbox:
             sandbox.execute(["/bin/sh", "-c", WRITE_PROGRAM], input=program).check()
             limited = ["/bin/sh", "-c", WITH_CPU_LIMIT, "sh", str(limits.cpu_seconds), *command]
@@ -134,7 +150,13 @@ class Judge:
 
 
 def run_config(memory_mb: int) -> SandboxConfig:
-    return SandboxConfig(memory_limit_mb=memory_mb, timeout_secs=30, max_processes=8, max_output_bytes=1 << 20)
+    return SandboxConfig(
+        memory_limit_mb=memory_mb,
+        timeout_secs=30,
+        max_processes=8,
+        max_output_bytes=1 << 20,
+        namespace_degradation=ALLOW,
+    )
 
 
 def compiler_message(result: SandboxResult) -> str:
