@@ -35,6 +35,11 @@ class Queue:
         self._running = False
         self._waiting: deque[Event] = deque()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return not self._running
+
     def turn(self, backend: Backend) -> Turn:
         """The next turn."""
         return Turn(self, backend)

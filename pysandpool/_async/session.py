@@ -120,10 +120,12 @@ class AsyncCodeSession:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Closes the session; after an exception or a cancellation it is killed, and not waited for."""
-        if kind is not None:
-            self.kill()
+        if kind is None:
+            await self.close()
             return
-        await self.close()
+        self.kill()
+        if self._queue.is_idle:  # else the call that runs sees the end of the process, and closes the descriptors
+            self._state.end()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an AsyncCodeSession can be neither copied nor pickled: branch() copies it in the same sandbox")

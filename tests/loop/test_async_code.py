@@ -116,6 +116,29 @@ async def test_a_cancelled_cell_ends_its_session(lease: AsyncPooledSandbox) -> N
 
 
 @on_each_loop
+async def test_branches(lease: AsyncPooledSandbox) -> None:
+    async with lease.session() as session:
+        await session.run("x = 1")
+        first, second = await session.branch(2)
+        found: list[str | None] = []
+
+        async def work(one: AsyncCodeSession, n: int) -> None:
+            found.append((await one.run(f"import time\ntime.sleep(0.2)\nx += {n}\nx")).text)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work, first, 1)
+            tasks.start_soon(work, second, 2)
+        assert sorted(str(text) for text in found) == ["2", "3"]
+        assert (await first.run("import os\nos._exit(5)")).exit_code == 5
+        assert (await second.run("x")).text == "3"
+        await first.close()
+        await second.close()
+        assert (await session.run("x")).text == "1"
+        with pytest.raises(ValueError, match="an int, 1"):
+            await session.branch(0)
+
+
+@on_each_loop
 async def test_tasks_take_turns(lease: AsyncPooledSandbox) -> None:
     async with lease.session() as session:
         found: list[str | None] = []
@@ -199,6 +222,9 @@ def test_a_cancellation_at_any_point_leaves_the_lease_in_order(when: str) -> Non
             async def use() -> None:
                 async with lease.session() as session:
                     await session.run("print('x' * 1000)\n1", input="x" * 100)
+                    (copy,) = await session.branch()
+                    async with copy:
+                        await copy.run("1")
                 await lease.run_code("1")
 
             began = time.monotonic()
