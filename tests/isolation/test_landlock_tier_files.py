@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import oci
 import pytest
 
 IS_ROOT = os.geteuid() == 0
@@ -351,3 +352,24 @@ def test_a_bind_that_leads_to_the_whole_machine_is_refused(host: Host, target: s
         target,
     )
     assert found == ["bind", 22]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(oci.missing()), reason=oci.missing())
+@pytest.mark.parametrize("user", [0, 1000])
+def test_tools_work_in_a_container_as_docker_makes_it(user: int) -> None:
+    """Docker's seccomp profile lets a process have a listener, and the container's /proc shows the tenant's memory."""
+    script = f"""
+        found = {{}}
+        with pool() as p, p.acquire() as lease:
+            for name, line in {TOOLS!r}.items():
+                if name != "bind":
+                    done = lease.execute(["sh", "-ec", line])
+                    found[name] = None if done.ok else done.stderr.decode() or done.returncode
+            found["tier"] = lease.isolation.tier
+        print(json.dumps(found))
+    """
+    code = textwrap.dedent(BEGIN) + textwrap.dedent(script)
+    done = oci.run_python(code, container=oci.Container(user=user, no_new_privileges=True))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {**{name: None for name in TOOLS if name != "bind"}, "tier": "landlock"}
