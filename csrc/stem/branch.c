@@ -13,7 +13,8 @@
  */
 int sp_stem_branch(int control) {
     volatile int failed = EAGAIN;
-    /* NOLINTBEGIN(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork): what is done is said above */
+    /* NOLINTBEGIN(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork,bugprone-unsafe-functions): what is
+     * done is said above */
     pid_t between = vfork();
     if (between == -1) {
         return -errno;
