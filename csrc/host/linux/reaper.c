@@ -34,6 +34,9 @@
 #define MEMORY_SIZE (64 * 1024)
 #define CHILD_STACK (MEMORY_SIZE / 2)
 #define CHECK_NS SP_MS(100)
+/* How often a reaper looks whether the host lives that has not released it yet, and how many times. */
+#define LOOK_NS SP_MS(50)
+#define LOOKS 20
 /* P_PIDFD, which glibc's headers have only since 2.36. */
 #define BY_PIDFD ((idtype_t)3)
 
@@ -56,7 +59,7 @@ struct sp_reaper {
     pid_t child;
     int err; /* why there is no child */
     struct pollfd polled[2];
-    struct timespec max_wait;
+    struct timespec look_after, no_wait;
     char signal_info[sizeof(struct signalfd_siginfo)];
 };
 
@@ -258,9 +261,14 @@ NO_THREAD_DATA _Noreturn static void run_alone(struct sp_reaper *r) {
     r->err = alive && !confined ? EPERM : r->err;
     r->phase = REPORTED;
     (void)bare_syscall(SYS_futex, (long)&r->phase, FUTEX_WAKE_PRIVATE, INT_MAX, 0, 0);
-    while (alive && r->phase == REPORTED &&
-           bare_syscall(SYS_futex, (long)&r->phase, FUTEX_WAIT_PRIVATE, REPORTED, (long)&r->max_wait, 0) !=
-               -ETIMEDOUT) {
+    for (int look = 0; alive && r->phase == REPORTED && look < LOOKS;) {
+        if (bare_syscall(SYS_futex, (long)&r->phase, FUTEX_WAIT_PRIVATE, REPORTED, (long)&r->look_after, 0) ==
+            -ETIMEDOUT) {
+            look++;
+            /* The host may have been killed before it released the reaper. */
+            (void)bare_syscall(SYS_ppoll, (long)r->polled, 1, (long)&r->no_wait, 0, sizeof(uint64_t));
+            look = r->polled[HOST].revents != 0 ? LOOKS : look;
+        }
     }
     while (reap_children()) {
         (void)bare_syscall(SYS_ppoll, (long)r->polled, 2, 0, 0, sizeof(uint64_t));
@@ -324,7 +332,7 @@ int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_
     r->host = self;
     r->polled[HOST] = (struct pollfd){.fd = HOST, .events = POLLIN};
     r->polled[CHILDREN] = (struct pollfd){.fd = CHILDREN, .events = POLLIN};
-    r->max_wait.tv_sec = 1;
+    r->look_after.tv_nsec = LOOK_NS;
     int rc = start(r);
     r->reaped = r->pidfd == -1; /* clone failed: there is nothing to reap */
     if (rc != 0) {
