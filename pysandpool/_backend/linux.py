@@ -175,7 +175,7 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
             ),
             "seccomp_allow": calls,
             "n_seccomp_allow": len(calls),
-            "lease_parent": strings.of(os.path.realpath(tempfile.gettempdir())),
+            "lease_parent": strings.of(_lease_parent()),
             "tier": lib.SP_TIER_LANDLOCK if lowest_tier() else lib.SP_TIER_BEST,
             "cgroup_dir": strings.of(None if cgroup_parent is None else new_directory(cgroup_parent)),
             **_isolation(config),
@@ -183,6 +183,14 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
         },
     )
     return options, (strings, binds, calls)
+
+
+def _lease_parent() -> str:
+    """Where the Landlock tier makes the directories of its leases. Only that tier needs to write there."""
+    try:
+        return os.path.realpath(tempfile.gettempdir())
+    except OSError:  # no directory is writable, or no descriptor is free
+        return "/tmp"
 
 
 def _isolation(config: SandboxConfig) -> dict[str, Any]:
