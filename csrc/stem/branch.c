@@ -13,8 +13,7 @@
  */
 int sp_stem_branch(int control) {
     volatile int failed = EAGAIN;
-    /* NOLINTBEGIN(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork,bugprone-unsafe-functions): what is
-     * done is said above */
+    /* NOLINTBEGIN(*vfork,*Vfork,bugprone-unsafe-functions): what is done is said above */
     pid_t between = vfork();
     if (between == -1) {
         return -errno;
@@ -28,7 +27,7 @@ int sp_stem_branch(int control) {
         failed = copy == -1 ? errno : 0;
         _exit(0);
     }
-    /* NOLINTEND(clang-analyzer-security.insecureAPI.vfork,clang-analyzer-unix.Vfork) */
+    /* NOLINTEND(*vfork,*Vfork,bugprone-unsafe-functions) */
     /* A thread of the tenant may have reaped it. */
     while (waitpid(between, NULL, 0) == -1 && errno == EINTR) {
     }
