@@ -17,6 +17,7 @@ from log_records import Records
 from pools import OpenPool
 
 from pysandpool import NamespaceDegradation, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
+from pysandpool._backend.machine import kernel_version
 
 pytest_plugins = ["full_tier", "parallel", "selection"]
 
@@ -70,6 +71,8 @@ def open_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
     if request.param in {"agent", "landlock"} and not LINUX:
         pytest.skip("of Linux: here the real one stands for it")
+    if request.param == "landlock" and kernel_version() < (5, 13):
+        pytest.skip("this kernel has no Landlock")
     config = None
     if request.param == "landlock":
         monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
