@@ -58,7 +58,7 @@ static void become_command(const struct sp_plan *plan, const struct sp_command *
         return;
     }
     if (plan->stem->prepare(why) == 0 && sp_command_enter(plan, command, why) == 0) {
-        plan->stem->run(command);
+        plan->stem->run(command, NULL, 0, NULL);
     }
 }
 

@@ -66,8 +66,7 @@ static void measure(struct sp_standby *standby, bool runs) {
 static void run(struct sp_standby *standby, const struct sp_command *command) {
     const struct sp_plan *plan = standby->plan;
     if (sp_command_enter(plan, command, &standby->why) == 0) {
-        (void)munmap(standby, sizeof *standby);
-        plan->stem->run(command);
+        plan->stem->run(command, standby, sizeof *standby, &standby->not_execed);
     }
 }
 
@@ -110,7 +109,7 @@ static int standby_main(void *arg) {
         standby->control_error = rc;
         return 1;
     }
-    if (standby->plan->stem != NULL) {
+    if (standby->plan->stem != NULL && command.channel == -1) {
         atomic_store(&standby->not_execed, 0); /* it reads the control socket no more, and shares no memory with init */
     }
     if (command.channel != -1 && standby->plan->stem != NULL) {

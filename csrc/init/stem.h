@@ -7,6 +7,7 @@
 #define SANDPOOL_INIT_STEM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/wire.h"
@@ -17,8 +18,9 @@ struct sp_stem {
      * Returns 0, or -errno with *why filled. Returns a second time, with -errno, if a hook of the caller gives up. */
     int (*prepare)(struct sp_rec_failed *why);
     /* The process has its streams, its limits and its last filter: hands it to the interpreter, which runs the
-     * command. */
-    __attribute__((noreturn)) void (*run)(const struct sp_command *command);
+     * command. Before that it clears *starting and unmaps what it shares with init; both may be NULL. */
+    __attribute__((noreturn)) void (*run)(const struct sp_command *command, void *shared, size_t size,
+                                          _Atomic uint32_t *starting);
     /* In the zygote: whether a file that the interpreter has imported was changed since. */
     bool (*is_stale)(void);
     /* What the interpreter had when it began to serve. It is not counted as the tenant's. */

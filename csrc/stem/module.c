@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "common/stage.h"
@@ -21,6 +23,13 @@
 /* Where the process goes on in the interpreter, once it is a tenant. */
 static jmp_buf tenant;
 static const struct sp_command *command;
+
+/* What the process shares with init until then. */
+static struct {
+    void *at;
+    size_t size;
+    _Atomic uint32_t *starting;
+} with_init;
 static PyObject *prepare;
 
 /* In a fork that is being prepared: what has to be filled, and where to go on, if the runtime gives up. */
@@ -98,7 +107,11 @@ static int prepare_fork(struct sp_rec_failed *why) {
     return 0;
 }
 
-static __attribute__((noreturn)) void run(const struct sp_command *wanted) {
+static __attribute__((noreturn)) void run(const struct sp_command *wanted, void *shared, size_t size,
+                                          _Atomic uint32_t *starting) {
+    with_init.at = shared;
+    with_init.size = size;
+    with_init.starting = starting;
     command = wanted;
     longjmp(tenant, 1);
 }
@@ -163,8 +176,15 @@ static PyObject *become_tenant(void) {
     PyObject *env = argv != NULL ? list_of(command->env) : NULL;
     int channel = sp_stem_keep_descriptors(command->channel);
     PyObject *request = env != NULL ? Py_BuildValue("(NNi)", argv, env, channel) : NULL;
+    void *const shared = with_init.at;
+    const size_t size = with_init.size;
+    _Atomic uint32_t *const starting = with_init.starting;
     sp_stem_wipe();
     sp_stem_open_up();
+    if (shared != NULL) { /* from now on init may look into this process */
+        atomic_store(starting, 0);
+        (void)munmap(shared, size);
+    }
     return request;
 }
 
