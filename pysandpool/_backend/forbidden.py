@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 
 from pysandpool._backend.container import container_kind
+from pysandpool._backend.engines import APPARMOR, PROC, ROOT, SECCOMP, SELINUX, Advice, Fix, container_advice
 from pysandpool._backend.machine import (
     apparmor_profile,
     is_changed_root,
@@ -18,7 +19,6 @@ from pysandpool._backend.machine import (
     read_sysctl,
     service_unit,
 )
-from pysandpool._backend.runtimes import APPARMOR, PROC, ROOT, SECCOMP, SELINUX, Advice, Fix, container_advice
 from pysandpool._ffi import PROGRAMS
 
 # The values with which sysctls forbid user namespaces, and with which they allow them.

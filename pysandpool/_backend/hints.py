@@ -13,6 +13,7 @@ from typing import Union
 
 from pysandpool._backend.container import container_kind
 from pysandpool._backend.delegation import delegate
+from pysandpool._backend.engines import Advice, Fix
 from pysandpool._backend.forbidden import advice
 from pysandpool._backend.machine import (
     SYSCTLS,
@@ -23,7 +24,6 @@ from pysandpool._backend.machine import (
     masked_proc,
     read_sysctl,
 )
-from pysandpool._backend.runtimes import Advice, Fix
 
 _DENIED = frozenset({errno.EPERM, errno.EACCES})
 _MOUNT_STAGES = frozenset({"root_template", "bind", "dev", "mount_proc", "pivot_root", "scratch"})

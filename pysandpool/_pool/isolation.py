@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pysandpool._backend.machine import kernel_version
+from pysandpool._config.interpreter import Interpreter
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._ffi import check, ffi, lib
 
@@ -17,6 +18,8 @@ PARTIAL = "partial"
 NONE = "none"
 LANDLOCK = "landlock"
 SEATBELT = "seatbelt"
+SHARED = "shared"
+OWN = "own"
 
 COUNTS_BY_NAMESPACE = (5, 14)
 """The first Linux on which RLIMIT_NPROC counts the processes of a user namespace."""
@@ -79,6 +82,9 @@ class IsolationReport:
     command that has more; none: no limit."""
     cpu: str = NONE
     """full: limited by a cgroup; none: no limit."""
+    interpreter: str = NONE
+    """own: the interpreter that waits was started in this sandbox; shared: it is a copy, and has the hash secret, the
+    addresses and the stack canary of all other copies; none: there is none. This is what the configuration asks for."""
 
 
 def _fact_names() -> Iterator[str]:
@@ -122,7 +128,12 @@ def report(config: SandboxConfig, facts: frozenset[str], landlock_abi: int, cgro
         memory=_memory(config, facts, cgroup),
         processes=_limited(config.max_processes, cgroup & lib.SP_CGROUP_PIDS, _counted(facts)),
         cpu=_limited(config.cpu_quota_us, cgroup & lib.SP_CGROUP_CPU, NONE),
+        interpreter=_interpreter(getattr(config, "interpreter", None)),
     )
+
+
+def _interpreter(interpreter: Interpreter | None) -> str:
+    return NONE if interpreter is None else SHARED if interpreter.start == "fork" else OWN
 
 
 def _tier(facts: AbstractSet[str], landlock: bool) -> str:

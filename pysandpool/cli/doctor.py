@@ -15,6 +15,7 @@ from pysandpool._backend import hints
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent
 from pysandpool._backend.container import container_kind
 from pysandpool._backend.delegation import delegate
+from pysandpool._backend.engines import Fix
 from pysandpool._backend.machine import (
     NAMESPACES,
     SYSCTLS,
@@ -24,11 +25,11 @@ from pysandpool._backend.machine import (
     security_modules,
 )
 from pysandpool._backend.rlimits import low_limits
-from pysandpool._backend.runtimes import Fix
 from pysandpool._config.sandbox import DEFAULT_PROCESSES, NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxCreateError, SandpoolError
 from pysandpool._pool.isolation import FULL, LANDLOCK, NONE, PARTIAL, SCOPED_ABI, IsolationReport
 from pysandpool._pool.sandbox import Sandbox
+from pysandpool.cli.doctor_interpreter import WaitingPython, try_python
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
 _COMMAND = ("/bin/echo",)
@@ -63,6 +64,8 @@ class Diagnosis:
     missing: tuple[Missing, ...] = ()
     seatbelt: Seatbelt | None = None
     """None except on macOS."""
+    interpreter: WaitingPython | None = None
+    """None where no sandbox has an interpreter: on macOS, and where not all of the isolation can be had."""
     kernel: str = field(default_factory=platform.release)
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
@@ -87,6 +90,7 @@ class Diagnosis:
             return [*found, *self.seatbelt.lines(), "", *self._verdict(), *self._proved(), *self._what_is_missing()]
         found.append(f"security modules  {self.security_modules or 'unknown'}")
         found.append(f"cgroup            {self.cgroup or 'none in which cgroups can be created'}")
+        found += [] if self.interpreter is None else self.interpreter.lines()
         found += [f"{name} = {value}" for name, value in self.sysctls.items() if value is not None]
         return [*found, "", *self._verdict(), *self._proved(), *self._what_is_missing()]
 
@@ -156,7 +160,14 @@ def _diagnose(seatbelt: Seatbelt | None) -> Diagnosis:
         )
     except (SandpoolError, ValueError) as error:
         return Diagnosis(False, str(error), seatbelt=seatbelt)
-    return Diagnosis(True, isolation=isolation, missing=tuple(_missing(isolation, seatbelt)), seatbelt=seatbelt)
+    python = try_python() if isolation.tier == FULL else None
+    lacking = (*_missing(isolation, seatbelt), *_missing_interpreter(python))
+    return Diagnosis(True, isolation=isolation, missing=lacking, seatbelt=seatbelt, interpreter=python)
+
+
+def _missing_interpreter(python: WaitingPython | None) -> Iterator[Missing]:
+    if python is not None and not python.works:
+        yield Missing(f"{python.python} as the interpreter that waits in sandboxes: {python.error}", python.hint)
 
 
 def _try(degradation: NamespaceDegradation) -> IsolationReport:

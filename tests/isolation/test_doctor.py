@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import IsolationReport, SandboxConfig, SandboxCreateError
+from pysandpool import Interpreter, IsolationReport, Sandbox, SandboxConfig, SandboxCreateError
 from pysandpool._backend import delegation as _delegation
 from pysandpool._backend import forbidden as _forbidden
 from pysandpool._backend import hints as _hints
@@ -28,6 +28,7 @@ from pysandpool._pool import core
 from pysandpool._pool import sandbox as _sandbox
 from pysandpool.cli import doctor as _doctor
 from pysandpool.cli import main as _cli
+from pysandpool.cli.doctor_interpreter import try_python
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
 pytestmark = pytest.mark.slow  # not in `make quick`
@@ -270,3 +271,33 @@ def test_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
         "23 22 0:5 /null /proc/kcore rw - devtmpfs d rw\n24 27 0:6 / /procx rw - x x rw"
     )
     assert _machine.masked_proc() == ("/proc/kcore",)
+
+
+# --- the interpreter that waits --------------------------------------------------------------------------
+
+
+def test_doctor_tells_whether_this_python_can_wait_in_sandboxes() -> None:
+    found = try_python()
+    assert (found.python, found.works, found.error) == (os.path.normpath(sys.executable), True, "")
+    assert found.start_seconds is not None
+    assert "waits in sandboxes; it started in" in next(found.lines())
+
+
+def test_a_python_that_cannot_wait_is_missing_with_its_fix(
+    machine: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.setattr(_doctor, "_try", lambda degradation: dataclasses.replace(FULL, tier="full"))
+    monkeypatch.setattr(sys, "executable", "/does/not/exist/python3")
+    found = _doctor.diagnose()
+    assert found.interpreter is not None
+    assert not found.interpreter.works
+    (missing,) = (one for one in found.missing if "waits in sandboxes" in one.what)
+    assert missing.fix
+    assert "cannot wait in sandboxes" in "\n".join(found.lines())
+
+
+def test_the_report_tells_what_an_interpreter_shares() -> None:
+    words = {"shared": Interpreter(), "own": Interpreter(start="exec"), "none": None}
+    for word, interpreter in words.items():
+        with Sandbox(SandboxConfig(interpreter=interpreter)) as sandbox:
+            assert sandbox.isolation.interpreter == word

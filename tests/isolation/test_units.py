@@ -8,8 +8,8 @@ import oci
 import pytest
 import systemd
 
+from pysandpool._backend.engines import SECCOMP
 from pysandpool._backend.forbidden import _OF_UNITS
-from pysandpool._backend.runtimes import SECCOMP
 
 pytestmark = [pytest.mark.extended, pytest.mark.skipif(bool(systemd.missing()), reason=systemd.missing())]
 

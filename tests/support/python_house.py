@@ -38,7 +38,7 @@ TIERS = {
     "_backend": (
         "cgroup machine python rlimits seccomp_profile undead",
         "container shown",
-        "delegation runtimes",
+        "delegation engines",
         "forbidden",
         "hints",
         "doors interpreter missing seatbelt setid",
@@ -85,7 +85,7 @@ TIERS = {
         "lease",
         "pool sandbox",
     ),
-    "cli": ("bench doctor_macos options say terminal", "doctor plot run", "main"),
+    "cli": ("bench doctor_interpreter doctor_macos options say terminal", "doctor plot run", "main"),
 }
 # Modules that use no other at all.
 LEAVES = ("_errors", "_config.fields", "_config.syscalls", "_backend.machine", "_pool.stats")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pysandpool import NamespaceDegradation, SandboxConfig, SandboxCreateError, SeccompProfile
@@ -140,6 +140,7 @@ def test_paths_are_named_as_seatbelt_sees_them(path: str, seen: str) -> None:
 HOSTILE = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
 
 
+@settings(deadline=None)  # the machine may be slow
 @given(HOSTILE, HOSTILE)
 def test_a_hostile_path_stays_one_string(first: str, second: str) -> None:
     path = f"/h/{first}"
@@ -154,6 +155,7 @@ def has_no_spelling(text: str) -> bool:
     return any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF for char in text)
 
 
+@settings(deadline=None)  # the machine may be slow
 @given(st.text())
 def test_quoting_reads_back_or_refuses(text: str) -> None:
     if has_no_spelling(text):

@@ -1,4 +1,4 @@
-"""How each container runtime is told to allow what sandboxes need: options, and the same as lines of files.
+"""How each container engine is told to allow what sandboxes need: options, and the same as lines of files.
 
 Sources: the references of `docker run`, `podman run`, nerdctl, compose, and Kubernetes' SecurityContext.
 """
