@@ -1,4 +1,4 @@
-"""Writes a measured table into docs/performance.md, and its four main rows into README.md.
+"""Writes a measured table into docs/performance.md, and its main rows into README.md.
 
 `python bench/publish.py` measures everything first; `--from FILE` takes what `table.py --json FILE` has saved.
 """
@@ -19,7 +19,7 @@ from measure import Distribution
 from row import Budget, Failure, Row
 
 ROOT = Path(__file__).resolve().parent.parent
-MAIN_ROWS = ("acquire", "echo", "cold", "jobs")
+MAIN_ROWS = ("acquire", "echo", "cold", "jobs", "code")
 DERIVED = ("ratio", "verdict")
 HEADER = (
     "| row | figure | measured | compared with | ratio | budget |",
