@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 from collections.abc import Mapping as Mapping
 from typing import IO as IO
 from typing import Any as Any
+from typing import Literal as Literal
 
 from pysandpool._async.lease import AsyncPooledSandbox
 from pysandpool._async.pool import AsyncSandboxPool

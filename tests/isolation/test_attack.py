@@ -126,6 +126,7 @@ OF_FILES = tuple(
     attack.name
     for attack in ATTACKS
     if attack.name != "pivot-root"
+    and "full" in attack.tiers
     and (attack.program == "files" or attack.control == "ns" or attack.name == "passed-file-write")
 )
 

@@ -260,9 +260,9 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
     ]
     if container.read_only:
         mounts.append(mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777"))
-    # What lies on another file system than / is not in the overlay.
+    # What lies on another file system than / is not in the overlay, and what lies in /tmp may be covered.
     for path in sorted({str(ROOT), sys.prefix, sys.base_prefix}):
-        if os.stat(path).st_dev != os.stat("/").st_dev:
+        if os.stat(path).st_dev != os.stat("/").st_dev or (container.read_only and path.startswith("/tmp/")):
             bind = {"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"]}
             mounts.append(bind)
     return mounts

@@ -113,7 +113,8 @@ static void memory_is_watched_while_leftovers_are_killed(void) {
 /* Rounds take a quarter of a millisecond, or more. */
 static void leftovers_that_fork_faster_than_they_are_killed_cost_everything(void) {
     end_with_leftovers(1000000, true, false);
-    CHECK(the.kills_of_all == 1 && the.took >= FORKING_NS && the.rounds > FORKING_ROUNDS && the.looks <= 1);
+    CHECK(the.kills_of_all == 1 && the.took >= FORKING_NS && the.rounds > FORKING_ROUNDS);
+    CHECK(the.looks <= 1 || the.took > 2 * FORKING_NS); /* on a slow machine there is time for more */
     end_with_leftovers(1000000, false, false);
     CHECK(the.kills_of_all == 1 && the.took >= LEFTOVERS_NS); /* they may be slow to end */
 }

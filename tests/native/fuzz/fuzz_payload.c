@@ -41,8 +41,10 @@ static void report(void) {
                   workspaces);
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): libFuzzer declares it so */
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    /* NOLINTEND(readability-non-const-parameter) */
     (void)argc, (void)argv;
     return atexit(report);
 }
