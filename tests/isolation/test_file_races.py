@@ -252,5 +252,5 @@ def test_a_file_that_grows_and_a_directory_that_fills() -> None:
         except OSError as error:
             if error.filename != "full":
                 raise
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 50  # of the 60 s of the command
         assert not command.done

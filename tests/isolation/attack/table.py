@@ -480,9 +480,9 @@ def _hidden() -> list[Attack]:
 
     return [
         hide("long-names", "proc_pid_maps(5): a line is as long as its path", "{scratch}", "20"),
-        # In the Landlock tier it depends on what the rest of the machine does: there it is neither held nor reached.
+        # In the Landlock tier these two depend on what the rest of the machine does: they are neither held nor reached.
         replace(hide("sockets-under-way", "unix(7) SCM_RIGHTS: in no process's table", "400"), tiers=("full",)),
-        hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"),
+        replace(hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"), tiers=("full",)),
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
     ]
 
