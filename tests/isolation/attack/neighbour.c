@@ -22,6 +22,7 @@ static void starter(char **args) {
     const struct timespec pause = {.tv_nsec = 300000};
     (void)signal(SIGCHLD, SIG_IGN);
     (void)prctl(PR_SET_NAME, "sandpool-init", 0, 0, 0);
+    (void)fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3); /* to be found; init has its control socket */
     for (;;) {
         if (fork() == 0) {
             (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
