@@ -24,8 +24,9 @@ from pysandpool._execute.result import SandboxResult
 from pysandpool._ffi import check, ffi, hot, lib
 from pysandpool._pool.acquire import release_unowned
 from pysandpool._pool.lease import PooledSandbox
-from pysandpool._pool.pool import SandboxPool, renewing, typed
+from pysandpool._pool.pool import SandboxPool, typed
 from pysandpool._pool.stats import PoolStats
+from pysandpool._pool.upkeep import renewing
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -70,7 +70,7 @@ TIERS = {
         "isolation limits log snapshot",
         "core",
         "lease",
-        "acquire workspace",
+        "acquire upkeep workspace",
         "pool sandbox",
         "executor",
     ),
