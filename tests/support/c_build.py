@@ -1,7 +1,8 @@
 """Compiles the programs of tests/native/c and tests/native/fuzz, with each compiler, plain and under the sanitizers.
 
 A program is linked with the C files of csrc/common and csrc/host, or with those that its first comment names:
-`/* sources: csrc/common/wire.c */`, or `/* sources: none */`. Objects are kept by content: see tools/object_cache.py.
+`/* sources: csrc/common/wire.c csrc/host/seccomp */`, where a folder stands for all of its C files, or
+`/* sources: none */`. Objects are kept by content: see tools/object_cache.py.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Build:
 def sources_of(program: Path) -> list[Path]:
     named = NAMED_SOURCES.match(program.read_text(encoding="utf-8"))
     if named is not None:
-        return [ROOT / name for name in named[1].split() if name not in {"none", "*"}]
+        names = [name for name in named[1].split() if name not in {"none", "*"}]
+        return [path for name in names for path in (sorted((ROOT / name).glob("*.c")) or [ROOT / name])]
     found = [path for folder in ("common", "host") for path in sorted((ROOT / "csrc" / folder).rglob("*.c"))]
     return [path for path in found if not path.name.endswith(OTHER_SYSTEMS)]
 

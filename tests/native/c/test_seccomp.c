@@ -1,5 +1,4 @@
-/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c
-   csrc/host/seccomp/tier.c */
+/* sources: csrc/host/seccomp */
 /*
  * A simulator gives the combined verdict of every syscall number for every profile and architecture; it is compared
  * with tests/native/golden/ (--update rewrites it). test_seccomp_kernel.c asks this machine's kernel.

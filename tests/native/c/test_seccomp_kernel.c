@@ -1,5 +1,4 @@
-/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c
-   csrc/host/seccomp/tier.c */
+/* sources: csrc/host/seccomp */
 /* The seccomp layers on this machine's kernel. Each attack runs first without them, where it must get further. */
 #include <errno.h>
 #include <linux/seccomp.h>

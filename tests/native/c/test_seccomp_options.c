@@ -1,5 +1,4 @@
-/* sources: csrc/host/seccomp/compile.c csrc/host/seccomp/leaf.c csrc/host/seccomp/option.c
-   csrc/host/seccomp/tier.c */
+/* sources: csrc/host/seccomp */
 /* System calls with many options: the verdict on each option by its number, compared with ../golden/ (--update rewrites
  * it), and checks of single options. */
 #include "check.h"
