@@ -1,6 +1,6 @@
 /*
  * The leaves of the search: verdicts, checks of arguments that lead to a verdict, and choices by the number of an
- * option. Only for compile.c, leaf.c and option.c.
+ * option. Only for the files of this folder.
  */
 #ifndef SANDPOOL_HOST_SECCOMP_LEAF_H
 #define SANDPOOL_HOST_SECCOMP_LEAF_H

@@ -1,5 +1,5 @@
 /*
- * Functions that write a program of classic BPF. Only for compile.c, leaf.c and option.c.
+ * Functions that write a program of classic BPF. Only for the files of this folder.
  *
  * BPF jumps only forward. So the search is written from its end to its start: the target of a branch exists before the
  * branch, and branches with the same verdict share one instruction. A check of arguments, which runs in order, is
