@@ -2,17 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
-#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "common/kill_mark.h"
-#include "sandpool.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
@@ -241,97 +237,6 @@ static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy)
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* Where only socket pairs exist, init counts each socket as full, with the size that it was created with. So setting
- * the size has no effect, but succeeds, as setting too large a size does. */
-static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy) {
-    bool only_pairs = policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets;
-    if (only_pairs || policy->fixed_buffers) {
-        refuse(b, 0);
-    } else {
-        emit_verdict(b, SECCOMP_RET_ALLOW);
-    }
-}
-
-/*
- * The buffers of TCP come out of one budget of the machine (tcp_mem). In a network namespace of the sandbox's own they
- * are small and must stay small. The kernel itself silently grants less than what a program asks for, too.
- */
-static void check_rcvbuf(struct block *b, const struct sp_seccomp_policy *policy) {
-    if (policy->fixed_buffers) {
-        refuse(b, 0);
-    } else {
-        emit_verdict(b, SECCOMP_RET_ALLOW);
-    }
-}
-
-/* The low 4 bits are the type, the others flags such as SOCK_CLOEXEC. */
-static void load_socket_type(struct block *b) {
-    load_low(b, 1);
-    emit(b, BPF_ALU | BPF_AND | BPF_K, 0xf, 0, 0);
-}
-
-/*
- * getifaddrs() and its relatives list the interfaces by NETLINK_ROUTE. To change anything, the kernel demands a
- * capability over the network namespace, which no tenant has. Every other protocol is a subsystem of its own
- * (netfilter, audit, crypto, ...). The jumps of a socket that is not allowed here lead to the end of this function.
- */
-static void allow_route_netlink(struct block *b) {
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, AF_NETLINK, 0, 7);
-    load_socket_type(b);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOCK_RAW, 1, 0);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOCK_DGRAM, 0, 3);
-    load_low(b, 2);
-    emit(b, BPF_JMP | BPF_JEQ | BPF_K, NETLINK_ROUTE, 0, 1);
-    emit_verdict(b, SECCOMP_RET_ALLOW);
-    load_low(b, 0);
-}
-
-/*
- * A family that is not allowed looks as if the kernel did not have it, because libc and language runtimes handle that
- * case: netlink (glibc then does without interface lists), inet6 (they fall back to inet), unix (no nscd, no syslog).
- * Of inet only TCP and UDP are allowed: for another protocol the kernel would load its module (SCTP, DCCP, SMC), and
- * Landlock's TCP rules do not cover MPTCP.
- */
-static void check_socket(struct block *b, const struct sp_seccomp_policy *policy) {
-    static const uint32_t families[] = {AF_INET, AF_INET6};
-    static const uint32_t types[] = {SOCK_STREAM, SOCK_DGRAM};
-    static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
-    load_low(b, 0);
-    if (policy->allow_unix_sockets) {
-        emit(b, BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
-        emit_verdict(b, SECCOMP_RET_ALLOW);
-    }
-    if (policy->profile != SP_SECCOMP_NETWORK) {
-        refuse(b, EAFNOSUPPORT);
-        return;
-    }
-    if (policy->list_interfaces) {
-        allow_route_netlink(b);
-    }
-    require_one_of(b, families, LENGTH(families), EAFNOSUPPORT);
-    load_socket_type(b);
-    require_one_of(b, types, LENGTH(types), EPERM);
-    load_low(b, 2);
-    require_one_of(b, protocols, LENGTH(protocols), EPROTONOSUPPORT);
-    emit_verdict(b, SECCOMP_RET_ALLOW);
-}
-
-/*
- * One end of a datagram pair (or SOCK_RAW, which is the same) is a complete AF_UNIX socket: it can send and connect to
- * any address. So without allow_unix_sockets only the connected types are allowed, whose peer cannot be changed.
- */
-static void check_socketpair(struct block *b, const struct sp_seccomp_policy *policy) {
-    static const uint32_t families[] = {AF_UNIX};
-    static const uint32_t types[] = {SOCK_STREAM, SOCK_SEQPACKET};
-    load_low(b, 0);
-    require_one_of(b, families, LENGTH(families), EAFNOSUPPORT);
-    if (!policy->allow_unix_sockets) {
-        load_socket_type(b);
-        require_one_of(b, types, LENGTH(types), ESOCKTNOSUPPORT);
-    }
-    emit_verdict(b, SECCOMP_RET_ALLOW);
-}
-
 /* sync() flushes all disks of the host, and a tenant could call it all the time. */
 static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->pretend_sync) {
@@ -347,14 +252,6 @@ static void check_advice(struct block *b, const struct sp_seccomp_policy *policy
     load_low(b, 3);
     refuse_if_equal(b, POSIX_FADV_DONTNEED, 0);
     emit_verdict(b, SECCOMP_RET_ALLOW);
-}
-
-static void check_named(struct block *b, const struct sp_seccomp_policy *policy) {
-    if (policy->profile == SP_SECCOMP_NETWORK || policy->allow_unix_sockets) {
-        emit_verdict(b, SECCOMP_RET_ALLOW);
-    } else {
-        refuse(b, EPERM);
-    }
 }
 
 /* The mark of init's own signals: the filter of its supervisor lets these pass. */
@@ -392,19 +289,16 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,
-    [CHECK_SNDBUF] = check_sndbuf,
-    [CHECK_RCVBUF] = check_rcvbuf,
-    [CHECK_SOCKET] = check_socket,
-    [CHECK_SOCKETPAIR] = check_socketpair,
     [CHECK_SYNC] = check_sync,
     [CHECK_ADVICE] = check_advice,
-    [CHECK_NAMED] = check_named,
     [CHECK_UNMARKED] = check_unmarked,
 };
 
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {
     if (leaf >= CHECK_LATE_PRCTL && leaf <= CHECK_TRACED_BASE) {
         sp_seccomp_write_option(b, leaf, policy);
+    } else if (leaf >= CHECK_SNDBUF && leaf <= CHECK_NAMED) {
+        sp_seccomp_write_socket(b, leaf, policy);
     } else {
         write_leaf[leaf](b, policy);
     }

@@ -36,14 +36,14 @@ enum leaf {
     CHECK_CLOSE_RANGE,
     CHECK_MMAP,
     CHECK_MEMFD,
-    CHECK_SNDBUF,
+    CHECK_SYNC,
+    CHECK_ADVICE,
+    CHECK_UNMARKED,
+    CHECK_SNDBUF, /* from here to CHECK_NAMED: checks of the calls of sockets */
     CHECK_RCVBUF,
     CHECK_SOCKET,
     CHECK_SOCKETPAIR,
-    CHECK_SYNC,
-    CHECK_ADVICE,
     CHECK_NAMED,
-    CHECK_UNMARKED,
     CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: checks of other arguments than the number of an option */
     CHECK_LAST_PRCTL,
     CHECK_LATE_FILTER,
@@ -99,6 +99,8 @@ void sp_seccomp_write_own(struct block *b, unsigned arg);
 
 /* Writes a leaf, in order. It ends with a verdict on every path. */
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
+/* The same for the leaves from CHECK_SNDBUF to CHECK_NAMED; only sp_seccomp_write_leaf() calls it. */
+void sp_seccomp_write_socket(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 /* The same for the leaves from CHECK_LATE_PRCTL to CHECK_TRACED_BASE; only sp_seccomp_write_leaf() calls it. */
 void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 
