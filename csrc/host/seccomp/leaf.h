@@ -84,6 +84,13 @@ struct options {
 /* The options of a leaf CHOOSE_*; NULL for any other leaf. */
 const struct options *sp_seccomp_options(enum leaf leaf);
 
+/* All tables end far below this number; the kernel's own caches assume 1,024, too. */
+#define NR_END 1024
+
+/* The leaf of each system call in a layer, by its number. 0, or -EINVAL for a name that cannot be allowed. */
+int sp_seccomp_leaves(enum sp_arch arch, enum sp_layer layer, const struct sp_seccomp_policy *policy,
+                      enum leaf leaves[NR_END]);
+
 #define INIT_PID 1 /* also its process group */
 
 /* tier.c: what stands in the place of `leaf` where the policy shares the host. */
