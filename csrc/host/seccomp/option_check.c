@@ -18,9 +18,9 @@
 #define SP_LISTENER_FLAGS 0x28u
 
 /*
- * Whether this layer refuses the tenant's own filters. Only the last layer that we install can refuse them: that of
- * init, or the one before exec (`last`), if there is one. EINVAL is the answer of a kernel
- * without filters.
+ * Whether this layer refuses the tenant's own filters. Only the last layer that we install can refuse them: the layer
+ * `exec`, if there is one, else the layer `init`. `last` says which of the two this is. EINVAL is what a kernel without
+ * filters answers.
  */
 static bool refuses_filters(const struct sp_seccomp_policy *policy, bool last) {
     bool by_name = false;
@@ -73,7 +73,7 @@ static void check_own_filter(struct block *b, bool refused) {
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* Where init has installed a listener itself, the template could not refuse that. */
+/* Where init installs a filter with a listener itself, the template allows that. This layer refuses it to tenants. */
 static void check_late_filter(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->supervised) {
         load_low(b, 0);

@@ -4,14 +4,16 @@
  * There are three layers. The kernel runs all filters that a process has, and the strictest verdict wins; of two
  * equally strict ones (errno against errno), that of the newest filter.
  *
- *   template  the tenant's whole policy, except for what zygote and init need to build a sandbox. Large. The zygote
- *             installs it once, before it serves its first CREATE; every sandbox inherits it over clone at no cost.
- *   init      refuses what the template has allowed for the set-up. Small. init installs it as the last step before
- * READY. exec      only for allow_fork = false: no new process, threads only. Tiny. The child installs it before its
- * exec.
+ * - template: the tenant's whole policy, except for what zygote and init need to build a sandbox. Large. The zygote
+ *   installs it once, before it serves its first CREATE; every sandbox inherits it over clone at no cost.
+ * - init: refuses what the template has allowed for the set-up. Small. init installs it as the last step before READY.
+ * - exec: no new process, only threads, for allow_fork = false; and in the Landlock tier, what keeps a tenant in its
+ *   process group. Tiny. The standby installs it before its exec.
  *
- *   attach    what no_setid refuses, for a sandbox that gets a writable workspace later. Small. init adds it then,
- *             unless the policy has no_setid anyway.
+ * A fourth one is not part of every sandbox:
+ *
+ * - attach: what no_setid refuses, for a sandbox that gets a writable workspace later. Small. init adds it then, unless
+ *   the policy has no_setid anyway.
  *
  * After READY the layers together are the tenant's policy. No layer is complete alone: only the template refuses
  * foreign architectures and unknown numbers, only the layer of init refuses mounts and namespaces.
