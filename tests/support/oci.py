@@ -42,9 +42,13 @@ MASKED = (
     *("/sys/devices/virtual/powercap", "/sys/firmware"),
 )
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-# Where the overlay is mounted: a mount namespace of its own, which ends with the container.
+# Where the overlay is mounted: a mount namespace of its own, which ends with the container. A cgroup file system that
+# is mounted outside of /sys/fs/cgroup is not in it: runc would look for a hierarchy with the name of that directory.
 START = """
 set -e
+while read -r _ where kind _; do
+    case "$kind $where" in *" /sys/fs/cgroup"*) ;; cgroup*) umount "$where" ;; esac
+done < /proc/mounts
 mount -t tmpfs tmpfs "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" overlay "$1/root"
