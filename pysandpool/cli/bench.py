@@ -35,21 +35,26 @@ class PoolBenchmarkResult:
     execute_p99_us: float
     pool_size: int
     iterations: int
+    tier: str = "full"
+    """What isolated the sandboxes, as `IsolationReport.tier`."""
 
 
-def run_pool_benchmark(pool_size: int = 8, iterations: int = 200) -> PoolBenchmarkResult:
+def run_pool_benchmark(
+    pool_size: int = 8, iterations: int = 200, config: SandboxConfig | None = None
+) -> PoolBenchmarkResult:
     """Measures calls of each kind, prints the percentiles and returns them.
 
     Args:
         pool_size: idle sandboxes of the pool; 0 is taken as 1.
         iterations: calls of each kind; with 0 all figures are 0.
+        config: of the sandboxes; by default `SandboxConfig()`.
 
     Raises:
         SandboxCreateError: a sandbox could not be created.
         RuntimeError: a command exited with a code other than 0, or with another output than expected.
         ValueError: a number is negative.
     """
-    result = measure_pool(pool_size, iterations).result()
+    result = measure_pool(pool_size, iterations, config).result()
     print(format_result(result))
     return result
 
@@ -63,13 +68,14 @@ class PoolSamples:
     execute: list[float]
     pool_size: int
     iterations: int
+    tier: str = "full"
 
     def result(self) -> PoolBenchmarkResult:
         cold, hot, execute = _percentiles(self.cold), _percentiles(self.hot), _percentiles(self.execute)
-        return PoolBenchmarkResult(*cold, *hot, *execute, self.pool_size, self.iterations)
+        return PoolBenchmarkResult(*cold, *hot, *execute, self.pool_size, self.iterations, self.tier)
 
 
-def measure_pool(pool_size: int, iterations: int) -> PoolSamples:
+def measure_pool(pool_size: int, iterations: int, config: SandboxConfig | None = None) -> PoolSamples:
     """What `run_pool_benchmark` measures; it raises the same errors."""
     size, count = operator.index(pool_size), operator.index(iterations)
     if size < 0 or count < 0:
@@ -77,9 +83,12 @@ def measure_pool(pool_size: int, iterations: int) -> PoolSamples:
     size = max(size, 1)
     if not count:
         return PoolSamples([], [], [], size, 0)
-    cold = _cold(count)
-    with SandboxPool(SandboxConfig(), PoolConfig(size, size, max_idle_duration=None)) as pool:
-        return PoolSamples(cold, _acquire_times(pool.acquire, count), _execute_times(pool, count), size, count)
+    config = config or SandboxConfig()
+    cold = _cold(config, count)
+    with SandboxPool(config, PoolConfig(size, size, max_idle_duration=None)) as pool:
+        with pool.acquire() as sandbox:
+            tier = sandbox.isolation.tier
+        return PoolSamples(cold, _acquire_times(pool.acquire, count), _execute_times(pool, count), size, count, tier)
 
 
 def format_result(result: PoolBenchmarkResult) -> str:
@@ -89,12 +98,12 @@ def format_result(result: PoolBenchmarkResult) -> str:
         ("hot acquire", result.hot_p50_us, result.hot_p99_us),
         ("acquire + echo + release", result.execute_p50_us, result.execute_p99_us),
     )
-    head = f"pool_size={result.pool_size} iterations={result.iterations}"
+    head = f"pool_size={result.pool_size} iterations={result.iterations} tier={result.tier}"
     return "\n".join([head] + [f"{name:<25} p50 {p50:>10.2f} us   p99 {p99:>10.2f} us" for name, p50, p99 in rows])
 
 
-def _cold(count: int) -> list[float]:
-    core = open_core(SandboxConfig(), PoolLimits())
+def _cold(config: SandboxConfig, count: int) -> list[float]:
+    core = open_core(config, PoolLimits())
     try:
         return _acquire_times(lambda: lease_by_ticket(core), count)
     finally:

@@ -12,10 +12,11 @@ from typing import Any
 
 from pysandpool._backend.forbidden import apparmor_text
 from pysandpool._backend.seccomp_profile import for_sandboxes
+from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandpoolError
 from pysandpool.cli.bench import format_result, measure_pool
 from pysandpool.cli.doctor import diagnose
-from pysandpool.cli.options import add_options
+from pysandpool.cli.options import DEGRADE, add_options, degradation_of
 from pysandpool.cli.plot import PlotError, check_plot, curves, draw
 from pysandpool.cli.run import EXIT_CODES, run, shell
 from pysandpool.cli.say import EXIT_SETUP, EXIT_SIGNAL, complain
@@ -44,6 +45,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure acquire and execute on this machine")
     bench.add_argument("--pool-size", type=int, default=8, metavar="N")
     bench.add_argument("--iterations", type=int, default=200, metavar="N")
+    bench.add_argument("--allow-degradation", action="store_true", help=DEGRADE)
     bench.add_argument("--json", action="store_true")
     bench.add_argument("--plot", type=Path, metavar="FILE", help="also draw the distributions (pysandpool[plot])")
     bench.set_defaults(handler=_bench)
@@ -70,7 +72,7 @@ def _bench(args: argparse.Namespace) -> int:
     try:
         if args.plot:
             check_plot(args.plot)
-        samples = measure_pool(args.pool_size, args.iterations)
+        samples = measure_pool(args.pool_size, args.iterations, SandboxConfig(**degradation_of(args)))
         result = samples.result()
         print(json.dumps(dataclasses.asdict(result)) if args.json else format_result(result))
         if args.plot:

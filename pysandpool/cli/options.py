@@ -13,6 +13,8 @@ from pysandpool._config.bind import Bind
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._config.workspace import MODES
 
+DEGRADE = "run with less isolation where not all can be had"
+
 
 def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Namespace], int]) -> None:
     """Adds the options of `run` to its parser. An option that is not given leaves its field to `SandboxConfig`."""
@@ -36,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Nam
     option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
     option("--network", choices=("none", "loopback", "host"), help="none by default")
     option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
-    option("--allow-degradation", action="store_true", help="run with less isolation where not all can be had")
+    option("--allow-degradation", action="store_true", help=DEGRADE)
     keep = "pass standard input on even if it is a terminal"
     option("-i", "--interactive", "--stdin", dest="interactive", action="store_true", help=keep)
     option("-t", "--tty", action="store_true", help="run the command in a terminal; for a shell: -it")
@@ -55,8 +57,7 @@ def config_of(args: argparse.Namespace) -> SandboxConfig:
         fields.update(fs_python=True)
     if args.unix_sockets:
         fields.update(allow_unix_sockets=True)
-    if args.allow_degradation:
-        fields.update(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
+    fields.update(degradation_of(args))
     if args.timeout is not None:
         fields.update(timeout_secs=args.timeout)
     limits = {name: None for name, value in fields.items() if value == math.inf}
@@ -68,6 +69,11 @@ def config_of(args: argparse.Namespace) -> SandboxConfig:
         env_vars=dict(args.env),
         **{**fields, **limits},
     )
+
+
+def degradation_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The field of SandboxConfig that --allow-degradation stands for."""
+    return {"namespace_degradation": NamespaceDegradation.ALLOW_DEGRADATION} if args.allow_degradation else {}
 
 
 def _seconds(text: str) -> float:

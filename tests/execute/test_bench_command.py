@@ -1,4 +1,4 @@
-"""`pysandpool bench --plot FILE`."""
+"""`pysandpool bench`, its tier, and `--plot FILE`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from pathlib import Path
 import pytest
 
 from pysandpool.cli.main import main
+
+
+def test_where_namespaces_are_refused_the_figures_are_those_of_the_tier_that_was_allowed(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+    asked = ["bench", "--iterations", "3", "--pool-size", "2"]
+    assert main(asked) == 125
+    assert "--allow-degradation" in capfd.readouterr().err
+    assert main([*asked, "--allow-degradation"]) == 0
+    assert capfd.readouterr().out.startswith("pool_size=2 iterations=3 tier=landlock\n")
 
 
 def test_a_plot_is_drawn_beside_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
