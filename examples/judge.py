@@ -24,6 +24,7 @@ from judge_problems import Problem, Submission, Test, load
 from judge_verdict import Verdict, first_words, how_it_ended, verdict_of
 
 from pysandpool import (
+    IsolationReport,
     NamespaceDegradation,
     PoolConfig,
     SandboxConfig,
@@ -35,6 +36,8 @@ from pysandpool import (
 PYTHON = "/usr/bin/python3"
 # In a container that refuses namespaces, the judge takes the Landlock tier, which is weaker: SECURITY.md says how.
 ALLOW = NamespaceDegradation.ALLOW_DEGRADATION
+# The fork bombs among the submissions go off only where this variable is set.
+MARK = {"JUDGE_SANDBOX": "1"}
 # The kernel's own CPU clock decides about time, so that a busy machine does not turn AC into TLE. The limit is
 # inherited over exec; the shell is not there any more when the submission runs.
 WITH_CPU_LIMIT = 'ulimit -S -t "$1" && shift && exec "$@"'
@@ -51,6 +54,7 @@ class Row:
     ok: bool = False
     test: str = ""
     why: str = ""
+    tier: str = "full"
     cpu: float = 0.0
     wall: float = 0.0
     peak_bytes: int = 0
@@ -68,6 +72,7 @@ class Judge:
         self._stack = ExitStack()
         self._size = PoolConfig(min_size=jobs, max_size=2 * jobs)
         self._pools: dict[str, SandboxPool] = {}
+        self.isolation: IsolationReport | None = None
         with ExitStack() as undo:
             undo.callback(self._stack.close)
             self._open(
@@ -81,9 +86,11 @@ class Judge:
     def _open(self, name: str, config: SandboxConfig) -> None:
         pool = self._pools[name] = self._stack.enter_context(SandboxPool(config, self._size))
         with pool.acquire() as sandbox:
-            tier = sandbox.isolation.tier
-        if tier != "full":
-            print(f"{name}: this machine refuses namespaces, so the sandboxes are of the {tier} tier", file=sys.stderr)
+            self.isolation = sandbox.isolation
+
+    @property
+    def tier(self) -> str:
+        return self.isolation.tier if self.isolation is not None else "full"
 
     def close(self) -> None:
         self._stack.close()
@@ -93,7 +100,11 @@ class Judge:
 
     def judge(self, submission: Submission) -> Row:
         """Compiles, then runs the tests in order up to the first that is not accepted."""
-        row = Row(submission.name, Verdict.IE, submission.verdict)
+        row = Row(submission.name, Verdict.IE, submission.verdict, tier=self.tier)
+        if submission.needs is not None and getattr(self.isolation, submission.needs) != "full":
+            row.verdict, row.ok = Verdict.NR, True
+            row.why = f"declared: isolation.{submission.needs} is not full in this tier, see SECURITY.md"
+            return row
         try:
             said = self._judge(submission, row)
         except SandpoolError as error:  # the judge's failure, not the submission's
@@ -156,6 +167,7 @@ def run_config(memory_mb: int) -> SandboxConfig:
         max_processes=8,
         max_output_bytes=1 << 20,
         namespace_degradation=ALLOW,
+        env_vars=MARK,
     )
 
 
@@ -168,7 +180,7 @@ def compiler_message(result: SandboxResult) -> str:
 
 def as_expected(submission: Submission, row: Row, said: bytes) -> bool:
     """The verdict is the declared one, for the declared reason, and nothing undeclared was printed."""
-    if row.verdict is not submission.verdict or submission.note not in row.why:
+    if row.verdict is not submission.verdict or submission.note_in(row.tier) not in row.why:
         return False
     return submission.prints is None or said.strip() == submission.prints.encode()
 
@@ -188,8 +200,11 @@ def line_of(row: Row) -> str:
 def print_report(rows: Sequence[Row], stats: dict[str, Any]) -> None:
     heading = LINE.format(*HEADER)
     print(heading, "-" * len(heading), *map(line_of, rows), sep="\n")
-    wrong = sum(not row.ok for row in rows)
-    print(f"\n{len(rows)} submissions, {f'{wrong} not' if wrong else 'all'} as expected")
+    wrong, left_out = sum(not row.ok for row in rows), sum(row.verdict is Verdict.NR for row in rows)
+    print(f"\n{len(rows)} submissions, {f'{wrong} not' if wrong else 'all'} as expected", end="")
+    print(f", {left_out} of them not run" if left_out else "")
+    for tier in {row.tier for row in rows} - {"full"}:
+        print(f"This machine refuses namespaces: the sandboxes were of the {tier} tier, see SECURITY.md.")
     for name, figures in stats.items():
         print(f"pool {name:<10} {figures}")
 
@@ -216,6 +231,8 @@ def judge_all(submissions: Sequence[Submission], jobs: int) -> tuple[list[Row], 
     lock, done = threading.Lock(), 0
     problems = [submission.problem for submission in submissions]
     with closing(Judge(problems, jobs)) as judge, ThreadPoolExecutor(jobs) as threads:
+        if judge.tier != "full":
+            print(f"this machine refuses namespaces: taking the {judge.tier} tier", file=sys.stderr)
 
         def one(submission: Submission) -> Row:
             nonlocal done

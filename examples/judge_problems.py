@@ -30,17 +30,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class Submission:
-    """``verdict`` is the expected one, ``note`` must occur in its explanation, ``prints`` is all it may print."""
+    """``verdict`` is the expected one, ``note`` must occur in its explanation, ``prints`` is all it may print.
+
+    In the Landlock tier ``note_landlock`` takes the place of ``note``, if it is not None. ``needs`` names the field of
+    the isolation report that must be "full", or the submission is not run.
+    """
 
     problem: Problem
     path: Path
     verdict: Verdict
     note: str = ""
     prints: str | None = None
+    note_landlock: str | None = None
+    needs: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.problem.name}/{self.path.name}"
+
+    def note_in(self, tier: str) -> str:
+        """What must occur in the explanation of the verdict, in sandboxes of this tier."""
+        return self.note if tier == "full" or self.note_landlock is None else self.note_landlock
 
 
 def load(bundle: Path = BUNDLE) -> list[Submission]:
@@ -55,10 +65,8 @@ def load(bundle: Path = BUNDLE) -> list[Submission]:
             odd = ", ".join(sorted(present ^ set(manifest["submissions"])))
             raise ValueError(f"{folder.name}: not both in the manifest and in {sources}: {odd}")
         for name, entry in manifest["submissions"].items():
-            expected = Verdict(entry["verdict"])
-            submissions.append(
-                Submission(problem, sources / name, expected, entry.get("note", ""), entry.get("prints"))
-            )
+            reasons = {key: entry[key] for key in ("note", "prints", "note_landlock", "needs") if key in entry}
+            submissions.append(Submission(problem, sources / name, Verdict(entry["verdict"]), **reasons))
     return submissions
 
 

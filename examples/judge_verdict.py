@@ -1,7 +1,8 @@
 """What a run of a submission means: the judge's verdicts, as pure functions without any sandbox.
 
 AC accepted, WA wrong answer, TLE time limit, RE runtime error, MLE memory limit, OLE output limit, CE compile
-error; IE is the judge's own failure (no sandbox, say) and is never an expected verdict.
+error; IE is the judge's own failure (no sandbox, say) and is never an expected verdict. NR: not run, because the
+sandboxes of this machine cannot hold it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Verdict(str, Enum):
     OLE = "OLE"
     CE = "CE"
     IE = "IE"
+    NR = "NR"
 
 
 class Run(Protocol):

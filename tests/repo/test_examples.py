@@ -91,9 +91,10 @@ def test_hostile_output_cannot_paint_the_terminal() -> None:
 
 def test_the_bundle_asks_for_every_verdict() -> None:
     submissions = judge_problems.load()
-    assert {one.verdict for one in submissions} == set(Verdict) - {Verdict.IE}
+    ran = set(Verdict) - {Verdict.IE, Verdict.NR}
+    assert {one.verdict for one in submissions} == ran
     for suffix in (".c", ".py"):
-        assert {one.verdict for one in submissions if one.path.suffix == suffix} >= set(Verdict) - {Verdict.IE}
+        assert {one.verdict for one in submissions if one.path.suffix == suffix} >= ran
     for name in {one.problem.name for one in submissions}:
         accepted = [one.path.suffix for one in submissions if (one.problem.name, one.verdict) == (name, Verdict.AC)]
         assert set(accepted) == {".c", ".py"}, name
@@ -139,6 +140,24 @@ def test_as_expected(name: str, verdict: Verdict, why: str, said: bytes, expecte
     one = submission(name)
     row = judge.Row(one.name, verdict, one.verdict, why=why)
     assert judge.as_expected(one, row, said) is expected
+
+
+def test_what_a_verdict_says_may_be_another_in_the_landlock_tier() -> None:
+    one = submission("sum/include.c")
+    row = judge.Row(one.name, Verdict.CE, one.verdict, why="fatal error: /etc/shadow: Permission denied")
+    assert not judge.as_expected(one, row, b"")
+    assert judge.as_expected(one, dataclasses.replace(row, tier="landlock"), b"")
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_submission_that_the_sandboxes_cannot_hold_is_not_run_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+    monkeypatch.setattr(judge, "load", lambda: [dataclasses.replace(submission("sum/add.py"), needs="namespaces")])
+    assert judge.main([]) == 0
+    told = capsys.readouterr().out
+    assert all(words in told for words in ("NR", "isolation.namespaces is not full", "1 of them not run"))
 
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 1)])

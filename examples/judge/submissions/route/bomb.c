@@ -1,12 +1,11 @@
-/* A fork bomb. It refuses to go off where it could do harm: outside of a sandbox. */
+/* A fork bomb. It refuses to go off where it could do harm: outside of the judge's sandboxes. */
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 int main(void)
 {
-    char name[64] = "";
-    if (gethostname(name, sizeof(name) - 1) || strcmp(name, "sandbox")) {
+    if (getenv("JUDGE_SANDBOX") == NULL) {
         fprintf(stderr, "bomb: this is not a sandbox\n");
         return 99;
     }

@@ -1,9 +1,8 @@
-# A fork bomb that ends when fork() fails. It refuses to go off outside of a sandbox.
+# A fork bomb that ends when fork() fails. It refuses to go off outside of the judge's sandboxes.
 import os
-import socket
 import sys
 
-if socket.gethostname() != "sandbox":
+if "JUDGE_SANDBOX" not in os.environ:
     sys.exit("bomb: this is not a sandbox")
 while True:
     os.fork()

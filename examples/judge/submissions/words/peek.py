@@ -30,15 +30,24 @@ for path in FOLDERS:
         found.extend(os.path.join(path, name) for name in names)
     except OSError:
         pass
+
+
+def names_in(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 visited = 0
-for top in sorted(set(os.listdir("/")) - KNOWN):
+for top in sorted(set(names_in("/")) - KNOWN):
     for folder, folders, names in os.walk("/" + top):
         visited += 1
         folders[:] = folders if visited < 20_000 and len(found) < 1_000 else []
         for name in names:
             if name.endswith(WANTED) and os.access(os.path.join(folder, name), os.R_OK):
                 found.append(os.path.join(folder, name))
-for name in os.listdir("/proc"):
+for name in names_in("/proc"):
     if name.isdigit() and int(name) not in (1, os.getpid(), os.getppid()):
         found.append("process " + name)
 for name, value in os.environ.items():
