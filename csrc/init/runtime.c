@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -231,11 +230,10 @@ void sp_runtime_leave(struct sp_runtime *runtime) {
     runtime->pid = 0;
 }
 
+/* A command that traces it keeps it from being reaped, so init does not wait for that. */
 void sp_runtime_end(struct sp_runtime *runtime) {
     if (runtime->pid != 0 && !runtime->ended) {
         (void)kill(runtime->pid, SIGKILL);
-        while (waitpid(runtime->pid, NULL, 0) == -1 && errno == EINTR) {
-        }
     }
     sp_runtime_leave(runtime);
 }

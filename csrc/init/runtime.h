@@ -38,7 +38,7 @@ int sp_runtime_await(struct sp_runtime *runtime, int64_t until, struct sp_rec_fa
 int sp_runtime_request(const struct sp_runtime *runtime, const struct sp_command *command);
 /* init gives up its descriptors, and the runtime is no longer its to end: it is the command, or was reaped. */
 void sp_runtime_leave(struct sp_runtime *runtime);
-/* Kills it, if there is one, and waits for its end. */
+/* Kills it, if there is one. init reaps it as it reaps any process that it does not know. */
 void sp_runtime_end(struct sp_runtime *runtime);
 
 #endif

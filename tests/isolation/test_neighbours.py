@@ -5,14 +5,16 @@ What it can take of a process that has not execed is in attack/table.py.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from subprocess import PIPE
 
 import pytest
+from waiting import wait_until
 
-from pysandpool import Sandbox, SandboxConfig, SandboxError, SandboxProcess
+from pysandpool import Interpreter, Sandbox, SandboxConfig, SandboxError, SandboxProcess
 
 pytestmark = pytest.mark.skipif("sys.platform == 'darwin'", reason="an agent starts no processes beside commands")
 
@@ -66,6 +68,19 @@ try:
     resource.prlimit(0, 10, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 except (ValueError, PermissionError):
     pass
+time.sleep(60)
+"""
+
+# Traces the runtime that waits for code beside each command, and ends, or leaves a tracer that does not.
+TRACE_RUNTIME = """
+import ctypes, os, sys, time
+(runtime,) = (int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid()))
+stays, leaves = os.pipe()
+if sys.argv[1] == "leave" and os.fork():
+    sys.exit(os.read(stays, 1) != b"0")
+failed = ctypes.CDLL(None).ptrace(0x4206, runtime, 0, 0)
+open("/tmp/traced", "w").close()
+os.write(leaves, b"%d" % (failed != 0))
 time.sleep(60)
 """
 
@@ -182,3 +197,21 @@ def test_a_process_without_a_reader_gets_no_memory_of_the_host(sandbox: Sandbox)
         assert writer.stdout is not None
         assert len(writer.stdout.read()) <= 1 << 20
         writer.stdout.close()
+
+
+def test_a_command_that_traces_the_runtime_that_waits() -> None:
+    """The kernel keeps the end of a tracee from its parent, which is init, until the tracer has seen it."""
+    with Sandbox(SandboxConfig(interpreter=Interpreter(start="exec"), timeout_secs=20)) as sandbox:
+        ended = sandbox.execute(["python3", "-c", TRACE_RUNTIME, "leave"])
+        assert (ended.exit_code, ended.signal) == (0, None)
+        assert sandbox.exists("/tmp/traced")
+        assert sandbox.run_code("print(1)").stdout == "1\n"
+        sandbox.remove("/tmp/traced")
+        beside = threading.Thread(target=sandbox.execute, args=(["python3", "-c", TRACE_RUNTIME, "stay"],))
+        beside.start()
+        wait_until(lambda: sandbox.exists("/tmp/traced"), "the runtime is traced")
+        assert sandbox.popen(["true"]).wait(10) == 0, "init serves"
+        assert sandbox.popen(["python3", "-c", "import os; os.kill(-1, 9)"]).wait(10) == 0
+        beside.join(10)
+        assert not beside.is_alive()
+        assert sandbox.run_code("print(2)").stdout == "2\n"
