@@ -24,6 +24,8 @@ _MAX_SKELETON = 1024
 _MAX_QUOTES = 4 * _MAX_MIMES + 64
 _MAX_DEPTH = 2
 _MAX_DIGITS = 9
+_READY = b"ready\n"
+"""What init has not read: a runtime that was started after a command, and was asked at once, still tells it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -118,7 +120,7 @@ _TAKERS: dict[str, Callable[[MessageReader, dict[str, Any]], None]] = {
 def claims_of(channel: bytes, truncated: bool) -> CodeClaims:
     """What the channel of a run has told. `truncated`: not all of it was kept."""
     reader = MessageReader()
-    start = 0
+    start = len(_READY) if channel.startswith(_READY) else 0
     while not reader.is_malformed and start < len(channel):
         end = channel.find(b"\n", start)
         if end == -1:

@@ -73,13 +73,16 @@ def test_each_call_of_a_lease_has_a_fresh_one(lease: PooledSandbox) -> None:
     first = lease.run_code("import os\nready = 2\nopen('file', 'w').write('kept')\nos.getpid()")
     second = lease.run_code("import os\nprint(ready, open('file').read())\nos.getpid()")
     assert second.stdout == "1 kept\n"
-    assert first.text != second.text
+    assert int(first.text or "") != int(second.text or "")
+    failed = lease.run_code("1 / 0")
+    assert (failed.error and failed.error.name, failed.claimed.complete) == ("ZeroDivisionError", True)
 
 
 def test_commands_and_code_take_turns(lease: PooledSandbox) -> None:
     for number in range(3):
         assert lease.execute(["/bin/echo", str(number)]).check().stdout == f"{number}\n".encode()
-        assert lease.run_code(f"print({number})").stdout == f"{number}\n"
+        result = lease.run_code(f"print({number})\n{number}")
+        assert (result.stdout, result.text, result.ok) == (f"{number}\n", str(number), True)
 
 
 def test_output_comes_while_the_code_runs(lease: PooledSandbox) -> None:
