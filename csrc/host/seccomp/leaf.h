@@ -64,6 +64,7 @@ enum leaf {
     CHOOSE_LEVEL,
     CHOOSE_SOCKET_OPTION,
     CHOOSE_TCP_OPTION,
+    CHOOSE_RENAME,
     LEAF_COUNT
 };
 

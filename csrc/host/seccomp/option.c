@@ -230,6 +230,10 @@ static const struct option_range tcp_options[] = {
     {33, 37, ALLOW},
 };
 
+/* RENAME_: none, NOREPLACE, EXCHANGE. WHITEOUT leaves a device node (0, 0) in place of the old name, which needs no
+ * capability since Linux 5.8, and which Landlock does not judge. The answer is that of a file system without it. */
+static const struct option_range rename_flags[] = {{0, 2, ALLOW}};
+
 #define RANGES(list) list, LENGTH(list)
 
 static const struct options choices[] = {
@@ -244,6 +248,7 @@ static const struct options choices[] = {
     [CHOOSE_LEVEL - CHOOSE_PRCTL] = {RANGES(socket_levels), 1, REFUSE_ENOPROTOOPT, false},
     [CHOOSE_SOCKET_OPTION - CHOOSE_PRCTL] = {RANGES(socket_options), 2, REFUSE_ENOPROTOOPT, false},
     [CHOOSE_TCP_OPTION - CHOOSE_PRCTL] = {RANGES(tcp_options), 2, REFUSE_ENOPROTOOPT, false},
+    [CHOOSE_RENAME - CHOOSE_PRCTL] = {RANGES(rename_flags), 4, REFUSE_EINVAL, false},
 };
 
 const struct options *sp_seccomp_options(enum leaf leaf) {

@@ -56,6 +56,7 @@ enum sp_rule {
     SP_RULE_PRCTL,
     SP_RULE_ARCH_PRCTL,
     SP_RULE_MADVISE,
+    SP_RULE_RENAME,      /* without RENAME_WHITEOUT */
     SP_RULE_PERSONALITY, /* Docker's values */
     SP_RULE_CLOSE_RANGE, /* only in the descriptor table that all threads share */
     SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
@@ -76,18 +77,18 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW, {"access",   "chdir",      "chown",      "close",      "copy_file_range", "dup",
-                     "dup2",     "dup3",       "faccessat",  "faccessat2", "fallocate",       "fchdir",
-                     "fchown",   "fchownat",   "fdatasync",  "fgetxattr",  "flistxattr",      "flock",
-                     "fstat",    "fstatfs",    "fsync",      "ftruncate",  "futimesat",       "getcwd",
-                     "getdents", "getdents64", "getxattr",   "lchown",     "lgetxattr",       "link",
-                     "linkat",   "listxattr",  "llistxattr", "lseek",      "lstat",           "mkdir",
-                     "mkdirat",  "newfstatat", "pread64",    "preadv",     "preadv2",         "pwrite64",
-                     "pwritev",  "pwritev2",   "read",       "readahead",  "readlink",        "readlinkat",
-                     "readv",    "rename",     "renameat",   "renameat2",  "rmdir",           "stat",
-                     "statfs",   "statx",      "symlink",    "symlinkat",  "sync_file_range", "tee",
-                     "umask",    "unlink",     "unlinkat",   "utime",      "utimensat",       "utimes",
-                     "write",    "writev"}},
+    {SP_RULE_ALLOW, {"access",    "chdir",     "chown",      "close",     "copy_file_range", "dup",        "dup2",
+                     "dup3",      "faccessat", "faccessat2", "fallocate", "fchdir",          "fchown",     "fchownat",
+                     "fdatasync", "fgetxattr", "flistxattr", "flock",     "fstat",           "fstatfs",    "fsync",
+                     "ftruncate", "futimesat", "getcwd",     "getdents",  "getdents64",      "getxattr",   "lchown",
+                     "lgetxattr", "link",      "linkat",     "listxattr", "llistxattr",      "lseek",      "lstat",
+                     "mkdir",     "mkdirat",   "newfstatat", "pread64",   "preadv",          "preadv2",    "pwrite64",
+                     "pwritev",   "pwritev2",  "read",       "readahead", "readlink",        "readlinkat", "readv",
+                     "rename",    "renameat",  "rmdir",      "stat",      "statfs"}},
+    {SP_RULE_ALLOW,
+     {"statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask", "unlink", "unlinkat", "utime", "utimensat",
+      "utimes", "write", "writev"}},
+    {SP_RULE_RENAME, {"renameat2"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",

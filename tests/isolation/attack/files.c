@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
@@ -109,6 +110,27 @@ static void make_device(char **args) {
     unlink(name);
     errno = err;
     JUDGE("a new device node", fd);
+}
+
+/* A device node (0, 0): in the lower layer of an overlay it hides a file, and a host does not expect devices. */
+static void leave_whiteout(char **args) {
+    char from[4096];
+    char to[4096];
+    snprintf(from, sizeof from, "%s/from-%d", args[0], getpid());
+    snprintf(to, sizeof to, "%s/to-%d", args[0], getpid());
+    int fd = open(from, O_CREAT | O_RDWR, 0644);
+    if (fd == -1) {
+        held("create: %s", strerror(errno));
+    }
+    close(fd);
+    struct stat st = {.st_mode = 0};
+    long rc = syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 4u /* RENAME_WHITEOUT */);
+    int err = errno;
+    bool is_device = lstat(from, &st) == 0 && S_ISCHR(st.st_mode);
+    unlink(from);
+    unlink(to);
+    errno = rc == 0 && !is_device ? ENOENT : err;
+    JUDGE("a whiteout", is_device ? 0 : -1);
 }
 
 static void open_device(char **args) {
@@ -246,7 +268,7 @@ PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"change-owne
        {"cut-by-open", cut_by_open}, {"stat", names_of}, {"path", path}, {"parent-path", parent_path},
        {"process-root", process_root}, {"process-environ", process_environ}, {"process-fds", process_fds},
        {"inherited-fds", inherited_fds}, {"handle", keep_handle}, {"make-device", make_device},
-       {"open-device", open_device}, {"write", write_path}, {"create", create_in}, {"chmod", change_mode},
-       {"link", link_across}, {"rename", rename_across}, {"symlink", symlink_out}, {"fifo", write_fifo},
-       {"plant-setuid", plant_setuid}, {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining},
-       {"lease", take_lease}, {"watch", watch_dir})
+       {"leave-whiteout", leave_whiteout}, {"open-device", open_device}, {"write", write_path}, {"create", create_in},
+       {"chmod", change_mode}, {"link", link_across}, {"rename", rename_across}, {"symlink", symlink_out},
+       {"fifo", write_fifo}, {"plant-setuid", plant_setuid}, {"rewrite-set-id", rewrite_set_id},
+       {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})

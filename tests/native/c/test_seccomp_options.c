@@ -104,6 +104,7 @@ static const struct question questions[] = {
     {"prctl", NULL, larger_prctls, {0}, 0, false},
     {"arch_prctl", NULL, NULL, {0}, 0, false},
     {"madvise", NULL, NULL, {0}, 2, false},
+    {"renameat2", NULL, NULL, {0}, 4, false},
     {"fcntl", NULL, NULL, {0}, 1, false},
     {"ioctl", NULL, larger_requests, {0}, 1, false},
     {"setsockopt", NULL, NULL, {0}, 1, false},
