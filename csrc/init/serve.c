@@ -118,6 +118,7 @@ static bool read_records(struct sp_standby *standby, uint32_t id, struct sp_atte
     int rc = 0;
     while ((rc = sp_request_next(standby->control, &request, &command, sp_file_serve)) == 0) {
         if (request.packet.record.type == SP_REC_SPAWN) {
+            sp_standby_hide(standby);
             sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
             sp_attend_spawn(attend, &request, &command);
             return true;
@@ -253,6 +254,7 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     }
     if (standby->yielded) {
         sp_memory_base_late(&standby->base);
+        sp_standby_hide(standby);
         sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
         return sp_attend(attend);
     }

@@ -136,13 +136,22 @@ static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready)
     _exit(prepared ? standby_main(standby) : 127);
 }
 
+void sp_standby_hide(struct sp_standby *standby) {
+    if (standby->plan->stem != NULL) {
+        (void)madvise(standby, sizeof *standby, MADV_DONTFORK);
+    }
+}
+
 static int start_interpreter(struct sp_standby *standby) {
     int pair[2];
     char byte;
-    int rc = sp_pipe(pair);
+    int rc = madvise(standby, sizeof *standby, MADV_DOFORK) == 0 ? sp_pipe(pair) : -errno;
+    if (rc != 0) {
+        return sp_failed(&standby->why, SP_STAGE_SPAWN, -rc, "standby");
+    }
     sp_auto_fd int mine = pair[0];
-    pid_t pid = rc == 0 ? fork() : -1; /* not stored by both processes, which share *standby */
-    rc = rc == 0 && pid == -1 ? -errno : rc;
+    const pid_t pid = fork(); /* not stored by both processes, which share *standby */
+    rc = pid == -1 ? -errno : 0;
     if (pid == 0) {
         become_interpreter(standby, &pair[1]);
     }

@@ -6,7 +6,8 @@
  * sleeps in sigwait from the clone to the end of the standby, so that neither of them changes the other's errno.
  *
  * Where the zygote is an interpreter (stem.h), the standby is a plain fork. It shares only the struct below with init,
- * and not with a tenant: it executes a program, or unmaps the struct before it runs a tenant's code itself.
+ * and not with a tenant: it executes a program, or unmaps the struct before it runs a tenant's code itself; and other
+ * processes of init, which may run such code, too, do not get it.
  */
 #ifndef SANDPOOL_INIT_STANDBY_H
 #define SANDPOOL_INIT_STANDBY_H
@@ -39,6 +40,8 @@ struct sp_standby {
 
 /* The standby of this sandbox, in memory that a forked one shares with init. NULL when there is no memory for it. */
 struct sp_standby *sp_standby_memory(const struct sp_plan *plan);
+/* The processes that init forks from now on do not get this memory, until it starts the next standby. */
+void sp_standby_hide(struct sp_standby *standby);
 /* Starts the standby. 0 or -errno; standby->why tells more if its interpreter could not be prepared. */
 int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control, struct sp_runtime *runtime);
 

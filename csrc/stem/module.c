@@ -220,6 +220,14 @@ static PyObject *serve(PyObject *self, PyObject *callable) {
         PyErr_Format(PyExc_RuntimeError, "a preload must not leave threads running, and these run: %s", names);
         return NULL;
     }
+    sp_stem_shared_memory(names, sizeof names);
+    if (names[0] != '\0') {
+        PyErr_Format(PyExc_RuntimeError,
+                     "a preload must not leave shared memory, which all sandboxes could write to; `after_fork` can "
+                     "make it in each: %s",
+                     names);
+        return NULL;
+    }
     if (note_files() != 0) {
         return PyErr_NoMemory();
     }

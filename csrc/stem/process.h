@@ -18,6 +18,9 @@ const char *sp_stem_parameters(void);
 
 /* The threads of this process but the calling one, by name, as "a, b"; "" if there is none. */
 void sp_stem_threads(char *names, size_t size);
+/* The memory that copies of this process would have in common, and that they could write to, by name; "" if there is
+ * none. */
+void sp_stem_shared_memory(char *names, size_t size);
 /* Where a file will be seen once the interpreter has left its /tmp: `path`, or *elsewhere, of `size` bytes. NULL:
  * nowhere that is known. */
 const char *sp_stem_lasting_path(const char *path, char *elsewhere, size_t size);
