@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from pysandpool import SandboxConfig, SandboxCreateError, SandboxPool
-
 TESTS = Path(__file__).resolve().parents[1]
 # Their tests make sandboxes with namespaces, in this process or in others.
 ROOMS = frozenset({"clients", "execute", "faults", "isolation", "loop"})
@@ -26,11 +24,19 @@ _NEW_USER_NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x
 
 
 @cache
+def denies_namespaces() -> bool:
+    """Whether a process that asks for a user namespace gets none here, which has nothing to do with the package."""
+    if not sys.platform.startswith("linux"):
+        return False
+    return subprocess.run([sys.executable, "-c", _NEW_USER_NAMESPACE], check=False).returncode != 0
+
+
+@cache
 def refusal() -> str:
     """Why this machine has no sandbox with namespaces; "" if it has."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    if subprocess.run([sys.executable, "-c", _NEW_USER_NAMESPACE], check=False).returncode == 0:
+    from pysandpool import SandboxConfig, SandboxCreateError, SandboxPool  # the C tests run without the package
+
+    if not denies_namespaces():
         return ""
     try:
         SandboxPool(SandboxConfig()).close()
@@ -45,6 +51,8 @@ def needs_namespaces(item: pytest.Item) -> bool:
     backend_name = backend.params.get("open_pool") if backend is not None else None
     if backend_name is not None:
         return backend_name not in OTHER_BACKENDS
+    if item.get_closest_marker("namespaces") is not None:
+        return True
     if room == "contract":
         return "launcher" not in getattr(item, "fixturenames", ())
     return room in ROOMS and item.path.stem not in OF_THE_LOWER_TIER
@@ -62,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Tests of other rooms that make a sandbox, too."""
+    from pysandpool import SandboxCreateError
+
     try:
         return (yield)
     except SandboxCreateError as error:

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "check.h"
+#include "lacks.h"
 
 static int told = -1;    /* where a process says that it has come here */
 static bool waits_there; /* in place of going on */
@@ -78,9 +79,10 @@ static void a_process_without_its_parent_ends_at_once(void) {
 }
 
 int main(void) {
+    const char *lack = lack_of_namespaces();
     check_deadline(30);
-    RUN(a_namespace_is_made);
-    RUN(its_process_ends_with_a_parent_that_is_killed);
+    RUN_WITHOUT(lack, a_namespace_is_made);
+    RUN_WITHOUT(lack, its_process_ends_with_a_parent_that_is_killed);
     RUN(a_process_without_its_parent_ends_at_once);
     return check_report();
 }

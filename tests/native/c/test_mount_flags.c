@@ -11,6 +11,7 @@
 #include "check.h"
 #include "common/kernel_linux.h"
 #include "init/plan.h"
+#include "lacks.h"
 #include "refused.h"
 
 #define READ_ONLY (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -252,14 +253,15 @@ static void a_failure_is_reported(void) {
 }
 
 int main(void) {
+    const char *lack = lack_of_namespaces();
     check_deadline(120);
-    RUN(a_remount_of_the_first_mount_leaves_the_others_writable);
-    RUN(every_mount_of_a_tree_gets_them);
-    RUN(one_mount_gets_them);
-    RUN(a_mount_on_a_file_gets_them);
-    RUN(locked_flags_stay);
-    RUN(what_is_not_attached_changes_nothing_else);
-    RUN(a_tree_is_attached_with_them);
-    RUN(a_failure_is_reported);
+    RUN_WITHOUT(lack, a_remount_of_the_first_mount_leaves_the_others_writable);
+    RUN_WITHOUT(lack, every_mount_of_a_tree_gets_them);
+    RUN_WITHOUT(lack, one_mount_gets_them);
+    RUN_WITHOUT(lack, a_mount_on_a_file_gets_them);
+    RUN_WITHOUT(lack, locked_flags_stay);
+    RUN_WITHOUT(lack, what_is_not_attached_changes_nothing_else);
+    RUN_WITHOUT(lack, a_tree_is_attached_with_them);
+    RUN_WITHOUT(lack, a_failure_is_reported);
     return check_report();
 }

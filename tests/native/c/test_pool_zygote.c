@@ -10,6 +10,7 @@
 
 #include "fake_pool.h"
 #include "host/sandbox/launch.h"
+#include "lacks.h"
 
 #ifndef ZYGOTE /* c_build.py compiles one for these tests */
 #define ZYGOTE "pysandpool/_bin/sandpool-zygote"
@@ -161,9 +162,10 @@ static void close_during_use(void) {
 }
 
 int main(void) {
+    const char *lack = lack_of_namespaces();
     check_deadline(UNDER_TSAN ? 180 : 90);
-    RUN(threads_get_their_own_output);
-    RUN(threads_go_on_when_the_zygote_is_killed);
-    RUN(close_during_use);
+    RUN_WITHOUT(lack, threads_get_their_own_output);
+    RUN_WITHOUT(lack, threads_go_on_when_the_zygote_is_killed);
+    RUN_WITHOUT(lack, close_during_use);
     return check_report();
 }

@@ -20,6 +20,7 @@
 
 #include "check.h"
 #include "host/seccomp/seccomp.h"
+#include "lacks.h"
 #include "sandpool.h"
 
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
@@ -247,7 +248,7 @@ static void test_set_up(void) {
 
 int main(void) {
     check_deadline(120);
-    RUN(test_set_up);
+    RUN_WITHOUT(lack_of_namespaces(), test_set_up);
     RUN(test_kernel);
     return check_report();
 }
