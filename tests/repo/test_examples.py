@@ -313,6 +313,7 @@ def test_an_unexplained_difference_fails_the_run(
     assert "UNEXPLAINED" in capsys.readouterr().out
 
 
+@pytest.mark.namespaces
 def test_compat_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["cat", "dash", "env", "find", "grep", "ls", "sed", "sort", "tar", "yes"]
     assert compat.main([*names, "--json"]) == 0
@@ -324,6 +325,7 @@ def test_compat_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
 # --- humaneval -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.namespaces
 def test_each_bundled_completion_ends_as_expected(capsys: pytest.CaptureFixture[str]) -> None:
     assert humaneval.main(["--timeout", "1.5"]) == 0
     told = capsys.readouterr().out
@@ -332,6 +334,7 @@ def test_each_bundled_completion_ends_as_expected(capsys: pytest.CaptureFixture[
         assert f"{how:<14} {sum(sample['expected'] == how for sample in samples):>6}" in told
 
 
+@pytest.mark.namespaces
 def test_a_completion_that_ends_otherwise_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = tmp_path / "samples.jsonl"
     line = {"task_id": "sandpool/roman", "completion": "    return ''", "expected": "passed"}
