@@ -11,8 +11,9 @@
 #include "init/mount_flags.h"
 #include "init/plan.h"
 
-static int write_at(int dir, const char *path, const char *text) {
-    sp_auto_fd int fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
+/* With one write(2), as the kernel wants it. */
+static int write_proc(const char *name, const char *text) {
+    sp_auto_fd int fd = openat(SP_PROC_FD, name, O_WRONLY | O_CLOEXEC);
     if (fd == -1) {
         return -errno;
     }
@@ -21,8 +22,6 @@ static int write_at(int dir, const char *path, const char *text) {
     return n == (ssize_t)len ? 0 : n < 0 ? -errno : -EIO;
 }
 
-int sp_write_file(const char *path, const char *text) { return write_at(AT_FDCWD, path, text); }
-
 static int write_map(const char *name, uint64_t outside) {
     char text[64];
     const char *end = text + sizeof text;
@@ -30,12 +29,12 @@ static int write_map(const char *name, uint64_t outside) {
     at = sp_append(at, end, " ");
     at = sp_append_number(at, end, outside);
     at = sp_append(at, end, " 1\n");
-    return at != NULL ? write_at(SP_PROC_FD, name, text) : -EOVERFLOW;
+    return at != NULL ? write_proc(name, text) : -EOVERFLOW;
 }
 
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid) {
     /* The kernel accepts an unprivileged gid map only after setgroups has been given up. */
-    int rc = write_at(SP_PROC_FD, "self/setgroups", "deny");
+    int rc = write_proc("self/setgroups", "deny");
     rc = rc != 0 ? rc : write_map("self/uid_map", outside_uid);
     return rc != 0 ? rc : write_map("self/gid_map", outside_gid);
 }

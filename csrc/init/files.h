@@ -7,8 +7,6 @@
 
 #include "common/text.h"
 
-/* Writes the whole text to an existing file with one write(2), as the kernel's /proc files want it. 0 or -errno. */
-int sp_write_file(const char *path, const char *text);
 /* Writes this process's setgroups, uid_map and gid_map so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. */
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid);
 /* Like mkdir -p: creates all directories of `path` that are missing. Changes `path` while it works, and restores it. */

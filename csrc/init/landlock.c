@@ -185,8 +185,3 @@ int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules,
     int rc = sp_landlock_enter(ruleset, abi_max);
     return rc == 0 ? abi : rc;
 }
-
-int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp) {
-    const char *failed;
-    return sp_landlock_restrict(rules, n_rules, abi_max, deny_tcp, &failed);
-}

@@ -26,16 +26,13 @@ struct sp_landlock_rule {
  *
  * The caller must have set no_new_privs and done its mounts, because afterwards the kernel refuses mount().
  * Returns the ABI that is enforced (>= 1), or 0 when the kernel has no Landlock, or -errno; in the last two cases
- * nothing is enforced.
+ * nothing is enforced. After an error *failed is the path of the rule, or the step, that failed.
  */
-int sp_landlock_apply(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp);
-
-/* The ABI that sp_landlock_apply() would enforce: 0 when the kernel has no Landlock, -errno when it is refused. */
-int sp_landlock_abi(uint32_t abi_max);
-
-/* The same as sp_landlock_apply(); after an error *failed is the path of the rule, or the step, that failed. */
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,
                          const char **failed);
+
+/* The ABI that sp_landlock_restrict() would enforce: 0 when the kernel has no Landlock, -errno when it is refused. */
+int sp_landlock_abi(uint32_t abi_max);
 
 /* Two lists of rules, of which the second may be NULL. */
 struct sp_landlock_rules {

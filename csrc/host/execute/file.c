@@ -243,15 +243,12 @@ int sp_file_wait(sp_file *file, sp_file_result *result) {
     }
 }
 
-void sp_file_free(sp_file *file) {
+void sp_file_close(sp_file **place) {
+    sp_file *file = *place;
     if (file != NULL) {
         sp_close_own(&file->reply, &file->identity);
         sp_fd_close(&file->opened);
         free(file);
     }
-}
-
-void sp_file_close(sp_file **file) {
-    sp_file_free(*file);
-    *file = NULL;
+    *place = NULL;
 }

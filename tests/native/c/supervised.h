@@ -106,8 +106,9 @@ static inline int in_landlock(void) {
         {.path = at("single"), .writable = true},
     };
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return sp_landlock_apply(rules, sizeof rules / sizeof rules[0],
-                             the_setting >= SETTING_OLD ? SP_LANDLOCK_SCOPED - 1 : UINT32_MAX, false);
+    const uint32_t most = the_setting >= SETTING_OLD ? SP_LANDLOCK_SCOPED - 1 : UINT32_MAX;
+    const char *failed;
+    return sp_landlock_restrict(rules, sizeof rules / sizeof rules[0], most, false, &failed);
 }
 
 /* The tenant: in a domain below that of init, in its directory. */

@@ -28,7 +28,7 @@
 #define NEWEST (UINT32_MAX - 1)
 
 static char top[64], closed[PATH_MAX], writable[PATH_MAX], writable_file[PATH_MAX];
-static int abi; /* of this kernel, or the newest that sp_landlock_apply() knows */
+static int abi; /* of this kernel, or the newest that sp_landlock_restrict() knows */
 static struct sockaddr_un door = {.sun_family = AF_UNIX};
 static socklen_t door_len;
 static struct sockaddr_in listener = {.sin_family = AF_INET};
@@ -135,9 +135,10 @@ static int try(attack_t *attack, uint32_t abi_max) {
                                                  {writable, true, false, NULL, NULL},
                                                  {writable_file, true, false, NULL, NULL},
                                                  {"/dev/zero", true, false, NULL, NULL}};
+        const char *failed;
         uint32_t wanted = abi_max == NEWEST || abi_max > (uint32_t)abi ? (uint32_t)abi : abi_max;
         if (abi_max != NO_LANDLOCK && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-                                       sp_landlock_apply(rules, 4, abi_max, true) != (int)wanted)) {
+                                       sp_landlock_restrict(rules, 4, abi_max, true, &failed) != (int)wanted)) {
             _exit(NOT_APPLIED);
         }
         _exit(attack());
@@ -214,10 +215,11 @@ static void test_errors(void) {
 /* Every descriptor that was opened meanwhile is closed. */
 static int leaves_descriptors(void) {
     const struct sp_landlock_rule rules[] = {{"/", false, false, NULL, NULL}, {writable, true, false, NULL, NULL}};
+    const char *failed;
     int before = dup(0);
     (void)close(before);
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (sp_landlock_apply(rules, 2, NEWEST, true) != abi) {
+    if (sp_landlock_restrict(rules, 2, NEWEST, true, &failed) != abi) {
         return EPROTO;
     }
     return dup(0) == before ? 0 : EMFILE;
