@@ -15,6 +15,7 @@
 #include "common/stage.h"
 #include "init/adopt.h"
 #include "init/file.h"
+#include "init/keeper.h"
 #include "init/kill.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
@@ -238,6 +239,7 @@ static bool reap(struct sp_attend *a, int most, int *rc) {
         if (WIFSTOPPED(status)) {
             sp_child_detach(ended, status);
         } else {
+            sp_keeper_reaped(ended);
             *rc = end_child(a, ended, status, &usage);
         }
     }

@@ -66,7 +66,7 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
                              struct sp_command *command, int report) {
     struct sp_rec_failed why;
     int rc = 0;
-    sp_limit_processes(plan);
+    sp_limit_processes(plan, 0);
     rc = sp_tier_child(plan);
     if (rc != 0) {
         (void)sp_failed(&why, SP_STAGE_LANDLOCK, -rc, "domain of a process");

@@ -61,9 +61,9 @@ static uint64_t limit_of_tenant(const struct sp_plan *plan) {
     return sp_in_landlock_tier(plan) ? sp_tier_processes(plan) : plan->config.max_processes + 1;
 }
 
-void sp_limit_processes(const struct sp_plan *plan) {
+void sp_limit_processes(const struct sp_plan *plan, unsigned others) {
     if (plan->config.max_processes != 0 && !sp_processes_are_watched(plan)) {
-        const uint64_t most = limit_of_tenant(plan);
+        const uint64_t most = limit_of_tenant(plan) + others;
         const struct rlimit limit = at_most(RLIMIT_NPROC, most, most);
         (void)setrlimit(RLIMIT_NPROC, &limit); /* a limit can always be lowered */
     }

@@ -27,8 +27,9 @@ void sp_limit_data_of_exec(const struct sp_plan *plan);
 /* RLIMIT_NPROC of init: it can start some processes although the tenant has reached its limit. */
 uint64_t sp_limit_of_processes(const struct sp_plan *plan);
 
-/* Limits the processes that the calling process and its descendants may start, to those of a tenant. */
-void sp_limit_processes(const struct sp_plan *plan);
+/* Limits the processes that the calling process and its descendants may start, to those of a tenant. `others`: how many
+ * count, too, and are neither init nor a tenant's. */
+void sp_limit_processes(const struct sp_plan *plan, unsigned others);
 
 /* Installs a filter on the calling thread, unless it is empty. Needs no_new_privs. 0 or -errno. */
 int sp_install_filter(const struct sp_plan_filter *filter);

@@ -78,4 +78,8 @@ void sp_proc_share(bool (*is_tenant)(int pid)) { is_tenant_here = is_tenant; }
 
 bool sp_proc_is_shared(void) { return is_tenant_here != NULL; }
 
-bool sp_proc_is_tenant(int pid) { return is_tenant_here != NULL ? is_tenant_here(pid) : pid > 1; }
+static int hidden;
+
+void sp_proc_hide(int pid) { hidden = pid; }
+
+bool sp_proc_is_tenant(int pid) { return is_tenant_here != NULL ? is_tenant_here(pid) : pid > 1 && pid != hidden; }

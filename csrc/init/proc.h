@@ -24,6 +24,8 @@ const char *sp_listing_next(struct sp_listing *list);
  * the host's processes, and `is_tenant` tells; it is set once, before init serves.
  */
 bool sp_proc_is_tenant(int pid);
+/* This process is none of the tenant's from now on; 0: there is no such process any more. */
+void sp_proc_hide(int pid);
 bool sp_proc_is_shared(void);
 void sp_proc_share(bool (*is_tenant)(int pid));
 

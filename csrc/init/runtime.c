@@ -30,7 +30,7 @@ static _Noreturn void become(const struct sp_plan *plan, const int far_ends[4]) 
     struct sp_command command = *plan->runtime;
     memcpy(command.fds, far_ends, sizeof command.fds);
     command.channel = -1;
-    sp_limit_processes(plan);
+    sp_limit_processes(plan, 0);
     sp_leftovers_mark();
     if (sp_tier_child(plan) != 0) {
         _exit(127);

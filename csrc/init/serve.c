@@ -19,6 +19,7 @@
 #include "init/attend.h"
 #include "init/file.h"
 #include "init/init.h"
+#include "init/keeper.h"
 #include "init/kill.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
@@ -59,7 +60,10 @@ static bool reap(const struct sp_standby *standby, struct outcome *outcome) {
         }
         if (WIFSTOPPED(status)) {
             sp_child_detach(ended, status);
-        } else if (ended == standby->pid) {
+            continue;
+        }
+        sp_keeper_reaped(ended);
+        if (ended == standby->pid) {
             outcome->status = status;
             outcome->usage = usage;
             return true;
@@ -148,6 +152,7 @@ static bool check_host(struct sp_standby *standby, uint32_t id, struct checks *c
     if (!read_records(standby, id, attend)) {
         return false;
     }
+    sp_keeper_kill();
     if (standby->runtime != NULL) { /* init does not attend to it */
         sp_runtime_end(standby->runtime);
     }
@@ -174,8 +179,11 @@ static void check_before_exec(const struct sp_standby *standby, uint32_t id, con
 
 static void look_at_memory(const struct sp_standby *standby, struct checks *checks, struct outcome *outcome) {
     /* Checked after every wake-up, so that a tenant whose children keep dying cannot delay the look. */
-    if (checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look &&
-        sp_memory_watch_look(&checks->memory)) {
+    const bool is_due = checks->memory.next_look != SP_NEVER && sp_now() >= checks->memory.next_look;
+    if (is_due) {
+        sp_keeper_look(standby->pid);
+    }
+    if (is_due && sp_memory_watch_look(&checks->memory)) {
         outcome->oom = !checks->memory.too_many;
         sp_memory_watch_end(&checks->memory);
         checks->memory.over = true;
@@ -249,6 +257,7 @@ static int report(const struct sp_standby *standby, const struct outcome *o) {
 
 /* The standby has ended. 0, or -errno when init has to end. */
 static int follow(struct sp_standby *standby, const struct outcome *outcome, struct sp_attend *attend) {
+    sp_keeper_kill();
     if (standby->runtime != NULL) { /* what follows is not to find it, and the next one has the next restrictions */
         sp_runtime_end(standby->runtime);
     }
@@ -265,7 +274,9 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     if (standby->control_error != 0 || atomic_load(&standby->id) == 0) {
         return -ECONNRESET;
     }
-    sp_leftovers_kill_all(standby->plan);
+    if (!sp_keeper_is_alone()) {
+        sp_leftovers_kill_all(standby->plan);
+    }
     return report(standby, outcome);
 }
 
@@ -324,6 +335,7 @@ void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_reco
         bool ended = await_end(standby, &outcome, &attend);
         rc = ended ? follow(standby, &outcome, &attend) : sp_attend(&attend);
         limit_sysv(plan);
+        sp_keeper_end();
         start_runtime_again(plan, runtime);
         rc = rc != 0 ? rc : sp_standby_start(standby, plan, control, runtime);
     }

@@ -18,6 +18,7 @@
 #include "init/confine.h"
 #include "init/exec.h"
 #include "init/file.h"
+#include "init/keeper.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/request.h"
@@ -84,7 +85,7 @@ static int standby_main(void *arg) {
         (void)syscall(SYS_set_tid_address, &standby->not_execed);
     }
     /* Before the request comes, so that no request waits for it. */
-    sp_limit_processes(standby->plan);
+    sp_limit_processes(standby->plan, standby->keeper != 0);
     sp_leftovers_mark();
     int rc = sp_tier_child(standby->plan);
     rc = rc != 0 ? rc : sp_request_recv(standby->control, &request, &command, sp_file_serve);
@@ -111,6 +112,9 @@ static int standby_main(void *arg) {
     }
     if (standby->plan->stem != NULL && command.channel == -1) {
         atomic_store(&standby->not_execed, 0); /* it reads the control socket no more, and shares no memory with init */
+        if (standby->keeper != 0) {
+            (void)kill(standby->keeper, SIGKILL); /* the memory is of no use to a program that is executed */
+        }
     }
     if (command.channel != -1 && standby->plan->stem != NULL) {
         run(standby, &command);
@@ -131,7 +135,9 @@ struct sp_standby *sp_standby_memory(const struct sp_plan *plan) {
 
 /* The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared. */
 static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready) {
-    bool prepared = standby->plan->stem->prepare(&standby->why) == 0 && write(*ready, "", 1) == 1;
+    bool prepared = standby->plan->stem->prepare(&standby->why) == 0;
+    standby->keeper = prepared ? sp_keeper_start() : 0;
+    prepared = prepared && write(*ready, "", 1) == 1;
     sp_fd_close(ready);
     _exit(prepared ? standby_main(standby) : 127);
 }
@@ -161,6 +167,7 @@ static int start_interpreter(struct sp_standby *standby) {
     }
     standby->pid = pid;
     if (read(mine, &byte, 1) == 1) {
+        sp_keeper_take(standby->keeper);
         return 0;
     }
     (void)waitpid(pid, NULL, 0);

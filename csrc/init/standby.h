@@ -24,6 +24,7 @@ struct sp_standby {
     const struct sp_plan *plan;
     int control;
     pid_t pid;
+    pid_t keeper; /* see keeper.h; 0: it has none */
     /* Written by the standby or, where it says so, by the kernel; read by init. */
     _Atomic uint32_t id;         /* of the EXEC that it has acknowledged; 0: none yet */
     _Atomic uint32_t not_execed; /* the kernel clears it when a standby that has acknowledged has execed or ended */

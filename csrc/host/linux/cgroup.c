@@ -256,7 +256,8 @@ struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *o, sp_error *error)
     }
     c->path = path;
     c->dir = -1;
-    c->limits = (struct sp_cgroup_limits){o->memory_bytes, o->max_processes, o->cpu_quota_us, o->cpu_period_us};
+    c->limits = (struct sp_cgroup_limits){o->memory_bytes, o->max_processes, o->cpu_quota_us, o->cpu_period_us,
+                                          o->interpreter != NULL ? 2 : 1};
     pthread_mutex_init(&c->lock, NULL);
     if (set_up(c, o, error) != 0) {
         sp_cgroups_close(c, 0);

@@ -88,7 +88,7 @@ static int set_limits(const struct sp_cgroups *c, uint32_t number) {
         rc = rc == -ENOENT ? 0 : rc; /* this kernel has no swap */
     }
     if (rc == 0 && (c->enforced & SP_CGROUP_PIDS) != 0) {
-        uint64_t pids = c->limits.max_processes + 1; /* init is one more */
+        uint64_t pids = c->limits.max_processes + c->limits.other_processes;
         rc = pids <= PIDS_MOST ? set_number(c, number, "pids.max", pids)
                                : write_and_confirm(c, number, "pids.max", "max");
     }

@@ -19,6 +19,7 @@ struct sp_cgroups {
     uint32_t enforced;
     struct sp_cgroup_limits {
         uint64_t memory_bytes, max_processes, cpu_quota_us, cpu_period_us;
+        uint64_t other_processes; /* init, and the keeper of an interpreter's memory */
     } limits;
 
     pthread_mutex_t lock;
