@@ -12,7 +12,7 @@
 
 #define WAIT_FOR_PIDFD 3 /* P_PIDFD, which older headers lack */
 
-/* The kernel refuses to wait for what is no child of the caller, so that this cannot be another one of the tenant's. */
+/* waitid(2) fails for a process that is no child of the caller, so init never reports on, or kills, one of those. */
 static int is_child(int pidfd) {
     siginfo_t info;
     return syscall(SYS_waitid, WAIT_FOR_PIDFD, pidfd, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;

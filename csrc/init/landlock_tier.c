@@ -20,7 +20,7 @@
 #include "init/proc.h"
 #include "init/supervise.h"
 
-/* So many processes the user may start meanwhile without being in the way of a tenant's. */
+/* How many processes the user may start outside, after the sandbox was created, before tenants cannot start any. */
 #define PROCESSES_OF_OTHERS 256
 #define PROCESSES_TIMES 4
 

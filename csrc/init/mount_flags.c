@@ -29,7 +29,7 @@ static const struct flag {
 } flags[] = {
     {"ro", MOUNT_ATTR_RDONLY, MS_RDONLY},  {"nosuid", MOUNT_ATTR_NOSUID, MS_NOSUID},
     {"nodev", MOUNT_ATTR_NODEV, MS_NODEV}, {"noexec", MOUNT_ATTR_NOEXEC, MS_NOEXEC},
-    {"nosymfollow", 0, NO_SYMLINKS}, /* the kernel keeps those about access times by itself when none is named */
+    {"nosymfollow", 0, NO_SYMLINKS}, /* a remount that names no flag about access times keeps them */
 };
 
 /* The path of a descriptor below SP_PROC_FD: "self/fd/5". */
@@ -130,7 +130,7 @@ static int look_at_all(struct tree *tree) {
         return -errno;
     }
     while (rc == 0 && (line = sp_lines_next(&lines)) != NULL) {
-        /* Any mount could be the one whose line does not fit. */
+        /* A line that does not fit could be that of a mount of the tree. */
         rc = sp_mountinfo_parse(line, &mount) ? look_at(&mount, tree) : -EOVERFLOW;
     }
     return rc;

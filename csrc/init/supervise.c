@@ -39,8 +39,9 @@ static bool is_signal(int nr) {
     return found;
 }
 
-/* The answer: 0, SP_CALL_CONTINUE or -errno. After the check the directory belongs to the thread that made the call,
- * even if that dies: the kernel does not give the files of another one to an open directory of /proc. */
+/* Returns the answer: 0, SP_CALL_CONTINUE or -errno. The directory of /proc is opened before the check that the call
+ * still waits. So it is that of the thread that made the call, and stays so: if the thread dies and its number is used
+ * again, the open directory does not show the other thread. */
 static int serve(const struct seccomp_notif *notice, bool confined) {
     static struct sp_call call;
     char name[32] = "";
@@ -49,7 +50,7 @@ static int serve(const struct seccomp_notif *notice, bool confined) {
     if (task == -1 || ioctl(the.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notice->id) != 0 || !confined) {
         return -EPERM;
     }
-    if (is_signal(notice->data.nr)) { /* those of init, whose thread this one is, pass */
+    if (is_signal(notice->data.nr)) { /* this is a thread of init, whose own signals pass */
         return notice->pid == (uint32_t)getpid() ? SP_CALL_CONTINUE
                                                  : sp_call_signal(&the.places, (pid_t)notice->pid, task, &notice->data);
     }
@@ -92,7 +93,7 @@ static void *run(void *unused) {
     }
 }
 
-/* init's signals are for its other thread. */
+/* The thread blocks all signals, so that those for init interrupt init's main thread. */
 static int start_thread(void) {
     static char stack[128 * 1024] __attribute__((aligned(64)));
     sigset_t all;
@@ -113,7 +114,7 @@ static int start_thread(void) {
     return -rc;
 }
 
-/* The kernel may write structures that are longer than those of its headers. */
+/* A newer kernel may write longer structures than the headers have; it tells their sizes. */
 static int check_sizes(void) {
     struct seccomp_notif_sizes sizes;
     if (syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes) != 0) {

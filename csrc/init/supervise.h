@@ -8,7 +8,7 @@
  * or trace init can signal or trace it. What it does for a tenant may take long, on a file system that hangs, for one;
  * that holds up the tenants of this init, but not init.
  *
- * The kernel needs: 5.6 (openat2). A process that already has a listener, as in some containers, cannot get another:
+ * It needs Linux 5.6, for openat2(2). A process that already has a listener, as in some containers, cannot get another:
  * then sp_supervise_listen() fails with EBUSY.
  */
 #ifndef SANDPOOL_INIT_SUPERVISE_H
@@ -22,13 +22,13 @@ struct sp_supervised {
     const char *name; /* by which tenants call it; has to stay */
 };
 
-/* So many of them. Files in further ones are not changed. */
+/* The largest number of places. Files in further ones cannot be changed. */
 #define SP_SUPERVISED_MAX 64
 
 /*
- * Starts the thread, which keeps the rights that the calling thread has now. To be called
- * once, without capabilities, with no_new_privs. A thread that is started before Landlock is entered can read the
- * memory of tenants whatever the ruleset says of /proc; one that is started later needs a rule for it. 0 or -errno.
+ * Starts the thread, which keeps the rights that the calling thread has now. It has to be called once, without
+ * capabilities and with no_new_privs. A thread that is started before Landlock is entered can read the memory of
+ * tenants, whatever the ruleset says of /proc; one that is started later needs a rule for /proc. 0 or -errno.
  *
  * From then on glibc's setuid() and its like would wait for the thread: children have to use the system calls.
  */

@@ -1,5 +1,5 @@
-/* Reads supervised calls: what their arguments mean, and what the tenant says in its memory. Which of the calls there
- * are depends on the architecture. */
+/* Reads supervised calls: what their arguments mean, and what these point to in the tenant's memory. Some of the calls
+ * do not exist on all architectures. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -46,7 +46,7 @@ static const struct sp_call_form *form_of(int nr) {
     return NULL;
 }
 
-/* An address that the kernel would not take either is a bad one. */
+/* For an address that pread() cannot express, the kernel itself would answer EFAULT, too. */
 static int read_bytes(int memory, uint64_t address, void *bytes, size_t len) {
     ssize_t n = address <= INT64_MAX ? pread(memory, bytes, len, (off_t)address) : -1;
     return n == (ssize_t)len ? 0 : -EFAULT;

@@ -22,12 +22,12 @@ static int change_mode(const struct sp_call *call, int file, int proc) {
     if (S_ISLNK(st.st_mode)) {
         return -EOPNOTSUPP;
     }
-    /* By its descriptor: fchmod() does not take one of O_PATH, and fchmodat2() is newer than kernels that we run on. */
+    /* Through /proc, because fchmod() refuses an O_PATH descriptor, and not all supported kernels have fchmodat2(). */
     (void)sp_append_number(sp_append(name, name + sizeof name, "self/fd/"), name + sizeof name, (uint64_t)file);
     return result(fchmodat(proc, name, call->mode, 0));
 }
 
-/* To oneself only; to another of the user's groups would share the file with those who are in it. */
+/* Only to the tenant's own user and group: another group of the user's would share the file with its members. */
 static int change_owner(const struct sp_call *call, int file) {
     bool other_user = call->uid != (uid_t)-1 && call->uid != geteuid();
     bool other_group = call->gid != (gid_t)-1 && call->gid != getegid();

@@ -11,7 +11,7 @@
 #include "common/text.h"
 #include "init/supervise_call.h"
 
-/* A directory of the tenant's, and a path of the tenant's below it. */
+/* Room for the path of a directory of the tenant, and for a relative path after it. */
 #define TEXT_MAX (2 * PATH_MAX)
 /* The kernel answers EAGAIN to a walk with ".." during which anything on the machine was renamed. */
 #define TRIES 16
@@ -105,8 +105,9 @@ static bool was_inside(const char *path, const struct stat *st) {
 }
 
 /*
- * The descriptor shows which file it is. The kernel's name for it leads to a place, and the walk from there has to
- * arrive at the same file, so that a name which a tenant has changed in between is of no use to it.
+ * The descriptor says which file is meant. The kernel's path of this file says in which place it is. The walk along
+ * that path, from the place downwards, has to arrive at the same file, so that a tenant gains nothing by renaming
+ * meanwhile.
  */
 static int find_fd(const struct sp_places *places, int task, int number) {
     char name[32];

@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 /*
- * A process between the two forks and ends, so that the kernel makes init the parent of the copy. It shares the memory
- * of the caller, which sleeps meanwhile, so that the memory is copied once only. The second one is the fork of libc:
- * handlers of libraries run, and libc knows the copy's own thread. The copy goes on in this function, on a copy of its
- * stack.
+ * Forks twice. The process in between ends at once, so that the kernel makes init the parent of the copy. The first
+ * fork is a vfork(): the process in between uses the caller's memory, and the caller sleeps meanwhile, so that the
+ * memory is copied only once. The second is libc's fork(), which runs the fork handlers of libraries and knows the
+ * thread of the copy. The copy returns from this function, on its own copy of the stack.
  */
 int sp_stem_branch(int control) {
     volatile int failed = EAGAIN;
@@ -28,7 +28,7 @@ int sp_stem_branch(int control) {
         _exit(0);
     }
     /* NOLINTEND(*vfork,*Vfork,bugprone-unsafe-functions) */
-    /* A thread of the tenant may have reaped it. */
+    /* ECHILD: another thread of the tenant has reaped it already. */
     while (waitpid(between, NULL, 0) == -1 && errno == EINTR) {
     }
     return failed != 0 ? -failed : 1;

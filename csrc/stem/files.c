@@ -1,4 +1,4 @@
-/* The files that the interpreter has imported: whether they are what they were. */
+/* Notes the files of the modules that the interpreter has imported, and tells whether one of them has changed. */
 #include <errno.h>
 #include <limits.h>
 #include <stdint.h>

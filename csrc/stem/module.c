@@ -32,7 +32,7 @@ static struct {
 } with_init;
 static PyObject *prepare;
 
-/* In a fork that is being prepared: what has to be filled, and where to go on, if the runtime gives up. */
+/* Set while a fork is being prepared: the record to fill in, and where to go on, if the runtime calls fail(). */
 static struct sp_rec_failed *failure;
 static jmp_buf given_up;
 
@@ -40,7 +40,7 @@ static bool serving;
 
 /* ---- failures ---- */
 
-/* The last line of the text that is not empty says what has happened. */
+/* Fills in the record with the last line of a traceback that is not empty, which says what has happened. */
 static void fill(struct sp_rec_failed *why, const char *text) {
     char detail[SP_DETAIL_SIZE];
     size_t len = strlen(text);
@@ -157,7 +157,7 @@ static PyObject *parameters(PyObject *self, PyObject *none) {
     return text_of(sp_stem_parameters());
 }
 
-/* As many of the strings as there are before the NULL. */
+/* A list of bytes objects, one for each string of an array that ends with NULL. */
 static PyObject *list_of(char *const *strings) {
     PyObject *list = PyList_New(0);
     for (; list != NULL && *strings != NULL; strings++) {
@@ -170,7 +170,8 @@ static PyObject *list_of(char *const *strings) {
     return list;
 }
 
-/* The process is a tenant: takes the request out of the memory of init, and overwrites that. */
+/* The process is a tenant now: makes Python objects of the request, and then overwrites what init has left in memory.
+ */
 static PyObject *become_tenant(void) {
     PyObject *argv = list_of(command->argv);
     PyObject *env = argv != NULL ? list_of(command->env) : NULL;
@@ -188,7 +189,9 @@ static PyObject *become_tenant(void) {
     return request;
 }
 
-/* Those of all modules, so that the host learns when one of them was changed. A module without a file has none. */
+/* Notes the files of all imported modules, so that the host learns when one changes. Modules without a file are
+ * skipped.
+ */
 static int note_files(void) {
     PyObject *modules = PyImport_GetModuleDict();
     PyObject *all = modules != NULL ? PyDict_Values(modules) : NULL;

@@ -30,7 +30,7 @@
 #define SIGNALS 64
 #define CHANNEL_MIN 64 /* above the numbers that programs choose for themselves */
 #define STACK_USED (256 * 1024)
-#define NEAR 3 /* pages that are in use by the calls that overwrite the others */
+#define NEAR 3 /* pages of the stack that are overwritten; those below them are given back to the kernel */
 #define PAGE 4096
 
 static struct sp_plan plan;
@@ -38,7 +38,8 @@ static int host = -1;
 static void *payload; /* mapped; the strings and filters of the plan are in it */
 static size_t payload_len;
 
-/* What a tenant still needs is not among the variables that began as zeros, which are overwritten in it. */
+/* What a tenant still needs. A tenant overwrites all variables without an initial value (.bss). `used` gives this one
+ * an initial value, so that it is not among them. */
 static struct kept {
     struct sigaction of_interpreter[SIGNALS + 1]; /* how the interpreter had its signals */
     uintptr_t zeros, zeros_end;                   /* where those variables are */
@@ -62,7 +63,7 @@ static int read_all(int fd, void *bytes, size_t len) {
     return 0;
 }
 
-/* In force or not: the capabilities that the zygote has kept. */
+/* Makes the capabilities that the zygote has kept effective, or ineffective. */
 static int set_effective(bool in_force) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
@@ -100,7 +101,7 @@ static const char *take_over(int file) {
 
 /* ---- the name of the process, which is another one in an init ---- */
 
-/* Leaves the first word of the command line, and no trace of the program that has loaded this module. */
+/* Cuts the command line down to its first word: the others are the program that has loaded this module. */
 static void shorten_command_line(void) {
     char *at = program_invocation_name;
     (void)snprintf(kept.command_line, sizeof kept.command_line, "%s", at);
@@ -125,7 +126,8 @@ static void take_name_of_interpreter(void) {
     }
 }
 
-/* Finds the variables of this module that began as zeros: what its writable segment has more than its file. */
+/* Finds the variables of this module without an initial value (.bss): the part of its writable segment that is in
+ * memory only, and not in the file. */
 static int find_zeros(struct dl_phdr_info *object, size_t size, void *inside) {
     (void)size;
     for (int i = 0; i < object->dlpi_phnum; i++) {
@@ -212,7 +214,7 @@ static void reset_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* What the interpreter has now, and every copy of it has from the start. */
+/* Notes how much memory the interpreter uses. Every copy of it uses that much from the start. */
 static int measure(struct sp_stem *stem) {
     static const struct {
         const char *name;
@@ -287,13 +289,13 @@ int sp_stem_keep_descriptors(int channel) {
     return channel;
 }
 
-/* Not left out by the compiler, although nobody reads it afterwards. */
+/* The asm statement keeps the compiler from leaving out the memset(), because nobody reads the memory afterwards. */
 static void overwrite(void *at, size_t len) {
     memset(at, 0, len);
     __asm__ volatile("" : : "r"(at) : "memory");
 }
 
-/* Whole pages are given back, which costs nothing where they were never used; they read as zeros then. */
+/* Gives whole pages back to the kernel; they read as zeros then. For pages that were never used, that costs nothing. */
 static void overwrite_variables(void) {
     const uintptr_t start = kept.zeros;
     const uintptr_t end = kept.zeros_end;
@@ -307,19 +309,19 @@ static void overwrite_variables(void) {
     }
 }
 
-/* Below the frame of the caller is what the functions of zygote and init had on the stack. */
+/* Overwrites the stack below the frame of the caller, where functions of zygote and init have left their variables. */
 static __attribute__((noinline)) void overwrite_stack(void) {
     char used[NEAR * PAGE];
     overwrite(used, sizeof used);
 }
 
-/* Where pages are larger. */
+/* The same for all of the stack that they have used, where pages are larger than PAGE. */
 static __attribute__((noinline)) void overwrite_whole_stack(void) {
     char used[STACK_USED];
     overwrite(used, sizeof used);
 }
 
-/* What is farther below is given back by whole pages: to overwrite them would copy each, as they are shared with init.
+/* Gives the pages farther below back to the kernel. They are shared with init, so that overwriting one would copy it.
  */
 static __attribute__((noinline)) void give_back_stack(void) {
     char here[64];

@@ -40,7 +40,8 @@ void sp_stem_report(const struct sp_rec_failed *why);
 int sp_stem_keep_descriptors(int channel);
 /* Overwrites all that the zygote and init have left in memory; nothing of them can be used afterwards. */
 void sp_stem_wipe(void);
-/* Signals as the interpreter had them, and a process that others of the sandbox may look into, as they may into any. */
+/* Restores the interpreter's signal handlers, and makes the process dumpable, as every command is: other processes of
+ * the sandbox may look into it. */
 void sp_stem_open_up(void);
 
 #endif

@@ -28,11 +28,13 @@
 #include "zygote/zygote.h"
 
 #define RULES_MAX (SP_BINDS_MAX + 256)
-/* After so many rounds, kills all sandboxes of this zygote in one call, which no fork can escape. */
+/* If there are still orphans after so many rounds, all sandboxes of this zygote are killed in one call, which no fork
+ * can escape. */
 #define ROUNDS 100
 #define ROUND_NS SP_MS(1)
 
-/* Facts about the machine and the user that programs read; the sandbox of a namespace shows them, too, or its own. */
+/* Files about the machine and the user that programs read. A sandbox with namespaces shows them, or files of its own in
+ * their place. */
 static const char *const of_machine[] = {
     "/etc/gitconfig",
     "/etc/group",
@@ -226,7 +228,7 @@ void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {
     }
 }
 
-/* Each init hears of the zygote's end, too; this does not depend on any of them. */
+/* Each init ends when the zygote does. This kills the sandboxes even if an init does not. */
 void sp_zygote_tier_end(const struct sp_plan *plan) {
     if (scoped) {
         (void)kill(-1, SIGKILL);

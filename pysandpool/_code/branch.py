@@ -53,7 +53,7 @@ class Branching:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether there is a copy of which it is not known what became of it."""
+        """Whether it is not known yet, for some copy, if it was made."""
         return len(self._births) < self._wanted or any(birth.is_open for birth in self._births)
 
     def take(self) -> list[CodeProcess]:
@@ -116,7 +116,7 @@ class Branching:
         number = branch_errno(line)
         birth = next((one for one in self._births if one.is_awaited), None)
         if number is None or birth is None or not 0 < number < _MAX_ERRNO:
-            self._fail(SandboxError("the session gave an answer that is none"))
+            self._fail(SandboxError("the session gave a malformed answer"))
             return
         birth.refuse(SandboxError(f"the session could not be copied: {os.strerror(number)}", number, "spawn"))
 

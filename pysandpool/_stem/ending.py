@@ -1,4 +1,4 @@
-"""The end of the interpreter, in the order of the interpreter itself, but for the freeing of its memory."""
+"""Ends the interpreter as CPython does, in the same order, but without freeing its memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Does once, before there is a request, all that happens between a request and the code, and from the code to the end.
+"""Runs pieces of code before there is a request, as if one had come.
 
-A copy of the interpreter shares its memory with all others until it writes to it. What is written here is the process's
-own by the time when the request comes, so that no code waits for it.
+A copy of the interpreter shares its memory with all others, and the kernel copies a page when the process writes to it
+for the first time. The rehearsal writes to the pages that running code needs, so that no request waits for that.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def rehearse() -> None:
 
 @contextlib.contextmanager
 def _pipes() -> Iterator[None]:
-    """Meanwhile the descriptors 0 to 2 are pipes, as those of most requests are: a file asks once what it is."""
+    """Meanwhile the descriptors 0 to 2 are pipes, as those of most requests are: a Python file looks at its descriptor
+    when it is opened, and then goes by what it has found."""
     kept = [os.dup(fd) for fd in range(3)]
     reading, writing = os.pipe()
     try:
