@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from at_once import rates_at_once
 from lease import OURS, open_pool, wait_until_steady
 from measure import Contender, Distribution, expect, interleave
 from peers_code import (
@@ -95,48 +95,21 @@ def dataframe(effort: Effort) -> list[Row]:
     return [_row("code_dataframe", figure, 0.015, times, COLD_IMPORTS)]
 
 
-def _at_once(contender: Contender, count: int, latencies: list[float]) -> float:
-    """Snippets per second of `THREADS` threads that run `count` each."""
-    before = len(latencies)
-
-    def work() -> None:
-        for _ in range(count):
-            start = time.perf_counter()
-            result = contender.run()
-            latencies.append(time.perf_counter() - start)
-            contender.check(result)
-
-    workers = [threading.Thread(target=work) for _ in range(THREADS)]
-    start = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    elapsed = time.perf_counter() - start
-    expect(len(latencies) - before == THREADS * count, f"a thread of {contender.name} raised")
-    return THREADS * count / elapsed
-
-
 def rate(effort: Effort) -> list[Row]:
     count = effort.samples(100, 40)
     with open_pool(2 * POOL_SIZE, _config()) as pool:
         contenders = [snippet(pool, PRINT, PRINT_OUT), cold(PRINT, PRINT_OUT)]
-        rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-        latencies: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-        for _ in range(effort.samples(10, 3)):
-            for contender in contenders:
-                rates[contender.name].append(_at_once(contender, count, latencies[contender.name]))
-                wait_until_steady(pool)
+        rates = rates_at_once(contenders, THREADS, count, effort.samples(10, 3), lambda: wait_until_steady(pool))
     return [
         Row(
             name="code_rate",
             figure=f"snippets per second, {THREADS} threads, bare, a fresh sandbox each",
             unit="snippets/s",
-            value=Distribution.of(rates[OURS]).p50,
+            value=Distribution.of(rates[OURS].per_second).p50,
             budget=Budget("ratio", ">=", 1.3),
-            samples=Distribution.of(latencies[OURS]),
+            samples=Distribution.of(rates[OURS].latencies),
             samples_unit="s",
-            baseline=Distribution.of(rates[COLD]).p50,
+            baseline=Distribution.of(rates[COLD].per_second).p50,
             against=f"{COLD} on {THREADS} threads",
         )
     ]

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from at_once import rates_at_once
 from compute import count_for
 from lease import OURS, job, open_pool, wait_until_steady
 from measure import Contender, Distribution, expect
@@ -68,50 +69,23 @@ def thread_speed(effort: Effort) -> list[Row]:
     ]
 
 
-def _burst(contender: Contender, count: int, latencies: list[float]) -> None:
-    for _ in range(count):
-        start = time.perf_counter()
-        result = contender.run()
-        latencies.append(time.perf_counter() - start)
-        contender.check(result)
-
-
-def _threads_at_once(contender: Contender, count: int, latencies: list[float]) -> float:
-    """Jobs per second of `THREADS` threads that do `count` jobs each."""
-    before = len(latencies)
-    workers = [threading.Thread(target=_burst, args=(contender, count, latencies)) for _ in range(THREADS)]
-    start = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    elapsed = time.perf_counter() - start
-    expect(len(latencies) - before == THREADS * count, f"a thread of {contender.name} raised")
-    return THREADS * count / elapsed
-
-
 def jobs(effort: Effort) -> list[Row]:
     """The contenders run blocks of jobs in turn; recycling is part of the block."""
     count = effort.samples(250, 100)
     with open_pool(POOL_SIZE) as pool:
         contenders = [job(pool, ECHO, ECHO_OUT), spawn(ECHO, ECHO_OUT)]
-        rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-        latencies: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-        for _ in range(effort.samples(20, 4)):
-            for contender in contenders:
-                rates[contender.name].append(_threads_at_once(contender, count, latencies[contender.name]))
-                wait_until_steady(pool)
+        rates = rates_at_once(contenders, THREADS, count, effort.samples(20, 4), lambda: wait_until_steady(pool))
         stats = pool.stats()
     return [
         Row(
             name="jobs",
             figure=f"jobs per second, {THREADS} threads, echo, a fresh sandbox each",
             unit="jobs/s",
-            value=Distribution.of(rates[OURS]).p50,
+            value=Distribution.of(rates[OURS].per_second).p50,
             budget=Budget("ratio", ">=", 0.65),
-            samples=Distribution.of(latencies[OURS]),
+            samples=Distribution.of(rates[OURS].latencies),
             samples_unit="s",
-            baseline=Distribution.of(rates[SUBPROCESS]).p50,
+            baseline=Distribution.of(rates[SUBPROCESS].per_second).p50,
             against=f"{SUBPROCESS} on {THREADS} threads",
             note=f"blocks of {THREADS} x {count}; pool of {POOL_SIZE}, {stats.hit_count} hits, "
             f"{stats.miss_count} misses; the distribution is of single jobs",
