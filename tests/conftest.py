@@ -122,6 +122,13 @@ def sandbox(shared_pool: SandboxPool) -> Iterator[PooledSandbox]:
         yield lease
 
 
+@pytest.fixture
+def lease(pool: SandboxPool) -> Iterator[PooledSandbox]:
+    """A lease of the pool that the fixture `pool` of the test's own file has opened."""
+    with pool.acquire() as lease:
+        yield lease
+
+
 @pytest.fixture(params=["/tmp", "/var/tmp"])
 def host_dir(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory of the host that an unprivileged uid may read and write, below /tmp and elsewhere."""

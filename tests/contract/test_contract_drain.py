@@ -9,18 +9,10 @@ import time
 
 import pytest
 from fake import FakeLauncher
-from pools import OpenPool, assert_balanced, use
+from pools import OpenPool, assert_balanced, idle_pids, use
 from waiting import Call, wait_until
 
 from pysandpool import AcquireTimeoutError, PoolStateError, SandboxPool
-
-
-def idle_pids(pool: SandboxPool) -> set[int]:
-    leases = [pool.acquire() for _ in range(pool.idle_len())]
-    pids = {lease.pid for lease in leases}
-    for lease in leases:
-        lease.release()
-    return pids
 
 
 def test_every_idle_sandbox_is_replaced(open_pool: OpenPool) -> None:

@@ -10,22 +10,14 @@ import time
 import pytest
 from eyes import alive
 from fake import FakeLauncher
-from pools import OpenPool, assert_balanced, wait_idle
+from pools import OpenPool, assert_balanced, idle_pids, wait_idle
 from waiting import Call, wait_until
 
-from pysandpool import SandboxCreateError, SandboxPool
+from pysandpool import SandboxCreateError
 
 # The contract gives 0.5 s to evict what is too old and 0.1 s to see a death; a loaded machine gets some more.
 EXPIRY_SLACK = 1.5
 DEATH_SLACK = 1.0
-
-
-def idle_pids(pool: SandboxPool) -> set[int]:
-    leases = [pool.acquire() for _ in range(pool.idle_len())]
-    pids = {lease.pid for lease in leases}
-    for lease in leases:
-        lease.release()
-    return pids
 
 
 def test_warm_creates_what_is_missing(open_pool: OpenPool) -> None:

@@ -28,12 +28,6 @@ def pool() -> Iterator[SandboxPool]:
 
 
 @pytest.fixture
-def lease(pool: SandboxPool) -> Iterator[PooledSandbox]:
-    with pool.acquire() as lease:
-        yield lease
-
-
-@pytest.fixture
 def session(lease: PooledSandbox) -> Iterator[CodeSession]:
     with lease.session() as session:
         session.run("x = 1\nvalues = []")

@@ -57,12 +57,6 @@ def pool() -> Iterator[SandboxPool]:
         yield pool
 
 
-@pytest.fixture
-def lease(pool: SandboxPool) -> Iterator[PooledSandbox]:
-    with pool.acquire() as lease:
-        yield lease
-
-
 @pytest.fixture(autouse=True)
 def closed_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Closes the files of the processes that a test leaves, as the garbage collector would, with a warning."""

@@ -33,12 +33,6 @@ def pool() -> Iterator[SandboxPool]:
         yield pool
 
 
-@pytest.fixture
-def lease(pool: SandboxPool) -> Iterator[PooledSandbox]:
-    with pool.acquire() as lease:
-        yield lease
-
-
 def test_value_output_error_and_exit_code(lease: PooledSandbox) -> None:
     found = lease.run_code("import sys\nprint('out')\nprint('err', file=sys.stderr)\nhelper(21)")
     assert (found.text, found.stdout, found.stderr, found.exit_code, found.ok) == ("42", "out\n", "err\n", 0, True)

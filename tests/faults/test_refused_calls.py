@@ -17,7 +17,6 @@ from eyes import children, open_fds
 from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to, trace_injected
 
 from pysandpool import Bind, IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
-from pysandpool._backend import linux
 from pysandpool._ffi import lib
 
 # Not what carries the answer: without sendmsg and recvmsg nobody hears of it, and the deadline has to do.
@@ -51,13 +50,6 @@ def whole(config: SandboxConfig) -> IsolationReport:
     """What is reported when nothing is refused."""
     with SandboxPool(config, PoolConfig(min_size=1)) as pool, pool.acquire() as sandbox:
         return sandbox.isolation
-
-
-@pytest.fixture
-def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
-    tracer = Tracer(tmp_path)
-    monkeypatch.setattr(linux, "zygote_path", lambda: os.fspath(tracer.program))
-    return tracer
 
 
 def attempt(config: SandboxConfig, whole: IsolationReport) -> SandboxCreateError | None:

@@ -29,16 +29,8 @@ from pysandpool import (
     SeccompProfile,
 )
 from pysandpool._backend import cgroup as _cgroup
-from pysandpool._backend import linux
 
 pytestmark = needs_strace
-
-
-@pytest.fixture
-def tracer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracer:
-    tracer = Tracer(tmp_path)
-    monkeypatch.setattr(linux, "zygote_path", lambda: os.fspath(tracer.program))
-    return tracer
 
 
 @pytest.fixture(scope="module")

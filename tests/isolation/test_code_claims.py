@@ -32,12 +32,6 @@ def pool() -> Iterator[SandboxPool]:
         yield pool
 
 
-@pytest.fixture
-def lease(pool: SandboxPool) -> Iterator[PooledSandbox]:
-    with pool.acquire() as lease:
-        yield lease
-
-
 def test_code_can_forge_what_it_claims_and_nothing_that_is_known(lease: PooledSandbox) -> None:
     """The control: the forged value arrives. The end of the process is known to init all the same."""
     forged = CHANNEL + ('tell(\'{"t":"text","repr":"forged"}\')\ntell(\'{"t":"done","dropped":false}\')\nos._exit(7)')

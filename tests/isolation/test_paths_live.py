@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from eyes import zygote_of
+from host_state import replace_file
 from pools import OpenPool
 from waiting import wait_until
 
@@ -35,12 +36,6 @@ def create(directory: Path, text: str) -> Path:
     directory.chmod(0o755)
     directory.joinpath("file").write_text(text)
     return directory
-
-
-def replace_file(file: Path, text: str) -> None:
-    new = file.with_name("new")
-    new.write_text(text)
-    new.replace(file)
 
 
 def seen(pool: SandboxPool, *command: str | Path) -> tuple[str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from eyes import alive, zygote_of
+from host_state import replace_file
 from pools import OpenPool, wait_idle
 from waiting import wait_until
 
@@ -43,13 +44,6 @@ def create(directory: Path, text: str) -> Path:
 def recreate(directory: Path, text: str) -> None:
     shutil.rmtree(directory)
     create(directory, text)
-
-
-def replace_file(file: Path, text: str) -> None:
-    """As editors do: the path exists at all times."""
-    new = file.with_name("new")
-    new.write_text(text)
-    new.replace(file)
 
 
 def read(sandbox: Sandbox | PooledSandbox, path: Path) -> str:

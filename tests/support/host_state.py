@@ -1,12 +1,20 @@
-"""What a test's own process has, and that it has the same afterwards."""
+"""What a test's own process has, and that it has the same afterwards; what a test changes on the host."""
 
 from __future__ import annotations
 
 import gc
 import resource
+from pathlib import Path
 
 from eyes import children, open_fds, reap_orphans, thread_count
 from waiting import wait_until
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Puts another file in its place, as editors do."""
+    new = file.with_name("new")
+    new.write_text(text)
+    new.replace(file)
 
 
 def leave_free_fds(count: int) -> None:

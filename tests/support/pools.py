@@ -27,3 +27,12 @@ def wait_idle(pool: SandboxPool, count: int) -> None:
         lambda: pool.stats().idle_count == count and pool.stats().recycling_count == 0,
         f"{count} idle, none recycling",
     )
+
+
+def idle_pids(pool: SandboxPool) -> set[int]:
+    """The inits of all idle sandboxes, which stay unused."""
+    leases = [pool.acquire() for _ in range(pool.idle_len())]
+    pids = {lease.pid for lease in leases}
+    for lease in leases:
+        lease.release()
+    return pids
