@@ -69,7 +69,7 @@ struct sp_plan {
     const struct sp_landlock_rule *rules; /* what may be opened, and what may be written to */
     unsigned n_rules;
     unsigned n_capabilities; /* that this kernel has */
-    /* Of a zygote that becomes an interpreter: its path inside, and what the runtime is given. Else NULL. */
+    /* Of a zygote that becomes an interpreter: its path inside, and its Python code. Else NULL. */
     const char *interpreter, *parameters, *source;
     int module, errors;         /* descriptors of the interpreter's module and of its stderr; -1: none */
     const struct sp_stem *stem; /* the interpreter that this process is; NULL in the static program: see stem.h */

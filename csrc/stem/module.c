@@ -1,6 +1,7 @@
 /*
  * The module `_sandpool_stem`, which only the interpreter of a stem loads. docs/architecture.md has the order in which
- * the runtime (pysandpool/_stem) calls it. It is made for the stable ABI, so that one file serves every CPython.
+ * the stem's Python code (pysandpool/_stem) calls it. It is made for the stable ABI, so that one file serves every
+ * CPython.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -32,7 +33,7 @@ static struct {
 } with_init;
 static PyObject *prepare;
 
-/* Set while a fork is being prepared: the record to fill in, and where to go on, if the runtime calls fail(). */
+/* Set while a fork is being prepared: the record to fill in, and where to go on, if the Python code calls fail(). */
 static struct sp_rec_failed *failure;
 static jmp_buf given_up;
 

@@ -12,7 +12,7 @@
  * nothing that it starts gets a capability, and it has none in force. NULL, or what has failed, with errno.
  */
 const char *sp_stem_begin(int module, int plan);
-/* What the runtime was given; NULL before sp_stem_begin(), and in a tenant. */
+/* What the stem's Python code is given; NULL before sp_stem_begin(), and in a tenant. */
 const char *sp_stem_source(void);
 const char *sp_stem_parameters(void);
 

@@ -55,6 +55,14 @@ def test_a_planted_static_is_seen(line: str, names: set[str]) -> None:
     assert mutable_statics(f"/* x */\n{line}\n") == names
 
 
+def test_every_file_of_zygote_and_init_is_in_the_table() -> None:
+    rows = PAGE.split("<!-- file-table -->")[1].split("<!-- end-file-table -->")[0].strip().splitlines()[2:]
+    for column, folder in ((2, "zygote"), (3, "init")):
+        told = re.findall(r"`(\w+)`", " ".join(row.split("|")[column] for row in rows))
+        files = (path.stem for path in (ROOT / "csrc" / folder).glob("*.[ch]"))
+        assert sorted(told) == sorted({name.removesuffix("_linux") for name in files}), folder
+
+
 def folders_of(tree: str) -> set[str]:
     """The paths of the folders in an indented tree, two blanks a level."""
     found = set()
