@@ -113,7 +113,9 @@ def _exception(code: int, pool: Any, error: Any, command: str, hint: str) -> Exc
         lib.SP_E_RELEASED: SandboxReleasedError(),
         lib.SP_E_TIMEOUT: AcquireTimeoutError(),
         lib.SP_E_LOST: SandboxLostError(),
-        lib.SP_E_UNSUPPORTED: UnsupportedPlatformError("the sandboxes of this system can only execute commands"),
+        lib.SP_E_UNSUPPORTED: UnsupportedPlatformError(
+            "the sandboxes of this system can only execute commands", hint="use execute()"
+        ),
         lib.SP_E_NOMEM: MemoryError("the host process is out of memory"),
     }
     return plain.get(code) or SandpoolError(f"internal error {code}: the C core refused an argument; please report it")

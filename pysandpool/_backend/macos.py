@@ -38,7 +38,7 @@ def open_agents(
             raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint_for("spawn_zygote", errno.ENOENT), path)
     if is_confined():
         raise SandboxCreateError("seatbelt", errno.EPERM, hint_for("seatbelt", errno.EPERM))
-    profile = seatbelt_profile(_resolved(config), agent)
+    profile = seatbelt_profile(resolved(config), agent)
     # Seatbelt resolves symbolic links before it compares paths, and /tmp is one.
     parent = os.path.realpath(tempfile.gettempdir())
     words = [ffi.new("char[]", os.fsencode(word)) for word in (sandbox_exec, profile, agent, parent)]
@@ -68,12 +68,19 @@ def is_confined() -> bool:
         return False
 
 
-def _resolved(config: SandboxConfig) -> SandboxConfig:
-    """`config` with its symbolic links resolved. Raises `SandboxCreateError` for a path that does not exist."""
+def resolved(config: SandboxConfig) -> SandboxConfig:
+    """`config` with its symbolic links resolved. Raises `SandboxCreateError` for a path that does not exist.
+
+    A bind that stays at its place becomes a part of `fs_readonly` or `fs_readwrite`. Another one is left as it is.
+    """
+    same = [bind for bind in config.binds if bind.src == bind.dst]
+    readonly = (*config.fs_readonly, *(bind.src for bind in same if bind.readonly))
+    readwrite = (*config.fs_readwrite, *(bind.src for bind in same if not bind.readonly))
     return dataclasses.replace(
         config,
-        fs_readonly=tuple(_real(path) for path in config.fs_readonly),
-        fs_readwrite=tuple(_real(path) for path in config.fs_readwrite),
+        fs_readonly=tuple(_real(path) for path in readonly),
+        fs_readwrite=tuple(_real(path) for path in readwrite),
+        binds=tuple(bind for bind in config.binds if bind.src != bind.dst),
     )
 
 

@@ -55,7 +55,7 @@ def seatbelt_profile(config: SandboxConfig, program: str) -> str:
     `SandboxCreateError` for fields that macOS cannot enforce (see `refused`), and for a path that cannot be quoted.
     """
     for what in refused(config):
-        raise SandboxCreateError("seatbelt", errno.ENOTSUP, _HINT, what)
+        raise SandboxCreateError("seatbelt", errno.ENOTSUP, _HINTS[what in _impossible(config)], what)
     lines = [
         "(version 1)",
         "(deny default)",
@@ -82,7 +82,7 @@ def seatbelt_profile(config: SandboxConfig, program: str) -> str:
 
 
 def refused(config: SandboxConfig) -> list[str]:
-    """The fields that macOS cannot enforce; with `ALLOW_DEGRADATION` only rootfs, "loopback" and allow_fork=False.
+    """The fields that macOS cannot enforce; with `ALLOW_DEGRADATION` only those that ask for what it does not have.
 
     `memory_limit_mb` and `max_processes` with their defaults are not in the list. They are not enforced, and
     `IsolationReport` says so.
@@ -92,13 +92,24 @@ def refused(config: SandboxConfig) -> list[str]:
     names = [name for name in limits if getattr(config, name) not in (None, getattr(default, name))]
     if config.namespace_degradation is NamespaceDegradation.ALLOW_DEGRADATION:
         names = []
-    impossible = {"rootfs": config.rootfs is not None, "network": config.network == "loopback"}
-    impossible["binds"] = any(bind.src != bind.dst for bind in config.binds)
-    impossible["scratch_dirs"] = config.scratch_dirs != ()
-    return names + [name for name, asked in {**impossible, "allow_fork": not config.allow_fork}.items() if asked]
+    return names + _impossible(config)
 
 
-_HINT = "macOS cannot enforce this field: leave it at its default, or choose NamespaceDegradation.ALLOW_DEGRADATION"
+def _impossible(config: SandboxConfig) -> list[str]:
+    asked = {
+        "rootfs": config.rootfs is not None,
+        "network": config.network == "loopback",
+        "binds": any(bind.src != bind.dst for bind in config.binds),
+        "scratch_dirs": config.scratch_dirs != (),
+        "allow_fork": not config.allow_fork,
+    }
+    return [name for name, is_asked in asked.items() if is_asked]
+
+
+_HINTS = {
+    False: "macOS cannot enforce this field: leave it at its default, or choose NamespaceDegradation.ALLOW_DEGRADATION",
+    True: "macOS has nothing for this field: leave it at its default; a bind needs the same path on both sides",
+}
 
 
 def quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from pysandpool._files.request import SYMLINK, Answer, Request, error_of
 _AGAIN = lib.SP_AGAIN
 _CHARS = ffi.typeof("char[]")
 _close = lib.sp_file_close
+_HINT = "execute() a command that reads or writes the file, such as cat"
 
 
 class LeaseFiles(NamedTuple):
@@ -82,5 +83,5 @@ class Operation:
         if code == lib.SP_E_LOST:
             raise SandboxLostError("the sandbox died; the outcome of the file call is unknown")
         if code == lib.SP_E_UNSUPPORTED:
-            raise UnsupportedPlatformError("the sandboxes of this system have no file calls")
+            raise UnsupportedPlatformError("the sandboxes of this system have no file calls", hint=_HINT)
         return check(code, self._pool)

@@ -24,6 +24,7 @@ from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 
 _EXIT_CLOSE_NS = 5_000_000_000
+_WITHOUT_INTERPRETER = "configure none, and execute() Python with the code as an argument"
 _numbers = itertools.count(1)
 
 
@@ -89,7 +90,7 @@ def open_core(config: SandboxConfig, limits: PoolLimits, launcher: Any = None) -
         return _open_pool(launcher, config, limits)
     if sys.platform == "darwin":
         if config.interpreter is not None:
-            raise UnsupportedPlatformError("sandboxes of macOS have no interpreter that waits: use execute")
+            raise UnsupportedPlatformError("the sandboxes of macOS have no interpreter", hint=_WITHOUT_INTERPRETER)
         return _open_and_unref(open_agents(config), config, limits)
     if not sys.platform.startswith("linux"):
         raise UnsupportedPlatformError(f"there is no sandbox backend for {sys.platform} in this version")

@@ -78,8 +78,10 @@ def test_a_hostile_tree_is_removed_and_no_link_is_followed(pool: SandboxPool, tm
 
 def test_an_agent_starts_no_processes_beside_commands(pool: SandboxPool) -> None:
     with pool.acquire() as lease:
-        with pytest.raises(UnsupportedPlatformError, match="can only execute commands"):
+        with pytest.raises(UnsupportedPlatformError, match="can only execute commands; hint: use execute"):
             lease.popen(["true"])
+        with pytest.raises(UnsupportedPlatformError, match=r"no file calls; hint: execute\(\) a command"):
+            lease.read_file("/etc/localtime")
         assert lease.execute(["echo", "x"]).stdout == b"x\n"
 
 

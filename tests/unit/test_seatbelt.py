@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pysandpool import NamespaceDegradation, SandboxConfig, SandboxCreateError, SeccompProfile
+from pysandpool import Bind, NamespaceDegradation, SandboxConfig, SandboxCreateError, SeccompProfile
+from pysandpool._backend.macos import resolved
 from pysandpool._backend.seatbelt import canonical, quoted, refused, seatbelt_profile
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -182,8 +183,34 @@ def test_a_limit_that_was_asked_for_is_refused(fields: dict[str, Any]) -> None:
     assert refused(degraded) == []
 
 
-@pytest.mark.parametrize("fields", [{"rootfs": "/r"}, {"network": "loopback"}, {"allow_fork": False}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"rootfs": "/r"}, {"network": "loopback"}, {"allow_fork": False}, {"scratch_dirs": ["/work"]}),
+        {"binds": [Bind("/h/one", "/h/other")]},
+    ],
+)
 def test_what_cannot_be_is_refused_in_any_case(fields: dict[str, Any]) -> None:
+    """And the hint does not send anybody to a degradation that would change nothing."""
     config = SandboxConfig(**fields, namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)
-    with pytest.raises(SandboxCreateError, match=next(iter(fields))):
+    with pytest.raises(SandboxCreateError, match=next(iter(fields))) as caught:
         seatbelt_profile(config, AGENT)
+    assert "leave it at its default" in caught.value.hint
+    assert "ALLOW_DEGRADATION" not in caught.value.hint
+
+
+def test_links_of_every_shown_path_are_resolved(tmp_path: Path) -> None:
+    """A rule of Seatbelt for the name of a link covers nothing behind it."""
+    real = tmp_path / "real"
+    for name in ("list", "write", "bind", "bind-write"):
+        (real / name).mkdir(parents=True)
+        (tmp_path / name).symlink_to(real / name)
+    binds = [Bind(tmp_path / "bind"), Bind(tmp_path / "bind-write", readonly=False)]
+    config = SandboxConfig(fs_readonly=[tmp_path / "list"], fs_readwrite=[tmp_path / "write"], binds=binds)
+    found = resolved(config)
+    assert found.fs_readonly == (f"{real}/list", f"{real}/bind")
+    assert found.fs_readwrite == (f"{real}/write", f"{real}/bind-write")
+    assert found.binds == ()
+    with pytest.raises(SandboxCreateError, match="missing") as caught:
+        resolved(SandboxConfig(binds=[Bind(tmp_path / "missing")]))
+    assert (caught.value.stage, caught.value.errno) == ("bind", errno.ENOENT)
