@@ -29,7 +29,7 @@ class Session:
         while True:
             found = self._requests.next()
             if found is None:
-                ending.finish()
+                ending.finish(self._runner.loop.end)
                 return 0
             request, descriptors = found
             if request["t"] == "branch":
@@ -49,7 +49,7 @@ class Session:
         found = tenant.run_snippet(self._runner, request["code"], f"<cell {number}>", self._told)
         exits = found.exit_code is not None or os.getpid() != self._owner
         if exits:
-            ending.finish()
+            ending.finish(self._runner.loop.end)
         else:
             streams.flush_streams()
         self._told.end(n=number, exits=exits)

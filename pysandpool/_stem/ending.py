@@ -10,8 +10,10 @@ from collections.abc import Callable
 from . import streams
 
 
-def finish() -> None:
-    """Waits for threads, calls what was registered at exit, closes the files of `__main__`, and flushes."""
+def finish(end_loop: Callable[[], object]) -> None:
+    """Ends the event loop, waits for threads, calls what was registered at exit, closes the files of `__main__`, and
+    flushes."""
+    _call(end_loop)
     threading = sys.modules.get("threading")
     if threading is not None:
         _call(threading._shutdown)  # noqa: SLF001

@@ -11,6 +11,8 @@ import traceback
 import types
 from typing import Any, NamedTuple
 
+from . import awaiting
+
 MAX_ERROR_CHARACTERS = 64 * 1024
 _FUTURE_FLAGS = 0
 for _name in future.all_feature_names:
@@ -54,10 +56,12 @@ def forget_source(filename: str) -> None:
 
 
 class Runner:
-    """Runs pieces of code in one namespace. What one imports from __future__ holds for the next ones."""
+    """Runs pieces of code in one namespace. What one imports from __future__ holds for the next ones. Each may await
+    outside of a function."""
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
+        self.loop = awaiting.Loop()
         self._flags = 0
 
     def run(self, source: str, filename: str) -> Outcome:
@@ -68,25 +72,25 @@ class Runner:
         except SystemExit as error:
             return Outcome(_exit_code(error), None, None)
         except BaseException as error:  # noqa: BLE001 - it is the code's
-            return Outcome(None, None, describe(error))
+            return Outcome(None, None, describe(error, filename))
 
     def _execute(self, source: str, filename: str) -> Any:
         only_tree = ast.PyCF_ONLY_AST | self._flags
         tree: Any = compile(source, filename, "exec", only_tree, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        if tree.body:
-            exec(self._compiled(tree, filename, "exec"), self.namespace)
-        if last is None:
-            return None
-        return eval(self._compiled(ast.Expression(last.value), filename, "eval"), self.namespace)
+        parts = [self._compiled(tree, filename, "exec")] if tree.body else []
+        if last is not None:
+            parts.append(self._compiled(ast.Expression(last.value), filename, "eval"))
+        return self.loop.run(parts, self.namespace)
 
     def _compiled(self, tree: ast.AST, filename: str, mode: str) -> Any:
-        code: Any = compile(tree, filename, mode, self._flags, dont_inherit=True)  # type: ignore[call-overload]
+        flags = self._flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code: Any = compile(tree, filename, mode, flags, dont_inherit=True)  # type: ignore[call-overload]
         self._flags |= code.co_flags & _FUTURE_FLAGS
         return code
 
 
-def describe(error: BaseException) -> Failure:
+def describe(error: BaseException, filename: str) -> Failure:
     """The exception as text. Its class and its methods are the tenant's, and may do anything."""
     try:
         name = str(type(error).__name__)
@@ -97,17 +101,22 @@ def describe(error: BaseException) -> Failure:
     except BaseException:  # noqa: BLE001
         value = "<the exception cannot be shown>"
     try:
-        lines = traceback.format_exception(type(error), error, _of_the_code(error.__traceback__))
+        lines = traceback.format_exception(type(error), error, _of_the_code(error.__traceback__, filename))
         return Failure(name, value, _shortened("".join(lines)))
     except BaseException:  # noqa: BLE001
         return Failure(name, value, f"{name}: {value}\n")
 
 
-def _of_the_code(found: types.TracebackType | None) -> types.TracebackType | None:
-    """The traceback without the frames of these modules that it begins with."""
-    while found is not None and found.tb_frame.f_code.co_filename == __file_of_this__:
+def _of_the_code(whole: types.TracebackType | None, filename: str) -> types.TracebackType | None:
+    """The traceback without what it begins with, up to the code in `filename`: these modules, and the event loop."""
+    found = whole
+    while found is not None:
+        if found.tb_frame.f_code.co_filename == filename:
+            return found
         found = found.tb_next
-    return found
+    while whole is not None and whole.tb_frame.f_code.co_filename in _OURS:
+        whole = whole.tb_next
+    return whole
 
 
 def _shortened(text: str) -> str:
@@ -130,4 +139,4 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-__file_of_this__ = describe.__code__.co_filename
+_OURS = (describe.__code__.co_filename, awaiting.Loop.run.__code__.co_filename)

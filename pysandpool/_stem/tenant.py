@@ -39,8 +39,9 @@ def begin(env: list[bytes]) -> None:
 
 def run_code(main: Any, code: str, told: channel.Channel) -> int:
     """Runs `code` to its end, and the interpreter to its own. Returns the exit code."""
-    ending_of_code = run_snippet(snippet.Runner(main.__dict__), code, "<code>", told)
-    ending.finish()
+    runner = snippet.Runner(main.__dict__)
+    ending_of_code = run_snippet(runner, code, "<code>", told)
+    ending.finish(runner.loop.end)
     told.end()
     return FAILED if ending_of_code.failed else ending_of_code.exit_code or 0
 
@@ -66,7 +67,7 @@ def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.
         for message in display.figures():
             told.tell(message)
     except BaseException as error:  # noqa: BLE001 - what is shown is the tenant's
-        failure = failure or snippet.describe(error)
+        failure = failure or snippet.describe(error, filename)
     if failure is not None:
         told.tell({"t": "error", **failure._asdict()})
     return Ending(outcome.exit_code, failure is not None)

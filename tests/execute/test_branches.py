@@ -34,6 +34,13 @@ def session(lease: PooledSandbox) -> Iterator[CodeSession]:
         yield session
 
 
+def test_each_copy_awaits_on_an_event_loop_of_its_own(session: CodeSession) -> None:
+    session.run("import asyncio\nawait asyncio.sleep(0)")
+    work = "await asyncio.to_thread(lambda: x)"  # its end wakes the loop from another thread
+    for one in (session, *session.branch(2), session):
+        assert one.run(work, timeout=20).text == "1"
+
+
 def processes_in(lease: PooledSandbox) -> int:
     found = lease.execute(["/bin/sh", "-c", "echo /proc/[0-9]*"], text=True).stdout.split()
     return len(found) - 2  # init, and the shell

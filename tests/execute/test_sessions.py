@@ -45,6 +45,14 @@ def test_cells_share_their_state(session: CodeSession) -> None:
     assert session.run("_").text == "[2, 3]"
 
 
+def test_cells_may_await_and_share_their_event_loop(session: CodeSession) -> None:
+    assert session.run("import asyncio\nfrom asyncio import sleep").ok
+    started = session.run("task = asyncio.create_task(sleep(0, 'done'))\nawait sleep(0)")
+    assert started.ok, started.error
+    assert session.run("await task").text == "'done'"
+    assert session.run("await asyncio.sleep(60)", timeout=0.2).timed_out
+
+
 def test_an_exception_does_not_end_it(session: CodeSession) -> None:
     session.run("def f():\n    return 1 / 0")
     failed = session.run("f()")

@@ -48,7 +48,8 @@ TIERS = {
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_stem": (
-        "channel display renew snippet streams",
+        "awaiting channel display renew streams",
+        "snippet",
         "ending preload",
         "tenant",
         "cells rehearsal",

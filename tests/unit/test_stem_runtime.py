@@ -68,6 +68,45 @@ def test_a_syntax_error_has_no_frames(python: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("import asyncio\nawait asyncio.sleep(0, 7)", "7"),
+        ("async def ones():\n    yield 1\n\n[n async for n in ones()]", "[1]"),
+        ("import asyncio\nasync with asyncio.Lock() as held:\n    n = 5\nn", "5"),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0, 6))", "6"),
+    ],
+)
+def test_code_may_await_outside_of_a_function(python: str, code: str, text: str) -> None:
+    run = run_in_plain_process(code, python=python)
+    assert (run.exit_code, run.stderr, run.text) == (0, "", text)
+
+
+def test_the_end_cancels_tasks(python: str) -> None:
+    code = """
+import asyncio
+async def ever():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("cancelled")
+task = asyncio.ensure_future(ever()) if not await asyncio.sleep(0) else None
+await asyncio.sleep(0)
+"""
+    run = run_in_plain_process(code, python=python)
+    assert (run.exit_code, run.stdout, run.stderr) == (0, "cancelled\n", "")
+
+
+def test_a_traceback_has_no_lines_of_the_event_loop(python: str) -> None:
+    run = run_in_plain_process("async def bad():\n    raise KeyError(1)\n\nawait bad()", python=python)
+    assert [line.strip() for line in run.error["traceback"].splitlines()[:3]] == [
+        "Traceback (most recent call last):",
+        'File "<code>", line 4, in <module>',
+        "await bad()",
+    ]
+    assert "asyncio" not in run.error["traceback"]
+
+
+@pytest.mark.parametrize(
     ("code", "exit_code", "stderr"),
     [
         ("import sys; sys.exit()", 0, ""),
