@@ -116,7 +116,9 @@ class InvalidSandboxConfigError(SandboxError, ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"SandboxConfig.{field} = {value!r} is not allowed: {allowed}")
+        # The fields of Bind, Workspace and Interpreter come with the name of their class.
+        name = field if "." in field else f"SandboxConfig.{field}"
+        super().__init__(f"{name} = {value!r} is not allowed: {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
@@ -187,11 +189,19 @@ class CommandFailedError(SandboxError):
 
     Attributes:
         result: the `SandboxResult`.
+        returncode, stdout, stderr: those of the result; `output` is another name of `stdout`. The names are those of
+            `subprocess.CalledProcessError`.
+        cmd: the command, if the error comes from `check=True`; None if it comes from `check()`, as a result does not
+            keep its command.
     """
 
-    def __init__(self, result: pysandpool.SandboxResult[Any]) -> None:
+    def __init__(self, result: pysandpool.SandboxResult[Any], cmd: Any = None) -> None:
         super().__init__(f"the command {_ending(result)}{_exceeded(result)}{_last_words(result.stderr)}")
         self.result = result
+        self.cmd = cmd
+        self.returncode: int = result.returncode
+        self.stdout = self.output = result.stdout
+        self.stderr = result.stderr
 
 
 class CodeFailedError(SandboxError):

@@ -19,12 +19,12 @@ from pysandpool._async.start import start_process
 from pysandpool._code.order import code_order
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
-from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.encode import Environ, Word, Words, shell_command
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
-from pysandpool._pool.lease import SHELL, PooledSandbox
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._process.handle import Program
 from pysandpool._process.streams import Stream
 
@@ -96,7 +96,7 @@ class AsyncPooledSandbox(AsyncFileMethods):
 
     async def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
         """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""
-        result: SandboxResult[Any] = await self.execute((SHELL, "-c", "--", script), **options)
+        result: SandboxResult[Any] = await self.execute(shell_command(script), **options)
         return result
 
     def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> Acquiring[AsyncSandboxProcess]:

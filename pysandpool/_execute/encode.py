@@ -27,6 +27,8 @@ class Words(Protocol):
 
 Environ = Mapping[Any, Any]
 
+SHELL = "/bin/sh"
+
 BASE_ENV = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/tmp",
@@ -53,6 +55,13 @@ def encode_command(cmd: Words) -> tuple[bytes, int]:
         raise ValueError("cmd = [] is not allowed: at least the name of a command")
     words = [_encoded(word, "a word of cmd") for word in cmd]
     return _ended(words, "cmd", cmd), len(words)
+
+
+def shell_command(script: Word) -> Words:
+    """The command that runs `script` with `/bin/sh`. Raises TypeError for a list of words, as `execute` takes."""
+    if not isinstance(script, (str, bytes, os.PathLike)):
+        raise TypeError(f"script must be a str, not {type(script).__name__}: execute() takes a list of words")
+    return (SHELL, "-c", "--", script)
 
 
 def command_name(cmd: Words) -> str:

@@ -6,6 +6,7 @@ import codecs
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysandpool._config.fields import Duration
+from pysandpool._errors import CommandFailedError
 from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult, decoded
@@ -30,7 +31,9 @@ class Order(NamedTuple):
     def finish(self, found: SandboxResult) -> SandboxResult[Any]:
         """The result of the call. Raises UnicodeDecodeError or `CommandFailedError`."""
         result: SandboxResult[Any] = found if self.decodes is None else decoded(found, self.decodes)
-        return result.check() if self.checks else result
+        if self.checks and not result.ok:
+            raise CommandFailedError(result, self.cmd)
+        return result
 
 
 def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which describes them

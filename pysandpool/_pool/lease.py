@@ -10,7 +10,7 @@ from pysandpool._code.methods import CodeMethods
 from pysandpool._code.place import CodePlace
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
-from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.encode import Environ, Word, Words, shell_command
 from pysandpool._execute.live import Live, Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self, Unpack
 
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
-
-SHELL = "/bin/sh"
 
 
 class PooledSandbox(FileMethods, CodeMethods):
@@ -148,7 +146,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         Keyword arguments and errors are those of `execute`. A string that does not come from you must not become part
         of the script: pass it in `env`, and write `"$NAME"`. For bash, call `execute(["bash", "-c", script])`.
         """
-        return self.execute((SHELL, "-c", "--", script), **options)
+        return self.execute(shell_command(script), **options)
 
     def popen(  # noqa: PLR0913 - all but the command by keyword
         self,

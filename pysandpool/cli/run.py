@@ -17,11 +17,12 @@ from typing import Any
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._config.workspace import Workspace
 from pysandpool._errors import CommandNotFoundError, SandboxError, SandpoolError
+from pysandpool._execute.encode import SHELL
 from pysandpool._execute.passage import Passage, Sink
 from pysandpool._execute.result import SandboxResult
 from pysandpool._pool.acquire import lease_by_ticket
 from pysandpool._pool.core import PoolCore, open_core
-from pysandpool._pool.lease import SHELL, PooledSandbox, execute_live
+from pysandpool._pool.lease import PooledSandbox, execute_live
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.workspace import lease_with_workspace
 from pysandpool.cli.options import config_of

@@ -124,8 +124,14 @@ def test_check(sandbox: PooledSandbox) -> None:
     with pytest.raises(CommandFailedError, match=r"exited with 3: 'nö'") as failed:
         sandbox.shell("echo nö >&2; exit 3", check=True, text=True)
     assert failed.value.result.stderr == "nö\n"
-    with pytest.raises(CommandFailedError, match="killed by signal 9"):
-        sandbox.shell("kill -9 $$", check=True)
+    with pytest.raises(CommandFailedError, match="killed by signal 9") as failed:
+        sandbox.execute(["sh", "-c", "echo out; kill -9 $$"], check=True)
+    error = failed.value
+    assert (error.returncode, error.stdout, error.output, error.stderr) == (-9, b"out\n", b"out\n", b"")
+    assert error.cmd == ["sh", "-c", "echo out; kill -9 $$"]
+    with pytest.raises(CommandFailedError) as failed:
+        error.result.check()
+    assert (failed.value.returncode, failed.value.cmd) == (-9, None)
     with pytest.raises(CommandFailedError, match="timed out"):
         sandbox.execute(["sleep", "60"], timeout=0.1, check=True)
 
@@ -139,3 +145,9 @@ def test_shell(sandbox: PooledSandbox) -> None:
     with Sandbox() as alone:
         assert alone.shell("echo alone", text=True, check=True).stdout == "alone\n"
         assert alone.execute(["echo", "alone"], text=True).text == "alone\n"
+
+
+def test_shell_takes_no_list(sandbox: PooledSandbox) -> None:
+    words: Any = ["echo", "x"]
+    with pytest.raises(TypeError, match=r"script must be a str, not list: execute\(\) takes"):
+        sandbox.shell(words)

@@ -107,6 +107,17 @@ def test_check_raises_with_the_result(result: SandboxResult, text: str) -> None:
     assert failed.value.result is result
 
 
+def test_a_field_of_a_value_has_the_name_of_its_class() -> None:
+    with pytest.raises(InvalidSandboxConfigError, match=r"^Bind\.src = 'x' is not allowed"):
+        pysandpool.Bind("x")
+    with pytest.raises(InvalidSandboxConfigError, match=r"^Workspace\.path = b'/x' is not allowed"):
+        pysandpool.Workspace(b"/x")  # type: ignore[arg-type]
+    with pytest.raises(InvalidSandboxConfigError, match=r"^Interpreter\.preload = 'json' is not allowed"):
+        pysandpool.Interpreter(preload="json")
+    with pytest.raises(InvalidSandboxConfigError, match=r"^SandboxConfig\.workdir = 'x' is not allowed"):
+        pysandpool.SandboxConfig(workdir="x")
+
+
 def test_check_returns_a_good_result() -> None:
     result = SandboxResult(b"out", b"err", 0)
     assert result.check() is result
