@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -85,6 +86,8 @@ class _Tapped:
     def __init__(self, function: Taker, most: int, errors: str | None) -> None:
         if not callable(function):
             raise TypeError(f"on_stdout and on_stderr must be functions, not {type(function).__name__}")
+        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+            raise TypeError("on_stdout and on_stderr may be async functions in AsyncSandboxPool and AsyncSandbox only")
         self._function = function
         self._most = most
         self._decoder = None if errors is None else Decoder(errors)

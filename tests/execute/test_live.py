@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -161,3 +162,17 @@ def test_max_output_bytes_of_a_call() -> None:
 def test_a_wrong_function_is_refused(sandbox: PooledSandbox) -> None:
     with pytest.raises(TypeError, match="must be functions, not int"):
         sandbox.execute(["/bin/true"], on_stderr=1)  # type: ignore[arg-type]
+
+
+def test_an_async_function_is_refused_before_the_command_starts(sandbox: PooledSandbox) -> None:
+    async def take(piece: bytes) -> None:
+        raise AssertionError(piece)
+
+    class Taker:
+        async def __call__(self, piece: bytes) -> None:
+            raise AssertionError(piece)
+
+    for function in (take, functools.partial(take), Taker()):
+        with pytest.raises(TypeError, match="async functions in AsyncSandboxPool"):
+            sandbox.execute(["touch", "started"], on_stdout=function)
+    assert not sandbox.exists("started")
