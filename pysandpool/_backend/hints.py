@@ -117,7 +117,9 @@ _CONTROLLERS = (
     "a controller is not available in that cgroup: systemctl edit user@.service, [Service] Delegate=cpu memory pids, "
     "or write +memory +pids +cpu to the cgroup.subtree_control of each directory above it"
 )
-_BIND_MISSING = "create the path (with rootfs=, in the rootfs too), or remove it from fs_readonly / fs_readwrite"
+_BIND_MISSING = (
+    "create the path (with rootfs=, in the rootfs too), or remove it from fs_readonly, fs_readwrite or binds"
+)
 _ROOTFS = (
     "rootfs must be a directory that every user may enter, and contain the directories /proc, /tmp and /dev: "
     "mkdir -p ROOTFS/proc ROOTFS/tmp ROOTFS/dev; chmod 755 ROOTFS"

@@ -58,6 +58,8 @@ def hint_for_missing(config: SandboxConfig, *what: Any) -> str:
 def _hint(view: View, missing: Missing) -> str:
     if missing.stage == "cwd":
         return _directory(view, missing)
+    if not missing.name:
+        return "the first word of cmd is empty"
     path = os.path.join(missing.cwd, missing.name)
     words = missing.name.split()
     if len(words) > 1 and view.follow(path).kind not in ("found", "hidden"):

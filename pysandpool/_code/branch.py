@@ -19,6 +19,7 @@ import time
 from pysandpool._code.messages import branch_errno
 from pysandpool._code.process import CodeProcess, Look
 from pysandpool._errors import SandboxError, SessionEndedError
+from pysandpool._execute.run import NO_MORE_PROCESSES
 from pysandpool._ffi import lib
 from pysandpool._process.handle import ProcessHandle, Program
 from pysandpool._process.streams import PIPE, Streams
@@ -118,7 +119,8 @@ class Branching:
         if number is None or birth is None or not 0 < number < _MAX_ERRNO:
             self._fail(SandboxError("the session gave a malformed answer"))
             return
-        birth.refuse(SandboxError(f"the session could not be copied: {os.strerror(number)}", number, "spawn"))
+        words, hint = os.strerror(number), NO_MORE_PROCESSES if number == errno.EAGAIN else ""
+        birth.refuse(SandboxError(f"the session could not be copied: {words}", number, "spawn", hint))
 
     def _look_for_problems(self) -> None:
         if self.problem is None:

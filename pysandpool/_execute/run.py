@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
 import operator
 import os
@@ -57,6 +58,13 @@ class _Exchanging(threading.local):
 
 
 _exchanging = _Exchanging()
+
+
+NO_MORE_PROCESSES = (
+    "a lease can have 64 processes and sessions at a time, and max_processes with all their children: wait for some, "
+    "or kill them"
+)
+"""What helps if a process cannot be started with EAGAIN."""
 
 
 class CommandDefaults(NamedTuple):
@@ -222,6 +230,8 @@ def hint_for_command(
 ) -> str:
     """What would help if the command or its working directory is missing."""
     stage = stage_name(error.stage) if error.code in (lib.SP_E_NOT_FOUND, lib.SP_E_EXEC) else ""
+    if stage == "spawn" and error.err == errno.EAGAIN:
+        return NO_MORE_PROCESSES
     if defaults.hint_for_missing is None or stage not in ("exec", "cwd"):
         return ""
     _, env, cwd, _ = options

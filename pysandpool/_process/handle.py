@@ -45,11 +45,12 @@ class ProcessHandle:
     ) -> None:
         self._keeper = keeper
         self._pool = pool
+        argv = encode_command(program.cmd)
         self._name = command_name(program.cmd)
         self._status = ffi.new("sp_process_status *")
         self._error = new_error()
         self._hint = (program.cmd, (None, program.env, program.cwd, None), defaults)
-        request, _keep = _request(program, streams, defaults)
+        request, _keep = _request(program, argv, streams, defaults)
         # The garbage collector closes it, also if an exception comes between the start and the next line.
         self._box = ffi.gc(ffi.new("sp_process **"), lib.sp_process_close)
         self._check(lib.sp_process_start(pool, lease, request, self._box, self._error))
@@ -77,9 +78,11 @@ class ProcessHandle:
             check(code, self._pool, self._error, self._name, hint_for_command(self._error, *self._hint))
 
 
-def _request(program: Program, streams: tuple[Sequence[int], int], defaults: CommandDefaults) -> tuple[Any, object]:
+def _request(
+    program: Program, encoded: tuple[bytes, int], streams: tuple[Sequence[int], int], defaults: CommandDefaults
+) -> tuple[Any, object]:
     """The `sp_process_request *`, and the objects that its pointers refer to."""
-    argv, argc = encode_command(program.cmd)
+    argv, argc = encoded
     cwd, environ, envc = defaults.encode_place(program.cwd, program.env)
     views = [ffi.from_buffer(_CHARS, blob) for blob in (argv, environ)]
     request = ffi.new("sp_process_request *")

@@ -185,6 +185,8 @@ def test_what_cannot_be_started(lease: PooledSandbox, tmp_path: Path) -> None:
     with pytest.raises(CommandNotFoundError) as missing:
         lease.popen(["no-such-command"])
     assert missing.value.filename == "no-such-command"
+    with pytest.raises(ValueError, match="at least the name of a command"):
+        lease.popen([])
     with pytest.raises(SandboxError, match="cwd") as cwd:
         lease.popen(["true"], cwd="/no/such/directory")
     assert cwd.value.errno == 2
@@ -403,6 +405,7 @@ def test_as_many_processes_as_there_is_room_for(lease: PooledSandbox) -> None:
     with pytest.raises(SandboxError) as caught:
         lease.popen(["true"])
     assert caught.value.errno == 11
+    assert "64 processes and sessions at a time" in caught.value.hint
     assert lease.execute(["true"]).exit_code == 0
     processes.pop().communicate()
     assert lease.popen(["true"]).wait() == 0

@@ -161,6 +161,10 @@ def test_a_word_of_the_shell_is_no_program(word: str) -> None:
     assert hint_of(word, "/tmp") == f"{word} is a word of the shell: ['sh', '-c', '{word} ...']"
 
 
+def test_an_empty_word_is_no_command() -> None:
+    assert hint_of("") == "the first word of cmd is empty"
+
+
 def test_a_command_line_is_no_command() -> None:
     assert hint_of("ls -l /") == "cmd is a list of words, and there is no shell: ['ls', '-l', '/']"
 
