@@ -113,7 +113,7 @@ class AsyncFileMethods:
 
     async def write_files(self, files: Mapping[Any, Data]) -> None:
         """Writes several files, see `PooledSandbox.write_files`."""
-        for path, data in [(path, single.as_bytes(data)) for path, data in files.items()]:
+        for path, data in single.checked_files(files):
             await self._call(single.write_file(path, data, 0o644))
 
     async def open(

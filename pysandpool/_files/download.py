@@ -6,10 +6,12 @@ that it has made itself, and creates each file anew, so that nothing of the tree
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from functools import partial
 
 from pysandpool._execute.encode import Word
@@ -25,9 +27,9 @@ _OWN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def download(src: Word, dst: Word, max_bytes: float | None) -> Steps[list[str]]:
     """Copies a regular file, or a directory with all that is in it. Returns the names that were left out."""
-    limit, shown, target = checked_bytes(max_bytes, DOWNLOAD_BYTES), os.fspath(src), os.fsencode(dst)
+    limit, shown, target = checked_bytes(max_bytes, DOWNLOAD_BYTES), os.fspath(src), os.fsdecode(dst)
     opened = yield from open_any(encoded(src), 0, shown)
-    work = _Download(limit, shown)
+    work = _Download(limit, shown, target)
     if not opened.is_directory:
         try:
             yield Work(opened.size, lambda: work.replace(opened, target))
@@ -47,18 +49,19 @@ def download(src: Word, dst: Word, max_bytes: float | None) -> Steps[list[str]]:
 class _Download:
     """One download: what it may still take, and what it has left out."""
 
-    def __init__(self, limit: int | None, shown: bytes | str) -> None:
+    def __init__(self, limit: int | None, shown: bytes | str, top: str) -> None:
         self._limit = limit
+        self._top = top
         self._taken = 0
         self._shown = shown
         self.names = Names(shown)
         self.left_out: list[str] = []
 
-    def replace(self, opened: Answer, target: bytes) -> None:
+    def replace(self, opened: Answer, target: str) -> None:
         """Writes the file beside `target`, and renames it to that when it is whole."""
         head, tail = os.path.split(target)
-        directory = os.open(head or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fresh = b".sandpool-" + secrets.token_hex(8).encode()
+        directory = os.open(head or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fresh = ".sandpool-" + secrets.token_hex(8)
         try:
             try:
                 self._copy(opened, fresh, directory)
@@ -66,7 +69,7 @@ class _Download:
             except OSError as error:
                 _forget(fresh, directory)
                 if error.filename in (fresh, None):
-                    error.filename = os.fsdecode(target)
+                    raise OSError(error.errno, error.strerror, target) from None
                 raise
             except BaseException:
                 _forget(fresh, directory)
@@ -87,19 +90,34 @@ class _Download:
                 continue
             if not opened.is_directory:
                 try:
-                    yield Work(opened.size, partial(self._copy, opened, os.fsencode(name), target))
+                    yield Work(opened.size, partial(self._copy_new, opened, target, here))
                 finally:
                     os.close(opened.fd)
                 continue
             inner = names_in(opened.fd, self.names)
-            os.mkdir(name, dir_fd=target)
-            directory = os.open(name, _OWN_DIRECTORY, dir_fd=target)
+            with self._named(here):
+                os.mkdir(name, dir_fd=target)
+                directory = os.open(name, _OWN_DIRECTORY, dir_fd=target)
             try:
                 yield from self.copy_directory(inside, inner, directory, here)
             finally:
                 os.close(directory)
 
-    def _copy(self, opened: Answer, name: bytes, directory: int) -> None:
+    @contextlib.contextmanager
+    def _named(self, here: tuple[str, ...]) -> Iterator[None]:
+        """Lets an error about the last name of `here` have the whole path on the host."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename != here[-1]:
+                raise
+            raise OSError(error.errno, error.strerror, os.path.join(self._top, *here)) from None
+
+    def _copy_new(self, opened: Answer, directory: int, here: tuple[str, ...]) -> None:
+        with self._named(here):
+            self._copy(opened, here[-1], directory)
+
+    def _copy(self, opened: Answer, name: str, directory: int) -> None:
         """Only the owner's right to execute is taken over; for the rest the host's umask decides."""
         mode = 0o777 if opened.mode & stat.S_IXUSR else 0o666
         if self._limit is not None and opened.size > self._limit - self._taken:
@@ -123,14 +141,17 @@ class _Download:
         if stat.S_ISLNK(found.mode):
             text: bytes = (yield Request(READLINK, path)).text
             if stays_inside(text, len(here) - 1):
-                os.symlink(text, os.fsencode(here[-1]), dir_fd=target)
+                try:
+                    os.symlink(text, os.fsencode(here[-1]), dir_fd=target)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, os.path.join(self._top, *here)) from None
                 return
         elif stat.S_ISREG(found.mode) or stat.S_ISDIR(found.mode):
             raise why
         self.left_out.append("/".join(here))
 
 
-def _forget(name: bytes, directory: int) -> None:
+def _forget(name: str, directory: int) -> None:
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:

@@ -74,7 +74,7 @@ class FileMethods:
     def write_files(self, files: Mapping[Any, Data]) -> None:
         """Writes several files: `{path: data}`. All data are checked before the first is written."""
         lease = self._files()
-        for path, data in [(path, single.as_bytes(data)) for path, data in files.items()]:
+        for path, data in single.checked_files(files):
             run_steps(lease, single.write_file(path, data, 0o644))
 
     def open(

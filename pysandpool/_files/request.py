@@ -101,8 +101,9 @@ def encoded(path: Word) -> bytes:
 def error_of(err: int, mode: int, request: Request) -> OSError:
     """The exception for an operation that failed with `err`; `mode` is of what was found there, or 0."""
     words = os.strerror(err)
-    if err == errno.EINVAL and mode and not stat.S_ISREG(mode):
-        words = "Neither a regular file nor a directory"
+    if err == errno.ENXIO or (err == errno.EINVAL and mode and not stat.S_ISREG(mode)):
+        # ENXIO is what the kernel says of a socket, of a FIFO without a reader, and of a device without a driver.
+        err, words = errno.EINVAL, "Neither a regular file nor a directory"
     elif err == errno.EACCES and mode and request.op == OPEN:
         words = "Not opened for the host: a file of /proc, /sys or the like"
     shown = os.fsdecode(request.path) if request.shown is None else request.shown

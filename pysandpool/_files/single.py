@@ -6,8 +6,8 @@ import errno
 import io
 import os
 import secrets
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Union
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.bound import READ_BYTES, checked_bytes, too_large
@@ -49,6 +49,13 @@ def as_bytes(data: Data) -> memoryview:
         return memoryview(data).cast("B")
     except TypeError:
         raise TypeError(f"data must be str, or bytes-like and contiguous, not {type(data).__name__}") from None
+
+
+def checked_files(files: Mapping[Any, Data]) -> list[tuple[Any, memoryview]]:
+    """The paths and the bytes of `write_files`. Raises TypeError if one of them has a wrong type."""
+    if not isinstance(files, Mapping):
+        raise TypeError(f"files must be a mapping of paths to data, not {type(files).__name__}")
+    return [(path, as_bytes(data)) for path, data in files.items()]
 
 
 def read_file(path: Word, max_bytes: float | None) -> Steps[bytes]:

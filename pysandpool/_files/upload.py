@@ -16,26 +16,26 @@ _PIECE = 1 << 20
 
 def upload(src: Word, dst: Word) -> Steps[None]:
     """Copies a file, or a directory with all that is in it. Only a link that `src` itself is gets followed."""
-    source, target, shown = os.fsencode(src), encoded(dst), os.fspath(dst)
+    source, target, shown = os.fsdecode(src), encoded(dst), os.fspath(dst)
     if stat.S_ISDIR(os.stat(source).st_mode):
         yield from _upload_tree(source, target, shown)
     else:
         yield from _upload_file(source, target, shown, follow=True)
 
 
-def _upload_tree(source: bytes, target: bytes, shown: bytes | str) -> Steps[None]:
+def _upload_tree(source: str, target: bytes, shown: bytes | str) -> Steps[None]:
     yield from _make_directory(target, shown)
     todo = [(source, target)]
     while todo:
         directory, copy = todo.pop()
         for name in os.listdir(directory):
-            path, inside = os.path.join(directory, name), os.path.join(copy, name)
+            path, inside = os.path.join(directory, name), os.path.join(copy, os.fsencode(name))
             mode = os.lstat(path).st_mode
             if stat.S_ISDIR(mode):
                 yield from _make_directory(inside, shown)
                 todo.append((path, inside))
             elif stat.S_ISLNK(mode):
-                yield from _make_link(os.readlink(path), inside)
+                yield from _make_link(os.fsencode(os.readlink(path)), inside)
             else:
                 yield from _upload_file(path, inside, os.fsdecode(inside), follow=False)
 
@@ -61,7 +61,7 @@ def _make_link(text: bytes, path: bytes) -> Steps[None]:
         yield link
 
 
-def _upload_file(source: bytes, target: bytes, shown: bytes | str, *, follow: bool) -> Steps[None]:
+def _upload_file(source: str, target: bytes, shown: bytes | str, *, follow: bool) -> Steps[None]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     if not stat.S_ISREG(os.stat(source, follow_symlinks=follow).st_mode):
         _refuse(source)
@@ -81,6 +81,6 @@ def _upload_file(source: bytes, target: bytes, shown: bytes | str, *, follow: bo
         os.close(fd)
 
 
-def _refuse(source: bytes) -> NoReturn:
+def _refuse(source: str) -> NoReturn:
     words = "Neither a regular file, a directory nor a link"
-    raise OSError(errno.EINVAL, words, os.fsdecode(source))
+    raise OSError(errno.EINVAL, words, source)

@@ -71,8 +71,9 @@ def test_what_cannot_go_in(sandbox: PooledSandbox, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="Neither a regular file, a directory nor a link") as caught:
             sandbox.upload(source, "copy")
         assert caught.value.errno == errno.EINVAL
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as caught:
         sandbox.upload(tmp_path / "missing", "copy")
+    assert caught.value.filename == os.fspath(tmp_path / "missing")
     (tmp_path / "fifo").unlink()
     sandbox.write_files({"file": "", "dir/file": ""})
     with pytest.raises(NotADirectoryError):
@@ -151,6 +152,12 @@ def test_nothing_of_the_host_is_overwritten_or_written_through(sandbox: PooledSa
     sandbox.write_file("t/file", "1")
     with pytest.raises(FileExistsError):
         sandbox.download("t", copy)
+    with pytest.raises(FileExistsError) as exists:
+        sandbox.download("t", copy)
+    assert exists.value.filename == os.fspath(copy / "file")
+    with pytest.raises(IsADirectoryError) as directory:
+        sandbox.download("t/file", outside)
+    assert (directory.value.filename, directory.value.filename2) == (os.fspath(outside), None)
     assert os.listdir(outside) == []
     with pytest.raises(OSError) as caught:  # noqa: PT011 - which one depends on the Python
         sandbox.download("t", copy / "d")
