@@ -99,6 +99,29 @@ class AsyncReader(_Stream):
         self._pieces = [joined] if joined else []
         return self._take(end + 1 or None)
 
+    async def readexactly(self, n: int) -> Any:
+        """`n` bytes or characters.
+
+        Raises:
+            asyncio.IncompleteReadError: the stream ended before; `partial` has what there was.
+        """
+        self._begin()
+        try:
+            while sum(map(len, self._pieces)) < n and not self._ended:
+                await self._read_more()
+        finally:
+            self._busy = False
+        found = self._take(n)
+        if len(found) < n:
+            import asyncio
+
+            raise asyncio.IncompleteReadError(found, n)
+        return found
+
+    def at_eof(self) -> bool:
+        """Whether all was read, to the end of the stream."""
+        return self._ended and not self._pieces
+
     def __aiter__(self) -> Self:
         return self
 
@@ -181,3 +204,6 @@ class AsyncWriter(_Stream):
 
     async def drain(self) -> None:
         """Does nothing: `write` has written all."""
+
+    async def wait_closed(self) -> None:
+        """Does nothing: `close` has closed it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import subprocess
@@ -107,6 +108,22 @@ async def test_reads_of_bytes(lease: AsyncPooledSandbox) -> None:
     assert rest == b"cdef" + bytes(300_000)
     assert await process.wait() == 0
     process.stdout.close()
+
+
+@on_each_loop
+async def test_words_of_asyncio_streams(lease: AsyncPooledSandbox) -> None:
+    async with lease.popen(["cat"], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdin.write(b"12345")
+        process.stdin.close()
+        await process.stdin.wait_closed()
+        assert await process.stdout.readexactly(4) == b"1234"
+        assert not process.stdout.at_eof()
+        with pytest.raises(asyncio.IncompleteReadError) as ended:
+            await process.stdout.readexactly(2)
+        assert ended.value.partial == b"5"
+        assert process.stdout.at_eof()
 
 
 @on_each_loop
