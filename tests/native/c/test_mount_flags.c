@@ -170,6 +170,45 @@ static void locked_flags_stay(void) { the_fallbacks(of_locked_mounts); }
 static void what_is_not_attached_changes_nothing_else(void) { the_fallbacks(of_a_detached_tree); }
 static void a_tree_is_attached_with_them(void) { the_fallbacks(of_an_attached_tree); }
 
+/* ---- two ways to the id of a mount ---- */
+
+/* Before Linux 5.14 only root may look into the fdinfo of an undumpable process. */
+static void cover_fdinfo(void) {
+    make_tmpfs("/proc/self/fdinfo", 0);
+    CHECK(access("/proc/self/fdinfo/0", F_OK) == -1 && errno == ENOENT);
+}
+
+static void without_fdinfo(void) {
+    refusal = ENOSYS;
+    make_tree();
+    cover_fdinfo();
+    CHECK(add("to", READ_ONLY, true) == 0);
+    check_kept_and_added();
+}
+
+/* Before Linux 5.8 statx(2) does not tell the id. */
+static void without_statx(void) {
+    refusal = ENOSYS;
+    make_tree();
+    refuse(SYS_statx, ENOSYS);
+    CHECK(add("to", READ_ONLY, true) == 0);
+    check_kept_and_added();
+}
+
+static void with_neither(void) {
+    refusal = ENOSYS;
+    make_tree();
+    cover_fdinfo();
+    refuse(SYS_statx, ENOSYS);
+    CHECK(add("to", READ_ONLY, true) == -ESTALE && can_write("to"));
+}
+
+static void a_mount_is_found_by_its_id(void) {
+    CHECK(in_child(without_fdinfo, 10) == 0);
+    CHECK(in_child(without_statx, 10) == 0);
+    CHECK(in_child(with_neither, 10) == 0);
+}
+
 /* ---- where it fails ---- */
 
 static void without_proc(void) {
@@ -262,6 +301,7 @@ int main(void) {
     RUN_WITHOUT(lack, locked_flags_stay);
     RUN_WITHOUT(lack, what_is_not_attached_changes_nothing_else);
     RUN_WITHOUT(lack, a_tree_is_attached_with_them);
+    RUN_WITHOUT(lack, a_mount_is_found_by_its_id);
     RUN_WITHOUT(lack, a_failure_is_reported);
     return check_report();
 }
