@@ -240,6 +240,7 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         put_exec(&w, &record->u.exec);
         break;
     case SP_REC_ACK:
+    case SP_REC_ADOPT:
     case SP_REC_KILL:
         put(&w, record->u.id.id, 4);
         break;
@@ -271,7 +272,6 @@ void sp_wire_pack(const struct sp_record *record, uint8_t out[SP_RECORD_SIZE]) {
         break;
     case SP_REC_HELLO:
     case SP_REC_NAMESPACES:
-    case SP_REC_ADOPT:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:
@@ -305,6 +305,7 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         get_exec(&r, &record->u.exec);
         break;
     case SP_REC_ACK:
+    case SP_REC_ADOPT:
     case SP_REC_KILL:
         record->u.id.id = get32(&r, UINT32_MAX);
         break;
@@ -334,7 +335,6 @@ int sp_wire_unpack(const uint8_t *bytes, size_t len, struct sp_record *record) {
         break;
     case SP_REC_HELLO:
     case SP_REC_NAMESPACES:
-    case SP_REC_ADOPT:
     case SP_REC_CREATE:
     case SP_REC_SERVE:
     case SP_REC_STARTED:

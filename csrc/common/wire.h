@@ -15,7 +15,7 @@
 #include "common/clock.h"
 
 #define SP_WIRE_MAGIC 0x4c4f4f50u /* "POOL" */
-#define SP_WIRE_VERSION 6
+#define SP_WIRE_VERSION 7
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
 
@@ -158,7 +158,7 @@ struct sp_rec_exec { /* EXEC, SPAWN */
     uint64_t timeout_ns;  /* SPAWN: after this time init kills the process; 0: never */
 };
 
-struct sp_rec_id { /* ACK, KILL */
+struct sp_rec_id { /* ACK, KILL; ADOPT: the pid */
     uint32_t id;
 };
 

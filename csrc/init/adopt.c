@@ -2,13 +2,9 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "init/proc.h"
 
 #define WAIT_FOR_PIDFD 3 /* P_PIDFD, which older headers lack */
 
@@ -18,14 +14,4 @@ static int is_child(int pidfd) {
     return syscall(SYS_waitid, WAIT_FOR_PIDFD, pidfd, &info, WEXITED | WNOHANG | WNOWAIT, NULL) == 0;
 }
 
-pid_t sp_adopt(int pidfd) {
-    char name[64];
-    char text[1024];
-    uint64_t pid = 0;
-    (void)snprintf(name, sizeof name, "/proc/self/fdinfo/%d", pidfd);
-    if (!is_child(pidfd) || !sp_read_text(-1, name, text, sizeof text) || !sp_find_number(text, "\nPid:", &pid) ||
-        pid <= 1 || pid > INT_MAX) {
-        return -ESRCH;
-    }
-    return (pid_t)pid;
-}
+pid_t sp_adopt(int pidfd, uint32_t pid) { return is_child(pidfd) && pid > 1 && pid <= INT_MAX ? (pid_t)pid : -ESRCH; }

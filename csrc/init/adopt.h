@@ -6,10 +6,14 @@
 #ifndef SANDPOOL_INIT_ADOPT_H
 #define SANDPOOL_INIT_ADOPT_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
-/* The pid, in this namespace, of a child of the calling process that has not been reaped; -ESRCH if the pidfd is of
- * another process, or of none any more. */
-pid_t sp_adopt(int pidfd);
+/*
+ * Whether the process of the pidfd is a child of the calling process that has not been reaped: `pid`, or -ESRCH. The
+ * host has read this pid from the kernel. init could not: before Linux 5.14 an undumpable process may not read its own
+ * fdinfo.
+ */
+pid_t sp_adopt(int pidfd, uint32_t pid);
 
 #endif

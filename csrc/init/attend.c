@@ -110,7 +110,7 @@ static bool is_known(const struct sp_attend *a, pid_t pid) {
 static void adopt(struct sp_attend *a, struct sp_request *request) {
     static const struct sp_record started = {.type = SP_REC_STARTED};
     struct sp_rec_failed why;
-    const pid_t pid = sp_adopt(request->packet.fds[1]);
+    const pid_t pid = sp_adopt(request->packet.fds[1], request->packet.record.u.id.id);
     a->served = true;
     if (a->n_processes >= room_for_processes()) {
         (void)sp_failed(&why, SP_STAGE_SPAWN, EAGAIN, "processes of this sandbox");

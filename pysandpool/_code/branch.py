@@ -149,6 +149,7 @@ class _Birth:
         self._process: CodeProcess | None = None
         self._pid = 0
         self._pidfd = -1
+        self._pid_inside = 0
         self._pause = _FIRST_PAUSE
         self._again_at = math.inf
         self._is_silent = False
@@ -233,6 +234,7 @@ class _Birth:
         if self._pid > 0:
             try:
                 self._pidfd = os.pidfd_open(self._pid)
+                self._pid_inside = _pid_inside(self._pid)
             except OSError as error:
                 self.refuse(SandboxError(_GONE, error.errno, "spawn"))
                 return
@@ -240,7 +242,7 @@ class _Birth:
 
     def _adopt(self, poll: select.epoll) -> None:
         place = self._place
-        program = Program((b"branch",), None, None, None, False, adopts=self._pidfd)
+        program = Program((b"branch",), None, None, None, False, adopts=(self._pidfd, self._pid_inside))
         streams = ((-1, -1, -1), 0)
         self._again_at = math.inf
         self._handle = ProcessHandle(place.keeper, place.pool, place.handle, program, streams, place.defaults)
@@ -270,3 +272,13 @@ class _Birth:
         self._process.pid = self._pid
         self._handle = None
         self.is_open = False
+
+
+def _pid_inside(pid: int) -> int:
+    """The pid that this process has in its innermost namespace, which is the sandbox's. Raises OSError.
+
+    It is right if the process has not been reaped when init looks, for then no other one had its pid meanwhile.
+    """
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        pids = [line.split() for line in file if line.startswith("NSpid:")]
+    return int(pids[0][-1])

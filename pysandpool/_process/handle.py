@@ -25,8 +25,9 @@ class Program(NamedTuple):
     terminal: bool
     channel: int | None = None
     """None: `cmd` is executed; else the interpreter of the sandbox takes it, with this descriptor to the caller"""
-    adopts: int | None = None
-    """None: a process is started; else the process of this pidfd, a child of init, is taken for it"""
+    adopts: tuple[int, int] | None = None
+    """None: a process is started; else the process of this pidfd, which has this pid in the sandbox and is a child of
+    init, is taken for it"""
 
 
 class ProcessHandle:
@@ -95,6 +96,6 @@ def _request(
     request.timeout_ns = to_nanoseconds(program.timeout) or 1
     request.terminal = program.terminal
     request.runs, request.channel = program.channel is not None, -1 if program.channel is None else program.channel
-    request.adopts, request.pidfd = program.adopts is not None, -1 if program.adopts is None else program.adopts
+    request.pidfd, request.adopts = (-1, 0) if program.adopts is None else program.adopts
     request.fds, request.own_pipes = list(streams[0]), streams[1]
     return request, views

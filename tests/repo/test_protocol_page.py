@@ -23,6 +23,7 @@ STRUCT_OF = {
     "SPAWN": "exec",
     "SIGNAL": "signal",
     "ACK": "id",
+    "ADOPT": "id",
     "KILL": "id",
     "EXITED": "exited",
     "FAILED": "failed",
@@ -136,7 +137,7 @@ def test_facts_and_stages_are_those_of_the_headers() -> None:
     ("name", "value", "text"),
     [
         ("SP_RECORD_SIZE", "128", "`SP_RECORD_SIZE` = 128 bytes"),
-        ("SP_WIRE_VERSION", "6", "`SP_WIRE_VERSION` = 6"),
+        ("SP_WIRE_VERSION", "7", "`SP_WIRE_VERSION` = 7"),
         ("SP_WIRE_MAGIC", "0x4c4f4f50u", "`SP_WIRE_MAGIC` = 0x4c4f4f50"),
         ("SP_PAYLOAD_MAX", "(8u * 1024 * 1024)", "`SP_PAYLOAD_MAX` = 8 MiB"),
         ("SP_PACKET_MAX", "(32 * 1024)", "`SP_PACKET_MAX` = 32 KiB"),

@@ -64,7 +64,7 @@ static char *join(const sp_process_request *r, const char *cwd, size_t *len) {
 
 static int send_adoption(struct sp_session *session, const sp_process_request *r, int *socket) {
     const struct sp_session_request request = {
-        .record = {.type = SP_REC_ADOPT}, .fds = {r->pidfd}, .n_fds = 1, .for_init = true};
+        .record = {.type = SP_REC_ADOPT, .u.id.id = r->adopts}, .fds = {r->pidfd}, .n_fds = 1, .for_init = true};
     return sp_session_request(session, &request, sp_now() + SEND_TIMEOUT_NS, socket);
 }
 

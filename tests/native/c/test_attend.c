@@ -81,8 +81,8 @@ int sp_request_next(int control, struct sp_request *request, struct sp_command *
 }
 
 static pid_t adopted;
-pid_t sp_adopt(int pidfd) {
-    (void)pidfd;
+pid_t sp_adopt(int pidfd, uint32_t pid) {
+    CHECK(pidfd == 99 && (adopted < 0 || pid == (uint32_t)adopted));
     return adopted;
 }
 
@@ -128,8 +128,11 @@ static struct sp_record answer_to_adoption(pid_t pid) {
     struct sp_request request = {.packet = {.fds = {-1, -1, -1, -1, -1}}};
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
     request.packet.fds[0] = pair[1];
+    request.packet.fds[1] = 99;
+    request.packet.record.u.id.id = (uint32_t)pid;
     adopted = pid;
     adopt(&attend, &request);
+    request.packet.fds[1] = -1;
     sp_packet_close(&request.packet);
     CHECK(sp_packet_recv(pair[0], &packet, NULL, 0) == 0);
     (void)close(pair[0]);

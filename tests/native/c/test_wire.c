@@ -147,6 +147,7 @@ static void random_record(enum sp_record_type type, struct sp_record *record) {
         random_exec(&record->u.exec);
         break;
     case SP_REC_ACK:
+    case SP_REC_ADOPT:
         record->u.id.id = between32(0, UINT32_MAX);
         break;
     case SP_REC_SIGNAL:
@@ -203,7 +204,7 @@ static void every_type_survives_a_round_trip(void) {
 /* A round trip does not find a mistake that pack and unpack have in common. This does. */
 static void bytes_are_little_endian_and_in_order(void) {
     static const uint8_t wanted[SP_RECORD_SIZE] = {
-        'P',         'O', 'O', 'L', 6, 0, SP_REC_EXITED,
+        'P',         'O', 'O', 'L', 7, 0, SP_REC_EXITED,
         0, /* magic, version, type */
         4,           3,   2,   1,   0, 7, 0,
         0, /* id, status */
