@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -50,6 +52,8 @@ FILES = {
     "/usr/lib/os-release": "ID=machine\n",
 }
 PACKAGES = ("_pytest", "cffi", "iniconfig", "packaging", "pluggy", "pycparser", "pygments", "pytest")
+NATIVE = ("test_descriptors", "test_landlock", "test_mount_flags", "test_pivot")
+"""Programs of tests/native/c: see native.py."""
 SKIPPED = (
     "test",
     "tests",
@@ -74,15 +78,14 @@ def qemu() -> str:
 
 
 def probes() -> Path:
-    """The programs in C that tests run, static, for there is no compiler inside: the attacks, and Landlock's test."""
+    """The programs in C that tests run, static, for there is no compiler inside: the attacks, and some of native/c."""
     folder = CACHE / "probes"
     folder.mkdir(parents=True, exist_ok=True)
     compile_ = ["cc", "-std=gnu11", "-D_GNU_SOURCE=", "-O1", "-static", "-Icsrc", "-Itests/native/c", "-o"]
-    landlock = ROOT / "tests" / "native" / "c" / "test_landlock.c"
-    programs: dict[Path, list[Path | str]] = {
-        source: [source] for source in sorted((ROOT / "tests" / "isolation" / "attack").glob("*.c"))
-    }
-    programs[landlock] = [landlock, *landlock.read_text().split("*/")[0].split()[2:]]
+    programs = {source: [source] for source in sorted((ROOT / "tests" / "isolation" / "attack").glob("*.c"))}
+    for name in NATIVE:
+        source = ROOT / "tests" / "native" / "c" / f"{name}.c"
+        programs[source] = [source, *map(Path, re.findall(r"csrc/\S+\.c", source.read_text().split("*/")[0]))]
     for source, parts in programs.items():
         command = [*compile_, str(folder / source.stem), *map(str, parts)]
         needs(f"cd {ROOT} && {shlex.join(command)}", f"a compiler for {source.name}", "gcc libc6-dev")
@@ -96,18 +99,18 @@ class Archive:
         self._out = out
         self._seen: set[str] = {"/"}
 
-    def add(self, path: str, mode: int, data: bytes = b"") -> None:
+    def add(self, path: str, mode: int, data: bytes = b"", modified: int = 0) -> None:
         if path in self._seen:
             return
         self._seen.add(path)
         parent = os.path.dirname(path)
         if parent != "/":
             self.add(parent, stat.S_IFDIR | 0o755)
-        self._entry(path[1:], mode, data)
+        self._entry(path[1:], mode, data, modified)
 
-    def _entry(self, name: str, mode: int, data: bytes) -> None:
+    def _entry(self, name: str, mode: int, data: bytes, modified: int = 0) -> None:
         encoded = os.fsencode(name) + b"\0"
-        fields = (len(self._seen), mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
+        fields = (len(self._seen), mode, 0, 0, 1, modified, len(data), 0, 0, 0, 0, len(encoded), 0)
         self._out.write(b"070701" + b"".join(b"%08X" % field for field in fields) + encoded)
         self._out.write(b"\0" * (-(110 + len(encoded)) % 4) + data + b"\0" * (-len(data) % 4))
 
@@ -123,6 +126,7 @@ class Archive:
                 _in_usr(name),
                 stat.S_IFREG | (0o755 if os.access(source, os.X_OK) else 0o644),
                 Path(source).read_bytes(),
+                int(os.stat(source).st_mtime),  # Python compares it with that in its compiled file
             )
 
     def tree(self, source: Path, target: str, skipped: Iterable[str] = ()) -> list[Path]:
@@ -190,9 +194,11 @@ def build(init: str, version: str, target: Path) -> None:
             elf += archive.tree(stdlib, os.fspath(stdlib), SKIPPED)
         for package in PACKAGES:
             elf += archive.tree(site / package, f"{SITE}/{package}", {"tests"})
-        for extension in (site / "py.py", *site.glob("_cffi_backend*.so")):
+        for extension in (site / "py.py", site / "pytest_timeout.py", *site.glob("_cffi_backend*.so")):
             archive.copy(extension, f"{SITE}/{extension.name}")
             elf.append(extension)
+        for folder in ("pysandpool", "tests/support"):
+            compileall.compile_dir(ROOT / folder, quiet=1)
         for folder in ("pysandpool", "tests", "csrc/host/seccomp"):
             archive.tree(ROOT / folder, f"{INSIDE}/{folder}")
         for library in sorted(_libraries(elf)):

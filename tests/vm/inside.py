@@ -1,4 +1,7 @@
-"""The machine's first process: delegates a subtree to a user, runs pytest as root and as the user, switches off."""
+"""The machine's first process: delegates a subtree to a user, runs pytest as each user asked for, switches off.
+
+inside.py 0,1000 [pytest arguments]
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 USER = 1000
+SECONDS = 900  # for one test; most take some, on an idle machine
 PROBES = "/srv/probes"  # see image.py
 FINIT_MODULE = 313  # x86_64
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
@@ -49,7 +53,7 @@ def set_up() -> None:
     os.environ["SANDPOOL_PROBES"] = PROBES
 
 
-def run_tests(uid: int) -> int:
+def run_tests(uid: int, tests: list[str]) -> int:
     """pytest in a process of that user's."""
     pid = os.fork()
     if pid == 0:
@@ -62,11 +66,22 @@ def run_tests(uid: int) -> int:
                 os.setuid(uid)
             import pytest
 
-            options = ["-q", "-rA", "-c", "/dev/null", "-p", "no:cacheprovider", "--color=no", "--tb=short"]
+            options = [
+                "-v",
+                "--no-header",
+                "-rsxX",
+                "-c",
+                "/dev/null",
+                "-p",
+                "no:cacheprovider",
+                "--color=no",
+                "--tb=short",
+            ]
             options += [f"--rootdir={ROOT}", f"--confcutdir={ROOT / 'tests'}"]
+            options += ["-p", "pytest_timeout", f"--timeout={SECONDS}"]
             seconds = time.clock_gettime(time.CLOCK_BOOTTIME)
             print(f"--- as uid {uid} on Linux {os.uname().release}, {seconds:.1f} s after boot", flush=True)
-            code = int(pytest.main([*options, *sys.argv[1:]]))
+            code = int(pytest.main([*options, *tests]))
         except BaseException:  # noqa: BLE001  # there is nobody above
             traceback.print_exc()
         finally:
@@ -87,8 +102,8 @@ def main() -> None:
     try:
         set_up()
         delegate()
-        for uid in (0, USER):
-            print(f"inside: uid {uid} ended with {run_tests(uid)}", flush=True)
+        for uid in map(int, sys.argv[1].split(",")):
+            print(f"inside: uid {uid} ended with {run_tests(uid, sys.argv[2:])}", flush=True)
     except Exception:  # noqa: BLE001  # there is nobody above
         traceback.print_exc()
     time.sleep(0.1)  # the console's buffer

@@ -1,0 +1,28 @@
+"""What is run in each machine, in parts. Each part is a boot of its own: a run can be resumed after any of them."""
+
+from __future__ import annotations
+
+# What another kernel and cgroup v2 decide about. All the rest is the same on every kernel.
+SUITES = {
+    "kernel": ("tests/vm/native.py", "tests/isolation/test_fallbacks.py", "tests/isolation/test_isolation.py"),
+    "cgroups": ("tests/vm/limits.py", "tests/vm/cgroups.py", "tests/vm/killed.py", "tests/isolation/test_limits.py"),
+    "contract": (
+        "tests/contract",
+        "--ignore=tests/contract/test_pool_model.py",  # of the fake launcher alone
+        # Each root's sandbox has a cgroup here, whose directory is opened first.
+        "--deselect=tests/contract/test_contract_close.py::test_limit_of_open_files_is_named",
+        # The launchers of the agent and the Landlock tier, and a load of hundreds of leases, take too long.
+        *("-k", "not agent and not landlock and not balance_under_load"),
+    ),
+    "workspaces": ("tests/isolation/test_workspaces.py", "tests/isolation/test_binds.py"),
+    "execute": ("tests/execute/test_execute.py", "tests/execute/test_popen.py", "tests/execute/test_file_calls.py"),
+    "code": (
+        "tests/execute/test_run_code.py",
+        "tests/execute/test_sessions.py",
+        "tests/execute/test_branches.py",
+        "tests/isolation/test_stem.py",
+    ),
+    "attack": ("tests/isolation/test_attack.py",),
+    "memory": ("tests/isolation/test_memory.py",),
+}
+"""The arguments of pytest for each part."""
