@@ -49,6 +49,21 @@ static void enable_wanted(struct sp_cgroups *c, int parent, uint32_t wanted, con
     }
 }
 
+struct sp_cgroups *sp_cgroups_enter(struct sp_cgroups *c) {
+    pthread_rwlock_rdlock(&c->dir_lock);
+    if (c->dir == -1) {
+        pthread_rwlock_unlock(&c->dir_lock);
+        return NULL;
+    }
+    return c;
+}
+
+void sp_cgroups_leave(struct sp_cgroups **c) {
+    if (*c != NULL) {
+        pthread_rwlock_unlock(&(*c)->dir_lock);
+    }
+}
+
 /* ---- directories of sandboxes ---- */
 
 /* If another part of this process has closed the descriptor, the number may be a directory of the application. Then
@@ -57,6 +72,10 @@ static bool has_dir(const struct sp_cgroups *c) { return sp_is_own(c->dir, &c->d
 
 int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
     char name[64];
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
+    if (in == NULL) {
+        return -ESHUTDOWN;
+    }
     pthread_mutex_lock(&c->lock);
     bool ready = c->n_stash != 0;
     bool closed = c->closed;
@@ -77,7 +96,8 @@ int64_t sp_cgroup_take(struct sp_cgroups *c, int *fd) {
 
 void sp_cgroup_kill(struct sp_cgroups *c, uint32_t number) {
     char name[64];
-    if (!has_dir(c)) {
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
+    if (in == NULL || !has_dir(c)) {
         return;
     }
     (void)sp_cgroup_write(c->dir, sp_cgroup_name(name, number, "cgroup.kill"),
@@ -141,7 +161,8 @@ static void fill_stash(struct sp_cgroups *c) {
 }
 
 bool sp_cgroups_tend(struct sp_cgroups *c) {
-    if (!has_dir(c)) {
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
+    if (in == NULL || !has_dir(c)) {
         return false;
     }
     fill_stash(c);
@@ -167,11 +188,9 @@ static bool remove_children(int dir) {
     return all;
 }
 
-void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
-    pthread_mutex_lock(&c->lock);
-    c->closed = true;
-    pthread_mutex_unlock(&c->lock);
-    if (!has_dir(c)) { /* there is no directory, or a later start of a host removes it */
+static void remove_all(struct sp_cgroups *c, int64_t deadline) {
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
+    if (in == NULL || !has_dir(c)) { /* there is no directory, or a later start of a host removes it */
         return;
     }
     (void)sp_cgroup_write(c->dir, "cgroup.kill", "1");
@@ -182,9 +201,25 @@ void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
     (void)rmdir(c->path);
 }
 
+static void close_dir(struct sp_cgroups *c) {
+    pthread_rwlock_wrlock(&c->dir_lock);
+    sp_close_own(&c->dir, &c->dir_identity);
+    pthread_rwlock_unlock(&c->dir_lock);
+}
+
+/* The handles of a closed pool keep this structure. They keep no descriptor. */
+void sp_cgroups_close(struct sp_cgroups *c, int64_t deadline) {
+    pthread_mutex_lock(&c->lock);
+    c->closed = true;
+    pthread_mutex_unlock(&c->lock);
+    remove_all(c, deadline);
+    close_dir(c);
+}
+
 void sp_cgroups_free(struct sp_cgroups *c) {
     if (c != NULL) {
-        sp_close_own(&c->dir, &c->dir_identity);
+        close_dir(c);
+        pthread_rwlock_destroy(&c->dir_lock);
         pthread_mutex_destroy(&c->lock);
         free(c->dying);
         free(c->path);
@@ -196,8 +231,9 @@ uint32_t sp_cgroups_enforced(const struct sp_cgroups *c) { return c->enforced; }
 
 int sp_cgroups_add_zygote(struct sp_cgroups *c, pid_t pid) {
     char text[32];
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
     (void)snprintf(text, sizeof text, "%d", (int)pid);
-    return sp_cgroup_write(c->dir, "zygote/cgroup.procs", text);
+    return in != NULL ? sp_cgroup_write(c->dir, "zygote/cgroup.procs", text) : -ESHUTDOWN;
 }
 
 static uint32_t wanted_controllers(const struct sp_cgroup_limits *l) {
@@ -259,6 +295,7 @@ struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *o, sp_error *error)
     c->limits = (struct sp_cgroup_limits){o->memory_bytes, o->max_processes, o->cpu_quota_us, o->cpu_period_us,
                                           o->interpreter != NULL ? 2 : 1};
     pthread_mutex_init(&c->lock, NULL);
+    pthread_rwlock_init(&c->dir_lock, NULL);
     if (set_up(c, o, error) != 0) {
         sp_cgroups_close(c, 0);
         sp_cgroups_free(c);

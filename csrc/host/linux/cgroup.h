@@ -29,7 +29,8 @@ struct sp_cgroups *sp_cgroups_open(const sp_sandbox_options *options, sp_error *
 uint32_t sp_cgroups_enforced(const struct sp_cgroups *cgroups);
 /* Moves a process to <dir>/zygote; its children will be there, too. 0 or -errno. */
 int sp_cgroups_add_zygote(struct sp_cgroups *cgroups, pid_t pid);
-/* Kills all processes and removes every directory; gives up at the deadline. Later calls of sp_cgroup_take() fail. */
+/* Kills all processes and removes every directory; gives up at the deadline. Closes its descriptor. Later calls of
+ * sp_cgroup_take() fail, and of the others do nothing. */
 void sp_cgroups_close(struct sp_cgroups *cgroups, int64_t deadline);
 void sp_cgroups_free(struct sp_cgroups *cgroups);
 
@@ -41,9 +42,9 @@ void sp_cgroup_kill(struct sp_cgroups *cgroups, uint32_t number);
 /* The sandbox has ended: sp_cgroups_tend() removes the directory when it is empty. */
 void sp_cgroup_discard(struct sp_cgroups *cgroups, uint32_t number);
 /* Whether the process is in the cgroup. */
-bool sp_cgroup_contains(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
+bool sp_cgroup_contains(struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
 /* What the sandbox has used so far. 0 or -errno. */
-int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
+int sp_cgroup_usage(struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
 
 /* Fills the stash and removes empty directories. True while there are directories whose processes are not dead yet. */
 bool sp_cgroups_tend(struct sp_cgroups *cgroups);

@@ -113,12 +113,14 @@ int sp_cgroup_make(struct sp_cgroups *c, uint32_t number) {
     return rc;
 }
 
-bool sp_cgroup_contains(const struct sp_cgroups *c, uint32_t number, pid_t pid) {
+bool sp_cgroup_contains(struct sp_cgroups *c, uint32_t number, pid_t pid) {
     char name[64];
     char procs[256];
     char wanted[32];
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
     (void)snprintf(wanted, sizeof wanted, "%d", (int)pid);
-    return sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "cgroup.procs"), procs, sizeof procs) == 0 &&
+    return in != NULL &&
+           sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "cgroup.procs"), procs, sizeof procs) == 0 &&
            sp_cgroup_has_word(procs, wanted);
 }
 
@@ -127,11 +129,13 @@ static uint64_t find_number(const char *text, const char *name) {
     return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-int sp_cgroup_usage(const struct sp_cgroups *c, uint32_t number, struct sp_usage *usage) {
+int sp_cgroup_usage(struct sp_cgroups *c, uint32_t number, struct sp_usage *usage) {
     char name[64];
     char text[1024];
     memset(usage, 0, sizeof *usage);
-    int rc = sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "cpu.stat"), text, sizeof text);
+    sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);
+    int rc =
+        in == NULL ? -ESHUTDOWN : sp_cgroup_read(c->dir, sp_cgroup_name(name, number, "cpu.stat"), text, sizeof text);
     if (rc != 0) {
         return rc;
     }

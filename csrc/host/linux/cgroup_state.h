@@ -16,6 +16,7 @@ struct sp_cgroups {
     char *path;
     int dir;
     struct sp_identity dir_identity; /* see own.h */
+    pthread_rwlock_t dir_lock;       /* held for reading by who uses `dir`, for writing by who closes it */
     uint32_t enforced;
     struct sp_cgroup_limits {
         uint64_t memory_bytes, max_processes, cpu_quota_us, cpu_period_us;
@@ -30,6 +31,12 @@ struct sp_cgroups {
     uint32_t n_dying, dying_cap;
     bool closed;
 };
+
+/* Keeps `dir` open until sp_cgroups_leave(). NULL: sp_cgroups_close() has closed it. */
+struct sp_cgroups *sp_cgroups_enter(struct sp_cgroups *c);
+void sp_cgroups_leave(struct sp_cgroups **c);
+/* Left when its scope ends: `sp_auto_leave struct sp_cgroups *in = sp_cgroups_enter(c);` */
+#define sp_auto_leave __attribute__((cleanup(sp_cgroups_leave)))
 
 /* ---- cgroup_dir.c: the directory of one sandbox, and the files of any cgroup ---- */
 /* Writes "s<number>" to `name`, or "s<number>/<file>" if `file` is not NULL. Returns `name`. */

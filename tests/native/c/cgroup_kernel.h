@@ -172,6 +172,8 @@ static uid_t kernel_uid(void) { return as_user; }
 #define sp_cgroups_close files_cgroups_close
 #define sp_cgroups_free files_cgroups_free
 #define sp_cgroups_tend files_cgroups_tend
+#define sp_cgroups_enter files_cgroups_enter
+#define sp_cgroups_leave files_cgroups_leave
 #define sp_cgroup_take files_cgroup_take
 #define sp_cgroup_kill files_cgroup_kill
 #define sp_cgroup_discard files_cgroup_discard
@@ -192,8 +194,8 @@ bool sp_cgroups_tend(struct sp_cgroups *cgroups);
 int64_t sp_cgroup_take(struct sp_cgroups *cgroups, int *fd);
 void sp_cgroup_kill(struct sp_cgroups *cgroups, uint32_t number);
 void sp_cgroup_discard(struct sp_cgroups *cgroups, uint32_t number);
-bool sp_cgroup_contains(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
-int sp_cgroup_usage(const struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
+bool sp_cgroup_contains(struct sp_cgroups *cgroups, uint32_t number, pid_t pid);
+int sp_cgroup_usage(struct sp_cgroups *cgroups, uint32_t number, struct sp_usage *usage);
 #define mkdirat kernel_mkdirat
 #define mkdir kernel_mkdir
 #define unlinkat kernel_unlinkat

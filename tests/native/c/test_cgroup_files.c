@@ -372,24 +372,61 @@ static void directories_that_stay_busy_do_not_delay_others(void) {
 
 /* ---- the end ---- */
 
+/* What is left after a close, the next start of a host removes. */
+static void remove_the_rest(void) {
+    char path[128];
+    refuse(NO_CALL, "", 0);
+    (void)snprintf(path, sizeof path, "%s/zygote", own);
+    CHECK(kernel_rmdir(path) == 0 && kernel_rmdir(own) == 0);
+    end_tree();
+}
+
+static void closing_leaves_the_zygotes(enum call call, const char *name, int err, int64_t wait) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    const int64_t start = sp_now();
+    refuse(call, name, err);
+    sp_cgroups_close(c, start + wait);
+    CHECK(sp_now() - start >= wait && exists("zygote"));
+    refuse(NO_CALL, "", 0);
+    sp_cgroups_close(c, INT64_MAX); /* it is closed already */
+    CHECK(exists("zygote"));
+    sp_cgroups_free(c);
+    remove_the_rest();
+}
+
+static void a_close_gives_up_at_its_deadline(void) {
+    closing_leaves_the_zygotes(RMDIR, "zygote", EBUSY, 20 * MS);
+    closing_leaves_the_zygotes(OPENAT, ".", EMFILE, 0);
+    closing_leaves_the_zygotes(LIST, "", ENOMEM, 0);
+}
+
 static void nothing_is_created_after_close(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
+    struct sp_usage usage;
     int fd = -1;
-    refuse(RMDIR, "zygote", EBUSY);
-    const int64_t start = sp_now();
-    sp_cgroups_close(c, start + 20 * MS);
-    CHECK(sp_now() - start >= 20 * MS && exists("zygote"));
-    refuse(OPENAT, ".", EMFILE);
-    sp_cgroups_close(c, 0);
-    refuse(LIST, "", ENOMEM);
-    sp_cgroups_close(c, 0);
-    CHECK(exists("zygote"));
     refuse(RMDIR, "zygote", ENOENT); /* the sweep of another host has removed it first */
     sp_cgroups_close(c, INT64_MAX);
     CHECK(sp_cgroup_take(c, &fd) == -ESHUTDOWN && !sp_cgroups_tend(c));
-    end(c);
+    CHECK(sp_cgroups_add_zygote(c, 1) == -ESHUTDOWN && sp_cgroup_usage(c, 1, &usage) == -ESHUTDOWN);
+    CHECK(!sp_cgroup_contains(c, 1, 1));
+    sp_cgroup_kill(c, 1);
+    CHECK(killed == 1); /* by the close */
+    sp_cgroups_free(c);
     sp_cgroups_free(NULL);
+    remove_the_rest();
+}
+
+/* A lease of a closed pool keeps this structure, and must not keep a descriptor. */
+static void a_closed_one_keeps_no_descriptor(void) {
+    begin_tree();
+    const unsigned before = count_fds();
+    struct sp_cgroups *c = open_all();
+    CHECK(count_fds() == before + 1);
+    sp_cgroups_close(c, 0);
+    CHECK(count_fds() == before && c->dir == -1);
+    sp_cgroups_free(c);
     end_tree();
 }
 
@@ -410,6 +447,8 @@ int main(void) {
     RUN(one_thread_or_two_fill_the_stash);
     RUN(busy_directories_are_removed_later);
     RUN(directories_that_stay_busy_do_not_delay_others);
+    RUN(a_close_gives_up_at_its_deadline);
     RUN(nothing_is_created_after_close);
+    RUN(a_closed_one_keeps_no_descriptor);
     return check_report();
 }

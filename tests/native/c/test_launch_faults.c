@@ -68,7 +68,7 @@ static int64_t faulty_take(struct sp_cgroups *cgroups, int *fd) {
     return refuse == TAKE ? -ENOSPC : sp_cgroup_take(cgroups, fd);
 }
 
-static bool faulty_contains(const struct sp_cgroups *cgroups, uint32_t number, pid_t pid) {
+static bool faulty_contains(struct sp_cgroups *cgroups, uint32_t number, pid_t pid) {
     return refuse != HOLD && sp_cgroup_contains(cgroups, number, pid);
 }
 
