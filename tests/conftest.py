@@ -19,7 +19,7 @@ from pools import OpenPool
 from pysandpool import NamespaceDegradation, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 from pysandpool._backend.machine import kernel_version
 
-pytest_plugins = ["full_tier", "parallel", "selection"]
+pytest_plugins = ["full_tier", "older_kernels", "parallel", "selection"]
 
 # What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
 # one does, and "real" in the contract means a pool over it.

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from older_kernels import OVERLAYS_OF_USERS, of_idmapped_mounts, open_to_sandboxes
 from pools import OpenPool, wait_idle
 
 from pysandpool import (
@@ -37,6 +38,7 @@ def work(host_dir: Path) -> Path:
     (directory / "file").write_text("text\n")
     for path in (host_dir, directory, directory / "sub"):
         path.chmod(0o755)
+    open_to_sandboxes(directory, directory / "file", directory / "sub")
     return directory
 
 
@@ -87,6 +89,15 @@ def test_copy_on_write(pool: SandboxPool, work: Path) -> None:
     assert (work / "file").read_text() == "text\n"
 
 
+@pytest.mark.skipif(OVERLAYS_OF_USERS, reason="this kernel has overlays of ordinary users")
+def test_copy_on_write_is_refused_with_a_hint(pool: SandboxPool, work: Path) -> None:
+    with pytest.raises(SandboxError, match=r"needs Linux 5\.11") as refused:
+        pool.acquire(workspace=Workspace(work, "cow"))
+    assert refused.value.errno in {errno.EINVAL, errno.ENODEV, errno.EPERM}
+    with pool.acquire(workspace=Workspace(work, "ro")) as lease:
+        assert run(lease, "cat file") == "text\n"
+
+
 def test_copies_are_bounded_by_the_scratch(real_pool: OpenPool, work: Path) -> None:
     pool = real_pool(SandboxConfig(scratch_size_mb=1), warm=1)
     with pool.acquire(workspace=Workspace(work, "cow")) as lease:
@@ -94,6 +105,7 @@ def test_copies_are_bounded_by_the_scratch(real_pool: OpenPool, work: Path) -> N
         assert "No space" in run(lease, "head -c 900000 /dev/zero > /tmp/c")
 
 
+@of_idmapped_mounts
 def test_what_a_command_makes_belongs_to_the_owner_of_the_directory(pool: SandboxPool, work: Path) -> None:
     if ROOT:
         for path in (work, work / "file", work / "sub"):
@@ -268,6 +280,7 @@ def test_a_directory_of_root(pool: SandboxPool) -> None:
         assert "dpkg" in run(lease, "ls") or run(lease, "ls")
 
 
+@of_idmapped_mounts
 @pytest.mark.skipif(not ROOT, reason="of root")
 def test_a_closed_directory_of_root(pool: SandboxPool, work: Path) -> None:
     """Its owner has it."""

@@ -42,7 +42,7 @@ PROGRAMS = (
         "tail",
         "touch",
     ),
-    *("umount", "yes"),
+    *("umount", "yes", "pwd", "grep", "seq", "wc", "sort", "date", "truncate", "dd", "test", "cksum", "sed"),
 )
 FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",

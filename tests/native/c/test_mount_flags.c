@@ -19,6 +19,9 @@
 
 static int refusal; /* of mount_setattr; 0: it is not refused */
 
+/* Since Linux 5.12, where nothing refuses it: the kernel does not like this size. */
+static bool has_mount_setattr(void) { return syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) == -1 && errno == EINVAL; }
+
 static void make_tmpfs(const char *path, unsigned long flags) {
     CHECK((mkdir(path, 0755) == 0 || errno == EEXIST) && mount("tmpfs", path, "tmpfs", flags, NULL) == 0);
 }
@@ -138,7 +141,7 @@ static void of_a_detached_tree(void) {
     make_tree();
     int tree = (int)syscall(SYS_open_tree, AT_FDCWD, "from", NEW_TREE);
     CHECK(tree != -1 && mkdir("at", 0755) == 0);
-    CHECK(sp_mount_flags_add(tree, MOUNT_ATTR_RDONLY, true) == (refusal != 0 ? -ESTALE : 0));
+    CHECK(sp_mount_flags_add(tree, MOUNT_ATTR_RDONLY, true) == (has_mount_setattr() ? 0 : -ESTALE));
     CHECK(can_write("to") && can_write("from") && can_write("/tmp"));
 }
 
