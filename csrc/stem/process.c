@@ -344,11 +344,17 @@ void sp_stem_wipe(void) {
     }
 }
 
+/* init may have a handler for it, see init/attend.c. All others are as reset_signals() has left them. */
+static bool is_of_init(int number) {
+    return number == SIGCHLD || number == SP_KILL_SIGNAL || number == SP_WATCH_MEMORY_SIGNAL;
+}
+
 void sp_stem_open_up(void) {
     sigset_t none;
     take_name_of_interpreter();
     for (int number = 1; number <= SIGNALS; number++) {
-        (void)sigaction(number, &kept.of_interpreter[number], NULL);
+        bool is_changed = kept.of_interpreter[number].sa_handler != SIG_DFL || is_of_init(number);
+        (void)(is_changed ? sigaction(number, &kept.of_interpreter[number], NULL) : 0);
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
