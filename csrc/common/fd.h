@@ -31,6 +31,13 @@ int sp_poll_until(struct pollfd *fds, unsigned n, int64_t deadline);
 int sp_pipe(int pair[2]);
 /* Enlarges the buffer of a pipe, where the system lets a user do so. */
 void sp_pipe_enlarge(int fd, int bytes);
+/*
+ * read(2) and write(2) that do not wait, whatever another process that shares the open file has made of its flags: -1
+ * with EAGAIN. Where the kernel cannot do this for pipes (before Linux 6.4), they do not wait unless such a process
+ * takes at this moment what was there.
+ */
+ssize_t sp_read_now(int fd, void *bytes, size_t len);
+ssize_t sp_write_now(int fd, const void *bytes, size_t len);
 /* Like sp_pipe() for a pair of AF_UNIX sockets: one that keeps packets whole (a stream where the system cannot), and a
  * stream. */
 int sp_packet_pair(int pair[2]);

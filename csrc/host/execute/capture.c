@@ -13,8 +13,7 @@
 #define LARGE_PIPE SP_CAPTURE_TURN
 
 int sp_capture_adopt(struct sp_capture *capture, uint64_t max, int fd) {
-    *capture = (struct sp_capture){.fd = fd, .max = max, .identity = sp_identity_of(fd)};
-    /* Only this end: O_NONBLOCK belongs to the open file, and the tenant's end is another one. */
+    *capture = (struct sp_capture){.fd = fd, .max = max, .is_shared = true, .identity = sp_identity_of(fd)};
     return fcntl(fd, F_SETFL, O_NONBLOCK) == 0 ? 0 : -errno;
 }
 
@@ -26,7 +25,9 @@ int sp_capture_open(struct sp_capture *capture, uint64_t max, int *far_end) {
         return rc;
     }
     *far_end = pair[1];
-    return sp_capture_adopt(capture, max, pair[0]);
+    rc = sp_capture_adopt(capture, max, pair[0]);
+    capture->is_shared = false; /* the tenant's end is another open file */
+    return rc;
 }
 
 /* Room for at least one more byte, never beyond max. False when the bound is reached. -ENOMEM through *rc. */
@@ -49,10 +50,14 @@ static bool make_room(struct sp_capture *c, int *rc) {
     return true;
 }
 
+static ssize_t take(const struct sp_capture *c, void *bytes, size_t len) {
+    return c->is_shared ? sp_read_now(c->fd, bytes, len) : read(c->fd, bytes, len);
+}
+
 /* Bytes beyond the bound are read and dropped, so that the command can go on writing. */
 static ssize_t drop(struct sp_capture *c) {
     char waste[16384];
-    ssize_t n = read(c->fd, waste, sizeof waste);
+    ssize_t n = take(c, waste, sizeof waste);
     c->truncated = c->truncated || n > 0;
     return n;
 }
@@ -69,7 +74,7 @@ int sp_capture_read(struct sp_capture *c) {
             return rc;
         }
         size_t before = c->cap;
-        ssize_t n = room ? read(c->fd, c->bytes + c->len, c->cap - c->len) : drop(c);
+        ssize_t n = room ? take(c, c->bytes + c->len, c->cap - c->len) : drop(c);
         taken += n > 0 ? (size_t)n : 0;
         if (n > 0 && room) {
             c->len += (size_t)n;

@@ -15,7 +15,8 @@ struct sp_capture {
     size_t len, cap;
     uint64_t max;
     bool truncated;
-    bool waits; /* at the bound nothing is read, so that the command waits; false: the rest is read and dropped */
+    bool is_shared; /* the sandbox has fd, too, and can change the flags of the open file */
+    bool waits;     /* at the bound nothing is read, so that the command waits; false: the rest is read and dropped */
     struct sp_identity identity; /* of fd, see own.h */
     struct sp_watch *watch;      /* fd may be a member of this one; NULL: of none */
 };

@@ -156,10 +156,11 @@ void sp_job_close_streams(struct sp_job *job) {
  * write(2) that does not let SIGPIPE reach the host. Python ignores the signal. For a host that does not, it is blocked
  * during the call, and the one that the call raised is consumed.
  */
-static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
+static ssize_t write_quietly(int fd, const void *bytes, size_t len,
+                             ssize_t (*give)(int fd, const void *bytes, size_t len)) {
     struct sigaction now;
     if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN) {
-        return write(fd, bytes, len);
+        return give(fd, bytes, len);
     }
     sigset_t pipe_only;
     sigset_t before;
@@ -168,7 +169,7 @@ static ssize_t write_quietly(int fd, const void *bytes, size_t len) {
     sigaddset(&pipe_only, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
     sigpending(&pending);
-    ssize_t n = write(fd, bytes, len);
+    ssize_t n = give(fd, bytes, len);
     int err = errno;
     if (n < 0 && err == EPIPE && sigismember(&pending, SIGPIPE) == 0) {
         int signal;
@@ -196,7 +197,10 @@ static void pump_input(struct sp_job *job) {
     for (uint64_t given = 0; job->input_fd != -1 && given < INPUT_TURN && has_input(job);) {
         uint64_t left = job->request.input_len - job->input_sent;
         left = left < INPUT_TURN ? left : INPUT_TURN;
-        ssize_t n = left == 0 ? 0 : write_quietly(job->input_fd, job->request.input + job->input_sent, left);
+        /* The end of a runtime is shared with init, which could change the flags of the open file. */
+        ssize_t n = left == 0 ? 0
+                              : write_quietly(job->input_fd, job->request.input + job->input_sent, left,
+                                              job->request.runs == SP_RUNS_RUNTIME ? sp_write_now : write);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             return;
         }
