@@ -58,10 +58,16 @@ class SessionState:
 
     def copies_of(self, branching: Branching) -> list[CodeProcess]:
         """The copies. Raises why there are none, or what has ended the session or the lease meanwhile."""
-        if branching.must_end and self.process.signal == signal.SIGKILL:
-            self.process.explain_end()
+        process = self.process
+        if branching.problem is not None:
+            process.look()  # what has ended a copy may have ended the session, too
+            if process.ended and process.signal == signal.SIGKILL:
+                process.explain_end()
+            if process.ended:
+                self._note_end("the process of this session ended while it was copied")
+                self.end()
         if self.ended:
-            raise SessionEndedError(self._why, self.process.exit_code, self.process.signal)
+            raise SessionEndedError(self._why, process.exit_code, process.signal)
         return branching.take()
 
     def leave(self, branching: Branching) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import gc
 import os
+import select
+import signal
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from code_pools import code_pool
+from waiting import wait_until
 
 from pysandpool import (
     CodeSession,
     PooledSandbox,
     SandboxError,
+    SandboxLostError,
     SandboxPool,
     SandboxReleasedError,
     SessionEndedError,
 )
+from pysandpool._code import branch
 
 
 @pytest.fixture(scope="module")
@@ -331,3 +336,23 @@ def test_a_copy_cannot_forge_how_it_ends(session: CodeSession) -> None:
     assert found.text is not None
     assert found.text.count("socket") == 1
     assert copy.run("os._exit(6)").exit_code == 6
+
+
+def test_a_sandbox_that_dies_while_copies_are_made(lease: PooledSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy is the first to be missed, but it is not only the copy that has ended."""
+    hear = branch._Birth._hear
+
+    def hear_late(self: branch._Birth, poll: select.epoll) -> None:
+        if not session.ended and os.path.exists(f"/proc/{session.pid}"):
+            os.kill(lease.pid, signal.SIGKILL)
+            wait_until(lambda: not os.path.exists(f"/proc/{session.pid}"), "all have ended")
+        hear(self, poll)
+
+    session = lease.session()
+    session.run("x = 1")
+    monkeypatch.setattr(branch._Birth, "_hear", hear_late)
+    with pytest.raises((SandboxLostError, SessionEndedError)):
+        session.branch()
+    assert session.ended
+    with pytest.raises(SandboxLostError):
+        lease.run_code("1")
