@@ -46,7 +46,8 @@ class Interpreter:
     Cost: a tenant can read all packages that are installed there."""
     preload: tuple[str, ...]
     """Names of modules that are imported once, for all sandboxes. A module that leaves threads running is refused: a
-    copy of the process would not have them. Libraries of linear algebra get one thread.
+    copy of the process would not have them. So is one that leaves shared memory, which would not be copied. Libraries
+    of linear algebra get one thread.
 
     Cost: what the modules keep in memory is shared by all sandboxes. What they do at import is trusted: see
     SECURITY.md."""

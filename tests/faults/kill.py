@@ -1,6 +1,6 @@
-"""Kills a host, or a zygote, at random moments under load, and looks what is left.
+"""Kills a host, a zygote, or a stem, at random moments under load, and looks what is left.
 
-    python tests/faults/kill.py {host,zygote} [N] [SEED] [SECONDS]
+    python tests/faults/kill.py {host,zygote,stem} [N] [SEED] [SECONDS]
 
 After SECONDS (0.1) all has to be gone. Prints N, what was left, and how long it took until nothing was. Exit status 1
 when something was left or hung.
@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1] / "support"))
@@ -30,7 +31,7 @@ sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[1] / "support"))
 from eyes_linux import descendants, see_orphans, stat_fields, zygotes_of_host
 from kill_load import begin_work
 
-from pysandpool import PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
+from pysandpool import Interpreter, PoolConfig, SandboxConfig, SandboxCreateError, SandboxLostError, SandboxPool
 from pysandpool._backend.cgroup import find_parent
 
 HANG_SECONDS = 20.0
@@ -99,7 +100,8 @@ def host(seed: int) -> None:
     """What is killed: it never ends by itself."""
     noise = random.Random(seed)
     over = threading.Event()
-    pool = SandboxPool(SandboxConfig(), PoolConfig(min_size=noise.randrange(4), max_size=6))
+    interpreter = noise.choice([None, None, Interpreter(setup="kept = 1")])
+    pool = SandboxPool(SandboxConfig(interpreter=interpreter), PoolConfig(min_size=noise.randrange(4), max_size=6))
     begin_work(pool, 2, seed, Counter(), over)
     while True:
         with (
@@ -197,10 +199,11 @@ def kill_zygote(pool: SandboxPool, noise: random.Random, tally: Tally) -> None:
     tally.left = +tally.left
 
 
-def kill_zygotes(n: int, seed: int, tally: Tally) -> None:
+def kill_zygotes(n: int, seed: int, tally: Tally, interpreter: Interpreter | None = None) -> None:
     noise, over = random.Random(seed), threading.Event()
     fds = len(os.listdir("/proc/self/fd"))
-    with SandboxPool(SandboxConfig(), PoolConfig(min_size=2, max_size=6)) as pool:
+    config = SandboxConfig(interpreter=interpreter)
+    with SandboxPool(config, PoolConfig(min_size=2, max_size=6)) as pool:
         threads = begin_work(pool, 3, seed, tally.seen, over)
         for turn in range(n):
             kill_zygote(pool, noise, tally)
@@ -226,7 +229,8 @@ def kill_zygotes(n: int, seed: int, tally: Tally) -> None:
 def main(what: str = "host", n: str = "1000", seed: str = "1", seconds: str = "0.1") -> int:
     see_orphans()
     tally = Tally(float(seconds))
-    {"host": kill_hosts, "zygote": kill_zygotes}[what](int(n), int(seed), tally)
+    kinds = {"host": kill_hosts, "zygote": kill_zygotes, "stem": partial(kill_zygotes, interpreter=Interpreter())}
+    kinds[what](int(n), int(seed), tally)
     return 0 if tally.report(what, int(seed)) else 1
 
 

@@ -8,6 +8,7 @@ import random
 import tempfile
 import threading
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 
 from pysandpool import (
@@ -18,6 +19,7 @@ from pysandpool import (
     SandboxLostError,
     SandboxPool,
     SandpoolError,
+    SessionEndedError,
     Workspace,
 )
 
@@ -31,9 +33,25 @@ COMMANDS = [
 ]
 
 
-def use(noise: random.Random, lease: PooledSandbox, choice: float) -> None:
+def use_interpreter(noise: random.Random, lease: PooledSandbox) -> None:
+    """Code, and sessions with copies that are left to the end of the lease."""
+    if noise.random() < 0.6:
+        found = lease.run_code("print('hello')\n6 * 7", timeout=noise.choice([0.002, 5]))
+        if found.exit_code == 0 and (found.stdout, found.text) != ("hello\n", "42"):
+            raise SandpoolError(f"code had another result: {found}")
+    else:
+        with suppress(SessionEndedError):
+            session = lease.session()
+            session.run("n = 1", timeout=5)
+            for copy in session.branch(noise.randrange(1, 4)):
+                copy.run("n", timeout=noise.choice([0.002, 5]))
+
+
+def use(noise: random.Random, lease: PooledSandbox, choice: float, interprets: bool) -> None:
     """Commands, processes and file calls; sometimes nothing."""
-    if choice < 0.6:
+    if interprets and choice > 0.5:
+        use_interpreter(noise, lease)
+    elif choice < 0.6:
         lease.execute(noise.choice(COMMANDS), timeout=noise.choice([0.002, 5]))
     elif choice < 0.75:
         first = lease.popen(noise.choice(COMMANDS), pty=noise.random() < 0.3, timeout=5)  # left to the end of the lease
@@ -60,7 +78,7 @@ def work(pool: SandboxPool, folder: str, seed: int, seen: Counter[str], over: th
                 continue
             workspace = Workspace(folder, noise.choice(MODES)) if noise.random() < 0.3 else None
             with pool.acquire(timeout=5, workspace=workspace) as lease:
-                use(noise, lease, noise.random())
+                use(noise, lease, noise.random(), pool.config.interpreter is not None)
             seen["uses"] += 1
         except SandpoolError as error:
             seen[type(error).__name__] += 1

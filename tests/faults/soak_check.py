@@ -16,6 +16,7 @@ from pysandpool import SandboxPool, _ffi
 
 STATES = ("empty", "starting", "idle", "leased", "recycling")
 FDS_OF_A_POOL = 5  # the zygote's socket and pidfd, its reaper's pidfd, the janitor's epoll and its kick
+FDS_OF_AN_INTERPRETER = {"fork": 3, "exec": 1}  # the mounts above its files; a stem's module, and what it writes
 THREADS_OF_A_POOL = 1
 FDS_OF_A_ZYGOTE = 7 + 32  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
 FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
@@ -147,8 +148,10 @@ class Checker:
             if s.idle_count > pool.pool_config.max_size or s.waiting_count:
                 wrong.append(f"idle {s.idle_count}, waiting {s.waiting_count}")
         now, was = Footprint.now(), self.before
+        interpreters = [pool.config.interpreter for pool in pools if pool.config.interpreter is not None]
+        of_interpreters = sum(FDS_OF_AN_INTERPRETER[interpreter.start] for interpreter in interpreters)
         expected = Footprint(
-            fds=was.fds + FDS_OF_A_POOL * len(pools) + FDS_OF_A_SANDBOX * live,
+            fds=was.fds + FDS_OF_A_POOL * len(pools) + of_interpreters + FDS_OF_A_SANDBOX * live,
             threads=was.threads + THREADS_OF_A_POOL * len(pools) + workers,
             children=was.children + len(pools),
             sandboxes=was.sandboxes + live,

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from eyes_linux import children_of, zygotes_of_host
 from soak_check import BreachError
+from soak_code import code, renew
 from soak_leases import COMMANDS, files, in_a_loop, processes, workspace
 from soak_run import CONFIGS, EXPECTED, Soak
 
@@ -64,6 +65,8 @@ class Mix:
             (5, processes),
             (10, files),
             (8, workspace),
+            (30, code),
+            (1, renew),
             (2, in_a_loop),
             (20, self.touch),
             (5, self.warm),

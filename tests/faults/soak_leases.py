@@ -13,6 +13,7 @@ from subprocess import PIPE, TimeoutExpired
 from typing import Any
 
 from soak_check import BreachError
+from soak_code import run_in_loop, session_in_loop
 from soak_run import CONFIGS, EXPECTED, POOL_CONFIGS
 
 from pysandpool import AsyncPooledSandbox, AsyncSandboxPool, PooledSandbox, SandboxPool, SandpoolError, Workspace
@@ -142,7 +143,11 @@ DEEDS: list[Deed] = [execute, execute, stream, run_process, move_files]
 
 async def work_in_loop(noise: random.Random, folder: str) -> None:
     """Many tasks on one pool. Some of them are cancelled, at any moment."""
-    async with AsyncSandboxPool(noise.choice(CONFIGS), noise.choice(POOL_CONFIGS)) as pool:
+    config = noise.choice(CONFIGS)
+    deeds = [*DEEDS]
+    if config.interpreter is not None:
+        deeds += [run_in_loop] * 3 + ([session_in_loop] * 2 if config.interpreter.start == "fork" else [])
+    async with AsyncSandboxPool(config, noise.choice(POOL_CONFIGS)) as pool:
 
         async def task(deed: Deed) -> None:
             directory = noise.choice([None, None, Workspace(folder, noise.choice(["rw", "ro", "cow"]))])
@@ -150,7 +155,7 @@ async def work_in_loop(noise: random.Random, folder: str) -> None:
                 async with pool.acquire(5, workspace=directory) as lease:
                     await deed(noise, lease)
 
-        tasks = [asyncio.ensure_future(task(noise.choice(DEEDS))) for _ in range(noise.randrange(1, 20))]
+        tasks = [asyncio.ensure_future(task(noise.choice(deeds))) for _ in range(noise.randrange(1, 20))]
         loop = asyncio.get_running_loop()
         for one in noise.sample(tasks, len(tasks) // 3):
             loop.call_later(noise.choice([0, noise.uniform(0, 0.05)]), one.cancel)

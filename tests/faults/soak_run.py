@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
+import soak_code
 from soak_check import BreachError, Checker, Footprint, census
 from soak_watch import Beats, tell_processes
 
@@ -40,6 +41,7 @@ CONFIGS = [
     SandboxConfig(seccomp_profile=SeccompProfile.NETWORK, memory_limit_mb=None, max_output_bytes=1000),
     SandboxConfig(allow_unix_sockets=True, allow_fork=True, timeout_secs=1.0),
     SandboxConfig(network="loopback"),
+    *soak_code.CONFIGS,
 ]
 POOL_CONFIGS = [
     PoolConfig(min_size=2, max_size=4),

@@ -39,6 +39,11 @@ def test_killed_zygotes_leave_a_pool_that_works(times: int) -> None:
     assert f"zygote killed {times} times" in killed("zygote", times, 12)
 
 
+@pytest.mark.parametrize("times", [10, pytest.param(300, marks=pytest.mark.extended)])
+def test_killed_stems_leave_a_pool_that_works(times: int) -> None:
+    assert f"stem killed {times} times" in killed("stem", times, 13)
+
+
 LONG_LIVED_CHILD = """
 import os, sys, time
 from eyes import children, zygote_of
