@@ -16,7 +16,8 @@ from pysandpool import SandboxPool, _ffi
 
 STATES = ("empty", "starting", "idle", "leased", "recycling")
 FDS_OF_A_POOL = 5  # the zygote's socket and pidfd, its reaper's pidfd, the janitor's epoll and its kick
-FDS_OF_AN_INTERPRETER = {"fork": 3, "exec": 1}  # the mounts above its files; a stem's module, and what it writes
+FDS_OF_AN_INTERPRETER = {"fork": 2, "exec": 0}  # a stem's module, and what it writes
+MOUNTS_OF_A_POOL = 1  # the list of mounts, where a configuration has paths of the host
 THREADS_OF_A_POOL = 1
 FDS_OF_A_ZYGOTE = 7 + 32  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
 FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
@@ -79,6 +80,10 @@ def is_id_map(link: str) -> bool:
     return link.startswith("user:")
 
 
+def is_list_of_mounts(link: str) -> bool:
+    return link.endswith("/mountinfo")
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Of this process and what it has started."""
@@ -98,7 +103,7 @@ class Footprint:
         zygotes = zygotes_of_host(os.getpid())
         inits = [pid for zygote in zygotes for pid in children_of(zygote)]
         return cls(
-            fds=sum(not is_id_map(link) for link in descriptors()),
+            fds=sum(not (is_id_map(link) or is_list_of_mounts(link)) for link in descriptors()),
             threads=len(os.listdir("/proc/self/task")),
             children=len(children),
             sandboxes=len(inits),
@@ -165,6 +170,9 @@ class Checker:
         maps = sum(is_id_map(link) for link in descriptors())
         if maps > ID_MAPS_OF_A_POOL * len(pools):
             wrong.append(f"{maps} id maps of workspaces for {len(pools)} pools")
+        lists = sum(is_list_of_mounts(link) for link in descriptors())
+        if lists > MOUNTS_OF_A_POOL * (len(pools) + 1):  # one more of the single sandboxes
+            wrong.append(f"{lists} lists of mounts for {len(pools)} pools")
         if now.namespaces > live + len(pools):
             wrong.append(f"{now.namespaces} network namespaces for {live} sandboxes")
         return wrong + self.zygotes(live)
