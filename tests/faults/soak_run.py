@@ -8,6 +8,7 @@ import os
 import random
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -179,6 +180,7 @@ class Soak:
         self.beats.ended()
 
     def breach(self, error: BaseException) -> None:
+        traceback.print_exception(type(error), error, error.__traceback__)
         faulthandler.dump_traceback()
         for pool in self.pools:
             print(f"{pool!r}: {census(pool)}, {pool.stats() if not pool.closed else 'closed'}")
