@@ -36,7 +36,7 @@ SANITIZERS = {
     "asan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "tsan": ("-fsanitize=thread",),
     "fuzz": ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-    "coverage": ("--coverage", "-fprofile-update=atomic", "-O0"),
+    "coverage": ("--coverage", "-fprofile-update=atomic", "-O0", "-fdata-sections"),
 }
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",
@@ -134,14 +134,15 @@ def zygote() -> str:
     return target.relative_to(ROOT).as_posix()
 
 
-def linked(program: Path, build: Build, folder: Path) -> Path:
+def linked(program: Path, build: Build, folder: Path, *more: str) -> Path:
+    """`more` is what is linked with the program besides."""
     own = cached(program, build)
     if NEEDS_ZYGOTE in program.read_text(encoding="utf-8"):
         own = cached(program, build, f'-DZYGOTE="{zygote()}"')
     objects = object_cache.objects([own, *(cached(source, build) for source in sources_of(program))])
     target = folder / program.stem
     static = ["-static"] if build.static else []
-    done = run([build.compiler, *build.flags, *static, *map(os.fspath, objects), "-o", os.fspath(target)])
+    done = run([build.compiler, *build.flags, *static, *map(os.fspath, objects), *more, "-o", os.fspath(target)])
     assert done.returncode == 0, done.stdout
     return target
 

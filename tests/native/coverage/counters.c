@@ -1,9 +1,11 @@
 /*
- * Zygote and inits end by SIGKILL or in a root without files: their counters cannot be written at exit. They are kept
- * in a file instead, which the first process maps over them (COUNTERS names it; counters.ld puts them in pages of their
- * own) and all clones inherit. To run the program as `collect` writes what has come together to gcov's files.
+ * Zygote and inits, and what the programs of tests/native/c fork, end by SIGKILL, by _exit() or in a root without files:
+ * their counters cannot be written at exit. They are kept in a file instead, which the first process maps over them
+ * (COUNTERS names it; counters.ld puts them in pages of their own) and all clones inherit. If the program is run with
+ * the argument `collect`, it writes what has come together to gcov's files.
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,12 +16,14 @@ extern char sp_counters[], sp_counters_end[];
 /* Before the destructors: they would write the counters of all into gcov's files, at each exit once more. */
 static void leave(int status, void *unused) {
     (void)unused;
+    (void)fflush(NULL);
     _exit(status);
 }
 
 __attribute__((constructor)) static void share_counters(int argc, char **argv) {
     size_t size = (size_t)(sp_counters_end - sp_counters);
-    int fd = open(COUNTERS, O_RDWR | O_CLOEXEC);
+    const char *name = COUNTERS;
+    int fd = name != NULL ? open(name, O_RDWR | O_CLOEXEC) : -1;
     if (fd == -1 || mmap(sp_counters, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
         return; /* started under a limit: what it runs is not counted */
     }

@@ -53,6 +53,7 @@ TESTS = (
     *("test_async_execute", "test_async_cancel", "test_async_process", "test_async_pool", "test_async_files"),
     *("test_binds", "test_paths_live", "test_paths_replaced", "test_fs_python", "test_contract_drain"),
     *("test_contract_resize", "test_silence", "test_leftovers"),
+    *("test_exec_runtime", "test_landlock_tier", "test_landlock_tier_files", "test_fallbacks", "test_terminal"),
     *("test_proof", "test_refused_calls", "test_refused_otherwise", "test_rootfs", "test_sockets", "test_zygote_death"),
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
@@ -92,6 +93,19 @@ def build_extension() -> None:
     must([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], CC="gcc", CFLAGS=flags, LDFLAGS="--coverage")
 
 
+def counters_object(folder: Path, name: str) -> Path:
+    """The part of a program that keeps its counters in a file, which the C expression `name` names."""
+    target = folder / "counters.o"
+    must(["gcc", "-O0", "-D_GNU_SOURCE", f"-DCOUNTERS={name}", "-c", HERE / "counters.c", "-o", target])
+    return target
+
+
+def make_counters(file: Path) -> Path:
+    file.write_bytes(bytes(COUNTERS_SIZE))
+    file.chmod(0o666)  # processes of unprivileged users count, too
+    return file
+
+
 def build_zygote() -> None:
     """One object per source, so that each has its file of counters; and with them shared by all of its processes."""
     from build_ffi import sources
@@ -104,11 +118,9 @@ def build_zygote() -> None:
     for source in sources("zygote", "init", "common"):
         objects.append(folder / source.replace("/", "-").replace(".c", ".o"))
         must(["gcc", *flags, "-c", source, "-o", objects[-1]])
-    shared = folder / "counters.o"
-    must(["gcc", "-O0", "-D_GNU_SOURCE", f'-DCOUNTERS="{COUNTERS}"', "-c", HERE / "counters.c", "-o", shared])
+    shared = counters_object(folder, f'"{COUNTERS}"')
     must(["gcc", "-static", "--coverage", *objects, shared, f"-Wl,-T,{HERE / 'counters.ld'}", "-o", ZYGOTE])
-    COUNTERS.write_bytes(bytes(COUNTERS_SIZE))
-    COUNTERS.chmod(0o666)  # pools of unprivileged users count too
+    make_counters(COUNTERS)
 
 
 def build_stem() -> None:
@@ -129,19 +141,29 @@ def run_c_programs() -> bool:
         raise SystemExit(reason)
     folder = TREE / "programs"
     folder.mkdir()
-    failed = [
-        program.name
-        for program in sorted((TREE / "tests" / "native" / "c").glob("test_*.c"))
-        if run([c_build.linked(program, build, folder)]) != 0
-    ]
+    shared = counters_object(folder, 'getenv("SANDPOOL_COUNTERS")')
+    more = (os.fspath(shared), f"-Wl,-T,{TREE / HERE / 'counters.ld'}")
+    failed = []
+    for source in sorted((TREE / "tests" / "native" / "c").glob("test_*.c")):
+        program = c_build.linked(source, build, folder, *more)
+        counters = make_counters(program.with_suffix(".counters"))
+        if run([program], SANDPOOL_COUNTERS=os.fspath(counters)) != 0:
+            failed.append(source.name)
+        must([program, "collect"], SANDPOOL_COUNTERS=os.fspath(counters))
     print("failed:", *failed or ["none"])
     return not failed
 
 
 def run_python_tests() -> bool:
     files = [os.fspath(next((TREE / "tests").rglob(f"{name}.py"))) for name in TESTS]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", "-k", LEFT_OUT, *files]
-    return run(command, PYTHONPATH=os.fspath(TREE), SANDPOOL_REFUSED_CALLS="all") == 0
+    workers = os.environ.get("WORKERS", str(2 * (os.cpu_count() or 1)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "--dist", "loadfile"]
+    # libgcov writes there, and not to stderr, that an unprivileged user may not write the counters of the extension.
+    errors = TREE / "libgcov-errors"
+    errors.touch()
+    errors.chmod(0o666)
+    environment = {"PYTHONPATH": os.fspath(TREE), "GCOV_ERROR_FILE": os.fspath(errors), "SANDPOOL_REFUSED_CALLS": "all"}
+    return run([*command, "--durations=5", "-k", LEFT_OUT, *files], **environment) == 0
 
 
 @dataclass(frozen=True)
