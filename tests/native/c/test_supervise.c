@@ -239,6 +239,7 @@ static int get_answers(void) {
 #endif
         {result(chmod("a", 04755)), EPERM},
         {result(chmod("sub", 02755)), EPERM},
+        {result(chmod("/proc/self/fd/x", 0600)), EPERM},
         {result(setxattr("a", "user.x", "1", 1, 0)), EOPNOTSUPP},
         {result(removexattr("a", "user.x")), EOPNOTSUPP},
         {result(syscall(463, AT_FDCWD, "a", 0, "user.x", NULL, 0)), ENOSYS},
