@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import subprocess
-import threading
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar, Literal, TypeVar, overload
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, overload
 
-import anyio.to_thread
+import anyio
 from inspect_ai.util import (
     ExecResult,
     OutputLimitExceededError,
@@ -29,19 +28,16 @@ from inspect_ai.util._sandbox._cli import SANDBOX_CLI
 from pydantic import BaseModel
 
 from pysandpool import (
+    AsyncPooledSandbox,
+    AsyncSandboxPool,
     CommandNotFoundError,
     PoolConfig,
-    PooledSandbox,
     PoolError,
     SandboxConfig,
     SandboxLostError,
-    SandboxPool,
     SandboxReleasedError,
     SandboxResult,
 )
-
-T = TypeVar("T")
-opening = threading.Lock()
 
 
 class PoolOptions(BaseModel, frozen=True):
@@ -54,7 +50,7 @@ class PoolOptions(BaseModel, frozen=True):
     min_size: int = 2
     max_size: int = 16
 
-    def open(self) -> SandboxPool:
+    def pool(self) -> AsyncSandboxPool:
         config = SandboxConfig(
             memory_limit_mb=self.memory_limit_mb,
             scratch_size_mb=self.scratch_size_mb,
@@ -63,7 +59,7 @@ class PoolOptions(BaseModel, frozen=True):
             scratch_dirs=("/var/tmp",),  # where inspect_ai puts its tools
             timeout_secs=None,  # each call has its own
         )
-        return SandboxPool(config, PoolConfig(min_size=self.min_size, max_size=self.max_size))
+        return AsyncSandboxPool(config, PoolConfig(min_size=self.min_size, max_size=self.max_size))
 
 
 @sandboxenv(name="pysandpool")
@@ -71,9 +67,10 @@ class PoolSandboxEnvironment(SandboxEnvironment):
     """A lease of a pool as inspect_ai sees it."""
 
     # inspect_ai calls task_init and task_cleanup once for each configuration of an evaluation.
-    pools: ClassVar[dict[PoolOptions, SandboxPool]] = {}
+    pools: ClassVar[dict[PoolOptions, AsyncSandboxPool]] = {}
+    opening: ClassVar[anyio.Lock] = anyio.Lock()
 
-    def __init__(self, lease: PooledSandbox) -> None:
+    def __init__(self, lease: AsyncPooledSandbox) -> None:
         super().__init__()
         self.lease = lease
 
@@ -85,14 +82,14 @@ class PoolSandboxEnvironment(SandboxEnvironment):
 
     @classmethod
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
-        await anyio.to_thread.run_sync(cls._pool, config)
+        await cls._pool(config)
 
     @classmethod
     async def sample_init(
         cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
     ) -> dict[str, SandboxEnvironment]:
-        pool = await anyio.to_thread.run_sync(cls._pool, config)
-        return {"default": cls(await anyio.to_thread.run_sync(pool.acquire))}
+        pool = await cls._pool(config)
+        return {"default": cls(await pool.acquire())}
 
     @classmethod
     async def sample_cleanup(
@@ -109,14 +106,16 @@ class PoolSandboxEnvironment(SandboxEnvironment):
     async def task_cleanup(cls, task_name: str, config: SandboxEnvironmentConfigType | None, cleanup: bool) -> None:
         pool = cls.pools.pop(options_of(config), None)
         if pool is not None:
-            await anyio.to_thread.run_sync(pool.close)
+            await pool.close()
 
     @classmethod
-    def _pool(cls, config: SandboxEnvironmentConfigType | None) -> SandboxPool:
-        with opening:
+    async def _pool(cls, config: SandboxEnvironmentConfigType | None) -> AsyncSandboxPool:
+        async with cls.opening:
             options = options_of(config)
             if options not in cls.pools:
-                cls.pools[options] = options.open()
+                pool = options.pool()
+                await pool.open()
+                cls.pools[options] = pool
             return cls.pools[options]
 
     # ---- commands ----
@@ -136,19 +135,22 @@ class PoolSandboxEnvironment(SandboxEnvironment):
             raise SandboxUserUnsupportedError(f"a sandbox of pysandpool has one user, so {user!r} cannot run commands")
         serves = cmd[:2] == [SANDBOX_CLI, "start-server"]
         data = input.encode() if isinstance(input, str) else input
-        run = self._start_server if serves else partial(self._execute, input=data, timeout=timeout)
         try:
-            result = await in_thread(partial(run, cmd, cwd=cwd, env=env))
+            with reported():
+                if serves:
+                    result = await self._start_server(cmd, cwd=cwd, env=env)
+                else:
+                    result = await self._execute(cmd, cwd=cwd, env=env, input=data, timeout=timeout)
         except CommandNotFoundError as error:
             if error.errno == errno.EACCES:
                 raise PermissionError(error.errno, str(error), cmd[0]) from error
             return ExecResult(False, 127, "", f"{error}\n")
         return ExecResult(result.returncode == 0, as_shells_do(result.returncode), result.stdout, result.stderr)
 
-    def _execute(self, cmd: list[str], *, timeout: int | None, **options: Any) -> SandboxResult[str]:
+    async def _execute(self, cmd: list[str], *, timeout: int | None, **options: Any) -> SandboxResult[str]:
         limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
         seconds = float("inf") if timeout is None else timeout
-        result = self.lease.execute(
+        result: SandboxResult[str] = await self.lease.execute(
             cmd, timeout=seconds, max_output_bytes=limit, text=True, errors="replace", **options
         )
         if result.timed_out:
@@ -158,22 +160,21 @@ class PoolSandboxEnvironment(SandboxEnvironment):
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, cut)
         return result
 
-    def _start_server(self, cmd: list[str], **options: Any) -> SandboxResult[str]:
+    async def _start_server(self, cmd: list[str], **options: Any) -> SandboxResult[str]:
         """The tools of inspect_ai: what this command leaves running is to stay."""
-        with self.lease.popen(cmd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
-            out, err = process.communicate(timeout=120)
+        pipe = subprocess.PIPE
+        async with self.lease.popen(cmd, stdout=pipe, stderr=pipe, text=True, **options) as process:
+            out, err = await process.communicate(timeout=120)
         return SandboxResult(out, err, process.returncode)
 
     # ---- files ----
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
-        await in_thread(partial(self._write, file, contents))
-
-    def _write(self, file: str, contents: str | bytes) -> None:
-        # A file is replaced, and not written to, so that its own permission bits do not matter.
-        if self.lease.exists(file) and not self.lease.stat(file).st_mode & 0o200:
-            raise PermissionError(errno.EACCES, "the file is read-only", file)
-        self.lease.write_file(file, contents)
+        with reported():
+            # A file is replaced, and not written to, so that its own permission bits do not matter.
+            if await self.lease.exists(file) and not (await self.lease.stat(file)).st_mode & 0o200:
+                raise PermissionError(errno.EACCES, "the file is read-only", file)
+            await self.lease.write_file(file, contents)
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -183,7 +184,8 @@ class PoolSandboxEnvironment(SandboxEnvironment):
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
         limit = SandboxEnvironmentLimits.MAX_READ_FILE_SIZE
         try:
-            return await in_thread(partial(self.lease.read_file, file, text=text, max_bytes=limit))
+            with reported():
+                return await self.lease.read_file(file, text=text, max_bytes=limit)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
@@ -194,10 +196,11 @@ def options_of(config: SandboxEnvironmentConfigType | None) -> PoolOptions:
     return config if isinstance(config, PoolOptions) else PoolOptions()
 
 
-async def in_thread(call: Callable[[], T]) -> T:
-    """Runs the call in a thread. A sandbox that is gone is reported as inspect_ai wants it."""
+@contextmanager
+def reported() -> Iterator[None]:
+    """A sandbox that is gone is reported as inspect_ai wants it."""
     try:
-        return await anyio.to_thread.run_sync(call)
+        yield
     except (SandboxLostError, SandboxReleasedError, PoolError) as error:
         raise SandboxUnavailableError(str(error)) from error
 

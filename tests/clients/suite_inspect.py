@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def anyio_backend() -> str:
 def _pool() -> Iterator[None]:
     yield
     for pool in PoolSandboxEnvironment.pools.values():
-        pool.close()
+        asyncio.run(pool.close())
 
 
 @pytest.fixture
