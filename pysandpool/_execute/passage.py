@@ -14,9 +14,10 @@ from typing import Any
 from pysandpool._execute.live import copy_of, no_descriptors
 from pysandpool._ffi import ffi, lib
 
-_PIECE = 64 * 1024
 _LARGE = 1024 * 1024
 """As much as one turn of C reads: a pipe that takes as much needs fewer turns."""
+_MEMORY_DEVICES = 1
+"""The major number of /dev/null and its like on Linux."""
 _F_SETPIPE_SZ = 1031
 _PIPE_BUF = select.PIPE_BUF
 """A pipe that is ready takes that many bytes at once without waiting."""
@@ -88,6 +89,8 @@ class _Source:
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN)
         self._piece = b""
+        if _is_pipe(fd):
+            _enlarge(fd)
 
     def bring(self, call: Any) -> None:
         if call.input_ended or call.request.input_len:
@@ -103,7 +106,7 @@ class _Source:
 
     def _read(self) -> bytes:
         try:
-            return os.read(self._fd, _PIECE)
+            return os.read(self._fd, _LARGE)
         except OSError:
             # nohup(1), for one, leaves a standard input that cannot be read.
             return b""
@@ -118,10 +121,9 @@ class Sink:
         self._rest = memoryview(b"")
         self._ready = select.poll()
         self._ready.register(fd, select.POLLOUT)
-        kind = os.fstat(fd).st_mode
-        self._own = _opened_anew(fd) if stat.S_ISFIFO(kind) else -1
-        # A write to a regular file does not wait for a reader, and one to a descriptor of our own never waits.
-        self._at_once = 1 << 30 if stat.S_ISREG(kind) or self._own != -1 else _PIPE_BUF
+        self._own = _opened_anew(fd) if _is_pipe(fd) else -1
+        # A write to a descriptor of our own never waits.
+        self._at_once = 1 << 30 if self._own != -1 or _has_no_reader(fd) else _PIPE_BUF
         self.truncated = False
 
     def __del__(self, _close: Callable[[int], None] = os.close) -> None:
@@ -168,6 +170,24 @@ class Sink:
         return True
 
 
+def _is_pipe(fd: int) -> bool:
+    return stat.S_ISFIFO(os.fstat(fd).st_mode)
+
+
+def _has_no_reader(fd: int) -> bool:
+    """Whether it is a regular file or /dev/null, where no write waits for a reader."""
+    found = os.fstat(fd)
+    is_memory = stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) == _MEMORY_DEVICES
+    return stat.S_ISREG(found.st_mode) or (is_memory and sys.platform.startswith("linux"))
+
+
+def _enlarge(fd: int) -> None:
+    """Lets the pipe hold as much as one turn moves, unless that is beyond a limit of this user."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, _F_SETPIPE_SZ, _LARGE)
+
+
 def _opened_anew(fd: int) -> int:
     """Another descriptor of the same pipe, to which writes do not wait; -1: there is none.
 
@@ -180,6 +200,5 @@ def _opened_anew(fd: int) -> int:
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # it is another user's, or nobody reads it
         return -1
-    with contextlib.suppress(OSError):  # beyond a limit of this user
-        fcntl.fcntl(own, _F_SETPIPE_SZ, _LARGE)
+    _enlarge(own)
     return own

@@ -96,6 +96,31 @@ def test_a_pipe_that_cannot_be_opened_anew(monkeypatch: pytest.MonkeyPatch) -> N
     os.close(read)
 
 
+def test_what_has_no_reader_takes_all_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lengths: list[int] = []
+    write = os.write
+    monkeypatch.setattr(passage.os, "write", lambda fd, data: lengths.append(len(data)) or write(fd, data))
+    for path in ("/dev/null", tmp_path / "file"):
+        with open(path, "wb") as file:
+            sink = passage.Sink(file.fileno())
+            sink.put(bytes(MIB))
+            assert sink.pass_on() == -1
+    assert lengths == [MIB, MIB]
+
+
+def test_large_input_takes_large_steps() -> None:
+    """The caller's pipe and the command's hold what one turn moves."""
+    command = "import os\nprint(max(map(len, iter(lambda: os.read(0, 1 << 20), b''))))"
+    read, write = os.pipe()
+    with start("--", "/usr/bin/python3", "-c", f"import time; time.sleep(0.5)\n{command}", stdin=read) as process:
+        os.close(read)
+        for _ in range(16):
+            os.write(write, bytes(MIB))
+        os.close(write)
+        out, _ = process.communicate(timeout=30)
+    assert int(out) > 64 * 1024
+
+
 def test_large_input_passes(tmp_path: Path) -> None:
     data = os.urandom(10 * MIB)
     (tmp_path / "in").write_bytes(data)

@@ -16,6 +16,8 @@
 #define SEND_TIMEOUT_NS SP_SEC(10)
 /* As much as one turn of reading. */
 #define INPUT_TURN ((uint64_t)SP_CAPTURE_TURN)
+/* What a pipe takes at once that has the size it was made with. A larger one takes fewer turns. */
+#define FULL_PIPE 65536
 /* Bytes of a live output that the caller has not taken. */
 #define LIVE_BYTES ((uint64_t)SP_CAPTURE_TURN)
 
@@ -207,6 +209,9 @@ static void pump_input(struct sp_job *job) {
         if (n <= 0) {
             sp_watch_close_member(sp_job_is_of_loop(job) ? &job->watch : NULL, &job->input_fd);
         } else {
+            if (n == FULL_PIPE && (uint64_t)n < left) {
+                sp_pipe_enlarge(job->input_fd, (int)INPUT_TURN);
+            }
             job->input_sent += (uint64_t)n;
             given += (uint64_t)n;
         }
