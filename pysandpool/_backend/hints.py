@@ -78,6 +78,10 @@ _MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200
 _MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 _TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
 _PRELOAD_SLOW = "let Interpreter.preload_timeout be longer, or preload less"
+_PRELOAD_ENDED = (
+    "Interpreter.python must be a CPython 3.9 to 3.14, and neither setup nor what is imported may end the process "
+    "(os._exit, exec)"
+)
 _PRELOAD_PYTHON = (
     "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs; what tenants can "
     "write (fs_readwrite, a writable Bind, and all below) is hidden from it"
@@ -250,6 +254,7 @@ _Hint = Union[str, Callable[[str, int], Advice]]
 _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
     (frozenset({"preload"}), frozenset({errno.ETIMEDOUT}), _PRELOAD_SLOW),
+    (frozenset({"preload"}), frozenset({errno.ECONNRESET, errno.EPIPE}), _PRELOAD_ENDED),
     (frozenset({"preload"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR}), _PRELOAD_PYTHON),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), _CONTROLLERS),
     (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _delegate),

@@ -253,6 +253,16 @@ def test_a_failed_preload_raises_its_traceback(fields: dict[str, Any], words: st
     assert "Traceback" in found.value.traceback
 
 
+@pytest.mark.parametrize(
+    "fields", [{"python": "/bin/true"}, {"python": "/bin/sh"}, {"setup": "import os\nos._exit(3)"}], ids=str
+)
+def test_an_interpreter_that_ends_is_explained(fields: dict[str, Any]) -> None:
+    with pytest.raises(SandboxCreateError, match="before it was ready") as found:
+        SandboxPool(SandboxConfig(interpreter=Interpreter(**fields)))
+    assert found.value.stage == "preload"
+    assert "must be a CPython" in found.value.hint
+
+
 def test_a_preload_that_leaves_a_thread_is_refused_by_its_name() -> None:
     setup = (
         "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), name='sleepy', daemon=True).start()"
