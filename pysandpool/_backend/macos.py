@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import platform
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,8 @@ def open_agents(
 
     `confines=False` is for tests whose substitute for `sandbox-exec` confines nothing: then no proof is demanded.
     """
+    import tempfile
+
     agent = os.path.realpath(program or _PROGRAM)
     for path in (sandbox_exec, agent):
         if not os.access(path, os.X_OK):
@@ -58,7 +58,7 @@ def open_agents(
 
 def is_confined() -> bool:
     """Whether Seatbelt confines this process; False if the system cannot say."""
-    if platform.system() != "Darwin":
+    if os.uname().sysname != "Darwin":
         return False
     try:
         import ctypes  # not for Linux: it takes milliseconds, and some builds of Python lack it

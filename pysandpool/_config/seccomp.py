@@ -6,8 +6,7 @@ lists below are those that every profile allows.
 
 from __future__ import annotations
 
-import difflib
-import platform
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -114,14 +113,20 @@ def allowed_calls(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
+def _machine() -> str:
+    return os.uname().machine
+
+
 def _known() -> frozenset[str]:
-    return _TABLES.get(platform.machine(), X86_64 | AARCH64)
+    return _TABLES.get(_machine(), X86_64 | AARCH64)
 
 
 def _why_not(name: str) -> str:
     if name not in _known():
         if name in X86_64 | AARCH64:
-            return f"no system call of {platform.machine()}, only of other machines"
+            return f"no system call of {_machine()}, only of other machines"
+        import difflib
+
         near = difflib.get_close_matches(name, sorted(set(ALLOWABLE) & _known()) + sorted(_known()), 3)
         return "no known system call" + (f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "")
     if NEVER.get(name) == _CHECKED:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from functools import partial
@@ -61,7 +60,7 @@ class _Download:
         """Writes the file beside `target`, and renames it to that when it is whole."""
         head, tail = os.path.split(target)
         directory = os.open(head or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fresh = ".sandpool-" + secrets.token_hex(8)
+        fresh = ".sandpool-" + os.urandom(8).hex()
         try:
             try:
                 self._copy(opened, fresh, directory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
@@ -112,7 +111,7 @@ def write_all(fd: int, data: memoryview) -> None:
 def replace_file(name: bytes, shown: bytes | str, content: Content, mode: int) -> Steps[None]:
     """Writes a new file beside `name`, which then takes its place."""
     head = os.path.split(name)[0]
-    fresh = os.path.join(head, b".sandpool-" + secrets.token_hex(8).encode())
+    fresh = os.path.join(head, b".sandpool-" + os.urandom(8).hex().encode())
     create = Request(OPEN, fresh, WRITE | CREATE | EXCLUSIVE, mode, shown=shown)
     try:
         try:

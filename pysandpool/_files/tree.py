@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.bound import Names
@@ -97,6 +96,6 @@ def _shortened(path: bytes, root: bytes, shown: bytes | str) -> Steps[bytes]:
     """A directory so deep that the kernel would soon refuse the length of its path is moved up to `root`."""
     if len(path) < _LONG_PATH:
         return path
-    fresh = os.path.join(root, b".sandpool-" + secrets.token_hex(8).encode())
+    fresh = os.path.join(root, b".sandpool-" + os.urandom(8).hex().encode())
     yield Request(RENAME, path, second=fresh, shown=shown)
     return fresh

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -136,5 +135,7 @@ def _percentiles(times: list[float]) -> tuple[float, float]:
     """p50 and p99, interpolated between the two nearest samples; 0 where there are none."""
     if not times:
         return 0.0, 0.0
+    import statistics
+
     cuts = statistics.quantiles(times * 2 if len(times) == 1 else times, n=100, method="inclusive")
     return cuts[49], cuts[98]

@@ -93,11 +93,11 @@ def test_bad_types(value: Any) -> None:
 
 
 def test_a_name_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("pysandpool._config.seccomp._machine", lambda: "aarch64")
     with pytest.raises(InvalidSandboxConfigError, match="no system call of aarch64, only of other machines"):
         SandboxConfig(seccomp_allow=["modify_ldt"])
     assert SandboxConfig(seccomp_allow=["mbind"]).seccomp_allow == ("mbind",)
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr("pysandpool._config.seccomp._machine", lambda: "riscv64")
     assert SandboxConfig(seccomp_allow=["modify_ldt"]).seccomp_allow == ("modify_ldt",)
 
 

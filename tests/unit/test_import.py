@@ -1,0 +1,62 @@
+"""What `import pysandpool` costs a process that may never open a pool: no thread, no descriptor, no rare module."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from scripts import run_script
+
+# Modules that take long to load, and that few programs have already. Each is imported where it is needed.
+RARE = {
+    *("asyncio", "anyio", "cffi", "ctypes", "decimal", "difflib", "email", "fractions", "hashlib", "hmac", "http"),
+    *("importlib.metadata", "multiprocessing", "pickle", "platform", "pydoc", "random", "secrets", "ssl", "statistics"),
+    *("tempfile", "unittest", "urllib", "uuid", "zipfile"),
+}
+IMPORT = """
+import json, os, signal, sys
+sys.path[:] = [path for path in sys.path if path != os.getcwd()]
+
+def seen():
+    handlers = [str(signal.getsignal(number)) for number in range(1, signal.NSIG) if number not in (9, 19)]
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), dict(os.environ), handlers
+
+before, loaded = seen(), set(sys.modules)
+{statement}
+print(json.dumps({{"same": seen() == before, "modules": sorted(set(sys.modules) - loaded)}}))
+"""
+
+
+def look(statement: str) -> dict[str, object]:
+    done = run_script(IMPORT.format(statement=statement))
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def modules(statement: str) -> set[str]:
+    found = look(statement)["modules"]
+    assert isinstance(found, list)
+    return set(found)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["file = open('/dev/null')", "import threading, time; threading.Thread(target=time.sleep, args=[1]).start()"],
+    ids=["descriptor", "thread"],
+)
+def test_one_more_would_be_seen(statement: str) -> None:
+    assert look(statement)["same"] is False
+
+
+def test_it_starts_and_opens_nothing() -> None:
+    assert look("import pysandpool")["same"] is True
+
+
+def test_it_loads_no_module_that_is_rare() -> None:
+    assert not RARE & modules("import pysandpool")
+
+
+def test_a_pool_on_an_event_loop_needs_neither_anyio_nor_trio() -> None:
+    open_one = "async def main():\n    async with pysandpool.AsyncSandbox(): pass"
+    assert not {"anyio", "trio"} & modules(f"import asyncio, pysandpool\n{open_one}\nasyncio.run(main())")
