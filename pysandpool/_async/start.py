@@ -37,6 +37,7 @@ async def start_process(
             await process.start(opened)
         except BaseException:
             handle.signal(signal.SIGKILL)
+            handle.close()
             raise
         return process
     finally:

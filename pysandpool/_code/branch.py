@@ -259,6 +259,7 @@ class _Birth:
                 return
         except SandboxError as error:
             self._handle = None
+            handle.close()
             if error.errno == errno.ESRCH and not self._is_dead():
                 # It lives, but the process that made it has not ended yet: init is not its parent.
                 self._again_at = time.monotonic() + self._pause

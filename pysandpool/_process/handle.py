@@ -68,9 +68,18 @@ class ProcessHandle:
 
     def signal(self, number: int) -> bool:
         """Sends a signal. False: the sandbox has not read the signals before it yet."""
-        if self._box[0] == ffi.NULL:  # in a garbage cycle: it was closed before this call
+        if self._box[0] == ffi.NULL:  # closed, in a garbage cycle perhaps just before this call
             return True
         return check(lib.sp_process_signal(self._ptr, number), self._pool) != lib.SP_AGAIN
+
+    def close(self) -> None:
+        """Closes its descriptors, and kills a process that has not started; only `signal` may be called afterwards.
+
+        The garbage collector would do it, but an exception keeps the frames that it has passed alive, and with them
+        what could not be started.
+        """
+        lib.sp_process_close(self._box)
+        self._ptr = ffi.NULL
 
     def _check(self, code: int) -> None:
         if code < 0:

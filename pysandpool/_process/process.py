@@ -89,6 +89,7 @@ class SandboxProcess:
                 self.stdin, self.stdout, self.stderr = streams.files(errors)
         except BaseException:
             handle.signal(signal.SIGKILL)
+            handle.close()
             if self._terminal != -1 and self.stdout is None:
                 os.close(self._terminal)
             for file in (self.stdin, self.stdout, self.stderr):

@@ -17,6 +17,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Any
 
 import pytest
+from eyes import open_fds
 from waiting import wait_until
 
 from pysandpool import (
@@ -221,6 +222,16 @@ def test_no_descriptor_is_left(lease: PooledSandbox) -> None:
         with lease.popen(["sh", "-c", "exit"], pty=True):
             pass
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("pty", [False, True], ids=["pipes", "terminal"])
+def test_the_error_of_a_start_keeps_no_descriptor_open(pty: bool) -> None:
+    with Sandbox() as sandbox:
+        sandbox.execute(["true"])
+        before = open_fds()
+        with pytest.raises(CommandNotFoundError) as kept:
+            sandbox.popen(["no-such-command"], pty=pty, stdout=None if pty else PIPE)
+        assert open_fds() == before, kept
 
 
 # ---- streams ----

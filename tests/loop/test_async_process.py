@@ -76,6 +76,17 @@ async def test_a_process_is_started_and_waited_for(lease: AsyncPooledSandbox) ->
 
 
 @on_each_loop
+async def test_the_error_of_a_start_keeps_no_descriptor_open(lease: AsyncPooledSandbox) -> None:
+    """CPython 3.9 keeps the exception that woke a task alive until the task waits again."""
+    await lease.execute(["/bin/true"])
+    for terminal, pipe in ((False, PIPE), (True, None)):
+        before = open_fds()
+        with pytest.raises(CommandNotFoundError) as kept:
+            await lease.popen(["/no/such"], pty=terminal, stdout=pipe)
+        assert open_fds() == before, kept
+
+
+@on_each_loop
 async def test_lines_come_as_they_are_written(lease: AsyncPooledSandbox) -> None:
     script = "echo ready; while read line; do echo got $line; done; printf end"
     async with lease.popen(["/bin/sh", "-c", script], stdin=PIPE, stdout=PIPE, text=True) as process:
