@@ -20,9 +20,10 @@ from pysandpool import PoolConfig, PooledSandbox, Sandbox, SandboxConfig, Sandbo
 
 IN_CI = os.environ.get("CI") == "true"
 SCHEDULING = [
-    ("nice -n 5 nice", b"5\n"),
-    ("sleep 5 & renice -n 7 -p $! >/dev/null && ps -o ni= -p $! | tr -d ' '; kill $!", b"7\n"),
-    ("renice -n 3 -p $$ >/dev/null; nice", b"3\n"),
+    # The tests may run with a nice value of their own, which a sandbox inherits.
+    ("echo $(( $(nice -n 5 nice) - $(nice) ))", b"5\n"),
+    ("sleep 5 & renice -n 17 -p $! >/dev/null && ps -o ni= -p $! | tr -d ' '; kill $!", b"17\n"),
+    ("renice -n 18 -p $$ >/dev/null; nice", b"18\n"),
     ("taskset -c 0 sh -c 'nproc'", b"1\n"),
     ("sleep 5 & taskset -pc 0 $! >/dev/null && taskset -pc $! | sed 's/.*: //'; kill $!", b"0\n"),
     ("chrt --idle 0 chrt -p 0 | grep -o SCHED_IDLE", b"SCHED_IDLE\n"),
