@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +20,6 @@ from pysandpool import NamespaceDegradation, PoolConfig, PooledSandbox, SandboxC
 from pysandpool._backend.machine import kernel_version
 
 pytest_plugins = ["full_tier", "older_kernels", "parallel", "selection"]
-
-# A job that a shell has started in the background ignores it, and so would every test that sends it to itself.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What macOS has, too. The agent's own tests need what stands for `sandbox-exec`, which confines nothing; there the real
 # one does, and "real" in the contract means a pool over it.

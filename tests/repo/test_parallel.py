@@ -32,10 +32,25 @@ def test_{name}(number):
 """
 
 
-def run(folder: Path, *words: str, **environment: str) -> str:
+def run(folder: Path, *words: str, shell: str = "", **environment: str) -> str:
+    """What pytest prints; `shell` is a script that executes it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "SANDPOOL_TESTS"))}
+    start = ["sh", "-c", shell, "sh"] if shell else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "parallel", "-p", "selection", "-p", "no:cacheprovider", *words, folder],
+        [
+            *start,
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "parallel",
+            "-p",
+            "selection",
+            "-p",
+            "no:cacheprovider",
+            *words,
+            folder,
+        ],
         cwd=folder,
         env={**inherited, "PYTHONPATH": os.fspath(SUPPORT), **environment},
         capture_output=True,
@@ -87,3 +102,11 @@ def test_selections(tmp_path: Path, chosen: str, passed: int) -> None:
     (tmp_path / "test_marked.py").write_text(MARKED, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow\n    extended\n", encoding="utf-8")
     assert re.search(rf"\b{passed} passed", run(tmp_path, "-q", SANDPOOL_TESTS=chosen))
+
+
+def test_a_run_in_the_background_of_a_shell_can_be_interrupted_by_its_tests(tmp_path: Path) -> None:
+    """The shell lets such a job ignore Ctrl-C; a test that sends the signal to itself would wait for ever."""
+    text = "import os, signal, time, pytest\ndef test_signal():\n    with pytest.raises(KeyboardInterrupt):\n"
+    text += "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(5)\n"
+    (tmp_path / "test_signal.py").write_text(text, encoding="utf-8")
+    run(tmp_path, "-q", shell='trap "" INT; exec "$@"')
