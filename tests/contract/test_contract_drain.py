@@ -67,10 +67,17 @@ def test_after_the_timeout_acquires_go_on(open_pool: OpenPool) -> None:
 
 def test_an_interrupt_ends_it(open_pool: OpenPool) -> None:
     pool = open_pool(warm=1, max_size=1)
+
+    def interrupt() -> None:
+        wait_until(lambda: acquire_waits(pool), "the drain has begun")
+        os.kill(os.getpid(), signal.SIGINT)
+
     with pool.acquire():
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
         with pytest.raises(KeyboardInterrupt):
             pool.drain()
+        thread.join()
         pool.acquire(timeout=1).release()
 
 

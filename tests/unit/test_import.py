@@ -11,7 +11,7 @@ from scripts import run_script
 RARE = {
     *("asyncio", "anyio", "cffi", "ctypes", "decimal", "difflib", "email", "fractions", "hashlib", "hmac", "http"),
     *("importlib.metadata", "multiprocessing", "pickle", "platform", "pydoc", "random", "secrets", "ssl", "statistics"),
-    *("tempfile", "unittest", "urllib", "uuid", "zipfile"),
+    *("tempfile", "unittest", "urllib.request", "uuid", "zipfile"),
 }
 IMPORT = """
 import json, os, signal, sys
