@@ -36,7 +36,7 @@ PYTEST   = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 # Of what a sandbox is, without attacks, budgets and the memory limit; see also the marker `slow`.
 QUICK    = tests/unit tests/contract tests/execute tests/isolation tests/native/test_c.py
 
-.PHONY: help prepare demo quick test test-all test-c coverage fuzz lint format bench docs soak clean
+.PHONY: help prepare demo quick test test-all test-c coverage fuzz wheels lint format bench docs soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,10 +55,11 @@ quick: $(STRICT) ## a minute: what a change most likely breaks
 test: $(STRICT) $(CLIENTS) ## minutes: all tests, C and Python, of a build with warnings as errors
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-all: $(STRICT) $(CLIENTS) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other kernels in a virtual machine
+test-all: $(STRICT) $(CLIENTS) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other Pythons; other kernels in a virtual machine
 	SANDPOOL_TESTS=extended SANDPOOL_FUZZ_SECONDS=60 SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 \
 	    $(PYTEST) --timeout 1200 $(PYTEST_ARGS)
 	SANDPOOL_TIDY=all $(MAKE) lint
+	$(PY) tests/wheels/run.py
 	$(PY) tests/vm/run.py
 
 # Without the package: conftest.py of all tests, which imports it, is cut off, and its plugins are named.
@@ -71,6 +72,9 @@ coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests
 
 fuzz: $(STRICT) ## the readers of what comes over the walls under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
 	$(PY) tests/native/fuzz/run.py $(FUZZ_ARGS)
+
+wheels: $(TOOLS) ## a wheel of each Python of this machine, and the tests on wheels that another one built (WHEELS_ARGS="--only 3.9")
+	$(PY) tests/wheels/run.py $(WHEELS_ARGS)
 
 lint: $(BUILT) $(LINTERS) ## ruff, mypy, clang-format, clang-tidy
 	$(PY) -m ruff check .
