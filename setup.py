@@ -49,7 +49,8 @@ int main(void) { return SECCOMP_RET_KILL_PROCESS == 0; }
 # The packages of a missing part, for each package manager.
 INSTALL = {
     "compiler": {"apt-get": "gcc libc6-dev", "dnf": "gcc glibc-devel", "apk": "gcc musl-dev"},
-    "Python.h": {"apt-get": "python3-dev", "dnf": "python3-devel", "apk": "python3-dev"},
+    # Of this version: several may be installed, as Ubuntu's deadsnakes does.
+    "Python.h": {"apt-get": f"python3.{sys.version_info[1]}-dev", "dnf": "python3-devel", "apk": "python3-dev"},
     "libc.a": {"apt-get": "libc6-dev", "dnf": "glibc-static", "apk": "musl-dev"},
     "kernel headers": {"apt-get": "linux-libc-dev", "dnf": "kernel-headers", "apk": "linux-headers"},
 }
