@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _MAX_ERRORS = 64 * 1024
+_NOT_FREE_THREADED = (
+    "the pysandpool of a free-threaded Python preloads no interpreter: use a Python with a GIL, or start='exec'"
+)
 
 
 class StemStart:
@@ -88,5 +92,7 @@ def _runtime_strings(words: tuple[str, ...], env: bytes, envc: int) -> bytes:
 def _module_path() -> bytes:
     path = PROGRAMS / "sandpool-stem.abi3.so"
     if not path.exists():
-        raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint_for("spawn_zygote", errno.ENOENT), str(path))
+        # What it is loaded by has to have a GIL, and what it is built by, too.
+        hint = _NOT_FREE_THREADED if "t" in sys.abiflags else hint_for("spawn_zygote", errno.ENOENT)
+        raise SandboxCreateError("spawn_zygote", errno.ENOENT, hint, str(path))
     return os.fsencode(path)

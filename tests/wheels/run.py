@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +172,15 @@ def pairs(chosen: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         yield python, stable[stable.index(python) - 1] if python in stable else python
 
 
+def suite(python: Path, settings: dict[str, Any]) -> str:
+    """The test command of cibuildwheel for this Python: the last override that selects it counts."""
+    name = f"cp{label(python).replace('.', '')}-manylinux_{os.uname().machine}"
+    commands = [one["test-command"] for one in settings["overrides"] if fnmatch(name, one["select"])]
+    return str([settings["test-command"], *commands][-1])
+
+
 def outcomes(chosen: Sequence[Path], arguments: Sequence[str]) -> Iterator[Outcome]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["cibuildwheel"]
-    command = settings["test-command"]
-    if arguments:
-        command = f"python -m pytest -q -p no:cacheprovider {shlex.join(arguments)}"
     shutil.rmtree(BUILD, ignore_errors=True)
     for python in chosen:
         (BUILD / label(python)).mkdir(parents=True)
@@ -187,7 +192,8 @@ def outcomes(chosen: Sequence[Path], arguments: Sequence[str]) -> Iterator[Outco
         except subprocess.CalledProcessError:
             yield Outcome(label(python), failure=f"NOT BUILT, see {BUILD / label(python) / 'log'}")
     for python, built_by in pairs(list(built)):
-        yield outcome(python, built_by, built[built_by], settings, command)
+        command = f"python -m pytest -q -p no:cacheprovider {shlex.join(arguments)}"
+        yield outcome(python, built_by, built[built_by], settings, command if arguments else suite(python, settings))
 
 
 def main() -> int:
