@@ -6,7 +6,7 @@
     tools/deployment.py --only bwrap --times 1    only the places whose name contains a word
 
 Each place is left as it is, and then changed as the hint says; all runs of a place must give the same. What cannot be
-run on this machine is named in the table with its reason. The places are made by tests/support.
+run on this machine is named in the table with its reason. The places are those of tools/places.py.
 """
 
 from __future__ import annotations
@@ -14,201 +14,27 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import errno
-import json
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
-import oci  # noqa: E402
-import podman  # noqa: E402
 import systemd  # noqa: E402
-from oci import ALL_CAPABILITIES, Container  # noqa: E402
-from scripts import run_script  # noqa: E402
-
-from pysandpool._backend.seccomp_profile import for_sandboxes  # noqa: E402
+from places import Place, places  # noqa: E402
 
 PAGE = ROOT / "docs" / "deployment.md"
 BEGIN, END = "<!-- table -->", "<!-- end-table -->"
-DOCTOR = [sys.executable, "-m", "pysandpool", "doctor", "--json"]
 # What is missing where a part of the report is "partial" with namespaces.
 _LESS = {"mounts": "no `/proc`", "namespaces": "the hostname is the container's"}
 # Of a report, what is "full" wherever namespaces are allowed. Memory and cpu are a matter of cgroups.
 WHOLE = ("namespaces", "mounts", "landlock", "seccomp", "network")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where sandboxes are tried."""
-
-    name: str
-    report: Callable[[Sequence[str]], dict[str, Any]]
-    """The doctor's report, after these commands or settings of a hint have been followed."""
-    missing: Callable[[], str]
-    """Why it cannot be run here; "" if it can."""
-    instead: Callable[[], dict[str, Any]] | None = None
-    """The same program as the hint says, where that is no command; `how` says it in a few words."""
-    how: str = ""
-
-
-def places() -> Iterator[Place]:
-    """All rows, in the order of the table."""
-    user = Container(user=1000, no_new_privileges=True)
-    bare = replace(user, cap_drop=ALL_CAPABILITIES, read_only=True)
-    pod = replace(bare, files=(), env={"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
-    profile = for_sandboxes()
-    containers = {
-        "Docker, root": Container(),
-        "Docker, user 1000": Container(user=1000),
-        "Docker, user 1000, `no-new-privileges`, `--cap-drop ALL`, `--read-only`": bare,
-        "Docker, `userns-remap`": Container(user_namespace=True),
-        "Docker, `seccomp=unconfined` alone": Container(seccomp="unconfined"),
-        "Docker, `systempaths=unconfined` alone": Container(systempaths="unconfined"),
-        "Docker, `--cap-add SYS_ADMIN`": Container(cap_add=frozenset({"CAP_SYS_ADMIN"})),
-        "Docker, `--privileged`": Container(privileged=True),
-        "Docker, root, `--cap-drop ALL`": Container(cap_drop=ALL_CAPABILITIES),
-        "containerd, which leaves no mark in a container": replace(user, files=()),
-        "Kubernetes, restricted pod": pod,
-        "Kubernetes, restricted pod with the Localhost profile": replace(pod, seccomp=profile),
-    }
-    for name, container in containers.items():
-        yield _container(name, container, profile)
-    for rootless in (False, True):
-        yield _podman(f"Podman, {'rootless' if rootless else 'rootful'}", rootless, profile)
-    yield _unit(
-        "systemd, `RestrictNamespaces=`, `SystemCallFilter=`, `ProtectHostname=`",
-        ["RestrictNamespaces=yes", "SystemCallFilter=@system-service", "ProtectHostname=yes"],
-    )
-    yield _unit("systemd, a service with all other hardening", HARDENED)
-    yield from _others()
-
-
-HARDENED = [
-    *("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "ProtectHome=read-only"),
-    *("PrivateTmp=yes", "PrivateNetwork=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes", "RestrictRealtime=yes"),
-    *("MemoryDenyWriteExecute=yes", "ProtectKernelTunables=yes", "ProtectKernelLogs=yes", "ProtectKernelModules=yes"),
-    *("ProtectControlGroups=yes", "ProtectProc=invisible", "ProcSubset=pid", "ProtectClock=yes"),
-    *("RestrictAddressFamilies=AF_UNIX", "SystemCallArchitectures=native"),
-]
-
-
-def _container(name: str, container: Container, profile: dict[str, Any]) -> Place:
-    return Place(name, lambda commands: oci.run_doctor(container.followed(commands, profile)), oci.missing)
-
-
-def _podman(name: str, rootless: bool, profile: dict[str, Any]) -> Place:
-    def report(commands: Sequence[str]) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "pysandpool.json")
-            file.write_text(json.dumps(profile), encoding="utf-8")
-            Path(folder).chmod(0o755)
-            return podman.run_doctor(podman.options_of(commands, file), rootless=rootless)
-
-    return Place(name, report, podman.missing)
-
-
-def _unit(name: str, settings: list[str]) -> Place:
-    def report(commands: Sequence[str]) -> dict[str, Any]:
-        return systemd.run_doctor([*settings, *(line for one in commands for line in one.splitlines()[1:])])
-
-    return Place(name, report, systemd.missing)
-
-
-def _others() -> Iterator[Place]:
-    bwrap = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-user", "--uid", "1000", "--gid", "1000"]
-    need = _needs("bwrap")
-    yield Place("bwrap", lambda _: _run([*bwrap, *DOCTOR]), need)
-    yield Place(
-        "bwrap `--disable-userns`",
-        lambda _: _run([*bwrap, "--disable-userns", *DOCTOR]),
-        need,
-        instead=lambda: _run([*bwrap, *DOCTOR]),
-        how="outside of it, or without the option",
-    )
-    yield Place(
-        "a user namespace of one id (`unshare --map-root-user`)",
-        lambda _: _run([*_UNSHARE, *DOCTOR]),
-        _root,
-        instead=lambda: _run(DOCTOR),
-        how="outside of it",
-    )
-    yield Place(
-        "a chroot",
-        lambda _: _run(_rooted("chroot .")),
-        _root,
-        instead=lambda: _run(_rooted(_PIVOT)),
-        how="started with pivot_root",
-    )
-    yield Place(
-        "`/proc` mounted read-only",
-        lambda _: _run(_in_mounts("mount -o remount,ro /proc")),
-        _root,
-        instead=lambda: _run(_in_mounts("mount -o remount,ro /proc; mount -o remount,rw /proc")),
-        how="`mount -o remount,rw /proc`",
-    )
-    yield Place("`user.max_user_namespaces = 0`", _without_user_namespaces, _root)
-    yield Place(
-        "RHEL 8 (Linux 4.18), imitated by a filter", lambda _: _script(_RHEL_8), lambda: "", how="a newer kernel"
-    )
-
-
-_UNSHARE = ["unshare", "--user", "--map-root-user"]
-_PIVOT = 'sh -ec "mount --rbind . .; cd /mnt/root; pivot_root . .; umount -l /; exec \\"\\$@\\"" sh'
-_RHEL_8 = "from pysandpool._backend import hints; hints.kernel_version = lambda: (4, 18); answer('pidfd_open', 38)"
-
-
-def _root() -> str:
-    return "" if os.geteuid() == 0 else "only root can make it"
-
-
-def _needs(program: str) -> Callable[[], str]:
-    return lambda: "" if shutil.which(program) else f"{program} is not installed"
-
-
-def _run(words: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
-    return oci.read_report(done)
-
-
-def _in_mounts(script: str) -> list[str]:
-    return ["unshare", "--mount", "sh", "-ec", f'{script}; exec "$@"', "sh", *DOCTOR]
-
-
-def _rooted(start: str) -> list[str]:
-    """In another root directory, with the files of this machine."""
-    make = """
-        mount -t tmpfs -o mode=755 tmpfs /mnt
-        mkdir /mnt/root
-        for one in /*; do
-            if [ -L $one ]; then cp -P $one /mnt/root; elif [ -d $one ] && [ $one != /mnt ]; then
-                mkdir /mnt/root$one
-                mount --rbind $one /mnt/root$one
-            fi
-        done
-        cd /mnt/root
-    """
-    return ["unshare", "--mount", "sh", "-ec", f'{make}\nexec {start} "$@"', "sh", *DOCTOR]
-
-
-def _script(code: str) -> dict[str, Any]:
-    """In a process that `code` has changed, see tests/support/simulate.py."""
-    end = "import sys; from pysandpool.cli.main import main; sys.exit(main(['doctor', '--json']))"
-    return oci.read_report(run_script(f"from simulate import *; {code}; {end}"))
-
-
-def _without_user_namespaces(commands: Sequence[str]) -> dict[str, Any]:
-    limit = re.search(r"user\.max_user_namespaces=(\d+)", " ".join(commands))
-    return _script(f"own_users(max_user_namespaces={limit[1] if limit else 0})")
 
 
 def row(place: Place, times: int) -> tuple[str, str, str, str]:
