@@ -38,6 +38,7 @@ def variables(result: Any) -> list[bytes]:
     return sorted(result.stdout.rstrip(b"\0").split(b"\0"))
 
 
+@pytest.mark.namespaces
 def test_subprocess_has_the_environment_of_a_sandbox(peers: Any, ours: list[bytes]) -> None:
     assert b"LANG=C" in ours
     for timeout in (None, 10.0):
@@ -45,10 +46,12 @@ def test_subprocess_has_the_environment_of_a_sandbox(peers: Any, ours: list[byte
     assert variables(peers.run_outside(SHOW, capture_output=True)) == ours
 
 
+@pytest.mark.namespaces
 def test_a_bare_spawn_has_the_environment_of_a_sandbox(peers: Any, ours: list[bytes]) -> None:
     assert variables(peers.bare(SHOW, b"").run()) == ours
 
 
+@pytest.mark.namespaces
 def test_bubblewrap_has_the_environment_of_a_sandbox(peers: Any, ours: list[bytes]) -> None:
     contenders = peers.bwrap(SHOW, b"")
     if not contenders:

@@ -22,6 +22,8 @@ sys.path.insert(0, os.fspath(Path(__file__).resolve().parents[2] / "examples"))
 
 import fastapi_app  # noqa: E402
 
+pytestmark = pytest.mark.namespaces
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

@@ -93,6 +93,7 @@ def test_the_limit_of_memory_is_searched() -> None:
     assert outcome.hello_peak_mb >= 100
 
 
+@pytest.mark.namespaces
 def test_what_every_machine_has_works(capsys: pytest.CaptureFixture[str]) -> None:
     code = toolchains.main(["--quick", "--json", *EVERYWHERE])
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
@@ -141,6 +142,7 @@ def test_a_page_of_outcomes() -> None:
     assert "| Lost | not there: gcc |\n" in text
 
 
+@pytest.mark.namespaces
 def test_a_failure_fails_the_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     one: Toolchain = load(["sh"])[0]
     monkeypatch.setattr(toolchains, "load", lambda _: [dataclasses.replace(one, hello=Check("false", "hello\n"))])

@@ -110,6 +110,7 @@ with pysandpool.SandboxPool() as pool, pool.acquire() as sandbox:
 """
 
 
+@pytest.mark.namespaces
 def test_the_wheel_works_without_the_sources(wheel: Path, tmp_path: Path) -> None:
     """Unpacked, as pip does it; cffi is that of this Python."""
     with zipfile.ZipFile(wheel) as archive:

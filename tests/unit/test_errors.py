@@ -146,7 +146,8 @@ def test_a_command_cannot_send_control_characters_to_the_log() -> None:
         ("user_namespace", errno.ENOSYS, "CONFIG_USER_NS"),
     ],
 )
-def test_hint_names_the_fix(stage: str, err: int, part: str) -> None:
+def test_hint_names_the_fix(stage: str, err: int, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_hints, "is_filtered", lambda: False)  # a container's filter may answer with ENOSYS, too
     assert part in _hints.hint_for(stage, err)
 
 

@@ -59,11 +59,13 @@ def test_it_is_found() -> None:
     assert [(point.name, point.value) for point in found] == [("pysandpool", "pytest_pysandpool")]
 
 
+@pytest.mark.namespaces
 def test_each_test_has_a_sandbox(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
     run(pytester).assert_outcomes(passed=3)
 
 
+@pytest.mark.namespaces
 def test_the_configurations_can_be_overridden(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(OVERRIDES)
     pytester.makepyfile(USES_OVERRIDES)
