@@ -32,7 +32,7 @@ from pysandpool._pool.sandbox import Sandbox
 from pysandpool.cli.doctor_interpreter import WaitingPython, try_python
 from pysandpool.cli.doctor_macos import Seatbelt, surroundings
 
-_COMMAND = ("/bin/echo",)
+_COMMAND = ("/bin/sh", "-c", ":")  # on NixOS /bin has no other program
 _FEW = 1000  # sandboxes: a limit that allows fewer is reported
 _FDS_PER_SANDBOX = 2
 
