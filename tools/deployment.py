@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
 import systemd  # noqa: E402
-from places import Place, places  # noqa: E402
+from place import Place  # noqa: E402
+from places import places  # noqa: E402
 
 PAGE = ROOT / "docs" / "deployment.md"
 BEGIN, END = "<!-- table -->", "<!-- end-table -->"
@@ -42,7 +43,7 @@ def row(place: Place, times: int) -> tuple[str, str, str, str]:
     why = place.missing()
     if why:
         return place.name, f"not run: {why}", "", ""
-    found = _same([_cells(place) for _ in range(times)])
+    found = _same([_cells(place) for _ in range(place.times or times)])
     return (place.name, *found)
 
 
@@ -72,7 +73,9 @@ def _after(report: dict[str, Any]) -> str:
 def _tier(isolation: dict[str, Any]) -> str:
     if isolation.get("tier", "full") != "full":
         return str(isolation["tier"])
-    less = [_LESS.get(name, f"{name} {isolation[name]}") for name in WHOLE if isolation[name] != "full"]
+    abi = isolation["landlock_abi"]
+    words = {**_LESS, "landlock": f"Landlock has ABI {abi}" if abi else "no Landlock"}
+    less = [words.get(name, f"{name} {isolation[name]}") for name in WHOLE if isolation[name] != "full"]
     return f"full, but {' and '.join(less)}" if less else "full"
 
 
@@ -105,8 +108,9 @@ def versions() -> str:
 
 
 def table(chosen: Sequence[Place], times: int) -> str:
+    often = f"each place {times} times, all alike; other kernels, NixOS and musl once"
     lines = [
-        f"Measured on {dt.date.today().isoformat()} with {versions()}; each place {times} times, all alike.",
+        f"Measured on {dt.date.today().isoformat()} with {versions()}; {often}.",
         "",
         "| where | by default | with `ALLOW_DEGRADATION` | with the hint followed |",
         "|---|---|---|---|",

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
 import oci  # noqa: E402
 import podman  # noqa: E402
 import systemd  # noqa: E402
+from machines import of_machines  # noqa: E402
 from oci import ALL_CAPABILITIES, Container  # noqa: E402
-from scripts import run_script  # noqa: E402
+from place import DOCTOR, Place, only_root, report_of, report_of_script  # noqa: E402
 
 from pysandpool._backend.seccomp_profile import for_sandboxes  # noqa: E402
-
-DOCTOR = [sys.executable, "-m", "pysandpool", "doctor", "--json"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where sandboxes are tried."""
-
-    name: str
-    report: Callable[[Sequence[str]], dict[str, Any]]
-    """The doctor's report, after these commands or settings of a hint have been followed."""
-    missing: Callable[[], str]
-    """Why it cannot be run here; "" if it can."""
-    instead: Callable[[], dict[str, Any]] | None = None
-    """The same program as the hint says, where that is no command; `how` says it in a few words."""
-    how: str = ""
 
 
 def places() -> Iterator[Place]:
@@ -72,6 +55,7 @@ def places() -> Iterator[Place]:
     )
     yield _unit("systemd, a service with all other hardening", HARDENED)
     yield from _others()
+    yield from of_machines()
 
 
 HARDENED = [
@@ -108,38 +92,41 @@ def _unit(name: str, settings: list[str]) -> Place:
 def _others() -> Iterator[Place]:
     bwrap = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-user", "--uid", "1000", "--gid", "1000"]
     need = _needs("bwrap")
-    yield Place("bwrap", lambda _: _run([*bwrap, *DOCTOR]), need)
+    yield Place("bwrap", lambda _: report_of([*bwrap, *DOCTOR]), need)
     yield Place(
         "bwrap `--disable-userns`",
-        lambda _: _run([*bwrap, "--disable-userns", *DOCTOR]),
+        lambda _: report_of([*bwrap, "--disable-userns", *DOCTOR]),
         need,
-        instead=lambda: _run([*bwrap, *DOCTOR]),
+        instead=lambda: report_of([*bwrap, *DOCTOR]),
         how="outside of it, or without the option",
     )
     yield Place(
         "a user namespace of one id (`unshare --map-root-user`)",
-        lambda _: _run([*_UNSHARE, *DOCTOR]),
-        _root,
-        instead=lambda: _run(DOCTOR),
+        lambda _: report_of([*_UNSHARE, *DOCTOR]),
+        only_root,
+        instead=lambda: report_of(DOCTOR),
         how="outside of it",
     )
     yield Place(
         "a chroot",
-        lambda _: _run(_rooted("chroot .")),
-        _root,
-        instead=lambda: _run(_rooted(_PIVOT)),
+        lambda _: report_of(_rooted("chroot .")),
+        only_root,
+        instead=lambda: report_of(_rooted(_PIVOT)),
         how="started with pivot_root",
     )
     yield Place(
         "`/proc` mounted read-only",
-        lambda _: _run(_in_mounts("mount -o remount,ro /proc")),
-        _root,
-        instead=lambda: _run(_in_mounts("mount -o remount,ro /proc; mount -o remount,rw /proc")),
+        lambda _: report_of(_in_mounts("mount -o remount,ro /proc")),
+        only_root,
+        instead=lambda: report_of(_in_mounts("mount -o remount,ro /proc; mount -o remount,rw /proc")),
         how="`mount -o remount,rw /proc`",
     )
-    yield Place("`user.max_user_namespaces = 0`", _without_user_namespaces, _root)
+    yield Place("`user.max_user_namespaces = 0`", _without_user_namespaces, only_root)
     yield Place(
-        "RHEL 8 (Linux 4.18), imitated by a filter", lambda _: _script(_RHEL_8), lambda: "", how="a newer kernel"
+        "RHEL 8 (Linux 4.18), imitated by a filter",
+        lambda _: report_of_script(_RHEL_8),
+        lambda: "",
+        how="a newer kernel",
     )
 
 
@@ -148,17 +135,8 @@ _PIVOT = 'sh -ec "mount --rbind . .; cd /mnt/root; pivot_root . .; umount -l /; 
 _RHEL_8 = "from pysandpool._backend import hints; hints.kernel_version = lambda: (4, 18); answer('pidfd_open', 38)"
 
 
-def _root() -> str:
-    return "" if os.geteuid() == 0 else "only root can make it"
-
-
 def _needs(program: str) -> Callable[[], str]:
     return lambda: "" if shutil.which(program) else f"{program} is not installed"
-
-
-def _run(words: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
-    return oci.read_report(done)
 
 
 def _in_mounts(script: str) -> list[str]:
@@ -181,12 +159,6 @@ def _rooted(start: str) -> list[str]:
     return ["unshare", "--mount", "sh", "-ec", f'{make}\nexec {start} "$@"', "sh", *DOCTOR]
 
 
-def _script(code: str) -> dict[str, Any]:
-    """In a process that `code` has changed, see tests/support/simulate.py."""
-    end = "import sys; from pysandpool.cli.main import main; sys.exit(main(['doctor', '--json']))"
-    return oci.read_report(run_script(f"from simulate import *; {code}; {end}"))
-
-
 def _without_user_namespaces(commands: Sequence[str]) -> dict[str, Any]:
     limit = re.search(r"user\.max_user_namespaces=(\d+)", " ".join(commands))
-    return _script(f"own_users(max_user_namespaces={limit[1] if limit else 0})")
+    return report_of_script(f"own_users(max_user_namespaces={limit[1] if limit else 0})")
