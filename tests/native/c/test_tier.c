@@ -1,0 +1,136 @@
+/* sources: csrc/host/linux/tier.c csrc/host/linux/reaper.c csrc/host/sandbox/scratch.c csrc/host/sandbox/scratch_root.c
+ * csrc/host/sandbox/strays_linux.c csrc/host/sandbox/error.c csrc/host/sandbox/control.c csrc/host/sys/own.c
+ * csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c csrc/common/packet.c
+ * csrc/common/clock.c csrc/common/wire.c csrc/common/text.c csrc/host/sandbox/isolation.c */
+/* When the launcher takes the Landlock tier: after which errors, for which configurations, and where it cannot. */
+#include "host/linux/tier.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "common/wire.h"
+
+#define ANSWERS "/proc/self/exe" /* this program, asked for Landlock's ABI: see main() */
+
+static const sp_bind plain[] = {{.path = "/srv/a", .source = "/srv/a"}};
+static const sp_bind scratch[] = {{.path = "/srv/a", .source = "/srv/a", .flags = SP_BIND_SCRATCH}};
+static const sp_bind elsewhere[] = {{.path = "/srv/a", .source = "/srv/b"}};
+static const sp_bind covered[] = {{.path = "/srv/a", .source = "/srv/a", .flags = SP_BIND_COVER}};
+static const sp_bind nested[] = {{.path = "/srv/a", .source = "/srv/a", .flags = SP_BIND_WRITABLE},
+                                 {.path = "/srv/a/b", .source = "/srv/a/b"}};
+
+static sp_sandbox_options options_for(const char *program) {
+    return (sp_sandbox_options){.zygote_path = program, .lease_parent = "/tmp", .landlock_abi_max = 7};
+}
+
+static void what_a_namespace_needs_may_be_refused(void) {
+    static const int refusals[] = {EPERM, EACCES, ENOSYS, ENOSPC, EINVAL, EROFS, ENODEV, EBUSY};
+    static const int stages[] = {SP_STAGE_DROP_ROOT, SP_STAGE_USERNS, SP_STAGE_PIVOT, SP_STAGE_MOUNT_PROC};
+    static const int others[] = {SP_STAGE_CGROUP, SP_STAGE_BIND, SP_STAGE_ROOTFS, SP_STAGE_SPAWN_ZYGOTE,
+                                 SP_STAGE_LANDLOCK};
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        for (size_t s = 0; s < sizeof stages / sizeof stages[0]; s++) {
+            CHECK(sp_tier_is_refusal(&(sp_error){.stage = stages[s], .err = refusals[i]}));
+        }
+        for (size_t s = 0; s < sizeof others / sizeof others[0]; s++) {
+            CHECK(!sp_tier_is_refusal(&(sp_error){.stage = others[s], .err = refusals[i]}));
+        }
+    }
+    CHECK(!sp_tier_is_refusal(&(sp_error){.stage = SP_STAGE_USERNS, .err = ENOMEM}));
+    CHECK(!sp_tier_is_refusal(&(sp_error){.stage = SP_STAGE_USERNS, .err = EMFILE}));
+}
+
+/* The stage of the error, whose detail has to be `detail`; 0: the tier was taken, and its directory is gone again. */
+static int lower(const sp_sandbox_options *options, const char *detail) {
+    struct sp_tier tier = {0};
+    sp_error error = {0};
+    struct stat st;
+    sp_tier_init(&tier);
+    int rc = sp_tier_lower(&tier, options, &error);
+    CHECK((rc == 0) == tier.lower && (rc == 0 || strcmp(error.detail, detail) == 0));
+    if (rc == 0) {
+        CHECK(tier.abi >= 1 && stat(tier.leases, &st) == 0 && S_ISDIR(st.st_mode));
+        sp_tier_close(&tier);
+        CHECK(stat(tier.leases, &st) == -1 && errno == ENOENT && !sp_tier_tend(&tier));
+    }
+    sp_tier_free(&tier);
+    return rc == 0 ? 0 : error.stage;
+}
+
+static void refused_with(sp_sandbox_options options, const char *detail) {
+    options.zygote_path = "/bin/false"; /* nobody is asked for Landlock */
+    CHECK(lower(&options, detail) == SP_STAGE_TIER);
+}
+
+static void a_configuration_that_needs_namespaces_is_refused_by_name(void) {
+    refused_with((sp_sandbox_options){.rootfs = "/srv"}, "rootfs");
+    refused_with((sp_sandbox_options){.network = SP_NET_LOOPBACK}, "a network");
+    refused_with((sp_sandbox_options){.seccomp_profile = SP_SECCOMP_NETWORK}, "a network");
+    refused_with((sp_sandbox_options){.allow_unix_sockets = SP_UNIX_ANY}, "allow_unix_sockets");
+    refused_with((sp_sandbox_options){.binds = scratch, .n_binds = 1}, "scratch_dirs");
+    refused_with((sp_sandbox_options){.binds = elsewhere, .n_binds = 1}, "a bind at another place");
+    refused_with((sp_sandbox_options){.binds = covered, .n_binds = 1}, "a set-id file in a writable bind");
+    refused_with((sp_sandbox_options){.binds = nested, .n_binds = 2}, "a read-only path in a writable one");
+}
+
+static void without_an_answer_there_is_no_landlock(void) {
+    sp_sandbox_options silent = options_for("/bin/true");
+    sp_sandbox_options missing = options_for("/no/such/program");
+    sp_sandbox_options none = options_for(ANSWERS);
+    none.landlock_abi_max = 0;
+    CHECK(lower(&silent, "landlock") == SP_STAGE_LANDLOCK);
+    CHECK(lower(&missing, "landlock") == SP_STAGE_LANDLOCK);
+    CHECK(lower(&none, "landlock") == SP_STAGE_LANDLOCK);
+}
+
+static void a_directory_of_leases_is_made_and_removed(void) {
+    sp_sandbox_options options = options_for(ANSWERS);
+    options.binds = plain;
+    options.n_binds = 1;
+    CHECK(lower(&options, "") == 0);
+    options.lease_parent = "/usr"; /* tenants are shown it, so /tmp takes its place */
+    CHECK(lower(&options, "") == 0);
+    options.lease_parent = "/no/such/directory";
+    CHECK(lower(&options, options.lease_parent) == (geteuid() == 0 ? 0 : SP_STAGE_SCRATCH));
+}
+
+/* The directory of a lease is removed once its init is dead: here there is none. */
+static void what_a_lease_has_left_is_removed(void) {
+    const sp_sandbox_options options = options_for(ANSWERS);
+    struct sp_tier tier = {0};
+    sp_error error = {0};
+    char path[4200];
+    struct stat st;
+    sp_tier_init(&tier);
+    CHECK(!sp_tier_tend(&tier) && sp_tier_lower(&tier, &options, &error) == 0);
+    (void)snprintf(path, sizeof path, "%s/l7", tier.leases);
+    CHECK(mkdir(path, 0700) == 0);
+    sp_tier_leave(&tier, 7, -1);
+    for (int i = 0; i < 10 && sp_tier_tend(&tier); i++) {
+    }
+    CHECK(stat(path, &st) == -1 && errno == ENOENT && tier.left == NULL);
+    sp_tier_leave(&tier, 8, 12345); /* no descriptor: left to the end */
+    CHECK(tier.left == NULL);
+    sp_tier_leave(&tier, 9, -1);
+    sp_tier_close(&tier);
+    CHECK(tier.left == NULL && tier.root == -1);
+    sp_tier_free(&tier);
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    if (strcmp(argv[0], SP_LANDLOCK_QUESTION) == 0) {
+        const char abi = 6;
+        return write(SP_ZYGOTE_SOCKET, &abi, 1) == 1 ? 0 : 1;
+    }
+    check_deadline(60);
+    RUN(what_a_namespace_needs_may_be_refused);
+    RUN(a_configuration_that_needs_namespaces_is_refused_by_name);
+    RUN(without_an_answer_there_is_no_landlock);
+    RUN(a_directory_of_leases_is_made_and_removed);
+    RUN(what_a_lease_has_left_is_removed);
+    return check_report();
+}
