@@ -32,10 +32,10 @@ static int write_map(const char *name, uint64_t outside) {
     return at != NULL ? write_proc(name, text) : -EOVERFLOW;
 }
 
+int sp_deny_setgroups(void) { return write_proc("self/setgroups", "deny"); }
+
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid) {
-    /* The kernel accepts an unprivileged gid map only after setgroups has been given up. */
-    int rc = write_proc("self/setgroups", "deny");
-    rc = rc != 0 ? rc : write_map("self/uid_map", outside_uid);
+    int rc = write_map("self/uid_map", outside_uid);
     return rc != 0 ? rc : write_map("self/gid_map", outside_gid);
 }
 

@@ -7,7 +7,11 @@
 
 #include "common/text.h"
 
-/* Writes this process's setgroups, uid_map and gid_map so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. */
+/* Gives up setgroups(2) for this user namespace and those that are created in it, which inherit that
+ * (user_namespaces(7)). 0 or -errno. */
+int sp_deny_setgroups(void);
+/* Writes this process's uid_map and gid_map so that `outside` ids are SP_INSIDE_ID here. 0 or -errno. The kernel
+ * accepts an unprivileged gid map only after setgroups has been given up. */
 int sp_write_id_maps(uid_t outside_uid, gid_t outside_gid);
 /* Like mkdir -p: creates all directories of `path` that are missing. Changes `path` while it works, and restores it. */
 int sp_make_dirs(char *path, mode_t mode);

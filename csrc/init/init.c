@@ -45,7 +45,8 @@ static int keep_only_control(int control, struct sp_rec_failed *why) {
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_NAMESPACES, -rc, "close_range");
 }
 
-/* In the zygote's user namespace this process has the id SP_INSIDE_ID, too: the map is the identity of one id. */
+/* In the zygote's user namespace this process has the id SP_INSIDE_ID, too: the map is the identity of one id. The
+ * zygote has given up setgroups for all sandboxes. */
 static int enter_identity(struct sp_rec_failed *why) {
     /* Undumpable as the zygote made it, this process could not write its own id maps. */
     (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);

@@ -23,6 +23,7 @@
 #include "init/confine.h"
 #include "init/files.h"
 #include "init/landlock.h"
+#include "init/proc.h"
 #include "init/processes.h"
 
 /* Bit n of the facts is namespace n: fact.h lists them first, in this order. */
@@ -73,6 +74,11 @@ static bool maps_one_id(const char *name) {
     return is_identity(map);
 }
 
+static bool denies_setgroups(void) {
+    char text[8];
+    return sp_read_text(SP_PROC_FD, "self/setgroups", text, sizeof text) && strcmp(text, "deny\n") == 0;
+}
+
 /* In a /proc of the sandbox's own pid namespace, init is 1. */
 static bool has_own_proc(void) {
     char self[8];
@@ -89,7 +95,7 @@ void sp_prove_namespaces(const struct sp_plan *plan, struct sp_proof *proof) {
         return;
     }
     compare_namespaces(plan, proof);
-    set_fact(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map"));
+    set_fact(proof, SP_FACT_ID_MAP, maps_one_id("self/uid_map") && maps_one_id("self/gid_map") && denies_setgroups());
     set_fact(proof, SP_FACT_OWN_PROC, has_own_proc() && getpid() == 1);
     proof->status = openat(SP_PROC_FD, "self/status", O_RDONLY | O_CLOEXEC);
 }

@@ -149,6 +149,7 @@ int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
         rc = sp_packet_send(sock, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, SP_NEVER);
         _exit(rc == 0 ? 0 : 1);
     }
-    rc = sp_write_id_maps(uid, gid);
+    rc = sp_deny_setgroups();
+    rc = rc != 0 ? rc : sp_write_id_maps(uid, gid);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_IDMAP, -rc, "id maps of the zygote");
 }

@@ -195,6 +195,12 @@ def test_own_session(sandbox: PooledSandbox) -> None:
     assert py(sandbox, script) == [True, True]
 
 
+def test_setgroups_is_given_up(sandbox: PooledSandbox) -> None:
+    """The zygote has done that; user namespaces inherit it."""
+    assert Path("/proc/self/setgroups").read_text() == "allow\n", "the control"
+    assert sh(sandbox, "cat /proc/self/setgroups") == "deny\n"
+
+
 def test_no_controlling_terminal() -> None:
     """The host has one here, and the tenant cannot open it."""
     leader, follower = pty.openpty()
