@@ -99,7 +99,7 @@ static int enter_sandbox(const struct sp_plan *plan, uint32_t *missing, struct s
     umask(022);
     rc = rc != 0 ? rc : open_own_null(why);
     rc = rc != 0 ? rc : set_hostname(plan, missing, why);
-    if (rc == 0 && (chdir("/tmp") != 0 || setsid() == -1)) {
+    if (rc == 0 && chdir("/tmp") != 0) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "/tmp");
     }
     return rc;

@@ -301,6 +301,7 @@ bool sp_memory_watch_look(struct sp_memory_watch *watch) {
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
                            const struct sp_memory_base *base) {
     const struct sp_rec_config *config = &plan->config;
+    (void)setsid(); /* an own session, see memory.h */
     memset(watch, 0, sizeof *watch);
     watch->limit = config->memory_bytes != 0 ? config->memory_bytes + base->of_interpreter : 0;
     watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;

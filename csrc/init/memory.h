@@ -66,7 +66,11 @@ void sp_memory_base_late(struct sp_memory_base *base);
 
 #define SP_MEMORY_NOT_WATCHED {.proc = -1, .meminfo = -1, .next_look = SP_NEVER}
 
-/* Begins the looks, unless there is nothing to watch. */
+/*
+ * Begins the looks, unless there is nothing to watch. Where the kernel shares out the processors among sessions
+ * (sched(7), autogroup), init gets a share of its own from here on, as each session of its tenants has one: until then
+ * it is in the session of the zygote, because a session costs each sandbox about 25 us, and most commands are short.
+ */
 void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *plan,
                            const struct sp_memory_base *base);
 /* To be called at next_look. True when the command has to be killed. */

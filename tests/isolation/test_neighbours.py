@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from subprocess import PIPE
 
@@ -215,3 +215,48 @@ def test_a_command_that_traces_the_runtime_that_waits() -> None:
         beside.join(10)
         assert not beside.is_alive()
         assert sandbox.run_code("print(2)").stdout == "2\n"
+
+
+# Short ones: later init leaves the group of the zygote.
+KILL_GROUP = ["/bin/sh", "-c", "kill -9 0"]
+KILL_GROUP_IN_CODE = "import os; os.kill(0, 9)"
+
+
+def by_execute(sandbox: Sandbox) -> None:
+    assert sandbox.execute(KILL_GROUP).signal == 9
+
+
+def by_popen(sandbox: Sandbox) -> None:
+    assert sandbox.popen(KILL_GROUP).wait(10) == -9
+
+
+def by_terminal(sandbox: Sandbox) -> None:
+    with sandbox.popen(KILL_GROUP, pty=True) as process:
+        assert process.wait(10) == -9
+
+
+def by_code(sandbox: Sandbox) -> None:
+    assert sandbox.run_code(KILL_GROUP_IN_CODE).signal == 9
+
+
+def by_session(sandbox: Sandbox) -> None:
+    with sandbox.session() as session:
+        assert session.run(KILL_GROUP_IN_CODE).signal == 9
+
+
+@pytest.mark.parametrize(
+    ("kill_group", "interpreter"),
+    [(by_execute, None), (by_popen, None), (by_terminal, None), (by_code, Interpreter()), (by_session, Interpreter())],
+)
+def test_no_tenant_is_in_the_group_of_another_sandbox(
+    kill_group: Callable[[Sandbox], None], interpreter: Interpreter | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inits of a zygote are in one process group, and all tenants have one uid on the host: kill(2) of 0 would end
+    every sandbox if a tenant were in it. The control of the call is that it ends its caller."""
+    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", "5")  # later ones keep signals inside by themselves
+    config = SandboxConfig(timeout_secs=20, interpreter=interpreter)
+    with Sandbox(config) as attacker, Sandbox(config) as other, other.popen(["sleep", "60"]) as bystander:
+        kill_group(attacker)
+        assert other.execute(["echo", "x"]).stdout == b"x\n"
+        assert bystander.poll() is None
+        bystander.kill()
