@@ -146,7 +146,8 @@ struct sp_rec_ready {
 #define SP_EXEC_RUN \
     16u /* no exec: the interpreter that waits becomes the tenant; one more descriptor, the channel, ends them */
 #define SP_EXEC_RUNTIME 32u /* EXEC, no fds: the runtime that waits takes argv[0]; the ACK brings the host's ends */
-#define SP_EXEC_FLAGS 63u
+#define SP_EXEC_LAST 64u    /* EXEC: probably no request follows, so that the next standby can wait for one */
+#define SP_EXEC_FLAGS 127u
 
 struct sp_rec_exec { /* EXEC, SPAWN */
     uint32_t id;

@@ -324,6 +324,12 @@ static int begin(struct sp_standby *standby, const struct sp_plan *plan, int con
     return rc != 0 ? rc : sp_packet_send(control, &out, SP_NEVER);
 }
 
+/* Most leases end after one command, and a standby that is made before that has been made in vain. In the Landlock tier
+ * init has to wait for signals, too. */
+static int await_request(const struct sp_standby *standby) {
+    return standby->is_last && !sp_in_landlock_tier(standby->plan) ? sp_wait_fd(standby->control, POLLIN, SP_NEVER) : 0;
+}
+
 void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_record *ready) {
     static struct sp_attend attend;
     static struct sp_runtime waiting;
@@ -336,6 +342,7 @@ void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_reco
         rc = ended ? follow(standby, &outcome, &attend) : sp_attend(&attend);
         limit_sysv(plan);
         sp_keeper_end();
+        rc = rc != 0 ? rc : await_request(standby);
         start_runtime_again(plan, runtime);
         rc = rc != 0 ? rc : sp_standby_start(standby, plan, control, runtime);
     }

@@ -99,6 +99,7 @@ static int standby_main(void *arg) {
         return 0;
     }
     rc = rc == 0 && request.packet.record.type != SP_REC_EXEC ? -EBADMSG : rc;
+    standby->is_last = rc == 0 && (request.exec.flags & SP_EXEC_LAST) != 0;
     if (rc == 0 && (request.exec.flags & SP_EXEC_RUNTIME) != 0) {
         return hand_over(standby, request.exec.id, &command);
     }

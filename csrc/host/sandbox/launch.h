@@ -41,6 +41,7 @@ struct sp_session {
     pid_t pid;                 /* init's pid as the host sees it */
     sp_isolation isolation;    /* proved at the birth; does not change afterwards */
     uint32_t last_id;          /* id of the last EXEC that was sent */
+    atomic_uint requests;      /* EXECs but for the health check's, and what was asked for after the first of them */
     atomic_bool has_processes; /* processes were started beside its commands, so that not all of `usage` is theirs */
     atomic_bool open;          /* neither FAILED nor EXITED has answered that EXEC yet */
     struct sp_usage usage;     /* up to the end of the last command, if the launcher counts it */
@@ -126,6 +127,7 @@ struct sp_launcher {
     struct sp_session *_Atomic dying; /* a stack of killed sandboxes that no pool has checked yet, see dying.c */
     atomic_uint undead;               /* sandboxes that did not die within SP_UNDEAD_NS after the kill */
     atomic_uint checkers;             /* pools that check whether killed sandboxes have died */
+    atomic_uint single; /* sandboxes in a row, up to a bound, that have ended after one request: a command */
 };
 
 /* ---- launch.c ---- */

@@ -46,8 +46,38 @@ void sp_session_free(struct sp_session *session) {
     free(session);
 }
 
+/* ---- whether a command is probably the last request to its sandbox ---- */
+
+/* So many sandboxes in a row have had only one. */
+#define SINGLE_ENOUGH 4
+
+/* relaxed, here and below: it is only a guess, and orders nothing */
+static unsigned count_of(const atomic_uint *count) { return atomic_load_explicit(count, memory_order_relaxed); }
+
+static bool is_probably_last(const struct sp_session *session) {
+    return count_of(&session->requests) == 1 && count_of(&session->launcher->single) == SINGLE_ENOUGH;
+}
+
+/* A command, or what is asked for after the first one. */
+static void count_request(struct sp_session *session) {
+    if (atomic_fetch_add_explicit(&session->requests, 1, memory_order_relaxed) != 0 &&
+        count_of(&session->launcher->single) != 0) {
+        atomic_store_explicit(&session->launcher->single, 0, memory_order_relaxed);
+    }
+}
+
+static void count_end(const struct sp_session *session) {
+    const unsigned single = count_of(&session->launcher->single);
+    if (count_of(&session->requests) == 1 && single < SINGLE_ENOUGH) {
+        atomic_store_explicit(&session->launcher->single, single + 1, memory_order_relaxed);
+    }
+}
+
+/* ---- the end of a session ---- */
+
 static void end(struct sp_session *session) {
     drop_foreign_fds(session);
+    count_end(session);
     session->launcher->ops->kill_sandbox(session);
     if (session->launcher->ops->release != NULL) {
         session->launcher->ops->release(session);
@@ -82,7 +112,7 @@ void sp_session_end(struct sp_session *session) {
 
 /* ---- commands ---- */
 
-int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
+static int send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
     if (!sp_session_is_whole(session)) {
         return -EBADF;
     }
@@ -100,15 +130,15 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     if (exec->env_len != 0) {
         memcpy(payload + cwd_len + exec->argv_len, exec->env, exec->env_len);
     }
-    struct sp_record record = {.type = SP_REC_EXEC,
-                               .u.exec = {.id = ++session->last_id,
-                                          .flags = (exec->has_stdin ? SP_EXEC_HAS_STDIN : 0) |
-                                                   (exec->runs ? SP_EXEC_RUN : 0) |
-                                                   (exec->for_runtime ? SP_EXEC_RUNTIME : 0),
-                                          .argc = exec->argc,
-                                          .envc = exec->envc,
-                                          .payload_len = (uint32_t)len,
-                                          .cpu_seconds = exec->cpu_seconds}};
+    struct sp_record record = {
+        .type = SP_REC_EXEC,
+        .u.exec = {.id = ++session->last_id,
+                   .flags = (exec->has_stdin ? SP_EXEC_HAS_STDIN : 0) | (exec->runs ? SP_EXEC_RUN : 0) |
+                            (exec->for_runtime ? SP_EXEC_RUNTIME : 0) | (is_probably_last(session) ? SP_EXEC_LAST : 0),
+                   .argc = exec->argc,
+                   .envc = exec->envc,
+                   .payload_len = (uint32_t)len,
+                   .cpu_seconds = exec->cpu_seconds}};
     struct sp_outgoing out = {.record = &record,
                               .payload = payload,
                               .payload_len = len,
@@ -122,6 +152,11 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
     pthread_mutex_unlock(&session->sending);
     free(payload);
     return rc;
+}
+
+int sp_session_send_exec(struct sp_session *session, const struct sp_session_exec *exec, int64_t deadline) {
+    count_request(session);
+    return send_exec(session, exec, deadline);
 }
 
 void sp_session_send_kill(struct sp_session *session) {
@@ -179,6 +214,9 @@ int sp_session_request(struct sp_session *session, const struct sp_session_reque
                                     .fds = fds,
                                     .n_fds = request->n_fds + 1};
     pthread_mutex_lock(&session->sending);
+    if (count_of(&session->requests) != 0) {
+        count_request(session);
+    }
     rc = send_locked(session, request, &out, deadline);
     pthread_mutex_unlock(&session->sending);
     *reply = rc == 0 ? sp_fd_steal(&near_end) : -1;
@@ -247,7 +285,7 @@ int sp_session_check_begin(struct sp_session *session, const struct sp_check *ch
                                    .argv_len = check->argv_len,
                                    .env_len = check->env_len,
                                    .fds = fds};
-    return sp_session_send_exec(session, &exec, deadline);
+    return send_exec(session, &exec, deadline);
 }
 
 int sp_session_check_step(struct sp_session *session, int *status) {

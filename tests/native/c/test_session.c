@@ -172,10 +172,13 @@ static void name_if_failed(const char *name, unsigned failures) {
 /* ---- against a session ---- */
 
 struct duel {
-    struct sp_session session; /* it has no launcher: only its socket is used */
+    struct sp_launcher launcher; /* it does nothing: only the session's socket is used */
+    struct sp_session session;
     int far_end;
     unsigned fds_before;
 };
+
+static const struct sp_launch_ops no_ops = {.has_init = true};
 
 static void begin_duel(struct duel *d) {
     int pair[2];
@@ -183,7 +186,8 @@ static void begin_duel(struct duel *d) {
     d->fds_before = count_fds();
     make_pair(pair);
     CHECK(sp_fd_show_sender(pair[0]) == 0); /* as sp_control_pair() does */
-    d->session = (struct sp_session){.control = pair[0], .pidfd = -1, .home = "/tmp"};
+    d->launcher = (struct sp_launcher){.ops = &no_ops};
+    d->session = (struct sp_session){.launcher = &d->launcher, .control = pair[0], .pidfd = -1, .home = "/tmp"};
     d->far_end = pair[1];
 }
 
@@ -304,6 +308,105 @@ static void a_health_check_refuses_every_attack(void) {
         CHECK(sp_session_check_step(&d.session, &status) < 0 && status == -1);
         end_duel(&d);
         name_if_failed(attacks[i].name, failures);
+    }
+}
+
+/* ---- the flag that tells init that no request will follow ---- */
+
+/* The flags of the command. */
+static uint32_t flags_of(struct duel *d) {
+    struct sp_packet packet;
+    char buf[64];
+    const int fds[2] = {d->far_end, d->far_end};
+    const struct sp_session_exec exec = {.argc = 1, .cwd = "/tmp", .argv = "x", .argv_len = 2, .fds = fds};
+
+    CHECK(sp_session_send_exec(&d->session, &exec, 0) == 0);
+    CHECK(sp_packet_recv(d->far_end, &packet, buf, sizeof buf) == 0);
+    const uint32_t flags = packet.record.u.exec.flags;
+    sp_packet_close(&packet);
+    send_ack(d->far_end, d->session.last_id);
+    send_exited(d->far_end, d->session.last_id);
+    CHECK(receive_all(d, &(unsigned){0}) == -EAGAIN);
+    return flags;
+}
+
+static void release_nothing(struct sp_session *session) { (void)session; }
+
+static const struct sp_launch_ops counted_ops = {
+    .has_init = true, .session_size = sizeof(struct sp_session), .kill_sandbox = release_nothing};
+
+/* A sandbox of the launcher; `far_end` is what init has. */
+static void begin_counted(struct duel *d, struct sp_launcher *launcher) {
+    begin_duel(d);
+    d->session.launcher = launcher;
+}
+
+/* The session ends as that of a lease does. Its memory is this test's, so a copy on the heap ends. */
+static void end_counted(struct duel *d) {
+    struct sp_session *session = sp_session_new(d->session.launcher);
+
+    CHECK(session != NULL);
+    atomic_store(&session->requests, atomic_load(&d->session.requests));
+    sp_session_end(session);
+    end_duel(d);
+}
+
+/* `requests`: of one lease. The flags of the first. */
+static uint32_t lease_of(struct sp_launcher *launcher, unsigned commands, bool checked, bool asks) {
+    const struct sp_check check = {.argc = 1, .argv = "/bin/true", .argv_len = sizeof "/bin/true"};
+    const struct sp_session_request file = {.record = {.type = SP_REC_FILE, .u.file = {.op = SP_FILE_STAT}}};
+    struct sp_packet packet;
+    char buf[64];
+    struct duel d;
+    uint32_t first = 0;
+    int status = -1;
+    int reply = -1;
+
+    begin_counted(&d, launcher);
+    if (checked) {
+        CHECK(sp_session_check_begin(&d.session, &check, 0) == 0);
+        CHECK(sp_packet_recv(d.far_end, &packet, buf, sizeof buf) == 0);
+        CHECK((packet.record.u.exec.flags & SP_EXEC_LAST) == 0);
+        sp_packet_close(&packet);
+        send_ack(d.far_end, d.session.last_id);
+        send_exited(d.far_end, d.session.last_id);
+        CHECK(sp_session_check_step(&d.session, &status) == 0 && status == 0);
+    }
+    for (unsigned i = 0; i < commands; i++) {
+        const uint32_t flags = flags_of(&d);
+        CHECK(i == 0 || (flags & SP_EXEC_LAST) == 0); /* the guess was wrong for this lease */
+        first = i == 0 ? flags : first;
+    }
+    if (asks) {
+        CHECK(sp_session_request(&d.session, &file, 0, &reply) == 0);
+        sp_fd_close(&reply);
+    }
+    end_counted(&d);
+    return first & SP_EXEC_LAST;
+}
+
+#define BEFORE_A_GUESS 4
+
+static void lease_single(struct sp_launcher *launcher, uint32_t flag) {
+    CHECK(lease_of(launcher, 1, false, false) == flag);
+}
+
+/* The guess comes after some leases with one command, and goes with the first other one. */
+static void the_last_command_is_guessed_from_earlier_leases(void) {
+    struct sp_launcher launcher = {.ops = &counted_ops, .refs = 1};
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < BEFORE_A_GUESS; i++) {
+            lease_single(&launcher, 0);
+        }
+        lease_single(&launcher, SP_EXEC_LAST);
+        CHECK(lease_of(&launcher, 0, false, false) == 0);           /* unused: it says nothing */
+        CHECK(lease_of(&launcher, 1, true, false) == SP_EXEC_LAST); /* a health check says nothing, either */
+        if (round == 0) {
+            CHECK(lease_of(&launcher, 2, false, false) == SP_EXEC_LAST);
+        } else {
+            CHECK(lease_of(&launcher, 1, false, true) == SP_EXEC_LAST); /* a file call */
+        }
     }
 }
 
@@ -515,6 +618,7 @@ int main(void) {
     RUN(the_end_is_accepted_once);
     RUN(nothing_is_expected_before_a_request);
     RUN(a_health_check_refuses_every_attack);
+    RUN(the_last_command_is_guessed_from_earlier_leases);
     RUN(an_attacked_job_is_lost);
     RUN(an_unused_lease_gets_another_sandbox_before_the_ack);
     RUN(a_second_end_makes_the_next_command_fail);
