@@ -1,16 +1,19 @@
 #include "init/machine.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "init/lines.h"
 #include "init/proc.h"
 
 #define KIB UINT64_C(1024)
+#define SOMETIMES_NS SP_MS(5)
 
 uint64_t sp_machine_shared(void) {
     struct sysinfo info;
@@ -41,6 +44,14 @@ struct sp_machine_kernel sp_machine_kernel(int meminfo) {
         .used = total * KIB > others ? total * KIB - others : 0,
         .objects = sum_of(text, of_objects, sizeof of_objects / sizeof of_objects[0]),
     };
+}
+
+void sp_machine_read_sometimes(struct sp_machine_reading *reading, int proc) {
+    const int64_t now = sp_now();
+    if (reading->at == 0 || now - reading->at > SOMETIMES_NS) {
+        sp_auto_fd int meminfo = openat(proc, "meminfo", O_RDONLY | O_CLOEXEC);
+        *reading = (struct sp_machine_reading){.kernel = sp_machine_kernel(meminfo), .at = now};
+    }
 }
 
 /* "              count:    123", see proc_zoneinfo(5) */

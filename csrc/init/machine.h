@@ -14,8 +14,17 @@ struct sp_machine_kernel {
     uint64_t objects; /* the part of this that is in slabs and vmalloc areas: all but the pages of buffers */
 };
 
+/* A reading, and when it was taken; 0: none was. */
+struct sp_machine_reading {
+    struct sp_machine_kernel kernel;
+    int64_t at;
+};
+
 /* Bytes that the kernel uses itself. 0 when they cannot be read. `meminfo`: a descriptor of /proc/meminfo. */
 struct sp_machine_kernel sp_machine_kernel(int meminfo);
+/* For creations in a row: takes a new reading only if the last one is older than a few milliseconds. `proc`: a
+ * descriptor of /proc. */
+void sp_machine_read_sometimes(struct sp_machine_reading *reading, int proc);
 /* Bytes of free pages in the lists of each processor, which sp_machine_kernel() counts as used. `proc`: a descriptor of
  * /proc. */
 uint64_t sp_machine_free_lists(int proc);

@@ -84,9 +84,11 @@ static uint64_t scratch_used(void) {
 
 static uint64_t kept(void) { return scratch_used() + sp_sysv_used(); }
 
-void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan) {
+void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan, bool is_first) {
     base->kept = kept();
-    if (plan->config.memory_bytes != 0) {
+    if (is_first && plan->machine.at != 0) {
+        base->kernel = plan->machine.kernel;
+    } else if (plan->config.memory_bytes != 0) {
         sp_auto_fd int proc = open_proc();
         sp_auto_fd int meminfo = open_meminfo(proc);
         base->kernel = sp_machine_kernel(meminfo);

@@ -60,8 +60,9 @@ struct sp_memory_watch {
 };
 
 /* Measure what the watch needs to know about the time before the command. They take microseconds, because the first is
- * on the way to READY, and the second on the way to the ACK. */
-void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan);
+ * part of each creation, and the second on the way to the ACK. `is_first`: no command has run here, so that a reading
+ * from before the creation serves as well. */
+void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan, bool is_first);
 void sp_memory_base_late(struct sp_memory_base *base);
 
 #define SP_MEMORY_NOT_WATCHED {.proc = -1, .meminfo = -1, .next_look = SP_NEVER}

@@ -1,6 +1,6 @@
 /*
  * The plan of all sandboxes of one zygote. The zygote fills it once from CONFIG; each init reads its inherited copy.
- * After the first clone only `rehearsed` and `left_out` change.
+ * After the first clone only `rehearsed`, `left_out` and `machine` change.
  */
 #ifndef SANDPOOL_INIT_PLAN_H
 #define SANDPOOL_INIT_PLAN_H
@@ -13,6 +13,7 @@
 #include "common/text.h"
 #include "common/wire.h"
 #include "init/landlock.h"
+#include "init/machine.h"
 
 /* The only user and group id inside. No process is uid 0, so that no namespace's root owns the knobs of /proc/sys. */
 #define SP_INSIDE_ID 1000
@@ -85,6 +86,7 @@ struct sp_plan {
     unsigned zygote_filters;
     uint32_t rehearsed; /* SP_FACT_*; 0: there was no rehearsal yet */
     uint32_t left_out;  /* SP_FACT_*: what this kernel refuses and the configuration does not demand; it only grows */
+    struct sp_machine_reading machine; /* shortly before the last clone, if init needs one */
     /* The Landlock tier only, see landlock_tier.h. */
     const char *leases; /* the directory of the leases' directories */
     uint32_t lease;     /* the number of the last sandbox, and so of the one that the next clone creates */

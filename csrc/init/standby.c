@@ -177,13 +177,14 @@ static int start_interpreter(struct sp_standby *standby) {
 
 int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control, struct sp_runtime *runtime) {
     static char stack[64 * 1024] __attribute__((aligned(16)));
+    const bool is_first = standby->plan == NULL;
     sp_request_free_large();
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
     standby->control = control;
     standby->runtime = runtime;
     sp_tier_all_ended();
-    sp_memory_base_early(&standby->base, plan);
+    sp_memory_base_early(&standby->base, plan, is_first);
     standby->not_execed = 1;
     if (plan->stem != NULL) {
         return start_interpreter(standby);

@@ -114,6 +114,9 @@ static int spawn(struct sp_plan *plan, int control, int cgroup, struct sp_rec_fa
     if (rc != 0) {
         return rc;
     }
+    if (plan->config.memory_bytes != 0 && plan->stem == NULL) { /* the memory of a copied interpreter is not small */
+        sp_machine_read_sometimes(&plan->machine, SP_PROC_FD);
+    }
     long pid = sp_zygote_clone(plan, cgroup, &pidfd);
     if (pid == 0) {
         sp_init_main(plan, control); /* this process is now pid 1 of the new sandbox */

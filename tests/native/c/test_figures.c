@@ -44,6 +44,20 @@ static void kernel_memory_is_the_rest_of_the_total(void) {
     CHECK(kernel_of(fake).used == 0);
 }
 
+static void a_reading_serves_for_a_few_milliseconds(void) {
+    struct sp_machine_reading reading = {.at = 0};
+    write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 900 kB\n");
+    sp_machine_read_sometimes(&reading, fake);
+    CHECK(reading.at != 0 && reading.kernel.used == UINT64_C(100) * 1024);
+    write_text("meminfo", "MemTotal:  1000 kB\nMemFree: 800 kB\n");
+    reading.at = sp_now() + SP_SEC(60); /* taken just now, however slow this machine is */
+    sp_machine_read_sometimes(&reading, fake);
+    CHECK(reading.kernel.used == UINT64_C(100) * 1024);
+    reading.at = sp_now() - SP_MS(6);
+    sp_machine_read_sometimes(&reading, fake);
+    CHECK(reading.kernel.used == UINT64_C(200) * 1024);
+}
+
 static void free_pages_of_processors_are_added_up(void) {
     CHECK(sp_machine_free_lists(fake) == 0);
     write_text("zoneinfo", "Node 0, zone DMA\n  pagesets\n    cpu: 0\n              count:    3\n"
@@ -124,6 +138,7 @@ int main(void) {
     fake = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     CHECK(mkdirat(fake, "net", 0700) == 0);
     RUN(kernel_memory_is_the_rest_of_the_total);
+    RUN(a_reading_serves_for_a_few_milliseconds);
     RUN(free_pages_of_processors_are_added_up);
     RUN(this_machine_has_figures);
     RUN(sockets_are_counted_by_family);

@@ -685,6 +685,18 @@ static void a_child_with_the_memory_of_its_parent_counts_once(void) {
     CHECK(look_at_child(0) == 42 * MIB);
 }
 
+static void the_first_base_is_from_before_the_creation(void) {
+    struct sp_plan plan = {.config = {.memory_bytes = LIMIT}, .machine = {.kernel = {.used = 7}, .at = 1}};
+    struct sp_memory_base base = {.kept = 0};
+    sp_memory_base_early(&base, &plan, true);
+    CHECK(base.kernel.used == 7);
+    sp_memory_base_early(&base, &plan, false); /* commands have run since */
+    CHECK(base.kernel.used == the.kernel);
+    plan.machine.at = 0; /* the zygote had no need of a reading */
+    sp_memory_base_early(&base, &plan, true);
+    CHECK(base.kernel.used == the.kernel);
+}
+
 /* The first looks make no pass and read no figures of the machine, unless much memory is in use. */
 static void a_young_command_is_looked_at_briefly(void) {
     const struct sp_plan plan = {.config = {.flags = SP_CONFIG_NETNS_REUSE, .memory_bytes = LIMIT}};
@@ -790,6 +802,7 @@ int main(void) {
     RUN(a_sum_needs_several_looks_and_fewer_above_twice_the_limit);
     reset();
     RUN(an_exact_sum_above_twice_the_limit_needs_one_look);
+    RUN(the_first_base_is_from_before_the_creation);
     RUN(a_young_command_is_looked_at_briefly);
     reset();
     RUN_WITHOUT(lack_of_kcmp(), a_child_with_the_memory_of_its_parent_counts_once);
