@@ -152,7 +152,10 @@ void sp_standby_hide(struct sp_standby *standby) {
 static int start_interpreter(struct sp_standby *standby) {
     int pair[2];
     char byte;
-    int rc = madvise(standby, sizeof *standby, MADV_DOFORK) == 0 ? sp_pipe(pair) : -errno;
+    if (madvise(standby, sizeof *standby, MADV_DOFORK) != 0) {
+        return sp_failed(&standby->why, SP_STAGE_SPAWN, errno, "standby");
+    }
+    int rc = sp_pipe(pair);
     if (rc != 0) {
         return sp_failed(&standby->why, SP_STAGE_SPAWN, -rc, "standby");
     }
