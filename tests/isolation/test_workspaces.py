@@ -343,7 +343,7 @@ def test_nested_mounts(work: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     lines = done.stdout.splitlines()
     assert lines[:2] == ["rw ['mounted']", "ro ['mounted']"], done.stderr
-    assert lines[2] in ("cow []", f"cow {errno.EINVAL} True")
+    assert lines[2] in ("cow []", f"cow {errno.EINVAL if OVERLAYS_OF_USERS else errno.EPERM} True")
 
 
 # ---- where there is no place for it ----
@@ -528,7 +528,8 @@ def test_the_command_line(work: Path) -> None:
         "/workspace\ntext\n",
         0,
     )
-    assert told("--workspace", f"{work}:cow", "--", "/bin/rm", "new") == ("", 0)
+    if OVERLAYS_OF_USERS:
+        assert told("--workspace", f"{work}:cow", "--", "/bin/rm", "new") == ("", 0)
     assert (work / "new").exists()
     assert "Read-only" in told("--workspace", f"{work}:ro", "--", "/bin/rm", "new")[0]
     text, code = told("--workspace", str(work / "missing"), "--", "/bin/true")

@@ -42,7 +42,7 @@ PROGRAMS = (
         "tail",
         "touch",
     ),
-    *("umount", "yes", "pwd", "grep", "seq", "wc", "sort", "date", "truncate", "dd", "test", "cksum", "sed"),
+    *("umount", "yes", "pwd", "grep", "seq", "wc", "sort", "date", "truncate", "dd", "test", "cksum", "sed", "mknod"),
 )
 FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
@@ -50,6 +50,8 @@ FILES = {
     "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost machine\n",
     "/usr/lib/os-release": "ID=machine\n",
+    "/usr/share/doc/machine": "",
+    "/var/lib/dpkg/status": "",
 }
 PACKAGES = ("_pytest", "cffi", "iniconfig", "packaging", "pluggy", "pycparser", "pygments", "pytest")
 NATIVE = ("test_descriptors", "test_landlock", "test_mount_flags", "test_pivot")
