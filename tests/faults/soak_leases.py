@@ -63,7 +63,8 @@ def processes(noise: random.Random, pool: SandboxPool) -> None:
             else:
                 process = lease.popen(command, stdin=PIPE, stdout=PIPE, timeout=timeout)
             for file in (process.stdin, process.stdout):
-                opened.callback(file.close)
+                if file is not None:  # it was killed before it had a terminal
+                    opened.callback(file.close)
             started.append((process, timeout))
         lease.execute(["/bin/echo", "beside"], timeout=5)
         for process, timeout in started:
