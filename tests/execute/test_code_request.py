@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from pysandpool import PooledSandbox, SandboxError, SandboxPool
+from pysandpool import PoolConfig, PooledSandbox, SandboxError, SandboxPool
 from pysandpool._code.request import ChannelCapture
 from pysandpool._execute.run import run_command
 from pysandpool._ffi import lib
@@ -15,7 +15,8 @@ from pysandpool._ffi import lib
 
 @pytest.fixture
 def lease() -> PooledSandbox:
-    return SandboxPool().acquire()
+    """The pool creates no other one meanwhile: descriptors are counted here."""
+    return SandboxPool(pool_config=PoolConfig(min_size=0)).acquire()
 
 
 def test_a_sandbox_without_an_interpreter_refuses_code(lease: PooledSandbox) -> None:

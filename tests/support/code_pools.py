@@ -15,5 +15,5 @@ def code_config(setup: str = SETUP, config: dict[str, Any] | None = None, **fiel
 
 
 def code_pool(min_size: int = 1, **fields: Any) -> SandboxPool:
-    """A pool with such a configuration."""
-    return SandboxPool(code_config(**fields), PoolConfig(min_size=min_size))
+    """A pool with such a configuration. None of its sandboxes expires while a test counts descriptors."""
+    return SandboxPool(code_config(**fields), PoolConfig(min_size=min_size, max_idle_duration=3600))
