@@ -23,7 +23,7 @@ from pysandpool._ffi import lib
 FATAL = (
     *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "fstatfs", "landlock_add_rule"),
     *("landlock_create_ruleset", "landlock_restrict_self", "mkdir", "mount", "mount_setattr", "openat"),
-    *("pivot_root", "prctl", "prlimit64", "sethostname", "setsid", "symlink", "umount2", "write"),
+    *("pivot_root", "prctl", "prlimit64", "sethostname", "symlink", "umount2", "write"),
 )
 OF_ROOT = ("setgroups", "setresgid", "setresuid", "move_mount", "open_tree")
 HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlink", "socketpair", "statfs", "unshare")
