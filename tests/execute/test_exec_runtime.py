@@ -155,8 +155,9 @@ def test_with_a_workspace(python: SandboxPool, tmp_path_factory: pytest.TempPath
 def test_release_ends_the_one_that_waits(python: SandboxPool) -> None:
     with python.acquire() as sandbox:
         sandbox.execute(["/bin/true"])
-        pids = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children").read_text().split()
-        inside = {(pid, started(pid)) for pid in pids}
+        children = Path(f"/proc/{sandbox.pid}/task/{sandbox.pid}/children")
+        wait_until(children.read_text, "another one waits after the command")
+        inside = {(pid, started(pid)) for pid in children.read_text().split()}
     assert inside
     wait_until(lambda: not any(started(pid) == when for pid, when in inside), "the runtime has ended")
 
