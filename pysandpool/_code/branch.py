@@ -31,6 +31,8 @@ _CREDENTIALS = struct.Struct("3i")
 _MAX_ANSWERS = 1 << 16
 _MAX_ERRNO = 4096
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.05
+_END_SECONDS = 0.1
+"""How long a session may live on after a copy that was not ready: whoever kills a sandbox kills them one by one."""
 _GONE = "a copy of the session ended before it was ready"
 
 
@@ -47,6 +49,7 @@ class Branching:
         self._answers = bytearray()
         self._deadline = time.monotonic() + _SECONDS
         self._hung_up = False
+        self._gone_at = math.inf
         self.problem: SandboxError | None = None
         """why there are no copies"""
         self.must_end = False
@@ -81,9 +84,18 @@ class Branching:
             birth.settle()
         self._look_for_problems()
         if self.must_end or not self.is_under_way:
-            return None
+            return self._await_end_of_all()
         due = min([self._deadline, *(birth.again_at for birth in self._births)])
         return self._poll.fileno(), max(0.0, due - time.monotonic())
+
+    def _await_end_of_all(self) -> Look:
+        """A copy that is gone may be the first of all that have ended."""
+        if self.must_end or self._process.ended or not any(birth.is_gone for birth in self._births):
+            return None
+        now = time.monotonic()
+        self._gone_at = min(self._gone_at, now)
+        left = self._gone_at + _END_SECONDS - now
+        return (self._poll.fileno(), left) if left > 0 else None
 
     def _send(self) -> None:
         while len(self._births) < self._wanted and not self.must_end:
@@ -153,6 +165,8 @@ class _Birth:
         self._pause = _FIRST_PAUSE
         self._again_at = math.inf
         self._is_silent = False
+        self.is_gone = False
+        """whether it ended before it was ready"""
         self.is_open = True
         """whether there is something to wait for"""
         self.problem: SandboxError | None = None
@@ -190,6 +204,7 @@ class _Birth:
     def settle(self) -> None:
         """A copy that has ended, and of which the session says nothing."""
         if self.is_awaited and self._is_silent:
+            self.is_gone = True
             self.refuse(SandboxError(_GONE))
 
     def refuse(self, problem: SandboxError) -> None:
@@ -236,6 +251,7 @@ class _Birth:
                 self._pidfd = os.pidfd_open(self._pid)
                 self._pid_inside = _pid_inside(self._pid)
             except OSError as error:
+                self.is_gone = True
                 self.refuse(SandboxError(_GONE, error.errno, "spawn"))
                 return
             self._adopt(poll)
