@@ -19,6 +19,7 @@ FDS_OF_A_POOL = 5  # the zygote's socket and pidfd, its reaper's pidfd, the jani
 FDS_OF_AN_INTERPRETER = {"fork": 2, "exec": 0}  # a stem's module, and what it writes
 MOUNTS_OF_A_POOL = 1  # the list of mounts, where a configuration has paths of the host
 THREADS_OF_A_POOL = 1
+FDS_FOR_A_ZYGOTE = 3  # of these, for one that was renewed and whose idle sandboxes are not yet replaced
 FDS_OF_A_ZYGOTE = 7 + 32  # 0-2, socket, /proc, itself, the mounts of the host; the stash of network namespaces at most
 FDS_OF_A_ZYGOTES_SANDBOX = 1  # its network namespace, to be used again
 FDS_OF_A_SANDBOX = 2
@@ -155,10 +156,15 @@ class Checker:
         now, was = Footprint.now(), self.before
         interpreters = [pool.config.interpreter for pool in pools if pool.config.interpreter is not None]
         of_interpreters = sum(FDS_OF_AN_INTERPRETER[interpreter.start] for interpreter in interpreters)
+        renewed = max(0, min(now.children - was.children - len(pools), live))
         expected = Footprint(
-            fds=was.fds + FDS_OF_A_POOL * len(pools) + of_interpreters + FDS_OF_A_SANDBOX * live,
+            fds=was.fds
+            + FDS_FOR_A_ZYGOTE * renewed
+            + FDS_OF_A_POOL * len(pools)
+            + of_interpreters
+            + FDS_OF_A_SANDBOX * live,
             threads=was.threads + THREADS_OF_A_POOL * len(pools) + workers,
-            children=was.children + len(pools),
+            children=was.children + len(pools) + renewed,
             sandboxes=was.sandboxes + live,
             zombies=was.zombies,
             mounts=was.mounts,
