@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -57,7 +58,7 @@ class AsyncSandboxPool:
         TypeError: an argument is not a configuration.
     """
 
-    __slots__ = ("__weakref__", "_config", "_launcher", "_pool", "_pool_config")
+    __slots__ = ("__weakref__", "_config", "_launcher", "_opening", "_pool", "_pool_config")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class AsyncSandboxPool:
         self._config = typed(config, SandboxConfig, "config")
         self._pool_config = typed(pool_config, PoolConfig, "pool_config")
         self._launcher = _launcher
+        self._opening = threading.Lock()
         self._pool: SandboxPool | None = None
 
     @property
@@ -82,7 +84,7 @@ class AsyncSandboxPool:
         return self._pool_config if self._pool is None else self._pool.pool_config
 
     async def open(self) -> None:
-        """Creates `pool_config.min_size` sandboxes in parallel. A second call changes nothing.
+        """Creates `pool_config.min_size` sandboxes in parallel. A second call changes nothing, and waits for the first.
 
         Raises:
             SandboxCreateError: a sandbox could not be created; no process is left behind.
@@ -101,7 +103,9 @@ class AsyncSandboxPool:
             raise
 
     def _open(self) -> None:
-        self._pool = SandboxPool(self._config, self._pool_config, _launcher=self._launcher)
+        with self._opening:
+            if self._pool is None:
+                self._pool = SandboxPool(self._config, self._pool_config, _launcher=self._launcher)
 
     def _close_opened(self) -> None:
         if self._pool is not None:

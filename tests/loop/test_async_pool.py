@@ -241,6 +241,20 @@ def test_a_used_place_is_taken_over(loop: str) -> None:
 
 
 @each_loop
+def test_tasks_that_open_a_pool_at_once_open_one(loop: str) -> None:
+    async def main() -> None:
+        launcher = FakeLauncher()
+        pool = AsyncSandboxPool(None, PoolConfig(min_size=1, max_size=1), _launcher=launcher._launcher)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(pool.open)
+        assert launcher.created == 1
+        await pool.close()
+
+    run_on(loop, main)
+
+
+@each_loop
 def test_closing_ends_waits_and_leases(loop: str) -> None:
     async def main() -> None:
         pool = AsyncSandboxPool(None, PoolConfig(min_size=1, max_in_use=1))
