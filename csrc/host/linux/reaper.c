@@ -29,6 +29,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/kernel_linux.h"
+#include "host/linux/late.h"
 #include "host/sys/own.h"
 
 #define MEMORY_SIZE (64 * 1024)
@@ -51,6 +52,7 @@ struct sp_reaper {
     int pidfd; /* -1: reaped, or another part of this process has closed it */
     struct sp_identity identity;
     bool reaped;
+    struct sp_late late; /* of a reaper that was freed before its end */
     /* A futex. The writer of a phase has written the other fields before, and a reader of the phase reads them after it
      * (seq_cst). */
     _Atomic uint32_t phase;
@@ -318,6 +320,7 @@ static int start(struct sp_reaper *r) {
 }
 
 int sp_reaper_start(const struct sp_start *what, struct sp_reaper **reaper, pid_t *child) {
+    sp_late_reap();
     sp_auto_fd int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
     if (self == -1) {
         return -errno;
@@ -372,12 +375,31 @@ bool sp_reaper_reap(struct sp_reaper *r) {
     return false;
 }
 
-void sp_reaper_free(struct sp_reaper *r) {
-    if (r != NULL) {
-        bool over = r->reaped;
-        sp_close_own(&r->pidfd, &r->identity);
-        if (over) {
-            (void)munmap(r, MEMORY_SIZE);
-        }
+static void dispose(struct sp_reaper *r) {
+    bool over = r->reaped;
+    sp_close_own(&r->pidfd, &r->identity);
+    if (over) {
+        (void)munmap(r, MEMORY_SIZE);
     }
+}
+
+static bool reap_late(struct sp_late *late) {
+    struct sp_reaper *r = (struct sp_reaper *)(void *)((char *)late - offsetof(struct sp_reaper, late));
+    bool over = sp_reaper_reap(r);
+    if (over) {
+        dispose(r);
+    }
+    return over;
+}
+
+void sp_reaper_free(struct sp_reaper *r) {
+    sp_late_reap();
+    if (sp_reaper_reap(r)) {
+        if (r != NULL) {
+            dispose(r);
+        }
+        return;
+    }
+    r->late.reap = reap_late;
+    sp_late_keep(&r->late);
 }

@@ -35,7 +35,8 @@ void sp_reaper_release(struct sp_reaper *reaper);
 int sp_reaper_fd(const struct sp_reaper *reaper);
 /* Reaps the reaper if it has ended. Does not wait. True when nothing is left to wait for, as for NULL. */
 bool sp_reaper_reap(struct sp_reaper *reaper);
-/* Does nothing on NULL. A reaper that was not reaped may still use its memory, which then stays mapped. */
+/* Does nothing on NULL. A reaper that has not ended is kept with its descriptor, and reaped by a later call of
+ * sp_reaper_start() or sp_reaper_free(). */
 void sp_reaper_free(struct sp_reaper *reaper);
 
 #endif

@@ -21,7 +21,7 @@
 /* A zygote that has seen the end of its socket ends within this time, unless it was stopped. */
 #define END_GRACE_NS SP_MS(100)
 /* How long to wait after SIGKILL for the end of the zygote and of all its sandboxes. */
-#define KILL_GRACE_NS SP_SEC(1)
+#define KILL_GRACE_NS SP_SEC(5)
 
 void sp_zygote_ref(struct sp_zygote *z) {
     /* relaxed: the caller already holds a reference */

@@ -1,5 +1,5 @@
-/* sources: csrc/host/linux/reaper.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
- * csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/host/sys/own.c */
+/* sources: csrc/host/linux/reaper.c csrc/host/linux/late.c csrc/common/fd.c csrc/common/fd_linux.c
+ * csrc/common/vfork_linux.c csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/host/sys/own.c */
 /* The reaper starts a program and reaps it; no other code of the host sees either process. */
 #include "host/linux/reaper.h"
 
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "check.h"
@@ -198,6 +199,35 @@ static void a_wait_for_all_kinds_of_children_may_reap_it(void) {
     sp_reaper_free(reaper);
 }
 
+/* /bin/cat ends when the far end of its stdin is closed. */
+static void one_that_is_freed_too_early_is_reaped_later(void) {
+    struct sp_reaper *early[2] = {NULL, NULL};
+    struct sp_reaper *last = NULL;
+    pid_t child = 0;
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    what.path = "/bin/cat";
+    what.fd = pair[1];
+    for (int i = 0; i < 2; i++) {
+        CHECK(sp_reaper_start(&what, &early[i], &child) == 0);
+        sp_reaper_release(early[i]);
+        sp_reaper_free(early[i]);
+    }
+    CHECK(waitpid(-1, NULL, __WALL | WNOHANG) == 0);
+    sp_fd_close(&pair[0]);
+    sp_fd_close(&pair[1]);
+    what.fd = 2;
+    siginfo_t ended = {0};
+    CHECK(waitid(P_ALL, 0, &ended, WEXITED | WNOWAIT | __WALL) == 0 && ended.si_pid != 0);
+    do {
+        CHECK(sp_reaper_start(&what, &last, &child) == 0);
+        sp_reaper_release(last);
+        CHECK(has_ended(last));
+        sp_reaper_free(last);
+    } while (waitpid(-1, NULL, __WALL | WNOHANG) == 0);
+    CHECK(errno == ECHILD);
+}
+
 int main(void) {
     check_deadline(120);
     struct sigaction action = {.sa_handler = on_signal};
@@ -210,6 +240,7 @@ int main(void) {
     RUN(keeps_no_descriptor_of_the_host);
     RUN(outlives_the_thread);
     RUN(a_wait_for_all_kinds_of_children_may_reap_it);
+    RUN(one_that_is_freed_too_early_is_reaped_later);
     if (count_fds() != fds) {
         (void)fprintf(stderr, "descriptors are left open\n");
         return EXIT_FAILURE;

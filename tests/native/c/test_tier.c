@@ -1,7 +1,7 @@
-/* sources: csrc/host/linux/tier.c csrc/host/linux/reaper.c csrc/host/sandbox/scratch.c csrc/host/sandbox/scratch_root.c
- * csrc/host/sandbox/strays_linux.c csrc/host/sandbox/error.c csrc/host/sandbox/control.c csrc/host/sys/own.c
- * csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c csrc/common/packet.c
- * csrc/common/clock.c csrc/common/wire.c csrc/common/text.c csrc/host/sandbox/isolation.c */
+/* sources: csrc/host/linux/tier.c csrc/host/linux/reaper.c csrc/host/linux/late.c csrc/host/sandbox/scratch.c
+ * csrc/host/sandbox/scratch_root.c csrc/host/sandbox/strays_linux.c csrc/host/sandbox/error.c
+ * csrc/host/sandbox/control.c csrc/host/sys/own.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
+ * csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/common/text.c csrc/host/sandbox/isolation.c */
 /* When the launcher takes the Landlock tier: after which errors, for which configurations, and where it cannot. */
 #include "host/linux/tier.h"
 
