@@ -90,14 +90,21 @@ void sp_limit_data_of_exec(const struct sp_plan *plan) {
     }
 }
 
-uint64_t sp_limit_of_processes(const struct sp_plan *plan) { return limit_of_tenant(plan) + SPARE_PROCESSES; }
+/* In the Landlock tier an ordinary user's processes count together. The tenants of a sandbox that was created later may
+ * start more than those of this one. If init's limit were near that of its own tenants, it could start nothing then. */
+uint64_t sp_limit_of_processes(const struct sp_plan *plan) {
+    const bool counts_others = sp_in_landlock_tier(plan) && (plan->config.flags & SP_CONFIG_LEASE_UIDS) == 0;
+    const bool has_none = plan->config.max_processes == 0 || sp_processes_are_watched(plan) || counts_others;
+    return has_none ? 0 : limit_of_tenant(plan) + SPARE_PROCESSES;
+}
 
 static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
     const struct sp_rec_config *c = &plan->config;
     uint64_t data = sp_limit_of_data(plan);
     uint64_t files = limit_of_files();
-    /* 0 in the configuration means unlimited: the zygote's limit stays. The zygote has set those that are missing here.
-     * NPROC counts init, too. Those of the tenant are lower, see sp_limit_processes(). */
+    uint64_t processes = sp_limit_of_processes(plan);
+    /* 0 means unlimited: the zygote's limit stays. The zygote has set those that are missing here. NPROC counts init,
+     * too. Those of the tenant are lower, see sp_limit_processes(). */
     const struct {
         int resource;
         const char *name;
@@ -109,12 +116,10 @@ static int set_limits(const struct sp_plan *plan, struct sp_rec_failed *why) {
         {RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 64 * 1024, 64 * 1024},
         {RLIMIT_FSIZE, "RLIMIT_FSIZE", c->scratch_bytes, c->scratch_bytes},
         {RLIMIT_DATA, "RLIMIT_DATA", data, data},
-        {RLIMIT_NPROC, "RLIMIT_NPROC", sp_limit_of_processes(plan), sp_limit_of_processes(plan)},
+        {RLIMIT_NPROC, "RLIMIT_NPROC", processes, processes},
     };
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        bool is_count = limits[i].resource == RLIMIT_NPROC;
-        bool unlimited = is_count ? c->max_processes == 0 || sp_processes_are_watched(plan) : limits[i].hard == 0;
-        int rc = unlimited ? 0 : set_limit(limits[i].resource, limits[i].soft, limits[i].hard);
+        int rc = limits[i].hard == 0 ? 0 : set_limit(limits[i].resource, limits[i].soft, limits[i].hard);
         if (rc != 0) {
             return sp_failed(why, SP_STAGE_LIMITS, -rc, limits[i].name);
         }

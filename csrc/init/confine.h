@@ -24,7 +24,8 @@ uint64_t sp_limit_of_data(const struct sp_plan *plan);
 /* A program that is executed has nothing of the interpreter: lowers RLIMIT_DATA of the calling process by that. */
 void sp_limit_data_of_exec(const struct sp_plan *plan);
 
-/* RLIMIT_NPROC of init: it can start some processes although the tenant has reached its limit. */
+/* RLIMIT_NPROC of init: it can start some processes although the tenant has reached its limit. 0: only the tenants have
+ * a limit. */
 uint64_t sp_limit_of_processes(const struct sp_plan *plan);
 
 /* Limits the processes that the calling process and its descendants may start, to those of a tenant. `others`: how many

@@ -23,6 +23,7 @@
 #include "init/confine.h"
 #include "init/files.h"
 #include "init/landlock.h"
+#include "init/landlock_tier.h"
 #include "init/proc.h"
 #include "init/processes.h"
 
@@ -230,10 +231,24 @@ static void prove_memory_watch(const struct sp_plan *plan, struct sp_proof *proo
     set_fact(proof, SP_FACT_MEMORY_WATCH, plan->config.memory_bytes != 0 && is_readable);
 }
 
+/* Whether a process that is started from here can be limited. init starts nothing meanwhile. */
+static bool can_limit(int resource, uint64_t most) {
+    struct rlimit own;
+    if (getrlimit(resource, &own) != 0) {
+        return false;
+    }
+    const struct rlimit lower = {.rlim_cur = own.rlim_cur < most ? own.rlim_cur : most, .rlim_max = own.rlim_max};
+    struct rlimit found = own;
+    bool limited = setrlimit(resource, &lower) == 0 && getrlimit(resource, &found) == 0 && found.rlim_cur <= most;
+    return setrlimit(resource, &own) == 0 && limited;
+}
+
 /* RLIMIT_NPROC, or a count of init's own. */
 static bool limits_processes(const struct sp_plan *plan) {
+    const uint64_t of_init = sp_limit_of_processes(plan);
     if (!sp_processes_are_watched(plan)) {
-        return plan->config.max_processes != 0 && is_limited(RLIMIT_NPROC, sp_limit_of_processes(plan));
+        return of_init != 0 ? is_limited(RLIMIT_NPROC, of_init)
+                            : plan->config.max_processes != 0 && can_limit(RLIMIT_NPROC, sp_tier_processes(plan));
     }
     struct stat st;
     return (plan->left_out & SP_FACT_OWN_PROC) == 0 && stat("/proc/1/task", &st) == 0 && st.st_nlink == 3;

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,28 @@ def test_the_number_of_its_processes_is_limited(abi: int) -> None:
     with Sandbox(config(max_processes=20)) as lease:
         started = int(lease.execute(["python3", "-c", bomb]).check().stdout)
     assert started == 19 if IS_ROOT else 0 < started < 2000
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root's leases have ids, and so counts, of their own")
+def test_a_fork_bomb_of_another_sandbox_does_not_end_this_one(abi: int) -> None:
+    """The bomb's sandbox is created last: its tenants may start the most processes, which count for all others, too."""
+    bomb = textwrap.dedent("""
+        import os, time
+        try:
+            while os.fork():
+                pass
+        except OSError:
+            print("no more", flush=True)
+        time.sleep(60)
+    """)
+    with ExitStack() as stack:
+        first, *_, last = (stack.enter_context(Sandbox(config(max_processes=20))) for _ in range(5))
+        running = last.popen(["python3", "-c", bomb], stdout=subprocess.PIPE)
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"no more\n"
+        for _ in range(3):
+            assert first.execute(["true"]).ok
+        running.kill()
 
 
 def test_shown_paths_can_be_read_or_written(abi: int, directory: Path) -> None:
