@@ -127,6 +127,11 @@ struct sp_clone_args {
 };
 #endif
 
+/* 4.14; musl does not have it */
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 0x00000008
+#endif
+
 /* 5.12 */
 #ifndef MOUNT_ATTR_SIZE_VER0
 #define MOUNT_ATTR_SIZE_VER0 32
