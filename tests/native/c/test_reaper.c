@@ -224,7 +224,7 @@ static void one_that_is_freed_too_early_is_reaped_later(void) {
         sp_reaper_release(last);
         CHECK(has_ended(last));
         sp_reaper_free(last);
-    } while (waitpid(-1, NULL, __WALL | WNOHANG) == 0);
+    } while (waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0); /* does not reap it itself */
     CHECK(errno == ECHILD);
 }
 
