@@ -20,8 +20,10 @@
 #define BY_PIDFD ((idtype_t)3)
 /* A zygote that has seen the end of its socket ends within this time, unless it was stopped. */
 #define END_GRACE_NS SP_MS(100)
-/* How long to wait after SIGKILL for the end of the zygote and of all its sandboxes. */
-#define KILL_GRACE_NS SP_SEC(5)
+/* How long to wait after SIGKILL for the end of the zygote and of all its sandboxes: at least, and at most if the
+ * caller has that much time. An interpreter may have gigabytes to free. */
+#define KILL_GRACE_NS SP_SEC(1)
+#define KILL_GRACE_MAX_NS SP_SEC(5)
 
 void sp_zygote_ref(struct sp_zygote *z) {
     /* relaxed: the caller already holds a reference */
@@ -126,7 +128,9 @@ void sp_zygote_end(struct sp_zygote *z, int64_t deadline) {
     end_requests(z);
     if (!wait_for_end(z, deadline < by_itself ? deadline : by_itself)) {
         sp_zygote_kill(z);
-        (void)wait_for_end(z, sp_now() + KILL_GRACE_NS);
+        const int64_t least = sp_now() + KILL_GRACE_NS;
+        const int64_t most = sp_now() + KILL_GRACE_MAX_NS;
+        (void)wait_for_end(z, deadline < least ? least : deadline < most ? deadline : most);
     }
 }
 
