@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -186,8 +187,6 @@ def _sandbox_options(config: SandboxConfig, cgroup_parent: str | None) -> tuple[
 
 def _lease_parent() -> str:
     """Where the Landlock tier makes the directories of its leases. Only that tier needs to write there."""
-    import tempfile
-
     try:
         return os.path.realpath(tempfile.gettempdir())
     except OSError:  # no directory is writable, or no descriptor is free

@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,6 @@ def open_agents(
 
     `confines=False` is for tests whose substitute for `sandbox-exec` confines nothing: then no proof is demanded.
     """
-    import tempfile
-
     agent = os.path.realpath(program or _PROGRAM)
     for path in (sandbox_exec, agent):
         if not os.access(path, os.X_OK):

@@ -6,6 +6,7 @@ is followed, only the beginning of a regular file is read, and the host is not s
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
@@ -146,8 +147,6 @@ def _searched(view: View, missing: Missing) -> str:
 def _similar(view: View, path: str, name: str) -> str:
     if name in _SHELL_WORDS:
         return f"{name} is a word of the shell: ['sh', '-c', '{name} ...']"
-    import difflib
-
     names = set(_programs(view, path.split(":"))) - {name}
     near = _other_version(names, name) or next(iter(difflib.get_close_matches(name, names, 1, 0.8)), "")
     return f"{near} is there, {name} is not" if near else ""

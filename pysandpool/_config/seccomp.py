@@ -6,6 +6,7 @@ lists below are those that every profile allows.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -125,8 +126,6 @@ def _why_not(name: str) -> str:
     if name not in _known():
         if name in X86_64 | AARCH64:
             return f"no system call of {_machine()}, only of other machines"
-        import difflib
-
         near = difflib.get_close_matches(name, sorted(set(ALLOWABLE) & _known()) + sorted(_known()), 3)
         return "no known system call" + (f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "")
     if NEVER.get(name) == _CHECKED:
