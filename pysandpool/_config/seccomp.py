@@ -76,7 +76,7 @@ NEVER: dict[str, str] = {
     **dict.fromkeys(("accept", "accept4", "bind", "connect", "listen"), _SOCKETS),
     **dict.fromkeys(
         "arch_prctl chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl ioctl ioprio_set"
-        " madvise memfd_create mknod mknodat mmap open openat openat2 personality prctl prlimit64"
+        " madvise memfd_create mknod mknodat mmap open openat openat2 personality prctl prlimit64 renameat2"
         " sched_setaffinity sched_setattr sched_setparam sched_setscheduler setpriority setrlimit setsockopt"
         " socket socketpair sync syncfs unshare".split(),
         _CHECKED,
