@@ -24,13 +24,7 @@ from inspect_ai.util._sandbox.events import SandboxEnvironmentProxy
 from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 from inspect_sandbox import PoolOptions, PoolSandboxEnvironment
 
-pytestmark = pytest.mark.anyio
 PROCESSES = ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="module")
