@@ -231,7 +231,8 @@ def test_the_error_of_a_start_keeps_no_descriptor_open(pty: bool) -> None:
         before = open_fds()
         with pytest.raises(CommandNotFoundError) as kept:
             sandbox.popen(["no-such-command"], pty=pty, stdout=None if pty else PIPE)
-        assert open_fds() == before, kept
+        # The one of a sandbox that was destroyed before may go meanwhile.
+        assert not open_fds().items() - before.items(), kept
 
 
 # ---- streams ----

@@ -83,7 +83,8 @@ async def test_the_error_of_a_start_keeps_no_descriptor_open(lease: AsyncPooledS
         before = open_fds()
         with pytest.raises(CommandNotFoundError) as kept:
             await lease.popen(["/no/such"], pty=terminal, stdout=pipe)
-        assert open_fds() == before, kept
+        # The one of a sandbox that was destroyed before may go meanwhile.
+        assert not open_fds().items() - before.items(), kept
 
 
 @on_each_loop
