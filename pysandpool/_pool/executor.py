@@ -6,7 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pysandpool._execute.encode import Words
@@ -38,8 +38,6 @@ class SandboxExecutor(Executor):
     """
 
     def __init__(self, pool: SandboxPool, max_workers: int | None = None, *, max_queued: int | None = None) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
         if not isinstance(pool, SandboxPool):
             raise TypeError(f"pool must be a SandboxPool, not {type(pool).__name__}")
         if max_workers is None:
