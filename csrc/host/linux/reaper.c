@@ -375,31 +375,22 @@ bool sp_reaper_reap(struct sp_reaper *r) {
     return false;
 }
 
-static void dispose(struct sp_reaper *r) {
-    bool over = r->reaped;
-    sp_close_own(&r->pidfd, &r->identity);
-    if (over) {
-        (void)munmap(r, MEMORY_SIZE);
-    }
-}
-
+/* Frees the reaper if it has ended. */
 static bool reap_late(struct sp_late *late) {
     struct sp_reaper *r = (struct sp_reaper *)(void *)((char *)late - offsetof(struct sp_reaper, late));
-    bool over = sp_reaper_reap(r);
-    if (over) {
-        dispose(r);
+    if (!sp_reaper_reap(r)) {
+        return false;
     }
-    return over;
+    if (r->reaped) { /* else it may live, and use the memory */
+        (void)munmap(r, MEMORY_SIZE);
+    }
+    return true;
 }
 
 void sp_reaper_free(struct sp_reaper *r) {
     sp_late_reap();
-    if (sp_reaper_reap(r)) {
-        if (r != NULL) {
-            dispose(r);
-        }
-        return;
+    if (r != NULL && !reap_late(&r->late)) {
+        r->late.reap = reap_late;
+        sp_late_keep(&r->late);
     }
-    r->late.reap = reap_late;
-    sp_late_keep(&r->late);
 }
