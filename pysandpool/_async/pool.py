@@ -86,6 +86,8 @@ class AsyncSandboxPool:
     async def open(self) -> None:
         """Creates `pool_config.min_size` sandboxes in parallel. A second call changes nothing, and waits for the first.
 
+        If the call that opens the pool is cancelled, the pool is closed.
+
         Raises:
             SandboxCreateError: a sandbox could not be created; no process is left behind.
             UnsupportedPlatformError: there is no backend for this system.
@@ -96,20 +98,22 @@ class AsyncSandboxPool:
                 raise PoolStateError
             return
         backend = current()
+        opened: list[SandboxPool] = []
         try:
-            await backend.in_thread(self._open)
+            await backend.in_thread(partial(self._open, opened))
         except BaseException:
-            await backend.in_thread(self._close_opened)
+            for pool in opened:
+                await backend.in_thread(pool.close)
             raise
+        if self._opened().closed:
+            raise PoolStateError
 
-    def _open(self) -> None:
+    def _open(self, opened: list[SandboxPool]) -> None:
+        """Opens the pool, if no other task has done so, and puts it into `opened`."""
         with self._opening:
             if self._pool is None:
                 self._pool = SandboxPool(self._config, self._pool_config, _launcher=self._launcher)
-
-    def _close_opened(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
+                opened.append(self._pool)
 
     def acquire(
         self, timeout: Duration | None = None, *, workspace: Workspace | StrPath | None = None

@@ -31,6 +31,7 @@ from pysandpool import (
     PoolStateError,
     SandboxConfig,
     SandboxCreateError,
+    SandboxPool,
     SandboxReleasedError,
     Workspace,
 )
@@ -249,6 +250,38 @@ def test_tasks_that_open_a_pool_at_once_open_one(loop: str) -> None:
             for _ in range(8):
                 tasks.start_soon(pool.open)
         assert launcher.created == 1
+        await pool.close()
+
+    run_on(loop, main)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_cancelled_open_closes_only_what_it_has_opened(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = FakeLauncher()
+    begun, goes_on = threading.Event(), threading.Event()
+
+    class SlowPool(SandboxPool):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            begun.set()
+            assert goes_on.wait(60)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("pysandpool._async.pool.SandboxPool", SlowPool)
+
+    async def main() -> None:
+        pool = AsyncSandboxPool(None, PoolConfig(min_size=1, max_size=1), _launcher=launcher._launcher)
+        first = asyncio.ensure_future(pool.open())
+        await asyncio.to_thread(begun.wait, 60)
+        second = asyncio.ensure_future(pool.open())
+        await asyncio.sleep(0.1)
+        second.cancel()
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        await first
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        async with pool.acquire():
+            pass
         await pool.close()
 
     run_on(loop, main)
