@@ -9,32 +9,14 @@ from pathlib import Path
 
 import pytest
 from bare_stem import RUN, BareStem, run_here
+from own_memory import PLACES_OF
 
 from pysandpool import Bind, Interpreter, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
 
 # Looks for two pieces of text that follow each other: so neither the code nor its arguments contain what is looked for.
-SEARCH = """
-first, second = argv[2], argv[3]
-found = []
-with open("/proc/self/mem", "rb", 0) as memory:
-    for line in open("/proc/self/maps").read().splitlines():
-        bounds, access, _, _, _, *name = line.split(None, 5)
-        start, end = (int(bound, 16) for bound in bounds.split("-"))
-        for at in range(start, end, 1 << 20):
-            try:
-                memory.seek(at)
-                piece = memory.read(min(1 << 20, end - at))
-            except (OSError, OverflowError, ValueError):
-                break
-            place = piece.find(first)
-            while place != -1:
-                if piece[place + len(first):place + len(first) + len(second)] == second:
-                    found.append((name, hex(at + place)))
-                place = piece.find(first, place + 1)
-print(found)
-"""
+SEARCH = PLACES_OF + "print(list(places_of(argv[2], argv[3])))"
 
 
 @pytest.fixture

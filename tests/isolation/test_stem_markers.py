@@ -8,35 +8,18 @@ from pathlib import Path
 
 import pytest
 from code_pools import code_pool
+from own_memory import PLACES_OF
 
 from pysandpool import Bind, CodeResult, Workspace
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
 
-# Prints the marks whose two halves follow each other in memory. Neither the code nor its request contains a mark whole.
-SEARCH = """
-found = []
-def look(name, first, second):
-    with open("/proc/self/mem", "rb", 0) as memory:
-        for line in open("/proc/self/maps").read().splitlines():
-            start, end = (int(bound, 16) for bound in line.split()[0].split("-"))
-            for at in range(start, end, 1 << 20):
-                try:
-                    memory.seek(at)
-                    piece = memory.read(min(1 << 20, end - at))
-                except (OSError, OverflowError, ValueError):
-                    break
-                place = piece.find(first)
-                while place != -1:
-                    if piece[place + len(first):place + len(first) + len(second)] == second:
-                        return found.append(name)
-                    place = piece.find(first, place + 1)
-"""
-
 
 def found_by(run: Callable[[str], CodeResult], marks: dict[str, str]) -> str:
-    calls = [f"look({name!r}, {mark[:8]!r}.encode(), {mark[8:]!r}.encode())" for name, mark in marks.items()]
-    return run(SEARCH + "\n".join(calls) + "\nprint(*found)").check().stdout.strip()
+    """The names of the marks that it finds in its memory. Neither the code nor its request contains a mark whole."""
+    halves = {name: (mark[:8].encode(), mark[8:].encode()) for name, mark in marks.items()}
+    code = f"{PLACES_OF}\nprint(*(name for name, halves in {halves!r}.items() if any(places_of(*halves))))"
+    return run(code).check().stdout.strip()
 
 
 def test_nothing_of_others_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
