@@ -228,13 +228,15 @@ def test_a_cancellation_at_any_point_leaves_the_lease_in_order(when: str) -> Non
                 await lease.run_code("1")
 
             began = time.monotonic()
-            nth = 0
-            while await cancelled_at(nth, when, use):
-                nth += 1
-                gc.collect()
-                assert len(open_fds()) <= fds
-            assert nth > 3
-            assert time.monotonic() - began < 120
+            cancelled = 0
+            while cancelled <= 3:  # on a loaded machine most answers are there before a call has to wait
+                nth = 0
+                while await cancelled_at(nth, when, use):
+                    nth += 1
+                    gc.collect()
+                    assert len(open_fds()) <= fds
+                cancelled += nth
+                assert time.monotonic() - began < 120
             assert (await lease.run_code("1")).text == "1"
 
     asyncio.run(main())
