@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -84,6 +87,42 @@ def test_what_is_no_message_ends_a_session_and_not_a_run(lease: PooledSandbox, l
     assert not found.ok
     assert session.ended
     assert lease.run_code("1").text == "1"
+
+
+# A connection with unsent data. While nobody reads the channel, its last descriptor waits there beside the end of the
+# next cell.
+LINGERING = """
+import array, socket, struct, threading
+listener = socket.create_server(("127.0.0.1", 0))
+lingering = socket.create_connection(listener.getsockname())
+kept, _ = listener.accept()
+lingering.setblocking(False)
+try:
+    while True: lingering.send(bytes(65536))
+except BlockingIOError:
+    lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+def leave():
+    lines = b'{"t":"done","dropped":false,"n":2,"exits":false}\\n'
+    with socket.socket(fileno=os.dup(channel)) as near:
+        near.sendmsg([lines], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lingering.fileno()]))])
+    lingering.close()
+threading.Timer(0.2, leave).start()
+"""
+
+
+def test_a_descriptor_in_the_channel_holds_nobody_up() -> None:
+    """The host takes none, so that the kernel closes it within the host's read. The end of the peer frees a host that
+    waits for it."""
+    with code_pool(config={"network": "loopback"}) as pool, pool.acquire() as lease:
+        session = lease.session()
+        assert session.run(CHANNEL + LINGERING).claimed.complete
+        time.sleep(0.5)
+        rescue = threading.Timer(20, os.kill, (lease.pid, signal.SIGKILL))
+        rescue.start()
+        found = session.run("import time; time.sleep(100)", timeout=10)
+        assert not rescue.finished.is_set()
+        rescue.cancel()
+        assert found.claimed.complete
 
 
 def test_a_grandchild_that_keeps_the_channel_open_holds_nobody_up(lease: PooledSandbox) -> None:

@@ -199,6 +199,9 @@ static const struct option_range seccomp_operations[] = {
  * Options that setsockopt() may set. Left out: filters (26, 50 - 52) and their lock (44), because each descriptor's
  * filter takes kernel memory, and a part of the machine's memory for compiled filters, as seccomp filters do; ZEROCOPY
  * (60), because sent data then stays in pages that the socket pins; RESERVE_MEM (73); options of network cards.
+ * LINGER (13) has no effect: it makes whoever closes the last descriptor of a TCP socket wait, for as long as the
+ * option says. That is the host when a tenant has sent the descriptor over the channel of an interpreter, and a thread
+ * of the kernel, which then closes no other file of the machine, when the socket was in a cycle of queues.
  */
 static const struct option_range socket_levels[] = {
     {0, 0, ALLOW}, /* IP */
@@ -210,8 +213,9 @@ static const struct option_range socket_levels[] = {
 
 static const struct option_range socket_options[] = {
     {1, 6, ALLOW}, /* DEBUG, REUSEADDR, TYPE, ERROR, DONTROUTE, BROADCAST */
-    {7, 7, CHECK_SNDBUF}, {8, 8, CHECK_RCVBUF},
-    {9, 21, ALLOW},  /* KEEPALIVE - REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
+    {7, 7, CHECK_SNDBUF}, {8, 8, CHECK_RCVBUF}, {9, 12, ALLOW}, /* KEEPALIVE, OOBINLINE, NO_CHECK, PRIORITY */
+    {13, 13, PRETEND},                                          /* LINGER */
+    {14, 21, ALLOW}, /* BSDCOMPAT, REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
     {25, 25, ALLOW}, /* BINDTODEVICE */
     {29, 43, ALLOW}, /* TIMESTAMP - NOFCS; those with FORCE and MARK need a capability */
     {46, 47, ALLOW}, /* BUSY_POLL, MAX_PACING_RATE */

@@ -54,4 +54,20 @@ static void half_pair(char **args) {
     held("no kind of pair can");
 }
 
-PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair})
+/* Whoever closes the last descriptor then waits for the peer: a receiver of the descriptor, or a thread of the kernel.
+ */
+static void lingering(char **args) {
+    (void)args;
+    struct linger wanted = {.l_onoff = 1, .l_linger = 60};
+    struct linger found = {0};
+    socklen_t len = sizeof found;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int rc = fd == -1 ? -1 : setsockopt(fd, SOL_SOCKET, SO_LINGER, &wanted, sizeof wanted);
+    int why = errno;
+    if (rc == 0 && getsockopt(fd, SOL_SOCKET, SO_LINGER, &found, &len) == 0 && found.l_onoff != 0) {
+        reached("a close that takes %d s", found.l_linger);
+    }
+    held("SO_LINGER: %s", rc == 0 ? "without effect" : strerror(why));
+}
+
+PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair}, {"lingering", lingering})

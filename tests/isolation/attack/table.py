@@ -326,6 +326,7 @@ def _network() -> list[Attack]:
         network("raw-socket-network", "raw(7)", "make", "2", "3", "1", control="ns", config=inet),
         network("host-loopback", "ip(7)", "tcp", "{port}"),
         network("host-loopback-network", "network_namespaces(7)", "tcp", "{port}", config=inet),
+        network("lingering-socket", "socket(7) SO_LINGER: who closes it waits", "lingering", config=inet),
         network("abstract-socket", "unix(7), CVE-2020-15257", "unix", "{abstract}"),
         network("abstract-socket-unix", "network_namespaces(7)", "unix", "{abstract}", config=unix),
         network(

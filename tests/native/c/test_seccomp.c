@@ -336,6 +336,7 @@ static void check_memory(enum sp_arch arch) {
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&own, "setsockopt", 0, SOL_SOCKET | GARBAGE, SO_SNDBUF) == ERRNO(0));
     CHECK(call(&own, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF | GARBAGE) == ERRNO(0));
+    CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_LINGER | GARBAGE) == ERRNO(0)); /* whoever closes would wait */
     CHECK(call(&l, "fcntl", 0, F_SETPIPE_SZ, 0) == ERRNO(EPERM));
     for (unsigned cmd = F_OFD_GETLK; cmd <= F_OFD_SETLKW; cmd++) {
         CHECK(call(&l, "fcntl", 0, cmd | GARBAGE, 0) == ERRNO(EINVAL));
