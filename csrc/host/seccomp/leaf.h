@@ -61,10 +61,10 @@ enum leaf {
     CHOOSE_PTRACE,
     CHOOSE_KCMP,
     CHOOSE_SECCOMP,
-    CHOOSE_LEVEL,
+    CHOOSE_RENAME,
+    CHOOSE_LEVEL, /* from here on: sp_seccomp_socket_options() */
     CHOOSE_SOCKET_OPTION,
     CHOOSE_TCP_OPTION,
-    CHOOSE_RENAME,
     LEAF_COUNT
 };
 
@@ -82,8 +82,13 @@ struct options {
     bool whole; /* the kernel reads all 64 bits: other bits in the upper half make it another number */
 };
 
-/* The options of a leaf CHOOSE_*; NULL for any other leaf. */
+/* A list, and its length, as members of struct options. */
+#define RANGES(list) list, sizeof(list) / sizeof(list)[0]
+
+/* The options of a leaf CHOOSE_*; NULL for any other leaf. The second: of those of sockets, which the first one asks.
+ */
 const struct options *sp_seccomp_options(enum leaf leaf);
+const struct options *sp_seccomp_socket_options(enum leaf leaf);
 
 /* All tables end far below this number; the kernel's own caches assume 1,024, too. */
 #define NR_END 1024
