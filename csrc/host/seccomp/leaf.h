@@ -65,6 +65,9 @@ enum leaf {
     CHOOSE_LEVEL, /* from here on: sp_seccomp_socket_options() */
     CHOOSE_SOCKET_OPTION,
     CHOOSE_TCP_OPTION,
+    CHOOSE_IP_OPTION,
+    CHOOSE_IPV6_OPTION,
+    CHOOSE_UDP_OPTION,
     LEAF_COUNT
 };
 

@@ -1,6 +1,7 @@
 /* Limits: memory that is where nobody looks: under way between processes, or in texts of any length. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -207,5 +208,27 @@ static void memfd_handed_about(char **args) {
     count("MiB of a memfd handed about", n, wanted);
 }
 
+/* ---- options of sockets ---- */
+
+/* What is to be added to each packet is kept as it came, up to 64 KiB. */
+static void packet_options(char **args) {
+    static char bytes[60000];
+    const struct cmsghdr head = {sizeof bytes, 999, 1};
+    const struct sockaddr_in6 own = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    long wanted = atol(args[0]);
+    long n = 0;
+    memcpy(bytes, &head, sizeof head);
+    raise_descriptors();
+    for (int fd; n < wanted && (fd = socket(AF_INET6, SOCK_DGRAM, 0)) != -1; n++) {
+        if (bind(fd, (const struct sockaddr *)&own, sizeof own) != 0 ||
+            setsockopt(fd, IPPROTO_IPV6, IPV6_2292PKTOPTIONS, bytes, sizeof bytes) != 0) {
+            break;
+        }
+    }
+    settle_with(n, args[1]);
+    count("sockets with 64 KiB of options", n, wanted);
+}
+
 PROBES({"long-names", long_names}, {"sockets-under-way", sockets_under_way},
-       {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about})
+       {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about},
+       {"packet-options", packet_options})

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -70,4 +71,43 @@ static void lingering(char **args) {
     held("SO_LINGER: %s", rc == 0 ? "without effect" : strerror(why));
 }
 
-PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair}, {"lingering", lingering})
+/* udp(7): the first and the last socket that has one of these let the kernel patch its code, on all processors. */
+static void patch_kernel(char **args) {
+    int value = atoi(args[1]);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    JUDGE("the kernel's code was patched", setsockopt(fd, IPPROTO_UDP, atoi(args[0]), &value, sizeof value));
+}
+
+/* The machine has 4,096, and keeps each for seconds. */
+static void flow_label(char **args) {
+    (void)args;
+    struct {
+        struct in6_addr to;
+        uint32_t label;
+        uint8_t action, share;
+        uint16_t flags, expires, linger;
+        uint32_t unused;
+    } request = {.to = IN6ADDR_LOOPBACK_INIT, .share = 1, .flags = 1 /* IPV6_FL_F_CREATE, with IPV6_FL_S_EXCL */};
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    JUDGE("one of the machine's labels", setsockopt(fd, IPPROTO_IPV6, 32, &request, sizeof request));
+}
+
+/* Each is a part of lists that the kernel goes through, and none is a descriptor. */
+static void join_groups(char **args) {
+    struct ipv6_mreq group = {.ipv6mr_interface = 1};
+    int wanted = atoi(args[0]);
+    int n = 0;
+    int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+    group.ipv6mr_multiaddr.s6_addr[0] = 0xff;
+    group.ipv6mr_multiaddr.s6_addr[1] = 0x01;
+    for (; n < wanted; n++) {
+        memcpy(&group.ipv6mr_multiaddr.s6_addr[12], &(int){n + 1}, sizeof n);
+        if (setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof group) != 0) {
+            held("%d groups: %s", n, strerror(errno));
+        }
+    }
+    reached("%d groups of one socket", n);
+}
+
+PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair}, {"lingering", lingering},
+       {"patch-kernel", patch_kernel}, {"flow-label", flow_label}, {"join-groups", join_groups})

@@ -313,6 +313,7 @@ def _network() -> list[Attack]:
         return Attack(name, "network", source, "network", args, **more)
 
     inet = {"seccomp_profile": "network"}
+    loopback = {"network": "loopback"}
     unix = {"allow_unix_sockets": True}
     return [
         network("inet-socket", "ip(7)", "make", "2", "1", "0"),
@@ -327,6 +328,10 @@ def _network() -> list[Attack]:
         network("host-loopback", "ip(7)", "tcp", "{port}"),
         network("host-loopback-network", "network_namespaces(7)", "tcp", "{port}", config=inet),
         network("lingering-socket", "socket(7) SO_LINGER: who closes it waits", "lingering", config=inet),
+        network("udp-gro", "udp(7) UDP_GRO: patches the kernel's code", "patch-kernel", "104", "1", config=inet),
+        network("udp-encap", "udp(7) UDP_ENCAP: the same", "patch-kernel", "100", "2", config=inet),
+        network("flow-label", "ipv6(7): 4,096 for the machine", "flow-label", config=loopback),
+        network("multicast-groups", "ipv6(7): of any number", "join-groups", "1000", config=loopback),
         network("abstract-socket", "unix(7), CVE-2020-15257", "unix", "{abstract}"),
         network("abstract-socket-unix", "network_namespaces(7)", "unix", "{abstract}", config=unix),
         network(
@@ -477,8 +482,8 @@ def _kept() -> list[Attack]:
 
 
 def _hidden() -> list[Attack]:
-    def hide(name: str, source: str, *args: str) -> Attack:
-        config = {"memory_limit_mb": 16}
+    def hide(name: str, source: str, *args: str, **more: Any) -> Attack:
+        config = {"memory_limit_mb": 16, **more}
         return Attack(f"memory-{name}", "limits", source, "hide", (name, *args, "{settle}"), config=config)
 
     return [
@@ -487,6 +492,7 @@ def _hidden() -> list[Attack]:
         replace(hide("sockets-under-way", "unix(7) SCM_RIGHTS: in no process's table", "400"), tiers=("full",)),
         replace(hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"), tiers=("full",)),
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
+        hide("packet-options", "ipv6(7) IPV6_2292PKTOPTIONS: a socket keeps any text", "1000", network="loopback"),
     ]
 
 
