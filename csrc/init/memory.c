@@ -82,7 +82,7 @@ static uint64_t scratch_used(void) {
     return !sp_proc_is_shared() && statfs("/tmp", &fs) == 0 ? (uint64_t)fs.f_bsize * (fs.f_blocks - fs.f_bfree) : 0;
 }
 
-static uint64_t kept(void) { return scratch_used() + sp_sysv_used(); }
+static uint64_t kept(void) { return scratch_used() + sp_sysv_used(0); }
 
 void sp_memory_base_early(struct sp_memory_base *base, const struct sp_plan *plan, bool is_first) {
     base->kept = kept();
@@ -127,7 +127,7 @@ static void scan(struct sp_look *look) {
         return;
     }
     struct sp_found *found = &watch->scan.last;
-    watch->sysv = sp_sysv_used();
+    watch->sysv = sp_sysv_used(look->census.threads);
     look->kept = scratch_used() + watch->sysv;
     watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
     const unsigned sockets = watch->sockets.local + watch->sockets.inet;

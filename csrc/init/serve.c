@@ -43,7 +43,8 @@ struct outcome {
  * their size is checked after each command. Above the limit all of them are removed, as with a cgroup.
  */
 static void limit_sysv(const struct sp_plan *plan) {
-    if (!sp_in_landlock_tier(plan) && plan->config.memory_bytes != 0 && sp_sysv_used() > plan->config.memory_bytes) {
+    const uint64_t limit = plan->config.memory_bytes;
+    if (!sp_in_landlock_tier(plan) && limit != 0 && sp_sysv_used(0) > limit) {
         sp_sysv_remove();
     }
 }

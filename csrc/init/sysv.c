@@ -12,12 +12,15 @@
 #define MSG_STAT_OF_ANY 13
 #define SEM_STAT_OF_ANY 20
 
-/* The header of a message with the unused space of its slab; for a semaphore its cache line and its undo entry. */
+/* The header of a message, with the unused space of its slab, and a semaphore with its cache line. */
 #define MESSAGE_COST 128
 #define QUEUE_COST 512
 #define SEMAPHORE_COST 192
+/* What the kernel keeps for each thread that has used SEM_UNDO: for a set, and for each of its semaphores. */
+#define UNDO_COST 128
+#define UNDO_SEMAPHORE_COST 2
 
-uint64_t sp_sysv_used(void) {
+uint64_t sp_sysv_used(unsigned threads) {
     struct shm_info segments;
     struct msginfo queues;
     struct seminfo semaphores;
@@ -31,7 +34,8 @@ uint64_t sp_sysv_used(void) {
     return ((uint64_t)segments.shm_rss + segments.shm_swp) * (uint64_t)sysconf(_SC_PAGESIZE) +
            (uint64_t)(unsigned)queues.msgtql + (uint64_t)(unsigned)queues.msgmap * MESSAGE_COST +
            ((uint64_t)(unsigned)queues.msgpool + (unsigned)semaphores.semusz) * QUEUE_COST +
-           (uint64_t)(unsigned)semaphores.semaem * SEMAPHORE_COST;
+           (uint64_t)(unsigned)semaphores.semusz * threads * UNDO_COST +
+           (uint64_t)(unsigned)semaphores.semaem * (SEMAPHORE_COST + (uint64_t)threads * UNDO_SEMAPHORE_COST);
 }
 
 void sp_sysv_remove(void) {

@@ -5,8 +5,9 @@
 
 #include <stdint.h>
 
-/* Bytes of all segments, attached or not, and an upper bound of what queues and semaphores cost the kernel. */
-uint64_t sp_sysv_used(void);
+/* Bytes of all segments, attached or not, and an upper bound of what queues and semaphores cost the kernel: each of
+ * `threads` may have changes of every semaphore that its end takes back (SEM_UNDO). */
+uint64_t sp_sysv_used(unsigned threads);
 /* Removes them all. */
 void sp_sysv_remove(void);
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -169,7 +170,7 @@ static void make_ring(struct ring *ring) {
     }
 }
 
-static void end_ring(void) {
+static void end_group(void) {
     signal(SIGTERM, SIG_IGN);
     kill(0, SIGTERM);
 }
@@ -187,7 +188,7 @@ static void buffers_handed_about(char **args) {
         close_all(fds, batch);
     }
     settle(args[1]);
-    end_ring();
+    end_group();
     count("full sockets handed about", n, wanted);
 }
 
@@ -204,8 +205,61 @@ static void memfd_handed_about(char **args) {
     }
     (void)close(memfd);
     settle(args[1]);
-    end_ring();
+    end_group();
     count("MiB of a memfd handed about", n, wanted);
+}
+
+/* ---- processes with much that the kernel keeps ---- */
+
+/* Each of so many does it, tells how much it has, and keeps it. The sum. */
+static long in_processes(long processes, long (*act)(long), long argument) {
+    int pipe_of_all[2];
+    long sum = 0;
+    setpgid(0, 0);
+    if (pipe(pipe_of_all) != 0) {
+        held("no pipe");
+    }
+    for (long i = 0; i < processes; i++) {
+        if (fork() == 0) {
+            long got = act(argument);
+            (void)!write(pipe_of_all[1], &got, sizeof got);
+            for (;;) {
+                pause();
+            }
+        }
+    }
+    (void)close(pipe_of_all[1]);
+    for (long i = 0, got = 0; i < processes && read(pipe_of_all[0], &got, sizeof got) == sizeof got; i++) {
+        sum += got;
+    }
+    return sum;
+}
+
+static int sets[1000];
+
+static long change_all(long n) {
+    struct sembuf up = {0, 1, SEM_UNDO};
+    long done = 0;
+    while (done < n && semop(sets[done], &up, 1) == 0) {
+        done++;
+    }
+    return done;
+}
+
+/* Of each process and each set the kernel keeps what the end of the process takes back. */
+static void undo_lists(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    while (n < 1000 && (sets[n] = semget(IPC_PRIVATE, 1, 0600)) != -1) {
+        n++;
+    }
+    long got = in_processes(wanted, change_all, n);
+    settle(args[1]);
+    for (long i = 0; i < n; i++) {
+        (void)semctl(sets[i], 0, IPC_RMID);
+    }
+    end_group();
+    count("sets that are put back", got, 1000 * wanted);
 }
 
 /* ---- options of sockets ---- */
@@ -231,4 +285,4 @@ static void packet_options(char **args) {
 
 PROBES({"long-names", long_names}, {"sockets-under-way", sockets_under_way},
        {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about},
-       {"packet-options", packet_options})
+       {"packet-options", packet_options}, {"undo-lists", undo_lists})

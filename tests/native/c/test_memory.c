@@ -57,7 +57,7 @@ static int empty_scratch(struct statfs *fs) {
 #define GIB (1024 * MIB)
 
 static struct {
-    uint64_t shared, kernel, objects, free_lists, queued;
+    uint64_t shared, kernel, objects, free_lists, queued, undone;
     struct sp_sockets sockets;
     bool queues_are_long, wait;
 } the;
@@ -72,7 +72,7 @@ uint64_t sp_machine_free_lists(int proc) {
     return the.free_lists;
 }
 unsigned sp_machine_processors(void) { return 2; }
-uint64_t sp_sysv_used(void) { return 0; }
+uint64_t sp_sysv_used(unsigned threads) { return threads * the.undone; }
 uint64_t sp_sockets_pair_bytes(void) { return 208 * KIB; }
 struct sp_sockets sp_sockets_count(int proc) {
     (void)proc;
@@ -561,6 +561,14 @@ static void sockets_of_the_sandbox_are_counted(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
+static void what_each_thread_puts_back_is_counted(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    the.undone = LIMIT / 2; /* of each of two */
+    the.kernel += 20 * MIB;
+    watch.scan.ended -= FRESH_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && ends(&watch));
+}
+
 /* In the host's network namespace the kernel counts the sockets of all processes, so only descriptors are counted. */
 static void sockets_of_the_host_are_not_counted(void) {
     the.sockets.local = 1000;
@@ -788,6 +796,8 @@ int main(void) {
     RUN(large_page_tables_may_hide_memory);
     reset();
     RUN(sockets_of_the_sandbox_are_counted);
+    reset();
+    RUN(what_each_thread_puts_back_is_counted);
     reset();
     RUN(sockets_of_the_host_are_not_counted);
     reset();
