@@ -52,6 +52,7 @@ static bool add_text(struct walk *walk, const char *text, struct sp_process *p, 
     if (dir != -1 && is_counted(p, text, dir)) {
         return true;
     }
+    walk->census->processes++;
     find_kib(text, "\nRssAnon:", &p->anon);
     find_kib(text, "\nRssFile:", &p->file);
     find_kib(text, "\nRssShmem:", &p->shared);

@@ -15,7 +15,8 @@ struct sp_census {
     uint64_t tables;  /* bytes of page tables */
     uint64_t shown;   /* of these sums, the pages of processes whose share was not asked for: they may count twice */
     unsigned threads;
-    bool out_of_time; /* there are more processes than the budget sufficed for */
+    unsigned processes; /* with memory of their own */
+    bool out_of_time;   /* there are more processes than the budget sufficed for */
 };
 
 /*

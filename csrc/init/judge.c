@@ -15,6 +15,7 @@
 #define OBJECT_BYTES 256       /* with the unused space of its slab; a lock may have the list of its inode */
 #define FREE_MAPPINGS 8192
 #define MAPPING_BYTES 512         /* including a file that only the mapping holds */
+#define LINK_BYTES 128            /* of a mapping to a process that it was forked from, and to one that has ended */
 #define FILTER_BYTES (6 * KIB)    /* a short filter */
 #define FILTERED_BYTES (96 * KIB) /* all the filters that a thread may add, compiled: see zygote/filters.c */
 #define HIDDEN_PASSES 2
@@ -49,9 +50,18 @@ static uint64_t most_in_flight(const struct sp_look *look) {
 }
 
 /*
+ * Each mapping has a link to the anonymous memory of each process that it was forked from, which no figure of a process
+ * shows. If each process was forked from the one before it, there are this many.
+ */
+static uint64_t most_in_links(const struct sp_look *look) {
+    return (uint64_t)look->watch->scan.last.mappings * look->census.processes * LINK_BYTES;
+}
+
+/*
  * The other kernel memory that the machine has taken since the command began may be anybody's. It counts as the
- * sandbox's up to the size of the pipes that were seen before and are not found any more, and wholly while there is
- * something that can hide any amount: sockets in flight, or the text of a process's mappings.
+ * sandbox's up to the size of the pipes that were seen before and are not found any more, and of the links between its
+ * mappings, which are objects; and wholly while there is something that can hide any amount: sockets in flight, or the
+ * text of a process's mappings.
  */
 static uint64_t hidden_in_kernel(const struct sp_look *look, uint64_t known, uint64_t room) {
     const struct sp_memory_watch *watch = look->watch;
@@ -59,7 +69,9 @@ static uint64_t hidden_in_kernel(const struct sp_look *look, uint64_t known, uin
     uint64_t hidden = sp_above(look->kernel.used, watch->base.kernel.used + known);
     if (watch->hidden_passes < HIDDEN_PASSES) {
         uint64_t all = sp_above((uint64_t)pipes->n_present + pipes->n_gone, FREE_BUFFERS);
-        return sp_smaller(hidden, (all - sp_above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES);
+        uint64_t objects = sp_above(look->kernel.objects, watch->base.kernel.objects + known);
+        return sp_smaller(hidden, (all - sp_above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES +
+                                      sp_smaller(objects, most_in_links(look)));
     }
     const uint64_t most = most_in_flight(look);
     /* Free pages in the lists of processors look like used ones. They are read only where they decide. */

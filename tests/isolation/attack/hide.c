@@ -13,6 +13,7 @@
 #include "hoard.h"
 
 #define BATCH 20
+#define PAIRS 30
 
 /* ---- texts of any length ---- */
 
@@ -262,6 +263,44 @@ static void undo_lists(char **args) {
     count("sets that are put back", got, 1000 * wanted);
 }
 
+/* Each process is forked from the one before it, and has a link to it for each mapping. */
+static void fork_links(char **args) {
+    long wanted = atol(args[0]);
+    long n = 0;
+    pid_t pid = 0;
+    int told[2];
+    char byte;
+    setpgid(0, 0);
+    for (int i = 0; i < PAIRS; i++) {
+        char *at = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (at != MAP_FAILED) {
+            at[0] = at[4096] = 1;
+            (void)mprotect(at + 4096, 4096, PROT_READ); /* two mappings of two pages */
+        }
+    }
+    if (pipe(told) != 0) {
+        held("no pipe");
+    }
+    while (n < wanted && (n == 0 || pid == 0) && (pid = fork()) != -1) {
+        n += pid == 0;
+        if (pid == 0) {
+            (void)!write(told[1], "x", 1);
+        } else {
+            break;
+        }
+    }
+    while (n != 0) {
+        pause();
+    }
+    (void)close(told[1]);
+    while (n < wanted && read(told[0], &byte, 1) == 1) {
+        n++;
+    }
+    settle(args[1]);
+    end_group();
+    count("processes in a row", n, wanted);
+}
+
 /* ---- options of sockets ---- */
 
 /* What is to be added to each packet is kept as it came, up to 64 KiB. */
@@ -285,4 +324,4 @@ static void packet_options(char **args) {
 
 PROBES({"long-names", long_names}, {"sockets-under-way", sockets_under_way},
        {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about},
-       {"packet-options", packet_options}, {"undo-lists", undo_lists})
+       {"packet-options", packet_options}, {"undo-lists", undo_lists}, {"fork-links", fork_links})

@@ -493,6 +493,7 @@ def _hidden() -> list[Attack]:
         replace(hide("buffers-handed-about", "unix(7) SCM_RIGHTS: faster than anybody looks", "400"), tiers=("full",)),
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
         replace(hide("undo-lists", "semop(2) SEM_UNDO: of each process and each set", "150"), tiers=("full",)),
+        replace(hide("fork-links", "fork(2): each mapping, to each process before", "100"), tiers=("full",)),
         hide("packet-options", "ipv6(7) IPV6_2292PKTOPTIONS: a socket keeps any text", "1000", network="loopback"),
     ]
 

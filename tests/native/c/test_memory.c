@@ -561,6 +561,19 @@ static void sockets_of_the_sandbox_are_counted(void) {
     CHECK(!sp_memory_watch_look(&watch) && ends(&watch));
 }
 
+/* As far as the machine has taken objects, beyond those that are known. */
+static void links_between_processes_are_counted(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    struct sp_look seen = {.watch = &watch, .census.processes = 100};
+    watch.scan.last.mappings = 5000;
+    seen.kernel = (struct sp_machine_kernel){watch.base.kernel.used + GIB, watch.base.kernel.objects + GIB};
+    CHECK(hidden_in_kernel(&seen, 0, 0) == 5000 * 100 * LINK_BYTES);
+    seen.kernel.objects = watch.base.kernel.objects + 3 * MIB;
+    CHECK(hidden_in_kernel(&seen, MIB, 0) == 2 * MIB);
+    sp_census_take(&seen.census, watch.proc, false, 0, &seen.budget);
+    CHECK(seen.census.processes == 2);
+}
+
 static void what_each_thread_puts_back_is_counted(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.undone = LIMIT / 2; /* of each of two */
@@ -796,6 +809,8 @@ int main(void) {
     RUN(large_page_tables_may_hide_memory);
     reset();
     RUN(sockets_of_the_sandbox_are_counted);
+    reset();
+    RUN(links_between_processes_are_counted);
     reset();
     RUN(what_each_thread_puts_back_is_counted);
     reset();
