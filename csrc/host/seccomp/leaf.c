@@ -78,14 +78,23 @@ static void check_mode(struct block *b, unsigned arg) {
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
+/* A character device (0, 0), which mknod() makes without a capability since Linux 5.8, hides a file of that name in the
+ * lower layer of an overlay. chmod() and its like ignore the type. */
+static void check_mode_and_type(struct block *b, unsigned arg) {
+    load_low(b, arg);
+    emit(b, BPF_ALU | BPF_AND | BPF_K, S_IFMT, 0, 0);
+    refuse_if_equal(b, S_IFCHR, EPERM);
+    check_mode(b, arg);
+}
+
 static void check_mode_1(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_mode(b, 1);
+    check_mode_and_type(b, 1);
 }
 
 static void check_mode_2(struct block *b, const struct sp_seccomp_policy *policy) {
     (void)policy;
-    check_mode(b, 2);
+    check_mode_and_type(b, 2);
 }
 
 /* Without one of these flags the mode is whatever the register holds. O_TMPFILE consists of its own bit and

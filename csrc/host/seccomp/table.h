@@ -36,7 +36,8 @@ enum sp_rule {
     SP_RULE_SESSION,      /* without effect where a process group holds the tenant together */
     SP_RULE_SIGNAL,       /* EPERM there */
     SP_RULE_KILL,         /* there without init's mark */
-    SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
+    SP_RULE_MODE_1, /* with no_setid, neither a set-id bit nor a device in the mode (this argument); else allowed, like
+                       the next four */
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for the mode of a file that it creates */
     SP_RULE_OPENAT,

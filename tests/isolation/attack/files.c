@@ -133,6 +133,17 @@ static void leave_whiteout(char **args) {
     JUDGE("a whiteout", is_device ? 0 : -1);
 }
 
+/* mknod(2): the same without a rename. */
+static void make_whiteout(char **args) {
+    char name[4096];
+    snprintf(name, sizeof name, "%s/whiteout-%d", args[0], getpid());
+    int rc = mknod(name, S_IFCHR, makedev(0, 0));
+    int err = errno;
+    unlink(name);
+    errno = err;
+    JUDGE("a whiteout", rc);
+}
+
 static void open_device(char **args) {
     (void)args;
     static const char *const names[] = {"/dev/mem",     "/dev/kmsg", "/dev/vda",         "/dev/sda",
@@ -268,7 +279,7 @@ PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"change-owne
        {"cut-by-open", cut_by_open}, {"stat", names_of}, {"path", path}, {"parent-path", parent_path},
        {"process-root", process_root}, {"process-environ", process_environ}, {"process-fds", process_fds},
        {"inherited-fds", inherited_fds}, {"handle", keep_handle}, {"make-device", make_device},
-       {"leave-whiteout", leave_whiteout}, {"open-device", open_device}, {"write", write_path}, {"create", create_in},
-       {"chmod", change_mode}, {"link", link_across}, {"rename", rename_across}, {"symlink", symlink_out},
-       {"fifo", write_fifo}, {"plant-setuid", plant_setuid}, {"rewrite-set-id", rewrite_set_id},
-       {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})
+       {"leave-whiteout", leave_whiteout}, {"make-whiteout", make_whiteout}, {"open-device", open_device},
+       {"write", write_path}, {"create", create_in}, {"chmod", change_mode}, {"link", link_across},
+       {"rename", rename_across}, {"symlink", symlink_out}, {"fifo", write_fifo}, {"plant-setuid", plant_setuid},
+       {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})

@@ -292,7 +292,8 @@ static void check_modes(enum sp_arch arch) {
     } calls[] = {{"chmod", 1, false},   {"creat", 1, false},    {"fchmod", 1, false},
                  {"mknod", 1, false},   {"fchmodat", 2, false}, {"fchmodat2", 2, false},
                  {"mknodat", 2, false}, {"open", 2, true},      {"openat", 3, true}};
-    static const uint64_t harmless[] = {0, 0777, 01777, S_IFREG | 0644, 0644 | GARBAGE};
+    static const uint64_t harmless[] = {0, S_IFLNK | 0777, S_IFIFO | 01777, S_IFREG | 0644, S_IFBLK | 0644 | GARBAGE};
+    static const uint64_t device[] = {S_IFCHR, S_IFCHR | 0666, S_IFCHR | 0666 | GARBAGE};
     static const uint64_t setid[] = {04755, 02755, 06000, S_IFREG | 04000, 04755 | GARBAGE};
     static const uint64_t making[] = {O_CREAT, O_CREAT | O_WRONLY | O_EXCL, O_TMPFILE | O_RDWR, O_CREAT | GARBAGE};
     static const uint64_t not_making[] = {O_RDONLY, O_WRONLY | O_TRUNC, O_DIRECTORY, O_PATH | O_CLOEXEC};
@@ -309,6 +310,8 @@ static void check_modes(enum sp_arch arch) {
                 args[at] = harmless[k];
                 CHECK(call4(&on, calls[i].name, args) == SECCOMP_RET_ALLOW);
             }
+            args[at] = device[k % LENGTH(device)];
+            CHECK(call4(&on, calls[i].name, args) == (calls[i].makes ? SECCOMP_RET_ALLOW : ERRNO(EPERM)));
             for (size_t m = 0; m < LENGTH(not_making) && calls[i].makes; m++) {
                 args[at - 1] = not_making[m];
                 args[at] = setid[k]; /* without O_CREAT the register may hold anything */
