@@ -27,7 +27,7 @@ from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
 from pysandpool._process.arguments import deadline_of, encoded_input, words_of
 from pysandpool._process.handle import ProcessHandle
-from pysandpool._process.streams import Streams
+from pysandpool._process.streams import Streams, ended_terminal
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -69,7 +69,7 @@ class AsyncSandboxProcess:
     stderr: AsyncReader | None
     """The same for `stderr=PIPE`."""
     pid: int
-    """The pid of the process as the host sees it."""
+    """The pid of the process as the host sees it; 0 if it was killed, by its `timeout` perhaps, before it had one."""
 
     def __init__(self, handle: ProcessHandle, args: Words, errors: str | None) -> None:
         self._handle = handle
@@ -206,6 +206,8 @@ class AsyncSandboxProcess:
             return (self._handle.fileno(), left) if state < lib.SP_PROCESS_RUNNING else None
 
         await current().drive(step, steady=False)
+        if self._terminal == -1 and self._handle.wants_terminal:
+            self._terminal = ended_terminal()
         if self._terminal != -1:
             self.stdin = AsyncWriter(os.dup(self._terminal), self._errors)
             self.stdout = AsyncReader(self._terminal, self._errors)

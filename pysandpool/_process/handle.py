@@ -66,6 +66,11 @@ class ProcessHandle:
         self._check(lib.sp_process_poll(self._ptr, self._status, self._error))
         return self._status
 
+    @property
+    def wants_terminal(self) -> bool:
+        """Whether it was started with a terminal. One that was killed before it had it has sent none."""
+        return bool(self._status.wants_terminal)
+
     def signal(self, number: int) -> bool:
         """Sends a signal. False: the sandbox has not read the signals before it yet."""
         if self._box[0] == ffi.NULL:  # closed, in a garbage cycle perhaps just before this call

@@ -24,7 +24,7 @@ from pysandpool._ffi import lib
 from pysandpool._process.arguments import deadline_of, encoded_input, words_of
 from pysandpool._process.exchange import Exchange
 from pysandpool._process.handle import ProcessHandle, Program
-from pysandpool._process.streams import Stream, Streams, terminal_files
+from pysandpool._process.streams import Stream, Streams, ended_terminal, terminal_files
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -68,7 +68,7 @@ class SandboxProcess:
     stderr: IO[Any] | None
     """The same for `stderr=PIPE`."""
     pid: int
-    """The pid of the process as the host sees it."""
+    """The pid of the process as the host sees it; 0 if it was killed, by its `timeout` perhaps, before it had one."""
 
     def __init__(self, handle: ProcessHandle, args: Words, streams: Streams, errors: str | None) -> None:
         self._handle = handle
@@ -83,6 +83,8 @@ class SandboxProcess:
         self.pid = 0
         try:
             self._await_start()
+            if self._terminal == -1 and handle.wants_terminal:
+                self._terminal = ended_terminal()
             if self._terminal != -1:
                 self.stdin, self.stdout = terminal_files(self._terminal, errors)
             else:

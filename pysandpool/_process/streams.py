@@ -136,3 +136,10 @@ def terminal_files(master: int, errors: str | None) -> tuple[IO[Any], IO[Any]]:
     """The two sides of a terminal's master, to write to and to read from. They own the descriptor from now on."""
     keyboard = io.FileIO(os.dup(master), "w")
     return _opened(keyboard, errors, line_buffering=True), _opened(_Screen(master, "r"), errors)
+
+
+def ended_terminal() -> int:
+    """The master of a terminal that nobody has open, for a process that was killed before it had a terminal."""
+    master, end = os.openpty()
+    os.close(end)
+    return master

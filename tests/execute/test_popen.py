@@ -614,6 +614,20 @@ def test_the_output_of_a_terminal_ends(lease: PooledSandbox) -> None:
     assert list(process.stdout) == [b"a\r\n", b"b\r\n"]
 
 
+@pytest.mark.parametrize("pty", [True, False], ids=["terminal", "pipes"])
+def test_a_timeout_that_ends_during_the_start(lease: PooledSandbox, pty: bool) -> None:
+    streams = {} if pty else {"stdin": PIPE, "stdout": PIPE}
+    for _ in range(20):  # most of these are killed before they have sent their terminal
+        process = lease.popen(["sleep", "60"], pty=pty, timeout=1e-9, **streams)
+        assert process.wait(10) == -9
+        assert process.timed_out
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if pty:
+            process.resize(33, 77)
+        assert process.communicate() == (b"", None)
+
+
 # ---- interrupts ----
 
 

@@ -240,6 +240,16 @@ async def test_a_terminal(lease: AsyncPooledSandbox) -> None:
 
 
 @on_each_loop
+async def test_a_timeout_that_ends_during_the_start(lease: AsyncPooledSandbox) -> None:
+    for _ in range(20):  # most of these are killed before they have sent their terminal
+        process = await lease.popen(["/bin/sleep", "60"], pty=True, timeout=1e-9)
+        assert await process.wait() == -9
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert await process.communicate() == (b"", None)
+
+
+@on_each_loop
 async def test_a_process_ends_with_its_lease(lease: AsyncPooledSandbox) -> None:
     process = await lease.popen(["/bin/sleep", "60"])
 
