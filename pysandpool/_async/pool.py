@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pysandpool._code.options import CodeOptions
     from pysandpool._code.result import CodeResult
-    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._execute.options import BytesRunOptions, EitherRunOptions, TextRunOptions
 
 _sp_acquire = hot.sp_acquire
 # Of looks at what no descriptor reports, in seconds.
@@ -151,43 +151,38 @@ class AsyncSandboxPool:
 
     @overload
     async def run(
-        self,
-        cmd: Words,
-        *,
-        acquire_timeout: Duration | None = ...,
-        text: Literal[False] = ...,
-        **options: Unpack[BytesOptions],
+        self, cmd: Words, *, text: Literal[False] = ..., **options: Unpack[BytesRunOptions]
     ) -> SandboxResult: ...
     @overload
     async def run(
-        self,
-        cmd: Words,
-        *,
-        acquire_timeout: Duration | None = ...,
-        text: Literal[True],
-        **options: Unpack[TextOptions],
+        self, cmd: Words, *, text: Literal[True], **options: Unpack[TextRunOptions]
     ) -> SandboxResult[str]: ...
     @overload
+    async def run(self, cmd: Words, *, text: bool, **options: Unpack[EitherRunOptions]) -> SandboxResult[Any]: ...
+
     async def run(
         self,
         cmd: Words,
         *,
-        acquire_timeout: Duration | None = ...,
-        text: bool,
-        **options: Unpack[EitherOptions],
-    ) -> SandboxResult[Any]: ...
-
-    async def run(self, cmd: Words, *, acquire_timeout: Duration | None = None, **options: Any) -> SandboxResult[Any]:
+        acquire_timeout: Duration | None = None,
+        workspace: Workspace | StrPath | None = None,
+        **options: Any,
+    ) -> SandboxResult[Any]:
         """Runs one command in a sandbox of its own: acquire, execute, release. See `SandboxPool.run`."""
-        async with self.acquire(acquire_timeout) as lease:
+        async with self.acquire(acquire_timeout, workspace=workspace) as lease:
             result: SandboxResult[Any] = await lease.execute(cmd, **options)
             return result
 
     async def run_code(
-        self, code: str, *, acquire_timeout: Duration | None = None, **options: Unpack[CodeOptions]
+        self,
+        code: str,
+        *,
+        acquire_timeout: Duration | None = None,
+        workspace: Workspace | StrPath | None = None,
+        **options: Unpack[CodeOptions],
     ) -> CodeResult:
         """Runs Python code in a sandbox of its own: acquire, run_code, release. See `SandboxPool.run_code`."""
-        async with self.acquire(acquire_timeout) as lease:
+        async with self.acquire(acquire_timeout, workspace=workspace) as lease:
             return await lease.run_code(code, **options)
 
     async def warm(self, target: int) -> int:

@@ -1,4 +1,4 @@
-"""The types of what can be passed to `execute` by keyword. They exist for type checkers."""
+"""The types of what can be passed to `execute` and to `run` by keyword. They exist for type checkers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from pysandpool._config.fields import Duration
+    from pysandpool._config.workspace import StrPath, Workspace
     from pysandpool._execute.encode import Environ, Word
 
 
@@ -47,3 +48,22 @@ class EitherOptions(AnyOptions, total=False):
     errors: str
     on_stdout: Callable[[bytes | str], object] | None
     on_stderr: Callable[[bytes | str], object] | None
+
+
+class AcquireOptions(TypedDict, total=False):
+    """What `SandboxPool.run` takes for its acquire."""
+
+    acquire_timeout: Duration | None
+    workspace: Workspace | StrPath | None
+
+
+class BytesRunOptions(BytesOptions, AcquireOptions, total=False):
+    """Options of `SandboxPool.run` with `text=False`."""
+
+
+class TextRunOptions(TextOptions, AcquireOptions, total=False):
+    """Options of `SandboxPool.run` with `text=True`."""
+
+
+class EitherRunOptions(EitherOptions, AcquireOptions, total=False):
+    """Options of `SandboxPool.run` with a `text` that the type checker does not know."""

@@ -16,7 +16,7 @@ from pysandpool._pool.pool import SandboxPool
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._execute.options import BytesRunOptions, EitherRunOptions, TextRunOptions
 
 
 class SandboxExecutor(Executor):
@@ -50,14 +50,16 @@ class SandboxExecutor(Executor):
 
     @overload  # type: ignore[override]  # a command, and not a function
     def submit(
-        self, cmd: Words, /, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]
+        self, cmd: Words, /, *, text: Literal[False] = ..., **options: Unpack[BytesRunOptions]
     ) -> Future[SandboxResult]: ...
     @overload
     def submit(
-        self, cmd: Words, /, *, text: Literal[True], **options: Unpack[TextOptions]
+        self, cmd: Words, /, *, text: Literal[True], **options: Unpack[TextRunOptions]
     ) -> Future[SandboxResult[str]]: ...
     @overload
-    def submit(self, cmd: Words, /, *, text: bool, **options: Unpack[EitherOptions]) -> Future[SandboxResult[Any]]: ...
+    def submit(
+        self, cmd: Words, /, *, text: bool, **options: Unpack[EitherRunOptions]
+    ) -> Future[SandboxResult[Any]]: ...
 
     def submit(self, cmd: Words, /, **options: Any) -> Future[SandboxResult[Any]]:
         """Queues a command. Waits while `max_queued` commands are queued, unless it is called by a thread of this
@@ -82,15 +84,15 @@ class SandboxExecutor(Executor):
 
     @overload  # type: ignore[override]
     def map(
-        self, cmds: Iterable[Words], /, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]
+        self, cmds: Iterable[Words], /, *, text: Literal[False] = ..., **options: Unpack[BytesRunOptions]
     ) -> Iterator[SandboxResult]: ...
     @overload
     def map(
-        self, cmds: Iterable[Words], /, *, text: Literal[True], **options: Unpack[TextOptions]
+        self, cmds: Iterable[Words], /, *, text: Literal[True], **options: Unpack[TextRunOptions]
     ) -> Iterator[SandboxResult[str]]: ...
     @overload
     def map(
-        self, cmds: Iterable[Words], /, *, text: bool, **options: Unpack[EitherOptions]
+        self, cmds: Iterable[Words], /, *, text: bool, **options: Unpack[EitherRunOptions]
     ) -> Iterator[SandboxResult[Any]]: ...
 
     def map(self, cmds: Iterable[Words], /, **options: Any) -> Iterator[SandboxResult[Any]]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pysandpool._code.options import CodeOptions
     from pysandpool._code.result import CodeResult
     from pysandpool._execute.encode import Words
-    from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._execute.options import BytesRunOptions, EitherRunOptions, TextRunOptions
     from pysandpool._execute.result import SandboxResult
 
 _sp_acquire = hot.sp_acquire
@@ -108,59 +108,52 @@ class SandboxPool(PoolUpkeep):
         return lease_by_ticket(self._core, timeout_ns)
 
     @overload
-    def run(
-        self,
-        cmd: Words,
-        *,
-        acquire_timeout: Duration | None = ...,
-        text: Literal[False] = ...,
-        **options: Unpack[BytesOptions],
-    ) -> SandboxResult: ...
+    def run(self, cmd: Words, *, text: Literal[False] = ..., **options: Unpack[BytesRunOptions]) -> SandboxResult: ...
     @overload
-    def run(
-        self,
-        cmd: Words,
-        *,
-        acquire_timeout: Duration | None = ...,
-        text: Literal[True],
-        **options: Unpack[TextOptions],
-    ) -> SandboxResult[str]: ...
+    def run(self, cmd: Words, *, text: Literal[True], **options: Unpack[TextRunOptions]) -> SandboxResult[str]: ...
     @overload
-    def run(
-        self,
-        cmd: Words,
-        *,
-        acquire_timeout: Duration | None = ...,
-        text: bool,
-        **options: Unpack[EitherOptions],
-    ) -> SandboxResult[Any]: ...
+    def run(self, cmd: Words, *, text: bool, **options: Unpack[EitherRunOptions]) -> SandboxResult[Any]: ...
 
-    def run(self, cmd: Words, *, acquire_timeout: Duration | None = None, **options: Any) -> SandboxResult[Any]:
+    def run(
+        self,
+        cmd: Words,
+        *,
+        acquire_timeout: Duration | None = None,
+        workspace: Workspace | StrPath | None = None,
+        **options: Any,
+    ) -> SandboxResult[Any]:
         """Runs one command in a sandbox of its own: acquire, execute, release.
 
         Args:
             cmd: the command and its arguments.
             acquire_timeout: the `timeout` of `acquire`.
+            workspace: that of `acquire`.
             options: the keyword arguments of `PooledSandbox.execute`; there, `timeout` is that of the command.
 
         Raises the errors of `acquire` and of `PooledSandbox.execute`.
         """
-        with self.acquire(acquire_timeout) as lease:
+        with self.acquire(acquire_timeout, workspace=workspace) as lease:
             return lease.execute(cmd, **options)
 
     def run_code(
-        self, code: str, *, acquire_timeout: Duration | None = None, **options: Unpack[CodeOptions]
+        self,
+        code: str,
+        *,
+        acquire_timeout: Duration | None = None,
+        workspace: Workspace | StrPath | None = None,
+        **options: Unpack[CodeOptions],
     ) -> CodeResult:
         """Runs Python code in a sandbox of its own: acquire, run_code, release.
 
         Args:
             code: Python source.
             acquire_timeout: the `timeout` of `acquire`.
+            workspace: that of `acquire`.
             options: the keyword arguments of `PooledSandbox.run_code`; there, `timeout` is that of the code.
 
         Raises the errors of `acquire` and of `PooledSandbox.run_code`.
         """
-        with self.acquire(acquire_timeout) as lease:
+        with self.acquire(acquire_timeout, workspace=workspace) as lease:
             return lease.run_code(code, **options)
 
     def stats(self) -> PoolStats:

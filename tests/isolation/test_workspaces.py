@@ -23,6 +23,7 @@ from pysandpool import (
     Sandbox,
     SandboxConfig,
     SandboxError,
+    SandboxExecutor,
     SandboxPool,
     Workspace,
 )
@@ -125,6 +126,16 @@ def test_a_given_directory_or_variable_wins(pool: SandboxPool, work: Path) -> No
         assert run(lease, "echo $PWD; echo $A", env={"A": "b"}) == "/workspace\nb\n"
         process = lease.popen(["/bin/sh", "-c", "pwd"], stdout=subprocess.PIPE)
         assert process.communicate()[0] == b"/workspace\n"
+
+
+def test_one_command_in_a_workspace(pool: SandboxPool, work: Path) -> None:
+    assert pool.run(["cat", "file"], text=True, workspace=work).stdout == "text\n"
+    with SandboxExecutor(pool) as executor:
+        result = executor.submit(["sh", "-c", "pwd; echo x > file"], workspace=Workspace(work, "ro")).result()
+        assert (result.stdout, result.ok) == (b"/workspace\n", False)
+    with pytest.raises(FileNotFoundError):
+        pool.run(["true"], workspace=work / "missing")
+    assert pool.stats().in_use_count == 0
 
 
 def test_other_leases_have_no_workspace(pool: SandboxPool, work: Path) -> None:

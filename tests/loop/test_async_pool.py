@@ -334,6 +334,7 @@ def test_a_workspace(loop: str, host_dir: Path) -> None:
                 async with lease.popen(["/bin/sh", "-c", "pwd"], stdout=subprocess.PIPE) as process:
                     assert await process.communicate() == (b"/workspace\n", None)
             assert (work / "file").read_text() == "text\n"
+            assert (await pool.run(["/bin/cat", "file"], workspace=work)).stdout == b"text\n"
             with pytest.raises(FileNotFoundError):
                 await pool.acquire(workspace=work / "missing")
             for delay in (0, 0.0005, 0.002):

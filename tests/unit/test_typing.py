@@ -56,12 +56,13 @@ def text(lease: PooledSandbox, sandbox: Sandbox, words: list[str], flag: bool) -
 
 def run(pool: SandboxPool, words: list[str]) -> None:
     assert_type(pool.run(words, timeout=1, acquire_timeout=2), SandboxResult[bytes])
-    assert_type(pool.run(words, text=True, input="text").stdout, str)
+    assert_type(pool.run(words, text=True, input="text", workspace="/w").stdout, str)
     executor = SandboxExecutor(pool)
-    assert_type(executor.submit(words, timeout=1).result().stdout, bytes)
+    assert_type(executor.submit(words, timeout=1, acquire_timeout=2, workspace="/w").result().stdout, bytes)
     assert_type(list(executor.map([words], text=True)), list[SandboxResult[str]])
     executor.submit("ls")  # call-overload
     pool.run("ls")  # call-overload
+    pool.run(words, workspace=1)  # call-overload
     pool.run(words, input="text")  # call-overload
 
 async def take_later(piece: bytes) -> None: ...
