@@ -22,6 +22,7 @@ from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words, shell_command
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
+from pysandpool._execute.text import errors_of
 from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
@@ -118,13 +119,13 @@ class AsyncPooledSandbox(AsyncFileMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
-        errors: str = "strict",
+        errors: str | None = None,
         pty: bool = False,
     ) -> AsyncSandboxProcess:
         self._backend()
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
         program = Program(cmd, env, cwd, timeout, pty)
-        mode, defaults = errors if text else None, self._lease._defaults()  # noqa: SLF001
+        mode, defaults = errors_of(text, errors), self._lease._defaults()  # noqa: SLF001
         return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, mode)
 
     async def run_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeResult:

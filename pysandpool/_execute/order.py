@@ -11,7 +11,7 @@ from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult, decoded
 from pysandpool._execute.run import CommandDefaults
-from pysandpool._execute.text import ENCODING
+from pysandpool._execute.text import ENCODING, errors_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -45,7 +45,7 @@ def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which d
     cwd: Word | None = None,
     timeout: Duration | None = None,
     text: bool = False,
-    errors: str = "strict",
+    errors: str | None = None,
     check: bool = False,
     on_stdout: Taker | None = None,
     on_stderr: Taker | None = None,
@@ -57,11 +57,11 @@ def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which d
         defaults = defaults.keeping(max_output_bytes)
     if cpu_time is not None:
         defaults = defaults.limiting(cpu_time)
-    decodes = errors if text else None
+    decodes = errors_of(text, errors)
     live = None
     if on_stdout is not None or on_stderr is not None:
         live = Tap(on_stdout, on_stderr, defaults.max_output_bytes, decodes)
-    elif text:
-        codecs.lookup_error(errors)
-    data = input.encode(ENCODING, errors) if text and isinstance(input, str) else input
+    elif decodes is not None:
+        codecs.lookup_error(decodes)
+    data = input.encode(ENCODING, decodes) if decodes is not None and isinstance(input, str) else input
     return Order(cmd, (data, env, cwd, timeout), defaults, live, decodes, check)

@@ -35,3 +35,8 @@ def decode(data: bytes, errors: str, cut: bool) -> str:
     """The text of a whole stream, see `Decoder`."""
     decoder = Decoder(errors)
     return decoder.take(data) + decoder.end(cut)
+
+
+def errors_of(text: bool, errors: str | None) -> str | None:
+    """The `errors` of a call in text mode, or None. As with subprocess, `errors` alone asks for text mode."""
+    return errors if errors is not None else "strict" if text else None

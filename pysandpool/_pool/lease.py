@@ -15,6 +15,7 @@ from pysandpool._execute.live import Live, Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import CommandDefaults, run_command
+from pysandpool._execute.text import errors_of
 from pysandpool._ffi import check, hot, lib
 from pysandpool._files.methods import FileMethods
 from pysandpool._files.operation import LeaseFiles
@@ -64,7 +65,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
-        errors: str = "strict",
+        errors: str | None = None,
         check: bool = False,
         on_stdout: Taker | None = None,
         on_stderr: Taker | None = None,
@@ -88,8 +89,9 @@ class PooledSandbox(FileMethods, CodeMethods):
             text: True gives str in place of bytes, to the result and to `on_stdout` and `on_stderr`. As in the text
                 mode of subprocess, "\\r\\n" and "\\r" become "\\n". The encoding is UTF-8. An incomplete character at
                 the end of output that was truncated, or of a command that was killed, is dropped.
-            errors: with `text=True`, what happens to bytes that are not UTF-8: "strict" raises UnicodeDecodeError after
-                the command has ended, "replace" puts U+FFFD in their place, and so on, see the codecs module.
+            errors: what happens to bytes that are not UTF-8: "strict", which text has by default, raises
+                UnicodeDecodeError after the command has ended, "replace" puts U+FFFD in their place, and so on, see
+                the codecs module. As with subprocess, `errors` without `text` means `text=True`.
             check: True calls `check()` of the result.
             on_stdout: a function that is called with the next bytes of standard output as soon as they come, on the
                 thread of the caller. It gets all of them, also those that `max_output_bytes` drops from the result. The
@@ -159,7 +161,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
-        errors: str = "strict",
+        errors: str | None = None,
         pty: bool = False,
     ) -> SandboxProcess:
         """Starts `cmd` and returns while it runs, as `subprocess.Popen` does.
@@ -175,7 +177,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             timeout: seconds or a timedelta after which the process is killed, and its `timed_out` is True. By default
                 there is no limit.
             text: the files and `communicate()` of the process take and give str, encoded as UTF-8.
-            errors: what is done with bytes that are no UTF-8: a name of the codecs module, such as "replace".
+            errors: what is done with bytes that are no UTF-8, as for `execute`; without `text` it means `text=True`.
             pty: the process gets a new terminal of the sandbox as its three streams and its controlling terminal.
                 `stdin` and `stdout` of the returned process are the other side of it.
 
@@ -191,7 +193,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         """
         core = self._core
         program = Program(cmd, env, cwd, timeout, pty)
-        mode = errors if text else None
+        mode = errors_of(text, errors)
         return start_process(
             core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), mode
         )

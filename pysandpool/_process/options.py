@@ -20,5 +20,5 @@ class ProcessOptions(TypedDict, total=False):
     cwd: Word | None
     timeout: Duration | None
     text: bool
-    errors: str
+    errors: str | None
     pty: bool

@@ -57,6 +57,9 @@ def test_bytes_that_are_no_text(sandbox: PooledSandbox) -> None:
     for errors, expected in (("replace", "a\ufffdb"), ("backslashreplace", "a\\xffb"), ("ignore", "ab")):
         result = sandbox.execute(noise, text=True, errors=errors)
         assert (result.stdout, result.stderr) == (expected, expected)
+    alone: Any = {"errors": "replace"}  # means text, as with subprocess
+    assert sandbox.execute(noise, **alone).stdout == "a\ufffdb"
+    assert sandbox.execute(["cat"], input="text", **alone).stdout == "text"
     assert sandbox.execute(noise).text == "a\ufffdb"
     assert sandbox.execute(["echo", "usable"]).stdout == b"usable\n"
 
@@ -67,7 +70,7 @@ def test_errors_is_checked_before_the_command_starts(
     sandbox: PooledSandbox, errors: Any, wrong: type[Exception], options: dict[str, Any]
 ) -> None:
     with pytest.raises(wrong):
-        sandbox.execute(["touch", "started"], text=True, errors=errors, **options)
+        sandbox.execute(["touch", "started"], errors=errors, **options)
     assert sandbox.execute(["ls", "started"]).exit_code != 0
 
 

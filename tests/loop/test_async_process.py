@@ -63,7 +63,7 @@ async def test_a_process_is_started_and_waited_for(lease: AsyncPooledSandbox) ->
         assert out.startswith(b"x" * 1_000_000)
         assert b"No such file" in out
         assert err is None
-    text = await lease.popen(["/bin/cat"], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
+    text = await lease.popen(["/bin/cat"], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, errors="strict")
     assert await text.communicate("hä\r\n") == ("hä\n", None)
     with pytest.raises(CommandNotFoundError):
         await lease.popen(["/no/such"])
