@@ -86,6 +86,8 @@ static void put_exec(struct writer *w, const struct sp_rec_exec *e) {
     put(w, e->payload_len, 4);
     put(w, e->cpu_seconds, 4);
     put(w, e->timeout_ns, 8);
+    put(w, e->rows, 4);
+    put(w, e->cols, 4);
 }
 
 static void get_exec(struct reader *r, struct sp_rec_exec *e) {
@@ -97,6 +99,8 @@ static void get_exec(struct reader *r, struct sp_rec_exec *e) {
     e->payload_len = get32(r, SP_PAYLOAD_MAX);
     e->cpu_seconds = get32(r, UINT32_MAX);
     e->timeout_ns = get(r, 8, 0, INT64_MAX);
+    e->rows = get32(r, UINT16_MAX);
+    e->cols = get32(r, UINT16_MAX);
     r->bad = r->bad || (uint64_t)e->argc + e->envc + 1 > e->payload_len;
 }
 

@@ -157,6 +157,8 @@ struct sp_rec_exec { /* EXEC, SPAWN */
     uint32_t payload_len; /* cwd, then argc strings, then envc strings, each ended by NUL */
     uint32_t cpu_seconds; /* of CPU time that each process of the command may use; 0: unlimited */
     uint64_t timeout_ns;  /* SPAWN: after this time init kills the process; 0: never */
+    uint32_t rows;        /* SPAWN with SP_EXEC_PTY: the size of the terminal */
+    uint32_t cols;
 };
 
 struct sp_rec_id { /* ACK, KILL; ADOPT: the pid */

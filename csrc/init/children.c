@@ -24,11 +24,13 @@
 
 /* ---- in the child, up to its exec ---- */
 
-/* A new terminal of the sandbox's own devpts: its master, or -errno. The command gets the other end. */
-static int open_terminal(struct sp_command *command) {
+/* A new terminal of the sandbox's own devpts: its master, or -errno. The command gets the other end. It has its size
+ * before the program can ask for it. */
+static int open_terminal(const struct sp_rec_exec *exec, struct sp_command *command) {
     sp_auto_fd int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
     const int unlocked = 0;
-    if (master == -1 || ioctl(master, TIOCSPTLCK, &unlocked) != 0) {
+    const struct winsize size = {.ws_row = (unsigned short)exec->rows, .ws_col = (unsigned short)exec->cols};
+    if (master == -1 || ioctl(master, TIOCSPTLCK, &unlocked) != 0 || ioctl(master, TIOCSWINSZ, &size) != 0) {
         return -errno;
     }
     int end = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -41,8 +43,9 @@ static int open_terminal(struct sp_command *command) {
 }
 
 /* The process itself sends the ACK, so that the kernel shows the host its pid. */
-static int acknowledge_self(int socket, bool wants_terminal, struct sp_command *command) {
-    sp_auto_fd int master = wants_terminal ? open_terminal(command) : -1;
+static int acknowledge_self(int socket, const struct sp_rec_exec *exec, struct sp_command *command) {
+    const bool wants_terminal = (exec->flags & SP_EXEC_PTY) != 0;
+    sp_auto_fd int master = wants_terminal ? open_terminal(exec, command) : -1;
     if (wants_terminal && master < 0) {
         return master;
     }
@@ -73,7 +76,7 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
     } else if (child->is_command) {
         sp_leftovers_mark();
     } else {
-        rc = acknowledge_self(child->socket, (request->exec.flags & SP_EXEC_PTY) != 0, command);
+        rc = acknowledge_self(child->socket, &request->exec, command);
         rc = rc == 0 ? 0 : sp_failed(&why, SP_STAGE_SPAWN, -rc, "terminal");
     }
     if (rc == 0) {

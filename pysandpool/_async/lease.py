@@ -26,6 +26,7 @@ from pysandpool._execute.text import errors_of
 from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
+from pysandpool._process.arguments import size_of
 from pysandpool._process.handle import Program
 from pysandpool._process.streams import Stream
 
@@ -121,10 +122,11 @@ class AsyncPooledSandbox(AsyncFileMethods):
         text: bool = False,
         errors: str | None = None,
         pty: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> AsyncSandboxProcess:
         self._backend()
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
-        program = Program(cmd, env, cwd, timeout, pty)
+        program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         mode, defaults = errors_of(text, errors), self._lease._defaults()  # noqa: SLF001
         return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, mode)
 

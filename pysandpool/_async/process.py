@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import operator
 import os
 import signal
-import struct
 import subprocess
-import termios
 import time
 from collections.abc import Awaitable
 from types import TracebackType
@@ -25,7 +22,7 @@ from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
 from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
-from pysandpool._process.arguments import deadline_of, encoded_input, words_of
+from pysandpool._process.arguments import deadline_of, encoded_input, resize_terminal, words_of
 from pysandpool._process.handle import ProcessHandle
 from pysandpool._process.streams import Streams, ended_terminal
 
@@ -161,10 +158,7 @@ class AsyncSandboxProcess:
         """Sets the size of the terminal; its foreground processes get SIGWINCH. See `SandboxProcess.resize`."""
         if self._terminal == -1 or self.stdout is None:
             raise ValueError("the process has no terminal: start it with pty=True")
-        for name, number in (("rows", rows), ("cols", cols)):
-            if not 1 <= operator.index(number) <= 0xFFFF:
-                raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... 65535")
-        fcntl.ioctl(self.stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        resize_terminal(self.stdout.fileno(), rows, cols)
 
     async def __aenter__(self) -> Self:
         return self

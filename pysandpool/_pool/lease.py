@@ -21,6 +21,7 @@ from pysandpool._files.methods import FileMethods
 from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
+from pysandpool._process.arguments import size_of
 from pysandpool._process.handle import Program
 from pysandpool._process.process import SandboxProcess, start_process
 from pysandpool._process.streams import Stream
@@ -163,6 +164,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         text: bool = False,
         errors: str | None = None,
         pty: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> SandboxProcess:
         """Starts `cmd` and returns while it runs, as `subprocess.Popen` does.
 
@@ -180,6 +182,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             errors: what is done with bytes that are no UTF-8, as for `execute`; without `text` it means `text=True`.
             pty: the process gets a new terminal of the sandbox as its three streams and its controlling terminal.
                 `stdin` and `stdout` of the returned process are the other side of it.
+            size: rows and columns of the terminal, or what `os.get_terminal_size()` returns; by default (24, 80).
 
         Raises:
             CommandNotFoundError: the command cannot be executed inside the sandbox.
@@ -192,7 +195,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             TypeError, ValueError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
-        program = Program(cmd, env, cwd, timeout, pty)
+        program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         mode = errors_of(text, errors)
         return start_process(
             core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), mode

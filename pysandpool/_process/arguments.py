@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+import operator
 import os
+import struct
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +16,9 @@ from pysandpool._execute.text import ENCODING
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+_USUAL_SIZE = (24, 80)
+_LARGEST = 0xFFFF
 
 
 def deadline_of(timeout: float | None) -> float:
@@ -22,6 +29,32 @@ def deadline_of(timeout: float | None) -> float:
 def words_of(args: Words) -> list[str]:
     """The command as `subprocess.TimeoutExpired` shows it."""
     return [os.fsdecode(word) for word in args]
+
+
+def checked_size(rows: int, cols: int) -> tuple[int, int]:
+    """The size of a terminal. Raises ValueError if a number is not in 1 ... 65535, and TypeError if it is no int."""
+    for name, number in (("rows", rows), ("cols", cols)):
+        if not 1 <= operator.index(number) <= _LARGEST:
+            raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... {_LARGEST}")
+    return operator.index(rows), operator.index(cols)
+
+
+def size_of(size: tuple[int, int] | None, *, terminal: bool) -> tuple[int, int]:
+    """Rows and columns of the terminal that a process is started with, if it is started with one.
+
+    The tuple of `os.get_terminal_size()` has the columns first, and is recognised.
+    """
+    if size is None:
+        return _USUAL_SIZE if terminal else (0, 0)
+    if not terminal:
+        raise ValueError(f"size = {size!r} is not allowed without pty=True: only a terminal has a size")
+    rows, cols = (size.lines, size.columns) if isinstance(size, os.terminal_size) else size
+    return checked_size(rows, cols)
+
+
+def resize_terminal(fd: int, rows: int, cols: int) -> None:
+    """Sets the size of a terminal, whose foreground processes get SIGWINCH."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", *checked_size(rows, cols), 0, 0))
 
 
 def encoded_input(data: Buffer | str | None, *, has_stdin: bool, is_text: bool) -> bytes:

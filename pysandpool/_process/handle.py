@@ -28,6 +28,8 @@ class Program(NamedTuple):
     adopts: tuple[int, int] | None = None
     """None: a process is started; else the process of this pidfd, which has this pid in the sandbox and is a child of
     init, is taken for it"""
+    size: tuple[int, int] = (0, 0)
+    """of the terminal: rows and columns"""
 
 
 class ProcessHandle:
@@ -109,6 +111,7 @@ def _request(
         request.cwd = views[-1]
     request.timeout_ns = to_nanoseconds(program.timeout) or 1
     request.terminal = program.terminal
+    request.rows, request.cols = program.size
     request.runs, request.channel = program.channel is not None, -1 if program.channel is None else program.channel
     request.pidfd, request.adopts = (-1, 0) if program.adopts is None else program.adopts
     request.fds, request.own_pipes = list(streams[0]), streams[1]

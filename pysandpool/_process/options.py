@@ -22,3 +22,4 @@ class ProcessOptions(TypedDict, total=False):
     text: bool
     errors: str | None
     pty: bool
+    size: tuple[int, int] | None

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import fcntl
 import operator
 import os
 import select
 import signal
-import struct
 import subprocess
-import termios
 import threading
 import time
 from types import TracebackType
@@ -21,7 +18,7 @@ from pysandpool._execute.encode import Words, command_name
 from pysandpool._execute.run import CommandDefaults, prepare_lease
 from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
-from pysandpool._process.arguments import deadline_of, encoded_input, words_of
+from pysandpool._process.arguments import deadline_of, encoded_input, resize_terminal, words_of
 from pysandpool._process.exchange import Exchange
 from pysandpool._process.handle import ProcessHandle, Program
 from pysandpool._process.streams import Stream, Streams, ended_terminal, terminal_files
@@ -196,10 +193,7 @@ class SandboxProcess:
         """
         if self._terminal == -1 or self.stdout is None:
             raise ValueError("the process has no terminal: start it with pty=True")
-        for name, number in (("rows", rows), ("cols", cols)):
-            if not 1 <= operator.index(number) <= 0xFFFF:
-                raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... 65535")
-        fcntl.ioctl(self.stdout.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", rows, cols, 0, 0))
+        resize_terminal(self.stdout.fileno(), rows, cols)
 
     def __enter__(self) -> Self:
         return self

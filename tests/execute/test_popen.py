@@ -589,6 +589,24 @@ def test_a_terminal(lease: PooledSandbox) -> None:
         lease.popen(["true"]).resize(24, 80)
 
 
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(None, b"24 80\r\n"), ((31, 99), b"31 99\r\n"), (os.terminal_size((99, 31)), b"31 99\r\n")],
+    ids=["usual", "rows-and-columns", "of-a-terminal"],
+)
+def test_a_terminal_has_its_size_from_the_start(lease: PooledSandbox, size: Any, shown: bytes) -> None:
+    assert lease.popen(["stty", "size"], pty=True, size=size).communicate() == (shown, None)
+
+
+@pytest.mark.parametrize("size", [(0, 80), (24, 65536), (24, 80.0), (24,), 24])
+def test_a_wrong_size(lease: PooledSandbox, size: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        lease.popen(["touch", "started"], pty=True, size=size)
+    with pytest.raises(ValueError, match="without pty=True"):
+        lease.popen(["touch", "started"], size=(24, 80))
+    assert lease.execute(["ls", "started"]).exit_code != 0
+
+
 def test_a_terminal_is_the_controlling_one(lease: PooledSandbox) -> None:
     script = "echo $$ $(ps -o tpgid= -o tty= -p $$); trap 'echo winch' WINCH; echo ready; while :; do sleep 0.01; done"
     process = lease.popen(sh(script), pty=True)

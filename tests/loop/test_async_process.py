@@ -240,6 +240,12 @@ async def test_a_terminal(lease: AsyncPooledSandbox) -> None:
 
 
 @on_each_loop
+async def test_a_terminal_has_its_size_from_the_start(lease: AsyncPooledSandbox) -> None:
+    process = await lease.popen(["stty", "size"], pty=True, size=(31, 99), text=True)
+    assert await process.communicate() == ("31 99\n", None)
+
+
+@on_each_loop
 async def test_a_timeout_that_ends_during_the_start(lease: AsyncPooledSandbox) -> None:
     for _ in range(20):  # most of these are killed before they have sent their terminal
         process = await lease.popen(["/bin/sleep", "60"], pty=True, timeout=1e-9)

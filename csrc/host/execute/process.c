@@ -85,7 +85,9 @@ static int send_request(struct sp_session *session, const sp_process_request *r,
                                       .argc = r->argc,
                                       .envc = r->envc,
                                       .payload_len = (uint32_t)len,
-                                      .timeout_ns = r->timeout_ns > 0 ? (uint64_t)r->timeout_ns : 0}};
+                                      .timeout_ns = r->timeout_ns > 0 ? (uint64_t)r->timeout_ns : 0,
+                                      .rows = r->rows,
+                                      .cols = r->cols}};
     for (int i = 0; i < 3 && r->terminal == 0; i++) {
         if (r->fds[i] != -1) {
             request.record.u.exec.flags |= has[i];
@@ -130,7 +132,7 @@ int sp_process_start(sp_pool *pool, int64_t handle, const sp_process_request *re
     if (!sp_pool_is_mine(pool)) {
         return SP_E_FORKED;
     }
-    if (request->size != sizeof *request) {
+    if (request->size != sizeof *request || request->rows > UINT16_MAX || request->cols > UINT16_MAX) {
         return SP_E_INVAL;
     }
     struct sp_process *process = calloc(1, sizeof *process);

@@ -62,6 +62,8 @@ static void random_exec(struct sp_rec_exec *e) {
     e->payload_len = between32(e->argc + e->envc + 1, SP_PAYLOAD_MAX);
     e->cpu_seconds = between32(0, UINT32_MAX);
     e->timeout_ns = between(0, INT64_MAX);
+    e->rows = between32(0, UINT16_MAX);
+    e->cols = between32(0, UINT16_MAX);
 }
 
 static void random_exited(struct sp_rec_exited *e) {

@@ -120,6 +120,7 @@ static int receive(const sp_process_request *request) {
     MUST(sp_packet_recv(world.control, &packet, buf, sizeof buf) == 0 && packet.record.type == SP_REC_SPAWN);
     MUST(packet.n_fds == 1 + streams);
     MUST(packet.record.u.exec.flags == (request->terminal != 0 ? SP_EXEC_PTY : SP_EXEC_HAS_STDOUT));
+    MUST(packet.record.u.exec.rows == request->rows && packet.record.u.exec.cols == request->cols);
     int sock = sp_fd_steal(&packet.fds[0]);
     sp_packet_close(&packet);
     return sock;

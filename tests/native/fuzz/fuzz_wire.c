@@ -24,6 +24,7 @@ static void check_fields(const struct sp_record *record) {
         break;
     case SP_REC_EXEC:
         MUST(e->argc != 0 && e->payload_len <= SP_PAYLOAD_MAX && (uint64_t)e->argc + e->envc < e->payload_len);
+        MUST(e->rows <= UINT16_MAX && e->cols <= UINT16_MAX);
         break;
     case SP_REC_EXITED:
         MUST(WIFEXITED(status) != WIFSIGNALED(status) && !WIFSTOPPED(status));
