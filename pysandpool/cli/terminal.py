@@ -38,7 +38,7 @@ def run_in_terminal(
     What it writes goes to descriptor 1. What is read from `stdin`, a descriptor or None, goes to it as it is typed: if
     that is a terminal, it is raw meanwhile, so that Ctrl-C interrupts the command.
     """
-    with lease.popen(cmd, pty=True, env=env, cwd=cwd, timeout=timeout) as process:
+    with lease.popen(cmd, pty=True, size=_size_here(), env=env, cwd=cwd, timeout=timeout) as process:
         with _size_follows(process), _raw(stdin):
             _pass_on(process, stdin)
         if process.poll() is None and process.stdout is not None:
@@ -122,16 +122,24 @@ def _end(number: int, _: object) -> NoReturn:
     sys.exit(128 + number)
 
 
+def _size_here() -> os.terminal_size | None:
+    """The size of the terminal of this process. None if there is no terminal, or one without a size."""
+    for fd in range(3):
+        with contextlib.suppress(OSError):
+            size = os.get_terminal_size(fd)
+            return size if min(size) > 0 else None
+    return None
+
+
 @contextlib.contextmanager
 def _size_follows(process: SandboxProcess) -> Iterator[None]:
     """The terminal of the sandbox is as large as that of this process."""
 
     def resize(*_: object) -> None:
-        for fd in range(3):
-            with contextlib.suppress(OSError, ValueError):
-                cols, rows = os.get_terminal_size(fd)
-                process.resize(rows, cols)
-                return
+        size = _size_here()
+        if size is not None:
+            with contextlib.suppress(OSError, ValueError):  # the process has ended
+                process.resize(size.lines, size.columns)
 
     before = signal.signal(signal.SIGWINCH, resize)
     resize()

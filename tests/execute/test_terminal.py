@@ -15,8 +15,11 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from pysandpool.cli.terminal import run_in_terminal
 
 pytestmark = pytest.mark.slow  # not in `make quick`
 
@@ -94,6 +97,35 @@ def test_a_shell_has_a_terminal_of_its_own() -> None:
         user.expect("status 130")
         user.type("exit 7\r")
         assert user.wait() == 7
+
+
+class StartedError(Exception):
+    pass
+
+
+class NoLease:
+    """Remembers what is asked for, and starts nothing."""
+
+    def popen(self, _: object, **options: object) -> object:
+        self.options = options
+        raise StartedError
+
+
+@pytest.mark.parametrize(("here", "passed"), [((101, 33), (101, 33)), ((0, 0), None), (None, None)])
+def test_the_command_has_the_size_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, here: tuple[int, int] | None, passed: tuple[int, int] | None
+) -> None:
+    def size_of(_: int) -> os.terminal_size:
+        if here is None:
+            raise OSError
+        return os.terminal_size(here)
+
+    monkeypatch.setattr(os, "get_terminal_size", size_of)
+    lease: Any = NoLease()
+    with pytest.raises(StartedError):
+        run_in_terminal(lease, ["true"], None, env={})
+    assert lease.options["size"] == passed
+    assert passed is None or isinstance(lease.options["size"], os.terminal_size)
 
 
 def test_the_size_follows() -> None:
