@@ -106,7 +106,7 @@ def _raw(stdin: int | None) -> Iterator[None]:
     handlers = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         if shown == stdin:
-            tty.setraw(shown)
+            tty.setraw(shown, termios.TCSADRAIN)  # by default it forgets what was typed before
         else:
             output_only = termios.tcgetattr(shown)
             output_only[1] &= ~termios.OPOST

@@ -128,6 +128,13 @@ def test_the_command_has_the_size_from_the_start(
     assert passed is None or isinstance(lease.options["size"], os.terminal_size)
 
 
+def test_keys_that_were_typed_before_the_shell_is_there() -> None:
+    with screen("shell") as user:
+        user.type("echo $((6 * 7)); exit 7\r")
+        user.expect("42\r\n")
+        assert user.wait() == 7
+
+
 def test_the_size_follows() -> None:
     with screen(
         "run", "-it", "--", "/bin/sh", "-c", "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.1; done"
