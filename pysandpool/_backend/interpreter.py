@@ -66,6 +66,7 @@ class StemStart:
             "stem_parameters": self._string(parameters(interpreter)),
             "preload_timeout_ns": int(interpreter.preload_timeout * 1e9),
             "stem_stderr": self._far,
+            "stem_errors": self._near,
         }
 
     def explain(self, error: SandboxCreateError) -> SandboxCreateError:

@@ -19,7 +19,7 @@ from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError, UnsupportedPlatformError
 from pysandpool._execute.encode import encode_command
 from pysandpool._execute.run import CommandDefaults
-from pysandpool._ffi import as_hot, check, ffi, lib, new_error
+from pysandpool._ffi import as_hot, check_open, ffi, lib, new_error
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.log import log
 
@@ -140,5 +140,5 @@ def _open_pool(launcher: Any, config: SandboxConfig, limits: PoolLimits) -> Pool
     finally:
         log.leave(events)
     if ptr == ffi.NULL:
-        check(error.code or lib.SP_E_INVAL, error=error)
+        check_open(error, launcher)
     return PoolCore(ptr, config, defaults, options.number)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from waiting import wait_until
 from pysandpool import (
     AsyncSandboxPool,
     Bind,
+    Interpreter,
     PoolConfig,
     PoolStateError,
     SandboxConfig,
@@ -105,6 +108,60 @@ def test_the_old_one_stays_if_the_new_one_cannot_start(library: Path) -> None:
         change(library, "answer = 3\n")
         assert pool.renew()
         assert answer(pool) == b"3\n"
+
+
+def interpreter_of(library: Path) -> SandboxConfig:
+    setup = "import sys\nsys.path.append('/opt/library')\nimport mine"
+    return SandboxConfig(interpreter=Interpreter(setup=setup), binds=(Bind(library, "/opt/library"),))
+
+
+def test_a_failed_renewal_raises_the_traceback_of_this_start(library: Path) -> None:
+    with SandboxPool(interpreter_of(library), PoolConfig(min_size=1)) as pool:
+        change(library, "def first():\n    raise OSError('x' * 200)  # of the first\nfirst()\n")
+        with pytest.raises(SandboxCreateError) as found:
+            pool.renew()
+        assert "    raise OSError('x' * 200)  # of the first\n" in found.value.traceback
+        assert found.value.traceback in str(found.value)
+        change(library, "import time\ndef second():\n    raise OSError\nsecond()\n")
+        with pytest.raises(SandboxCreateError, match="in second") as found:
+            pool.renew()
+        assert "of the first" not in found.value.traceback
+        assert pool.run_code("1").text == "1"
+
+
+def test_a_creation_after_a_crash_raises_the_traceback_to_all(library: Path) -> None:
+    with SandboxPool(interpreter_of(library), PoolConfig(min_size=0)) as pool:
+        change(library, "1 / 0\n")
+        lost = pool.acquire()
+        os.kill(parent_of(lost.pid), signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(SandboxCreateError) as found:
+                pool.acquire()
+            assert "    1 / 0\n" in found.value.traceback
+
+
+def can_read_pipe(fd: int) -> bool:
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        return mode == os.O_RDONLY and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
+    except OSError:  # the janitor opens and closes descriptors
+        return False
+
+
+def test_a_foreign_file_with_the_number_of_the_pipe_is_neither_read_nor_closed(library: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with SandboxPool(interpreter_of(library), PoolConfig(min_size=0)) as pool:
+        [ours] = [int(fd) for fd in set(os.listdir("/proc/self/fd")) - before if can_read_pipe(int(fd))]
+        with open(library / "fresh", "w+") as file:
+            file.write("of the application")
+            file.flush()
+            file.seek(0)
+            os.dup2(file.fileno(), ours)
+        change(library, "1 / 0\n")
+        with pytest.raises(SandboxCreateError, match="ZeroDivisionError") as found:
+            pool.renew()
+        assert found.value.traceback == ""
+    os.close(ours)
 
 
 def test_a_timeout_leaves_the_renewal_under_way(library: Path) -> None:

@@ -67,7 +67,7 @@ class BareStem:
             filled, kept = usual(*args)  # type: ignore[arg-type]
             filled.interpreter, filled.stem_module, filled.stem_source, filled.stem_parameters = self._kept
             filled.preload_timeout_ns = int(self.preload_timeout * 1e9)
-            filled.stem_stderr = self._write
+            filled.stem_stderr, filled.stem_errors = self._write, self._read
             return filled, kept
 
         with patch.object(linux, "_sandbox_options", options):

@@ -205,6 +205,10 @@ static int renew(sp_launcher *launcher, uint32_t *number, sp_error *error) {
     return sp_zygotes_renew(&((struct linux_launcher *)launcher)->zygotes, number, error);
 }
 
+static size_t told(sp_launcher *launcher, char *into, size_t size) {
+    return sp_zygotes_told(&((struct linux_launcher *)launcher)->zygotes, into, size);
+}
+
 static int attach(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error) {
     struct linux_launcher *l = (struct linux_launcher *)session->launcher;
     if (l->zygotes.tier.lower) { /* the rules of a live sandbox cannot grow */
@@ -270,6 +274,7 @@ static const struct sp_launch_ops linux_ops = {
     .attach = attach,
     .usage = usage,
     .renew = renew,
+    .told = told,
     .release = release,
     .pid = zygote_pid,
     .cgroup = enforced_by_cgroup,
