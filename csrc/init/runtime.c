@@ -16,10 +16,9 @@
 #include "init/exec.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
+#include "init/told.h"
 
 #define READY "ready\n"
-/* Of what the runtime has written to stderr before it was ready; the last line explains why it is not. */
-#define STDERR_KEPT 4096
 
 enum { STDIN, STDOUT, STDERR, SOCKET };
 
@@ -96,26 +95,12 @@ int sp_runtime_start(struct sp_runtime *runtime, const struct sp_plan *plan, str
     return 0;
 }
 
-/* The last line that it has written to stderr explains a start that failed. */
+/* What it has written to stderr explains a start that failed, its last line most briefly. */
 static int explain(const struct sp_runtime *runtime, int err, struct sp_rec_failed *why) {
-    char text[STDERR_KEPT + 1];
-    size_t len = 0;
-    ssize_t n = 0;
-    (void)fcntl(runtime->ends[STDERR], F_SETFL, O_NONBLOCK);
-    while ((n = read(runtime->ends[STDERR], text + len, STDERR_KEPT - len)) > 0) {
-        len += (size_t)n;
-        if (len == STDERR_KEPT) { /* the second half is enough */
-            memmove(text, text + STDERR_KEPT / 2, STDERR_KEPT / 2);
-            len = STDERR_KEPT / 2;
-        }
-    }
-    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r')) {
-        len--;
-    }
-    text[len] = '\0';
-    const char *line = memrchr(text, '\n', len);
-    line = line != NULL ? line + 1 : text;
-    return sp_failed(why, SP_STAGE_PRELOAD, err, *line != '\0' ? line : "the runtime has not said that it is ready");
+    char last[SP_DETAIL_SIZE];
+    sp_told_read_all(runtime->ends[STDERR]);
+    sp_told_last_line(sp_told_text(), last);
+    return sp_failed(why, SP_STAGE_PRELOAD, err, *last != '\0' ? last : "the runtime has not said that it is ready");
 }
 
 int sp_runtime_await(struct sp_runtime *runtime, int64_t until, struct sp_rec_failed *why) {

@@ -27,6 +27,7 @@
 #include "init/request.h"
 #include "init/standby.h"
 #include "init/sysv.h"
+#include "init/told.h"
 #include "init/workspace.h"
 
 #define EXEC_CHECK_NS SP_MS(10)
@@ -289,7 +290,7 @@ static int begin_runtime(const struct sp_plan *plan, struct sp_runtime *runtime,
     int rc = sp_runtime_start(runtime, plan, &why);
     rc = rc != 0 ? rc : sp_runtime_await(runtime, sp_now() + RUNTIME_NS, &why);
     if (rc != 0) {
-        sp_packet_fail(control, 0, &why);
+        sp_told_fail(control, &why);
     }
     return rc;
 }
@@ -320,7 +321,7 @@ static int begin(struct sp_standby *standby, const struct sp_plan *plan, int con
     }
     int rc = sp_standby_start(standby, plan, control, runtime);
     if (rc != 0) {
-        sp_packet_fail(control, 0, &standby->why);
+        sp_told_fail(control, &standby->why);
     }
     return rc != 0 ? rc : sp_packet_send(control, &out, SP_NEVER);
 }

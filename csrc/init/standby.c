@@ -23,6 +23,7 @@
 #include "init/leftovers.h"
 #include "init/request.h"
 #include "init/stem.h"
+#include "init/told.h"
 #include "init/workspace.h"
 
 /* `ends`: what the host gets of a runtime; NULL: nothing. */
@@ -134,9 +135,10 @@ struct sp_standby *sp_standby_memory(const struct sp_plan *plan) {
     return shared != MAP_FAILED ? shared : NULL;
 }
 
-/* The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared. */
+/* The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared, by a
+ * NUL, or why not, by a text. */
 static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready) {
-    bool prepared = standby->plan->stem->prepare(&standby->why) == 0;
+    bool prepared = standby->plan->stem->prepare(*ready, &standby->why) == 0;
     standby->keeper = prepared ? sp_keeper_start() : 0;
     prepared = prepared && write(*ready, "", 1) == 1;
     sp_fd_close(ready);
@@ -151,7 +153,6 @@ void sp_standby_hide(struct sp_standby *standby) {
 
 static int start_interpreter(struct sp_standby *standby) {
     int pair[2];
-    char byte;
     if (madvise(standby, sizeof *standby, MADV_DOFORK) != 0) {
         return sp_failed(&standby->why, SP_STAGE_SPAWN, errno, "standby");
     }
@@ -170,7 +171,7 @@ static int start_interpreter(struct sp_standby *standby) {
         return sp_failed(&standby->why, SP_STAGE_SPAWN, -rc, "standby");
     }
     standby->pid = pid;
-    if (read(mine, &byte, 1) == 1) {
+    if (sp_told_read(mine) == 1 && *sp_told_text() == '\0') {
         sp_keeper_take(standby->keeper);
         return 0;
     }

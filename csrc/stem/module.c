@@ -16,6 +16,7 @@
 
 #include "common/stage.h"
 #include "init/stem.h"
+#include "init/told.h"
 #include "stem/branch.h"
 #include "stem/process.h"
 
@@ -33,30 +34,27 @@ static struct {
 } with_init;
 static PyObject *prepare;
 
-/* Set while a fork is being prepared: the record to fill in, and where to go on, if the Python code calls fail(). */
+/* Set while a fork is being prepared: the record to fill in, where to write the text, and where to go on, if the Python
+ * code calls fail(). */
 static struct sp_rec_failed *failure;
+static int failure_told;
 static jmp_buf given_up;
 
 static bool serving;
 
 /* ---- failures ---- */
 
-/* Fills in the record with the last line of a traceback that is not empty, which says what has happened. */
+/* Fills in the record with the last line of a traceback, which says what has happened. */
 static void fill(struct sp_rec_failed *why, const char *text) {
     char detail[SP_DETAIL_SIZE];
-    size_t len = strlen(text);
-    while (len != 0 && strchr(" \r\n", text[len - 1]) != NULL) {
-        len--;
-    }
-    const char *start = text + len;
-    while (start != text && start[-1] != '\n') {
-        start--;
-    }
-    len -= (size_t)(start - text);
-    len = len < sizeof detail - 1 ? len : sizeof detail - 1;
-    memcpy(detail, start, len);
-    detail[len] = '\0';
+    sp_told_last_line(text, detail);
     (void)sp_failed(why, SP_STAGE_PRELOAD, ECANCELED, detail);
+}
+
+/* Writes the end of a text. */
+static void tell(int fd, const char *text, size_t len, size_t max) {
+    size_t skipped = len > max ? len - max : 0;
+    (void)!write(fd, text + skipped, len - skipped);
 }
 
 static PyObject *fail(PyObject *self, PyObject *text) {
@@ -69,11 +67,11 @@ static PyObject *fail(PyObject *self, PyObject *text) {
     }
     if (failure != NULL) {
         fill(failure, at);
+        tell(failure_told, at, (size_t)len, SP_TOLD_MAX);
         longjmp(given_up, 1);
     }
     struct sp_rec_failed why;
-    size_t skipped = (size_t)len > TEXT_MAX ? (size_t)len - TEXT_MAX : 0;
-    (void)!write(2, at + skipped, (size_t)len - skipped);
+    tell(2, at, (size_t)len, TEXT_MAX);
     fill(&why, at);
     sp_stem_report(&why);
     _exit(1);
@@ -91,8 +89,9 @@ static void fill_by_exception(struct sp_rec_failed *why) {
 
 /* ---- in forks of init ---- */
 
-static int prepare_fork(struct sp_rec_failed *why) {
+static int prepare_fork(int told, struct sp_rec_failed *why) {
     failure = why;
+    failure_told = told;
     if (setjmp(given_up) != 0) {
         failure = NULL;
         return -ECANCELED;

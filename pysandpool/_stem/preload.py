@@ -40,7 +40,7 @@ class Preloaded:
             self._run("setup", self.main.__dict__)
             self._run("warmup", dict(self.main.__dict__))
         except BaseException as error:  # noqa: BLE001 - sys.exit() of a module is a failure, too
-            self.problem = tail.getvalue() + "".join(traceback.format_exception(type(error), error, _inner(error)))
+            self.problem = tail.getvalue() + _traceback(error)
             return
         threads = _threads()
         if threads:
@@ -50,13 +50,18 @@ class Preloaded:
                 "`setup`, or import the module that starts them in the code that needs it."
             )
 
-    def prepare_copy(self, rehearse: Callable[[], None]) -> None:
-        """To be called in each copy before it is ready. Raises what `after_fork` and `warmup` raise."""
-        renew.renew()
-        with streams.captured():
-            self._run("after_fork", self.main.__dict__)
-            self._run("warmup", dict(self.main.__dict__))
+    def prepare_copy(self, rehearse: Callable[[], None]) -> str | None:
+        """To be called in each copy before it is ready. Returns why it is not: the traceback of a failed `after_fork`
+        or `warmup`, behind what it has printed."""
+        with streams.captured() as tail:
+            try:
+                renew.renew()
+                self._run("after_fork", self.main.__dict__)
+                self._run("warmup", dict(self.main.__dict__))
+            except BaseException as error:  # noqa: BLE001 - as with `setup`
+                return tail.getvalue() + _traceback(error)
         rehearse()
+        return None
 
     def renew_copy(self) -> None:
         """To be called in a copy of a copy. Raises what `after_fork` raises."""
@@ -69,6 +74,10 @@ class Preloaded:
             filename = f"<{name}>"
             snippet.keep_source(source, filename)
             exec(compile(source, filename, "exec", dont_inherit=True), namespace)
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, _inner(error)))
 
 
 def _inner(error: BaseException) -> Any:

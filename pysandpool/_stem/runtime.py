@@ -15,8 +15,14 @@ def main(stem: Any) -> None:
     preloaded.load()
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
+
+    def prepare() -> None:
+        problem = preloaded.prepare_copy(rehearsal.rehearse)
+        if problem is not None:
+            stem.fail(problem)
+
     try:
-        argv, env, fd = stem.serve(lambda: preloaded.prepare_copy(rehearsal.rehearse))
+        argv, env, fd = stem.serve(prepare)
     except RuntimeError as error:
         stem.fail(f"RuntimeError: {error}")
         raise

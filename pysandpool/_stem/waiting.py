@@ -18,11 +18,11 @@ def main(parameters: str) -> None:
     os.set_inheritable(SOCKET, False)
     preloaded = preload.Preloaded(json.loads(parameters))
     preloaded.load()
-    if preloaded.problem is not None:
-        sys.stderr.write(preloaded.problem)
+    problem = preloaded.problem or preloaded.prepare_copy(rehearsal.rehearse)
+    if problem is not None:
+        sys.stderr.write(problem)
         sys.stderr.flush()
         os._exit(1)
-    preloaded.prepare_copy(rehearsal.rehearse)
     os.write(SOCKET, b"ready\n")
     request = json.loads(_line())
     os.chdir(request["cwd"])

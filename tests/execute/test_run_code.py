@@ -242,6 +242,13 @@ def test_memory_that_the_code_takes_is_limited() -> None:
     [
         ({"preload": ["no_such_module"]}, "ModuleNotFoundError: No module named 'no_such_module'"),
         ({"setup": "def f():\n    return 1 / 0\nf()"}, "    return 1 / 0"),
+        (
+            {"after_fork": "def f(n):\n    raise OSError('x' * 300)\nf(1)"},
+            "    raise OSError('x' * 300)\nOSError: " + "x" * 300,
+        ),
+        ({"warmup": "import os\nif os.getpid() != 1: 1 / 0"}, 'File "<warmup>", line 2, in <module>'),
+        ({"start": "exec", "setup": "def f():\n    return 1 / 0\nf()"}, "    return 1 / 0"),
+        ({"start": "exec", "after_fork": "print('so far')\n1 / 0"}, "so far\nTraceback (most recent call last):\n"),
     ],
 )
 def test_a_failed_preload_raises_its_traceback(fields: dict[str, Any], words: str) -> None:

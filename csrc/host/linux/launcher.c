@@ -205,6 +205,10 @@ static int renew(sp_launcher *launcher, uint32_t *number, sp_error *error) {
     return sp_zygotes_renew(&((struct linux_launcher *)launcher)->zygotes, number, error);
 }
 
+static void note(sp_launcher *launcher, const char *text, size_t len) {
+    sp_zygotes_note_told(&((struct linux_launcher *)launcher)->zygotes, text, len);
+}
+
 static size_t told(sp_launcher *launcher, char *into, size_t size) {
     return sp_zygotes_told(&((struct linux_launcher *)launcher)->zygotes, into, size);
 }
@@ -274,6 +278,7 @@ static const struct sp_launch_ops linux_ops = {
     .attach = attach,
     .usage = usage,
     .renew = renew,
+    .note = note,
     .told = told,
     .release = release,
     .pid = zygote_pid,

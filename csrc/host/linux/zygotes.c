@@ -246,6 +246,12 @@ size_t sp_zygotes_told(struct sp_zygotes *zs, char *into, size_t size) {
     return len;
 }
 
+void sp_zygotes_note_told(struct sp_zygotes *zs, const char *text, size_t len) {
+    pthread_mutex_lock(&zs->lock);
+    sp_told_set(&zs->told, text, len);
+    pthread_mutex_unlock(&zs->lock);
+}
+
 int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
     pthread_mutex_lock(&zs->lock);
     int64_t pid = zs->current != NULL ? zs->current->pid : 0;

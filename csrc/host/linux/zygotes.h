@@ -84,6 +84,8 @@ void sp_zygotes_bind_failed(struct sp_zygotes *zs, struct sp_zygote *z, uint32_t
 bool sp_zygotes_tend(struct sp_zygotes *zs);
 /* What an interpreter that could not start has told, see told.h. */
 size_t sp_zygotes_told(struct sp_zygotes *zs, char *into, size_t size);
+/* An init has sent it. */
+void sp_zygotes_note_told(struct sp_zygotes *zs, const char *text, size_t len);
 /* The pid of the current one; 0 while there is none. */
 int64_t sp_zygotes_pid(struct sp_zygotes *zs);
 /* Ends all zygotes, and waits for that up to the deadline; every sandbox ends with its zygote. Then none is started. */

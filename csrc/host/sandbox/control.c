@@ -29,8 +29,23 @@ int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_err
     return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "the zygote is gone");
 }
 
+/* Hands on what an interpreter has told that did not get ready. */
+static void note(const struct sp_birth *birth, const struct sp_packet *packet, const char *told) {
+    sp_launcher *launcher = birth->session->launcher;
+    if (packet->record.u.failed.stage == SP_STAGE_PRELOAD && launcher->ops->note != NULL) {
+        launcher->ops->note(launcher, told, packet->payload_len);
+    }
+}
+
 /* Handles one record of a birth: CREATED with the pidfd from the zygote, READY, or FAILED. */
-static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_error *error) {
+static int take_record(struct sp_birth *birth, struct sp_packet *packet, const char *told, sp_error *error) {
+    if (packet->record.type == SP_REC_FAILED) {
+        note(birth, packet, told);
+        return sp_error_from(error, &packet->record.u.failed);
+    }
+    if (packet->payload_len != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EBADMSG, "malformed record");
+    }
     switch (packet->record.type) {
     case SP_REC_CREATED:
         if (packet->n_fds == 1 && birth->session->pidfd == -1) {
@@ -50,8 +65,6 @@ static int take_record(struct sp_birth *birth, struct sp_packet *packet, sp_erro
             return sp_isolation_check(birth->session->launcher->demanded, &birth->session->isolation, error);
         }
         break;
-    case SP_REC_FAILED:
-        return sp_error_from(error, &packet->record.u.failed);
     default:
         break;
     }
@@ -62,7 +75,8 @@ int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *er
     (void)launcher;
     while (!birth->ready || birth->session->pidfd == -1) {
         struct sp_packet packet;
-        int rc = sp_packet_recv(birth->session->control, &packet, NULL, 0);
+        char told[SP_TOLD_MAX];
+        int rc = sp_packet_recv(birth->session->control, &packet, told, sizeof told);
         if (rc == -EAGAIN) {
             return SP_AGAIN;
         }
@@ -70,7 +84,7 @@ int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *er
             const char *detail = rc == -ECONNRESET ? "the sandbox died while it was created" : "malformed record";
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, detail);
         }
-        rc = take_record(birth, &packet, error);
+        rc = take_record(birth, &packet, told, error);
         sp_packet_close(&packet);
         if (rc != 0) {
             return rc;

@@ -102,6 +102,8 @@ struct sp_launch_ops {
     /* Starts the launcher's process anew, beside the one that serves, if *number is 0, and sets it. SP_AGAIN until the
      * new one has taken its place; 0; or SP_E_CREATE: it could not start, and the old one serves on. */
     int (*renew)(sp_launcher *launcher, uint32_t *number, sp_error *error);
+    /* A birth has failed at the stage `preload`, and this text explains it. */
+    void (*note)(sp_launcher *launcher, const char *text, size_t len);
     /* The text that explains the latest failure at the stage `preload`: copies up to `size` bytes of it, and returns
      * their number. */
     size_t (*told)(sp_launcher *launcher, char *into, size_t size);
