@@ -123,12 +123,14 @@ def test_exits(code: str, exit_code: int, stderr: str) -> None:
 
 def test_the_interpreter_ends_as_python_does(python: str) -> None:
     code = """
-import atexit, threading, time
+import atexit, threading
 file = open("/proc/self/fd/1", "w")
 file.write("unclosed ")
 atexit.register(print, "atexit", end=" ")
-threading.Thread(target=lambda: (time.sleep(0.1), print("thread", end=" "))).start()
+printed = threading.Event()
+threading.Thread(target=lambda: (printed.wait(), print("thread", end=" "))).start()
 print("code", end=" ")
+printed.set()
 """
     assert run_in_plain_process(code, python=python).stdout == "code thread atexit unclosed "
 
