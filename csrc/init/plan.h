@@ -75,7 +75,8 @@ struct sp_plan {
     int module, errors;         /* descriptors of the interpreter's module and of its stderr; -1: none */
     const struct sp_stem *stem; /* the interpreter that this process is; NULL in the static program: see stem.h */
     const struct sp_command
-        *runtime; /* the program that each sandbox executes, and that waits: see runtime.h; or NULL */
+        *runtime;       /* the program that each sandbox executes, and that waits: see runtime.h; or NULL */
+    int64_t runtime_ms; /* how long it may take to get ready */
     bool has_staged, has_scratch;
     bool processes_of_user; /* the kernel counts the processes of a user of the host: see processes.h */
     bool has_workspace;     /* a workspace can be attached: nothing else is shown at its place */

@@ -100,7 +100,8 @@ static int explain(const struct sp_runtime *runtime, int err, struct sp_rec_fail
     char last[SP_DETAIL_SIZE];
     sp_told_read_all(runtime->ends[STDERR]);
     sp_told_last_line(sp_told_text(), last);
-    return sp_failed(why, SP_STAGE_PRELOAD, err, *last != '\0' ? last : "the runtime has not said that it is ready");
+    const bool explains = *last != '\0' && err != ETIMEDOUT;
+    return sp_failed(why, SP_STAGE_PRELOAD, err, explains ? last : "the runtime has not said that it is ready");
 }
 
 int sp_runtime_await(struct sp_runtime *runtime, int64_t until, struct sp_rec_failed *why) {

@@ -282,13 +282,10 @@ static int follow(struct sp_standby *standby, const struct outcome *outcome, str
     return report(standby, outcome);
 }
 
-/* A creation has 10 s; this leaves a second for the rest of it. */
-#define RUNTIME_NS SP_SEC(9)
-
 static int begin_runtime(const struct sp_plan *plan, struct sp_runtime *runtime, int control) {
     struct sp_rec_failed why;
     int rc = sp_runtime_start(runtime, plan, &why);
-    rc = rc != 0 ? rc : sp_runtime_await(runtime, sp_now() + RUNTIME_NS, &why);
+    rc = rc != 0 ? rc : sp_runtime_await(runtime, sp_now() + SP_MS(plan->runtime_ms), &why);
     if (rc != 0) {
         sp_told_fail(control, &why);
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pysandpool._backend.hints import hint_for
+from pysandpool._config.interpreter import Interpreter
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxCreateError
 from pysandpool._ffi import PROGRAMS, ffi
@@ -56,15 +58,16 @@ class StemStart:
         interpreter = self._config.interpreter
         if interpreter is None:
             return {}
+        timeout = {"preload_timeout_ns": int(interpreter.preload_timeout * 1e9)}
         if interpreter.start == "exec":
-            strings = _runtime_strings(command(interpreter), *self._environment)
-            return {"runtime": self._string(strings), "runtime_len": len(strings)}
+            strings = _runtime_strings(interpreter, *self._environment)
+            return {"runtime": self._string(strings), "runtime_len": len(strings), **timeout}
         return {
             "interpreter": self._string(os.fsencode(interpreter.python)),
             "stem_module": self._string(_module_path()),
             "stem_source": self._string(source()),
             "stem_parameters": self._string(parameters(interpreter)),
-            "preload_timeout_ns": int(interpreter.preload_timeout * 1e9),
+            **timeout,
             "stem_stderr": self._far,
             "stem_errors": self._near,
         }
@@ -84,9 +87,10 @@ class StemStart:
         return self._kept[-1]
 
 
-def _runtime_strings(words: tuple[str, ...], env: bytes, envc: int) -> bytes:
+def _runtime_strings(interpreter: Interpreter, env: bytes, envc: int) -> bytes:
     """As CONFIG has them: see docs/protocol.md. It starts at home."""
-    head = (".", str(len(words)), *words, str(envc))
+    words, milliseconds = command(interpreter), math.ceil(interpreter.preload_timeout * 1000)
+    head = (str(milliseconds), ".", str(len(words)), *words, str(envc))
     return b"".join(os.fsencode(text) + b"\0" for text in head) + env
 
 

@@ -63,7 +63,7 @@ class Interpreter:
     starts. It has to renew what must differ in each of them, such as a `numpy.random.Generator` that `setup` has made.
     `random`, the functions of `numpy.random`, `uuid`, `ssl` and `tempfile` are renewed without it."""
     preload_timeout: float
-    """Seconds that starting the interpreter, `preload` and `setup` may take; with `start="exec"` at most 9."""
+    """Seconds that starting the interpreter, `preload` and `setup` may take, or the start of `command`."""
     start: Literal["fork", "exec"]
     """"fork": one interpreter starts, and each sandbox has a copy of it. "exec": each sandbox starts an interpreter of
     its own, `preload` and `setup` included, and is ready when that waits for code. So no two sandboxes have the same
@@ -105,15 +105,17 @@ class Interpreter:
             self._check_command()
 
     @classmethod
-    def node(cls, program: str = "node") -> Interpreter:
+    def node(cls, program: str = "node", *, preload_timeout: Duration = 60.0) -> Interpreter:
         """Node.js: `run_code` takes a script of JavaScript, whose last value becomes `text`. `program` is a name in
         the PATH of the sandboxes, or an absolute path inside."""
-        return cls(start="exec", command=(program, "-e", runtime_source("node.js")))
+        command = (program, "-e", runtime_source("node.js"))
+        return cls(start="exec", command=command, preload_timeout=preload_timeout)
 
     @classmethod
-    def bash(cls, program: str = "bash") -> Interpreter:
+    def bash(cls, program: str = "bash", *, preload_timeout: Duration = 60.0) -> Interpreter:
         """Bash: `run_code` takes a script. It tells no results; its exit code is that of its last command."""
-        return cls(start="exec", command=(program, "--norc", "--noprofile", "-c", runtime_source("bash.sh")))
+        command = (program, "--norc", "--noprofile", "-c", runtime_source("bash.sh"))
+        return cls(start="exec", command=command, preload_timeout=preload_timeout)
 
     def _check_command(self) -> None:
         if self.start != "exec":

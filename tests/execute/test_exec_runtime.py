@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,17 @@ def test_one_that_does_not_get_ready(script: str, reason: str) -> None:
     with pytest.raises(SandboxCreateError) as caught:
         pool_of(Interpreter(start="exec", command=("/bin/sh", "-c", script)))
     assert (caught.value.stage, reason in str(caught.value)) == ("preload", True), caught.value
+
+
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_one_that_takes_too_long(start: Any) -> None:
+    """`preload_timeout` holds for it, and no time is added that somebody would notice."""
+    began = time.monotonic()
+    with pytest.raises(SandboxCreateError, match="ready") as caught:
+        pool_of(Interpreter(start=start, setup="import time\ntime.sleep(600)", preload_timeout=0.5))
+    assert (caught.value.stage, caught.value.errno) == ("preload", errno.ETIMEDOUT)
+    assert "Interpreter.preload_timeout" in caught.value.hint
+    assert time.monotonic() - began < 6
 
 
 def test_a_program_that_is_not_there() -> None:

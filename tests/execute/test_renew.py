@@ -175,7 +175,7 @@ def test_a_timeout_leaves_the_renewal_under_way(library: Path) -> None:
 
 def test_a_renewal_that_takes_too_long_fails(library: Path) -> None:
     stem = stem_of("/opt/library")
-    stem.preload_timeout = -8.5  # the time of every zygote is added
+    stem.preload_timeout = 0.5
     with stem.pool(SandboxConfig(binds=(Bind(library, "/opt/library"),))) as pool:
         change(library, "import time\ntime.sleep(60)\n")
         with pytest.raises(SandboxCreateError) as found:

@@ -289,13 +289,14 @@ static const struct sp_launch_ops linux_ops = {
 };
 
 static int start(struct linux_launcher *l, const sp_sandbox_options *o, sp_error *error) {
-    l->base.preload_ns = o->interpreter != NULL ? o->preload_timeout_ns : 0;
-    int64_t deadline = sp_now() + START_TIMEOUT_NS + l->base.preload_ns;
+    const bool waits = o->interpreter != NULL || o->runtime_len != 0;
+    l->base.preload_ns = waits ? o->preload_timeout_ns : 0;
     l->cgroups = o->cgroup_dir != NULL ? sp_cgroups_open(o, error) : NULL;
     if (o->cgroup_dir != NULL && l->cgroups == NULL) {
         return SP_E_CREATE;
     }
     l->base.demanded = sp_facts_demanded(o, l->cgroups != NULL ? sp_cgroups_enforced(l->cgroups) : 0);
+    int64_t deadline = sp_now() + sp_zygote_start_ns(o->interpreter != NULL, o->preload_timeout_ns);
     int rc = sp_zygotes_start(&l->zygotes, o, l->cgroups, deadline, error);
     if (rc == 0 && l->zygotes.tier.lower) {
         l->base.demanded = sp_facts_demanded_of_tier(o, l->zygotes.tier.lease_uids);

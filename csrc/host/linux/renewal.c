@@ -9,11 +9,10 @@
 #include "common/stage.h"
 #include "host/linux/zygotes.h"
 
-#define START_NS SP_SEC(10) /* besides the time that the interpreter has */
+#define SEND_NS SP_SEC(10)
 
 static int64_t time_to_start(const struct sp_zygotes *zs) {
-    const int64_t now = sp_now();
-    return zs->order.timeout < SP_NEVER - now - START_NS ? now + START_NS + zs->order.timeout : SP_NEVER;
+    return sp_now() + sp_zygote_start_ns(zs->order.module != -1, zs->order.timeout);
 }
 
 static void end(struct sp_zygotes *zs, const sp_error *why) {
@@ -49,8 +48,7 @@ bool sp_zygotes_advance(struct sp_zygotes *zs) {
     } else if (next->pid != 0 && next->pidfd != -1) {
         take_place(zs);
     } else if (sp_now() >= zs->renewal.until) {
-        (void)sp_error_set(&late, SP_E_CREATE, next->preloads ? SP_STAGE_PRELOAD : SP_STAGE_SPAWN_ZYGOTE, ETIMEDOUT,
-                           "no answer");
+        (void)sp_zygote_no_answer(next, ETIMEDOUT, &late);
         end(zs, &late);
     }
     return zs->renewal.next != NULL;
@@ -61,7 +59,7 @@ static int begin(struct sp_zygotes *zs, sp_error *error) {
     if (zs->closed) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ESHUTDOWN, "the launcher is closed");
     }
-    struct sp_zygote *next = sp_zygotes_spawn(zs, sp_now() + START_NS, error);
+    struct sp_zygote *next = sp_zygotes_spawn(zs, sp_now() + SEND_NS, error);
     if (next == NULL) {
         return SP_E_CREATE;
     }

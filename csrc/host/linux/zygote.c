@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -183,12 +184,21 @@ void sp_zygote_receive(struct sp_zygote *z) {
     atomic_store_explicit(&z->fully_started, is_ready(z) && z->first == -1, memory_order_relaxed);
 }
 
+int sp_zygote_no_answer(const struct sp_zygote *z, int err, sp_error *error) {
+    char detail[64];
+    if (!z->preloads) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, err, "no answer");
+    }
+    (void)snprintf(detail, sizeof detail, "the interpreter is not ready after %.1f s",
+                   (double)(sp_now() - z->started) / (double)SP_SEC(1));
+    return sp_error_set(error, SP_E_CREATE, SP_STAGE_PRELOAD, err, detail);
+}
+
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error) {
     while (!is_ready(z) && z->start_error.code == 0) {
         int rc = sp_wait_fd(z->sock, POLLIN, deadline);
         if (rc != 0 && rc != -EINTR) {
-            return sp_error_set(error, SP_E_CREATE, z->preloads ? SP_STAGE_PRELOAD : SP_STAGE_SPAWN_ZYGOTE, -rc,
-                                "no answer");
+            return sp_zygote_no_answer(z, -rc, error);
         }
         sp_zygote_receive(z);
     }

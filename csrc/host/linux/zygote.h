@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "common/clock.h"
 #include "common/wire.h"
 #include "host/linux/cgroup.h"
 #include "host/linux/paths.h"
@@ -32,6 +33,11 @@ struct sp_zygote_order {
 int sp_zygote_order_make(struct sp_zygote_order *order, const sp_sandbox_options *options,
                          const struct sp_cgroups *cgroups, const struct sp_tier *tier);
 void sp_zygote_order_free(struct sp_zygote_order *order);
+
+/* How long a zygote may take to get ready. It sets itself up in a few ms before it becomes an interpreter. */
+static inline int64_t sp_zygote_start_ns(bool preloads, int64_t timeout) {
+    return preloads ? SP_SEC(1) + timeout : SP_SEC(10);
+}
 
 /* ---- linux/zygote.c ---- */
 struct sp_zygote {
@@ -69,6 +75,8 @@ void sp_zygote_ref(struct sp_zygote *z);
 void sp_zygote_unref(struct sp_zygote *z);
 /* Receives what the zygote has sent about its start, and notices the end of the first process. Does not wait. */
 void sp_zygote_receive(struct sp_zygote *z);
+/* Fills *error: the zygote has not got ready in its time. SP_E_CREATE. */
+int sp_zygote_no_answer(const struct sp_zygote *z, int err, sp_error *error);
 /* Waits until the zygote is ready. 0, or SP_E_CREATE; then the caller ends it. */
 int sp_zygote_await(struct sp_zygote *z, int64_t deadline, sp_error *error);
 /* Whether the zygote reads no more requests, because it has ended or is about to. Any thread, without the lock. */

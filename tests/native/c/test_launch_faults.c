@@ -80,6 +80,7 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygote_unref faulty_zygote_unref
 #define sp_zygote_receive faulty_zygote_receive
 #define sp_zygote_await faulty_zygote_await
+#define sp_zygote_no_answer faulty_zygote_no_answer
 #define sp_zygote_has_ended faulty_zygote_has_ended
 #define sp_zygote_kill faulty_zygote_kill
 #define sp_zygote_reap faulty_zygote_reap
