@@ -66,17 +66,19 @@ class AsyncCodeSession:
             for name in ("on_stdout", "on_stderr"):
                 if given.get(name) is not None:
                     given[name] = takers.collecting(given[name])  # type: ignore[arg-type]
-            cell = Cell(process, CellOrder(process, self._state.next_number(), code, **given))  # type: ignore[arg-type]
+            order = CellOrder(process, self._state.next_number(), code, **given)  # type: ignore[arg-type]
+            cell = Cell(process, order)
             try:
                 while not cell.over:
                     await backend.drive(cell.step, steady=True)
                     await self._hand_over(cell, takers)
-                return self._state.result_of(cell)
+                result = self._state.result_of(cell)
             except BaseException:
                 self._state.end()
                 raise
             finally:
                 cell.close()
+        return result.check() if order.check else result
 
     async def branch(self, n: int = 1) -> list[AsyncCodeSession]:
         """Makes `n` copies of the interpreter as it is now, see `CodeSession.branch`.

@@ -41,12 +41,14 @@ class CellOrder:
         on_stdout: Taker | None = None,
         on_stderr: Taker | None = None,
         max_output_bytes: float | None = None,
+        check: bool = False,
     ) -> None:
         defaults = process.place.defaults
         if max_output_bytes is not None:
             defaults = defaults.keeping(max_output_bytes)
         encoded_code(code)
         self.number = number
+        self.check = check
         self.most = defaults.max_output_bytes
         self.channel_bytes = channel_bytes(defaults)
         self.takers = tuple(_function(name, one) for name, one in (("on_stdout", on_stdout), ("on_stderr", on_stderr)))

@@ -37,11 +37,13 @@ class CodeMethods:
             env, cwd, timeout: as for `execute`.
             on_stdout, on_stderr: functions that are called with the next text as soon as it comes, as for `execute`.
             max_output_bytes: in place of that of the configuration, for each output and for what the code tells.
+            check: True calls `check()` of the result.
 
         Returns:
             A `CodeResult`. An exception of the code is a part of it, and is not raised here.
 
         Raises:
+            CodeFailedError: with `check=True`, unless `ok` of the result is true.
             SandboxError: the sandbox has no interpreter, or the code could not be started.
             SandboxLostError, SandboxReleasedError, PoolStateError: as for `execute`.
             TypeError, ValueError: an argument has a wrong type or value, or the code is too long; nothing was started.

@@ -20,6 +20,7 @@ class CellOptions(TypedDict, total=False):
     on_stdout: Callable[[str], object] | None
     on_stderr: Callable[[str], object] | None
     max_output_bytes: float | None
+    check: bool
 
 
 class CodeOptions(CellOptions, total=False):

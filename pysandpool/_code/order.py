@@ -29,10 +29,12 @@ class CodeOrder(NamedTuple):
     options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None]
     defaults: CommandDefaults
     live: ChannelCapture
+    check: bool
 
     def finish(self, found: SandboxResult) -> CodeResult:
-        """The result of the call."""
-        return code_result(found, claims_of(self.live.found, self.live.truncated))
+        """The result of the call. Raises `CodeFailedError` if `check` asks for it."""
+        result = code_result(found, claims_of(self.live.found, self.live.truncated))
+        return result.check() if self.check else result
 
 
 def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, which describes them
@@ -46,6 +48,7 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     on_stdout: Taker | None = None,
     on_stderr: Taker | None = None,
     max_output_bytes: float | None = None,
+    check: bool = False,
 ) -> CodeOrder:
     """Checks the code and those arguments that the defaults depend on; the others are checked by `run_command`."""
     defaults = place.defaults
@@ -56,7 +59,8 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     if on_stdout is not None or on_stderr is not None:
         tap = Tap(on_stdout, on_stderr, defaults.max_output_bytes, "replace")
     words = (b"run", encoded_code(code), json.dumps({"limit": most}))
-    return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, ChannelCapture(place.runs, tap, most))
+    capture = ChannelCapture(place.runs, tap, most)
+    return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, capture, check)
 
 
 def channel_bytes(defaults: CommandDefaults) -> int:

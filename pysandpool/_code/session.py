@@ -66,8 +66,11 @@ class CodeSession:
             on_stdout, on_stderr: functions that are called with the next text as soon as it comes. They must not use
                 the session. What one of them raises ends the session, and passes through.
             max_output_bytes: in place of that of the configuration, for each output and for what the code tells.
+            check: True calls `check()` of the result.
 
         Raises:
+            CodeFailedError: with `check=True`, unless `ok` of the result is true. An exception alone does not end the
+                session.
             SessionEndedError: the session has ended before this call, or was closed or killed meanwhile.
             SandboxReleasedError, SandboxLostError, PoolStateError: as for `PooledSandbox.execute`.
             TypeError, ValueError: an argument has a wrong type or value. Nothing ran, and the session goes on.
@@ -80,12 +83,13 @@ class CodeSession:
                 while not cell.over:
                     _drive(cell.step)
                     cell.hand_over()
-                return self._state.result_of(cell)
+                result = self._state.result_of(cell)
             except BaseException:
                 self._state.end()
                 raise
             finally:
                 cell.close()
+        return result.check() if order.check else result
 
     def branch(self, n: int = 1) -> list[CodeSession]:
         """Makes `n` copies of the interpreter as it is now: sessions that go on from this state, each for itself.
