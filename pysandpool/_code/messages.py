@@ -43,6 +43,7 @@ class MessageReader:
     def __init__(self, cell: int | None = None) -> None:
         self._cell = cell
         self._text: str | None = None
+        self._text_truncated = False
         self._error: CodeError | None = None
         self._results: list[dict[str, str | bytes]] = []
         self._count = 0
@@ -66,7 +67,7 @@ class MessageReader:
     def claims(self, truncated: bool = False) -> CodeClaims:
         """What was told. `truncated`: not all that was told has been read."""
         complete = self.is_done and not (self.is_malformed or truncated or self._dropped)
-        return CodeClaims(self._text, self._error, tuple(self._results), complete)
+        return CodeClaims(self._text, self._error, tuple(self._results), complete, self._text_truncated)
 
     def _take(self, found: dict[str, Any]) -> None:
         self._count += 1
@@ -78,10 +79,12 @@ class MessageReader:
         take(self, found)
 
     def _take_text(self, found: dict[str, Any]) -> None:
+        self._text_truncated = _is_cut(found)
         _require(found, "repr")
         self._text = _text(_field(found, "repr", str))
 
     def _take_error(self, found: dict[str, Any]) -> None:
+        _is_cut(found)
         _require(found, "name", "value", "traceback")
         self._error = CodeError(*(_text(_field(found, key, str)) for key in ("name", "value", "traceback")))
 
@@ -204,6 +207,13 @@ def _require(found: dict[str, Any], *fields: str) -> None:
     """The message has these fields beside "t", and no other."""
     if found.keys() != {"t", *fields}:
         raise _MalformedError
+
+
+def _is_cut(found: dict[str, Any]) -> bool:
+    """Takes the field "cut" away, which a message may have."""
+    is_cut = "cut" in found and _field(found, "cut", bool)
+    found.pop("cut", None)
+    return bool(is_cut)
 
 
 def _field(found: dict[str, Any], name: str, kind: type) -> Any:

@@ -47,6 +47,8 @@ class CodeClaims:
     complete: bool = False
     """Whether all was told that was to be told: False if the code was killed, or if there was more than
     `max_output_bytes`."""
+    text_truncated: bool = False
+    """Whether `text` is only the start of the `repr()`, because there was more than `max_output_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class CodeResult:
     def text(self) -> str | None:
         """`claimed.text`: the `repr()` of the last expression."""
         return self.claimed.text
+
+    @property
+    def text_truncated(self) -> bool:
+        """`claimed.text_truncated`: whether that is only its start."""
+        return self.claimed.text_truncated
 
     @property
     def error(self) -> CodeError | None:

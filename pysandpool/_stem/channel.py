@@ -31,14 +31,28 @@ class Channel:
         self._dropped = False
         self._lines = []
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """Adds a line. One for which there is no room is dropped, and the last line says so."""
-        line = _encoded(message)
-        if len(line) > self._left:
+    def tell(self, message: dict[str, Any], *shortened: str) -> None:
+        """Adds a line. If there is no room for it, its fields of these names are shortened, and it says so; else it is
+        dropped. The last line says that something is missing."""
+        line = b"" if any(len(message[name]) > self._left for name in shortened) else _encoded(message)
+        if not line or len(line) > self._left:
             self._dropped = True
-            return
+            line = self._shortened(message, shortened)
+            if len(line) > self._left:
+                return
         self._left -= len(line)
         self._lines.append(line)
+
+    def _shortened(self, message: dict[str, Any], names: tuple[str, ...]) -> bytes:
+        """The line, which has room if the fields with these names can be cut. A later one has what the others leave."""
+        found = {**message, **dict.fromkeys(names, "")}
+        if names:
+            found["cut"] = True
+        room = self._left - len(_encoded(found))
+        for at, name in enumerate(names):
+            found[name] = _head(message[name], room // (len(names) - at))
+            room -= _size(found[name])
+        return _encoded(found)
 
     def end(self, **fields: Any) -> None:
         """Adds the last line, and writes all. A copy of the process that the code made by fork() writes nothing."""
@@ -91,6 +105,18 @@ class Requests:
                 self._descriptors += found
         self._read += piece
         return bool(piece)
+
+
+def _size(text: str) -> int:
+    return len(json.dumps(text)) - 2
+
+
+def _head(text: str, room: int) -> str:
+    """As much of the text from its start as takes so many bytes in JSON."""
+    text = text[: max(0, room)]
+    while text and _size(text) > room:
+        text = text[: min(len(text) - 1, len(text) * room // _size(text))]
+    return text
 
 
 def _encoded(message: dict[str, Any]) -> bytes:

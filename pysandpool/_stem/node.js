@@ -35,14 +35,21 @@
   Object.assign(process.env, request.env);
 
   const told = [];
-  let room = request.limit - 256;
+  let room = request.options.limit - 256;
   let dropped = false;
 
-  function tell(message) {
-    const line = JSON.stringify(message) + '\n';
+  // The field of this name is shortened if there is no room for all of it.
+  function tell(message, name) {
+    let line = JSON.stringify(message) + '\n';
     if (Buffer.byteLength(line) > room) {
       dropped = true;
-    } else {
+      message.cut = true;
+      for (let size; (size = Buffer.byteLength(line)) > room && message[name].length > 0; ) {
+        message[name] = message[name].slice(0, Math.floor((message[name].length * Math.max(room, 0)) / (size + 8)));
+        line = JSON.stringify(message) + '\n';
+      }
+    }
+    if (Buffer.byteLength(line) <= room) {
       room -= Buffer.byteLength(line);
       told.push(line);
     }
@@ -59,7 +66,7 @@
   function fail(error) {
     const isError = error instanceof Error;
     const traceback = isError && error.stack ? String(error.stack) + '\n' : `Uncaught ${util.inspect(error)}\n`;
-    tell({ t: 'error', name: isError ? String(error.name) : 'Error', value: isError ? String(error.message) : util.inspect(error), traceback });
+    tell({ t: 'error', name: isError ? String(error.name) : 'Error', value: isError ? String(error.message) : util.inspect(error), traceback }, 'traceback');
     fs.writeSync(2, traceback);
     process.exit(1);
   }
@@ -71,7 +78,7 @@
   globalThis.exports = module.exports;
   try {
     const value = new vm.Script(request.code, { filename: 'code.js' }).runInThisContext();
-    if (value !== undefined) tell({ t: 'text', repr: util.inspect(value) });
+    if (value !== undefined) tell({ t: 'text', repr: util.inspect(value) }, 'repr');
   } catch (error) {
     fail(error);
   }

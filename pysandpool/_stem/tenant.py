@@ -63,11 +63,11 @@ def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.
         if outcome.value is not None:
             builtins._ = outcome.value  # type: ignore[attr-defined]  # as the interactive interpreter does
             for message in display.messages_of(outcome.value):
-                told.tell(message)
+                told.tell(message, *(["repr"] if message["t"] == "text" else []))
         for message in display.figures():
             told.tell(message)
     except BaseException as error:  # noqa: BLE001 - what is shown is the tenant's
         failure = failure or snippet.describe(error, filename)
     if failure is not None:
-        told.tell({"t": "error", **failure._asdict()})
+        told.tell({"t": "error", **failure._asdict()}, "name", "value", "traceback")
     return Ending(outcome.exit_code, failure is not None)

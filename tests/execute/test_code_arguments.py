@@ -54,6 +54,18 @@ def test_a_checked_cell_that_fails_does_not_end_the_session(pool: SandboxPool) -
         assert session.ended
 
 
+def test_a_long_text_is_truncated_as_output_is(pool: SandboxPool) -> None:
+    result = pool.run_code("print('y' * 5000)\nlist(range(5000))", max_output_bytes=2000)
+    assert (len(result.stdout), result.stdout_truncated) == (2000, True)
+    assert result.text is not None
+    assert result.text.startswith("[0, 1, 2, ")
+    assert (1500 < len(result.text) < 2000, result.text_truncated, result.ok) == (True, True, False)
+    with pool.acquire() as lease, lease.session() as session:
+        cut = session.run("list(range(5000))", max_output_bytes=2000)
+        assert (cut.text, cut.text_truncated) == (result.text[: len(cut.text or "")], True)
+        assert session.run("[1]").text_truncated is False
+
+
 def test_a_pool_runs_code_in_a_workspace(pool: SandboxPool, numbers: Path) -> None:
     assert pool.run_code(SUM, workspace=Workspace(numbers, "ro"), check=True).text == "3"
     pool.run_code("open('answer', 'w').write('42')", workspace=numbers, check=True)

@@ -199,6 +199,15 @@ def test_bash() -> None:
         assert pool.run_code("compgen -v __; echo end").stdout == "end\n"
 
 
+@pytest.mark.skipif(shutil.which("node", path="/usr/bin:/usr/local/bin") is None, reason="Node.js is not installed")
+def test_a_long_text_of_javascript_is_truncated() -> None:
+    with pool_of(Interpreter.node()) as pool:
+        result = pool.run_code("'é'.repeat(9000)", max_output_bytes=2000)
+        assert result.text_truncated
+        assert result.text == "'" + "é" * (len(result.text) - 1)
+        assert len(result.text) > 700
+
+
 def test_a_program_of_the_caller() -> None:
     runtime = 'echo ready >&3; read -r line <&3; echo "$line"; echo \'{"t":"done","dropped":false}\' >&3; exit 5'
     with pool_of(Interpreter(start="exec", command=("/bin/sh", "-c", runtime))) as pool:

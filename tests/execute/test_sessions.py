@@ -166,7 +166,7 @@ def test_a_function_may_use_the_lease(lease: PooledSandbox, session: CodeSession
 
 def test_output_and_results_of_a_cell_are_bounded(session: CodeSession) -> None:
     found = session.run("print('x' * 500_000)\n'y' * 5000", max_output_bytes=1000)
-    assert (found.stdout, found.stdout_truncated, found.text) == ("x" * 1000, True, None)
+    assert (found.stdout, found.stdout_truncated, found.text_truncated) == ("x" * 1000, True, True)
     assert not found.claimed.complete
     assert session.run("'y' * 2_000_000").text == repr("y" * 2_000_000)
 

@@ -52,6 +52,14 @@ def test_what_is_not_complete(messages: tuple[Any, ...], truncated: bool) -> Non
     assert found.text in (None, "1")
 
 
+def test_what_was_shortened() -> None:
+    dropped = {"t": "done", "dropped": True}
+    found = read({"t": "text", "repr": "12", "cut": True}, {**ERROR, "cut": True}, dropped)
+    assert (found.text, found.text_truncated, found.complete) == ("12", True, False)
+    assert found.error == CodeError("ValueError", "no", "Traceback")
+    assert read({"t": "text", "repr": "12", "cut": 1}, DONE) == CodeClaims()
+
+
 def test_a_line_without_an_end_is_not_read() -> None:
     assert claims_of(lines({"t": "text", "repr": "1"}) + json.dumps(DONE).encode(), False) == CodeClaims("1")
 
@@ -170,7 +178,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = st.sampled_from(["t", "repr", "name", "value", "traceback", "data", "bytes", "dropped", "n", "exits"])
+FIELDS = st.sampled_from(["t", "repr", "name", "value", "traceback", "data", "bytes", "dropped", "cut", "n", "exits"])
 KINDS = st.sampled_from(["text", "error", "result", "done"])
 MESSAGES = st.dictionaries(FIELDS, JSON | KINDS, max_size=6).map(lambda found: json.dumps(found).encode())
 GOOD = st.sampled_from([lines(one)[:-1] for one in ({"t": "text", "repr": "x"}, ERROR, RESULT, DONE)])

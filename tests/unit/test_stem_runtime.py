@@ -285,9 +285,24 @@ sys.modules["matplotlib.pyplot"] = pyplot
     assert "cannot draw" in run.stderr
 
 
-def test_what_is_above_the_limit_is_dropped_and_the_end_says_so() -> None:
-    run = run_in_plain_process("'x' * 5000", limit=1000)
-    assert run.messages == [{"t": "done", "dropped": True}]
+@pytest.mark.parametrize("letter", ["x", "\t", "é", "\U0001f600", '"'])
+def test_what_is_above_the_limit_is_shortened_and_says_so(letter: str) -> None:
+    code = f"class Long:\n    __repr__ = lambda self: {letter!r} * 5000\nLong()"
+    text, done = run_in_plain_process(code, limit=1000).messages
+    found = text.pop("repr")
+    assert (text, done) == ({"t": "text", "cut": True}, {"t": "done", "dropped": True})
+    assert found == letter * len(found)
+    assert 600 < len(json.dumps(found)) < 1000 - 256
+
+
+def test_a_long_error_is_shortened_and_not_dropped() -> None:
+    error, done = run_in_plain_process("raise ValueError('x' * 5000)", limit=1000).messages
+    assert (error["t"], error["name"], error["cut"], done["dropped"]) == ("error", "ValueError", True, True)
+    assert error["value"].startswith("xxx")
+    assert error["traceback"].startswith('Traceback (most recent call last):\n  File "<code>", line 1')
+
+
+def test_what_has_no_room_at_all_is_dropped_and_the_end_says_so() -> None:
     assert run_in_plain_process("'x'", limit=0).messages == [{"t": "done", "dropped": True}]
 
 
