@@ -37,8 +37,8 @@ class AsyncCodeSession:
 
     __slots__ = ("__weakref__", "_queue", "_state", "_taken")
 
-    def __init__(self, process: CodeProcess) -> None:
-        self._state = SessionState(process)
+    def __init__(self, process: CodeProcess, cells: int = 0) -> None:
+        self._state = SessionState(process, cells)
         self._queue = Queue()
         self._taken = False
 
@@ -91,7 +91,7 @@ class AsyncCodeSession:
             branching = Branching(self._state.require(), wanted)
             try:
                 await backend.drive(branching.step, steady=True)
-                return [AsyncCodeSession(process) for process in self._state.copies_of(branching)]
+                return [AsyncCodeSession(process, self._state.cells) for process in self._state.copies_of(branching)]
             except BaseException:
                 self._state.leave(branching)
                 raise

@@ -37,8 +37,8 @@ class CodeSession:
 
     __slots__ = ("__weakref__", "_lock", "_owner", "_state")
 
-    def __init__(self, process: CodeProcess) -> None:
-        self._state = SessionState(process)
+    def __init__(self, process: CodeProcess, cells: int = 0) -> None:
+        self._state = SessionState(process, cells)
         self._lock = threading.Lock()
         self._owner: int | None = None
 
@@ -113,7 +113,7 @@ class CodeSession:
             branching = Branching(self._state.require(), wanted)
             try:
                 _drive(branching.step)
-                return [CodeSession(process) for process in self._state.copies_of(branching)]
+                return [CodeSession(process, self._state.cells) for process in self._state.copies_of(branching)]
             except BaseException:
                 self._state.leave(branching)
                 raise

@@ -13,20 +13,21 @@ from pysandpool._errors import SessionEndedError
 
 
 class SessionState:
-    """The process of a session, and the number of its cells."""
+    """The process of a session, and the number of its cells. Those of a branch count on from the cells of its origin,
+    whose functions have their file names."""
 
-    __slots__ = ("_number", "_why", "ended", "process")
+    __slots__ = ("_why", "cells", "ended", "process")
 
-    def __init__(self, process: CodeProcess) -> None:
+    def __init__(self, process: CodeProcess, cells: int) -> None:
         self.process = process
         self.ended = False
-        self._number = 0
+        self.cells = cells
         self._why = "this session was closed"
 
     def next_number(self) -> int:
         """The number of the next cell."""
-        self._number += 1
-        return self._number
+        self.cells += 1
+        return self.cells
 
     def require(self) -> CodeProcess:
         """The process, if a cell can run in it. Raises `SessionEndedError`, or what has ended the lease."""

@@ -356,3 +356,15 @@ def test_a_sandbox_that_dies_while_copies_are_made(lease: PooledSandbox, monkeyp
     assert session.ended
     with pytest.raises(SandboxLostError):
         lease.run_code("1")
+
+
+def test_a_cell_of_a_branch_does_not_hide_the_lines_of_its_origin(pool: SandboxPool) -> None:
+    with pool.acquire() as lease, lease.session() as session:
+        session.run("def f(n):\n    return 1 / n  # of the origin\n")
+        [branch] = session.branch()
+        branch.run("'some'\n'other lines'")
+        [inner] = branch.branch()
+        for one in (branch, inner, session):
+            error = one.run("f(0)").error
+            assert error is not None
+            assert 'File "<cell 1>", line 2, in f\n    return 1 / n  # of the origin\n' in error.traceback
