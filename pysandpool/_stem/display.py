@@ -24,34 +24,60 @@ _BYTES = (
     ("image/jpeg", "_repr_jpeg_"),
     ("application/pdf", "_repr_pdf_"),
 )
+_IN_BASE64 = frozenset(mime for mime, _ in _BYTES)
+# Of what the host takes: see docs/protocol.md.
+_MAX_MIME_LENGTH = 128
+_MOST = 48
 
 
 def messages_of(value: Any) -> Iterator[dict[str, Any]]:
     """What the channel tells of a value. Raises what its `__repr__` raises."""
     text = repr(value)
     yield {"t": "text", "repr": text}
-    texts, blobs = {}, {}
-    for mime, name in _TEXTS:
-        found = _call(value, name)
-        if isinstance(found, str):
-            texts[mime] = found
-        elif mime == "application/json" and found is not None:
-            texts[mime] = json.dumps(found)
-    for mime, name in _BYTES:
-        found = _call(value, name)
-        if isinstance(found, (bytes, bytearray, str)):
-            blobs[mime] = found if isinstance(found, str) else base64.b64encode(found).decode("ascii")
-    if texts or blobs:
-        yield {"t": "result", "data": {"text/plain": text, **texts}, "bytes": blobs}
+    shown = _Shown(text)
+    bundle = _call(value, "_repr_mimebundle_", include=None, exclude=None)
+    for mime, data in list(bundle.items())[:_MOST] if isinstance(bundle, dict) else ():
+        shown.add(mime, data)
+    for mime, name in (*_TEXTS, *_BYTES):
+        shown.add(mime, _call(value, name))
+    if shown.found:
+        yield {"t": "result", "data": shown.texts, "bytes": shown.blobs}
 
 
-def _call(value: Any, name: str) -> Any:
+class _Shown:
+    """The representations of a value. What cannot be told is left out, as if its method had failed."""
+
+    def __init__(self, text: str) -> None:
+        self.texts = {"text/plain": text}
+        self.blobs: dict[str, str] = {}
+        self.found = False
+
+    def add(self, mime: Any, data: Any) -> None:
+        if not isinstance(mime, str) or len(mime) > _MAX_MIME_LENGTH or data is None:
+            return
+        try:
+            if isinstance(data, (bytes, bytearray)):
+                self.blobs[mime] = base64.b64encode(data).decode("ascii")
+            elif mime in _IN_BASE64:  # as notebooks have it, perhaps in several lines
+                self.blobs[mime] = base64.b64encode(base64.b64decode(data)).decode("ascii")
+            elif isinstance(data, str):
+                self.texts[mime] = data
+            elif mime.endswith("json"):
+                self.texts[mime] = json.dumps(data)
+            else:
+                return
+        except Exception:  # noqa: BLE001 - an object of the tenant's
+            return
+        self.found = True
+
+
+def _call(value: Any, name: str, **options: Any) -> Any:
     """What the method of the value's class returns; None if there is none, or if it fails."""
     method = getattr(type(value), name, None)
     if method is None:
         return None
     try:
-        found = method(value)
+        found = method(value, **options)
     except Exception:  # noqa: BLE001 - it is the tenant's; the repr is there
         return None
     return found[0] if isinstance(found, tuple) and found else found

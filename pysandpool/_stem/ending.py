@@ -17,11 +17,17 @@ def finish(end_loop: Callable[[], object]) -> None:
     threading = sys.modules.get("threading")
     if threading is not None:
         _call(threading._shutdown)  # noqa: SLF001
+        # Those that are left are daemons, which Python stops before it takes anything away from them.
+        threading.excepthook = _ignore  # type: ignore[attr-defined]
     _call(atexit._run_exitfuncs)  # noqa: SLF001
     main = sys.modules.get("__main__")
     if main is not None:
         _call(main.__dict__.clear)
     streams.flush_streams()
+
+
+def _ignore(_: object) -> None:
+    return None
 
 
 def _call(function: Callable[[], object]) -> None:

@@ -256,6 +256,46 @@ Table()
     assert base64.b64decode(result["bytes"]["image/png"]) == b"\x89PNG"
 
 
+def test_a_bundle_of_representations() -> None:
+    code = """
+class Chart:
+    def __repr__(self): return "Chart"
+    def _repr_html_(self): return "<b>"
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/plain": "a chart", "text/html": "<i>", "image/png": "iVBO\\nRw==\\n", "a/bytes": b"x", 1: "",
+                "application/vnd.chart.v1+json": {"a": [1]}, "x/json": {1, 2}, "image/jpeg": "no", "m" * 129: ""}, {}
+Chart()
+"""
+    (result,) = run_in_plain_process(code).of_type("result")
+    assert result["data"] == {
+        "text/plain": "a chart",
+        "text/html": "<b>",
+        "application/vnd.chart.v1+json": '{"a": [1]}',
+    }
+    assert result["bytes"] == {"image/png": "iVBORw==", "a/bytes": "eA=="}
+
+
+def test_what_cannot_be_told_is_as_if_its_method_had_failed() -> None:
+    code = "class Odd:\n    def _repr_json_(self): return {1, 2}\n    def _repr_png_(self): return 'no'\nOdd()"
+    run = run_in_plain_process(code)
+    assert [message["t"] for message in run.messages] == ["text", "done"]
+
+
+def test_a_daemon_thread_that_outlives_the_code_prints_nothing() -> None:
+    code = """
+import threading, time
+class Slow:
+    def __del__(self, sleep=time.sleep): sleep(0.1)
+slow, n = Slow(), 0
+def count():
+    global n
+    while True: n += 1
+threading.Thread(target=count, daemon=True).start()
+"""
+    run = run_in_plain_process(code)
+    assert (run.exit_code, run.stderr) == (0, "")
+
+
 def test_only_the_class_is_asked() -> None:
     code = (
         "class Anything:\n    def __getattr__(self, name): return lambda: name\n    def __repr__(self): return 'any'\n"
