@@ -72,11 +72,12 @@ def _bench(args: argparse.Namespace) -> int:
     try:
         if args.plot:
             check_plot(args.plot)
-        samples = measure_pool(args.pool_size, args.iterations, SandboxConfig(**degradation_of(args)))
+        config = SandboxConfig(**degradation_of(args))
+        samples = measure_pool(args.pool_size, args.iterations, config)
         result = samples.result()
         print(json.dumps(dataclasses.asdict(result)) if args.json else format_result(result))
         if args.plot:
-            draw(args.plot, curves(samples), f"One call, {args.iterations} of each kind")
+            draw(args.plot, curves(samples, config), f"One call, {args.iterations} of each kind")
     except (SandpoolError, PlotError, ValueError, OSError) as error:
         return complain(error, EXIT_SETUP)
     return 0

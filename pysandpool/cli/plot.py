@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 
+from pysandpool._config.interpreter import Interpreter
+from pysandpool._config.pool import PoolConfig
+from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import BASE_ENV
+from pysandpool._pool.pool import SandboxPool
 from pysandpool.cli.bench import ECHO, ECHO_STDOUT, PoolSamples
 
+_CODE = "print('hello')"
 _INSTALL = "a plot needs matplotlib: pip install 'pysandpool[plot]'"
 
 
@@ -30,14 +38,21 @@ def check_plot(path: Path) -> None:
         raise PlotError(f"{path}: there is no directory {path.absolute().parent}")
 
 
-def curves(samples: PoolSamples) -> dict[str, list[float]]:
-    """The distributions that are drawn, in microseconds, and beside them that of a plain subprocess."""
-    return {
+def curves(samples: PoolSamples, config: SandboxConfig) -> dict[str, list[float]]:
+    """The distributions that are drawn, in microseconds, and beside them those of plain subprocesses. Those of code are
+    left out where the sandboxes can have no interpreter."""
+    count = samples.iterations
+    found = {
         "hot acquire": samples.hot,
         "cold acquire": samples.cold,
         "acquire + echo + release": samples.execute,
-        "subprocess.run, no sandbox": _subprocess_times(samples.iterations),
+        "subprocess.run, no sandbox": _subprocess_times(ECHO, ECHO_STDOUT, count),
     }
+    code = _code_times(config, samples.pool_size, count)
+    if code is not None:
+        found["pool.run_code"] = code
+        found["python -c, no sandbox"] = _subprocess_times((sys.executable, "-I", "-c", _CODE), b"hello\n", count)
+    return found
 
 
 def draw(path: Path, times: Mapping[str, Sequence[float]], title: str) -> None:
@@ -60,12 +75,29 @@ def draw(path: Path, times: Mapping[str, Sequence[float]], title: str) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _subprocess_times(count: int) -> list[float]:
+def _code_times(config: SandboxConfig, pool_size: int, count: int) -> list[float] | None:
+    try:
+        with_interpreter = replace(config, interpreter=Interpreter())
+        pool = SandboxPool(with_interpreter, PoolConfig(pool_size, pool_size, max_idle_duration=None))
+    except SandboxError:
+        return None
+    times = []
+    with pool:
+        for _ in range(count):
+            start = perf_counter_ns()
+            result = pool.run_code(_CODE)
+            times.append((perf_counter_ns() - start) / 1e3)
+            if result.exit_code != 0 or result.stdout != "hello\n":
+                raise RuntimeError(f"run_code({_CODE!r}) returned {result!r}")
+    return times
+
+
+def _subprocess_times(command: Sequence[str], stdout: bytes, count: int) -> list[float]:
     times = []
     for _ in range(count):
         start = perf_counter_ns()
-        done = subprocess.run(ECHO, env=dict(BASE_ENV), capture_output=True, check=False)
+        done = subprocess.run(command, env=dict(BASE_ENV), capture_output=True, check=False)
         times.append((perf_counter_ns() - start) / 1e3)
-        if done.returncode != 0 or done.stdout != ECHO_STDOUT:
-            raise RuntimeError(f"{ECHO} returned {done!r}")
+        if done.returncode != 0 or done.stdout != stdout:
+            raise RuntimeError(f"{command} returned {done!r}")
     return times

@@ -28,7 +28,15 @@ def test_a_plot_is_drawn_beside_the_figures(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["iterations"] == 3
     text = plot.read_text(encoding="utf-8")
     assert "<svg" in text
-    assert all(f"<!-- {name} -->" in text for name in ("hot acquire", "cold acquire", "subprocess.run, no sandbox"))
+    names = ["hot acquire", "cold acquire", "subprocess.run, no sandbox", "pool.run_code", "python -c, no sandbox"]
+    assert [name for name in names if f"<!-- {name} -->" not in text] == []
+
+
+def test_a_plot_without_an_interpreter_has_no_curve_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/true")
+    assert main(["bench", "--iterations", "3", "--plot", str(tmp_path / "latency.svg")]) == 0
+    text = (tmp_path / "latency.svg").read_text(encoding="utf-8")
+    assert ("<!-- hot acquire -->" in text, "run_code" in text) == (True, False)
 
 
 @pytest.mark.parametrize(
