@@ -134,6 +134,34 @@ static void test_births(void) {
     CHECK(count_fds() == fds);
 }
 
+/* One record of a birth with `len` bytes behind it. */
+static int receive_one(const struct sp_record *record, size_t len, sp_error *error) {
+    static char text[SP_TOLD_MAX + 1];
+    struct sp_launcher *launcher = sp_launcher_fake();
+    struct sp_birth birth = {.session = sp_session_new(launcher)};
+    int pair[2];
+    CHECK(sp_control_pair(pair) == 0);
+    birth.session->control = pair[0];
+    const struct sp_outgoing out = {.record = record, .payload = text, .payload_len = len};
+    CHECK(sp_packet_send(pair[1], &out, SP_NEVER) == 0);
+    int rc = sp_birth_receive(launcher, &birth, error);
+    sp_session_end(birth.session);
+    sp_launcher_unref(launcher);
+    sp_fd_close(&pair[1]);
+    return rc;
+}
+
+static void test_text_behind_a_record(void) {
+    const struct sp_record ready = {.type = SP_REC_READY, .u.ready = {.facts = SP_FACT_LANDLOCK_DENIES}};
+    const struct sp_record failed = {.type = SP_REC_FAILED, .u.failed = {.stage = SP_STAGE_PRELOAD, .err = ECANCELED}};
+    sp_error error;
+    CHECK(receive_one(&ready, 0, &error) == SP_AGAIN); /* CREATED is missing */
+    CHECK(receive_one(&ready, 1, &error) == SP_E_CREATE && error.err == EBADMSG);
+    CHECK(receive_one(&failed, 0, &error) == SP_E_CREATE && error.err == ECANCELED);
+    CHECK(receive_one(&failed, SP_TOLD_MAX, &error) == SP_E_CREATE && error.err == ECANCELED);
+    CHECK(receive_one(&failed, SP_TOLD_MAX + 1, &error) == SP_E_CREATE && error.err == EBADMSG);
+}
+
 int main(void) {
     check_deadline(60);
     RUN(test_demanded);
@@ -143,5 +171,6 @@ int main(void) {
     RUN(test_degraded);
     RUN(test_each_fact_counts);
     RUN(test_births);
+    RUN(test_text_behind_a_record);
     return check_report();
 }
