@@ -34,11 +34,11 @@ static void *kept_mmap(size_t len) {
 #include "zygote/pending.h"
 
 /* What was accepted, so that a corpus that no longer fits this file is noticed: test_fuzz.py. */
-static unsigned long plans, commands, files, workspaces;
+static unsigned long plans, runtimes, commands, files, workspaces;
 
 static void report(void) {
-    (void)fprintf(stderr, "accepted: %lu plans, %lu commands, %lu files, %lu workspaces\n", plans, commands, files,
-                  workspaces);
+    (void)fprintf(stderr, "accepted: %lu plans, %lu runtimes, %lu commands, %lu files, %lu workspaces\n", plans,
+                  runtimes, commands, files, workspaces);
 }
 
 /* NOLINTBEGIN(readability-non-const-parameter): libFuzzer declares it so */
@@ -107,6 +107,8 @@ static void check_plan(const struct sp_plan *plan, const char *payload) {
          (plan->rootfs[0] == '/' && is_inside(plan->rootfs, strlen(plan->rootfs) + 1, payload, size)));
     MUST((plan->runtime != NULL) == ((plan->config.flags & SP_CONFIG_RUNTIME) != 0));
     if (plan->runtime != NULL) {
+        runtimes++;
+        MUST(plan->runtime_ms >= 0 && plan->runtime_ms < 10000000);
         check_runtime(plan->runtime, payload, size);
     }
     MUST(plan->config.n_binds <= SP_BINDS_MAX);
