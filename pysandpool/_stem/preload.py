@@ -13,6 +13,9 @@ from typing import Any
 
 from . import renew, snippet, streams
 
+_REHEARSALS = 16
+"""After these the interpreter has adapted the code; more of them do not change how many pages a copy writes to."""
+
 
 class Preloaded:
     """The interpreter as all copies have it."""
@@ -23,11 +26,17 @@ class Preloaded:
         self.problem: str | None = None
         """why it cannot be used: a traceback, or a sentence"""
 
-    def load(self) -> None:
-        """Imports and sets up. Afterwards `problem` says whether that failed."""
+    def load(self, rehearse: Callable[[], None] | None = None) -> None:
+        """Imports and sets up. Afterwards `problem` says whether that failed.
+
+        `rehearse` is what each copy of the process will call. Here it fills caches, and has the interpreter adapt its
+        code, so that no copy has to write to those pages.
+        """
         sys.argv = [""]
         with streams.captured() as tail:
             self._load(tail)
+        if self.problem is None and rehearse is not None:
+            self._warm_up(rehearse)
         if self.problem is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             gc.collect()
@@ -50,17 +59,30 @@ class Preloaded:
                 "`setup`, or import the module that starts them in the code that needs it."
             )
 
+    def _warm_up(self, rehearse: Callable[[], None]) -> None:
+        try:
+            for _ in range(_REHEARSALS):
+                renew.renew()
+                rehearse()
+        except BaseException as error:  # noqa: BLE001 - of code that the preload has replaced
+            self.problem = _traceback(error)
+
     def prepare_copy(self, rehearse: Callable[[], None]) -> str | None:
         """To be called in each copy before it is ready. Returns why it is not: the traceback of a failed `after_fork`
         or `warmup`, behind what it has printed."""
-        with streams.captured() as tail:
-            try:
-                renew.renew()
-                self._run("after_fork", self.main.__dict__)
-                self._run("warmup", dict(self.main.__dict__))
-            except BaseException as error:  # noqa: BLE001 - as with `setup`
-                return tail.getvalue() + _traceback(error)
-        rehearse()
+        printed = ""
+        try:
+            renew.renew()
+            if self._parameters["after_fork"] is not None or self._parameters["warmup"] is not None:
+                with streams.captured() as tail:
+                    try:
+                        self._run("after_fork", self.main.__dict__)
+                        self._run("warmup", dict(self.main.__dict__))
+                    finally:
+                        printed = tail.getvalue()
+            rehearse()
+        except BaseException as error:  # noqa: BLE001 - as with `setup`
+            return printed + _traceback(error)
         return None
 
     def renew_copy(self) -> None:

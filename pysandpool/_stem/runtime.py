@@ -12,7 +12,7 @@ from . import cells, channel, preload, rehearsal, tenant
 def main(stem: Any) -> None:
     """Never returns. `stem` is the C module."""
     preloaded = preload.Preloaded(json.loads(stem.parameters()))
-    preloaded.load()
+    preloaded.load(rehearsal.rehearse)
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
 

@@ -37,6 +37,31 @@ class Stem:
         return is_copy
 exec(compile(open(FILES[2]).read(), "<sandpool>", "exec"), {"__name__": "<sandpool>", "stem": Stem()})
 """
+# The process makes copies that prepare themselves, before and after it has done so often itself, and tells how many
+# pages each of the two has written to or mapped.
+_COPIED = """\
+import os, resource, sys
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def of_a_copy(prepare):
+    pid = os.fork()
+    if pid == 0:
+        before = faults()
+        prepare()
+        os.write(1, b"%d\\n" % (faults() - before))
+        os._exit(0)
+    os.waitpid(pid, 0)
+class Stem:
+    def parameters(self):
+        return open(sys.argv[1], "rb").read()
+    def serve(self, prepare):
+        of_a_copy(prepare)
+        for _ in range(30):
+            prepare()
+        of_a_copy(prepare)
+        os._exit(0)
+exec(compile(open(sys.argv[3]).read(), "<sandpool>", "exec"), {"__name__": "<sandpool>", "stem": Stem()})
+"""
 BASE_ENV = ("PATH=/usr/bin:/bin", "HOME=/tmp", "LC_CTYPE=C.UTF-8")
 
 
@@ -71,11 +96,13 @@ class Run:
         return found
 
 
-def _command(python: str, directory: Path, interpreter: Interpreter, request: dict[str, Any]) -> list[str]:
+def _command(
+    python: str, directory: Path, interpreter: Interpreter, request: dict[str, Any], program: str = _STAND_IN
+) -> list[str]:
     files = {"parameters": parameters(interpreter), "request": json.dumps(request).encode(), "source": source()}
     for name, content in files.items():
         (directory / name).write_bytes(content)
-    return [python, "-I", "-B", "-c", _STAND_IN, *(os.fspath(directory / name) for name in files)]
+    return [python, "-I", "-B", "-c", program, *(os.fspath(directory / name) for name in files)]
 
 
 def run_in_plain_process(
@@ -98,6 +125,14 @@ def run_in_plain_process(
         out, err = process.communicate(input, timeout=60)
         channel.seek(0)
         return Run(subprocess.CompletedProcess(command, process.returncode, out, err), channel.read())
+
+
+def faults_of_copies(python: str) -> list[int]:
+    """How many page faults a copy takes to prepare itself, and one that is made after 30 preparations."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = _command(python, Path(directory), Interpreter(), {}, _COPIED)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+    return [int(line) for line in done.stdout.split()]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stem import BASE_ENV, run_in_plain_process, session_in_plain_process
+from stem import BASE_ENV, faults_of_copies, run_in_plain_process, session_in_plain_process
 
 
 def _others() -> Iterator[str]:
@@ -187,6 +187,12 @@ hasattr(builtins, '_'), '_' in os.environ, sys.argv, sys.path.count(''), files, 
     files = [(0, False, True), (1, False, True), (2, False, True)]
     assert run.text == str((False, False, [""], 1, files, [0, 1, 2], True))
     assert (run.stdout, run.stderr) == ("", "")
+
+
+def test_the_interpreter_is_warm_when_it_is_copied(python: str) -> None:
+    """Caches and adapted code would otherwise be written by each copy: 12 to 25 percent more page faults."""
+    first, later = faults_of_copies(python)
+    assert first < 1.06 * later
 
 
 def test_the_modules_of_this_folder_are_not_to_be_found() -> None:
