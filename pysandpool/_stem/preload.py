@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import renew, snippet, streams
+from . import compact, renew, snippet, streams
 
 _REHEARSALS = 16
 """After these the interpreter has adapted the code; more of them do not change how many pages a copy writes to."""
@@ -25,6 +25,7 @@ class Preloaded:
         self.main = snippet.new_main()
         self.problem: str | None = None
         """why it cannot be used: a traceback, or a sentence"""
+        self._filling: list[object] = []
 
     def load(self, rehearse: Callable[[], None] | None = None) -> None:
         """Imports and sets up. Afterwards `problem` says whether that failed.
@@ -40,6 +41,7 @@ class Preloaded:
         if self.problem is None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             gc.collect()
+            self._filling = compact.fill()
             gc.freeze()
 
     def _load(self, tail: streams.Tail) -> None:

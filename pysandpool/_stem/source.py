@@ -9,7 +9,10 @@ from pathlib import Path
 from pysandpool._config.interpreter import Interpreter
 
 # In this order, so that each finds those that it imports.
-_SHARED = ("streams", "channel", "renew", "awaiting", "snippet", "display", "ending", "preload", "tenant", "rehearsal")
+_SHARED = (
+    *("streams", "channel", "renew", "compact", "awaiting", "snippet", "display", "ending"),
+    *("preload", "tenant", "rehearsal"),
+)
 MODULES = (*_SHARED, "cells", "runtime")
 _OF_ONE_SANDBOX = (*_SHARED, "waiting")
 # The kernel takes no argument of 128 KiB or more.

@@ -48,7 +48,7 @@ TIERS = {
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_stem": (
-        "awaiting channel display renew streams",
+        "awaiting channel compact display renew streams",
         "snippet",
         "ending preload",
         "tenant",
