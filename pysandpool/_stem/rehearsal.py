@@ -16,16 +16,27 @@ from collections.abc import Iterator
 from . import channel, snippet, streams, tenant
 
 _CODE = "import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)"
+_ERROR = "1 / 0"
 
 
 def rehearse() -> None:
+    """In each copy: what most code needs."""
+    _rehearse([_CODE])
+
+
+def rehearse_all() -> None:
+    """Where there are no copies yet, or none at all: errors, too."""
+    _rehearse([_CODE, _ERROR, "print(1)"])
+
+
+def _rehearse(codes: list[str]) -> None:
     """Leaves everything as it was, but for the pages of memory, and for the streams: they are open from here on."""
     before, path, argv = dict(os.environb), list(sys.path), sys.argv
     with _pipes():
         streams.open_streams()
         tenant.begin([name + b"=" + value for name, value in {**before, b"_": b""}.items()])
         told = channel.Channel(1, json.loads('{"limit": 4096}')["limit"])
-        for code in (_CODE, "1 / 0", "print(1)"):
+        for code in codes:
             runner = snippet.Runner({"__name__": "__main__"})
             tenant.run_snippet(runner, code.encode().decode(), "<code>", told)
         runner.namespace.clear()

@@ -12,7 +12,7 @@ from . import cells, channel, preload, rehearsal, tenant
 def main(stem: Any) -> None:
     """Never returns. `stem` is the C module."""
     preloaded = preload.Preloaded(json.loads(stem.parameters()))
-    preloaded.load(rehearsal.rehearse)
+    preloaded.load(rehearsal.rehearse_all)
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
 

@@ -18,7 +18,7 @@ def main(parameters: str) -> None:
     os.set_inheritable(SOCKET, False)
     preloaded = preload.Preloaded(json.loads(parameters))
     preloaded.load()
-    problem = preloaded.problem or preloaded.prepare_copy(rehearsal.rehearse)
+    problem = preloaded.problem or preloaded.prepare_copy(rehearsal.rehearse_all)
     if problem is not None:
         sys.stderr.write(problem)
         sys.stderr.flush()
