@@ -258,6 +258,7 @@ static void raise_limit(struct sp_attend *a) {
     }
     if (a->memory.limit != 0 && a->plan->stem != NULL) {
         a->memory.limit = a->plan->config.memory_bytes + a->base.of_interpreter + n * a->plan->stem->memory_bytes;
+        a->memory.image = n != 0 || a->base.of_interpreter != 0 ? a->plan->stem->image_bytes : 0;
     }
 }
 

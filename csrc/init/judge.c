@@ -102,7 +102,7 @@ static uint64_t grown(const struct sp_look *look) {
 
 uint64_t sp_judge_plain(const struct sp_look *look) {
     const struct sp_census *census = &look->census;
-    return census->own + sp_larger(look->kept, census->mapped) + census->tables +
+    return census->own + sp_larger(look->kept, sp_judge_mapped(look)) + census->tables +
            (uint64_t)census->threads * SP_THREAD_BYTES;
 }
 
@@ -110,7 +110,7 @@ struct sp_verdict sp_judge(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     const struct sp_found *found = &watch->scan.last;
     /* Most mapped memory is in the first sum, too, but it is not known which: the larger sum counts. */
-    uint64_t shared = sp_larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, look->census.mapped);
+    uint64_t shared = sp_larger(look->kept + found->sums[SP_TALLY_MEMFD].present * PAGE, sp_judge_mapped(look));
     uint64_t known = known_of_kernel(look);
     uint64_t seen = look->census.own + shared + known;
     uint64_t plain = sp_judge_plain(look);

@@ -31,6 +31,11 @@ struct sp_look {
     bool by_scan; /* too much only because of what a pass over the descriptors has found */
 };
 
+/* Shared memory that processes have mapped. The image of an interpreter is not the tenant's: see stem.h. */
+static inline uint64_t sp_judge_mapped(const struct sp_look *look) {
+    return sp_above(look->census.mapped, look->watch->image);
+}
+
 struct sp_verdict {
     bool too_much;
     bool far;       /* what processes show is above twice the limit */

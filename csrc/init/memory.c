@@ -16,6 +16,7 @@
 #include "init/processes.h"
 #include "init/share.h"
 #include "init/sockets.h"
+#include "init/stem.h"
 #include "init/sysv.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -171,7 +172,7 @@ static bool is_young_and_small(struct sp_look *look) {
         sp_census_take(&look->census, watch->proc, false, look->shared_by_all, &look->budget);
         uint64_t shared = sp_above(look->shared_by_all, watch->base.shared_by_all);
         uint64_t seen = look->census.own + look->census.tables + (uint64_t)look->census.threads * SP_THREAD_BYTES +
-                        sp_larger(shared, sp_larger(look->kept, look->census.mapped));
+                        sp_larger(shared, sp_larger(look->kept, sp_judge_mapped(look)));
         if (!look->census.out_of_time && seen < watch->limit / YOUNG_PART) {
             return true;
         }
@@ -214,7 +215,7 @@ static bool is_certain(const struct sp_look *look, int64_t took) {
     const struct sp_census *census = &look->census;
     const uint64_t limit = look->watch->limit;
     bool all_small = census->largest <= limit / SMALL_PART;
-    bool exact = took <= CENSUS_NS && sp_judge_plain(look) - census->shown > 2 * limit && sp_share_is_known();
+    bool exact = took <= CENSUS_NS && sp_above(sp_judge_plain(look), census->shown) > 2 * limit && sp_share_is_known();
     return !census->out_of_time && (all_small || exact);
 }
 
@@ -272,7 +273,7 @@ static int64_t until_next(const struct sp_look *look) {
     if (watch->limit == 0) {
         return LOOK_NS;
     }
-    uint64_t used = look->census.own + look->census.tables + sp_larger(look->kept, look->census.mapped);
+    uint64_t used = look->census.own + look->census.tables + sp_larger(look->kept, sp_judge_mapped(look));
     uint64_t ms = sp_above(2 * watch->limit, used) / FILL_BYTES_PER_MS / watch->processors;
     int64_t pause = LOOK_NS + (int64_t)sp_smaller(ms, LOOK_MAX_NS / SP_MS(1)) * SP_MS(1);
     pause = watch->young_until != 0 && pause > YOUNG_NS ? YOUNG_NS : pause;
@@ -306,6 +307,7 @@ void sp_memory_watch_begin(struct sp_memory_watch *watch, const struct sp_plan *
     (void)setsid(); /* an own session, see memory.h */
     memset(watch, 0, sizeof *watch);
     watch->limit = config->memory_bytes != 0 ? config->memory_bytes + base->of_interpreter : 0;
+    watch->image = base->of_interpreter != 0 && plan->stem != NULL ? plan->stem->image_bytes : 0;
     watch->by_cgroup = config->memory_bytes == 0 && (config->flags & SP_CONFIG_MEMORY_CGROUP) != 0;
     watch->next_look = SP_NEVER;
     watch->proc = watch->meminfo = -1;

@@ -31,6 +31,7 @@ struct sp_memory_base {
 
 struct sp_memory_watch {
     uint64_t limit;   /* bytes; 0: no sum is watched */
+    uint64_t image;   /* bytes of mapped shared memory that do not count: see stem.h */
     unsigned most;    /* processes and threads; 0: not counted */
     bool too_many;    /* there were more: the command is killed, but not for its memory */
     bool by_cgroup;   /* a cgroup limits the sum; init counts only file locks */

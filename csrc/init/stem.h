@@ -26,7 +26,10 @@ struct sp_stem {
     bool (*is_stale)(void);
     /* What the interpreter had when it began to serve. It is not counted as the tenant's. */
     uint64_t data_bytes;   /* as RLIMIT_DATA counts */
-    uint64_t memory_bytes; /* as the memory watch counts */
+    uint64_t memory_bytes; /* as the memory watch counts, without the image */
+    /* Of its image: memory that its copies have as a private mapping of one file. What they have mapped of it, the
+     * kernel shows as shared memory. A page that they have written to is theirs, and counts. */
+    uint64_t image_bytes;
 };
 
 #endif

@@ -264,8 +264,13 @@ const char *sp_stem_make_ready(struct sp_stem *stem) {
     return NULL;
 }
 
-void sp_stem_loop(const struct sp_stem *stem) {
+void sp_stem_loop(struct sp_stem *stem) {
     const struct sp_record hello = {.type = SP_REC_HELLO};
+    /* What a tenant overwrites or unmaps. */
+    const struct sp_stem_part kept_out[] = {{kept.zeros, kept.zeros_end},
+                                            {(uintptr_t)payload, (uintptr_t)payload + payload_len}};
+    stem->image_bytes = sp_stem_make_image(kept_out, sizeof kept_out / sizeof kept_out[0]);
+    stem->memory_bytes -= stem->image_bytes < stem->memory_bytes ? stem->image_bytes : stem->memory_bytes;
     plan.stem = stem;
     plan.zygote_filters = sp_filters_of_self();
     if (sp_packet_send(SP_ZYGOTE_SOCKET, &(struct sp_outgoing){.record = &hello}, SP_NEVER) == 0) {

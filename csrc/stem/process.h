@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "init/plan.h"
 
@@ -30,8 +31,15 @@ int sp_stem_note_file(const char *path);
 bool sp_stem_is_stale(void);
 /* The steps before the loop: capabilities, signals, descriptors, /tmp. NULL, or what has failed, with errno. */
 const char *sp_stem_make_ready(struct sp_stem *stem);
+/* A part of memory: all pages from the one with `start` to the one before `end`. */
+struct sp_stem_part {
+    uintptr_t start, end;
+};
+/* Where the interpreter has much memory: shares it with all copies as a mapping of a file, but for `n` parts. If that
+ * fails, it is copied as other memory is. Returns the bytes that are shared. */
+uint64_t sp_stem_make_image(const struct sp_stem_part *kept_out, size_t n);
 /* The zygote's loop. The host gets HELLO. It returns when the host is gone. */
-void sp_stem_loop(const struct sp_stem *stem);
+void sp_stem_loop(struct sp_stem *stem);
 /* Reports a failure to the host, in place of HELLO. */
 void sp_stem_report(const struct sp_rec_failed *why);
 

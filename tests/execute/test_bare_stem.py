@@ -106,13 +106,17 @@ def test_a_preload_has_its_own_time() -> None:
     assert time.monotonic() - began < 8
 
 
-HOLDS = "held = bytearray(96 << 20)\nfor at in range(0, len(held), 4096):\n    held[at] = 1\n"
+HOLDS = (
+    "held = bytearray(96 << 20)\nfor at in range(0, len(held), 4096):\n    held[at] = 1\nimport sys\nsys.held = held\n"
+)
 
 
 def test_what_the_interpreter_holds_is_not_the_commands_memory() -> None:
     stem = BareStem(HOLDS + RUN)
     with stem.pool(SandboxConfig(memory_limit_mb=64)) as pool, pool.acquire() as lease:
         result, _ = run_here(lease, "import time; mine = bytearray(b'1') * (40 << 20); time.sleep(0.3)")
+        assert (result.exit_code, result.oom_killed) == (0, False)
+        result, _ = run_here(lease, "import sys, time; mine = sys.held[::4096] * 1700; time.sleep(0.3)")
         assert (result.exit_code, result.oom_killed) == (0, False)
         result, _ = run_here(lease, "import time; mine = bytearray(b'1') * (120 << 20); time.sleep(5)")
         assert result.oom_killed
