@@ -31,10 +31,10 @@ def rehearse_all() -> None:
 
 def _rehearse(codes: list[str]) -> None:
     """Leaves everything as it was, but for the pages of memory, and for the streams: they are open from here on."""
-    before, path, argv = dict(os.environb), list(sys.path), sys.argv
+    before, path, argv = tenant.environment(), list(sys.path), sys.argv
     with _pipes():
         streams.open_streams()
-        tenant.begin([name + b"=" + value for name, value in {**before, b"_": b""}.items()])
+        tenant.begin([*before, b"_="])
         told = channel.Channel(1, json.loads('{"limit": 4096}')["limit"])
         for code in codes:
             runner = snippet.Runner({"__name__": "__main__"})
@@ -42,7 +42,7 @@ def _rehearse(codes: list[str]) -> None:
         runner.namespace.clear()
         streams.flush_streams()
         told.end()
-    tenant.take_environment([name + b"=" + value for name, value in before.items()])
+    tenant.take_environment(before)
     sys.path[:], sys.argv = path, argv
     snippet.forget_source("<code>")
     vars(builtins).pop("_", None)

@@ -13,18 +13,30 @@ from . import channel, display, ending, snippet
 FAILED = 1
 
 
+def environment() -> list[bytes]:
+    """`os.environ` as a request has it."""
+    return [name + b"=" + value for name, value in _variables().items()]
+
+
 def take_environment(env: list[bytes]) -> None:
     """Makes `os.environ` the environment of the request, and nothing else."""
     wanted = dict(item.partition(b"=")[::2] for item in env)
-    now = os.environb
+    now = _variables()
     zone = now.get(b"TZ")
     for name in [name for name in now if name not in wanted]:
+        os.unsetenv(name)
         del now[name]
     for name, value in wanted.items():
         if now.get(name) != value:
+            os.putenv(name, value)
             now[name] = value
     if now.get(b"TZ") != zone:
         time.tzset()
+
+
+def _variables() -> dict[bytes, bytes]:
+    """What `os.environ` and `os.environb` show, whose methods in Python would take three times as long."""
+    return os.environb._data  # type: ignore[no-any-return,attr-defined]  # noqa: SLF001
 
 
 def begin(env: list[bytes]) -> None:
