@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import json
 import os
 import sys
+import types
 from collections.abc import Iterator
 
 from . import channel, snippet, streams, tenant
 
-_CODE = "import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)"
-_ERROR = "1 / 0"
+_CODE = b"import sys\ndef f(n):\n    return [n * i for i in range(50)]\nprint(f(3), file=sys.stdout)\nf(2)"
+_ERROR = b"1 / 0"
 
 
 def rehearse() -> None:
@@ -26,22 +26,20 @@ def rehearse() -> None:
 
 def rehearse_all() -> None:
     """Where there are no copies yet, or none at all: errors, too."""
-    _rehearse([_CODE, _ERROR, "print(1)"])
+    _rehearse([_CODE, _ERROR, b"print(1)"])
 
 
-def _rehearse(codes: list[str]) -> None:
+def _rehearse(codes: list[bytes]) -> None:
     """Leaves everything as it was, but for the pages of memory, and for the streams: they are open from here on."""
     before, path, argv = tenant.environment(), list(sys.path), sys.argv
     with _pipes():
         streams.open_streams()
         tenant.begin([*before, b"_="])
-        told = channel.Channel(1, json.loads('{"limit": 4096}')["limit"])
         for code in codes:
-            runner = snippet.Runner({"__name__": "__main__"})
-            tenant.run_snippet(runner, code.encode().decode(), "<code>", told)
-        runner.namespace.clear()
-        streams.flush_streams()
-        told.end()
+            main = types.ModuleType("__main__")
+            told = channel.Channel(1, tenant.limit_of(b'{"limit": 4096}'))
+            tenant.run_code(main, code.decode(), told, rehearses=True)
+            main.__dict__.clear()
     tenant.take_environment(before)
     sys.path[:], sys.argv = path, argv
     snippet.forget_source("<code>")

@@ -33,5 +33,4 @@ def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[
     tenant.begin(env)
     if argv[0] == b"session":
         return cells.Session(stem, preloaded, fd).serve()
-    options = json.loads(argv[2])
-    return tenant.run_code(preloaded.main, argv[1].decode(), channel.Channel(fd, options["limit"]))
+    return tenant.run_code(preloaded.main, argv[1].decode(), channel.Channel(fd, tenant.limit_of(argv[2])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import sys
 import time
@@ -49,11 +50,16 @@ def begin(env: list[bytes]) -> None:
         sys.path.insert(0, "")
 
 
-def run_code(main: Any, code: str, told: channel.Channel) -> int:
-    """Runs `code` to its end, and the interpreter to its own. Returns the exit code."""
+def limit_of(options: bytes) -> int:
+    """How much the host takes of the channel."""
+    return int(json.loads(options)["limit"])
+
+
+def run_code(main: Any, code: str, told: channel.Channel, rehearses: bool = False) -> int:
+    """Runs `code` to its end, and the interpreter to its own, unless it `rehearses`. Returns the exit code."""
     runner = snippet.Runner(main.__dict__)
     ending_of_code = run_snippet(runner, code, "<code>", told)
-    ending.finish(runner.loop.end)
+    ending.finish(runner.loop.end, rehearses)
     told.end()
     return FAILED if ending_of_code.failed else ending_of_code.exit_code or 0
 
