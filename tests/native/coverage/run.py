@@ -8,18 +8,14 @@ judges what was measured last.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+
+import judge
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path("tests", "native", "coverage")
@@ -33,7 +29,6 @@ COPIED = (
     *("csrc", "pysandpool", "tests", "tools", "bench", "examples"),
     *("setup.py", "build_ffi.py", "pytest_pysandpool.py", "pyproject.toml", "README.md", "LICENSE"),
 )
-MEASURED = ("common", "host", "zygote", "init")
 TESTS = (
     *(
         "test_agent",
@@ -58,8 +53,6 @@ TESTS = (
 )
 # These compare stderr, where libgcov says that it has no descriptor left.
 LEFT_OUT = "not template_cannot_be_built and not without_free_fds"
-# A line of the source that says what has failed: here each branch counts, elsewhere each line.
-ERROR = re.compile(r"sp_failed\(|sp_error_set\(|-E[A-Z]{2}|-errno|\berrno\b|-rc\b")
 # -O0: a line of the source is a place in the program. The extension keeps its own -O2, which comes after these.
 GCOV = ("--coverage", "-fprofile-update=atomic", "-O0", "-g")
 # Of libgcov's own there is one that writes all counters before it calls the real one, where a sandbox has no files.
@@ -166,84 +159,6 @@ def run_python_tests() -> bool:
     return run([*command, "--durations=5", "-k", LEFT_OUT, *files], **environment) == 0
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A line that no test runs; or one that reports an error, and a branch of it that none takes."""
-
-    file: str
-    line: int
-    functions: frozenset[str]
-    text: str
-    whole: bool
-
-    def __str__(self) -> str:
-        kind = "not run" if self.whole else "never so"
-        return f"{self.file}:{self.line}: {kind}, in {' '.join(sorted(self.functions))}: {self.text}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of allowed.txt: patterns of file and function, and what the line has to contain."""
-
-    file: str
-    function: str
-    text: str
-
-    def fits(self, gap: Gap) -> bool:
-        functions = any(fnmatchcase(name, self.function) for name in gap.functions)
-        return functions and fnmatchcase(gap.file, self.file) and self.text in gap.text
-
-
-def allowed() -> list[Row]:
-    lines = (ROOT / HERE / "allowed.txt").read_text("utf-8").splitlines()
-    rows = [line.split(None, 2) for line in lines if line and not line.startswith("#")]
-    return [Row(file, function, text[0].strip() if text else "") for file, function, *text in rows]
-
-
-def report() -> dict[str, Any]:
-    wanted = [argument for name in MEASURED for argument in ("--filter", f"csrc/{name}/", "--exclude", ".*_darwin")]
-    output = ["--json", "coverage.json", "--txt", "coverage.txt"]
-    must([sys.executable, "-m", "gcovr", "--root", ".", *wanted, *output, "--merge-mode-functions=separate", "."])
-    print((TREE / "coverage.txt").read_text("utf-8"))
-    found: dict[str, Any] = json.loads((TREE / "coverage.json").read_text("utf-8"))
-    return found
-
-
-def gaps(found: dict[str, Any]) -> Iterator[Gap]:
-    """A line has an entry for each function it is in: a C file is part of some tests under other names."""
-    for file in found["files"]:
-        source = (TREE / file["file"]).read_text("utf-8").splitlines()
-        entries: dict[int, list[dict[str, Any]]] = {}
-        for entry in file["lines"]:
-            entries.setdefault(entry["line_number"], []).append(entry)
-        for line, of_line in entries.items():
-            text = source[line - 1].strip()
-            whole = all(entry["count"] == 0 for entry in of_line)
-            if whole or (ERROR.search(text) and not is_taken_each_way(of_line)):
-                functions = frozenset(entry.get("function_name") or "" for entry in of_line)
-                yield Gap(file["file"], line, functions, text, whole)
-
-
-def is_taken_each_way(entries: list[dict[str, Any]]) -> bool:
-    counts = [[branch["count"] for branch in entry["branches"]] for entry in entries]
-    if len({len(branches) for branches in counts}) != 1:  # a test replaced what is called there
-        return any(all(branches) for branches in counts)
-    return all(any(way) for way in zip(*counts))
-
-
-def judge(found: dict[str, Any]) -> bool:
-    rows = allowed()
-    open_gaps = list(gaps(found))
-    uncovered = [gap for gap in open_gaps if not any(row.fits(gap) for row in rows)]
-    idle = [row for row in rows if not any(row.fits(gap) for gap in open_gaps)]
-    for row in idle:
-        print(f"allowed.txt: no longer needed here: {row.file} {row.function} {row.text}")
-    for gap in uncovered:
-        print(gap)
-    print(f"{len(open_gaps)} places that no test reaches, of which allowed.txt gives no reason for {len(uncovered)}")
-    return not uncovered
-
-
 def measure() -> bool:
     copy_tree()
     sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests" / "support")]
@@ -260,7 +175,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true")
     passed = parser.parse_args().again or measure()
-    covered = judge(report())
+    must([*judge.GCOVR, "--json", "coverage.json", "--txt", "coverage.txt"])
+    print((TREE / "coverage.txt").read_text("utf-8"))
+    covered = judge.judge(TREE)
     if not passed:
         print("a test has failed: see above")
     sys.exit(not (passed and covered))
