@@ -1,18 +1,22 @@
 """Which C code no test runs: `python tests/native/coverage/run.py`. Fails when some of it is not in allowed.txt.
 
 A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote and the programs of tests/native/c.
-What is measured are these programs and the Python tests named below, which go through zygote and init. `--again` only
-judges what was measured last.
+What is measured are these programs and the Python tests named below, which go through zygote and init.
+
+`--resume` goes on with what has not passed since the last build; names of test files, without suffix, choose some of
+them. `--again` only judges what was measured last.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 import judge
@@ -29,6 +33,8 @@ COPIED = (
     *("csrc", "pysandpool", "tests", "tools", "bench", "examples"),
     *("setup.py", "build_ffi.py", "pytest_pysandpool.py", "pyproject.toml", "README.md", "LICENSE"),
 )
+NOT_COPIED = shutil.ignore_patterns("*.so", "_bin", "__pycache__")
+AT_ONCE = 8
 TESTS = (
     *(
         "test_agent",
@@ -75,7 +81,7 @@ def copy_tree() -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, TREE / name, ignore=shutil.ignore_patterns("*.so", "_bin", "__pycache__"))
+            shutil.copytree(source, TREE / name, ignore=NOT_COPIED)
         else:
             shutil.copy2(source, TREE / name)
 
@@ -126,29 +132,46 @@ def build_stem() -> None:
     must(["gcc", *flags, "-fvisibility=hidden", "-fPIC", "-shared", *files, "-o", STEM])
 
 
-def run_c_programs() -> bool:
+class Parts:
+    """The test files that have passed with this build, by the content that they had. They are kept for `--resume`."""
+
+    def __init__(self) -> None:
+        self.file = TREE / "passed"
+        self.passed = set(self.file.read_text("utf-8").splitlines()) if self.file.exists() else set()
+
+    def line(self, test: Path) -> str:
+        return f"{test.stem} {hashlib.sha256(test.read_bytes()).hexdigest()}"
+
+    def left(self, tests: Iterable[Path]) -> list[Path]:
+        return [test for test in tests if self.line(test) not in self.passed]
+
+    def add(self, tests: Iterable[Path]) -> None:
+        """Their processes have ended, and so have written their counters."""
+        self.passed.update(map(self.line, tests))
+        self.file.write_text("".join(f"{line}\n" for line in sorted(self.passed)), "utf-8")
+
+
+def run_c_programs(parts: Parts, tests: Iterable[Path]) -> None:
     import c_build
 
     build = c_build.Build("gcc", "coverage")
     if (reason := c_build.unusable(build)) is not None:
         raise SystemExit(reason)
     folder = TREE / "programs"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     shared = counters_object(folder, 'getenv("SANDPOOL_COUNTERS")')
     more = (os.fspath(shared), f"-Wl,-T,{TREE / HERE / 'counters.ld'}")
-    failed = []
-    for source in sorted((TREE / "tests" / "native" / "c").glob("test_*.c")):
+    for source in tests:
         program = c_build.linked(source, build, folder, *more)
         counters = make_counters(program.with_suffix(".counters"))
-        if run([program], SANDPOOL_COUNTERS=os.fspath(counters)) != 0:
-            failed.append(source.name)
+        passed = run([program], SANDPOOL_COUNTERS=os.fspath(counters)) == 0
         must([program, "collect"], SANDPOOL_COUNTERS=os.fspath(counters))
-    print("failed:", *failed or ["none"])
-    return not failed
+        if passed:
+            parts.add([source])
 
 
-def run_python_tests() -> bool:
-    files = [os.fspath(next((TREE / "tests").rglob(f"{name}.py"))) for name in TESTS]
+def run_python_tests(parts: Parts, tests: list[Path]) -> None:
+    """Some files at a time, which is what an interruption may cost."""
     workers = os.environ.get("WORKERS", str(2 * (os.cpu_count() or 1)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "--dist", "loadfile"]
     # libgcov writes there, and not to stderr, that an unprivileged user may not write the counters of the extension.
@@ -156,30 +179,58 @@ def run_python_tests() -> bool:
     errors.touch()
     errors.chmod(0o666)
     environment = {"PYTHONPATH": os.fspath(TREE), "GCOV_ERROR_FILE": os.fspath(errors), "SANDPOOL_REFUSED_CALLS": "all"}
-    return run([*command, "--durations=5", "-k", LEFT_OUT, *files], **environment) == 0
+    for first in range(0, len(tests), AT_ONCE):
+        some = tests[first : first + AT_ONCE]
+        if run([*command, "--durations=5", "-k", LEFT_OUT, *some], **environment) == 0:
+            parts.add(some)
 
 
-def measure() -> bool:
+def build() -> None:
     copy_tree()
-    sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests" / "support")]
     build_extension()
     build_zygote()
     build_stem()
-    passed = run_c_programs()
-    passed = run_python_tests() and passed
+
+
+def take_over_changes() -> None:
+    """Tests and Python code may have changed since; the counters belong to the C code that was built."""
+    if subprocess.run(["diff", "-rq", ROOT / "csrc", TREE / "csrc"], check=False).returncode != 0:
+        raise SystemExit("the C code has changed: only a run without --resume measures it")
+    for name in ("pysandpool", "tests"):
+        shutil.copytree(ROOT / name, TREE / name, ignore=NOT_COPIED, dirs_exist_ok=True)
+
+
+def measure(names: list[str]) -> bool:
+    """Runs the named parts, or what has not passed yet. Whether all parts have passed by now."""
+    parts = Parts()
+    programs = sorted((TREE / "tests" / "native" / "c").glob("test_*.c"))
+    tests = [next((TREE / "tests").rglob(f"{name}.py")) for name in TESTS]
+    wanted = [part for part in (*programs, *tests) if part.stem in names] if names else parts.left([*programs, *tests])
+    run_c_programs(parts, [part for part in wanted if part.suffix == ".c"])
+    run_python_tests(parts, [part for part in wanted if part.suffix == ".py"])
     must([ZYGOTE, "collect"])
-    return passed
+    left = parts.left([*programs, *tests])
+    print("not passed:", *([part.stem for part in left] or ["none"]))
+    return not left
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true")
-    passed = parser.parse_args().again or measure()
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("parts", nargs="*")
+    arguments = parser.parse_args()
+    sys.path[:0] = [os.fspath(TREE), os.fspath(TREE / "tests" / "support")]
+    if arguments.resume:
+        take_over_changes()
+    elif not arguments.again:
+        build()
+    passed = arguments.again or measure(arguments.parts)
     must([*judge.GCOVR, "--json", "coverage.json", "--txt", "coverage.txt"])
     print((TREE / "coverage.txt").read_text("utf-8"))
     covered = judge.judge(TREE)
     if not passed:
-        print("a test has failed: see above")
+        print("not every test has passed: see above")
     sys.exit(not (passed and covered))
 
 
