@@ -127,10 +127,11 @@ static int attach_tree(const struct sp_plan *plan, const struct sp_plan_bind *bi
     if (fstat(tree, &st) != 0) {
         return -errno;
     }
-    int rc = makes ? make_mount_point(plan, bind, S_ISDIR(st.st_mode)) : 0;
+    int rc = check_access(bind, tree, st.st_mode);
+    rc = rc == 0 && makes ? make_mount_point(plan, bind, S_ISDIR(st.st_mode)) : rc;
     sp_auto_fd int target = rc != 0 ? rc : open_target(plan, bind);
     rc = target < 0 ? target : sp_mount_attach(tree, target, sp_tree_attrs(bind->writable));
-    return rc == -ENOENT && target >= 0 ? -ESTALE : rc != 0 ? rc : check_access(bind, tree, st.st_mode);
+    return rc == -ENOENT && target >= 0 ? -ESTALE : rc;
 }
 
 /*
@@ -250,15 +251,12 @@ int sp_zygote_attach_binds(const struct sp_plan *plan, struct sp_rec_failed *why
 
 /* A link at one of these paths would redirect the template's own mounts. */
 static int check_mount_points(struct sp_rec_failed *why) {
-    static const char *const names[] = {"proc", "tmp", "dev"};
-    sp_auto_fd int root = open(NEW, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    static const char *const paths[] = {NEW "/proc", NEW "/tmp", NEW "/dev"};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         struct stat st;
-        if (fstatat(root, names[i], &st, AT_SYMLINK_NOFOLLOW) != 0) {
-            return sp_failed(why, SP_STAGE_ROOTFS, errno, names[i]);
-        }
-        if (!S_ISDIR(st.st_mode)) {
-            return sp_failed(why, SP_STAGE_ROOTFS, ENOTDIR, names[i]);
+        int err = lstat(paths[i], &st) != 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+        if (err != 0) {
+            return sp_failed(why, SP_STAGE_ROOTFS, err, &paths[i][sizeof NEW]);
         }
     }
     return 0;

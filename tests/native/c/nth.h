@@ -108,7 +108,8 @@ struct sweep {
     int (*act)(void);      /* 0, or -errno; CHECKs that all is there if it succeeds, and what it reports if not */
     unsigned keeps;        /* descriptors that the action leaves open where it succeeds */
     int err;               /* what the calls fail with, and what the action returns then */
-    int other;             /* another one that it may return; 0: none */
+    int other[2];          /* other ones that it may return; 0: none */
+    bool ends;             /* after a failure the process ends, and what it has open with it */
 };
 
 static const struct sweep *the_sweep;
@@ -122,9 +123,9 @@ static inline void act_once(void) {
     const unsigned fds = count_low_fds();
     const int rc = the_sweep->act();
     const bool was_refused = atomic_load(&the_nth->calls) >= the_number;
-    CHECK(rc == 0 || rc == -the_sweep->err || rc == -the_sweep->other);
+    CHECK(rc == 0 || rc == -the_sweep->err || rc == -the_sweep->other[0] || rc == -the_sweep->other[1]);
     CHECK(rc == 0 || was_refused);
-    CHECK(count_low_fds() == fds + (rc == 0 ? the_sweep->keeps : 0));
+    CHECK((rc != 0 && the_sweep->ends) || count_low_fds() == fds + (rc == 0 ? the_sweep->keeps : 0));
     _exit(atomic_load(&check_failures) != 0 ? NTH_BROKEN : !was_refused ? NTH_NO_CALL : rc == 0 ? NTH_HARMLESS : 0);
 }
 

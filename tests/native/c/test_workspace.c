@@ -179,8 +179,15 @@ static void start_sandbox(void) {
     map_ids(sandbox);
     CHECK(write(mapped[1], "x", 1) == 1);
     init = pair[0];
+    CHECK(sandbox > 0);
     struct pollfd sent = {.fd = init, .events = POLLIN};
     CHECK(poll(&sent, 1, 5000) == 1);
+}
+
+static void end_sandbox(void) {
+    if (sandbox > 0) { /* -1 would be everybody */
+        (void)kill(sandbox, SIGKILL);
+    }
 }
 
 static void fill_ours(void) {
@@ -254,7 +261,7 @@ static bool is_attached(void) {
 static int attach_and_check(void) {
     int rc = attach();
     CHECK(rc != 0 || is_attached());
-    (void)kill(sandbox, SIGKILL);
+    end_sandbox();
     return rc;
 }
 
@@ -270,7 +277,7 @@ static void attach_as_ordered(void) {
     file = open(in_sandbox(SP_WORKSPACE "/0"), O_WRONLY);
     CHECK(order.mode == SP_ATTACH_COW ? file != -1 : file == -1 && errno == EROFS);
     CHECK(stat(in_sandbox("/dev/shm/lower"), &st) == -1 && errno == ENOENT);
-    (void)kill(sandbox, SIGKILL);
+    end_sandbox();
 }
 
 /* Linux before 5.11 has no overlays of ordinary users. */
@@ -278,7 +285,7 @@ static int try_overlay(void) {
     order.mode = SP_ATTACH_COW;
     prepare();
     int rc = attach();
-    (void)kill(sandbox, SIGKILL);
+    end_sandbox();
     return rc == 0 ? 0 : 1;
 }
 
@@ -314,7 +321,7 @@ static void attach_in_vain(void) {
     prepare();
     unsigned fds = count_low_fds();
     CHECK(attach() == -expected && count_low_fds() == fds && !is_attached());
-    (void)kill(sandbox, SIGKILL);
+    end_sandbox();
 }
 
 static void another_directory(void) {
@@ -373,7 +380,7 @@ static void an_init_that_cannot_help_is_reported(void) {
 
 /* EACCES: what cannot be looked at is taken for closed. */
 static unsigned count_of(uint32_t mode, bool given, long call) {
-    const struct sweep sweep = {.prepare = prepare, .act = attach_and_check, .err = ENOMEM, .other = EACCES};
+    const struct sweep sweep = {.prepare = prepare, .act = attach_and_check, .err = ENOMEM, .other = {EACCES}};
     order.mode = mode;
     gives_tree = given;
     return count_fatal(&sweep, call);
