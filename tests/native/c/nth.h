@@ -21,18 +21,42 @@
 
 #include "machine.h"
 
-/* Calls that a machine may have by another name only. */
-#ifdef SYS_mkdir
-#define NTH_MKDIR SYS_mkdir
-#define NTH_SYMLINK SYS_symlink
-#define NTH_CHMOD SYS_chmod
-#define NTH_READLINK SYS_readlink
-#else
-#define NTH_MKDIR SYS_mkdirat
-#define NTH_SYMLINK SYS_symlinkat
-#define NTH_CHMOD SYS_fchmodat
-#define NTH_READLINK SYS_readlinkat
+#define NTH_NAMES 4
+
+/* Which of the older calls a C library makes instead, where the machine has them. */
+static inline unsigned names_of(long call, uint32_t names[NTH_NAMES]) {
+    unsigned n = 0;
+    names[n++] = (uint32_t)call;
+    switch (call) {
+    case SYS_newfstatat:
+        names[n++] = SYS_fstat;
+#ifdef SYS_stat
+        names[n++] = SYS_stat;
+        names[n++] = SYS_lstat;
 #endif
+        break;
+#ifdef SYS_open
+    case SYS_openat:
+        names[n++] = SYS_open;
+        break;
+    case SYS_mkdirat:
+        names[n++] = SYS_mkdir;
+        break;
+    case SYS_symlinkat:
+        names[n++] = SYS_symlink;
+        break;
+    case SYS_readlinkat:
+        names[n++] = SYS_readlink;
+        break;
+    case SYS_fchmodat:
+        names[n++] = SYS_chmod;
+        break;
+#endif
+    default:
+        break;
+    }
+    return n;
+}
 
 struct nth {
     sem_t installed;
@@ -70,13 +94,17 @@ static inline void answer_calls(void) {
 
 /* From now on the n-th such call of this process, and of those that it starts, fails with `err`. */
 static inline void refuse_nth(long call, int err, unsigned n) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+    uint32_t names[NTH_NAMES];
+    const unsigned n_names = names_of(call, names);
+    struct sock_filter filter[NTH_NAMES + 3];
+    unsigned len = 0;
+    filter[len++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < n_names; i++) { /* a jump over those that follow, and over the ALLOW */
+        filter[len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, names[i], (uint8_t)(n_names - i), 0);
+    }
+    filter[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    filter[len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    const struct sock_fprog program = {.len = (unsigned short)len, .filter = filter};
     the_nth = mmap(NULL, sizeof *the_nth, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(the_nth != MAP_FAILED && sem_init(&the_nth->installed, 1, 0) == 0);
     the_nth->n = n;

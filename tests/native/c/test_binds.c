@@ -241,7 +241,7 @@ static void what_is_in_the_way_is_reported(void) {
 
 /* ---- calls that are refused ---- */
 
-static const long calls[] = {NTH_MKDIR, /* not for a rootfs */
+static const long calls[] = {SYS_mkdirat, /* not for a rootfs */
                              SYS_openat,     SYS_openat2,    SYS_open_tree,  SYS_mount_setattr,
                              SYS_move_mount, SYS_faccessat2, SYS_newfstatat, SYS_fstatfs};
 

@@ -92,8 +92,8 @@ static void there_is_a_place_where_nothing_else_is(void) {
 
 static void a_refused_place_is_reported(void) {
     const struct sweep sweep = {.prepare = make_template, .act = make_place, .err = ENOSPC};
-    CHECK(count_fatal(&sweep, NTH_MKDIR) == 2);
-    CHECK(count_fatal(&sweep, NTH_SYMLINK) == 1);
+    CHECK(count_fatal(&sweep, SYS_mkdirat) == 2);
+    CHECK(count_fatal(&sweep, SYS_symlinkat) == 1);
 }
 
 /* Such a sandbox has no workspaces. */
@@ -105,7 +105,7 @@ static int make_place_in_rootfs(void) {
 
 static void a_refused_place_in_a_rootfs_is_done_without(void) {
     const struct sweep sweep = {.prepare = make_rootfs, .act = make_place_in_rootfs, .err = ENOMEM};
-    CHECK(count_fatal(&sweep, SYS_mount) == 0 && count_fatal(&sweep, NTH_MKDIR) == 0);
+    CHECK(count_fatal(&sweep, SYS_mount) == 0 && count_fatal(&sweep, SYS_mkdirat) == 0);
     CHECK(count_fatal(&sweep, SYS_openat) == 0);
 }
 
@@ -345,7 +345,7 @@ static void no_namespace_outside(void) {
 /* It could be one that may not be shown. */
 static void unknown_path(void) {
     prepare();
-    refuse_nth(NTH_READLINK, ENOMEM, 1);
+    refuse_nth(SYS_readlinkat, ENOMEM, 1);
     CHECK(attach() == -EINVAL && !is_attached());
 }
 
@@ -396,8 +396,8 @@ static void each_refused_call_is_reported(void) {
 }
 
 static void each_refused_call_of_an_overlay_is_reported(void) {
-    static const long calls[] = {SYS_fsopen, SYS_fsconfig, SYS_fsmount,    NTH_MKDIR,
-                                 NTH_CHMOD,  SYS_openat,   SYS_move_mount, SYS_setns};
+    static const long calls[] = {SYS_fsopen,   SYS_fsconfig, SYS_fsmount,    SYS_mkdirat,
+                                 SYS_fchmodat, SYS_openat,   SYS_move_mount, SYS_setns};
     for (size_t i = 0; has_overlays() && i < sizeof calls / sizeof calls[0]; i++) {
         CHECK(count_of(SP_ATTACH_COW, true, calls[i]) != 0);
     }
