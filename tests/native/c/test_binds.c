@@ -161,7 +161,21 @@ static void as_root_of_a_container(void) {
     check_template();
 }
 
+static int setattr_error;
+
+static void without_mount_setattr(void) {
+    prepare();
+    refuse(SYS_mount_setattr, setattr_error);
+    CHECK(attach() == 0);
+    check_template();
+}
+
 static void binds_are_attached(void) {
+    static const int errors[] = {ENOSYS, EPERM};
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        setattr_error = errors[i];
+        CHECK(in_child(without_mount_setattr, 10) == 0);
+    }
     CHECK(in_child(with_covers, 10) == 0 && in_child(with_a_search, 10) == 0);
     CHECK(in_child(without_clones, 10) == 0 && in_child(as_root_of_a_container, 10) == 0);
 }
@@ -231,11 +245,21 @@ static void a_directory_that_was_removed(void) {
     CHECK(!is_there("/new/data/inner/file"));
 }
 
+/* As if it were replaced whenever it is attached. What would lie in it is not attached either. */
+static void a_source_that_is_always_another_one(void) {
+    uint32_t changes;
+    prepare_without_clones();
+    plan.config.flags |= SP_CONFIG_SEARCH; /* and no covers, which are attached in the same way */
+    refuse(SYS_move_mount, ENOENT);
+    CHECK(sp_zygote_attach_binds(&plan, &why) == 0 && sp_zygote_check_binds(&plan, &changes, &why) == -ESTALE);
+    CHECK(!is_there("/new/data/inner/file"));
+}
+
 static void what_is_in_the_way_is_reported(void) {
     CHECK(in_child(another_covered_file, 10) == 0 && in_child(no_covered_file, 10) == 0);
     CHECK(in_child(a_link_to_nothing, 10) == 0 && in_child(a_link_that_cannot_be_followed, 10) == 0);
     CHECK(in_child(a_file_as_scratch, 10) == 0 && in_child(no_source, 10) == 0);
-    CHECK(in_child(no_source_later, 10) == 0);
+    CHECK(in_child(no_source_later, 10) == 0 && in_child(a_source_that_is_always_another_one, 10) == 0);
     CHECK(in_child(a_file_that_was_replaced, 10) == 0 && in_child(a_directory_that_was_removed, 10) == 0);
 }
 
@@ -410,8 +434,9 @@ static int bind_both_or_nothing(void) {
 static void a_path_is_bound_anew(void) {
     const struct sweep sweep = {
         .prepare = prepare_again, .act = bind_both_or_nothing, .err = ENOMEM, .other = {ESTALE, EACCES}};
-    static const long needed[] = {SYS_openat2, SYS_open_tree, SYS_mount_setattr, SYS_move_mount, SYS_faccessat2,
-                                  SYS_setns,   SYS_clone,     SYS_fchdir,        SYS_umount2,    SYS_newfstatat};
+    static const long needed[] = {SYS_openat2,    SYS_open_tree, SYS_mount_setattr, SYS_move_mount,
+                                  SYS_faccessat2, SYS_setns,     SYS_chdir,         SYS_clone,
+                                  SYS_fchdir,     SYS_umount2,   SYS_newfstatat};
     CHECK(in_child(bind_it_again, 10) == 0 && in_child(bind_what_changed_once_more, 10) == 0);
     CHECK(in_child(bind_what_is_none, 10) == 0 && in_child(bind_what_is_gone, 10) == 0);
     CHECK(in_child(bind_after_taking_over, 10) == 0);

@@ -140,6 +140,9 @@ static void fail_second(int call, int err, unsigned argument, uint32_t bits) {
 static void no_bind(void) { fail_first(SYS_mount, EACCES, 3, MS_BIND); }
 static void no_move(void) { fail_first(SYS_mount, EACCES, 3, MS_MOVE); }
 static void no_umount(void) { fail_first(SYS_umount2, EBUSY, 1, MNT_DETACH); }
+static void no_path(void) { fail_first(SYS_getcwd, ENOMEM, 0, UINT32_MAX); }
+static void no_chroot(void) { fail_first(SYS_chroot, EACCES, 0, UINT32_MAX); }
+static void no_second_chroot(void) { fail_second(SYS_chroot, EACCES, 0, UINT32_MAX); }
 static void no_second_move(void) { fail_second(SYS_mount, EACCES, 3, MS_MOVE); }
 static void no_second_umount(void) { fail_second(SYS_umount2, EBUSY, 1, MNT_DETACH); }
 static void another_error(void) { fail_second(0, ENOMEM, 0, 0); }
@@ -148,6 +151,7 @@ static void a_failure_is_reported(void) {
     first_refusal = 0;
     second_refusal = EPERM;
     CHECK(in_child(no_bind, 10) == 0 && in_child(no_move, 10) == 0 && in_child(no_umount, 10) == 0);
+    CHECK(in_child(no_path, 10) == 0 && in_child(no_chroot, 10) == 0 && in_child(no_second_chroot, 10) == 0);
     CHECK(in_child(no_second_move, 10) == 0 && in_child(no_second_umount, 10) == 0);
     second_refusal = ENOMEM;
     CHECK(in_child(another_error, 10) == 0);

@@ -253,6 +253,11 @@ static void prepare_without_sys(void) {
     CHECK(mount("tmpfs", "/sys", "tmpfs", 0, "mode=0755") == 0);
 }
 
+static void prepare_rootfs_without_sys(void) {
+    prepare_rootfs();
+    CHECK(rmdir(ROOTFS "/sys") == 0);
+}
+
 static void refuse_each(void (*prepares)(void), const long *of, size_t n) {
     const struct sweep sweep = {.prepare = prepares, .act = build, .err = ENOSPC, .ends = true, .keeps = 1, .most = 70};
     for (size_t i = 0; i < n; i++) {
@@ -268,7 +273,9 @@ static void each_refused_call_is_reported(void) {
 
 static void each_refused_call_for_a_rootfs_is_reported(void) {
     static const long calls[] = {SYS_mount, SYS_mkdirat, SYS_symlinkat, SYS_openat, SYS_write};
+    static const long without_sys[] = {SYS_openat};
     refuse_each(prepare_rootfs, calls, sizeof calls / sizeof calls[0]);
+    refuse_each(prepare_rootfs_without_sys, without_sys, 1);
 }
 
 int main(void) {

@@ -349,6 +349,13 @@ static void unknown_path(void) {
     CHECK(attach() == -EINVAL && !is_attached());
 }
 
+/* Only the search of a tree for writing is made again by another process. */
+static void too_large_for_stat(void) {
+    prepare();
+    refuse_nth(SYS_newfstatat, EOVERFLOW, 1);
+    CHECK(attach() == -EOVERFLOW && !is_attached());
+}
+
 static void what_does_not_fit_is_refused(void) {
     order.mode = SP_ATTACH_RO;
     gives_tree = true;
@@ -359,6 +366,7 @@ static void what_does_not_fit_is_refused(void) {
     CHECK(in_child(another_directory, 10) == 0 && in_child(no_place, 10) == 0);
     gives_tree = false;
     CHECK(in_child(no_namespace_outside, 10) == 0 && in_child(unknown_path, 10) == 0);
+    CHECK(in_child(too_large_for_stat, 10) == 0);
     path = "/proc";
     expected = EINVAL;
     CHECK(in_child(attach_in_vain, 10) == 0);
