@@ -33,7 +33,7 @@ OF_INIT = ("close_range", "dup2", "dup3", "mkdir", "mount", "openat", "prctl", "
 # can find out where a bind's source leads.
 ERRNOS = {errno.ENOMEM, errno.ENOTSUP, errno.EACCES, errno.EINVAL}
 # Of each call the first ones; with SANDPOOL_REFUSED_CALLS=all, every one.
-LAST = 200 if os.environ.get("SANDPOOL_REFUSED_CALLS") == "all" else 3
+LAST = 1000 if os.environ.get("SANDPOOL_REFUSED_CALLS") == "all" else 3
 
 
 @pytest.fixture(scope="module")

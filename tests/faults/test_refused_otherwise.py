@@ -85,6 +85,7 @@ TOLD = {
     "a rootfs that nobody may clone": ("rootfs", ("rootfs", "EPERM", None), ["open_tree:error=EPERM"]),
     "no /dev for a rootfs": ("rootfs", ("dev", "ENOSPC", "tmpfs of /dev"), ["mount:error=ENOSPC:when=4"]),
     "no socket to raise lo with": ("loopback", ("network_namespace", "ENOMEM", ""), ["socket:error=ENOMEM"]),
+    "a limit that stays as it is": ("plain", ("limits", "EPERM", "RLIMIT_STACK"), ["prlimit64:error=EPERM:when=2+"]),
     "lo not raised": ("loopback", ("network_namespace", "ENOMEM", ""), ["ioctl:error=ENOMEM"]),
 }
 
