@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -47,6 +48,13 @@ static inline unsigned names_of(long call, uint32_t names[NTH_NAMES]) {
         break;
     case SYS_readlinkat:
         names[n++] = SYS_readlink;
+        break;
+    case SYS_dup3:
+        names[n++] = SYS_dup2;
+        break;
+    case SYS_prlimit64:
+        names[n++] = SYS_getrlimit;
+        names[n++] = SYS_setrlimit;
         break;
     case SYS_fchmodat:
         names[n++] = SYS_chmod;

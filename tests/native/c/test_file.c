@@ -8,11 +8,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "check.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "machine.h"
+#include "nth.h"
 
 static char payload[2 * SP_FILE_PATH_MAX + 1];
 static char text[SP_FILE_PATH_MAX];
@@ -185,6 +187,67 @@ static void a_reply_that_nobody_takes_is_lost(void) {
     CHECK(count_fds() == fds);
 }
 
+/* ---- calls that are refused ---- */
+
+static int openat2_error;
+
+static void open_without_openat2(void) {
+    refuse_nth(SYS_openat2, openat2_error, 1);
+    CHECK(fails(SP_FILE_OPEN, SP_FILE_READ, "plain") ==
+          (openat2_error == ENOSYS || openat2_error == EPERM ? 0 : openat2_error));
+}
+
+static void a_filter_may_refuse_openat2(void) {
+    static const int errors[] = {ENOSYS, EPERM, EMFILE};
+    write_text("plain", "words");
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        openat2_error = errors[i];
+        CHECK(in_child(open_without_openat2, 10) == 0);
+    }
+}
+
+static void nothing(void) {}
+static int open_plain(void) { return -fails(SP_FILE_OPEN, SP_FILE_READ, "plain"); }
+
+static void what_is_refused_is_reported(void) {
+    const struct sweep sweep = {.prepare = nothing, .act = open_plain, .err = ENOMEM};
+    CHECK(count_fatal(&sweep, SYS_openat2) == 1 && count_fatal(&sweep, SYS_newfstatat) == 1);
+    CHECK(count_fatal(&sweep, SYS_fstatfs) == 1 && count_fatal(&sweep, SYS_prlimit64) == 1);
+}
+
+/* An ACL of the directory that leaves a new file no more than 0600. */
+static void have_acl(void) {
+    struct {
+        uint32_t version;
+        struct {
+            uint16_t tag, perm;
+            uint32_t id;
+        } entries[3];
+    } acl = {2, {{0x01, 6, UINT32_MAX}, {0x04, 0, UINT32_MAX}, {0x20, 0, UINT32_MAX}}};
+    CHECK(setxattr("closing", "system.posix_acl_default", &acl, sizeof acl, 0) == 0);
+}
+
+static int create_in_acl(void) {
+    const struct sp_rec_file file = {
+        .op = SP_FILE_OPEN, .flags = SP_FILE_WRITE | SP_FILE_CREATE | SP_FILE_EXCLUSIVE, .mode = 0644};
+    struct stat st;
+    struct sp_packet reply = perform(&file, "closing/new", NULL);
+    const int err = (int)reply.record.u.filed.err;
+    CHECK(reply.n_fds == (err == 0) && (err != 0 || (fstat(reply.fds[0], &st) == 0 && (st.st_mode & 07777) == 0644)));
+    sp_packet_close(&reply);
+    CHECK(unlink("closing/new") == 0);
+    return -err;
+}
+
+static void a_mode_that_cannot_be_set_is_reported(void) {
+    const struct sweep sweep = {.prepare = have_acl, .act = create_in_acl, .err = EPERM};
+    CHECK(mkdir("closing", 0755) == 0);
+    CHECK(count_fatal(&sweep, SYS_fchmod) == 1);
+    CHECK(rmdir("closing") == 0);
+}
+
+static void an_unknown_operation_is_refused(void) { CHECK(fails(SP_FILE_OP_END, 0, "plain") == EINVAL); }
+
 static int malformed(uint32_t op, const char *bytes, size_t len, size_t announced, unsigned n_fds) {
     struct sp_packet request = {
         .record = {.type = SP_REC_FILE, .u.file = {.op = op, .payload_len = (uint32_t)announced}},
@@ -222,6 +285,10 @@ int main(void) {
     RUN(no_descriptor_is_left_and_the_limit_is_as_before);
     RUN(a_reply_that_nobody_takes_is_lost);
     RUN(malformed_requests_are_refused);
+    RUN(a_filter_may_refuse_openat2);
+    RUN(what_is_refused_is_reported);
+    RUN(a_mode_that_cannot_be_set_is_reported);
+    RUN(an_unknown_operation_is_refused);
     static const char *const left[] = {"plain", "new", "fifo", "to_zero", "to_mem", "link"};
     for (unsigned i = 0; i < sizeof left / sizeof left[0]; i++) {
         CHECK(unlink(left[i]) == 0);

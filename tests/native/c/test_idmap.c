@@ -11,6 +11,7 @@
 
 #include "check.h"
 #include "lacks.h"
+#include "nth.h"
 
 static int told = -1;    /* where a process says that it has come here */
 static bool waits_there; /* in place of going on */
@@ -78,11 +79,46 @@ static void a_process_without_its_parent_ends_at_once(void) {
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
 }
 
+static void become_root(void) {
+    const unsigned uid = getuid();
+    const unsigned gid = getgid();
+    char map[64];
+    int files[3];
+    CHECK(unshare(CLONE_NEWUSER) == 0);
+    for (int i = 0; i < 3; i++) {
+        static const char *const names[] = {"/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/gid_map"};
+        (void)(i == 0 ? snprintf(map, sizeof map, "deny") : snprintf(map, sizeof map, "0 %u 1", i == 1 ? uid : gid));
+        files[i] = (open)(names[i], O_WRONLY | O_CLOEXEC);
+        CHECK(write(files[i], map, strlen(map)) == (ssize_t)strlen(map));
+        sp_fd_close(&files[i]);
+    }
+}
+
+static int open_and_close(void) {
+    const struct sp_idmap map = {.uid = 0, .shown_uid = 0, .gid = 0, .shown_gid = 0};
+    int fd = sp_idmap_open(&map);
+    CHECK(waitpid(-1, NULL, __WALL | WNOHANG) == 0); /* the only child is the one that refuses the calls */
+    if (fd < 0) {
+        return fd;
+    }
+    sp_fd_close(&fd);
+    return 0;
+}
+
+static void each_refused_call_is_reported(void) {
+    static const long calls[] = {SYS_mmap, SYS_clone, SYS_openat, SYS_write};
+    const struct sweep sweep = {.prepare = become_root, .act = open_and_close, .err = ENOMEM};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        CHECK(count_fatal(&sweep, calls[i]) != 0);
+    }
+}
+
 int main(void) {
     const char *lack = lack_of_namespaces();
     check_deadline(30);
     RUN_WITHOUT(lack, a_namespace_is_made);
     RUN_WITHOUT(lack, its_process_ends_with_a_parent_that_is_killed);
+    RUN_WITHOUT(lack, each_refused_call_is_reported);
     RUN(a_process_without_its_parent_ends_at_once);
     return check_report();
 }
