@@ -246,6 +246,11 @@ static void a_mode_that_cannot_be_set_is_reported(void) {
     CHECK(rmdir("closing") == 0);
 }
 
+static void a_descriptor_that_is_closed_is_no_file(void) {
+    struct stat st;
+    CHECK(sp_fd_check_file(-1, &st) == -EBADF);
+}
+
 static void an_unknown_operation_is_refused(void) { CHECK(fails(SP_FILE_OP_END, 0, "plain") == EINVAL); }
 
 static int malformed(uint32_t op, const char *bytes, size_t len, size_t announced, unsigned n_fds) {
@@ -289,6 +294,7 @@ int main(void) {
     RUN(what_is_refused_is_reported);
     RUN(a_mode_that_cannot_be_set_is_reported);
     RUN(an_unknown_operation_is_refused);
+    RUN(a_descriptor_that_is_closed_is_no_file);
     static const char *const left[] = {"plain", "new", "fifo", "to_zero", "to_mem", "link"};
     for (unsigned i = 0; i < sizeof left / sizeof left[0]; i++) {
         CHECK(unlink(left[i]) == 0);

@@ -12,6 +12,7 @@
 #include "common/kernel_linux.h"
 #include "init/plan.h"
 #include "lacks.h"
+#include "nth.h"
 #include "refused.h"
 
 #define READ_ONLY (MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
@@ -253,14 +254,16 @@ static void at_a_target_that_is_gone(void) {
     CHECK(add("to", READ_ONLY, true) == -EINVAL && can_write("to"));
 }
 
-/* The line of mountinfo would have 4 bytes for each blank. */
+/* The line of mountinfo would have 4 bytes for each blank; and a path can be longer than one that can be opened. */
+static char letter;
+
 static void with_a_line_that_does_not_fit(void) {
     char name[201];
     refusal = ENOSYS;
     make_tree();
-    memset(name, ' ', sizeof name - 1);
+    memset(name, letter, sizeof name - 1);
     name[sizeof name - 1] = '\0';
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < (letter == ' ' ? 12 : 22); i++) {
         CHECK(mkdir(name, 0755) == 0 && chdir(name) == 0);
     }
     CHECK(mount("tmpfs", ".", "tmpfs", 0, NULL) == 0);
@@ -280,12 +283,43 @@ static void below_a_closed_directory(void) {
     CHECK(mount("/tmp", "/mnt", NULL, MS_BIND | MS_REC, NULL) == 0 && add("/mnt", READ_ONLY, true) == -EACCES);
 }
 
+/* Of the way without mount_setattr(2). */
+static void prepare_remounts(void) {
+    refusal = ENOSYS;
+    make_tree();
+    (void)dup2(open("to", O_PATH | O_CLOEXEC), 9);
+}
+
+static int remount(void) { return sp_mount_flags_add(9, READ_ONLY, true); }
+
+static void each_refused_call_is_reported(void) {
+    static const long calls[] = {SYS_openat, SYS_fchdir, SYS_mount};
+    const struct sweep sweep = {.prepare = prepare_remounts, .act = remount, .err = ENOMEM};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        CHECK(count_fatal(&sweep, calls[i]) != 0);
+    }
+}
+
+/* A mount point that is hidden or gone is out of everybody's reach. */
+static void what_is_hidden_is_left_out(void) {
+    const struct sweep sweep = {.prepare = prepare_remounts, .act = remount, .err = ENOMEM};
+    static const int errors[] = {ENOENT, ENOTDIR};
+    unsigned fatal = count_fatal(&sweep, SYS_openat);
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        const struct sweep hidden = {.prepare = prepare_remounts, .act = remount, .err = errors[i]};
+        CHECK(count_fatal(&hidden, SYS_openat) < fatal);
+    }
+}
+
 static void a_failure_is_reported(void) {
     CHECK(in_child(without_proc, 10) == 0);
     CHECK(in_child(without_remounts, 10) == 0);
     CHECK(in_child(with_remounts_of_no_effect, 10) == 0);
     CHECK(in_child(at_a_target_that_is_gone, 10) == 0);
-    CHECK(in_child(with_a_line_that_does_not_fit, 10) == 0);
+    for (int i = 0; i < 2; i++) {
+        letter = i == 0 ? ' ' : 'x';
+        CHECK(in_child(with_a_line_that_does_not_fit, 10) == 0);
+    }
     if (geteuid() == 0) {
         CHECK(mkdtemp(closed) != NULL);
         (void)snprintf(inner, sizeof inner, "%s/in", closed);
@@ -306,5 +340,7 @@ int main(void) {
     RUN_WITHOUT(lack, a_tree_is_attached_with_them);
     RUN_WITHOUT(lack, a_mount_is_found_by_its_id);
     RUN_WITHOUT(lack, a_failure_is_reported);
+    RUN_WITHOUT(lack, each_refused_call_is_reported);
+    RUN_WITHOUT(lack, what_is_hidden_is_left_out);
     return check_report();
 }
