@@ -34,12 +34,9 @@ static _Noreturn void become(const struct sp_plan *plan, const int far_ends[4]) 
     if (sp_tier_child(plan) != 0) {
         _exit(127);
     }
-    /* dup2() takes away close-on-exec, unless both are the same. What has this number now, the child does not need. */
-    if (far_ends[SOCKET] == SP_RUNTIME_SOCKET) {
-        (void)fcntl(SP_RUNTIME_SOCKET, F_SETFD, 0);
-    } else {
-        (void)dup2(far_ends[SOCKET], SP_RUNTIME_SOCKET);
-    }
+    /* dup2() takes away close-on-exec, unless both are the same; but seven others were opened before this one. What has
+     * this number now, the child does not need. */
+    (void)dup2(far_ends[SOCKET], SP_RUNTIME_SOCKET);
     sp_command_exec(plan, &command, &why);
     (void)!write(STDERR_FILENO, why.detail, strnlen(why.detail, sizeof why.detail));
     (void)!write(STDERR_FILENO, ": ", 2);
