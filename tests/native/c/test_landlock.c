@@ -22,6 +22,7 @@
 
 #include "check.h"
 #include "init/landlock.h"
+#include "nth.h"
 
 #define NOT_APPLIED 255
 #define NO_LANDLOCK UINT32_MAX /* for abi_max of try(): the control, without a ruleset */
@@ -212,6 +213,58 @@ static void test_errors(void) {
     }
 }
 
+/* ---- calls that are refused ---- */
+
+static int refuse_path(int path, const struct sp_landlock_rule *rule) {
+    return path >= 0 && rule->writable ? -EXDEV : 0;
+}
+
+static void nothing(void) { (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+static int restrict_all(void) {
+    char below[PATH_MAX + 64];
+    (void)snprintf(below, sizeof below, "%s/below", writable);
+    const struct sp_landlock_rule rules[] = {
+        {"/", false, false, NULL, NULL}, {writable, true, false, NULL, NULL}, {below, true, false, writable, NULL}};
+    const char *failed = NULL;
+    int rc = sp_landlock_restrict(rules, 3, NEWEST, false, &failed);
+    CHECK(rc >= 0 || failed != NULL);
+    return rc > 0 ? 0 : rc == 0 ? -EPROTO : rc;
+}
+
+static void test_refused_calls(void) {
+    static const long calls[] = {SYS_openat, SYS_openat2, SYS_newfstatat, 444, 445, 446};
+    const struct sweep sweep = {.prepare = nothing, .act = restrict_all, .err = ENOMEM, .other = {EOPNOTSUPP}};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        CHECK(count_fatal(&sweep, calls[i]) != 0);
+    }
+}
+
+/* A rule that is passed over if its path is missing or closed, and for no other reason. */
+static int missing_by;
+
+static int pass_over(void) {
+    const struct sp_landlock_rule rule = {writable, true, true, NULL, NULL};
+    const char *failed = NULL;
+    refuse_nth(SYS_openat, missing_by, 1);
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return -sp_landlock_restrict(&rule, 1, NEWEST, false, &failed);
+}
+
+static void pass_over_or_not(void) { CHECK(pass_over() == (missing_by == ENOMEM ? ENOMEM : -abi)); }
+
+static void test_dispensable_rules(void) {
+    static const int errors[] = {ENOENT, EACCES, ENOMEM};
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        missing_by = errors[i];
+        CHECK(in_child(pass_over_or_not, 10) == 0);
+    }
+    const struct sp_landlock_rule refused = {writable, true, false, NULL, refuse_path};
+    const char *failed = NULL;
+    CHECK(sp_landlock_restrict(&refused, 1, NEWEST, false, &failed) == -EXDEV && failed == writable);
+    CHECK(sp_landlock_scope(0) == -EOPNOTSUPP && sp_landlock_scope(1) == -EOPNOTSUPP);
+}
+
 /* Every descriptor that was opened meanwhile is closed. */
 static int leaves_descriptors(void) {
     const struct sp_landlock_rule rules[] = {{"/", false, false, NULL, NULL}, {writable, true, false, NULL, NULL}};
@@ -287,6 +340,8 @@ int main(void) {
     RUN(test_levels);
     RUN(test_errors);
     RUN(test_descriptors);
+    RUN(test_refused_calls);
+    RUN(test_dispensable_rules);
     clean_up();
     return check_report();
 }

@@ -11,6 +11,7 @@
 #include "init/plan.h"
 #include "init/proc.h"
 #include "machine.h"
+#include "nth.h"
 
 #define AS_2_6 0x0020000ul /* UNAME26 */
 
@@ -22,6 +23,12 @@ static void as_an_old_kernel(void) {
     CHECK(sp_processes_are_watched(&plan));
     plan.config.max_processes = 0;
     CHECK(!sp_processes_are_watched(&plan));
+}
+
+/* Watching costs something and limits more than needed; not watching would limit nothing. */
+static void as_a_kernel_that_does_not_say(void) {
+    refuse_nth(SYS_uname, EPERM, 1);
+    CHECK(sp_processes_are_of_user());
 }
 
 static void the_version_decides(void) {
@@ -68,10 +75,15 @@ static void the_count_ends_above_the_limit(void) {
     CHECK(sp_processes_count(open("/dev/null", O_RDONLY | O_CLOEXEC), 10) == 0);
 }
 
+static void an_unknown_version_is_taken_for_an_old_one(void) {
+    CHECK(in_child(as_a_kernel_that_does_not_say, 10) == 0);
+}
+
 int main(void) {
     check_deadline(60);
     proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     RUN(the_version_decides);
+    RUN(an_unknown_version_is_taken_for_an_old_one);
     RUN(threads_are_counted);
     RUN(the_count_ends_above_the_limit);
     return check_report();
