@@ -40,6 +40,7 @@ LONGEST_FIRST = (
     "execute/test_execute.py",
 )
 LOCKS = "SANDPOOL_TESTS_LOCKS"
+SHARED_LOCKS = "SANDPOOL_TESTS_SHARED_LOCKS"  # of several runs at the same time: tests/native/coverage/run.py
 
 
 def group_of(nodeid: str) -> str:
@@ -99,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
     global _machine  # noqa: PLW0603  # one for each process
     if hasattr(config, "workerinput"):
         _machine = Machine(os.environ[LOCKS])
+    elif SHARED_LOCKS in os.environ:
+        _machine = Machine(os.environ.pop(SHARED_LOCKS))  # a run that a test starts has none
     elif getattr(config.option, "numprocesses", None):
         folder = tempfile.TemporaryDirectory(prefix="sandpool-tests-")
         os.environ[LOCKS] = folder.name

@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import judge
@@ -34,7 +36,6 @@ COPIED = (
     *("setup.py", "build_ffi.py", "pytest_pysandpool.py", "pyproject.toml", "README.md", "LICENSE"),
 )
 NOT_COPIED = shutil.ignore_patterns("*.so", "_bin", "__pycache__")
-AT_ONCE = 8
 TESTS = (
     *(
         "test_agent",
@@ -179,18 +180,32 @@ def run_c_programs(parts: Parts, tests: Iterable[Path]) -> None:
 
 
 def run_python_tests(parts: Parts, tests: list[Path]) -> None:
-    """Some files at a time, which is what an interruption may cost."""
-    workers = os.environ.get("WORKERS", str(2 * (os.cpu_count() or 1)))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, "--dist", "loadfile"]
+    """A process for each file: workers of pytest-xdist end without writing the counters of the extension."""
     # libgcov writes there, and not to stderr, that an unprivileged user may not write the counters of the extension.
     errors = TREE / "libgcov-errors"
     errors.touch()
     errors.chmod(0o666)
     environment = {"PYTHONPATH": os.fspath(TREE), "GCOV_ERROR_FILE": os.fspath(errors), "SANDPOOL_REFUSED_CALLS": "all"}
-    for first in range(0, len(tests), AT_ONCE):
-        some = tests[first : first + AT_ONCE]
-        if run([*command, "--durations=5", "-k", LEFT_OUT, *some], **environment) == 0:
-            parts.add(some)
+    workers = int(os.environ.get("WORKERS", "0")) or 2 * (os.cpu_count() or 1)
+
+    def run_one(test: Path) -> bool:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, os.fspath(test)]
+        done = subprocess.run(
+            command,
+            cwd=TREE,
+            env={**os.environ, **environment, "SANDPOOL_TESTS_SHARED_LOCKS": locks},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        print("+", test.stem, done.stdout, sep="\n", flush=True)
+        return done.returncode == 0
+
+    with tempfile.TemporaryDirectory(prefix="sandpool-tests-") as locks, ThreadPoolExecutor(workers) as pool:
+        for test, passed in zip(tests, pool.map(run_one, tests)):
+            if passed:
+                parts.add([test])
 
 
 def build() -> None:
