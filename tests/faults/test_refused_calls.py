@@ -28,7 +28,7 @@ FATAL = (
 OF_ROOT = ("setgroups", "setresgid", "setresuid", "move_mount", "open_tree")
 HARMLESS = ("access", "fcntl", "ioctl", "keyctl", "newfstatat", "read", "readlink", "socketpair", "statfs", "unshare")
 # What init does as the zygote did before it.
-OF_INIT = ("close_range", "dup2", "dup3", "mkdir", "mount", "openat", "prctl", "prlimit64", "write")
+OF_INIT = ("chdir", "close_range", "dup2", "dup3", "mkdir", "mount", "openat", "prctl", "prlimit64", "write")
 # What was refused, or what comes of it: nothing is proved, an undumpable process may not write its map, nobody
 # can find out where a bind's source leads.
 ERRNOS = {errno.ENOMEM, errno.ENOTSUP, errno.EACCES, errno.EINVAL}
