@@ -55,11 +55,12 @@ quick: $(STRICT) ## a minute: what a change most likely breaks
 test: $(STRICT) $(CLIENTS) ## minutes: all tests, C and Python, of a build with warnings as errors
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-all: $(STRICT) $(CLIENTS) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other Pythons; other kernels in a virtual machine
+test-all: $(STRICT) $(CLIENTS) coverage ## hours: these, both compilers, planted bugs, long runs, coverage; other Pythons; a container; other kernels in a virtual machine
 	SANDPOOL_TESTS=extended SANDPOOL_FUZZ_SECONDS=60 SANDPOOL_MODEL_THREADS=4 SANDPOOL_MODEL_EXAMPLES=2000 \
 	    $(PYTEST) --timeout 1200 $(PYTEST_ARGS)
 	SANDPOOL_TIDY=all $(MAKE) lint
 	$(PY) tests/wheels/run.py
+	$(PY) tests/container/run.py
 	$(PY) tests/vm/run.py
 
 # Without the package: conftest.py of all tests, which imports it, is cut off, and its plugins are named.

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -55,7 +56,8 @@ mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" overlay "$1
 rm -f "$1/root/.dockerenv" "$1/root/run/.containerenv"
 for made in $3; do mkdir -p "$(dirname "$1/root$made")"; : > "$1/root$made"; done
 for passed in $4; do chmod o+x "$1/root$passed"; done
-shift 4
+for owned in $6; do find "$1/root$owned" -path "*/.venv/*" -prune -o -exec chown -h "$5:$5" {} +; done
+shift 6
 exec "$@"
 """
 
@@ -82,6 +84,8 @@ class Container:
     env: dict[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ("/.dockerenv",)
     """Empty files that the runtime leaves: Docker's mark by default; containerd leaves none."""
+    owned: tuple[str, ...] = ()
+    """Directories that belong to `user` with all that is in them, but for what is in a .venv."""
     runtime: str = "runc"
 
     @property
@@ -168,7 +172,13 @@ def run(
     command: Sequence[str], container: Container | None = None, timeout: float = 100
 ) -> subprocess.CompletedProcess[str]:
     """Runs `command` in a new container, in the directory of this repository."""
-    container = container or Container()
+    with words_for(command, container or Container()) as words:
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+@contextmanager
+def words_for(command: Sequence[str], container: Container) -> Iterator[list[str]]:
+    """The command line that runs `command` in a new container. Its files are removed at the end."""
     with tempfile.TemporaryDirectory(prefix="sandpool-oci-") as bundle:
         mounts = Path(bundle, "mounts")
         mounts.mkdir()
@@ -176,8 +186,9 @@ def run(
         Path(bundle, "config.json").write_text(json.dumps(_spec(container, command, mounts / "root")), encoding="utf-8")
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", START, "sh"]
         words += [str(mounts), bundle, " ".join(container.files), " ".join(way())]
+        words += [str(container.user), " ".join(container.owned if container.user != 0 else ())]
         words += [container.runtime, "--root", f"{bundle}/state", "run", "--bundle", bundle, f"sandpool-{uuid.uuid4()}"]
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+        yield words
 
 
 def run_doctor(container: Container | None = None) -> dict[str, Any]:
