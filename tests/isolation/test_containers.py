@@ -145,6 +145,28 @@ def test_a_profile_like_podmans_over_masked_paths() -> None:
     assert (degraded["tier"], degraded["mounts"], degraded["namespaces"]) == ("full", "partial", "partial")
 
 
+# --- root with less than Docker leaves to it ---------------------------------------------------------------------
+
+STICKY = """
+import os, sys
+from pathlib import Path
+from pysandpool import NamespaceDegradation, SandboxConfig, SandboxPool
+with SandboxPool(SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION)) as pool:
+    with pool.acquire() as sandbox:
+        script = "id -u; pwd; mkdir -p d/e; touch d/e/f; chmod 1777 d; chmod 0 d/e"
+        uid, folder = sandbox.execute(["/bin/sh", "-c", script]).check().stdout.decode().split()
+        tier = sandbox.isolation.tier
+print(tier, int(uid) >= 2_000_000_000, Path(folder).parent.exists())
+"""
+
+
+@pytest.mark.parametrize("lacking", ["", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID"])
+def test_leases_have_ids_of_their_own_if_root_can_clear_up_after_them(lacking: str) -> None:
+    """Without CAP_DAC_OVERRIDE it could not enter their directories, without CAP_FOWNER not remove a sticky one."""
+    done = oci.run_python(STICKY, container=Container(cap_drop=frozenset({lacking} - {""})))
+    assert done.stdout.split() == ["landlock", str(not lacking), "False"], done.stderr
+
+
 # --- each hint, followed ---------------------------------------------------------------------------------------
 
 DOCTOR = [oci.PYTHON, "-m", "pysandpool", "doctor"]

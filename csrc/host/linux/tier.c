@@ -129,8 +129,9 @@ static uint32_t landlock_abi(const char *program, uint32_t most) {
     return abi < most ? abi : most;
 }
 
+/* Two of them to enter the directories of leases, and to remove what their owners have closed or made sticky. */
 static bool has_capabilities(void) {
-    static const unsigned needed[] = {CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID};
+    static const unsigned needed[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_KILL, CAP_SETGID, CAP_SETUID};
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
     bool all = syscall(SYS_capget, &header, sets) == 0;

@@ -6,8 +6,11 @@
 #include "host/linux/tier.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -97,6 +100,46 @@ static void a_directory_of_leases_is_made_and_removed(void) {
     CHECK(lower(&options, options.lease_parent) == (geteuid() == 0 ? 0 : SP_STAGE_SCRATCH));
 }
 
+static bool gives_ids(void) {
+    const sp_sandbox_options options = options_for(ANSWERS);
+    struct sp_tier tier = {0};
+    sp_error error = {0};
+    sp_tier_init(&tier);
+    CHECK(sp_tier_lower(&tier, &options, &error) == 0);
+    sp_tier_close(&tier);
+    bool gives = tier.lease_uids;
+    sp_tier_free(&tier);
+    return gives;
+}
+
+/* Whether leases have ids of their own, when this process lacks a capability. */
+static bool gives_ids_without(unsigned lacking) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    int status = -1;
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        atomic_store(&check_failures, 0);
+        CHECK(syscall(SYS_capget, &header, sets) == 0);
+        sets[0].effective &= ~(1u << lacking);
+        CHECK(syscall(SYS_capset, &header, sets) == 0);
+        bool gives = gives_ids();
+        _exit(atomic_load(&check_failures) != 0 ? 2 : gives ? 1 : 0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) < 2);
+    return WEXITSTATUS(status) == 1;
+}
+
+static void ids_need_each_of_these_capabilities(void) {
+    static const unsigned needed[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_KILL, CAP_SETGID, CAP_SETUID};
+    const bool gives = gives_ids(); /* root does, unless it has lost some, or has few ids */
+    CHECK(gives_ids_without(CAP_NET_RAW) == gives);
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        CHECK(!gives_ids_without(needed[i]));
+    }
+}
+
 /* The directory of a lease is removed once its init is dead: here there is none. */
 static void what_a_lease_has_left_is_removed(void) {
     const sp_sandbox_options options = options_for(ANSWERS);
@@ -131,6 +174,7 @@ int main(int argc, char **argv) {
     RUN(a_configuration_that_needs_namespaces_is_refused_by_name);
     RUN(without_an_answer_there_is_no_landlock);
     RUN(a_directory_of_leases_is_made_and_removed);
+    RUN(ids_need_each_of_these_capabilities);
     RUN(what_a_lease_has_left_is_removed);
     return check_report();
 }
