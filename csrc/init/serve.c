@@ -206,6 +206,13 @@ static bool take_runtime(struct sp_standby *standby, struct outcome *outcome) {
     return runtime->ended;
 }
 
+/* Without namespaces nobody kills init: it ends when the zygote has ended, or the host has given the sandbox up, also
+ * while a standby takes no request. */
+static bool has_to_end(const struct sp_standby *standby) {
+    struct pollfd control = {.fd = standby->control, .events = POLLRDHUP};
+    return sp_tier_is_orphan(standby->plan) || (sp_in_landlock_tier(standby->plan) && poll(&control, 1, 0) > 0);
+}
+
 /* Waits until the standby, or the command that it has become, has ended. False when init has to attend before. */
 static bool await_end(struct sp_standby *standby, struct outcome *outcome, struct sp_attend *attend) {
     struct checks checks = {.memory = SP_MEMORY_NOT_WATCHED, .next_check = SP_NEVER};
@@ -217,7 +224,7 @@ static bool await_end(struct sp_standby *standby, struct outcome *outcome, struc
         uint32_t id = atomic_load_explicit(&standby->id, memory_order_acquire);
         bool is_due = checks.next_check != SP_NEVER && sp_now() >= checks.next_check;
         bool check_now = signal == SP_KILL_SIGNAL || signal == SP_WATCH_MEMORY_SIGNAL || is_due;
-        if (signal == SP_KILL_SIGNAL && sp_tier_is_orphan(standby->plan)) {
+        if (signal == SP_KILL_SIGNAL && has_to_end(standby)) {
             sp_end_init(standby->plan);
         }
         if (id == 0) {

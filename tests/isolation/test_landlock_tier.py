@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from eyes_linux import alive, children_of
 from waiting import wait_until
 
 from pysandpool import (
@@ -210,6 +211,17 @@ def test_a_command_leaves_nothing_and_processes_beside_it_live_on(abi: int, mark
             # In one process group they cannot be told apart: then all end with the command.
             if abi >= 6 or IS_ROOT:
                 assert process.communicate(b"alive")[0] == b"alive"
+
+
+def test_a_standby_that_takes_no_request_ends_with_its_sandbox(pool: SandboxPool) -> None:
+    """The timeout holds all the same. With namespaces, the kernel ends both."""
+    with pool.acquire() as lease:
+        init = lease.pid
+        wait_until(lambda: children_of(init), "the standby, which starts right after READY")
+        for standby in children_of(init):
+            os.kill(standby, signal.SIGSTOP)
+        assert lease.execute(["/bin/echo", "never"], timeout=0.3).timed_out
+        assert not alive(init)
 
 
 @pytest.mark.parametrize("victim", ["init", "zygote"])
