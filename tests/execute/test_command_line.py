@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import full_tier
 import pytest
 from eyes import alive
 from eyes_linux import descendants
@@ -24,7 +26,8 @@ from pysandpool._execute import passage
 
 pytestmark = pytest.mark.slow  # not in `make quick`
 
-RUN = [sys.executable, "-m", "pysandpool", "run"]
+RUN = [sys.executable, "-m", "pysandpool", "run", *full_tier.allowing()]
+LINE = shlex.join(RUN)
 MIB = 1024 * 1024
 PYTHON = "/usr/bin/python3"
 FLAGS = "import fcntl, sys; sys.stderr.write(str(fcntl.fcntl(1, fcntl.F_GETFL)))"
@@ -77,7 +80,7 @@ def test_a_pipe_takes_as_much_as_it_can_hold(tmp_path: Path) -> None:
     os.close(read)
     assert total == 64 * MIB
     assert largest > 64 * 1024
-    line = f"{sys.executable} -m pysandpool run -- /bin/echo out; {sys.executable} -c '{FLAGS}'"
+    line = f"{LINE} -- /bin/echo out; {sys.executable} -c '{FLAGS}'"
     done = subprocess.run(["/bin/sh", "-c", line], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert (done.stdout, int(done.stderr)) == (b"out\n", flags)
 
@@ -173,7 +176,7 @@ def test_the_command_does_not_get_a_terminal() -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_as_dev_null(closed: str) -> None:
     script = "cat; echo out; echo err >&2; exit 3"
-    line = f"{sys.executable} -m pysandpool run -- /bin/sh -c '{script}' {closed}"
+    line = f"{LINE} -- /bin/sh -c '{script}' {closed}"
     done = subprocess.run(["/bin/sh", "-c", line], check=False, capture_output=True, stdin=subprocess.DEVNULL)
     expected = (b"" if " >" in f" {closed}" else b"out\n", b"" if "2>" in closed else b"err\n", 3)
     assert (done.stdout, done.stderr, done.returncode) == expected
@@ -188,7 +191,7 @@ def test_an_input_that_cannot_be_read_is_empty() -> None:
 
 
 def test_a_reader_that_leaves_ends_the_command() -> None:
-    line = f"{sys.executable} -m pysandpool run --timeout 20 -- yes | head -1; echo ${{PIPESTATUS[0]}}"
+    line = f"{LINE} --timeout 20 -- yes | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["/bin/bash", "-c", line], check=False, capture_output=True, timeout=15)
     assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
 
@@ -218,6 +221,7 @@ def test_a_reader_that_waits_does_not_delay_the_timeout() -> None:
         assert process.wait(10) == 124
 
 
+@pytest.mark.namespaces("a scratch of limited size")
 def test_too_much_memory() -> None:
     script = "head -c 60000000 /dev/zero > /tmp/file; sleep 60"  # what is in /tmp counts
     done = run("--memory", "32", "--", "/bin/sh", "-c", script)

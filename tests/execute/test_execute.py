@@ -105,6 +105,7 @@ def test_both_streams_at_once(sandbox: PooledSandbox) -> None:
     assert (result.stdout, result.stderr) == (b"o" * 2 * MB, b"e" * 2 * MB)
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_streams_can_be_opened_by_name(sandbox: PooledSandbox) -> None:
     """Many a shell script does: `echo ... > /dev/stderr`."""
     script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin; cat /proc/self/fd/0"
@@ -129,6 +130,7 @@ def test_no_shell(sandbox: PooledSandbox) -> None:
     assert sandbox.execute(["echo", "$HOME", "*", ";", "true", ""]).stdout == b"$HOME * ; true \n"
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_path_look_up(sandbox: PooledSandbox) -> None:
     sh(sandbox, "mkdir a b; printf '#!/bin/sh\\necho b $0' > b/tool; chmod +x b/tool; echo x > a/tool").check()
     path = {"PATH": "/nowhere:/tmp/a:/tmp/b"}
@@ -163,6 +165,7 @@ def test_slash_means_no_look_up(sandbox: PooledSandbox) -> None:
         ("ln -s f f", "/tmp/f", errno.ELOOP),
     ],
 )
+@pytest.mark.namespaces("a /proc of its own")
 def test_what_cannot_be_executed(sandbox: PooledSandbox, prepare: str, command: str, err: int) -> None:
     sh(sandbox, prepare).check()
     with pytest.raises(CommandNotFoundError) as raised:
@@ -174,6 +177,7 @@ def test_what_cannot_be_executed(sandbox: PooledSandbox, prepare: str, command: 
     assert inside(sandbox) == set()
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_what_path_passes_over(sandbox: PooledSandbox) -> None:
     """No directory, nothing of the name, nothing that may be executed. If nothing else is found, EACCES it is."""
     sh(sandbox, "mkdir closed; echo > closed/echo; echo > closed/other").check()
@@ -229,6 +233,7 @@ def test_environment_of_call_and_config(real_pool: OpenPool) -> None:
         assert environment(sandbox) == base, "a call's env is the call's alone"
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_working_directory(sandbox: PooledSandbox) -> None:
     def pwd(**options: Any) -> bytes:
         return sandbox.execute(["/bin/pwd"], **options).check().stdout
@@ -324,7 +329,7 @@ def counter(length: int, stream: int = 1) -> list[str]:
         "    chunk = b''.join(b'%07d\\n' % i for i in range(number, number + 8000))[:left]\n"
         f"    left -= len(chunk); number += 8000\n"
         f"    while chunk: chunk = chunk[os.write({stream}, chunk):]\n"
-        "open('/tmp/done', 'w').close()"
+        "open('done', 'w').close()"
     )
     return [PYTHON, "-c", script]
 
@@ -342,7 +347,7 @@ def test_exactly_the_first_bytes_are_kept(real_pool: OpenPool, bound: int, extra
         assert result.stdout == counted(bound)
         assert result.stdout_truncated == (extra > 0)
         assert (result.stderr, result.stderr_truncated) == (b"", False)
-        assert sandbox.execute(["/bin/ls", "/tmp/done"]).exit_code == 0, "it ran to its end"
+        assert sandbox.execute(["/bin/ls", "done"]).exit_code == 0, "it ran to its end"
 
 
 def test_bound_is_per_stream(real_pool: OpenPool) -> None:
@@ -382,6 +387,7 @@ def test_timeout_keeps_partial_output(sandbox: PooledSandbox) -> None:
     assert 0.5 <= result.elapsed < 5
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_lease_is_usable_after_a_timeout(sandbox: PooledSandbox) -> None:
     pid = sandbox.pid
     assert sh(sandbox, "echo kept > file; sleep 60 & exec sleep 61", timeout=0.5).timed_out
@@ -444,6 +450,7 @@ def test_timeout_none_in_the_config_is_no_limit(real_pool: OpenPool) -> None:
         "(while :; do sleep 0.01 & sleep 0.01; done) &",
     ],
 )
+@pytest.mark.namespaces("a /proc of its own")
 def test_background_processes_end_with_the_command(sandbox: PooledSandbox, leave: str) -> None:
     start = time.monotonic()
     result = sh(sandbox, f"{leave}\nls -d /proc/[0-9]* | wc -l; exit 3")
@@ -490,11 +497,13 @@ def test_output_before_the_end_is_whole(sandbox: PooledSandbox) -> None:
 # --- several executes in one lease -----------------------------------------------------------------------
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_executes_share_the_scratch(sandbox: PooledSandbox) -> None:
     sh(sandbox, "echo one > /tmp/f; echo two > /dev/shm/f").check()
     assert sandbox.execute(["/bin/cat", "/tmp/f", "/dev/shm/f"]).stdout == b"one\ntwo\n"
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_leases_do_not_share_the_scratch(shared_pool: SandboxPool, sandbox: PooledSandbox) -> None:
     sh(sandbox, "echo one > /tmp/f").check()
     with shared_pool.acquire() as other:
@@ -661,6 +670,7 @@ def test_single_sandbox() -> None:
     sandbox.destroy()
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_single_sandboxes_are_apart_and_share_a_zygote() -> None:
     config = SandboxConfig(env_vars={"ONLY": "here"})
     with Sandbox(config):

@@ -223,6 +223,7 @@ def test_a_forgotten_executor_leaves_no_thread(pool: SandboxPool) -> None:
     wait_until(lambda: threading.active_count() <= before, "its threads have ended")
 
 
+@pytest.mark.namespaces("a program that does not allow the Landlock tier")
 def test_an_interrupted_program_ends() -> None:
     """Exit waits for the commands that run, as it does for any executor, and for none that is queued."""
     done = run_script(

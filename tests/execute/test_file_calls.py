@@ -37,6 +37,7 @@ def sh(sandbox: PooledSandbox, script: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, MIB, 10 * MIB])
+@pytest.mark.namespaces("a private /tmp")
 def test_what_is_written_is_read(sandbox: PooledSandbox, size: int) -> None:
     data = os.urandom(size)
     sandbox.write_file("data", data)
@@ -68,6 +69,7 @@ def test_commands_see_the_files_and_the_host_theirs(sandbox: PooledSandbox) -> N
     assert sandbox.read_file("written", text=True) == "hello\n"
 
 
+@pytest.mark.namespaces("ids of its own")
 def test_a_file_belongs_to_the_user_inside_and_has_its_mode(sandbox: PooledSandbox) -> None:
     sandbox.write_file("plain", b"")
     sandbox.write_file("open", b"", mode=0o666)
@@ -81,6 +83,7 @@ def test_a_file_belongs_to_the_user_inside_and_has_its_mode(sandbox: PooledSandb
     assert not sandbox.exists("set-id")
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_parents_are_made(sandbox: PooledSandbox) -> None:
     sandbox.write_file("a/b/c/d", b"1")
     sandbox.write_file(Path("/tmp/a/b/other"), b"2")
@@ -156,6 +159,7 @@ def test_open_gives_an_ordinary_file(sandbox: PooledSandbox) -> None:
 @pytest.mark.parametrize(
     ("mode", "error"), [("q", ValueError), ("rw", ValueError), ("r", FileNotFoundError), ("r+", FileNotFoundError)]
 )
+@pytest.mark.namespaces("a private /tmp")
 def test_open_refuses_what_the_built_in_one_refuses(sandbox: PooledSandbox, mode: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         sandbox.open("missing", mode)
@@ -174,6 +178,7 @@ def test_an_open_file_outlives_its_lease(shared_pool: SandboxPool) -> None:
 # ---- names ----
 
 
+@pytest.mark.namespaces("ids of its own")
 def test_stat_is_that_of_the_system(sandbox: PooledSandbox) -> None:
     before = time.time_ns()
     sandbox.write_file("file", b"12345")
@@ -191,6 +196,7 @@ def test_stat_is_that_of_the_system(sandbox: PooledSandbox) -> None:
     assert stat.S_ISDIR(sandbox.stat(".").st_mode)
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_exists(sandbox: PooledSandbox) -> None:
     sh(sandbox, "ln -s loop loop; ln -s nowhere dangling; : >file; mkdir closed; : >closed/file; chmod 0 closed")
     there = ["file", "/tmp/file", ".", "/usr/bin/env", "/proc/self/status", "/dev/null"]
@@ -219,6 +225,7 @@ def test_mkdir_is_pathlibs(sandbox: PooledSandbox) -> None:
     assert sandbox.list_files("two/three") == ["four"]
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_rename(sandbox: PooledSandbox) -> None:
     sandbox.write_files({"a": b"a", "b": b"b", "d/inner": b""})
     sandbox.rename("a", "b")
@@ -254,6 +261,7 @@ def test_names_are_bytes(sandbox: PooledSandbox) -> None:
 # ---- what is refused ----
 
 
+@pytest.mark.namespaces("a read-only root")
 def test_errors_are_pythons_own_and_name_the_file(sandbox: PooledSandbox) -> None:
     sh(sandbox, "mkdir d; : >closed; chmod 0 closed; ln -s loop loop")
     cases: list[tuple[Any, type[OSError], int]] = [
@@ -319,6 +327,7 @@ def test_a_sparse_file_does_not_fill_the_host() -> None:
         assert sandbox.stat("sparse").st_size == 1 << 40
 
 
+@pytest.mark.namespaces("sockets with names")
 def test_what_is_no_file_is_refused_at_once(sandbox: PooledSandbox) -> None:
     sh(sandbox, "mkfifo fifo; ln -s /dev/zero zero; ln -s /proc/1/mem memory")
     python = "import socket; socket.socketpair(); s = socket.socket(socket.AF_UNIX); s.bind('/tmp/socket')"
@@ -342,6 +351,7 @@ def test_what_is_no_file_is_refused_at_once(sandbox: PooledSandbox) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.namespaces("a scratch of limited size")
 def test_a_full_scratch_is_enospc_and_leaves_nothing() -> None:
     with Sandbox(SandboxConfig(scratch_size_mb=4)) as sandbox:
         sandbox.write_file("kept", b"old")

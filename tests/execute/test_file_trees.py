@@ -47,6 +47,7 @@ def test_a_file_goes_in(sandbox: PooledSandbox, tmp_path: Path) -> None:
     assert not stat.S_ISLNK(sandbox.stat("followed", follow_symlinks=False).st_mode)
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_a_tree_goes_in(sandbox: PooledSandbox, tmp_path: Path) -> None:
     (tmp_path / "d/empty").mkdir(parents=True)
     (tmp_path / "d/file").write_text("1", encoding="utf-8")
@@ -87,6 +88,7 @@ def test_what_cannot_go_in(sandbox: PooledSandbox, tmp_path: Path) -> None:
 # ---- download ----
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_a_file_comes_out(sandbox: PooledSandbox, tmp_path: Path) -> None:
     target = tmp_path / "copy"
     sandbox.write_file("file", bytes(3_000_000), mode=0o755)
@@ -101,6 +103,7 @@ def test_a_file_comes_out(sandbox: PooledSandbox, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["copy"]
 
 
+@pytest.mark.namespaces("modes with set-id bits")
 def test_only_the_right_to_execute_comes_out(sandbox: PooledSandbox, tmp_path: Path) -> None:
     sh(
         sandbox,

@@ -101,6 +101,7 @@ def test_the_end_of_a_process(lease: PooledSandbox) -> None:
     assert not process.oom_killed
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_streams_of_a_process_are_dev_null_by_default(lease: PooledSandbox) -> None:
     process = lease.popen(sh('test -z "$(cat)" && echo x && a=$(readlink /proc/$$/fd/1) && echo $a >/tmp/out'))
     assert (process.stdin, process.stdout, process.stderr) == (None, None, None)
@@ -308,6 +309,7 @@ def test_communicate_with_a_process_that_does_not_read(lease: PooledSandbox) -> 
         lease.popen(["cat"], stdin=PIPE).communicate("x")
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_a_tenant_cannot_make_communicate_wait_beyond_its_timeout(lease: PooledSandbox) -> None:
     """It fills its own standard input, so that a write that seemed possible would wait."""
     script = "exec 3>/proc/self/fd/0; while :; do head -c 4096 /dev/zero >&3; done"
@@ -352,6 +354,7 @@ def test_a_slow_reader_holds_up_nobody_else(lease: PooledSandbox) -> None:
 # ---- several ----
 
 
+@pytest.mark.namespaces("sockets with names")
 def test_a_server_and_its_client(lease: PooledSandbox) -> None:
     server = lease.popen(["python3", "-c", SERVER], stdout=PIPE, text=True)
     assert server.stdout is not None
@@ -363,6 +366,7 @@ def test_a_server_and_its_client(lease: PooledSandbox) -> None:
     assert server.poll() is None
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_execute_kills_only_what_it_started(lease: PooledSandbox) -> None:
     child = "sleep 301 & setsid sleep 302 & (setsid sleep 303 &) ; echo started; wait"
     server = lease.popen(sh(child), stdout=PIPE)
@@ -378,6 +382,7 @@ def test_execute_kills_only_what_it_started(lease: PooledSandbox) -> None:
     assert [n for n in range(301, 405) if f"sleep {n}".encode() in found] == [301, 302, 303], "they end with the lease"
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_a_process_that_is_started_while_a_command_runs(lease: PooledSandbox) -> None:
     results: list[Any] = []
     script = "sleep 501 & while [ ! -e /tmp/stop ]; do sleep 0.01; done; echo end"
@@ -393,6 +398,7 @@ def test_a_process_that_is_started_while_a_command_runs(lease: PooledSandbox) ->
     assert process.communicate(b"still here") == (b"still here", None)
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_a_command_beside_processes_times_out(lease: PooledSandbox) -> None:
     process = lease.popen(["cat"], stdin=PIPE, stdout=PIPE)
     result = lease.execute(["sleep", "60"], timeout=0.2)
@@ -476,6 +482,7 @@ def test_several_threads_wait_for_one_process(lease: PooledSandbox) -> None:
 # ---- the handle ----
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_a_lease_that_only_had_a_process_is_not_handed_out_again() -> None:
     with SandboxPool(SandboxConfig(), PoolConfig(min_size=0, max_size=1)) as pool:
         with pool.acquire() as lease:
@@ -518,6 +525,7 @@ def test_a_sandbox_without_a_pool() -> None:
         assert sandbox.popen(["echo", "x"], stdout=PIPE, text=True).communicate() == ("x\n", None)
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_a_process_outlives_its_handle(lease: PooledSandbox) -> None:
     lease.popen(sh("sleep 0.3; touch /tmp/late"))
     wait_until(lambda: lease.execute(["ls", "/tmp/late"]).exit_code == 0, "the file")

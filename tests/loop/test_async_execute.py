@@ -251,6 +251,7 @@ async def test_a_killed_sandbox_is_lost(lease: AsyncPooledSandbox) -> None:
         await lease.execute(["/bin/true"])
 
 
+@pytest.mark.namespaces("standbys that die with their init")
 @on_each_loop
 async def test_a_sandbox_that_dies_unused_is_replaced(lease: AsyncPooledSandbox) -> None:
     import os

@@ -3,13 +3,17 @@
 Such a machine is a container with Docker's default profile, for one. Its reason is proved twice: a call for a user
 namespace fails here without this package, and the package names that stage. A sandbox that fails in another way is a
 failure of its test.
+
+The files of BOTH_TIERS run there all the same: their configurations allow the Landlock tier by default. Skipped is what
+this tier refuses by name, and what has the mark `namespaces`.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +23,14 @@ TESTS = Path(__file__).resolve().parents[1]
 # Their tests make sandboxes with namespaces, in this process or in others.
 ROOMS = frozenset({"clients", "execute", "faults", "isolation", "loop"})
 OF_THE_LOWER_TIER = frozenset({"test_attack_tier", "test_landlock_tier", "test_landlock_tier_files"})
+BOTH_TIERS = frozenset(
+    {
+        *("test_command_line", "test_execute", "test_executor", "test_file_calls", "test_file_trees"),
+        *("test_live", "test_popen"),
+        *("test_async_execute", "test_async_files", "test_async_pool", "test_async_process"),
+    }
+)
+TIER_REFUSES = re.compile(r"could not attach the workspace .*: Operation not supported|Permission denied: 'terminal'")
 OTHER_BACKENDS = frozenset({"fake", "agent", "landlock"})
 _NEW_USER_NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"
 
@@ -41,8 +53,13 @@ def refusal() -> str:
     try:
         SandboxPool(SandboxConfig()).close()
     except SandboxCreateError as error:
-        return str(error).partition("; hint")[0] if error.stage == "user_namespace" else ""
+        return _said(error) if error.stage == "user_namespace" else ""
     return ""
+
+
+def allowing() -> list[str]:
+    """The options with which `pysandpool run` makes sandboxes on this machine."""
+    return ["--allow-degradation"] if refusal() else []
 
 
 def needs_namespaces(item: pytest.Item) -> bool:
@@ -55,30 +72,65 @@ def needs_namespaces(item: pytest.Item) -> bool:
         return True
     if room == "contract":
         return "launcher" not in getattr(item, "fixturenames", ())
-    return room in ROOMS and item.path.stem not in OF_THE_LOWER_TIER
+    return room in ROOMS and item.path.stem not in OF_THE_LOWER_TIER | BOTH_TIERS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not any(needs_namespaces(item) for item in items) or not refusal():
         return
-    skip = pytest.mark.skip(reason=f"needs namespaces: {refusal()}")
     for item in items:
         if needs_namespaces(item):
-            item.add_marker(skip)
+            mark = item.get_closest_marker("namespaces")
+            what = f", for {mark.args[0]}" if mark is not None and mark.args else ""
+            item.add_marker(pytest.mark.skip(reason=f"needs namespaces{what}: {refusal()}"))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A configuration that does not say otherwise allows the Landlock tier, in its fixtures, too."""
+    from pysandpool import NamespaceDegradation, SandboxConfig
+
+    if item.path.stem not in BOTH_TIERS or not refusal():
+        return (yield)
+    defaults = SandboxConfig.__init__.__kwdefaults__
+    before = defaults["namespace_degradation"]
+    defaults["namespace_degradation"] = NamespaceDegradation.ALLOW_DEGRADATION
+    try:
+        return (yield)
+    finally:
+        defaults["namespace_degradation"] = before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Iterator[object]:
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[object]:
     """Tests of other rooms that make a sandbox, too."""
-    from pysandpool import SandboxCreateError
+    return (yield from _skipping())
+
+
+def _skipping() -> Generator[None, object, object]:
+    """What the kernel refuses, or the Landlock tier by name."""
+    from pysandpool import SandboxCreateError, SandboxError  # the second is that of a start, or of a workspace
 
     try:
         return (yield)
     except SandboxCreateError as error:
-        if error.stage == "user_namespace" and refusal():
-            pytest.skip(f"needs namespaces: {refusal()}")
+        if error.stage in {"user_namespace", "tier"} and refusal():
+            pytest.skip(f"needs namespaces: {_said(error)}")
+        raise
+    except SandboxError as error:
+        if TIER_REFUSES.search(str(error)) and refusal():
+            pytest.skip(f"needs namespaces: {_said(error)}")
         raise
     except AssertionError as error:
         if refusal() and refusal() in str(error):  # what a program of the test has said
             pytest.skip(f"needs namespaces: {refusal()}")
         raise
+
+
+def _said(error: Exception) -> str:
+    return str(error).partition("; hint")[0]
