@@ -305,12 +305,12 @@ def test_a_fork_bomb_of_another_sandbox_does_not_end_this_one(abi: int) -> None:
     """)
     with ExitStack() as stack:
         first, *_, last = (stack.enter_context(Sandbox(config(max_processes=20))) for _ in range(5))
-        running = last.popen(["python3", "-c", bomb], stdout=subprocess.PIPE)
-        assert running.stdout is not None
-        assert running.stdout.readline() == b"no more\n"
-        for _ in range(3):
-            assert first.execute(["true"]).ok
-        running.kill()
+        with last.popen(["python3", "-c", bomb], stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"no more\n"
+            for _ in range(3):
+                assert first.execute(["true"]).ok
+            running.kill()
 
 
 def test_shown_paths_can_be_read_or_written(abi: int, directory: Path) -> None:
