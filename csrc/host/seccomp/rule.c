@@ -43,6 +43,8 @@ static const enum leaf leaf_of_rule[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
     [SP_RULE_OPENAT] = {CHECK_OPENAT, ALLOW, ALLOW},
     [SP_RULE_OPENAT2] = {ALLOW, REFUSE_OPENAT2, ALLOW}, /* the zygote opens binds with it */
+    [SP_RULE_NODE_1] = {CHECK_NODE_1, ALLOW, ALLOW},
+    [SP_RULE_NODE_2] = {CHECK_NODE_2, ALLOW, ALLOW},
     [SP_RULE_SETUP] = {ALLOW, DENY, ALLOW},
     [SP_RULE_CLONE3] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_CLONE] = {ALLOW, CHECK_NAMESPACES, CHECK_THREAD},
@@ -118,11 +120,19 @@ static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *p
 
 static bool is_of_modes(enum leaf leaf) { return leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2; }
 
+/* What no_setid would have refused in the layers template and init. */
+static enum leaf leaf_in_attach(uint8_t rule) {
+    if (rule == SP_RULE_NODE_1 || rule == SP_RULE_NODE_2) {
+        return rule == SP_RULE_NODE_1 ? CHECK_MODE_1 : CHECK_MODE_2;
+    }
+    enum leaf in_template = leaf_of_rule[rule][SP_LAYER_TEMPLATE];
+    enum leaf in_init = leaf_of_rule[rule][SP_LAYER_INIT];
+    return is_of_modes(in_template) ? in_template : is_of_modes(in_init) ? in_init : ALLOW;
+}
+
 static enum leaf leaf_of(uint8_t rule, enum sp_layer layer, const struct sp_seccomp_policy *policy) {
     if (layer == SP_LAYER_ATTACH) {
-        enum leaf in_template = leaf_of_rule[rule][SP_LAYER_TEMPLATE];
-        enum leaf in_init = leaf_of_rule[rule][SP_LAYER_INIT];
-        return is_of_modes(in_template) ? in_template : is_of_modes(in_init) ? in_init : ALLOW;
+        return leaf_in_attach(rule);
     }
     enum leaf leaf = leaf_of_rule[rule][layer];
     bool only_threads = layer == SP_LAYER_EXEC && policy->allow_fork && (leaf == CHECK_THREAD || rule == SP_RULE_FORK);

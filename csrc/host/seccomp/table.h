@@ -36,12 +36,13 @@ enum sp_rule {
     SP_RULE_SESSION,      /* without effect where a process group holds the tenant together */
     SP_RULE_SIGNAL,       /* EPERM there */
     SP_RULE_KILL,         /* there without init's mark */
-    SP_RULE_MODE_1, /* with no_setid, neither a set-id bit nor a device in the mode (this argument); else allowed, like
-                       the next four */
+    SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for the mode of a file that it creates */
     SP_RULE_OPENAT,
-    SP_RULE_OPENAT2,  /* ENOSYS: its mode is behind a pointer */
+    SP_RULE_OPENAT2, /* ENOSYS: its mode is behind a pointer */
+    SP_RULE_NODE_1,  /* no character device; and with no_setid, the same for its mode; like the next */
+    SP_RULE_NODE_2,
     SP_RULE_SETUP,    /* EPERM once init has installed its layer */
     SP_RULE_CLONE3,   /* the same with ENOSYS: its flags are behind a pointer, and libc falls back to clone */
     SP_RULE_CLONE,    /* no namespaces; with allow_fork = false, threads only */
@@ -264,8 +265,10 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset"}},
     {SP_RULE_MAY_RESTRICT, {"landlock_restrict_self"}},
 
-    {SP_RULE_MODE_1, {"chmod", "creat", "fchmod", "mknod"}},
-    {SP_RULE_MODE_2, {"fchmodat", "fchmodat2", "mknodat"}},
+    {SP_RULE_MODE_1, {"chmod", "creat", "fchmod"}},
+    {SP_RULE_MODE_2, {"fchmodat", "fchmodat2"}},
+    {SP_RULE_NODE_1, {"mknod"}},
+    {SP_RULE_NODE_2, {"mknodat"}},
     {SP_RULE_OPEN, {"open"}},
     {SP_RULE_OPENAT, {"openat"}},
     {SP_RULE_OPENAT2, {"openat2"}},

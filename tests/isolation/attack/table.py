@@ -58,7 +58,7 @@ def _files() -> list[Attack]:
         files("secret-by-handle", "open_by_handle_at(2), shocker.c", "handle", "{secret}", users=(ROOT,)),
         files("device-node", "mknod(2), CVE-2020-13401", "make-device", "{rw}", users=(ROOT,)),
         files("whiteout", "rename(2) RENAME_WHITEOUT: a device node without a capability", "leave-whiteout", "{rw}"),
-        files("whiteout-by-mknod", "mknod(2): (0, 0) needs no capability", "make-whiteout", "{rw}", since=(5, 8)),
+        files("whiteout-node", "mknod(2): no capability since Linux 5.8", "make-whiteout", "{rw}"),
         files("device-open", "mem(4), fuse(4)", "open-device", users=(ROOT,)),
         files("system-file-write", "CWE-732", "write", "/usr/lib/os-release", users=(ROOT,)),
         files("copied-file-write", "CWE-732", "write", "/etc/ld.so.cache", users=(ROOT,)),
@@ -89,7 +89,7 @@ def _files() -> list[Attack]:
             for name, source, args, users in (
                 ("device-node", "mknod(2)", ("make-device", "{rw}"), (ROOT,)),
                 ("whiteout", "rename(2) RENAME_WHITEOUT", ("leave-whiteout", "{rw}"), BOTH),
-                ("whiteout-by-mknod", "mknod(2)", ("make-whiteout", "{rw}"), BOTH),
+                ("whiteout-node", "mknod(2)", ("make-whiteout", "{rw}"), BOTH),
                 ("setuid-planted", "chmod(2)", ("plant-setuid", "{rw}"), BOTH),
                 ("hardlink-out", "link(2)", ("link", "{ro}/data", "{rw}"), BOTH),
                 ("rename-out", "rename(2)", ("rename", "{ro}/data", "{rw}"), BOTH),
