@@ -49,7 +49,7 @@ def group_of(nodeid: str) -> str:
     if file.endswith(CUT_UP):
         return nodeid
     if file.endswith("isolation/test_attack.py"):
-        return f"{file}::{test.partition('-')[0]}"  # by user: each has one run of all attacks
+        return f"{file}::{test.partition('-')[0]}"  # by user: a run has many attacks of one
     return file
 
 
