@@ -76,6 +76,9 @@ def run_tests(uid: int, tests: list[str]) -> int:
                 "no:cacheprovider",
                 "--color=no",
                 "--tb=short",
+                "--durations=10",
+                "--durations-min=10",
+                "-omarkers=alone\nextended\nnamespaces\nnetwork\nslow",
             ]
             options += [f"--rootdir={ROOT}", f"--confcutdir={ROOT / 'tests'}"]
             options += ["-p", "pytest_timeout", f"--timeout={SECONDS}"]
