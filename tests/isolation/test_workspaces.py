@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from older_kernels import OVERLAYS_OF_USERS, of_idmapped_mounts, open_to_sandboxes
+from older_kernels import OVERLAYS_OF_USERS, needs_idmapped_mounts, open_to_sandboxes
 from pools import OpenPool, wait_idle
 
 from pysandpool import (
@@ -106,8 +106,8 @@ def test_copies_are_bounded_by_the_scratch(real_pool: OpenPool, work: Path) -> N
         assert "No space" in run(lease, "head -c 900000 /dev/zero > /tmp/c")
 
 
-@of_idmapped_mounts
 def test_what_a_command_makes_belongs_to_the_owner_of_the_directory(pool: SandboxPool, work: Path) -> None:
+    needs_idmapped_mounts(work)
     if ROOT:
         for path in (work, work / "file", work / "sub"):
             os.chown(path, 4321, 4322)
@@ -291,10 +291,10 @@ def test_a_directory_of_root(pool: SandboxPool) -> None:
         assert "dpkg" in run(lease, "ls") or run(lease, "ls")
 
 
-@of_idmapped_mounts
 @pytest.mark.skipif(not ROOT, reason="of root")
 def test_a_closed_directory_of_root(pool: SandboxPool, work: Path) -> None:
     """Its owner has it."""
+    needs_idmapped_mounts(work)
     (work / "file").chmod(0o600)
     work.chmod(0o700)
     for mode in ("rw", "ro", "cow"):
