@@ -43,10 +43,12 @@ PROGRAMS = (
         "touch",
     ),
     *("umount", "yes", "pwd", "grep", "seq", "wc", "sort", "date", "truncate", "dd", "test", "cksum", "sed", "mknod"),
+    "mke2fs",
 )
 FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
     "/etc/group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+    "/etc/shadow": "root:*:20000::::::\nuser:*:20000::::::\n",
     "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost machine\n",
     "/usr/lib/os-release": "ID=machine\n",
@@ -178,14 +180,16 @@ def _add_system(archive: Archive, version: str) -> None:
     for folder in ("proc", "sys", "dev", "tmp", "var/tmp", "mnt", "opt", "root"):
         archive.add("/" + folder, stat.S_IFDIR | 0o755)
     for path, text in FILES.items():
-        archive.add(path, stat.S_IFREG | 0o644, text.encode())
+        archive.add(path, stat.S_IFREG | (0o600 if path == "/etc/shadow" else 0o644), text.encode())
 
 
 def build(init: str, version: str, target: Path) -> None:
     """Writes the initramfs for this kernel with `init` as its first program."""
     site = Path(sysconfig.get_paths()["purelib"])
     stdlibs = {Path(sysconfig.get_paths()["stdlib"]), *Path("/usr/lib").glob("python3.*")}
-    programs = [path for path in map(shutil.which, PROGRAMS) if path is not None]
+    # An ordinary user's PATH lacks the last of these.
+    found = [shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") for name in PROGRAMS]
+    programs = [path for path in found if path is not None]
     system = [path for path in ("/usr/bin/python3", os.path.realpath(sys.executable)) if os.path.exists(path)]
     with target.open("wb") as out:
         archive = Archive(out)

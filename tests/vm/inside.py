@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 USER = 1000
 SECONDS = 900  # for one test; most take some, on an idle machine
 PROBES = "/srv/probes"  # see image.py
+DISK_MB = 256
 FINIT_MODULE = 313  # x86_64
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 POWER_OFF = 0x4321FEDC
@@ -36,16 +38,25 @@ def delegate() -> None:
         os.chown(own / name, USER, USER)
 
 
+def mount_disk() -> None:
+    """/var/tmp is on ext4, as on most hosts. The rest is on a tmpfs, whose mounts can be idmapped since Linux 6.3."""
+    with open("/disk", "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.truncate(DISK_MB << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "/disk"], check=True)
+    subprocess.run(["mount", "-o", "loop", "/disk", "/var/tmp"], check=True)
+
+
 def set_up() -> None:
     """What a distribution's start does, and what an attack's control needs to have something to reach."""
-    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-        os.chmod(folder, 0o1777)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
     for module in Path("/lib/modules").glob("*.ko"):
         with module.open("rb") as file:
             if ctypes.CDLL(None, use_errno=True).syscall(FINIT_MODULE, file.fileno(), b"", 0) != 0:
                 print(f"{module}: {os.strerror(ctypes.get_errno())}")
+    mount_disk()
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        os.chmod(folder, 0o1777)
     Path("/proc/sys/kernel/perf_event_paranoid").write_text("1")
     Path("/proc/sys/vm/nr_hugepages").write_text("8")
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))

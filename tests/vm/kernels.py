@@ -15,8 +15,8 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ARCHIVE = "http://deb.debian.org/debian"
 RELEASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie"}
 """Of each kernel, the release of Debian that has it."""
-# Loaded by inside.py: without them an attack's control has nothing to reach.
-MODULES = ("vsock", "overlay")
+# Loaded by inside.py: without the first two an attack's control has nothing to reach.
+MODULES = ("vsock", "overlay", "loop")
 
 _FETCH = """
 mkdir -p apt/lists/partial apt/cache/archives/partial
