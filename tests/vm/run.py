@@ -89,7 +89,8 @@ def main() -> int:
     uids = [USERS[name] for name in options.user or USERS]
     suites = {"chosen": tuple(arguments)} if arguments else {name: SUITES[name] for name in options.suite or SUITES}
     kept = results.read(options.json) if options.resume else []
-    for version in options.kernel or RELEASES:
+    versions = options.kernel or list(RELEASES)
+    for version in versions:
         for name, tests in suites.items():
             done = {row.uid for row in kept if (row.kernel, row.suite, row.verdict) == (version, name, PASSED)}
             wanted = [uid for uid in uids if uid not in done]
@@ -99,7 +100,7 @@ def main() -> int:
                 new = results.of_console(lines, version, name, wanted, dt.date.today().isoformat())
                 kept = results.replace(kept, new)
                 results.write(options.json, kept)
-    chosen = [row for row in kept if row.suite in suites and row.uid in uids]
+    chosen = [row for row in kept if row.kernel in versions and row.suite in suites and row.uid in uids]
     print("\n" + results.table(chosen))
     return 0 if all(row.verdict == PASSED for row in chosen) else 1
 
