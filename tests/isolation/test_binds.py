@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from older_kernels import open_to_sandboxes
 from pools import OpenPool
 
 from pysandpool import Bind, InvalidSandboxConfigError, Sandbox, SandboxConfig, SandboxCreateError, SandboxError
@@ -29,6 +30,7 @@ def tree(host_dir: Path) -> Path:
     (host_dir / "sub" / "file").write_text("text of sub")
     for path in (host_dir, host_dir / "sub", host_dir / "sub" / "inner"):
         path.chmod(0o755)
+    open_to_sandboxes(host_dir, *host_dir.rglob("*"))
     return host_dir
 
 
@@ -68,6 +70,7 @@ def test_a_source_that_was_replaced(tree: Path, real_pool: OpenPool) -> None:
         source.mkdir()
         source.chmod(0o755)
         (source / "file").write_text(text)
+        open_to_sandboxes(source)
         with pool.acquire() as lease:
             assert run(lease, "cat /data/file") == text
             assert run(lease, "touch /data/new") == ""

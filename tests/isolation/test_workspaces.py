@@ -198,6 +198,7 @@ def test_a_directory_that_is_replaced_during_the_lease(pool: SandboxPool, work: 
         work.mkdir()
         work.chmod(0o755)
         (work / "file").write_text("new\n")
+        open_to_sandboxes(work, work / "file")
         assert run(lease, "cat file") == "text\n"
     with pool.acquire(workspace=work) as lease:
         assert run(lease, "cat file") == "new\n"
@@ -426,6 +427,7 @@ mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)[0:6] = b"ten
     program = work / "sub" / "program"
     for mode, expected in ((0o755, b"tenant"), (0o4755, b"before"), (0o2755, b"before"), (0o2644, b"before")):
         program.write_bytes(b"before" * 1000)
+        open_to_sandboxes(program)
         program.chmod(mode)
         with pool.acquire(workspace=work) as lease:
             run(lease, f"mv sub moved; mv moved sub; ln sub/program x; rm -f x; python3 -c '{script}'")
