@@ -49,6 +49,7 @@ FILES = {
     "/etc/passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
     "/etc/group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
     "/etc/shadow": "root:*:20000::::::\nuser:*:20000::::::\n",
+    "/etc/ld.so.cache": "",
     "/etc/hostname": "machine\n",
     "/etc/hosts": "127.0.0.1 localhost machine\n",
     "/usr/lib/os-release": "ID=machine\n",
@@ -207,6 +208,7 @@ def build(init: str, version: str, target: Path) -> None:
             compileall.compile_dir(ROOT / folder, quiet=1)
         for folder in ("pysandpool", "tests", "csrc/host/seccomp"):
             archive.tree(ROOT / folder, f"{INSIDE}/{folder}")
+        archive.copy(ROOT / "SECURITY.md", f"{INSIDE}/SECURITY.md")
         for library in sorted(_libraries(elf)):
             archive.copy(library)
         _add_system(archive, version)

@@ -60,6 +60,7 @@ def set_up() -> None:
     Path("/proc/sys/kernel/perf_event_paranoid").write_text("1")
     Path("/proc/sys/vm/nr_hugepages").write_text("8")
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (1 << 16, 1 << 16))
     os.environ["SANDPOOL_PROBES"] = PROBES
 

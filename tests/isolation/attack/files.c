@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/file.h>
@@ -96,7 +97,11 @@ static void keep_handle(char **args) {
     if (name_to_handle_at(AT_FDCWD, args[0], &h.handle, &mount_id, 0) != 0) {
         held("name_to_handle_at: %s", strerror(errno));
     }
-    JUDGE("open_by_handle_at", open_by_handle_at(AT_FDCWD, &h.handle, O_RDONLY));
+    /* A descriptor of the same file system says where to look. */
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", args[0]);
+    int at = open(dirname(folder), O_RDONLY | O_DIRECTORY);
+    JUDGE("open_by_handle_at", open_by_handle_at(at, &h.handle, O_RDONLY));
 }
 
 static void make_device(char **args) {

@@ -14,6 +14,8 @@ from typing import Any
 
 ROOT, USER = "root", "unprivileged"
 BOTH = (ROOT, USER)
+OVERLAYS_OF_USERS = (5, 11)
+"""the first Linux with mode cow"""
 _SCRATCH = "The directory of a lease has no limit but that of each file: its files take the host's disk."
 
 
@@ -31,12 +33,14 @@ class Attack:
     """for whom the control can succeed at all"""
     config: dict[str, Any] = field(default_factory=dict)
     since: tuple[int, int] = (0, 0)
-    """the first Linux on which the control can succeed"""
+    """the first Linux on which the control can succeed, and on which there is what it is tried in"""
     workspace: str = ""
     """the mode in which {rw} is attached as a workspace inside, in place of a bind; "": it is not"""
     hole: str = ""
     """not closed yet, and what would close it: the probe is expected to be REACHED inside"""
     hole_for: tuple[str, ...] = BOTH
+    by_landlock: str = ""
+    """what SECURITY.md says of a kernel without Landlock, which alone holds the probe: it has to be REACHED there"""
     tiers: tuple[str, ...] = ("full", "landlock")
     """where it is tried"""
     declared: str = ""
@@ -68,7 +72,12 @@ def _files() -> list[Attack]:
         files("hardlink-out", "link(2), CVE-2017-1002101", "link", "{ro}/data", "{rw}"),
         files("rename-out", "rename(2), CVE-2015-1328", "rename", "{ro}/data", "{rw}"),
         files("symlink-out", "symlink(7), CVE-2017-1002101", "symlink", "{secret}", "{rw}"),
-        files("readonly-fifo", "fifo(7): a read-only mount does not stop writers", "fifo", "{ro}/fifo"),
+        files(
+            "readonly-fifo",
+            "fifo(7): a read-only mount does not stop writers",
+            *("fifo", "{ro}/fifo"),
+            by_landlock="write to a fifo below a read-only path",
+        ),
         files("setuid-program", "execve(2), CVE-2021-4034", "exec-gaining", "{gaining}/setuid", users=(USER,)),
         files("file-capability", "capabilities(7)", "exec-gaining", "{gaining}/filecap", users=(USER,)),
         files(
@@ -84,8 +93,8 @@ def _files() -> list[Attack]:
             tiers=("full",),  # the other refuses the configuration
         ),
         *(
-            files(f"workspace-{mode}-{name}", source, *args, workspace=mode, users=users)
-            for mode in ("rw", "cow")
+            files(f"workspace-{mode}-{name}", source, *args, workspace=mode, users=users, since=since)
+            for mode, since in (("rw", (0, 0)), ("cow", OVERLAYS_OF_USERS))
             for name, source, args, users in (
                 ("device-node", "mknod(2)", ("make-device", "{rw}"), (ROOT,)),
                 ("whiteout", "rename(2) RENAME_WHITEOUT", ("leave-whiteout", "{rw}"), BOTH),
@@ -129,7 +138,11 @@ def _file_calls() -> list[Attack]:
         "download-through-link": "CWE-61, CVE-2018-15664",
         "own-process": "proc(5): /proc/self is whoever opens it",
     }
-    return [Attack(f"file-call-{name}", "files", source, "scenario") for name, source in sources.items()]
+    by_landlock = {"own-process": "have a file call read the program of init"}
+    return [
+        Attack(f"file-call-{name}", "files", source, "scenario", by_landlock=by_landlock.get(name, ""))
+        for name, source in sources.items()
+    ]
 
 
 def _processes() -> list[Attack]:
@@ -203,7 +216,11 @@ def _processes() -> list[Attack]:
             }.items()
         ],
         Attack(
-            "passed-file-write", "files", "proc_pid_fd(5): opens a file anew that was passed for reading", "scenario"
+            "passed-file-write",
+            "files",
+            "proc_pid_fd(5): opens a file anew that was passed for reading",
+            "scenario",
+            by_landlock="open a file that it was passed anew, as the file's mode permits",
         ),
     ]
 
@@ -228,7 +245,7 @@ def _kernel() -> list[Attack]:
         kernel("sysctl-as-root", "proc_sys(5), sysrq", "knobs", users=(ROOT,)),
         kernel("bpf", "bpf(2), CVE-2021-3490", "bpf", users=(ROOT,)),
         kernel("perf", "perf_event_open(2), CVE-2013-2094", "perf"),
-        kernel("userfaultfd", "userfaultfd(2), CVE-2021-22555", "userfaultfd"),
+        kernel("userfaultfd", "userfaultfd(2), CVE-2021-22555", "userfaultfd", since=(5, 11)),
         kernel("io-uring", "io_uring_setup(2), CVE-2022-29582", "io-uring"),
         kernel("keyring", "add_key(2), CVE-2016-0728", "add-key"),
         kernel("kernel-log", "syslog(2)", "syslog", users=(ROOT,)),
@@ -472,7 +489,7 @@ def _kept() -> list[Attack]:
         ),
         keep("mappings", "mmap(2): 65,530 in each process", "mappings", "300000"),
         keep("epoll-watches", "epoll(7): fs.epoll.max_user_watches, counted for the host's uid", "watches", "150000"),
-        keep("landlock-rules", "landlock_add_rule(2): in no limit but a cgroup's", "rules", "200000"),
+        keep("landlock-rules", "landlock_add_rule(2): in no limit but a cgroup's", "rules", "200000", since=(5, 13)),
         keep("attributes", "xattr(7): of a memfd, without bound", "attributes", "1000", since=(6, 6)),
         keep("futex-hash", "prctl(2) PR_FUTEX_HASH: a table of any size", "futex-hash", "0x100000", since=(6, 16)),
         keep(
@@ -510,7 +527,7 @@ def _filters() -> list[Attack]:
         filters("filter-flag-log", "seccomp(2) SECCOMP_FILTER_FLAG_LOG: a record for each verdict", "flags", "2"),
         filters("filters-of-one-task", "seccomp(2): 32,768 instructions, in memory of the kernel", "many", "1000"),
         filters("filters-of-the-dead", "seccomp_unotify(2)", "of-the-dead", "20", since=(5, 0)),
-        filters("filter-on-socket", "socket(7) SO_ATTACH_FILTER, for each descriptor", "on-sockets", "1000"),
+        filters("filter-on-socket", "socket(7) SO_ATTACH_FILTER, for each descriptor", "on-sockets", "400"),
         Attack("filter-log", "filters", "seccomp(2) SECCOMP_RET_LOG: the host's audit trail", "scenario"),
         filters("stop-at-exit-seize", option, "stop-at-exit", "seize"),
         filters("stop-at-exit-options", option, "stop-at-exit", "options", "0"),
