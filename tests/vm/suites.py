@@ -11,8 +11,9 @@ SUITES = {
         "--ignore=tests/contract/test_pool_model.py",  # of the fake launcher alone
         # Each root's sandbox has a cgroup here, whose directory is opened first.
         "--deselect=tests/contract/test_contract_close.py::test_limit_of_open_files_is_named",
-        # The launchers of the agent and the Landlock tier, and a load of hundreds of leases, take too long.
-        *("-k", "not agent and not landlock and not balance_under_load"),
+        # The fake launcher asks nothing of a kernel. Those of the agent and the Landlock tier, and a load of hundreds
+        # of leases, take too long.
+        *("-k", "not fake and not agent and not landlock and not balance_under_load"),
     ),
     "workspaces": (
         *("tests/isolation/test_workspaces.py", "tests/isolation/test_binds.py"),
