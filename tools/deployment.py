@@ -4,6 +4,7 @@
     tools/deployment.py             run `pysandpool doctor` in each place, three times, and write the table
     tools/deployment.py --print     print the table, change nothing
     tools/deployment.py --only bwrap --times 1    only the places whose name contains a word
+    tools/deployment.py --tests     write the second table only: the tests that tests/vm/run.py ran on other kernels
 
 Each place is left as it is, and then changed as the hint says; all runs of a place must give the same. What cannot be
 run on this machine is named in the table with its reason. The places are those of tools/places.py.
@@ -26,12 +27,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
+import machines  # noqa: E402
 import systemd  # noqa: E402
 from place import Place  # noqa: E402
 from places import places  # noqa: E402
 
 PAGE = ROOT / "docs" / "deployment.md"
 BEGIN, END = "<!-- table -->", "<!-- end-table -->"
+TESTS_BEGIN, TESTS_END = "<!-- tests -->", "<!-- end-tests -->"
 # What is missing where a part of the report is "partial" with namespaces.
 _LESS = {"mounts": "no `/proc`", "namespaces": "the hostname is the container's"}
 # Of a report, what is "full" wherever namespaces are allowed. Memory and cpu are a matter of cgroups.
@@ -127,16 +130,23 @@ def main() -> int:
     parser.add_argument("--print", action="store_true", dest="only_print")
     parser.add_argument("--only", default="", metavar="WORD")
     parser.add_argument("--times", type=int, default=3, metavar="N")
+    parser.add_argument("--tests", action="store_true")
     args = parser.parse_args()
+    if args.tests:
+        _write(TESTS_BEGIN, machines.tests_passed(), TESTS_END)
+        return 0
     chosen = [place for place in places() if args.only.lower() in place.name.lower()]
     made = table(chosen, args.times)
     if args.only_print or args.only:
         print(made)
         return 0
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    _write(BEGIN, made, END)
     return 0
+
+
+def _write(begin: str, made: str, end: str) -> None:
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

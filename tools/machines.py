@@ -21,8 +21,10 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support"), str(ROOT /
 
 import kernels  # noqa: E402
 import other_libc  # noqa: E402
+import results  # noqa: E402
 import run as machine  # noqa: E402
 from place import DOCTOR, Place, only_root, report_of, report_of_script  # noqa: E402
+from suites import SUITES  # noqa: E402
 
 # Of each kernel, the places of tests/vm/places.py.
 _HOW = {
@@ -31,13 +33,14 @@ _HOW = {
     "kernel.unprivileged_userns_clone": "`kernel.unprivileged_userns_clone = 0`",
 }
 _NAMES = {"bullseye": "Debian 11", "bookworm": "Debian 12", "trixie": "Debian 13"}
+RESULTS = kernels.CACHE / "results.json"
 
 
 def of_machines() -> Iterator[Place]:
-    for version, release in kernels.RELEASES.items():
+    for version in kernels.RELEASES:
         for key, how in _HOW.items():
             report = functools.partial(_of_kernel, version, key)
-            yield Place(f"Linux {version} ({_NAMES[release]}), {how}", report, _no_qemu, times=1)
+            yield Place(_name(version, how), report, _no_qemu, times=1)
     yield Place("NixOS: programs in `/nix/store`, no `/bin` but `sh`", lambda _: report_of(_nix()), only_root, times=1)
     for libc, compiler in {"1.2.3": _musl_gcc, "1.2.5": _zig}.items():
         report, missing = functools.partial(_of_musl, libc, compiler), functools.partial(_no_musl, compiler)
@@ -45,6 +48,36 @@ def of_machines() -> Iterator[Place]:
 
 
 # ---- kernels ----
+
+
+def _name(version: str, how: str) -> str:
+    return f"Linux {version} ({_NAMES[kernels.RELEASES[version]]}), {how}"
+
+
+def tests_passed() -> str:
+    """What tests/vm/run.py has kept: of each kernel and user, the tests that passed in each part, and when."""
+    kept = {(one.kernel, one.uid, one.suite): one for one in results.read(RESULTS)}
+    columns = [(version, user) for version in kernels.RELEASES for user in machine.USERS]
+    lines = [f"| tests | {' | '.join(f'{version}, {user}' for version, user in columns)} |", "|---" * 7 + "|"]
+    for suite in SUITES:
+        cells = (_cell(kept.get((version, machine.USERS[user], suite))) for version, user in columns)
+        lines.append(f"| `{suite}` | {' | '.join(cells)} |")
+    ran = [[one for one in kept.values() if (one.kernel, one.uid) == (v, machine.USERS[u])] for v, u in columns]
+    releases = (sorted({one.release.removesuffix("-cloud-amd64") for one in column}) for column in ran)
+    dates = (sorted({one.date for one in column}) for column in ran)
+    for name, found in (("Debian's kernel", releases), ("when", dates)):
+        lines.append(f"| {name} | {' | '.join(', '.join(one) for one in found)} |")
+    return "\n".join(lines)
+
+
+def _cell(result: results.Result | None) -> str:
+    if result is None:
+        return "not run"
+    if result.verdict != results.PASSED:
+        return "failed"
+    counts = dict(zip(results.WORDS, result.counts))
+    others = [f"{counts[word]} {word}" for word in ("skipped", "xfailed") if counts[word]]
+    return f"{counts['passed']}{''.join(f', {other}' for other in others)}"
 
 
 def _no_qemu() -> str:
