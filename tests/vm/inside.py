@@ -59,6 +59,9 @@ def set_up() -> None:
         os.chmod(folder, 0o1777)
     Path("/proc/sys/kernel/perf_event_paranoid").write_text("1")
     Path("/proc/sys/vm/nr_hugepages").write_text("8")
+    tiocsti = Path("/proc/sys/dev/tty/legacy_tiocsti")  # since Linux 6.2, and off in Debian
+    if tiocsti.exists():
+        tiocsti.write_text("1")
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1 << 20))
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (8 << 20, 8 << 20))
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (1 << 16, 1 << 16))
