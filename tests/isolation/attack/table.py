@@ -527,7 +527,7 @@ def _filters() -> list[Attack]:
         filters("filter-flag-log", "seccomp(2) SECCOMP_FILTER_FLAG_LOG: a record for each verdict", "flags", "2"),
         filters("filters-of-one-task", "seccomp(2): 32,768 instructions, in memory of the kernel", "many", "1000"),
         filters("filters-of-the-dead", "seccomp_unotify(2)", "of-the-dead", "20", since=(5, 0)),
-        filters("filter-on-socket", "socket(7) SO_ATTACH_FILTER, for each descriptor", "on-sockets", "400"),
+        filters("filter-on-socket", "socket(7) SO_ATTACH_FILTER, for each descriptor", "on-sockets", "200"),
         Attack("filter-log", "filters", "seccomp(2) SECCOMP_RET_LOG: the host's audit trail", "scenario"),
         filters("stop-at-exit-seize", option, "stop-at-exit", "seize"),
         filters("stop-at-exit-options", option, "stop-at-exit", "options", "0"),
