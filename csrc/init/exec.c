@@ -34,6 +34,9 @@ int sp_command_enter(const struct sp_plan *plan, const struct sp_command *comman
     if (chdir(command->cwd) != 0) {
         return sp_failed(why, SP_STAGE_CWD, errno, command->cwd);
     }
+    if (sp_in_landlock_tier(plan)) {
+        sp_tier_set_home(command->env);
+    }
     rc = sp_install_filter(&plan->exec_filter);
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_SECCOMP, -rc, "filter of the command");
 }
@@ -52,9 +55,6 @@ void sp_command_exec(const struct sp_plan *plan, const struct sp_command *comman
         return;
     }
     sp_limit_data_of_exec(plan);
-    if (sp_in_landlock_tier(plan)) {
-        sp_tier_set_home(command->env);
-    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     int err = sp_command_search(command);

@@ -46,6 +46,9 @@ static int hand_over(struct sp_standby *standby, uint32_t id, const struct sp_co
     } else if (!waits) {
         (void)sp_failed(&standby->why, SP_STAGE_EXEC, ESRCH, "the runtime has ended");
     } else {
+        if (sp_in_landlock_tier(standby->plan)) {
+            sp_tier_set_home(command->env);
+        }
         standby->control_error = sp_runtime_request(runtime, command);
         standby->hands_over = true;
     }

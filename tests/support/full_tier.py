@@ -22,7 +22,9 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 # Their tests make sandboxes with namespaces, in this process or in others.
 ROOMS = frozenset({"clients", "execute", "faults", "isolation", "loop"})
-OF_THE_LOWER_TIER = frozenset({"test_attack_tier", "test_landlock_tier", "test_landlock_tier_files"})
+OF_THE_LOWER_TIER = frozenset(
+    {"test_attack_tier", "test_landlock_tier", "test_landlock_tier_code", "test_landlock_tier_files"}
+)
 BOTH_TIERS = frozenset(
     {
         *("test_command_line", "test_execute", "test_executor", "test_file_calls", "test_file_trees"),

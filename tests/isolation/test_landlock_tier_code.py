@@ -1,0 +1,56 @@
+"""Code in the Landlock tier: an interpreter that waits in each sandbox, where the kernel refuses namespaces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from test_landlock_tier import config
+
+from pysandpool import Interpreter, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
+
+PYTHON = "/usr/bin/python3"
+Start = Literal["fork", "exec"]
+
+
+def code_config(start: Start, **fields: Any) -> SandboxConfig:
+    names = ("python", "setup", "warmup", "after_fork", "preload")
+    of_interpreter = {name: fields.pop(name) for name in names if name in fields}
+    given: dict[str, Any] = {"python": PYTHON, "setup": "import os, tempfile\nready = 41", **of_interpreter}
+    return config(interpreter=Interpreter(start=start, **given), **fields)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+
+
+# The last ABI, the last one without scopes, and the last one that does not check truncation.
+@pytest.fixture(params=[7, 5, 2])
+def abi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", str(request.param))
+    return int(request.param)
+
+
+@pytest.fixture(params=["exec"])
+def start(request: pytest.FixtureRequest) -> Start:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def lease(abi: int, start: Start) -> Iterator[PooledSandbox]:
+    with SandboxPool(code_config(start), PoolConfig(min_size=1, max_size=2)) as pool, pool.acquire() as one:
+        assert one.isolation.tier == "landlock"
+        yield one
+
+
+def test_code_runs_in_the_directory_of_the_lease(lease: PooledSandbox) -> None:
+    places = "[os.getcwd(), os.environ['HOME'], os.environ['TMPDIR'], tempfile.gettempdir(), os.path.expanduser('~')]"
+    first = lease.run_code(f"print(ready)\nopen('kept', 'w').close()\nset({places}) == {{os.getcwd()}}")
+    assert (first.stdout, first.text, first.exit_code) == ("41\n", "True", 0), first
+    second = lease.run_code("os.listdir()")
+    assert second.text == "['kept']", second
+    assert lease.execute(["/bin/sh", "-c", "ls $HOME"], text=True).stdout == "kept\n"
+    assert lease.run_code("os.environ['X']", env={"X": os.sep}).text == repr(os.sep)
