@@ -85,11 +85,11 @@ static int make_directory(const struct sp_plan *plan, struct sp_rec_failed *why)
     if (at == NULL || mkdir(path, 0700) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, at == NULL ? ENAMETOOLONG : errno, plan->leases);
     }
+    if (chdir(path) != 0) { /* while it belongs to this process, which may have no right to another's */
+        return sp_failed(why, SP_STAGE_SCRATCH, errno, path);
+    }
     if (has_own_ids(plan) && chown(path, tenant_id(), tenant_id()) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, errno, "owner of the directory");
-    }
-    if (chdir(path) != 0) {
-        return sp_failed(why, SP_STAGE_SCRATCH, errno, path);
     }
     (void)sp_append(tmpdir + strlen(TMPDIR), tmpdir + sizeof tmpdir, path);
     return 0;
@@ -110,8 +110,15 @@ static int take_ids(const struct sp_plan *plan, struct sp_rec_failed *why) {
                : sp_failed(why, SP_STAGE_DROP_ROOT, errno, "ids of a lease");
 }
 
+/* A zygote that is an interpreter is not root, but may become it again. */
+static int become_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    bool is_needed = has_own_ids(plan) && geteuid() != 0;
+    return !is_needed || setresuid(0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_DROP_ROOT, errno, "ids of root");
+}
+
 int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    int rc = make_directory(plan, why);
+    int rc = become_root(plan, why);
+    rc = rc != 0 ? rc : make_directory(plan, why);
     if (rc == 0 && (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || setsid() == -1)) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "subreaper");
     }

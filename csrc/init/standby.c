@@ -1,6 +1,7 @@
 #include "init/standby.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -19,12 +20,15 @@
 #include "init/exec.h"
 #include "init/file.h"
 #include "init/keeper.h"
+#include "init/kill.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
 #include "init/request.h"
 #include "init/stem.h"
 #include "init/told.h"
 #include "init/workspace.h"
+
+#define LOOK_MS 1000 /* while an interpreter is prepared */
 
 /* `ends`: what the host gets of a runtime; NULL: nothing. */
 static int acknowledge(struct sp_standby *standby, uint32_t id, const int ends[4]) {
@@ -91,7 +95,7 @@ static int standby_main(void *arg) {
     /* Before the request comes, so that no request waits for it. */
     sp_limit_processes(standby->plan, standby->keeper != 0);
     sp_leftovers_mark();
-    int rc = sp_tier_child(standby->plan);
+    int rc = standby->plan->stem == NULL ? sp_tier_child(standby->plan) : 0;
     rc = rc != 0 ? rc : sp_request_recv(standby->control, &request, &command, sp_file_serve);
     if (rc == 0 && request.packet.record.type == SP_REC_SERVE) {
         standby->yielded = true;
@@ -138,11 +142,18 @@ struct sp_standby *sp_standby_memory(const struct sp_plan *plan) {
     return shared != MAP_FAILED ? shared : NULL;
 }
 
-/* The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared, by a
- * NUL, or why not, by a text. */
+/*
+ * The standby that is a fork with an interpreter. `ready`: the end of a pipe to tell init that it is prepared, by a
+ * NUL, or why not, by a text. In the Landlock tier it is confined before that, as a tenant is: it may find files that a
+ * command has left. There it has no keeper, because init could not see whether that is the only process that is left.
+ */
 static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready) {
-    bool prepared = standby->plan->stem->prepare(*ready, &standby->why) == 0;
-    standby->keeper = prepared ? sp_keeper_start() : 0;
+    const struct sp_plan *plan = standby->plan;
+    int rc = sp_tier_child(plan);
+    rc = rc != 0 ? sp_failed(&standby->why, SP_STAGE_LANDLOCK, -rc, "domain of a process")
+                 : plan->stem->prepare(*ready, &standby->why);
+    bool prepared = rc == 0;
+    standby->keeper = prepared && !sp_in_landlock_tier(plan) ? sp_keeper_start() : 0;
     prepared = prepared && write(*ready, "", 1) == 1;
     sp_fd_close(ready);
     _exit(prepared ? standby_main(standby) : 127);
@@ -152,6 +163,19 @@ void sp_standby_hide(struct sp_standby *standby) {
     if (standby->plan->stem != NULL) {
         (void)madvise(standby, sizeof *standby, MADV_DONTFORK);
     }
+}
+
+/* Whether the standby is prepared. In the Landlock tier nobody can kill init and what it has started, so init itself
+ * looks whether it was given up. */
+static bool await_prepared(const struct sp_standby *standby, int pipe) {
+    struct pollfd p[2] = {{.fd = pipe, .events = POLLIN}, {.fd = standby->control}};
+    while (sp_in_landlock_tier(standby->plan) && p[0].revents == 0) {
+        (void)poll(p, 2, LOOK_MS);
+        if (p[1].revents != 0 || sp_tier_is_orphan(standby->plan)) {
+            return false;
+        }
+    }
+    return sp_told_read(pipe) == 1 && *sp_told_text() == '\0';
 }
 
 static int start_interpreter(struct sp_standby *standby) {
@@ -174,10 +198,12 @@ static int start_interpreter(struct sp_standby *standby) {
         return sp_failed(&standby->why, SP_STAGE_SPAWN, -rc, "standby");
     }
     standby->pid = pid;
-    if (sp_told_read(mine) == 1 && *sp_told_text() == '\0') {
+    sp_tier_started(standby->plan, pid);
+    if (await_prepared(standby, mine)) {
         sp_keeper_take(standby->keeper);
         return 0;
     }
+    (void)sp_signal(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
     return standby->why.stage != 0 ? -EIO : sp_failed(&standby->why, SP_STAGE_PRELOAD, EIO, "the interpreter ended");
 }

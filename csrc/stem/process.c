@@ -173,7 +173,7 @@ const char *sp_stem_parameters(void) { return plan.parameters; }
 /* ---- from the interpreter to the loop ---- */
 
 const char *sp_stem_lasting_path(const char *path, char *elsewhere, size_t size) {
-    if (!sp_path_is_below(path, "/tmp")) {
+    if (sp_in_landlock_tier(&plan) || !sp_path_is_below(path, "/tmp")) {
         return path;
     }
     for (uint32_t i = plan.config.n_binds; i-- > 0;) {
@@ -249,10 +249,11 @@ const char *sp_stem_make_ready(struct sp_stem *stem) {
     if (set_effective(true) != 0) {
         return "privileges";
     }
-    if (chdir("/") != 0 || umount2("/tmp", MNT_DETACH) != 0) {
+    const bool has_mounts = !sp_in_landlock_tier(&plan);
+    if (chdir("/") != 0 || (has_mounts && umount2("/tmp", MNT_DETACH) != 0)) {
         return "/tmp of the interpreter";
     }
-    if (sp_stem_show_writable(&plan) != 0) {
+    if (has_mounts && sp_stem_show_writable(&plan) != 0) {
         return "writable binds";
     }
     if (close_streams() != 0) {

@@ -177,7 +177,7 @@ int sp_zygote_take_over(struct sp_plan *plan, const char *payload) {
     if (rc == 0 && plan->has_workspace) {
         sp_zygote_allow_workspace(plan);
     }
-    return rc;
+    return rc == 0 && sp_in_landlock_tier(plan) ? sp_zygote_tier_take_over(plan) : rc;
 }
 
 /* With a stem its module and its stderr come before the host's pidfd, which may be missing. */

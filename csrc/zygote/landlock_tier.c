@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -88,6 +89,12 @@ int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *w
     }
     int rc = scoped ? sp_landlock_scope(most) : 0;
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, "scopes");
+}
+
+int sp_zygote_tier_take_over(struct sp_plan *plan) {
+    struct sp_rec_failed ignored;
+    scoped = sp_landlock_abi(plan->config.landlock_abi_max) >= SP_LANDLOCK_SCOPED;
+    return sp_zygote_tier_rules(plan, &ignored) == 0 ? 0 : -EBADMSG;
 }
 
 static void add_rule(struct sp_plan *plan, const struct sp_landlock_rule *rule) {
@@ -198,18 +205,30 @@ static bool kill_adopted(void) {
     return found;
 }
 
-/* With the ids of the lease, all of its processes are killed in one call, which no fork can escape. */
+static bool give_up_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    return syscall(SYS_capset, &header, none) == 0;
+}
+
+/*
+ * With the ids of the lease, all of its processes are killed in one call, which no fork can escape. A zygote that is an
+ * interpreter is not root, and its child keeps CAP_KILL over the change of ids, with which the call would kill every
+ * process of the machine.
+ */
 static void kill_by_ids(pid_t init) {
     pid_t child = fork();
     if (child == 0) {
         const uid_t id = SP_LEASE_ID + (uid_t)init;
         const uid_t own = SP_LEASE_ID_OF_INIT + (uid_t)init;
-        if (setresuid(own, id, own) == 0) {
+        if (setresuid(own, id, own) == 0 && give_up_capabilities()) {
             (void)kill(-1, SIGKILL);
         }
         _exit(0);
     }
-    (void)waitpid(child, NULL, 0);
+    if (child > 0) {
+        (void)waitpid(child, NULL, 0);
+    }
 }
 
 void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
@@ -81,7 +82,7 @@ static int hide_writable(const struct sp_plan *plan, struct sp_rec_failed *why) 
  */
 int sp_zygote_prepare_stem(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (sp_in_landlock_tier(plan)) {
-        return sp_failed(why, SP_STAGE_PRELOAD, ENOTSUP, "an interpreter needs namespaces");
+        return sp_stem_tier_prepare(plan, why);
     }
     if ((plan->left_out & SP_FACT_OWN_PROC) != 0) { /* it could not be loaded, nor could a standby be watched */
         return sp_failed(why, SP_STAGE_PRELOAD, ENOTSUP, "an interpreter needs a /proc");
@@ -111,21 +112,33 @@ int sp_stem_show_writable(const struct sp_plan *plan) {
 }
 
 /* What the loop of the zygote needs: CAP_SYS_ADMIN for namespaces and mounts, CAP_SYS_CHROOT to enter a mount
- * namespace, CAP_NET_ADMIN for lo. An exec by another user than root keeps ambient capabilities only. */
-static int keep_capabilities(void) {
-    static const unsigned kept[] = {CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_NET_ADMIN};
+ * namespace, CAP_NET_ADMIN for lo. In the Landlock tier, those to give ids to leases, and to kill by them. */
+static size_t needed_capabilities(const struct sp_plan *plan, const unsigned **needed) {
+    static const unsigned of_namespaces[] = {CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_NET_ADMIN};
+    static const unsigned of_tier[] = {CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID};
+    const bool gives_ids = (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0;
+    *needed = sp_in_landlock_tier(plan) ? of_tier : of_namespaces;
+    return !sp_in_landlock_tier(plan) ? sizeof of_namespaces / sizeof of_namespaces[0]
+           : gives_ids                ? sizeof of_tier / sizeof of_tier[0]
+                                      : 0;
+}
+
+/* An exec by another user than root keeps ambient capabilities only. */
+int sp_stem_keep_capabilities(const struct sp_plan *plan) {
+    const unsigned *kept = NULL;
+    const size_t n = needed_capabilities(plan, &kept);
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
     if (syscall(SYS_capget, &header, sets) != 0) {
         return -errno;
     }
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+    for (size_t i = 0; i < n; i++) {
         sets[0].inheritable |= 1u << kept[i];
     }
     if (syscall(SYS_capset, &header, sets) != 0) {
         return -errno;
     }
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (unsigned long)kept[i], 0, 0) != 0) {
             return -errno;
         }
@@ -210,9 +223,11 @@ static int keep_descriptors(const struct sp_plan *plan) {
 
 int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_failed *why) {
     /* OpenBLAS and others start a thread for each processor when they are loaded, and no thread outlives a fork. */
+    static char home[sizeof "HOME=" + PATH_MAX];
+    static char tmpdir[sizeof "TMPDIR=" + PATH_MAX];
     static char *const env[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                                "HOME=/tmp",
-                                "TMPDIR=/tmp",
+                                home,
+                                tmpdir,
                                 "LANG=C.UTF-8",
                                 "OPENBLAS_NUM_THREADS=1",
                                 "OMP_NUM_THREADS=1",
@@ -220,11 +235,12 @@ int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_fa
                                 "NUMEXPR_NUM_THREADS=1",
                                 "MPLBACKEND=agg",
                                 NULL};
+    const char *place = sp_in_landlock_tier(plan) ? sp_stem_tier_home() : "/tmp";
     struct inherited in;
     char module[16];
     char handover[16];
     int rc = hand_over(plan, host, &in);
-    rc = rc != 0 ? rc : keep_capabilities();
+    rc = rc != 0 ? rc : sp_stem_keep_capabilities(plan);
     rc = rc != 0 ? rc : keep_descriptors(plan);
     if (rc != 0) {
         return sp_failed(why, SP_STAGE_PRELOAD, -rc, "hand-over");
@@ -233,7 +249,9 @@ int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_fa
     (void)snprintf(handover, sizeof handover, "%d", in.plan);
     char *const argv[SP_STEM_WORDS + 1] = {
         (char *)(uintptr_t)plan->interpreter, "-I", "-B", "-c", (char *)(uintptr_t)boot, module, handover, NULL};
-    (void)chdir("/tmp");
+    (void)snprintf(home, sizeof home, "HOME=%s", place);
+    (void)snprintf(tmpdir, sizeof tmpdir, "TMPDIR=%s", place);
+    (void)chdir(place);
     execve(plan->interpreter, argv, env);
     return sp_failed(why, SP_STAGE_PRELOAD, errno, plan->interpreter);
 }

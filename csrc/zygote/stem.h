@@ -26,4 +26,11 @@ struct sp_stem_handover {
 /* Shows the writable binds again that sp_zygote_prepare_stem() has hidden from the interpreter. 0 or -errno. */
 int sp_stem_show_writable(const struct sp_plan *plan);
 
+/* Keeps the capabilities that the loop of the zygote needs over an exec. 0 or -errno. */
+int sp_stem_keep_capabilities(const struct sp_plan *plan);
+
+/* stem_tier.c: the same as sp_zygote_prepare_stem(), in the Landlock tier; and what is the interpreter's /tmp then. */
+int sp_stem_tier_prepare(struct sp_plan *plan, struct sp_rec_failed *why);
+const char *sp_stem_tier_home(void);
+
 #endif

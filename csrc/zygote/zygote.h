@@ -45,6 +45,8 @@ long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
 /* The rules of Landlock in the place of a root. */
 int sp_zygote_tier_rules(struct sp_plan *plan, struct sp_rec_failed *why);
+/* For the program that the zygote has become: makes them once more. 0 or -errno. */
+int sp_zygote_tier_take_over(struct sp_plan *plan);
 /* Takes the number of the next sandbox, whose directory does not exist yet. */
 void sp_zygote_tier_next(struct sp_plan *plan);
 /* Remembers an init, and what was reaped: kills what an init has left if it did not end by itself. */

@@ -15,18 +15,20 @@ def main(stem: Any) -> None:
     preloaded.load(rehearsal.rehearse_all)
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
-
-    def prepare() -> None:
-        problem = preloaded.prepare_copy(rehearsal.rehearse)
-        if problem is not None:
-            stem.fail(problem)
-
     try:
-        argv, env, fd = stem.serve(prepare)
+        argv, env, fd = stem.serve(lambda: _prepare(stem, preloaded))
     except RuntimeError as error:
         stem.fail(f"RuntimeError: {error}")
         raise
     os._exit(_live(stem, preloaded, argv, env, fd))
+
+
+def _prepare(stem: Any, preloaded: preload.Preloaded) -> None:
+    """In a copy. Its working directory is the home of the sandbox, which is not /tmp in every tier."""
+    os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
+    problem = preloaded.prepare_copy(rehearsal.rehearse)
+    if problem is not None:
+        stem.fail(problem)
 
 
 def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[bytes], fd: int) -> int:

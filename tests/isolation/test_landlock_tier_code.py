@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-from test_landlock_tier import config
+from test_landlock_tier import config, mark, with_mark
 
 from pysandpool import Interpreter, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 
+__all__ = ["mark"]  # a fixture of this module, too
 PYTHON = "/usr/bin/python3"
 Start = Literal["fork", "exec"]
 
@@ -34,7 +35,7 @@ def abi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     return int(request.param)
 
 
-@pytest.fixture(params=["exec"])
+@pytest.fixture(params=["exec", "fork"])
 def start(request: pytest.FixtureRequest) -> Start:
     return request.param  # type: ignore[no-any-return]
 
@@ -54,3 +55,31 @@ def test_code_runs_in_the_directory_of_the_lease(lease: PooledSandbox) -> None:
     assert second.text == "['kept']", second
     assert lease.execute(["/bin/sh", "-c", "ls $HOME"], text=True).stdout == "kept\n"
     assert lease.run_code("os.environ['X']", env={"X": os.sep}).text == repr(os.sep)
+
+
+@pytest.fixture
+def forked(abi: int) -> Iterator[SandboxPool]:
+    with SandboxPool(code_config("fork"), PoolConfig(min_size=1, max_size=2)) as pool:
+        yield pool
+
+
+def test_a_session_keeps_its_state_and_branches(forked: SandboxPool) -> None:
+    with forked.acquire() as lease, lease.session() as session:
+        assert session.run("x = ready\nopen('of the session', 'w').close()").error is None
+        copies = session.branch(2)
+        found = [copy.run(f"x += {n}\nx, os.listdir()").text for n, copy in enumerate(copies)]
+        assert found == ["(41, ['of the session'])", "(42, ['of the session'])"]
+        assert session.run("x").text == "41"
+        copies[0].close()
+        assert copies[1].run("x").text == "42"
+        assert lease.execute(["/bin/echo", "beside"], text=True).stdout == "beside\n"
+    with forked.acquire() as lease:
+        assert lease.run_code("os.listdir()").text == "[]"
+
+
+def test_a_timeout_ends_code_and_what_it_has_started(forked: SandboxPool, mark: str) -> None:
+    code = f"import subprocess\nsubprocess.Popen(['/bin/sleep', '{mark}'], start_new_session=True)\nwhile True: pass"
+    with forked.acquire() as lease:
+        assert lease.run_code(code, timeout=2).timed_out
+        assert with_mark(mark) == []
+        assert lease.run_code("ready").text == "41"

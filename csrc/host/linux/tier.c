@@ -57,9 +57,6 @@ static const char *needs_namespaces(const sp_sandbox_options *o) {
     if (o->rootfs != NULL) {
         return "rootfs";
     }
-    if (o->interpreter != NULL) {
-        return "an interpreter";
-    }
     if (o->network != SP_NET_NONE || o->seccomp_profile != SP_SECCOMP_ESSENTIAL) {
         return "a network";
     }
@@ -77,6 +74,9 @@ static const char *needs_namespaces(const sp_sandbox_options *o) {
         }
         if ((bind->flags & SP_BIND_COVER) != 0) {
             return "a set-id file in a writable bind";
+        }
+        if ((bind->flags & SP_BIND_WRITABLE) != 0 && o->interpreter != NULL) {
+            return "a writable path with an interpreter that is copied, not started (start=\"exec\")";
         }
         if ((bind->flags & SP_BIND_WRITABLE) != 0) {
             writable = bind->path;
