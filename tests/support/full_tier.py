@@ -23,7 +23,13 @@ TESTS = Path(__file__).resolve().parents[1]
 # Their tests make sandboxes with namespaces, in this process or in others.
 ROOMS = frozenset({"clients", "execute", "faults", "isolation", "loop"})
 OF_THE_LOWER_TIER = frozenset(
-    {"test_attack_tier", "test_landlock_tier", "test_landlock_tier_code", "test_landlock_tier_files"}
+    {
+        "test_attack_tier",
+        "test_landlock_tier",
+        "test_landlock_tier_code",
+        "test_landlock_tier_files",
+        "test_landlock_tier_stem",
+    }
 )
 BOTH_TIERS = frozenset(
     {
