@@ -43,14 +43,9 @@ static int open_terminal(const struct sp_rec_exec *exec, struct sp_command *comm
 }
 
 /* The process itself sends the ACK, so that the kernel shows the host its pid. */
-static int acknowledge_self(int socket, const struct sp_rec_exec *exec, struct sp_command *command) {
-    const bool wants_terminal = (exec->flags & SP_EXEC_PTY) != 0;
-    sp_auto_fd int master = wants_terminal ? open_terminal(exec, command) : -1;
-    if (wants_terminal && master < 0) {
-        return master;
-    }
+static int acknowledge_self(int socket, const int *master) {
     struct sp_record record = {.type = SP_REC_ACK};
-    return sp_packet_send(socket, &(struct sp_outgoing){.record = &record, .fds = &master, .n_fds = wants_terminal},
+    return sp_packet_send(socket, &(struct sp_outgoing){.record = &record, .fds = master, .n_fds = *master >= 0},
                           sp_now() + SP_SEC(1));
 }
 
@@ -68,16 +63,21 @@ static void become_command(const struct sp_plan *plan, const struct sp_command *
 static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *child, const struct sp_request *request,
                              struct sp_command *command, int report) {
     struct sp_rec_failed why;
-    int rc = 0;
+    const bool wants_terminal = !child->is_command && (request->exec.flags & SP_EXEC_PTY) != 0;
     sp_limit_processes(plan, 0);
-    rc = sp_tier_child(plan);
+    /* Before it enters the domain of tenants, in which the Landlock tier lets nobody open one. */
+    sp_auto_fd int master = !wants_terminal            ? -1
+                            : sp_tier_is_grouped(plan) ? -ENOTSUP
+                                                       : open_terminal(&request->exec, command);
+    int rc = wants_terminal && master < 0 ? master : 0;
     if (rc != 0) {
+        (void)sp_failed(&why, rc == -ENOTSUP ? SP_STAGE_TIER : SP_STAGE_SPAWN, -rc, "terminal");
+    } else if ((rc = sp_tier_child(plan)) != 0) {
         (void)sp_failed(&why, SP_STAGE_LANDLOCK, -rc, "domain of a process");
     } else if (child->is_command) {
         sp_leftovers_mark();
-    } else {
-        rc = acknowledge_self(child->socket, &request->exec, command);
-        rc = rc == 0 ? 0 : sp_failed(&why, SP_STAGE_SPAWN, -rc, "terminal");
+    } else if ((rc = acknowledge_self(child->socket, &master)) != 0) {
+        (void)sp_failed(&why, SP_STAGE_SPAWN, -rc, "acknowledgement");
     }
     if (rc == 0) {
         become_command(plan, command, &why);

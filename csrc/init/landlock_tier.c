@@ -151,7 +151,7 @@ int sp_tier_check_bind(int path, const struct sp_landlock_rule *rule) {
 }
 
 int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_failed *why) {
-    const struct sp_landlock_rule own[] = {{.path = home + strlen(HOME), .writable = true}, {.path = "/proc"}};
+    const struct sp_landlock_rule own[] = {{.path = home + strlen(HOME), .writable = true}, SP_TIER_OF_INIT};
     const struct sp_landlock_rules rules = {
         .rules = plan->rules, .n_rules = plan->n_rules, .more = own, .n_more = sizeof own / sizeof own[0]};
     struct sp_landlock_rules of_tenant = rules;

@@ -22,6 +22,12 @@
 #define SP_LEASE_ID 2000000000u
 #define SP_LEASE_ID_OF_INIT (SP_LEASE_ID + (1u << 22)) /* the largest number of processes, PID_MAX_LIMIT */
 
+/* What init may open beside what tenants may: /proc, and terminals, of which it opens a new one for a process. */
+#define SP_TIER_OF_INIT                                                                \
+    {.path = "/proc"}, {.path = "/dev/ptmx", .writable = true, .dispensable = true}, { \
+        .path = "/dev/pts", .writable = true, .dispensable = true                      \
+    }
+
 /* ---- init ---- */
 
 /* Makes the directory of the lease, and takes its ids. The process ends with the zygote. */

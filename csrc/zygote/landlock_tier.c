@@ -104,9 +104,9 @@ static void add_rule(struct sp_plan *plan, const struct sp_landlock_rule *rule) 
 }
 
 static void add_shown(const char *path, bool device, void *arg) {
-    /* Not the terminal of the host, and not what may hold passwords of servers: see copy.c. */
-    if (strcmp(path, "/dev/tty") != 0 && strcmp(path, "/etc/php") != 0) {
-        bool writable = device && strcmp(path, "/dev/null") == 0;
+    bool writable = device && (strcmp(path, "/dev/null") == 0 || strcmp(path, "/dev/tty") == 0);
+    /* Not what may hold passwords of servers: see copy.c. */
+    if (strcmp(path, "/etc/php") != 0) {
         add_rule(arg, &(struct sp_landlock_rule){.path = path, .writable = writable, .dispensable = true});
     }
 }

@@ -59,7 +59,7 @@ static int give_up_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
 
 /* What the inits need is in it, too: their own domains cannot allow more. */
 static int enter_domain(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    const struct sp_landlock_rule own[] = {{.path = plan->leases, .writable = true}, {.path = "/proc"}};
+    const struct sp_landlock_rule own[] = {{.path = plan->leases, .writable = true}, SP_TIER_OF_INIT};
     const struct sp_landlock_rules rules = {
         .rules = plan->rules, .n_rules = plan->n_rules, .more = own, .n_more = sizeof own / sizeof own[0]};
     const uint32_t most = plan->config.landlock_abi_max;

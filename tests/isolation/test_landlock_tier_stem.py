@@ -121,7 +121,9 @@ def test_the_code_of_another_lease_is_out_of_reach(abi: int) -> None:
             os.kill(pid, 0)  # the host sees it under this number
             for target in (pid, one.pid, other.pid, parent_of(one.pid)):
                 found = eval(other.run_code(f"reach({target}, {at}, 6)").text or "")
-                assert all(found), (target, found)
+                # SECURITY.md declares the last one for an ordinary user: limits can be read there, and not be set.
+                assert all(found[:-1]), (target, found)
+                assert found[-1] or not IS_ROOT, (target, found)
             assert victim.run("room.value").text == "b'secret'"
             own = other.run_code(
                 "import subprocess\nsleeper = subprocess.Popen(['/bin/sleep', '9'])\nlibc.kill(sleeper.pid, 9)"
@@ -143,8 +145,9 @@ def is_open(fd):
 def test_only_the_streams_and_the_channel_are_open(abi: int) -> None:
     code = "[fd for fd in range(1024) if is_open(fd)]"
     with SandboxPool(code_config("fork", setup=IS_OPEN), ONE) as pool, pool.acquire() as lease:
+        texts = [lease.run_code(code).text]
         with lease.session() as session:
-            texts = [lease.run_code(code).text, session.run(code).text]
+            texts.append(session.run(code).text)
     for found in (eval(text or "") for text in texts):
         assert (found[:3], len(found)) == ([0, 1, 2], 4), found
 
