@@ -49,6 +49,21 @@ def test_attack(verdicts_of_tier: Callable[[str], dict[str, Verdict]], user: str
     assert verdict["inside"].startswith(wanted), verdict["inside"]
 
 
+@pytest.mark.extended
+@pytest.mark.parametrize("user", BOTH)
+def test_attack_by_an_interpreter(base: Path, user: str) -> None:
+    """All of them once more, by a probe that code executes which a copied interpreter runs."""
+    if user == ROOT and os.geteuid() != 0:
+        pytest.skip("needs root")
+    declared = {one.name for one in ATTACKS if one.declared and user in one.declared_for}
+    need_writable_paths = {"bind-swapped-for-symlink", "daemon-outlives"}  # which are refused with it
+    verdicts = run_as(base, user, attacks="landlock-interpreter")
+    found = {name: said["inside"] for name, said in verdicts.items() if name not in declared | need_writable_paths}
+    assert {name: said for name, said in found.items() if not said.startswith("HELD ")} == {}
+    assert len(found) > 150
+    assert any(verdicts[name]["inside"].startswith("REACHED ") for name in declared), "the probes run"
+
+
 def test_what_is_declared_is_in_security_md() -> None:
     text = re.sub(r"\s+", " ", SECURITY.read_text(encoding="utf-8"))
     assert [attack.name for attack in ATTACKS if attack.declared and attack.declared not in text] == []

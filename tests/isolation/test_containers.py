@@ -44,6 +44,34 @@ def attempts(container: Container) -> tuple[dict[str, Any], dict[str, Any]]:
     return closed, degraded
 
 
+INTERPRETER = """
+import sys
+from pysandpool import Interpreter, NamespaceDegradation, PoolConfig, SandboxConfig, SandboxPool
+
+allow = NamespaceDegradation.ALLOW_DEGRADATION
+for start in ("fork", "exec"):
+    interpreter = Interpreter(python="/usr/bin/python3", start=start, preload=["json"])
+    config = SandboxConfig(namespace_degradation=allow, interpreter=interpreter)
+    with SandboxPool(config, PoolConfig(min_size=1)) as pool, pool.acquire() as lease:
+        print(lease.isolation.tier, lease.run_code("import sys\\n'json' in sys.modules").text)
+        if start == "fork":
+            with lease.session() as session:
+                session.run("x = 1")
+                print([copy.run("x + 1").text for copy in session.branch(2)])
+        script = "test -t 0 && stty size"
+        if len(sys.argv) == 1 or lease.isolation.landlock_abi >= 6:
+            print(lease.popen(["sh", "-c", script], pty=True, text=True).communicate()[0].strip())
+"""
+
+
+@pytest.mark.parametrize("container", [Container(), USER], ids=["root", "user"])
+def test_code_and_terminals_in_dockers_default_profile(container: Container) -> None:
+    done = oci.run_python(INTERPRETER, *(["user"] if container is USER else []), container=container)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line != "0 0"]  # a terminal without a size
+    assert lines == ["landlock True", "['2', '2']", "landlock True"]
+
+
 def test_what_a_container_has() -> None:
     """The control of all others: capabilities, filter and masked paths are those that the flags give."""
     show = "grep -E '^(Seccomp|CapBnd|NoNewPrivs):' /proc/self/status; grep -c ' /proc/' /proc/self/mountinfo; id -u"

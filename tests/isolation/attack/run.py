@@ -2,7 +2,7 @@
 
 `python run.py BASE USER [NAME ...]`; test_attack.py prepares BASE. With SANDPOOL_ATTACKS=interpreter every pool has an
 interpreter, and a probe is started by code that this runs. With SANDPOOL_ATTACKS=landlock every sandbox is of the
-Landlock tier.
+Landlock tier, and with SANDPOOL_ATTACKS=landlock-interpreter both are true.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def run(stage: Stage, attack: Attack) -> Verdicts:
 
 
 def main(base: str, user: str, names: list[str]) -> None:
-    in_stem = os.environ.get("SANDPOOL_ATTACKS") == "interpreter"
-    tier = "landlock" if os.environ.get("SANDPOOL_ATTACKS") == "landlock" else "full"
+    attacks = os.environ.get("SANDPOOL_ATTACKS", "").split("-")
+    in_stem = "interpreter" in attacks
+    tier = "landlock" if "landlock" in attacks else "full"
     if tier == "landlock":
         os.environ["PYSANDPOOL_TIER"] = tier
     with BareStem().everywhere() if in_stem else nullcontext(), Stage(Path(base), in_stem, tier) as stage:

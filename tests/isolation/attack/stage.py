@@ -130,7 +130,8 @@ class Stage:
             fields["seccomp_profile"] = SeccompProfile(fields["seccomp_profile"])
         paths: dict[str, Any] = {
             "fs_readonly": (self.programs, self.gaining, self.ro),
-            "fs_readwrite": (self.rw,),
+            # The Landlock tier refuses writable paths with an interpreter that is copied.
+            "fs_readwrite": () if self.runs and self.tier == "landlock" else (self.rw,),
             "timeout_secs": 60,
         }
         return self.bare_config(**{**paths, **fields})
