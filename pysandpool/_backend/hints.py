@@ -234,7 +234,8 @@ def _killed(stage: str, err: int) -> Advice:
 def _not_in_the_lower_tier(stage: str, err: int) -> Advice:
     allowed = advice("user_namespace", errno.EPERM)
     what = (
-        "cannot give this part of the configuration: leave it out"
+        "cannot give this: leave it out (instead of a workspace, fs_readwrite shows a directory to all sandboxes of a "
+        "pool, and upload() and download() copy files)"
         if stage == "tier"
         else f"needs Landlock: {_LANDLOCK}"
     )

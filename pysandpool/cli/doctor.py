@@ -65,7 +65,7 @@ class Diagnosis:
     seatbelt: Seatbelt | None = None
     """None except on macOS."""
     interpreter: WaitingPython | None = None
-    """None where no sandbox has an interpreter: on macOS, and where not all of the isolation can be had."""
+    """In the sandboxes of `isolation`. None where none has an interpreter: on macOS."""
     kernel: str = field(default_factory=platform.release)
     machine: str = field(default_factory=platform.machine)
     python: str = field(default_factory=platform.python_version)
@@ -150,19 +150,26 @@ def _diagnose(seatbelt: Seatbelt | None) -> Diagnosis:
         isolation = _try(NamespaceDegradation.FAIL_CLOSED)
     except SandboxCreateError as error:
         less = _with_less()
-        missing = tuple(_missing(less, seatbelt))
+        python = _try_python(less, NamespaceDegradation.ALLOW_DEGRADATION)
+        missing = (*_missing(less, seatbelt), *_missing_interpreter(python))
         fixes = hints.advice_for(error.stage, error.errno).fixes
         return Diagnosis(
             *(False, str(error), error.stage, error.errno, error.hint, fixes),
             isolation=less,
             missing=missing,
             seatbelt=seatbelt,
+            interpreter=python,
         )
     except (SandpoolError, ValueError) as error:
         return Diagnosis(False, str(error), seatbelt=seatbelt)
-    python = try_python() if isolation.tier == FULL else None
+    python = _try_python(isolation, NamespaceDegradation.FAIL_CLOSED)
     lacking = (*_missing(isolation, seatbelt), *_missing_interpreter(python))
     return Diagnosis(True, isolation=isolation, missing=lacking, seatbelt=seatbelt, interpreter=python)
+
+
+def _try_python(isolation: IsolationReport | None, degradation: NamespaceDegradation) -> WaitingPython | None:
+    has_one = isolation is not None and isolation.tier in (FULL, LANDLOCK)
+    return try_python(degradation) if has_one else None
 
 
 def _missing_interpreter(python: WaitingPython | None) -> Iterator[Missing]:

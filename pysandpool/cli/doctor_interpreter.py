@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pysandpool._config.interpreter import Interpreter
 from pysandpool._config.pool import PoolConfig
-from pysandpool._config.sandbox import SandboxConfig
+from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig
 from pysandpool._errors import SandboxError, SandpoolError
 from pysandpool._pool.pool import SandboxPool
 
@@ -32,14 +32,15 @@ class WaitingPython:
             yield f"interpreter       {self.python} cannot wait in sandboxes: {self.error}"
 
 
-def try_python() -> WaitingPython:
+def try_python(degradation: NamespaceDegradation) -> WaitingPython:
     """Opens a pool with `Interpreter()`, and runs code in it."""
     python = ""
     try:
         interpreter = Interpreter()
         python = interpreter.python
         started = time.monotonic()
-        with SandboxPool(SandboxConfig(interpreter=interpreter), PoolConfig(min_size=1, max_size=1)) as pool:
+        config = SandboxConfig(interpreter=interpreter, namespace_degradation=degradation)
+        with SandboxPool(config, PoolConfig(min_size=1, max_size=1)) as pool:
             seconds = time.monotonic() - started
             pool.run_code("1").check()
             return WaitingPython(python, True, seconds)

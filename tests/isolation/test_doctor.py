@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from agent import STAND_IN, confine, landlock_abi, program, stand_in
 
-from pysandpool import Interpreter, IsolationReport, Sandbox, SandboxConfig, SandboxCreateError
+from pysandpool import Interpreter, IsolationReport, NamespaceDegradation, Sandbox, SandboxConfig, SandboxCreateError
 from pysandpool._backend import delegation as _delegation
 from pysandpool._backend import forbidden as _forbidden
 from pysandpool._backend import hints as _hints
@@ -277,7 +277,7 @@ def test_the_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_doctor_tells_whether_this_python_can_wait_in_sandboxes() -> None:
-    found = try_python()
+    found = try_python(NamespaceDegradation.FAIL_CLOSED)
     assert (found.python, found.works, found.error) == (os.path.normpath(sys.executable), True, "")
     assert found.start_seconds is not None
     assert "waits in sandboxes; it started in" in next(found.lines())

@@ -176,6 +176,8 @@ def test_a_workspace_is_refused(tmp_path: Path) -> None:
         with pytest.raises(SandboxError) as caught:
             pool.acquire(workspace=Workspace(tmp_path))
         assert caught.value.stage == "tier"
+        assert "fs_readwrite" in caught.value.hint
+        assert "upload()" in caught.value.hint
         assert pool.stats().in_use_count == 0
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from test_landlock_tier import config, mark, with_mark
 
 from pysandpool import Interpreter, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
+from pysandpool.cli.doctor import diagnose
 
 __all__ = ["mark"]  # a fixture of this module, too
 PYTHON = "/usr/bin/python3"
@@ -43,7 +46,7 @@ def start(request: pytest.FixtureRequest) -> Start:
 @pytest.fixture
 def lease(abi: int, start: Start) -> Iterator[PooledSandbox]:
     with SandboxPool(code_config(start), PoolConfig(min_size=1, max_size=2)) as pool, pool.acquire() as one:
-        assert one.isolation.tier == "landlock"
+        assert (one.isolation.tier, one.isolation.interpreter) == ("landlock", {"exec": "own", "fork": "shared"}[start])
         yield one
 
 
@@ -83,3 +86,16 @@ def test_a_timeout_ends_code_and_what_it_has_started(forked: SandboxPool, mark: 
         assert lease.run_code(code, timeout=2).timed_out
         assert with_mark(mark) == []
         assert lease.run_code("ready").text == "41"
+
+
+def test_doctor_tries_an_interpreter_in_this_tier() -> None:
+    found = diagnose()
+    assert (found.works, found.stage) == (False, "user_namespace")
+    assert found.isolation is not None
+    assert found.isolation.tier == "landlock"
+    assert found.interpreter is not None
+    # The ids of a lease pass through the directories of this Python, or they do not.
+    places = [part for end in {sys.prefix, sys.base_prefix} for part in (Path(end), *Path(end).parents)]
+    works = os.geteuid() != 0 or all(part.stat().st_mode & 1 for part in places)
+    assert found.interpreter.works == works, found.interpreter
+    assert works or "EACCES" in found.interpreter.error
