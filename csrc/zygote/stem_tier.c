@@ -25,12 +25,17 @@ const char *sp_stem_tier_home(void) { return home; }
 
 static bool gives_ids(const struct sp_plan *plan) { return (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0; }
 
+/* An earlier zygote of the same host may still make directories of leases, with numbers of the same series. */
 static int make_home(struct sp_plan *plan, struct sp_rec_failed *why) {
     const char *end = home + sizeof home;
-    sp_zygote_tier_next(plan);
-    char *at = sp_append_number(sp_append(sp_append(home, end, plan->leases), end, "/l"), end, plan->lease);
-    if (at == NULL || mkdir(home, 0700) != 0) {
-        return sp_failed(why, SP_STAGE_SCRATCH, at == NULL ? ENAMETOOLONG : errno, plan->leases);
+    int err = 0;
+    do {
+        sp_zygote_tier_next(plan);
+        char *at = sp_append_number(sp_append(sp_append(home, end, plan->leases), end, "/l"), end, plan->lease);
+        err = at == NULL ? ENAMETOOLONG : mkdir(home, 0700) == 0 ? 0 : errno;
+    } while (err == EEXIST);
+    if (err != 0) {
+        return sp_failed(why, SP_STAGE_SCRATCH, err, plan->leases);
     }
     return !gives_ids(plan) || chown(home, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) == 0
                ? 0
