@@ -26,6 +26,7 @@ static int last_signal;
 
 void sp_limit_processes(const struct sp_plan *plan, unsigned others) { (void)plan, (void)others; }
 int sp_tier_child(const struct sp_plan *plan) { return plan != NULL ? of_tier : 0; }
+bool sp_tier_is_grouped(const struct sp_plan *plan) { return plan == NULL; }
 void sp_tier_started(const struct sp_plan *plan, pid_t pid) { (void)plan, (void)pid; }
 void sp_leftovers_mark(void) {}
 
@@ -113,8 +114,14 @@ static void outside_its_domain(void) {
     CHECK(child.why.stage == SP_STAGE_LANDLOCK && child.why.err == E2BIG);
 }
 
-static int refuse_to_prepare(struct sp_rec_failed *why) { return sp_failed(why, SP_STAGE_PRELOAD, EBUSY, "prepare"); }
-static int agree(struct sp_rec_failed *why) { return why == NULL; }
+static int refuse_to_prepare(int told, struct sp_rec_failed *why) {
+    (void)told;
+    return sp_failed(why, SP_STAGE_PRELOAD, EBUSY, "prepare");
+}
+static int agree(int told, struct sp_rec_failed *why) {
+    (void)told;
+    return why == NULL;
+}
 
 static void as_an_interpreter(void) {
     const struct sp_stem refusing = {.prepare = refuse_to_prepare};
@@ -140,7 +147,7 @@ static void a_start_that_fails_says_why(void) {
 static void each_refused_call_is_reported(void) {
     const struct sweep sweep = {.prepare = prepare, .act = start, .err = ENOMEM};
     CHECK(count_fatal(&sweep, SYS_pipe2) == 1 && count_fatal(&sweep, SYS_clone) == 1);
-    CHECK(count_fatal(&sweep, SYS_openat) == 1 && count_fatal(&sweep, SYS_ioctl) == 2);
+    CHECK(count_fatal(&sweep, SYS_openat) == 1 && count_fatal(&sweep, SYS_ioctl) == 3);
 }
 
 /* ---- signals ---- */

@@ -1,5 +1,5 @@
 /* sources: csrc/zygote/runtime.c csrc/common/wire.c csrc/common/text.c */
-/* The runtime in CONFIG: its arguments and variables are counted, and a wrong count is refused. */
+/* The runtime in CONFIG: its time, and its arguments and variables, which are counted. A wrong number is refused. */
 #include <errno.h>
 #include <string.h>
 
@@ -23,11 +23,11 @@ static int parse(const char *text) {
 }
 
 static void arguments_and_variables_are_taken(void) {
-    CHECK(parse("/tmp|2|/bin/run|-v|1|HOME=/tmp") == 0);
+    CHECK(parse("500|/tmp|2|/bin/run|-v|1|HOME=/tmp") == 0);
     CHECK(strcmp(plan.runtime->cwd, "/tmp") == 0 && strcmp(plan.runtime->argv[1], "-v") == 0);
     CHECK(plan.runtime->argv[2] == NULL && strcmp(plan.runtime->env[0], "HOME=/tmp") == 0);
-    CHECK(plan.runtime->env[1] == NULL && plan.runtime->channel == -1);
-    CHECK(parse("/tmp|1|/bin/run|0") == 0 && plan.runtime->env[0] == NULL);
+    CHECK(plan.runtime->env[1] == NULL && plan.runtime->channel == -1 && plan.runtime_ms == 500);
+    CHECK(parse("500|/tmp|1|/bin/run|0") == 0 && plan.runtime->env[0] == NULL);
 }
 
 static void without_a_runtime_nothing_is_read(void) {
@@ -38,9 +38,20 @@ static void without_a_runtime_nothing_is_read(void) {
 
 static void what_is_not_whole_is_refused(void) {
     static const char *const wrong[] = {
-        "/tmp",         "/tmp|0",           "/tmp|x|/bin/run|0", "/tmp|1x|/bin/run|0",  "/tmp|00001|/bin/run|0",
-        "/tmp|-1|0",    "/tmp|2|/bin/x",    "/tmp|1|/bin/run",   "/tmp|1|/bin/run|2|A", "/tmp|1|/bin/run|x",
-        "/tmp|1023|/a", "/tmp|1|/a|1022|A",
+        "500|/tmp",
+        "x|/tmp|1|/bin/run|0",
+        "12345678|/tmp|1|/bin/run|0",
+        "500|/tmp|0",
+        "500|/tmp|x|/bin/run|0",
+        "500|/tmp|1x|/bin/run|0",
+        "500|/tmp|00001|/bin/run|0",
+        "500|/tmp|-1|0",
+        "500|/tmp|2|/bin/x",
+        "500|/tmp|1|/bin/run",
+        "500|/tmp|1|/bin/run|2|A",
+        "500|/tmp|1|/bin/run|x",
+        "500|/tmp|1023|/a",
+        "500|/tmp|1|/a|1022|A",
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK(parse(wrong[i]) == -EBADMSG);

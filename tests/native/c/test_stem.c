@@ -21,6 +21,11 @@ static struct sp_plan plan;
 static struct sp_rec_failed why;
 static int outside = -1; /* the host's pidfd */
 
+int sp_stem_tier_prepare(struct sp_plan *of, struct sp_rec_failed *failed) {
+    return sp_failed(failed, SP_STAGE_SCRATCH, of == &plan ? ENOSPC : EINVAL, "the tier's");
+}
+const char *sp_stem_tier_home(void) { return "/tmp/l1"; }
+
 static void make_file(const char *path) {
     int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
     CHECK(fd != -1 && write(fd, "text", 4) == 4);
@@ -108,8 +113,8 @@ static void where_it_cannot_be(void) {
     prepare();
     plan.left_out = SP_FACT_OWN_PROC;
     CHECK(prepare_stem() == -ENOTSUP && why.stage == SP_STAGE_PRELOAD);
-    plan.config.flags = SP_CONFIG_LANDLOCK_TIER;
-    CHECK(prepare_stem() == -ENOTSUP && why.stage == SP_STAGE_PRELOAD);
+    plan.config.flags = SP_CONFIG_LANDLOCK_TIER; /* its own file makes ready */
+    CHECK(prepare_stem() == -ENOSPC && why.stage == SP_STAGE_SCRATCH);
 }
 
 static void what_tenants_can_write_is_hidden(void) {
