@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "native" / "coverage"))
+sys.path.append(str(ROOT / "tests" / "native" / "coverage"))
 
-from judge import Row, allowed  # noqa: E402
+from verdict import Row, allowed  # noqa: E402
 
 NAME = re.compile(r"\b[a-z_][a-z0-9_]*(?=\()")
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import judge
+import verdict
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Path("tests", "native", "coverage")
@@ -249,9 +249,9 @@ def main() -> None:
     elif not arguments.again:
         build()
     passed = arguments.again or measure(arguments.parts)
-    must([*judge.GCOVR, "--json", "coverage.json", "--txt", "coverage.txt"])
+    must([*verdict.GCOVR, "--json", "coverage.json", "--txt", "coverage.txt"])
     print((TREE / "coverage.txt").read_text("utf-8"))
-    covered = judge.judge(TREE)
+    covered = verdict.judge(TREE)
     if not passed:
         print("not every test has passed: see above")
     sys.exit(not (passed and covered))
