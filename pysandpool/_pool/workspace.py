@@ -92,6 +92,6 @@ def attach(lease: PooledSandbox, workspace: Workspace, found: os.stat_result, ma
 
 def _refusal(workspace: Workspace, error: Any) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
-    hint = OVERLAY if detail == "overlay" else hint_for("workspace", error.err)
+    hint = OVERLAY if detail == "overlay" else hint_for("tier" if stage == "tier" else "workspace", error.err)
     what = f"could not attach the workspace {workspace.path!r} ({workspace.mode}): {os.strerror(error.err)}"
     return SandboxError(what, error.err, stage, hint)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "native" / "coverage"))
+sys.path.append(str(ROOT / "tests" / "native" / "coverage"))  # last: other folders have a run.py, too
 
 from verdict import Row, allowed  # noqa: E402
 
