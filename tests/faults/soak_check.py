@@ -16,7 +16,7 @@ from pysandpool import SandboxPool, _ffi
 
 STATES = ("empty", "starting", "idle", "leased", "recycling")
 FDS_OF_A_POOL = 5  # the zygote's socket and pidfd, its reaper's pidfd, the janitor's epoll and its kick
-FDS_OF_AN_INTERPRETER = {"fork": 2, "exec": 0}  # a stem's module, and what it writes
+FDS_OF_AN_INTERPRETER = {"fork": 3, "exec": 0}  # a stem's module, and both ends of the pipe that is its stderr
 MOUNTS_OF_A_POOL = 1  # the list of mounts, where a configuration has paths of the host
 THREADS_OF_A_POOL = 1
 FDS_FOR_A_ZYGOTE = 3  # of these, for one that was renewed and whose idle sandboxes are not yet replaced
