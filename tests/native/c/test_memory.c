@@ -164,7 +164,8 @@ static bool ends(struct sp_memory_watch *watch) {
     bool ended = false;
     while (!ended && watch->breaches != 0) {
         CHECK(sp_wait_fd(-1, 0, watch->next_look) == -ETIMEDOUT);
-        watch->scan.ended -= FRESH_NS; /* so that a pass is due: it checks the suspicion */
+        /* So that a pass is due, also if the last one took long: it checks the suspicion. */
+        watch->scan.ended -= FRESH_NS + FRESH_PAUSE * watch->scan.cost;
         ended = sp_memory_watch_look(watch);
     }
     return ended;
