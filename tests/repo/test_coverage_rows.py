@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "native" / "coverage"))  # last: other folders have a run.py, too
+FOLDER = str(ROOT / "tests" / "native" / "coverage")
 
+sys.path.append(FOLDER)
 from verdict import Row, allowed  # noqa: E402
+
+sys.path.remove(FOLDER)  # other folders have a run.py, too
 
 NAME = re.compile(r"\b[a-z_][a-z0-9_]*(?=\()")
 
