@@ -19,10 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "support"), str(ROOT / "tests" / "vm")]
 
+import boot  # noqa: E402
 import kernels  # noqa: E402
 import other_libc  # noqa: E402
 import results  # noqa: E402
-import run as machine  # noqa: E402
 from place import DOCTOR, Place, only_root, report_of, report_of_script  # noqa: E402
 from suites import SUITES  # noqa: E402
 
@@ -57,12 +57,12 @@ def _name(version: str, how: str) -> str:
 def tests_passed() -> str:
     """What tests/vm/run.py has kept: of each kernel and user, the tests that passed in each part, and when."""
     kept = {(one.kernel, one.uid, one.suite): one for one in results.read(RESULTS)}
-    columns = [(version, user) for version in kernels.RELEASES for user in machine.USERS]
+    columns = [(version, user) for version in kernels.RELEASES for user in boot.USERS]
     lines = [f"| tests | {' | '.join(f'{version}, {user}' for version, user in columns)} |", "|---" * 7 + "|"]
     for suite in SUITES:
-        cells = (_cell(kept.get((version, machine.USERS[user], suite))) for version, user in columns)
+        cells = (_cell(kept.get((version, boot.USERS[user], suite))) for version, user in columns)
         lines.append(f"| `{suite}` | {' | '.join(cells)} |")
-    ran = [[one for one in kept.values() if (one.kernel, one.uid) == (v, machine.USERS[u])] for v, u in columns]
+    ran = [[one for one in kept.values() if (one.kernel, one.uid) == (v, boot.USERS[u])] for v, u in columns]
     releases = (sorted({one.release.removesuffix("-cloud-amd64") for one in column}) for column in ran)
     dates = (sorted({one.date for one in column}) for column in ran)
     for name, found in (("Debian's kernel", releases), ("when", dates)):
@@ -87,7 +87,7 @@ def _no_qemu() -> str:
 @functools.cache
 def _boot(version: str) -> dict[str, list[dict[str, Any]]]:
     """The reports of each place: as it is, and with the hint followed."""
-    lines = machine.boot(version, [0], ["-s", "tests/vm/places.py"])
+    lines = boot.boot(version, [0], ["-s", "tests/vm/places.py"])
     told = [json.loads(line.partition(": ")[2]) for line in lines if line.startswith("place: ")]
     return {name: reports for name, *reports in told}
 

@@ -45,7 +45,7 @@ def test_other_kernels_passed() -> None:
     """What tests/vm/run.py kept when the page was written. Nothing has failed, and the attacks have run everywhere."""
     *parts, kernel, when = rows(deployment.TESTS_BEGIN, deployment.TESTS_END)
     assert [part[0] for part in parts] == [f"`{name}`" for name in machines.SUITES], "run tools/deployment.py --tests"
-    versions = [version for version in machines.kernels.RELEASES for _ in machines.machine.USERS]
+    versions = [version for version in machines.kernels.RELEASES for _ in machines.boot.USERS]
     assert [release.startswith(version) for release, version in zip(kernel[1:], versions)] == [True] * len(versions)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d(, \d{4}-\d\d-\d\d)*", dates) for dates in when[1:])
     for part, *cells_of_part in parts:
