@@ -40,7 +40,8 @@ static int expected_birth(struct hostile *h, bool *ready, bool *created, sp_erro
         if (note == NULL && !h->hung_up) {
             return SP_AGAIN;
         }
-        if (note == NULL || note->verdict != 0) {
+        const bool has_text = note != NULL && note->is_followed && note->record.type == SP_REC_FAILED;
+        if (note == NULL || (note->verdict != 0 && !has_text)) {
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, note == NULL ? ECONNRESET : -note->verdict, "");
         }
         bool sound = false;

@@ -25,6 +25,7 @@ struct note {
     int verdict; /* 0, -EBADMSG or -ECONNRESET: an empty packet looks like end of file */
     struct sp_record record;
     unsigned n_fds;
+    bool is_followed; /* a sound record with bytes behind it, which only FAILED may have, in a birth */
 };
 
 struct hostile {
@@ -93,6 +94,8 @@ static inline void hostile_send(struct hostile *h, const uint8_t *bytes, size_t 
                     : n_fds > SP_PACKET_FDS ? -EBADMSG
                     : len != SP_RECORD_SIZE ? -EBADMSG
                                             : sp_wire_unpack(bytes, len, &note->record);
+    note->is_followed =
+        n_fds <= SP_PACKET_FDS && len > SP_RECORD_SIZE && sp_wire_unpack(bytes, SP_RECORD_SIZE, &note->record) == 0;
 }
 
 static inline void hostile_hang_up(struct hostile *h) {
