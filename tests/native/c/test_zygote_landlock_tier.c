@@ -67,18 +67,7 @@ static struct sp_plan plan_of(uint32_t flags) {
     return plan;
 }
 
-/* Runs a test in a child, which fails when one of its checks does. */
-static void apart(void (*test)(void)) {
-    int status = -1;
-    (void)fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-        atomic_store(&check_failures, 0);
-        test();
-        _exit(atomic_load(&check_failures) == 0 ? 0 : 1);
-    }
-    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
+static void apart(void (*test)(void)) { CHECK(in_child(test, 60) == 0); }
 
 /* ---- start ---- */
 
