@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from test_landlock_tier import config, mark, with_mark
+from test_landlock_tier import _in_the_tier, abi, config, mark, with_mark
 
 from pysandpool import Interpreter, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
 
-__all__ = ["mark"]  # a fixture of this module, too
+__all__ = ["_in_the_tier", "abi", "mark"]  # fixtures of this module, too
 PYTHON = "/usr/bin/python3"
 Start = Literal["fork", "exec"]
 
@@ -25,18 +25,6 @@ def code_config(start: Start, **fields: Any) -> SandboxConfig:
     of_interpreter = {name: fields.pop(name) for name in names if name in fields}
     given: dict[str, Any] = {"python": PYTHON, "setup": "import os, tempfile\nready = 41", **of_interpreter}
     return config(interpreter=Interpreter(start=start, **given), **fields)
-
-
-@pytest.fixture(autouse=True)
-def _in_the_tier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
-
-
-# The last ABI, the last one without scopes, and the last one that does not check truncation.
-@pytest.fixture(params=[7, 5, 2])
-def abi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setenv("PYSANDPOOL_LANDLOCK_ABI", str(request.param))
-    return int(request.param)
 
 
 @pytest.fixture(params=["exec", "fork"])
