@@ -17,7 +17,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pysandpool._backend.hints import MANY_DIRECTORIES, MANY_SET_ID, SET_ID, hint_for
+from pysandpool._backend.hint_texts import MANY_DIRECTORIES, MANY_SET_ID, SET_ID
+from pysandpool._backend.hints import hint_for
 from pysandpool._backend.machine import pseudo_devices
 from pysandpool._config.paths import MAX_BIND_BYTES, MAX_BINDS, is_system
 from pysandpool._errors import SandboxCreateError

@@ -10,7 +10,8 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from pysandpool._backend.hints import OVERLAY, hint_for
+from pysandpool._backend.hint_texts import OVERLAY
+from pysandpool._backend.hints import hint_for
 from pysandpool._config.workspace import MODES, Workspace
 from pysandpool._errors import SandboxError
 from pysandpool._execute.run import CommandDefaults

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pysandpool._backend import hints
+from pysandpool._backend import hint_texts, hints
 from pysandpool._backend.cgroup import CONTROLLERS, find_parent
 from pysandpool._backend.container import container_kind
 from pysandpool._backend.delegation import delegate
@@ -241,13 +241,13 @@ def _filters() -> Iterator[Missing]:
         yield Missing(
             "seccomp filters of tenants, which programs such as `file` and `man` install: they are refused, because an "
             "audit daemon or journald runs here, and a filter could fill its log",
-            hints.FILTERS,
+            hint_texts.FILTERS,
         )
     elif listens is None:
         yield Missing(
             "information about readers of the host's audit log, because this is another network namespace: seccomp "
             "filters of tenants are allowed, and could fill that log",
-            hints.FILTER_LOG,
+            hint_texts.FILTER_LOG,
         )
 
 

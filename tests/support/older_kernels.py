@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pysandpool import SandboxError
-from pysandpool._backend.hints import OVERLAY
+from pysandpool._backend.hint_texts import OVERLAY
 from pysandpool._backend.machine import kernel_version
 
 OVERLAYS_OF_USERS = kernel_version() >= (5, 11)

@@ -36,7 +36,7 @@ TIERS = {
         "sandbox pool",
     ),
     "_backend": (
-        "cgroup machine python rlimits seccomp_profile undead",
+        "cgroup hint_texts machine python rlimits seccomp_profile undead",
         "container shown",
         "delegation engines",
         "forbidden",
