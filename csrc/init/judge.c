@@ -69,9 +69,10 @@ static uint64_t hidden_in_kernel(const struct sp_look *look, uint64_t known, uin
     uint64_t hidden = sp_above(look->kernel.used, watch->base.kernel.used + known);
     if (watch->hidden_passes < HIDDEN_PASSES) {
         uint64_t all = sp_above((uint64_t)pipes->n_present + pipes->n_gone, FREE_BUFFERS);
-        uint64_t objects = sp_above(look->kernel.objects, watch->base.kernel.objects + known);
-        return sp_smaller(hidden, (all - sp_above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES +
-                                      sp_smaller(objects, most_in_links(look)));
+        uint64_t known_objects = sp_above(known, look->census.tables); /* page tables are pages */
+        uint64_t objects = sp_above(look->kernel.objects, watch->base.kernel.objects + known_objects);
+        return sp_smaller(hidden, (all - sp_above(pipes->n_present, FREE_BUFFERS)) * PIPE_BYTES) +
+               sp_smaller(objects, most_in_links(look));
     }
     const uint64_t most = most_in_flight(look);
     /* Free pages in the lists of processors look like used ones. They are read only where they decide. */

@@ -183,8 +183,11 @@ static bool is_young_and_small(struct sp_look *look) {
 
 static void look_at_figures(struct sp_look *look) {
     struct sp_memory_watch *watch = look->watch;
+    struct sp_machine_kernel *base = &watch->base.kernel;
     look->kernel = sp_machine_kernel(look->watch->meminfo);
     if (!watch->by_cgroup) {
+        /* The kernel may still free what an earlier tenant had: that must not make room for this one. */
+        base->objects = sp_smaller(base->objects, look->kernel.objects);
         look->shared_by_all = sp_machine_shared();
         look->kept = scratch_used() + watch->sysv;
     }

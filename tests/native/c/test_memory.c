@@ -571,8 +571,20 @@ static void links_between_processes_are_counted(void) {
     CHECK(hidden_in_kernel(&seen, 0, 0) == 5000 * 100 * LINK_BYTES);
     seen.kernel.objects = watch.base.kernel.objects + 3 * MIB;
     CHECK(hidden_in_kernel(&seen, MIB, 0) == 2 * MIB);
+    seen.census.tables = MIB; /* are known, and are no objects */
+    CHECK(hidden_in_kernel(&seen, MIB, 0) == 3 * MIB);
     sp_census_take(&seen.census, watch.proc, false, 0, &seen.budget);
     CHECK(seen.census.processes == 2);
+}
+
+/* What an earlier tenant had, and the kernel frees only now, makes no room for this command. */
+static void objects_that_the_kernel_still_frees_are_not_in_the_base(void) {
+    the.objects = 100 * MIB;
+    struct sp_memory_watch watch = begin_with_limit();
+    the.objects = 60 * MIB;
+    CHECK(!sp_memory_watch_look(&watch) && watch.base.kernel.objects == 60 * MIB);
+    the.objects = 90 * MIB;
+    CHECK(!sp_memory_watch_look(&watch) && watch.base.kernel.objects == 60 * MIB);
 }
 
 static void what_each_thread_puts_back_is_counted(void) {
@@ -812,6 +824,8 @@ int main(void) {
     RUN(sockets_of_the_sandbox_are_counted);
     reset();
     RUN(links_between_processes_are_counted);
+    reset();
+    RUN(objects_that_the_kernel_still_frees_are_not_in_the_base);
     reset();
     RUN(what_each_thread_puts_back_is_counted);
     reset();
