@@ -232,7 +232,10 @@ def test_host_spawns_and_does_not_fork(trace: Trace) -> None:
 
 def test_acquire_and_release_make_no_syscall(trace: Trace) -> None:
     calls = trace.between("MARK-hot", "MARK-cool")
-    assert [call for call in calls if call.thread == trace.main] == []
+    main = [call for call in calls if call.thread == trace.main]
+    assert [call for call in main if call.name != "futex"] == []
+    # Of 4,000 pairs a few may meet the janitor's tick, which holds the lock that they need.
+    assert len(main) < 20, main
     # The janitor's own clock may tick; it is not woken by 4,000 acquires.
     assert len(calls) < 40, calls
 

@@ -8,6 +8,7 @@ import io
 import math
 import mmap
 import os
+import resource
 import signal
 import threading
 import time
@@ -694,10 +695,13 @@ def test_request_without_an_answer_is_waited_for_and_not_polled(real_pool: OpenP
         (standby,) = below(lease.pid)
         os.kill(standby, signal.SIGSTOP)
         cpu, start = time.process_time(), time.monotonic()
+        waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         result = lease.execute(["/bin/echo", "never"], timeout=0.5)
         assert result.timed_out
         assert 0.5 <= time.monotonic() - start < 20
         assert time.process_time() - cpu < 0.5 * (time.monotonic() - start), "it slept"
+        waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - waits
+        assert waits < 30 * (time.monotonic() - start), "it woke up for signals alone: 13 times each second"
         with pytest.raises(SandboxLostError):
             lease.execute(["/bin/true"])
 

@@ -109,6 +109,16 @@ static void kill_command(struct sp_job *job) {
     }
 }
 
+/* The ACK has come. A deadline, and the time of the watch, may have been faster. */
+static void begin_command(struct sp_job *job) {
+    if (job->kill_requested) {
+        kill_command(job);
+    }
+    if (job->watch_memory_at == SP_NEVER) {
+        job->watch_memory_at = sp_now() + SP_WATCH_MEMORY_AFTER_NS;
+    }
+}
+
 /* Receives init's records. After the ACK, init is the one to report how the command ended. */
 static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
@@ -121,11 +131,11 @@ static void receive_from_init(struct sp_job *job) {
         rc = rc != 0 ? rc : sp_job_adopt_streams(job, ends);
         if (rc != 0) {
             sp_job_end(job, rc == -EBADF ? sp_job_report_lost_descriptors(job) : SP_E_LOST);
-        } else if (record.type == SP_REC_ACK && job->kill_requested) {
-            kill_command(job); /* the deadline was faster than init */
         } else if (record.type != SP_REC_ACK) {
             job->last = record;
             sp_job_end(job, SP_OK);
+        } else {
+            begin_command(job);
         }
     }
 }
@@ -163,8 +173,7 @@ static void look_at_clock(struct sp_job *job) {
             job->claim.session->launcher->ops->watch_memory(job->claim.session);
         }
     } else if (now >= job->watch_memory_at) {
-        /* Nothing runs yet. A time that stayed in the past would turn the wait into a busy loop. */
-        job->watch_memory_at = now + SP_WATCH_MEMORY_AFTER_NS;
+        job->watch_memory_at = SP_NEVER; /* nothing runs yet: the ACK sets the time */
     }
     if (now >= job->deadline) { /* never, when that is SP_NEVER */
         pass_deadline(job);

@@ -46,7 +46,7 @@ struct sp_job {
     struct sp_capture out, err;
     struct sp_capture channel; /* of a request that runs code; its `fd` is -1 otherwise */
     int64_t started, ended, deadline;
-    int64_t watch_memory_at; /* when to ask init to watch the memory; SP_NEVER: it was asked */
+    int64_t watch_memory_at; /* when to ask init to watch the memory; SP_NEVER: it was asked, or the ACK is late */
     struct sp_record last;   /* EXITED or FAILED */
     int code;                /* how it ended: SP_OK or SP_E_* */
     sp_error why;            /* the error of a code that has one */
