@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,19 +13,17 @@
 #include "common/packet.h"
 #include "common/stage.h"
 #include "init/adopt.h"
+#include "init/attend_clock.h"
 #include "init/file.h"
 #include "init/keeper.h"
 #include "init/kill.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
-#include "init/stem.h"
 
 /* Children that are reaped in one turn, so that a tenant whose processes end without pause delays nothing else. */
 #define REAPED_IN_A_TURN 64
 /* And of those that a command has left: each round looks at all that are not reaped yet. */
 #define REAPED_AT_THE_END 16384
-/* From SIGKILL to the end of a process that nothing holds. */
-#define DEATH_NS SP_MS(100)
 /* How long the processes that a command has left may take to end after SIGKILL, and how long, and in how many rounds,
  * they may fork faster than init kills. After this everything is killed. Only processes that end as soon as they have
  * forked reach a third round. */
@@ -54,15 +51,6 @@ static void catch_signals(void) {
 
 /* ---- children ---- */
 
-static void for_each_child(struct sp_attend *a, void (*act)(struct sp_child *)) {
-    for (unsigned i = 0; i < a->n_processes; i++) {
-        act(&a->processes[i]);
-    }
-    if (a->command.pid != 0) {
-        act(&a->command);
-    }
-}
-
 static unsigned room_for_processes(void) {
     struct rlimit files;
     unsigned room = SP_PROCESSES_MAX;
@@ -70,12 +58,6 @@ static unsigned room_for_processes(void) {
         room = files.rlim_cur > SPARE_FDS ? (unsigned)(files.rlim_cur - SPARE_FDS) / 2 : 0;
     }
     return room;
-}
-
-static void begin_watch_soon(struct sp_attend *a) {
-    if (a->memory.next_look == SP_NEVER && a->watch_at == SP_NEVER && !a->memory.over) {
-        a->watch_at = sp_now() + SP_WATCH_MEMORY_AFTER_NS;
-    }
 }
 
 void sp_attend_spawn(struct sp_attend *a, struct sp_request *request, struct sp_command *command) {
@@ -89,7 +71,7 @@ void sp_attend_spawn(struct sp_attend *a, struct sp_request *request, struct sp_
         *child = (struct sp_child){.socket = sp_fd_steal(&request->packet.fds[0]), .start = -1};
         if (sp_child_start(child, a->plan, request, command) == 0) {
             a->n_processes++;
-            begin_watch_soon(a);
+            sp_attend_watch_soon(a);
         } else {
             sp_packet_fail(child->socket, 0, &child->why);
             sp_fd_close(&child->socket);
@@ -126,7 +108,7 @@ static void adopt(struct sp_attend *a, struct sp_request *request) {
                                                            .deadline = SP_NEVER};
         (void)sp_packet_send(a->processes[a->n_processes - 1].socket, &(struct sp_outgoing){.record = &started},
                              sp_now());
-        begin_watch_soon(a);
+        sp_attend_watch_soon(a);
     }
 }
 
@@ -140,7 +122,7 @@ static int start_command(struct sp_attend *a, struct sp_request *request, struct
     if (rc == 0 && sp_child_start(&a->command, a->plan, request, command) != 0) {
         sp_packet_fail(a->control, request->exec.id, &a->command.why);
     }
-    begin_watch_soon(a);
+    sp_attend_watch_soon(a);
     return rc;
 }
 
@@ -182,7 +164,6 @@ static int take_request(struct sp_attend *a) {
 /* ---- ends ---- */
 
 static bool reap(struct sp_attend *a, int most, int *rc);
-static void look_at_memory(struct sp_attend *a, int64_t now);
 
 /* The command has ended: what it has left running ends before EXITED is sent. As long as it forks faster than init
  * kills, it can also touch memory. A look at that takes as long as many rounds of killing, so it comes after these. */
@@ -202,7 +183,7 @@ static int end_command(struct sp_attend *a, int status, const struct rusage *usa
         }
         (void)nanosleep(&pause, NULL);
         if (left != SP_LEFTOVERS_NEW || passed > FORKING_NS) {
-            look_at_memory(a, sp_now());
+            sp_attend_look_at_memory(a, sp_now());
         }
         (void)reap(a, REAPED_AT_THE_END, &rc);
     }
@@ -246,97 +227,12 @@ static bool reap(struct sp_attend *a, int most, int *rc) {
     return false;
 }
 
-/* ---- the clock ---- */
-
-static void mark_oom(struct sp_child *child) { child->oom = true; }
-
-/* What each live process has from the interpreter is not counted: see memory.h. */
-static void raise_limit(struct sp_attend *a) {
-    unsigned n = a->command.pid != 0 && a->command.interprets;
-    for (unsigned i = 0; i < a->n_processes; i++) {
-        n += a->processes[i].interprets;
-    }
-    if (a->memory.limit != 0 && a->plan->stem != NULL) {
-        a->memory.limit = a->plan->config.memory_bytes + a->base.of_interpreter + n * a->plan->stem->memory_bytes;
-        a->memory.image = n != 0 || a->base.of_interpreter != 0 ? a->plan->stem->image_bytes : 0;
-    }
-}
-
-/* One look. True when there is too much memory. */
-static bool look_once(struct sp_attend *a) {
-    pid_t starting[SP_PROCESSES_MAX + 1];
-    unsigned n = 0;
-    for (unsigned i = 0; i < a->n_processes; i++) {
-        starting[n] = a->processes[i].pid;
-        n += a->processes[i].start != -1;
-    }
-    starting[n] = a->command.pid;
-    n += a->command.pid != 0 && a->command.start != -1;
-    a->memory.starting = (struct sp_starting){starting, n};
-    raise_limit(a);
-    bool too_much = sp_memory_watch_look(&a->memory);
-    a->memory.starting.n = 0;
-    return too_much;
-}
-
-static void look_at_memory(struct sp_attend *a, int64_t now) {
-    if (now >= a->watch_at) {
-        a->watch_at = SP_NEVER;
-        sp_memory_watch_begin(&a->memory, a->plan, &a->base);
-        a->memory.over = a->memory.next_look == SP_NEVER; /* there is nothing to watch */
-    }
-    if (a->memory.next_look != SP_NEVER && now >= a->memory.next_look && look_once(a)) {
-        if (!a->memory.too_many) {
-            for_each_child(a, mark_oom);
-        }
-        sp_memory_watch_end(&a->memory);
-        (void)sp_kill_tenants(a->plan);
-        begin_watch_soon(a); /* for what is started before all of these have ended */
-    }
-}
-
-static void look_at_child(struct sp_child *child, int64_t now) {
-    if (now >= child->deadline) {
-        child->deadline = SP_NEVER;
-        child->timed_out = true;
-        sp_child_kill(child);
-    }
-    if (child->killed_at != 0 && now >= child->killed_at + DEATH_NS) {
-        sp_child_free_from_tracer(child);
-    }
-}
-
-static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static int64_t next_look_at(const struct sp_child *child) {
-    return earlier(child->deadline, child->killed_at != 0 ? child->killed_at + DEATH_NS : SP_NEVER);
-}
-
-static void look_at_clock(struct sp_attend *a) {
-    const int64_t now = sp_now();
-    for (unsigned i = 0; i < a->n_processes; i++) {
-        look_at_child(&a->processes[i], now);
-    }
-    if (a->command.pid != 0) {
-        look_at_child(&a->command, now);
-    }
-    look_at_memory(a, now);
-}
-
-static int64_t next_look(const struct sp_attend *a) {
-    int64_t next = earlier(a->watch_at, a->memory.next_look);
-    for (unsigned i = 0; i < a->n_processes; i++) {
-        next = earlier(next, next_look_at(&a->processes[i]));
-    }
-    return a->command.pid != 0 ? earlier(next, next_look_at(&a->command)) : next;
-}
-
 /* ---- the loop ---- */
 
 /* Waits until a descriptor is ready, a signal comes, or a time has come. */
 static int wait_for_news(const struct sp_attend *a, struct pollfd *fds, unsigned n) {
     sigset_t mask;
-    const int64_t next = next_look(a);
+    const int64_t next = sp_attend_next_look(a);
     const struct timespec ts = sp_timespec_of(next != SP_NEVER ? sp_left_until(next) : 0);
     sigprocmask(SIG_SETMASK, NULL, &mask);
     sigdelset(&mask, SIGCHLD);
@@ -387,7 +283,7 @@ void sp_attend_begin(struct sp_attend *a, const struct sp_plan *plan, int contro
 void sp_attend_take_watch(struct sp_attend *a, const struct sp_memory_watch *watch) {
     a->memory = *watch;
     a->memory.over = false;
-    begin_watch_soon(a);
+    sp_attend_watch_soon(a);
 }
 
 int sp_attend(struct sp_attend *a) {
@@ -398,7 +294,7 @@ int sp_attend(struct sp_attend *a) {
         if (rc == 0 && alone && a->served) {
             break;
         }
-        look_at_clock(a);
+        sp_attend_look(a);
         rc = rc != 0 ? rc : serve_turn(a);
     }
     sp_memory_watch_end(&a->memory);

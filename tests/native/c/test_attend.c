@@ -1,5 +1,5 @@
 /* sources: csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c csrc/common/wire.c
- * csrc/common/text.c csrc/common/packet.c */
+ * csrc/common/text.c csrc/common/packet.c csrc/init/attend_clock.c */
 /* What init does while processes live, with the functions that it calls replaced, the clock too. Its file is part of
  * this program. */
 #include <signal.h>
