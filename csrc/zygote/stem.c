@@ -194,8 +194,9 @@ static int copy_module(int module) {
 static int hand_over(const struct sp_plan *plan, int host, struct inherited *in) {
     static struct sp_stem_handover handover;
     sp_auto_fd int file = (int)syscall(SYS_memfd_create, "sandpool-plan", MFD_CLOEXEC);
-    sp_auto_fd int module = copy_module(plan->module);
-    int rc = file == -1 ? -errno : module < 0 ? module : 0;
+    int rc = file == -1 ? -errno : 0;
+    sp_auto_fd int module = rc == 0 ? copy_module(plan->module) : -1;
+    rc = rc == 0 && module < 0 ? module : rc;
     rc = rc != 0 ? rc : keep(host, &in->host);
     rc = rc != 0 ? rc : keep(sp_outside(), &in->outside);
     rc = rc != 0 ? rc : keep(module, &in->module);

@@ -157,9 +157,17 @@ static void become_before_the_flag(void) {
     CHECK(become() == 0);
 }
 
+/* The first failure is reported, whatever the calls are that are made again without the flag. */
+static void become_without_memory_before_the_flag(void) {
+    prepare();
+    refuse_flagged(SYS_memfd_create, EINVAL, 1, 0x10);
+    refuse_nth(SYS_memfd_create, ENOMEM, 1);
+    CHECK(become() == -ENOMEM);
+}
+
 static void the_exec_is_reached(void) {
     CHECK(in_child(become_all, 10) == 0 && in_child(become_without_a_host, 10) == 0);
-    CHECK(in_child(become_before_the_flag, 10) == 0);
+    CHECK(in_child(become_before_the_flag, 10) == 0 && in_child(become_without_memory_before_the_flag, 10) == 0);
 }
 
 static void each_refused_call_of_the_hand_over_is_reported(void) {
