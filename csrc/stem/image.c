@@ -12,6 +12,7 @@
  */
 #include <ctype.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -130,7 +131,7 @@ static void find_runs(struct image *image) {
     }
 }
 
-static bool write_runs(const struct image *image, int file) {
+static bool write_all_runs(const struct image *image, int file) {
     for (unsigned i = 0; i < image->n_runs; i++) {
         for (uintptr_t at = image->runs[i].start; at < image->runs[i].end;) {
             const ssize_t n = write(file, (const void *)at, image->runs[i].end - at);
@@ -141,6 +142,16 @@ static bool write_runs(const struct image *image, int file) {
         }
     }
     return fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
+}
+
+/* Beyond a limit of the host (RLIMIT_FSIZE) a write shall fail. The signal would end a process that is no pid 1. */
+static bool write_runs(const struct image *image, int file) {
+    const struct sigaction ignored = {.sa_handler = SIG_IGN};
+    struct sigaction before;
+    (void)sigaction(SIGXFSZ, &ignored, &before);
+    const bool written = write_all_runs(image, file);
+    (void)sigaction(SIGXFSZ, &before, NULL);
+    return written;
 }
 
 uint64_t sp_stem_make_image(const struct sp_stem_part *kept_out, size_t n) {

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -240,6 +241,8 @@ int sp_zygote_become_stem(const struct sp_plan *plan, int host, struct sp_rec_fa
     struct inherited in;
     char module[16];
     char handover[16];
+    /* Beyond a limit of the host (RLIMIT_FSIZE) a write fails then. CPython ignores it, too. */
+    (void)signal(SIGXFSZ, SIG_IGN);
     int rc = hand_over(plan, host, &in);
     rc = rc != 0 ? rc : sp_stem_keep_capabilities(plan);
     rc = rc != 0 ? rc : keep_descriptors(plan);

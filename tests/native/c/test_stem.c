@@ -3,6 +3,7 @@
  * csrc/init/proc.c csrc/common/tree_linux.c csrc/common/idmap_linux.c csrc/common/vfork_linux.c csrc/common/wire.c
  * csrc/common/clock.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/mountinfo_linux.c csrc/common/text.c */
 /* What the zygote does before it becomes an interpreter: what tenants can write to is hidden, and each call refused. */
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "check.h"
@@ -165,9 +166,18 @@ static void become_without_memory_before_the_flag(void) {
     CHECK(become() == -ENOMEM);
 }
 
+/* The signal of the limit would end a process that is no pid 1, as in the Landlock tier, and nobody would know why. */
+static void become_below_a_limit(void) {
+    const struct rlimit limit = {16, 16};
+    prepare();
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0 && signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+    CHECK(become() == -EFBIG && strcmp(why.detail, "hand-over") == 0);
+}
+
 static void the_exec_is_reached(void) {
     CHECK(in_child(become_all, 10) == 0 && in_child(become_without_a_host, 10) == 0);
     CHECK(in_child(become_before_the_flag, 10) == 0 && in_child(become_without_memory_before_the_flag, 10) == 0);
+    CHECK(in_child(become_below_a_limit, 10) == 0);
 }
 
 static void each_refused_call_of_the_hand_over_is_reported(void) {
