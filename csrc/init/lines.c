@@ -1,11 +1,13 @@
 #include "init/lines.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 int sp_lines_open(struct sp_lines *lines, int dir, const char *name) {
     lines->cut = false;
+    lines->err = 0;
     lines->at = lines->filled = 0;
     lines->fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
     return lines->fd;
@@ -17,8 +19,9 @@ static bool fill(struct sp_lines *l) {
     memmove(l->text, l->text + l->at, l->filled - l->at);
     l->filled -= l->at;
     l->at = 0;
-    size_t room = sizeof l->text - 1 - l->filled;
+    size_t room = l->err == 0 ? sizeof l->text - 1 - l->filled : 0;
     ssize_t n = room != 0 ? read(l->fd, l->text + l->filled, room) : 0;
+    l->err = n < 0 ? errno : l->err;
     l->filled += n > 0 ? (size_t)n : 0;
     l->text[l->filled] = '\0';
     return n > 0;

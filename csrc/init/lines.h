@@ -9,6 +9,7 @@
 struct sp_lines {
     int fd;
     bool cut; /* the last line was longer than the buffer; the next call skips the rest of it */
+    int err;  /* of the read that failed, after which there are no more lines; else 0 */
     size_t at, filled;
     char text[8192];
 };

@@ -157,7 +157,7 @@ static int look_at_all(struct tree *tree) {
         /* A line that does not fit could be that of a mount of the tree. */
         rc = sp_mountinfo_parse(line, &mount) ? look_at(&mount, tree) : -EOVERFLOW;
     }
-    return rc;
+    return rc != 0 ? rc : -lines.err;
 }
 
 static int remount(int mount, uint64_t attrs, bool whole) {

@@ -1,5 +1,6 @@
 /* sources: csrc/init/lines.c */
 /* Reads texts and lines of any length with a buffer of fixed size. */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -70,6 +71,26 @@ static void a_missing_file_has_no_lines(void) {
     CHECK(sp_lines_open(&lines, AT_FDCWD, "/tmp/sandpool-lines-none") == -1);
 }
 
+static void a_read_that_fails_is_told(void) {
+    struct sp_lines lines;
+    int fd = sp_lines_open(&lines, AT_FDCWD, "/tmp"); /* a directory */
+    CHECK(fd != -1 && lines.err == 0 && sp_lines_next(&lines) == NULL && lines.err == EISDIR);
+    (void)close(fd);
+    write_text("line\n", 5000, "");
+    fd = sp_lines_open(&lines, AT_FDCWD, path);
+    int dir = open("/tmp", O_RDONLY | O_CLOEXEC);
+    CHECK(sp_lines_next(&lines) != NULL && dup2(dir, fd) == fd);
+    while (sp_lines_next(&lines) != NULL) {
+    }
+    CHECK(lines.err == EISDIR);
+    write_text("line\n", 5000, "");
+    int again = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(dup2(again, fd) == fd && sp_lines_next(&lines) == NULL); /* what follows would not be the next line */
+    (void)close(again);
+    (void)close(dir);
+    (void)close(fd);
+}
+
 static void numbers_and_words_are_parsed(void) {
     const char *text = "1f-2A x  last";
     const char *at = text;
@@ -91,6 +112,7 @@ int main(void) {
     RUN(a_long_line_is_cut_once);
     RUN(the_last_line_needs_no_newline);
     RUN(a_missing_file_has_no_lines);
+    RUN(a_read_that_fails_is_told);
     RUN(numbers_and_words_are_parsed);
     (void)unlink(path);
     return check_report();

@@ -292,12 +292,24 @@ static void prepare_remounts(void) {
 
 static int remount(void) { return sp_mount_flags_add(9, READ_ONLY, true); }
 
+static int remount_all(void) {
+    const int rc = remount();
+    CHECK(rc != 0 || (!can_write("to") && !can_write("to/plain")));
+    return rc;
+}
+
 static void each_refused_call_is_reported(void) {
     static const long calls[] = {SYS_openat, SYS_fchdir, SYS_mount};
     const struct sweep sweep = {.prepare = prepare_remounts, .act = remount, .err = ENOMEM};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         CHECK(count_fatal(&sweep, calls[i]) != 0);
     }
+}
+
+/* A list of mounts that is cut short would leave the others as they are. */
+static void a_list_that_cannot_be_read_is_reported(void) {
+    const struct sweep sweep = {.prepare = prepare_remounts, .act = remount_all, .err = ENOMEM};
+    CHECK(count_fatal(&sweep, SYS_read) >= 4);
 }
 
 /* A mount point that is hidden or gone is out of everybody's reach. */
@@ -341,6 +353,7 @@ int main(void) {
     RUN_WITHOUT(lack, a_mount_is_found_by_its_id);
     RUN_WITHOUT(lack, a_failure_is_reported);
     RUN_WITHOUT(lack, each_refused_call_is_reported);
+    RUN_WITHOUT(lack, a_list_that_cannot_be_read_is_reported);
     RUN_WITHOUT(lack, what_is_hidden_is_left_out);
     return check_report();
 }
