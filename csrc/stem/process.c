@@ -92,11 +92,12 @@ static const char *take_over(int file) {
     sp_binds_take_over(&handover.binds);
     payload_len = plan.config.payload_len + 1;
     payload = mmap(NULL, payload_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (payload == MAP_FAILED || read_all(file, payload, plan.config.payload_len) != 0 ||
-        sp_zygote_take_over(&plan, payload) != 0) {
+    if (payload == MAP_FAILED || read_all(file, payload, plan.config.payload_len) != 0) {
         return "hand-over";
     }
-    return NULL;
+    const int rc = sp_zygote_take_over(&plan, payload);
+    errno = -rc;
+    return rc == 0 ? NULL : "hand-over";
 }
 
 /* ---- the name of the process, which is another one in an init ---- */
@@ -157,7 +158,9 @@ const char *sp_stem_begin(int module, int file) {
             (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
         }
     }
-    const char *failed = payload == NULL ? take_over(file) : "begun already";
+    const bool again = payload != NULL;
+    const char *failed = again ? "begun already" : take_over(file);
+    errno = again ? EALREADY : errno;
     (void)close(file);
     (void)close(module);
     if (failed == NULL) {
@@ -190,7 +193,7 @@ void sp_stem_threads(char *names, size_t size) {
     char text[64];
     char path[64];
     sp_auto_fd int tasks = sp_listing_open(&list, SP_PROC_FD, "self/task");
-    names[0] = '\0';
+    (void)snprintf(names, size, "%s", tasks == -1 ? "what /proc/self/task would show" : "");
     for (const char *name; tasks != -1 && (name = sp_listing_next(&list)) != NULL;) {
         size_t len = strlen(names);
         (void)snprintf(path, sizeof path, "%s/comm", name);

@@ -24,16 +24,15 @@ void sp_stem_shared_memory(char *names, size_t size) {
     char name[256] = "";
     names[0] = '\0';
     sp_auto_fd int fd = sp_lines_open(&lines, SP_PROC_FD, "self/smaps");
-    if (fd == -1) {
-        (void)snprintf(names, size, "what /proc/self/smaps would show");
-        return;
-    }
-    for (const char *line; (line = sp_lines_next(&lines)) != NULL;) {
+    for (const char *line; fd != -1 && (line = sp_lines_next(&lines)) != NULL;) {
         if (!isupper((unsigned char)line[0])) {
             read_head(line, name, sizeof name);
         } else if (name[0] != '\0' && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " mw") != NULL) {
             const size_t len = strlen(names);
             (void)snprintf(names + len, size - len, "%s%s", len != 0 ? ", " : "", name);
         }
+    }
+    if (fd == -1 || lines.err != 0) {
+        (void)snprintf(names, size, "what /proc/self/smaps would show");
     }
 }
