@@ -132,7 +132,7 @@ def build_zygote() -> None:
 
 
 def build_stem() -> None:
-    """The module of an interpreter, which is not measured: it keeps counters nowhere."""
+    """The module of an interpreter keeps counters nowhere: of csrc/stem, only what the C tests run is measured."""
     from build_ffi import sources
 
     include = sysconfig.get_paths()["include"]
