@@ -14,17 +14,6 @@
 #include "stem/process.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 
-#if defined(__SANITIZE_ADDRESS__)
-#define UNDER_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_ASAN 1
-#endif
-#endif
-#ifndef UNDER_ASAN
-#define UNDER_ASAN 0
-#endif
-
 #define PAYLOAD "strings and filters"
 
 static struct {
