@@ -83,6 +83,7 @@ static void *run(void *unused) {
             if (errno == EINTR || errno == ENOENT) { /* ENOENT: the caller was killed */
                 continue;
             }
+            sp_fd_close(&the.listener); /* each call gets ENOSYS then, in place of waiting for ever */
             return NULL;
         }
         out.answer.id = in.notice.id;
@@ -136,7 +137,11 @@ int sp_supervise_start(const struct sp_supervised *places, unsigned n) {
     for (unsigned i = 0; i < n && i < SP_SUPERVISED_MAX && rc == 0; i++) {
         rc = sp_places_add(&the.places, places[i].fd, places[i].name);
     }
-    return rc != 0 ? rc : start_thread();
+    rc = rc != 0 ? rc : start_thread();
+    if (rc != 0) {
+        sp_fd_close(&the.places.proc);
+    }
+    return rc;
 }
 
 int sp_supervise_listen(bool signals) {

@@ -45,10 +45,11 @@ static int send_signal(pid_t caller, pid_t pid, int number, siginfo_t *info) {
 
 /* A program takes the group that it believes to have opened (setpgid does nothing) for that of its leader. */
 static int send_to(pid_t caller, pid_t pid, int number) {
-    if (pid < -1 && -pid == getpgid(caller)) {
-        return SP_CALL_CONTINUE;
+    if (pid == -1 || pid == INT_MIN) {
+        return -EPERM;
     }
-    return pid == -1 || pid == INT_MIN ? -EPERM : send_signal(caller, pid < 0 ? -pid : pid, number, NULL);
+    const bool is_own_group = pid < 0 && -pid == getpgid(caller);
+    return is_own_group ? SP_CALL_CONTINUE : send_signal(caller, pid < 0 ? -pid : pid, number, NULL);
 }
 
 static int queue_signal(pid_t caller, int task, const struct seccomp_data *data) {
