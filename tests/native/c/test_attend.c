@@ -4,12 +4,14 @@
  * this program. */
 #include <signal.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 
-#include "check.h"
+#include "refused.h"
 
 /* NOLINTBEGIN(bugprone-suspicious-include): its static functions are tested */
 #include "init/attend.c"
+#include "init/stem.h"
 /* NOLINTEND(bugprone-suspicious-include) */
 
 #define ROUND_NS (SP_MS(1) / 4)
@@ -30,7 +32,11 @@ static struct {
     bool forking;  /* these are others each time */
     unsigned rounds, looks, kills_of_all, reports;
     int64_t took;
-    bool too_much;
+    bool too_much, orphan;
+    int started;               /* what sp_child_start() returns */
+    int rc;                    /* what sp_request_next() returns */
+    struct sp_request request; /* the next one */
+    unsigned kills, detached;
 } the;
 
 int sp_kill_tenants(const struct sp_plan *plan) {
@@ -44,7 +50,7 @@ void sp_keeper_reaped(pid_t pid) { (void)pid; }
 
 bool sp_tier_is_orphan(const struct sp_plan *plan) {
     (void)plan;
-    return false;
+    return the.orphan;
 }
 
 enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
@@ -77,22 +83,27 @@ int sp_child_report(const struct sp_child *child, int status, const struct rusag
 
 int sp_child_start(struct sp_child *child, const struct sp_plan *plan, const struct sp_request *request,
                    struct sp_command *command) {
-    (void)child, (void)plan, (void)request, (void)command;
-    return -1;
+    (void)plan, (void)request, (void)command;
+    child->pid = the.started == 0 ? 20 : 0;
+    return the.started == 0 ? 0 : sp_failed(&child->why, SP_STAGE_SPAWN, -the.started, "fork");
 }
 void sp_child_read_start(struct sp_child *child) { (void)child; }
 void sp_child_read_signals(struct sp_child *child) { (void)child; }
-void sp_child_kill(struct sp_child *child) { (void)child; }
+void sp_child_kill(struct sp_child *child) { the.kills += child->pid != 0; }
 void sp_child_free_from_tracer(struct sp_child *child) { (void)child; }
-void sp_child_detach(pid_t pid, int status) { (void)pid, (void)status; }
+void sp_child_detach(pid_t pid, int status) {
+    the.detached += WIFSTOPPED(status);
+    CHECK(ptrace(PTRACE_DETACH, pid, NULL, NULL) == 0);
+}
 int sp_file_serve(const struct sp_packet *packet, const char *payload) {
     (void)packet, (void)payload;
     return 0;
 }
 void sp_request_free_large(void) {}
 int sp_request_next(int control, struct sp_request *request, struct sp_command *command, sp_file_server *serve_file) {
-    (void)control, (void)request, (void)command, (void)serve_file;
-    return -EAGAIN;
+    (void)control, (void)command, (void)serve_file;
+    *request = the.request;
+    return the.rc;
 }
 
 static pid_t adopted;
@@ -173,10 +184,175 @@ static void only_children_that_are_not_known_are_adopted(void) {
     }
 }
 
+/* ---- requests ---- */
+
+static int ends[2]; /* the host's end of a socket, and that of init */
+
+static void begin(void) {
+    memset(&the, 0, sizeof the);
+    memset(&attend, 0, sizeof attend);
+    memset(the.request.packet.fds, -1, sizeof the.request.packet.fds);
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    attend.watch_at = SP_NEVER;
+    attend.memory.next_look = SP_NEVER;
+}
+
+static void end(void) {
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+static int take(enum sp_record_type type, uint32_t id) {
+    the.request.packet.record = (struct sp_record){.type = type, .u.id.id = id};
+    the.request.exec.id = id;
+    return take_request(&attend);
+}
+
+static struct sp_record received(void) {
+    struct sp_packet packet = {.n_fds = 0};
+    CHECK(sp_packet_recv(ends[0], &packet, NULL, 0) == 0);
+    return packet.record;
+}
+
+static void a_process_that_cannot_be_started_is_told(void) {
+    begin();
+    the.started = -EAGAIN;
+    the.request.packet.fds[0] = ends[1];
+    the.request.packet.n_fds = 1;
+    CHECK(take(SP_REC_SPAWN, 1) == 0 && attend.n_processes == 0 && attend.served);
+    const struct sp_record told = received();
+    CHECK(told.type == SP_REC_FAILED && told.u.failed.err == EAGAIN && told.u.failed.stage == SP_STAGE_SPAWN);
+    char byte;
+    CHECK(recv(ends[0], &byte, 1, 0) == 0); /* its socket is closed */
+    (void)close(ends[0]);
+}
+
+static void a_command_is_acknowledged_before_it_starts(void) {
+    begin();
+    attend.control = ends[1];
+    the.started = -ENOMEM;
+    CHECK(take(SP_REC_EXEC, 5) == 0 && attend.command.pid == 0 && received().type == SP_REC_ACK);
+    const struct sp_record told = received();
+    CHECK(told.type == SP_REC_FAILED && told.u.failed.err == ENOMEM && told.u.failed.id == 5);
+    the.started = 0;
+    CHECK(take(SP_REC_EXEC, 6) == 0 && attend.command.pid == 20 && received().u.id.id == 6);
+    CHECK(take(SP_REC_EXEC, 7) == -EBADMSG); /* one is running */
+    CHECK(take(SP_REC_KILL, 5) == 0 && the.kills == 0 && take(SP_REC_KILL, 6) == 0 && the.kills == 1);
+    attend.command.pid = 0;
+    CHECK(take(SP_REC_KILL, 6) == 0 && the.kills == 1);
+    (void)close(ends[0]);
+    CHECK(take(SP_REC_EXEC, 8) == -EPIPE && attend.command.pid == 0); /* the host is gone */
+    (void)close(ends[1]);
+}
+
+static void what_comes_after_a_serve_is_served(void) {
+    begin();
+    CHECK(take(SP_REC_FILE, 0) == 0 && attend.served && take(SP_REC_SERVE, 0) == 0 && !attend.served);
+    the.rc = -EAGAIN;
+    CHECK(take(SP_REC_FILE, 0) == 0 && !attend.served);
+    the.rc = -ECONNRESET;
+    CHECK(take(SP_REC_FILE, 0) == -ECONNRESET);
+    end();
+}
+
+static void a_copy_is_taken_with_its_socket(void) {
+    begin();
+    the.request.packet.fds[0] = ends[1];
+    the.request.packet.fds[1] = 99;
+    the.request.packet.n_fds = 2;
+    adopted = 8;
+    CHECK(take(SP_REC_ADOPT, 8) == 0 && attend.n_processes == 1 && received().type == SP_REC_STARTED);
+    CHECK(fcntl(ends[1], F_GETFD) != -1 && attend.processes[0].socket == ends[1]);
+    end();
+}
+
+static void with_few_descriptors(void) {
+    struct rlimit few = {SPARE_FDS + 5, SPARE_FDS + 5};
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0 && room_for_processes() == 2);
+    few.rlim_cur = SPARE_FDS;
+    CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0 && room_for_processes() == 0);
+}
+
+static void each_process_needs_descriptors(void) {
+    CHECK(room_for_processes() == SP_PROCESSES_MAX && in_child(with_few_descriptors, 10) == 0);
+}
+
+/* ---- ends ---- */
+
+/* A tenant can make init a tracer (PTRACE_TRACEME): the stop is no end. */
+static void a_stop_is_no_end(void) {
+    int rc = 0;
+    begin();
+    const pid_t pid = fork();
+    if (pid == 0) {
+        (void)alarm(20);
+        _exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGUSR1) == 0 ? 0 : 1);
+    }
+    (void)signal(SIGUSR1, SIG_DFL);
+    attend.n_processes = 1;
+    attend.processes[0] = (struct sp_child){.pid = pid, .socket = -1, .start = -1};
+    for (int i = 0; i < 2000 && the.detached == 0; i++) {
+        CHECK(!reap(&attend, REAPED_IN_A_TURN, &rc));
+        sleep_ns(10 * MS);
+    }
+    CHECK(the.detached == 1);
+    while (!reap(&attend, REAPED_IN_A_TURN, &rc)) {
+        sleep_ns(10 * MS);
+    }
+    CHECK(rc == 0 && the.reports == 1 && attend.n_processes == 0);
+    end();
+}
+
+static void without_ends_to_know(void) {
+    int rc = 0;
+    refuse(SYS_wait4, EINVAL);
+    CHECK(!reap(&attend, 1, &rc) && rc == 0);
+}
+
+static void what_is_not_known_is_no_end(void) { CHECK(in_child(without_ends_to_know, 10) == 0); }
+
+static void an_orphan_ends(void) {
+    const struct sp_memory_base base = {0};
+    const struct sp_plan plan = {.config.flags = 0};
+    begin();
+    sp_attend_begin(&attend, &plan, ends[1], &base);
+    the.orphan = true;
+    CHECK(sp_attend(&attend) == -ESRCH);
+    the.orphan = false;
+    attend.served = true;
+    CHECK(sp_attend(&attend) == 0); /* nothing of the tenant lives */
+    end();
+}
+
+/* With an interpreter, each process that runs it may use as much more as it has. */
+static void what_interpreters_share_is_no_ones_memory(void) {
+    static const struct sp_stem stem = {.memory_bytes = 100, .image_bytes = 40};
+    const struct sp_plan plan = {.stem = &stem, .config.memory_bytes = 1000};
+    begin();
+    attend.plan = &plan;
+    attend.memory = (struct sp_memory_watch){.limit = 1, .next_look = now};
+    sp_attend_look_at_memory(&attend, now);
+    CHECK(the.looks == 1 && attend.memory.limit == 1000 && attend.memory.image == 0);
+    attend.n_processes = 2;
+    attend.processes[0].interprets = attend.processes[1].interprets = true;
+    sp_attend_look_at_memory(&attend, now);
+    CHECK(attend.memory.limit == 1200 && attend.memory.image == 40);
+    end();
+}
+
 int main(void) {
     check_deadline(60);
     RUN(only_children_that_are_not_known_are_adopted);
     RUN(leftovers_that_fork_faster_than_they_are_killed_cost_everything);
     RUN(memory_is_watched_while_leftovers_are_killed);
+    RUN(a_process_that_cannot_be_started_is_told);
+    RUN(a_command_is_acknowledged_before_it_starts);
+    RUN(what_comes_after_a_serve_is_served);
+    RUN(a_copy_is_taken_with_its_socket);
+    RUN(each_process_needs_descriptors);
+    RUN(a_stop_is_no_end);
+    RUN(what_is_not_known_is_no_end);
+    RUN(an_orphan_ends);
+    RUN(what_interpreters_share_is_no_ones_memory);
     return check_report();
 }
