@@ -103,7 +103,7 @@ bool sp_keeper_is_alone(void) {
             return false;
         }
     }
-    return true;
+    return list.filled == 0; /* and not where the list broke off */
 }
 
 void sp_keeper_end(void) {

@@ -75,6 +75,10 @@ static void remember(struct known *now, pid_t pid) {
     }
 }
 
+static enum sp_leftovers kill_all(const struct sp_plan *plan) {
+    return sp_kill_tenants(plan) == 0 ? SP_LEFTOVERS_KILLED : SP_LEFTOVERS_NONE;
+}
+
 enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
     const struct known *before = &known[latest];
     struct known *now = &known[latest ^= 1];
@@ -88,7 +92,7 @@ enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
     now->n = 0;
     /* Without a /proc of its own, init does not see the processes; with a limit of 0, none of them has a mark. */
     if (proc == -1 || getrlimit(MARK, &own) != 0 || own.rlim_max == 0) {
-        return sp_kill_tenants(plan) == 0 ? SP_LEFTOVERS_KILLED : SP_LEFTOVERS_NONE;
+        return kill_all(plan);
     }
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         pid_t pid = (pid_t)strtol(name, NULL, 10);
@@ -99,7 +103,7 @@ enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan) {
             remember(now, pid);
         }
     }
-    return found;
+    return list.filled < 0 ? kill_all(plan) : found; /* there may be some that were not listed */
 }
 
 /* Every orphan of the sandbox becomes a child of init, so when init has no children, there is no other process. */

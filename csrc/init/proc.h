@@ -16,7 +16,7 @@ struct sp_listing {
 int sp_listing_open(struct sp_listing *list, int dir, const char *name);
 /* Lists an open directory from its start. The caller keeps the descriptor. */
 void sp_listing_again(struct sp_listing *list, int dir);
-/* The next name that is a number, or NULL at the end. */
+/* The next name that is a number, or NULL: at the end `filled` is 0, and after a failure it is negative. */
 const char *sp_listing_next(struct sp_listing *list);
 
 /*
