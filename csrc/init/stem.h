@@ -15,8 +15,9 @@
 
 struct sp_stem {
     /* Called first in a fork of init: makes the interpreter usable, and has it get ready for the code of a tenant.
-     * Returns 0, or -errno with *why filled, after it has written the traceback to the descriptor `told`, at most
-     * SP_TOLD_MAX bytes at once. Returns a second time, with -errno, if a hook of the caller gives up. */
+     * Returns 0, or -errno. Then it has filled *why, and after that written the traceback to the descriptor `told`, at
+     * most SP_TOLD_MAX bytes at once: init kills it as soon as it has read them. Returns a second time, with -errno, if
+     * a hook of the caller gives up. */
     int (*prepare)(int told, struct sp_rec_failed *why);
     /* The process has its streams, its limits and its last filter: hands it to the interpreter, which runs the
      * command. Before that it clears *starting and unmaps what it shares with init; both may be NULL. */
