@@ -94,7 +94,7 @@ int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *w
 int sp_zygote_tier_take_over(struct sp_plan *plan) {
     struct sp_rec_failed ignored;
     scoped = sp_landlock_abi(plan->config.landlock_abi_max) >= SP_LANDLOCK_SCOPED;
-    return sp_zygote_tier_rules(plan, &ignored) == 0 ? 0 : -EBADMSG;
+    return sp_zygote_tier_rules(plan, &ignored);
 }
 
 static void add_rule(struct sp_plan *plan, const struct sp_landlock_rule *rule) {

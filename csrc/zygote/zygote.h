@@ -12,7 +12,7 @@
  */
 int sp_zygote_configure(int sock, struct sp_plan *plan, int *host, struct sp_rec_failed *why);
 
-/* For the program that the zygote has become: reads the payload once more, into its own memory. 0 or -EBADMSG. */
+/* For the program that the zygote has become: reads the payload once more, into its own memory. 0 or -errno. */
 int sp_zygote_take_over(struct sp_plan *plan, const char *payload);
 
 /* runtime.c: the strings of the runtime, if there is one. 0 or -EBADMSG. */

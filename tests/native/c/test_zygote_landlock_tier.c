@@ -199,6 +199,12 @@ static void rules_of_the_machine_and_of_binds(void) {
     CHECK(rule_of(&plan, "/proc/meminfo")->dispensable && !rule_of(&plan, "/tmp")->dispensable);
     CHECK(rule_of(&plan, "/tmp")->writable && rule_of(&plan, "/tmp")->within == NULL);
     CHECK(rule_of(&plan, "/tmp/.")->within == binds[0].path && rule_of(&plan, "/tmp/.")->check == sp_tier_check_bind);
+    the.abi = SP_LANDLOCK_SCOPED; /* as the interpreter finds it */
+    CHECK(sp_zygote_tier_take_over(&plan) == 0 && scoped && rule_of(&plan, "/tmp")->writable);
+    binds[1].path = binds[1].source = "/tmp/gone"; /* meanwhile */
+    CHECK(sp_zygote_tier_take_over(&plan) == -ENOENT);
+    binds[1].path = binds[1].source = "/tmp/.";
+    scoped = false;
     the.shown = RULES_MAX; /* more than there is room for: the rest is not shown */
     CHECK(sp_zygote_tier_rules(&plan, &why) == 0 && plan.n_rules == RULES_MAX);
     the.shown = 0;
