@@ -207,6 +207,9 @@ static void prove_files(uint32_t landlock_abi, struct sp_proof *proof) {
     }
     int rc = landlock_abi != 0 ? mknod("/tmp/device", S_IFBLK, makedev(1, 0)) : 0;
     set_fact(proof, SP_FACT_LANDLOCK_DENIES, rc == -1 && errno == EACCES);
+    if (landlock_abi != 0 && rc == 0) {
+        (void)unlink("/tmp/device");
+    }
 }
 
 static bool is_limited(int resource, uint64_t most) {
