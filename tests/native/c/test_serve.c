@@ -233,10 +233,6 @@ static void a_stop_is_no_end(void) {
         _exit(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0 && raise(SIGUSR1) == 0 ? 0 : 1);
     }
     standby.pid = pid;
-    for (int i = 0; i < 2000 && the.detached == 0; i++) {
-        CHECK(!reap(&standby, &outcome));
-        sleep_ns(10 * MS);
-    }
     for (int i = 0; i < 2000 && !reap(&standby, &outcome); i++) {
         sleep_ns(10 * MS);
     }
