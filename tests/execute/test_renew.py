@@ -8,10 +8,12 @@ import fcntl
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from bare_stem import RUN, BareStem, run_here
+from eyes import open_fds
 from waiting import wait_until
 
 from pysandpool import (
@@ -140,18 +142,20 @@ def test_a_creation_after_a_crash_raises_the_traceback_to_all(library: Path) -> 
             assert "    1 / 0\n" in found.value.traceback
 
 
-def can_read_pipe(fd: int) -> bool:
-    try:
-        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-        return mode == os.O_RDONLY and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
-    except OSError:  # the janitor opens and closes descriptors
-        return False
+def pipes_to_read() -> set[tuple[int, str]]:
+    """Numbers and inodes, because a number that was free before the listing may be that of the listing itself."""
+    found = set()
+    for fd, link in open_fds().items():
+        with suppress(OSError):  # the janitor opens and closes descriptors
+            if link.startswith("pipe:") and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                found.add((fd, link))
+    return found
 
 
 def test_a_foreign_file_with_the_number_of_the_pipe_is_neither_read_nor_closed(library: Path) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = pipes_to_read()
     with SandboxPool(interpreter_of(library), PoolConfig(min_size=0)) as pool:
-        [ours] = [int(fd) for fd in set(os.listdir("/proc/self/fd")) - before if can_read_pipe(int(fd))]
+        [(ours, _)] = pipes_to_read() - before
         with open(library / "fresh", "w+") as file:
             file.write("of the application")
             file.flush()
