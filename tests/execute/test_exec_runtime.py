@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from eyes import children
+from scripts import run_script
 from waiting import wait_until
 
 from pysandpool import (
@@ -273,6 +274,34 @@ def test_one_that_does_not_read_is_killed_at_the_time_out() -> None:
     with pool_of(Interpreter(start="exec", command=("/bin/sh", "-c", runtime))) as pool, pool.acquire() as sandbox:
         assert sandbox.run_code("x" * 3_000_000, timeout=0.5).timed_out
         assert sandbox.execute(["/bin/echo", "usable"]).check().stdout == b"usable\n"
+
+
+def test_without_free_descriptors_the_code_fails_and_the_lease_stays() -> None:
+    """The answer of a runtime brings four of them."""
+    done = run_script(
+        """
+import errno, resource
+from host_state import leave_free_fds
+from pysandpool import Interpreter, PoolConfig, SandboxConfig, SandboxError, SandboxPool
+
+runtime = "echo ready >&3; read request <&3"
+config = SandboxConfig(interpreter=Interpreter(start="exec", command=("/bin/sh", "-c", runtime)))
+with SandboxPool(config, PoolConfig(min_size=1, max_idle_duration=None)) as pool, pool.acquire() as lease:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for free in range(4):
+        leave_free_fds(free)
+        try:
+            lease.run_code("x")
+        except SandboxError as error:
+            assert error.errno == errno.EMFILE, error
+            print(free, end=" ")
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        lease.execute(["/bin/true"]).check()
+    assert lease.run_code("x").exit_code == 0
+print("well")
+"""
+    )
+    assert (done.stdout, done.stderr) == ("0 1 2 3 well\n", "")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from pysandpool import (
     PoolStateError,
     SandboxConfig,
     SandboxCreateError,
+    SandboxError,
     SandboxPool,
 )
 
@@ -97,6 +98,18 @@ def test_an_idle_sandbox_of_the_old_one_is_replaced_at_its_first_command() -> No
         assert pool.renew()
         assert run_here(idle, "print(1)")[0].stdout == b"1\n"
         assert pool.stats().evictions.outdated == 1
+
+
+def test_a_request_that_cannot_be_sent_leaves_the_replacement_to_the_lease() -> None:
+    with SandboxPool(None, PoolConfig(min_size=0)) as pool, pool.acquire() as idle:
+        assert pool.renew(timeout=20)
+        for _ in range(2):
+            with pytest.raises(SandboxError) as found:
+                idle.execute(["/bin/true", *["x" * 100_000] * 100])
+            assert found.value.errno == errno.E2BIG
+        assert idle.execute(["/bin/true"]).ok
+        stats = pool.stats()
+        assert (stats.lost_count, stats.evictions.outdated) == (0, 1)
 
 
 def test_the_old_one_stays_if_the_new_one_cannot_start(library: Path) -> None:

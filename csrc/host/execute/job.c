@@ -119,6 +119,13 @@ static void begin_command(struct sp_job *job) {
     }
 }
 
+/* This process has no descriptors left for the streams of the runtime, whose request is acknowledged. */
+static void give_up_streams(struct sp_job *job) {
+    job->streamless = job->kill_requested = true;
+    job->deadline = sp_now() + KILL_GRACE_NS;
+    kill_command(job);
+}
+
 /* Receives init's records. After the ACK, init is the one to report how the command ended. */
 static void receive_from_init(struct sp_job *job) {
     while (!job->over) {
@@ -127,6 +134,10 @@ static void receive_from_init(struct sp_job *job) {
         int rc = sp_session_recv(job->claim.session, &record, ends);
         if (rc == -EAGAIN) {
             return;
+        }
+        if (rc == -EMFILE && job->claim.session->acked && !job->streamless) {
+            give_up_streams(job);
+            continue;
         }
         rc = rc != 0 ? rc : sp_job_adopt_streams(job, ends);
         if (rc != 0) {
@@ -236,6 +247,14 @@ int sp_job_poll(sp_job *job) {
 
 /* ---- finish ---- */
 
+/* A request that could not be sent leaves the sandbox as it is: the lease stays usable, and one that is unused stays
+ * unused. */
+static struct sp_session *leave(struct sp_job *job) {
+    const bool unsent = job->code == SP_E_EXEC;
+    const bool lost = job->code != SP_OK && !unsent;
+    return sp_job_leave(job, unsent && job->first_use ? SP_SLOT_USED : 0, lost ? SP_SLOT_LOST : 0);
+}
+
 /*
  * What the cgroup of the sandbox, if there is one, counted for the command: it includes processes that nobody waited
  * for. The peak is the sandbox's: if it did not rise, it belongs to an earlier command. Where processes run beside it,
@@ -316,8 +335,11 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     }
     /* A time-out or memory limit that only the end of the sandbox could enforce is reported as such; the lease is lost.
      */
-    bool ended = code == SP_E_LOST && !job->undead && (job->timed_out || job->oom);
-    if (code == SP_OK && job->last.type == SP_REC_FAILED) {
+    bool ended = code == SP_E_LOST && !job->undead && (job->timed_out || job->oom) && !job->streamless;
+    if (job->streamless) {
+        job->outcome = code == SP_E_LOST ? SP_OUTCOME_LOSS : SP_OUTCOME_ORDINARY;
+        code = sp_error_set(error, SP_E_EXEC, SP_STAGE_SPAWN, EMFILE, "request");
+    } else if (code == SP_OK && job->last.type == SP_REC_FAILED) {
         code = sp_error_of_command(error, &job->last.u.failed);
     } else if (code == SP_OK || ended) {
         fill_result(job, result);
@@ -327,7 +349,7 @@ int sp_job_finish(sp_job *job, sp_exec_result *result, sp_error *error) {
     } else {
         *error = job->why;
     }
-    sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+    sp_session_end(leave(job));
     int orphan = atomic_load(&job->claim.orphan);
     if (orphan != 0) {
         return orphan;
@@ -370,7 +392,7 @@ void sp_job_free(sp_job *job) {
         sp_job_cancel(job);
         while (sp_job_poll(job) == SP_AGAIN) {
         }
-        sp_session_end(sp_job_leave(job, 0, job->code == SP_OK ? 0 : SP_SLOT_LOST));
+        sp_session_end(leave(job));
     }
     sp_job_free_finished(job);
 }

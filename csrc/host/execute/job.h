@@ -33,6 +33,7 @@ struct sp_job {
     bool timed_out;        /* its deadline has passed */
     bool kill_requested;   /* the command is to be killed: its deadline has passed, or the caller gave the job up */
     bool descriptors_lost; /* another part of the process closed descriptors of the job or its session */
+    bool streamless;       /* the streams of its runtime found no room among the descriptors of this process */
     bool undead;           /* neither the command nor its sandbox could be ended in time */
     bool oom;              /* the memory limit ended it */
     bool awaits_death;     /* of an event loop: its sandbox was killed, and the pidfd has to report that */

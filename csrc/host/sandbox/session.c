@@ -257,6 +257,10 @@ int sp_session_recv(struct sp_session *session, struct sp_record *record, int en
         return -EBADF;
     }
     int rc = sp_packet_recv(session->control, &packet, NULL, 0);
+    if (rc == -EMFILE && session->for_runtime && session->open && !session->acked) {
+        session->acked = true; /* only this ACK brings descriptors */
+        return rc;
+    }
     if (rc != 0) {
         return rc;
     }

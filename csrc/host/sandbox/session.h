@@ -27,8 +27,8 @@ int sp_session_send_exec(struct sp_session *session, const struct sp_session_exe
 /*
  * Receives one record about the running command. 0 with *record filled: first ACK, then FAILED or EXITED, with the id
  * of the command. -EAGAIN: nothing has come; -ECONNRESET: the sandbox is dead; -EBADF: as above; -EBADMSG: the sandbox
- * has sent something else. ends[] gets what an ACK brings, for the caller to close, and is -1 otherwise; NULL where no
- * runtime was asked for.
+ * has sent something else; -EMFILE with `acked` set: ACK, but this process has no room for the descriptors that it
+ * brought. ends[] gets those, for the caller to close, and is -1 otherwise; NULL where no runtime was asked for.
  */
 int sp_session_recv(struct sp_session *session, struct sp_record *record, int ends[SP_RUNTIME_ENDS]);
 
