@@ -262,6 +262,21 @@ static void take_record(struct sp_process *process, struct sp_packet *packet) {
     }
 }
 
+/* Nobody knows yet of a process that has not started: it has no use any more. */
+static void kill_unstarted(struct sp_process *process) {
+    const struct sp_record kill = {.type = SP_REC_SIGNAL, .u.signal.number = SIGKILL};
+    if (process->status.state < SP_PROCESS_RUNNING && process->owner == getpid() &&
+        sp_is_own(process->socket, &process->identity)) {
+        (void)sp_packet_send(process->socket, &(struct sp_outgoing){.record = &kill}, sp_now());
+    }
+}
+
+/* The ACK has come, but this process has no room for the terminal that it brought. */
+static void give_up_terminal(struct sp_process *process) {
+    kill_unstarted(process);
+    end_process(process, sp_error_set(&process->error, SP_E_EXEC, SP_STAGE_SPAWN, EMFILE, "request"));
+}
+
 /* Under the lock. */
 static void receive(struct sp_process *process) {
     while (process->status.state != SP_PROCESS_ENDED) {
@@ -278,6 +293,8 @@ static void receive(struct sp_process *process) {
         }
         if (rc == 0 && is_expected(process, &packet)) {
             take_record(process, &packet);
+        } else if (rc == -EMFILE && process->status.wants_terminal != 0 && process->status.state == SP_PROCESS_SENT) {
+            give_up_terminal(process);
         } else {
             if (rc != -ECONNRESET) {
                 with_session(process, kill_sandbox);
@@ -330,15 +347,6 @@ int sp_process_signal(sp_process *process, int number) {
     }
     pthread_mutex_unlock(&process->lock);
     return rc == -ETIMEDOUT ? SP_AGAIN : SP_OK; /* any other failure means that the sandbox is dead */
-}
-
-/* Nobody knows yet of a process that has not started: it has no use any more. */
-static void kill_unstarted(struct sp_process *process) {
-    const struct sp_record kill = {.type = SP_REC_SIGNAL, .u.signal.number = SIGKILL};
-    if (process->status.state < SP_PROCESS_RUNNING && process->owner == getpid() &&
-        sp_is_own(process->socket, &process->identity)) {
-        (void)sp_packet_send(process->socket, &(struct sp_outgoing){.record = &kill}, sp_now());
-    }
 }
 
 void sp_process_free(sp_process *process) {
