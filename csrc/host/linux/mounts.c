@@ -30,17 +30,16 @@ static char *read_whole(int fd) {
     char *text = lseek(fd, 0, SEEK_SET) == 0 ? malloc(size) : NULL;
     while (text != NULL) {
         ssize_t n = read(fd, text + len, size - len - 1);
-        if (n <= 0) {
+        if (n == 0) {
             break;
         }
-        len += (size_t)n;
-        if (size - len < 4096) {
-            char *larger = realloc(text, size *= 2);
-            if (larger == NULL) {
-                free(text);
-            }
-            text = larger;
+        len += n > 0 ? (size_t)n : 0;
+        char *larger = n > 0 && size - len < 4096 ? realloc(text, size *= 2) : text;
+        if (n < 0 || larger == NULL) {
+            free(text);
+            larger = NULL;
         }
+        text = larger;
     }
     if (text != NULL) {
         text[len] = '\0';
@@ -72,8 +71,8 @@ static uint64_t digest_of(char *text, char *const *dirs, uint32_t n) {
     return digest;
 }
 
-/* mountinfo has the paths without symbolic links. */
-static void look_again(struct sp_mounts *mounts, const struct sp_mounts_dirs *named) {
+/* mountinfo has the paths without symbolic links. False: it could not be read. */
+static bool look_again(struct sp_mounts *mounts, const struct sp_mounts_dirs *named) {
     const uint32_t n = named->n;
     char **dirs = calloc(n, sizeof *dirs);
     char *text = read_whole(mounts->fd);
@@ -81,7 +80,8 @@ static void look_again(struct sp_mounts *mounts, const struct sp_mounts_dirs *na
         const char *name = named->name(named->arg, i);
         dirs[i] = name != NULL ? realpath(name, NULL) : NULL;
     }
-    if (dirs != NULL && text != NULL) {
+    const bool done = dirs != NULL && text != NULL;
+    if (done) {
         mounts->digest = digest_of(text, dirs, n);
     }
     for (uint32_t i = 0; i < n && dirs != NULL; i++) {
@@ -89,6 +89,7 @@ static void look_again(struct sp_mounts *mounts, const struct sp_mounts_dirs *na
     }
     free(dirs);
     free(text);
+    return done;
 }
 
 static bool has_changed(const struct sp_mounts *mounts) {
@@ -104,7 +105,9 @@ uint64_t sp_mounts_below(struct sp_mounts *mounts, const struct sp_mounts_dirs *
         mounts->identity = sp_identity_of(mounts->fd);
     }
     if (mounts->fd != -1 && (has_changed(mounts) || !known || mounts->paths_identity != identity)) {
-        look_again(mounts, dirs);
+        if (!look_again(mounts, dirs)) { /* poll(2) reports the change once: the next call reads a file opened anew */
+            sp_fd_close(&mounts->fd);
+        }
         mounts->paths_identity = identity;
     }
     uint64_t digest = mounts->digest;
