@@ -160,8 +160,7 @@ def test_what_gives_rights_is_covered_in_a_replaced_tree(
     (tree / "program").chmod(0o4755)
     pool = real_pool(SandboxConfig(fs_readwrite=[tree]), warm=1)
     _, zygote = seen(pool, "/bin/true")
-    tree.rename(place / "old")
-    sub = create(tree, "2") / "sub" / "sub"
+    sub = create(place / "fresh", "2") / "sub" / "sub"
     sub.mkdir(parents=True)
     program = sub / "program"
     program.touch()
@@ -170,6 +169,11 @@ def test_what_gives_rights_is_covered_in_a_replaced_tree(
         os.setxattr(program, "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
     if kind == "closed directory":
         sub.chmod(0)
+    # It is whole before it takes the place: the pool may create a sandbox at any moment, and searches a tree once.
+    tree.rename(place / "old")
+    (place / "fresh").rename(tree)
+    sub = tree / "sub" / "sub"
+    program = sub / "program"
     if restarted:
         os.kill(zygote, signal.SIGKILL)
         wait_until(lambda: pool.stats().idle_count == 0 or seen(pool, "/bin/true")[1] != zygote, "another zygote")
