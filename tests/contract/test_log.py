@@ -289,7 +289,7 @@ def trouble():
         # That of a pool that was closed may take a moment to end.
         readers = [thread for thread in threading.enumerate() if thread.name == "pysandpool-log"]
     for reader in readers:
-        reader.join(10)
+        reader.join(50)
     print("over", not readers or any(reader.is_alive() for reader in readers), flush=True)
 
 with FakeLauncher() as launcher, launcher.open(warm=1):
