@@ -242,21 +242,24 @@ static void forged_signals(char **args) {
     held("alive and running after all of them");
 }
 
-/* Leaves a child in a session of its own that writes a byte every 20 ms for 3 s. */
+/* Leaves a child in a session of its own that writes a byte every 20 ms for 10 s, and has begun with it. */
 static void leave_daemon(char **args) {
-    if (fork() == 0) {
+    int begun[2];
+    char byte;
+    if (pipe(begun) == 0 && fork() == 0) {
         setsid();
         if (fork() == 0) {
             int fd = open(args[0], O_CREAT | O_WRONLY | O_APPEND, 0666);
-            for (int i = 0; i < 150; i++) {
-                (void)!write(fd, "x", 1);
+            for (int i = 0; i < 500; i++) {
+                (void)!write(i == 1 ? begun[1] : fd, "x", 1);
                 usleep(20000);
             }
         }
         _exit(0);
     }
+    close(begun[1]);
+    (void)!read(begun[0], &byte, 1);
     wait(NULL);
-    usleep(100000);
     _exit(0);
 }
 
