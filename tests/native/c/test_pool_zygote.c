@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fake_pool.h"
+#include "host/linux/late.h"
 #include "host/sandbox/launch.h"
 #include "lacks.h"
 
@@ -99,6 +100,12 @@ static void *look_on(void *argument) {
     return NULL;
 }
 
+/* A reaper that has not ended when its zygote is freed keeps its descriptor until it has: see late.h. */
+static bool is_as_before(unsigned fds) {
+    sp_late_reap();
+    return count_fds() == fds;
+}
+
 static void run_crowd(unsigned rounds, bool kill_zygote) {
     const unsigned fds_before = count_fds();
     sp_pool_options options = pool_options(2, 3, THREADS - 1);
@@ -127,7 +134,7 @@ static void run_crowd(unsigned rounds, bool kill_zygote) {
     CHECK(sp_pool_close(crowd.pool, 10000 * MS) == SP_OK);
     sp_pool_free(crowd.pool);
     sp_launcher_unref(launcher);
-    CHECK(count_fds() == fds_before);
+    CHECK(REACHED(is_as_before(fds_before), 20000));
 }
 
 static void threads_get_their_own_output(void) { run_crowd(30, false); }
@@ -157,7 +164,7 @@ static void close_during_use(void) {
         }
         sp_pool_free(crowd.pool);
         sp_launcher_unref(launcher);
-        CHECK(count_fds() == fds_before);
+        CHECK(REACHED(is_as_before(fds_before), 20000));
     }
 }
 
