@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "fake_pool.h"
+#include "host/execute/job.h"
 
 struct held {
     struct fake_pool f;
@@ -16,21 +17,28 @@ struct held {
 static bool of_the_pool(const struct held *h) {
     sp_error error;
     sp_stats stats;
+    sp_drain drain = {0};
+    sp_renewal renewal = {0};
     sp_ticket *ticket = NULL;
 
     return sp_acquire(h->f.pool) == SP_E_FORKED && sp_warm(h->f.pool, 2, &error) == SP_E_FORKED &&
            sp_ticket_open(h->f.pool, 0, &ticket) == SP_E_FORKED && ticket == NULL &&
            sp_settle(h->f.pool, 0) == SP_E_FORKED && sp_idle_len(h->f.pool) == SP_E_FORKED &&
-           sp_snapshot(h->f.pool, &stats) == SP_E_FORKED && sp_pool_close(h->f.pool, 0) == SP_E_FORKED;
+           sp_pool_resize(h->f.pool, 0, 1) == SP_E_FORKED && sp_drain_wait(h->f.pool, &drain, 0) == SP_E_FORKED &&
+           sp_renew(h->f.pool, &renewal, 0, &error) == SP_E_FORKED && sp_snapshot(h->f.pool, &stats) == SP_E_FORKED &&
+           sp_pool_close(h->f.pool, 0) == SP_E_FORKED;
 }
 
 static bool of_a_lease(const struct held *h) {
     const sp_exec_request request = request_for(MS);
+    const sp_workspace workspace = {.size = sizeof workspace, .path = "/tmp"};
     sp_isolation isolation;
     sp_error error;
     sp_job *job = NULL;
 
-    return sp_lease_pid(h->f.pool, h->handle) == SP_E_FORKED &&
+    return sp_lease_is_unused(h->f.pool, h->handle) == SP_E_FORKED &&
+           sp_workspace_attach(h->f.pool, h->handle, &workspace, &error) == SP_E_FORKED &&
+           sp_lease_pid(h->f.pool, h->handle) == SP_E_FORKED &&
            sp_lease_isolation(h->f.pool, h->handle, &isolation) == SP_E_FORKED &&
            sp_job_start(h->f.pool, h->handle, &request, &job, &error) == SP_E_FORKED && job == NULL &&
            sp_release(h->f.pool, h->handle) == SP_E_FORKED;
@@ -39,8 +47,10 @@ static bool of_a_lease(const struct held *h) {
 static bool of_what_is_under_way(const struct held *h) {
     sp_exec_result result;
     sp_error error;
+    sp_due due;
 
-    return sp_ticket_poll(h->ticket, &error) == SP_E_FORKED && sp_job_poll(h->job) == SP_E_FORKED &&
+    return sp_ticket_turn(h->ticket, &error, &due) == SP_E_FORKED && sp_job_turn(h->job, &due) == SP_E_FORKED &&
+           sp_ticket_poll(h->ticket, &error) == SP_E_FORKED && sp_job_poll(h->job) == SP_E_FORKED &&
            sp_job_finish(h->job, &result, &error) == SP_E_FORKED;
 }
 

@@ -104,6 +104,26 @@ static void a_job_without_a_command_replaces_a_dead_sandbox(void) {
     shut_pool(&f);
 }
 
+/* Whatever it returns, the lease counts as used: no other tenant gets its sandbox. */
+static void a_workspace_needs_a_launcher_that_can_attach_one(void) {
+    struct fake_pool f;
+    sp_workspace workspace = {.size = sizeof workspace, .mode = SP_WORKSPACE_RO, .path = "/tmp"};
+    sp_error error;
+
+    open_pool(&f, 1, 1, 0);
+    const int64_t handle = acquire(f.pool, -1);
+    workspace.size--;
+    CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_INVAL);
+    workspace.size++;
+    CHECK(sp_lease_is_unused(f.pool, handle) == 1);
+    CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_UNSUPPORTED);
+    CHECK(sp_lease_is_unused(f.pool, handle) == 0);
+    CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_INVAL); /* it has been used */
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_RELEASED);
+    shut_pool(&f);
+}
+
 /* ---- threads ---- */
 
 #define ROUNDS 60
@@ -169,6 +189,7 @@ int main(void) {
     RUN(a_process_ends);
     RUN(the_lease_ends_a_process);
     RUN(a_job_without_a_command_replaces_a_dead_sandbox);
+    RUN(a_workspace_needs_a_launcher_that_can_attach_one);
     RUN(threads_start_processes_while_the_lease_ends);
     return check_report();
 }
