@@ -1,6 +1,8 @@
 /* sources: csrc/host/seccomp */
 /* System calls with many options: the verdict on each option by its number, compared with ../golden/ (--update rewrites
  * it), and checks of single options. */
+#include <fcntl.h>
+
 #include "check.h"
 #include "common/kill_mark.h"
 #include "golden.h"
@@ -269,6 +271,34 @@ static void test_signals(void) {
     }
 }
 
+/* Landlock sees a truncation since ABI 3. Before, a file that is open for reading would pass it by. */
+static void test_truncation(void) {
+    policy_t old = {.profile = SP_SECCOMP_ESSENTIAL,
+                    .shares_host = true,
+                    .supervised = true,
+                    .no_setid = true,
+                    .old_truncate = true};
+    policy_t newer = {.profile = SP_SECCOMP_ESSENTIAL, .shares_host = true, .supervised = true, .no_setid = true};
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers before = build((enum sp_arch)i, &old);
+        struct layers since = build((enum sp_arch)i, &newer);
+        CHECK(call(&before, "openat", 0, 0, O_RDONLY | O_TRUNC | GARBAGE) == ERRNO(EPERM));
+        CHECK(call(&since, "openat", 0, 0, O_RDONLY | O_TRUNC) == SECCOMP_RET_ALLOW);
+        CHECK(call(&before, "openat", 0, 0, O_WRONLY | O_TRUNC) == SECCOMP_RET_ALLOW);
+        CHECK(call(&before, "openat", 0, 0, O_RDWR | O_TRUNC) == SECCOMP_RET_ALLOW);
+        CHECK(call(&before, "openat", 0, 0, O_RDONLY) == SECCOMP_RET_ALLOW);
+        CHECK(call(&before, "truncate", 0, 0, 0) == ERRNO(EPERM));
+        CHECK(call(&since, "truncate", 0, 0, 0) == SECCOMP_RET_ALLOW);
+        CHECK(i != SP_ARCH_X86_64 || (call(&before, "open", 0, O_RDONLY | O_TRUNC, 0) == ERRNO(EPERM) &&
+                                      call(&before, "open", 0, O_RDWR | O_TRUNC, 0) == SECCOMP_RET_ALLOW &&
+                                      call(&since, "open", 0, O_RDONLY | O_TRUNC, 0) == SECCOMP_RET_ALLOW));
+        /* Signals and groups stay as they are: that is the policy before ABI 6. */
+        CHECK(call(&before, "setsid", 0, 0, 0) == SECCOMP_RET_ALLOW);
+        drop(&before);
+        drop(&since);
+    }
+}
+
 static bool takes_filters(const struct layers *l) {
     uint32_t one = call(l, "seccomp", 1 | GARBAGE, 0, 0), other = call(l, "prctl", 22 | GARBAGE, 2 | GARBAGE, 0);
     CHECK(one == other && (one == SECCOMP_RET_ALLOW || one == ERRNO(EINVAL)));
@@ -306,6 +336,7 @@ int main(int argc, char **argv) {
     RUN(test_filters);
     RUN(test_listener);
     RUN(test_signals);
+    RUN(test_truncation);
     RUN(test_no_filters);
     RUN(test_no_stop_at_exit);
     return check_report();
