@@ -106,27 +106,28 @@ static void end_reaper(struct sp_reaper *reaper, int64_t deadline) {
 }
 
 /* Asked by a process of its own, because a filter may kill whoever makes the call, and this process is the application.
- */
-static uint32_t landlock_abi(const char *program, uint32_t most) {
+ * 0: there is no Landlock, or no answer; -errno: nobody could be asked. */
+static int landlock_abi(const char *program, uint32_t most) {
     const int64_t deadline = sp_now() + SP_SEC(10);
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
     int pair[2] = {-1, -1};
-    if (sp_control_pair(pair) != 0) {
-        return 0;
+    int rc = sp_control_pair(pair);
+    if (rc != 0) {
+        return rc;
     }
     const struct sp_start what = {
         .path = program, .name = SP_LANDLOCK_QUESTION, .fd = pair[1], .number = SP_ZYGOTE_SOCKET};
-    int rc = sp_reaper_start(&what, &reaper, &child);
+    rc = sp_reaper_start(&what, &reaper, &child);
     sp_fd_close(&pair[1]);
-    uint32_t abi = 0;
     if (rc == 0) {
         sp_reaper_release(reaper);
-        abi = read_answer(pair[0], deadline);
+        const uint32_t abi = read_answer(pair[0], deadline);
         end_reaper(reaper, deadline);
+        rc = (int)(abi < most ? abi : most);
     }
     sp_fd_close(&pair[0]);
-    return abi < most ? abi : most;
+    return rc;
 }
 
 /* Two of them to enter the directories of leases, and to remove what their owners have closed or made sticky. */
@@ -221,12 +222,13 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
     if (needed != NULL) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_TIER, ENOTSUP, needed);
     }
-    tier->abi = landlock_abi(options->zygote_path, options->landlock_abi_max);
-    if (tier->abi == 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
+    const int abi = landlock_abi(options->zygote_path, options->landlock_abi_max);
+    if (abi <= 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, abi == 0 ? ENOSYS : -abi, "landlock");
     }
+    tier->abi = (uint32_t)abi;
     tier->lease_uids = can_give_ids();
-    int rc = make_root(tier, options);
+    const int rc = make_root(tier, options);
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, options->lease_parent);
     }

@@ -6,8 +6,10 @@
 #include "host/linux/tier.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -87,6 +89,29 @@ static void without_an_answer_there_is_no_landlock(void) {
     CHECK(lower(&silent, "landlock") == SP_STAGE_LANDLOCK);
     CHECK(lower(&missing, "landlock") == SP_STAGE_LANDLOCK);
     CHECK(lower(&none, "landlock") == SP_STAGE_LANDLOCK);
+}
+
+/* Not that the kernel has no Landlock. */
+static void a_host_without_descriptors_hears_of_that(void) {
+    const sp_sandbox_options options = options_for(ANSWERS);
+    struct rlimit before;
+    unsigned refusals = 0;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    for (int free_fds = 0; free_fds < 4; free_fds++) {
+        struct sp_tier tier = {0};
+        sp_error error = {0};
+        sp_tier_init(&tier);
+        const int lowest = fcntl(0, F_DUPFD, 0);
+        CHECK(lowest != -1 && close(lowest) == 0);
+        CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)(lowest + free_fds), before.rlim_max}) == 0);
+        const int rc = sp_tier_lower(&tier, &options, &error);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        CHECK(rc == 0 || (error.stage == SP_STAGE_LANDLOCK && error.err == EMFILE) || error.stage == SP_STAGE_SCRATCH);
+        refusals += rc != 0 && error.stage == SP_STAGE_LANDLOCK;
+        sp_tier_close(&tier);
+        sp_tier_free(&tier);
+    }
+    CHECK(refusals >= 2);
 }
 
 static void a_directory_of_leases_is_made_and_removed(void) {
@@ -173,6 +198,7 @@ int main(int argc, char **argv) {
     RUN(what_a_namespace_needs_may_be_refused);
     RUN(a_configuration_that_needs_namespaces_is_refused_by_name);
     RUN(without_an_answer_there_is_no_landlock);
+    RUN(a_host_without_descriptors_hears_of_that);
     RUN(a_directory_of_leases_is_made_and_removed);
     RUN(ids_need_each_of_these_capabilities);
     RUN(what_a_lease_has_left_is_removed);
