@@ -26,6 +26,7 @@ SUITES = {
         "tests/execute/test_sessions.py",
         "tests/execute/test_branches.py",
         "tests/isolation/test_stem.py",
+        "tests/isolation/test_keeper.py",
     ),
     # Without those with calls that a filter refuses: an old kernel refuses them itself.
     "attack": ("tests/isolation/test_attack.py", "-k", "not where_calls_are_refused"),
