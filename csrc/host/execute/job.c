@@ -251,8 +251,8 @@ int sp_job_poll(sp_job *job) {
  * unused. */
 static struct sp_session *leave(struct sp_job *job) {
     const bool unsent = job->code == SP_E_EXEC;
-    const bool lost = job->code != SP_OK && !unsent;
-    return sp_job_leave(job, unsent && job->first_use ? SP_SLOT_USED : 0, lost ? SP_SLOT_LOST : 0);
+    const uint64_t lost = SP_SLOT_LOST | (job->oom ? SP_SLOT_OOM : 0);
+    return sp_job_leave(job, unsent && job->first_use ? SP_SLOT_USED : 0, job->code != SP_OK && !unsent ? lost : 0);
 }
 
 /*

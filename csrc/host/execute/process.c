@@ -183,7 +183,7 @@ static void kill_sandbox(struct sp_process *process, struct sp_session *session)
     }
 }
 
-/* Where a cgroup limits the memory, the kernel kills, and init only sees a SIGKILL. */
+/* Where a cgroup limits the memory, the kernel kills, and init only sees a SIGKILL, or is killed with the others. */
 static void look_for_oom_kill(struct sp_process *process, struct sp_session *session) {
     process->status.oom_killed = oom_kills_of(session) > process->oom_kills;
 }
@@ -213,14 +213,18 @@ static void take_exited(struct sp_process *process, const struct sp_rec_exited *
 /* The sandbox is dead, and so is the process. One that has not started yet reports why: the lease may have ended. */
 static void take_end(struct sp_process *process) {
     int code = SP_OK;
-    if (process->status.state < SP_PROCESS_RUNNING) {
-        struct sp_session *session = sp_lease_share(process->pool, process->handle, &code);
-        code = session != NULL ? SP_E_LOST : code;
+    struct sp_session *session = sp_lease_share(process->pool, process->handle, &code);
+    if (session != NULL) {
+        code = SP_E_LOST;
+        look_for_oom_kill(process, session);
         sp_session_unref(session);
+    } else {
+        /* A command that ran beside the process may have taken the session, and with it what the cgroup has counted. */
+        process->status.oom_killed = sp_lease_is_out_of_memory(process->pool, process->handle);
     }
     process->status.exit_code = -1;
     process->status.signal = SIGKILL;
-    end_process(process, code);
+    end_process(process, process->status.state < SP_PROCESS_RUNNING ? code : SP_OK);
 }
 
 /* Whether this record may come now, with these descriptors, and from this sender. */

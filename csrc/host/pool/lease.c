@@ -197,6 +197,11 @@ struct sp_session *sp_lease_share(sp_pool *pool, int64_t handle, int *code) {
     return session;
 }
 
+bool sp_lease_is_out_of_memory(sp_pool *pool, int64_t handle) {
+    uint64_t word;
+    return sp_lease_slot(pool, handle, &word) != NULL && (word & SP_SLOT_OOM) != 0;
+}
+
 int sp_lease_is_unused(sp_pool *pool, int64_t handle) {
     uint64_t word;
     if (!sp_pool_is_mine(pool)) {

@@ -17,6 +17,7 @@ enum sp_slot_state { SP_SLOT_EMPTY, SP_SLOT_STARTING, SP_SLOT_IDLE, SP_SLOT_LEAS
 #define SP_SLOT_LOST UINT64_C(0x40)    /* its sandbox died with a command that may have run */
 #define SP_SLOT_DEAD UINT64_C(0x80)    /* its sandbox died by itself; an unused lease may still have another */
 #define SP_SLOT_SHARED UINT64_C(0x100) /* a process or a file call may have used it: like USED, and never cleared */
+#define SP_SLOT_OOM UINT64_C(0x200)    /* with LOST: the memory limit ended the sandbox */
 #define SP_SLOT_GENERATION_SHIFT 16
 
 /* A handle: {generation, slot index}, always >= 1 << SP_HANDLE_SHIFT. */

@@ -136,6 +136,8 @@ int64_t sp_lease_remember_last(const sp_pool *pool, int64_t handle);
  * as used. NULL, with the reason in *code. It does not wait for a job: one that replaces the sandbox of the lease at
  * this moment ends the old one with all that was started in it. */
 struct sp_session *sp_lease_share(sp_pool *pool, int64_t handle, int *code);
+/* Whether a job has found that the memory limit ended the sandbox of the lease. */
+bool sp_lease_is_out_of_memory(sp_pool *pool, int64_t handle);
 
 /* ---- recycle.c ---- */
 /* Queues the slot of a released sandbox for a fresh one. Under the lock, as all of these. */

@@ -53,6 +53,11 @@ static const struct sp_launch_ops leased_ops = {.has_init = true,
                                                 .free = never_freed};
 static struct sp_launcher leased_launcher = {.ops = &leased_ops, .refs = 1};
 
+bool sp_lease_is_out_of_memory(sp_pool *pool, int64_t handle) {
+    (void)pool, (void)handle;
+    return false;
+}
+
 struct sp_session *sp_lease_share(sp_pool *pool, int64_t handle, int *code) {
     CHECK(pool == leased.pool && handle == 1);
     *code = leased.session != NULL ? SP_OK : SP_E_RELEASED;

@@ -124,6 +124,68 @@ static void a_workspace_needs_a_launcher_that_can_attach_one(void) {
     shut_pool(&f);
 }
 
+/* ---- the memory limit of a cgroup, which ends a sandbox as a whole ---- */
+
+static _Atomic uint64_t oom_kills;
+
+static int count_oom_kills(struct sp_session *session, struct sp_usage *usage) {
+    (void)session;
+    *usage = (struct sp_usage){.oom_kills = atomic_load(&oom_kills)};
+    return 0;
+}
+
+static void open_with_cgroups(struct fake_pool *f) {
+    static struct sp_launch_ops ops;
+    const sp_pool_options options = pool_options(0, 1, 0);
+    sp_error error;
+
+    f->fds_before = count_fds();
+    f->launcher = sp_launcher_fake();
+    ops = *f->launcher->ops;
+    ops.usage = count_oom_kills;
+    f->launcher->ops = &ops;
+    f->pool = sp_pool_open(f->launcher, &options, &error);
+}
+
+/* The sandbox of a process dies, `oom` by its limit; with a command beside it that sees that first. */
+static void check_end(struct fake_pool *f, bool oom, bool beside) {
+    const sp_exec_request endless = request_for(INT64_MAX);
+    sp_exec_result result = {0};
+    sp_process_status status;
+    sp_job *job = NULL;
+    sp_error error;
+    int code = 0;
+
+    atomic_store(&oom_kills, 0);
+    const int64_t handle = acquire(f->pool, -1);
+    sp_process *process = start(f->pool, handle, &code);
+    CHECK(poll_until(process, SP_PROCESS_RUNNING, &status) == SP_OK && status.state == SP_PROCESS_RUNNING);
+    CHECK(!beside || sp_job_start(f->pool, handle, &endless, &job, &error) == SP_OK);
+    atomic_store(&oom_kills, oom ? 1 : 0);
+    CHECK(sp_fake_kill(f->launcher, sp_lease_pid(f->pool, handle)) == 0);
+    if (job != NULL) {
+        while (sp_job_poll(job) == SP_AGAIN) {
+        }
+        CHECK(sp_job_finish(job, &result, &error) == (oom ? SP_OK : SP_E_LOST) && (result.oom_killed != 0) == oom);
+        sp_job_free(job);
+    }
+    CHECK(poll_until(process, SP_PROCESS_ENDED, &status) == SP_OK && status.signal == SIGKILL);
+    CHECK((status.oom_killed != 0) == oom);
+    sp_process_free(process);
+    CHECK(sp_release(f->pool, handle) == SP_OK);
+}
+
+static void the_memory_limit_ends_a_sandbox_and_its_process(void) {
+    struct fake_pool f;
+
+    open_with_cgroups(&f);
+    sp_fake_mute(f.launcher, 1);
+    for (int i = 0; i < 4; i++) {
+        check_end(&f, i % 2 == 1, i / 2 == 1);
+    }
+    shut_pool(&f);
+}
+
 /* ---- threads ---- */
 
 #define ROUNDS 60
@@ -188,6 +250,7 @@ int main(void) {
     check_deadline(60);
     RUN(a_process_ends);
     RUN(the_lease_ends_a_process);
+    RUN(the_memory_limit_ends_a_sandbox_and_its_process);
     RUN(a_job_without_a_command_replaces_a_dead_sandbox);
     RUN(a_workspace_needs_a_launcher_that_can_attach_one);
     RUN(threads_start_processes_while_the_lease_ends);

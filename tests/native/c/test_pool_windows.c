@@ -104,8 +104,7 @@ static inline void fold_hits(sp_pool *pool) {
 #define sp_lease_remember_last windowed_lease_remember_last
 #define sp_last_acquired windowed_last_acquired
 #define sp_lease_isolation windowed_lease_isolation
-#define sp_lease_share windowed_lease_share
-#define sp_lease_is_unused windowed_lease_is_unused
+#define sp_lease_is_out_of_memory windowed_lease_is_out_of_memory
 #include "host/pool/lease.c" /* NOLINT(bugprone-suspicious-include): renamed symbols, see above */
 
 #define sp_waiters_grant windowed_waiters_grant
