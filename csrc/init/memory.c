@@ -32,7 +32,7 @@
 #define LOOK_NS SP_MS(25)
 #define FILL_BYTES_PER_MS (6 * MIB) /* one processor touches new pages no faster */
 #define LOOK_MAX_NS SP_MS(250)
-#define LOCKS_NS SP_MS(100) /* with a cgroup, only locks have to be counted */
+#define LOCKS_NS SP_MS(100) /* with a cgroup, when only locks have to be counted */
 /* Most commands are over before they are this old, or far below their limit. Until then a look only adds up what
  * processes and files show, which takes a tenth of the time, unless that reaches this part of the limit. */
 #define YOUNG_NS SP_MS(40)
@@ -194,8 +194,17 @@ static void look_at_figures(struct sp_look *look) {
     watch->lowest = sp_smaller(watch->lowest, look->kernel.used + look->shared_by_all);
 }
 
-/* memory.max counts everything but file locks, which some kernels (6.1) do not account to it. */
-static bool has_too_many_locks(struct sp_look *look) {
+/* In the host's network namespace nobody knows whose a socket is. */
+static bool has_netlink(const struct sp_memory_watch *watch) { return watch->own_network && !watch->no_inet; }
+
+/* memory.max counts everything but file locks, which some kernels (6.1) do not account to it, and netlink sockets,
+ * whose queues Linux 5.10 does not account to it. */
+static bool has_uncharged(struct sp_look *look) {
+    uint64_t netlink = 0;
+    if (has_netlink(look->watch) && !sp_sockets_netlink(look->watch->proc, &look->budget, &netlink)) {
+        look->certain = true;
+        return true;
+    }
     look->by_scan = true;
     bool suspected = look->watch->breaches != 0;
     if (is_scan_due(look, suspected)) {
@@ -234,7 +243,7 @@ static bool is_too_much(struct sp_look *look) {
     }
     look_at_figures(look);
     if (look->watch->by_cgroup) {
-        return has_too_many_locks(look);
+        return has_uncharged(look);
     }
     const struct sp_memory_watch *watch = look->watch;
     sp_census_take(&look->census, look->watch->proc, false, look->shared_by_all, &look->budget);
@@ -271,7 +280,7 @@ static bool is_too_much(struct sp_look *look) {
 static int64_t until_next(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     if (watch->by_cgroup) {
-        return watch->most != 0 ? LOOK_NS : LOCKS_NS;
+        return watch->most != 0 || has_netlink(watch) ? LOOK_NS : LOCKS_NS;
     }
     if (watch->limit == 0) {
         return LOOK_NS;

@@ -34,7 +34,7 @@ struct sp_memory_watch {
     uint64_t image;   /* bytes of mapped shared memory that do not count: see stem.h */
     unsigned most;    /* processes and threads; 0: not counted */
     bool too_many;    /* there were more: the command is killed, but not for its memory */
-    bool by_cgroup;   /* a cgroup limits the sum; init counts only file locks */
+    bool by_cgroup;   /* a cgroup limits the sum; init counts only what none is charged for */
     bool own_network; /* all sockets of the network namespace are the sandbox's */
     bool no_inet;     /* every socket is a unix socket */
     bool exec_filter; /* a command has a filter that init does not have */

@@ -12,7 +12,8 @@
 #define PAIR_DEFAULT (208 * KIB) /* net.core.wmem_default of most machines */
 /* A queue of N bytes may take twice as much memory, and a socket that is in use always takes some pages. */
 #define BUSY_SOCKET (32 * KIB)
-#define BUDGET_LINES 32 /* between two checks of the budget */
+#define NETLINK_SOCKET (2 * KIB) /* the structure of the kernel, which is not charged to a cgroup either */
+#define BUDGET_LINES 32          /* between two checks of the budget */
 
 uint64_t sp_sockets_pair_bytes(void) {
     static uint64_t bytes;
@@ -82,6 +83,30 @@ bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes
     *bytes = 0;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
         if (!add_table(proc, tables[i], budget, bytes)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* "0000000000000000 0   1234       00000111 212736   0        0     2        0        12345": the fifth word is what
+ * the receive queue takes, in bytes of memory. */
+static uint64_t bytes_of_netlink(const char *line) {
+    for (int word = 0; word < 4; word++) {
+        line = sp_next_word(line);
+    }
+    return NETLINK_SOCKET + sp_number(&line, 10);
+}
+
+bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes) {
+    struct sp_lines lines;
+    const char *line;
+    sp_auto_fd int fd = sp_lines_open(&lines, proc, "net/netlink");
+    *bytes = 0;
+    (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
+    for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
+        *bytes += bytes_of_netlink(line);
+        if (*bytes > SP_SOCKETS_NETLINK_MAX || (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget))) {
             return false;
         }
     }

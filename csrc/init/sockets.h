@@ -10,6 +10,9 @@
 
 #include "init/budget.h"
 
+/* What netlink sockets may take where a cgroup limits the memory: 40 of them that nobody reads from. */
+#define SP_SOCKETS_NETLINK_MAX (UINT64_C(8) << 20)
+
 #define SP_SOCKETS_FREE 64 /* sockets that are not counted: ordinary programs have as many */
 
 struct sp_sockets {
@@ -23,6 +26,11 @@ uint64_t sp_sockets_pair_bytes(void);
 struct sp_sockets sp_sockets_count(int proc);
 /* Bytes that the queues of TCP and UDP sockets take. False when the budget did not suffice to count them all. */
 bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes);
+/*
+ * Bytes that netlink sockets take, in queues and for themselves. No cgroup of Linux 5.10 is charged for either. False
+ * when the budget did not suffice to count them all, or when they are above SP_SOCKETS_NETLINK_MAX.
+ */
+bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes);
 
 /* Whether there is a unix connection that nobody has accepted yet: what waits in its queue is in no process's table.
  * Also true when the budget did not suffice to look at all sockets. */

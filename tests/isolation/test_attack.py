@@ -137,9 +137,6 @@ def test_attack(verdict_of: Callable[[str, str], Verdict], user: str, attack: At
     if not is_held(attack):
         assert verdict["inside"].startswith("REACHED "), f"SECURITY.md says too little: {verdict['inside']}"
         return
-    has_cgroup = (os.geteuid() == 0) == (user == ROOT) and find_parent({"memory"}) is not None
-    if attack.beside_cgroup and has_cgroup and verdict["inside"].startswith("REACHED "):
-        pytest.xfail(attack.beside_cgroup)
     if verdict["inside"].startswith("REACHED "):
         raise StillOpenError(verdict["inside"])
     assert verdict["inside"].startswith("HELD "), verdict["inside"]
@@ -147,7 +144,7 @@ def test_attack(verdict_of: Callable[[str, str], Verdict], user: str, attack: At
 
 def test_what_is_not_held_everywhere_is_in_security_md() -> None:
     text = re.sub(r"\s+", " ", SECURITY.read_text(encoding="utf-8"))
-    assert [one.name for one in ATTACKS if one.by_landlock not in text or one.beside_cgroup not in text] == []
+    assert [one.name for one in ATTACKS if one.by_landlock not in text] == []
 
 
 # What an old kernel or a seccomp profile refuses, and what decides about the files of the host all the same.

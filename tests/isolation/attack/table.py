@@ -41,8 +41,6 @@ class Attack:
     hole_for: tuple[str, ...] = BOTH
     by_landlock: str = ""
     """what SECURITY.md says of a kernel without Landlock, which alone holds the probe: it has to be REACHED there"""
-    beside_cgroup: str = ""
-    """what SECURITY.md says of a cgroup that does not count it on some kernels: there the probe may be REACHED"""
     tiers: tuple[str, ...] = ("full", "landlock")
     """where it is tried"""
     declared: str = ""
@@ -436,7 +434,6 @@ def _limits() -> list[Attack]:
             "netlink",
             ("queues", "70", "{settle}"),
             config={**small, "network": "loopback"},
-            beside_cgroup="Linux 5.10 leaves out what waits in the queues of netlink sockets",
         ),
         hoard("memory-messages", "sysvipc(7)", "messages", "70", "{settle}", config=small),
         hoard("scratch-bytes", "tmpfs(5)", "disk", "{scratch}", "12", config=small, declared=_SCRATCH),

@@ -99,6 +99,23 @@ static void bytes_queued_in_sockets_are_counted(void) {
     CHECK(!sp_sockets_queued(fake, &spent, &bytes));
 }
 
+#define NETLINK_HEAD "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+#define NETLINK_LINE(rmem) "0000000000000000 0   4294963 00000000 " rmem " 0        0     2        0        22\n"
+
+static void what_netlink_sockets_take_is_counted(void) {
+    const struct sp_budget enough = sp_budget_of(INT64_C(10000000000));
+    const struct sp_budget spent = {0};
+    uint64_t bytes = 1;
+    CHECK(sp_sockets_netlink(fake, &enough, &bytes) && bytes == 0);
+    write_text("net/netlink", NETLINK_HEAD NETLINK_LINE("0       ") NETLINK_LINE("212736  "));
+    CHECK(sp_sockets_netlink(fake, &enough, &bytes) && bytes == 2 * UINT64_C(2048) + 212736);
+    CHECK(!sp_sockets_netlink(fake, &spent, &bytes));
+    write_text("net/netlink", NETLINK_HEAD NETLINK_LINE("8386560 ")); /* SP_SOCKETS_NETLINK_MAX with the socket */
+    CHECK(sp_sockets_netlink(fake, &enough, &bytes));
+    write_text("net/netlink", NETLINK_HEAD NETLINK_LINE("8386561 "));
+    CHECK(!sp_sockets_netlink(fake, &enough, &bytes));
+}
+
 #define UNIX_HEAD "Num       RefCount Protocol Flags    Type St Inode Path\n"
 #define UNIX_PAIR "0000000000000000: 00000003 00000000 00000000 0001 03 18123774\n"
 #define UNIX_LISTENER "0000000000000000: 00000002 00000000 00010000 0001 01 18123771 @02 0\n"
@@ -121,8 +138,8 @@ static void the_size_of_a_socket_pair_is_measured(void) {
 }
 
 static void remove_the_texts(void) {
-    static const char *const names[] = {
-        "meminfo", "zoneinfo", "net/sockstat", "net/sockstat6", "net/tcp", "net/udp", "net/unix", "net", ""};
+    static const char *const names[] = {"meminfo", "zoneinfo", "net/sockstat", "net/sockstat6", "net/tcp",
+                                        "net/udp", "net/unix", "net/netlink",  "net",           ""};
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -144,6 +161,7 @@ int main(void) {
     RUN(sockets_are_counted_by_family);
     RUN(connections_that_wait_are_found);
     RUN(bytes_queued_in_sockets_are_counted);
+    RUN(what_netlink_sockets_take_is_counted);
     RUN(the_size_of_a_socket_pair_is_measured);
     RUN(remove_the_texts);
     return check_report();

@@ -59,7 +59,7 @@ static int empty_scratch(struct statfs *fs) {
 static struct {
     uint64_t shared, kernel, objects, free_lists, queued, undone;
     struct sp_sockets sockets;
-    bool queues_are_long, wait;
+    bool queues_are_long, wait, netlink_is_full;
 } the;
 
 uint64_t sp_machine_shared(void) { return the.shared; }
@@ -87,6 +87,12 @@ bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes
     (void)proc, (void)budget;
     *bytes = the.queued;
     return !the.queues_are_long;
+}
+
+bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes) {
+    (void)proc, (void)budget;
+    *bytes = 0;
+    return !the.netlink_is_full;
 }
 
 #define TOO_MANY (SP_SCAN_OBJECTS_MAX + 1)
@@ -207,6 +213,18 @@ static void the_sum_of_all_processes_counts(void) {
     the.kernel = 102 * MIB;
     CHECK(!look(&watch) && ends(&watch));
     set_locks("3", 0);
+}
+
+static void full_netlink_sockets_end_a_command_in_a_cgroup(void) {
+    struct sp_memory_watch watch = begin();
+    the.netlink_is_full = true;
+    CHECK(sp_memory_watch_look(&watch));
+    /* Where there are only unix sockets, and where those of others are, too, nobody looks. */
+    watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_MEMORY_CGROUP | SP_CONFIG_NETNS_REUSE});
+    CHECK(!look(&watch));
+    watch = begin_with((struct sp_rec_config){.flags = SP_CONFIG_MEMORY_CGROUP | SP_CONFIG_NET_HOST});
+    CHECK(!look(&watch));
+    the.netlink_is_full = false;
 }
 
 /* The kernel charges them to the cgroup. */
@@ -785,6 +803,7 @@ int main(void) {
     RUN(too_many_locks_end_a_command_in_a_cgroup);
     RUN(as_many_locks_as_are_allowed_do_not);
     RUN(the_sum_of_all_processes_counts);
+    RUN(full_netlink_sockets_end_a_command_in_a_cgroup);
     RUN(epoll_watches_are_left_to_the_cgroup);
     RUN(locks_of_init_are_not_counted);
     RUN(released_locks_end_no_command);
