@@ -364,14 +364,14 @@ def test_bound_is_per_stream(real_pool: OpenPool) -> None:
 
 @pytest.mark.slow
 def test_output_without_a_bound(real_pool: OpenPool) -> None:
-    pool = real_pool(SandboxConfig(max_output_bytes=None))
+    pool = real_pool(SandboxConfig(max_output_bytes=None, timeout_secs=None))
     with pool.acquire() as sandbox:
         result = sandbox.execute(counter(30 * MB)).check()
     assert result.stdout == counted(30 * MB)
 
 
 def test_endless_output_is_ended_by_the_timeout(sandbox: PooledSandbox) -> None:
-    result = sandbox.execute(["/usr/bin/yes"], timeout=0.5)
+    result = sandbox.execute(["/usr/bin/yes"], timeout=2)
     assert result.timed_out
     assert result.stdout_truncated
     assert result.stdout == b"y\n" * (2 * 1024 * 1024)
@@ -391,7 +391,7 @@ def test_timeout_keeps_partial_output(sandbox: PooledSandbox) -> None:
 @pytest.mark.namespaces("a /proc of its own")
 def test_lease_is_usable_after_a_timeout(sandbox: PooledSandbox) -> None:
     pid = sandbox.pid
-    assert sh(sandbox, "echo kept > file; sleep 60 & exec sleep 61", timeout=0.5).timed_out
+    assert sh(sandbox, "echo kept > file; sleep 60 & exec sleep 61", timeout=2).timed_out
     assert inside(sandbox) == set(), "every process of the lease is gone"
     assert sandbox.pid == pid
     assert sandbox.execute(["/bin/cat", "file"]).stdout == b"kept\n"
@@ -411,10 +411,10 @@ def test_a_kill_that_comes_too_late_is_passed_over(sandbox: PooledSandbox) -> No
 
 def test_command_that_ignores_signals_is_ended(sandbox: PooledSandbox) -> None:
     start = time.monotonic()
-    result = sh(sandbox, "trap '' TERM INT HUP; echo on; while :; do :; done", timeout=0.4)
+    result = sh(sandbox, "trap '' TERM INT HUP; echo on; while :; do :; done", timeout=1.5)
     assert result.timed_out
     assert result.stdout == b"on\n"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.slow
@@ -530,7 +530,7 @@ def test_usage_is_per_execute(sandbox: PooledSandbox) -> None:
     assert heavy.user_time > 0
     assert 100 << 20 <= heavy.max_rss_bytes < 400 << 20
     light = sandbox.execute(["/bin/true"]).check()
-    assert 0 <= light.user_time + light.system_time < 0.15
+    assert 0 <= light.user_time + light.system_time < heavy.user_time + heavy.system_time
     assert 0 < light.max_rss_bytes < 30 << 20
     waited = sandbox.execute(["/bin/sh", "-c", f"{PYTHON} -c '{burn}'; true"]).check()
     assert 0.2 <= waited.user_time + waited.system_time < 5
@@ -650,6 +650,7 @@ def test_other_threads_run_meanwhile(sandbox: PooledSandbox) -> None:
 def test_bad_input_starts_nothing(
     shared_pool: SandboxPool, arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception]
 ) -> None:
+    assert shared_pool.settle(60)  # a sandbox that becomes ready meanwhile would be the next one
     with shared_pool.acquire() as lease:
         pid = lease.pid
         with pytest.raises(error) as raised:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from bare_stem import RUN, BareStem, run_here
+from older_kernels import open_to_sandboxes
 from own_memory import PLACES_OF
 
 from pysandpool import Bind, Interpreter, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
@@ -137,6 +138,7 @@ def test_what_tenants_can_write_is_not_there_for_a_preload(tmp_path: Path, place
     """Otherwise a tenant would leave a module that the next stem runs, with the privileges of the zygote."""
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "planted.py").write_text("import os\nos.write(2, b'RUN BY THE STEM')\n")
+    open_to_sandboxes(tmp_path, tmp_path / "inner")
     outer = (Bind(tmp_path, place.rpartition("/")[0]),) if place.endswith("inner") else ()
     config = SandboxConfig(binds=(*outer, Bind(tmp_path / "inner", place, readonly=False)))
     stem = BareStem(WRITTEN + "import planted\n" + RUN)
@@ -162,6 +164,7 @@ def test_nor_is_a_file_that_tenants_can_write(tmp_path: Path) -> None:
 def test_an_interpreter_that_tenants_can_write_to_is_not_started(tmp_path: Path) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\necho RUN BY THE STEM >&2\n")
     (tmp_path / "python").chmod(0o755)
+    open_to_sandboxes(tmp_path)
     stem = BareStem(python="/data/python")
     with (
         pytest.raises(SandboxCreateError) as found,

@@ -42,6 +42,7 @@ PROGRAMS = (
         "tail",
         "touch",
     ),
+    *("link", "printf", "ps", "setsid", "stty", "tee", "tr", "tty"),
     *("umount", "yes", "pwd", "grep", "seq", "wc", "sort", "date", "truncate", "dd", "test", "cksum", "sed", "mknod"),
     "mke2fs",
 )

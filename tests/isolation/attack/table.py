@@ -350,7 +350,7 @@ def _network() -> list[Attack]:
         network("udp-gro", "udp(7) UDP_GRO: patches the kernel's code", "patch-kernel", "104", "1", config=inet),
         network("udp-encap", "udp(7) UDP_ENCAP: the same", "patch-kernel", "100", "2", config=inet),
         network("flow-label", "ipv6(7): 4,096 for the machine", "flow-label", config=loopback),
-        network("multicast-groups", "ipv6(7): of any number", "join-groups", "1000", config=loopback),
+        network("multicast-groups", "ipv6(7): of any number", "join-groups", "300", config=loopback),
         network("abstract-socket", "unix(7), CVE-2020-15257", "unix", "{abstract}"),
         network("abstract-socket-unix", "network_namespaces(7)", "unix", "{abstract}", config=unix),
         network(
@@ -513,7 +513,7 @@ def _hidden() -> list[Attack]:
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
         replace(hide("undo-lists", "semop(2) SEM_UNDO: of each process and each set", "150"), tiers=("full",)),
         replace(hide("fork-links", "fork(2): each mapping, to each process before", "100"), tiers=("full",)),
-        hide("packet-options", "ipv6(7) IPV6_2292PKTOPTIONS: a socket keeps any text", "1000", network="loopback"),
+        hide("packet-options", "ipv6(7) IPV6_2292PKTOPTIONS: a socket keeps any text", "4000", network="loopback"),
     ]
 
 
