@@ -4,7 +4,8 @@
     tools/deployment.py             run `pysandpool doctor` in each place, three times, and write the table
     tools/deployment.py --print     print the table, change nothing
     tools/deployment.py --only bwrap --times 1    only the places whose name contains a word
-    tools/deployment.py --tests     write the second table only: the tests that tests/vm/run.py ran on other kernels
+    tools/deployment.py --tests     write the second table only: the tests that tests/vm/run.py ran on other kernels;
+                                    what it has not run here keeps its cells
 
 Each place is left as it is, and then changed as the hint says; all runs of a place must give the same. What cannot be
 run on this machine is named in the table with its reason. The places are those of tools/places.py.
@@ -133,7 +134,8 @@ def main() -> int:
     parser.add_argument("--tests", action="store_true")
     args = parser.parse_args()
     if args.tests:
-        _write(TESTS_BEGIN, machines.tests_passed(), TESTS_END)
+        before = PAGE.read_text(encoding="utf-8").split(TESTS_BEGIN)[1].split(TESTS_END)[0]
+        _write(TESTS_BEGIN, machines.tests_passed(before), TESTS_END)
         return 0
     chosen = [place for place in places() if args.only.lower() in place.name.lower()]
     made = table(chosen, args.times)

@@ -34,6 +34,8 @@ _HOW = {
 }
 _NAMES = {"bullseye": "Debian 11", "bookworm": "Debian 12", "trixie": "Debian 13"}
 RESULTS = kernels.CACHE / "results.json"
+RELEASE = "Debian's kernel"
+"""The name of the last row of the table of tests."""
 
 
 def of_machines() -> Iterator[Place]:
@@ -54,30 +56,44 @@ def _name(version: str, how: str) -> str:
     return f"Linux {version} ({_NAMES[kernels.RELEASES[version]]}), {how}"
 
 
-def tests_passed() -> str:
-    """What tests/vm/run.py has kept: of each kernel and user, the tests that passed in each part, and when."""
+def tests_passed(before: str) -> str:
+    """What tests/vm/run.py has kept: of each kernel and user, the tests that passed in each part, and when.
+
+    `before`: the table as it is. What was not run since keeps its cell there, with its date.
+    """
     kept = {(one.kernel, one.uid, one.suite): one for one in results.read(RESULTS)}
     columns = [(version, user) for version in kernels.RELEASES for user in boot.USERS]
-    lines = [f"| tests | {' | '.join(f'{version}, {user}' for version, user in columns)} |", "|---" * 7 + "|"]
+    head = ["tests", *(f"{version}, {user}" for version, user in columns)]
+    old = _cells_of(before)
+    lines = [head]
     for suite in SUITES:
-        cells = (_cell(kept.get((version, boot.USERS[user], suite))) for version, user in columns)
-        lines.append(f"| `{suite}` | {' | '.join(cells)} |")
-    ran = [[one for one in kept.values() if (one.kernel, one.uid) == (v, boot.USERS[u])] for v, u in columns]
-    releases = (sorted({one.release.removesuffix("-cloud-amd64") for one in column}) for column in ran)
-    dates = (sorted({one.date for one in column}) for column in ran)
-    for name, found in (("Debian's kernel", releases), ("when", dates)):
-        lines.append(f"| {name} | {' | '.join(', '.join(one) for one in found)} |")
-    return "\n".join(lines)
+        ran = [kept.get((version, boot.USERS[user], suite)) for version, user in columns]
+        name = f"`{suite}`"
+        lines.append([name, *(_cell(one) or old.get((name, column), "not run") for one, column in zip(ran, head[1:]))])
+    releases = []
+    for (version, user), column in zip(columns, head[1:]):
+        found = {one.release for one in kept.values() if (one.kernel, one.uid) == (version, boot.USERS[user])}
+        earlier = {name for name in old.get((RELEASE, column), "").split(", ") if name}
+        releases.append(", ".join(sorted({name.removesuffix("-cloud-amd64") for name in found} | earlier)))
+    lines.append([RELEASE, *releases])
+    made = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([made[0], "|---" * len(head) + "|", *made[1:]])
+
+
+def _cells_of(table: str) -> dict[tuple[str, str], str]:
+    """The cells by the names of their row and column."""
+    head, *rows = [line[2:-2].split(" | ") for line in table.splitlines() if line.startswith("| ")] or [[""]]
+    return {(row[0], name): cell for row in rows for name, cell in zip(head[1:], row[1:])}
 
 
 def _cell(result: results.Result | None) -> str:
     if result is None:
-        return "not run"
+        return ""
     if result.verdict != results.PASSED:
-        return "failed"
+        return f"failed ({result.date})"
     counts = dict(zip(results.WORDS, result.counts))
     others = [f"{counts[word]} {word}" for word in ("skipped", "xfailed") if counts[word]]
-    return f"{counts['passed']}{''.join(f', {other}' for other in others)}"
+    return f"{counts['passed']}{''.join(f', {other}' for other in others)} ({result.date})"
 
 
 def _no_qemu() -> str:
