@@ -78,7 +78,7 @@ NEVER: dict[str, str] = {
         "arch_prctl chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl ioctl ioprio_set"
         " madvise memfd_create mknod mknodat mmap open openat openat2 personality prctl prlimit64 renameat2"
         " sched_setaffinity sched_setattr sched_setparam sched_setscheduler setpriority setrlimit setsockopt"
-        " socket socketpair sync syncfs unshare".split(),
+        " shmget socket socketpair sync syncfs unshare".split(),
         _CHECKED,
     ),
     "vmsplice": "it puts memory into a pipe, which only a cgroup limits",

@@ -40,7 +40,9 @@ def names_of(*rules: str) -> set[str]:
 def test_the_lists_agree_with_the_table() -> None:
     may = names_of("SP_RULE_MAY_")
     free = names_of("SP_RULE_ALLOW")
-    in_tier = names_of("SP_RULE_TRUNCATE", "SP_RULE_SYSV", "SP_RULE_SESSION", "SP_RULE_SIGNAL", "SP_RULE_KILL")
+    in_tier = names_of(
+        "SP_RULE_TRUNCATE", "SP_RULE_ATTRIBUTE", "SP_RULE_SYSV", "SP_RULE_SESSION", "SP_RULE_SIGNAL", "SP_RULE_KILL"
+    )
     every = {name for rule in set(re.findall(r"\{(SP_RULE_\w+), *\n? *\{", TABLE)) for name in names_of(rule)}
     assert set(ALLOWABLE) == may
     assert not set(NEVER) & (may | free)

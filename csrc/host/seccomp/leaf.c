@@ -17,6 +17,7 @@
 #define SP_CLONE_NEWCGROUP 0x02000000u
 #define SP_CLOSE_RANGE_UNSHARE 2u
 #define SP_MFD_HUGETLB 4u
+#define SP_SHM_HUGETLB 04000u
 
 #define SP_CLONE_NAMESPACES                                                                                     \
     ((uint32_t)(CLONE_NEWNS | SP_CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
@@ -255,6 +256,14 @@ static void check_memfd(struct block *b, const struct sp_seccomp_policy *policy)
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
+/* The kernel lets processes of one group of the host (vm.hugetlb_shm_group, which is root's by default) make them. */
+static void check_segment(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 2);
+    refuse_if_set(b, SP_SHM_HUGETLB, ENOMEM);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
+}
+
 /* sync() flushes all disks of the host, and a tenant could call it all the time. */
 static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->pretend_sync) {
@@ -309,6 +318,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
     [CHECK_CLOSE_RANGE] = check_close_range,
     [CHECK_MMAP] = check_mmap,
     [CHECK_MEMFD] = check_memfd,
+    [CHECK_SEGMENT] = check_segment,
     [CHECK_SYNC] = check_sync,
     [CHECK_ADVICE] = check_advice,
     [CHECK_UNMARKED] = check_unmarked,

@@ -27,6 +27,7 @@ static const enum leaf leaf_of_rule[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_MAY_UNKNOWN] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_MAY_DENY] = {DENY, ALLOW, ALLOW},
     [SP_RULE_MAY_XATTR] = {REFUSE_EOPNOTSUPP, ALLOW, ALLOW},
+    [SP_RULE_MAY_ATTRIBUTE] = {UNKNOWN, ALLOW, ALLOW},
     [SP_RULE_MAY_SPLICE] = {REFUSE_EINVAL, ALLOW, ALLOW},
     [SP_RULE_MAY_PTRACE] = {CHOOSE_PTRACE, ALLOW, ALLOW},
     [SP_RULE_MAY_KCMP] = {CHOOSE_KCMP, ALLOW, ALLOW},
@@ -34,7 +35,9 @@ static const enum leaf leaf_of_rule[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_MAY_RESTRICT] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_MAY_LATER] = {ALLOW, UNKNOWN, ALLOW},
     [SP_RULE_TRUNCATE] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_ATTRIBUTE] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_SYSV] = {ALLOW, ALLOW, ALLOW},
+    [SP_RULE_SEGMENT] = {CHECK_SEGMENT, ALLOW, ALLOW},
     [SP_RULE_SESSION] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_SIGNAL] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_KILL] = {ALLOW, ALLOW, ALLOW},
@@ -112,7 +115,8 @@ static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *p
         }
         const struct sp_syscall *call = find_call(arch, policy->allow[i]);
         if (call != NULL && call->nr < NR_END) {
-            rules[call->nr] = SP_RULE_ALLOW;
+            const bool reads = rules[call->nr] == SP_RULE_MAY_ATTRIBUTE;
+            rules[call->nr] = reads ? SP_RULE_ATTRIBUTE : SP_RULE_ALLOW;
         }
     }
     return 0;

@@ -21,21 +21,24 @@
 enum sp_rule {
     SP_RULE_UNKNOWN, /* ENOSYS */
     SP_RULE_ALLOW,
-    SP_RULE_DENY,         /* EPERM, in zygote and init too */
-    SP_RULE_MAY_UNKNOWN,  /* ENOSYS, unless the configuration allows it by name */
-    SP_RULE_MAY_DENY,     /* EPERM, unless the configuration allows it; like the next six */
-    SP_RULE_MAY_XATTR,    /* EOPNOTSUPP */
-    SP_RULE_MAY_SPLICE,   /* EINVAL */
-    SP_RULE_MAY_PTRACE,   /* depends on the request */
-    SP_RULE_MAY_KCMP,     /* depends on what is compared */
-    SP_RULE_MAY_SECCOMP,  /* depends on the operation */
-    SP_RULE_MAY_RESTRICT, /* as the next; but init's children enter a domain of its making where it shares the host */
-    SP_RULE_MAY_LATER,    /* ENOSYS once init has installed its layer */
-    SP_RULE_TRUNCATE,     /* EPERM where Landlock does not check it: tier.c, as for the next four */
-    SP_RULE_SYSV,         /* ENOSYS without an ipc namespace of its own */
-    SP_RULE_SESSION,      /* without effect where a process group holds the tenant together */
-    SP_RULE_SIGNAL,       /* EPERM there */
-    SP_RULE_KILL,         /* there without init's mark */
+    SP_RULE_DENY,          /* EPERM, in zygote and init too */
+    SP_RULE_MAY_UNKNOWN,   /* ENOSYS, unless the configuration allows it by name */
+    SP_RULE_MAY_DENY,      /* EPERM, unless the configuration allows it; like the next six */
+    SP_RULE_MAY_XATTR,     /* EOPNOTSUPP */
+    SP_RULE_MAY_ATTRIBUTE, /* ENOSYS; allowed by name, it is ATTRIBUTE */
+    SP_RULE_MAY_SPLICE,    /* EINVAL */
+    SP_RULE_MAY_PTRACE,    /* depends on the request */
+    SP_RULE_MAY_KCMP,      /* depends on what is compared */
+    SP_RULE_MAY_SECCOMP,   /* depends on the operation */
+    SP_RULE_MAY_RESTRICT,  /* as the next; but init's children enter a domain of its making where it shares the host */
+    SP_RULE_MAY_LATER,     /* ENOSYS once init has installed its layer */
+    SP_RULE_TRUNCATE,      /* EPERM where Landlock does not check it: tier.c, as for the next six */
+    SP_RULE_ATTRIBUTE,     /* EOPNOTSUPP where Landlock alone decides which files are in reach */
+    SP_RULE_SYSV,          /* ENOSYS without an ipc namespace of its own */
+    SP_RULE_SEGMENT,       /* the same; no huge pages of the host's pool */
+    SP_RULE_SESSION,       /* without effect where a process group holds the tenant together */
+    SP_RULE_SIGNAL,        /* EPERM there */
+    SP_RULE_KILL,          /* there without init's mark */
     SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
     SP_RULE_MODE_2,
     SP_RULE_OPEN, /* the same for the mode of a file that it creates */
@@ -79,18 +82,20 @@ struct sp_rule_group {
 
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
-    {SP_RULE_ALLOW, {"access",    "chdir",     "chown",      "close",     "copy_file_range", "dup",        "dup2",
-                     "dup3",      "faccessat", "faccessat2", "fallocate", "fchdir",          "fchown",     "fchownat",
-                     "fdatasync", "fgetxattr", "flistxattr", "flock",     "fstat",           "fstatfs",    "fsync",
-                     "ftruncate", "futimesat", "getcwd",     "getdents",  "getdents64",      "getxattr",   "lchown",
-                     "lgetxattr", "link",      "linkat",     "listxattr", "llistxattr",      "lseek",      "lstat",
-                     "mkdir",     "mkdirat",   "newfstatat", "pread64",   "preadv",          "preadv2",    "pwrite64",
-                     "pwritev",   "pwritev2",  "read",       "readahead", "readlink",        "readlinkat", "readv",
-                     "rename",    "renameat",  "rmdir",      "stat",      "statfs"}},
+    {SP_RULE_ALLOW,
+     {"access",     "chdir",      "chown",     "close",      "copy_file_range", "dup",       "dup2",      "dup3",
+      "faccessat",  "faccessat2", "fallocate", "fchdir",     "fchown",          "fchownat",  "fdatasync", "fgetxattr",
+      "flistxattr", "flock",      "fstat",     "fstatfs",    "fsync",           "ftruncate", "futimesat", "getcwd",
+      "getdents",   "getdents64", "lchown",    "link",       "linkat",          "lseek",     "lstat",     "mkdir",
+      "mkdirat",    "newfstatat", "pread64",   "preadv",     "preadv2",         "pwrite64",  "pwritev",   "pwritev2",
+      "read",       "readahead",  "readlink",  "readlinkat", "readv",           "rename",    "renameat",  "rmdir",
+      "stat",       "statfs"}},
     {SP_RULE_ALLOW,
      {"statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask", "unlink", "unlinkat", "utime", "utimensat",
       "utimes", "write", "writev"}},
     {SP_RULE_RENAME, {"renameat2"}},
+    /* Of a path: Landlock judges only who may open the file. fgetxattr and flistxattr need one that was opened. */
+    {SP_RULE_ATTRIBUTE, {"getxattr", "lgetxattr", "listxattr", "llistxattr"}},
     /* waiting */
     {SP_RULE_ALLOW,
      {"epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait", "eventfd", "eventfd2",
@@ -165,8 +170,8 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_KILL, {"kill"}},
     /* System V IPC, in an ipc namespace of its own */
     {SP_RULE_SYSV,
-     {"msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmdt",
-      "shmget"}},
+     {"msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat", "shmctl", "shmdt"}},
+    {SP_RULE_SEGMENT, {"shmget"}},
     /* existing sockets */
     {SP_RULE_ALLOW,
      {"getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto",
@@ -204,37 +209,14 @@ static const struct sp_rule_group sp_rules[] = {
      * for a machine without NUMA, while EPERM makes programs complain. The others are legacy calls, or new ones on
      * which no program depends yet.
      */
-    {SP_RULE_MAY_UNKNOWN,
-     {"cachestat",
-      "file_getattr",
-      "file_setattr",
-      "futex_requeue",
-      "futex_wait",
-      "futex_wake",
-      "get_mempolicy",
-      "getxattrat",
-      "io_cancel",
-      "io_destroy",
-      "io_getevents",
-      "io_pgetevents",
-      "io_setup",
-      "io_submit",
-      "listmount",
-      "listxattrat",
-      "mbind",
-      "memfd_secret",
-      "migrate_pages",
-      "modify_ldt",
-      "move_pages",
-      "process_mrelease",
-      "remap_file_pages",
-      "removexattrat",
-      "set_mempolicy",
-      "set_mempolicy_home_node",
-      "setxattrat",
-      "statmount",
-      "sysfs",
-      "uselib"}},
+    {SP_RULE_MAY_UNKNOWN, {"cachestat",        "file_getattr",  "file_setattr",  "futex_requeue",
+                           "futex_wait",       "futex_wake",    "get_mempolicy", "io_cancel",
+                           "io_destroy",       "io_getevents",  "io_pgetevents", "io_setup",
+                           "io_submit",        "listmount",     "mbind",         "memfd_secret",
+                           "migrate_pages",    "modify_ldt",    "move_pages",    "process_mrelease",
+                           "remap_file_pages", "removexattrat", "set_mempolicy", "set_mempolicy_home_node",
+                           "setxattrat",       "statmount",     "sysfs",         "uselib"}},
+    {SP_RULE_MAY_ATTRIBUTE, {"getxattrat", "listxattrat"}},
     /* calls that only reach the tenant's own processes (init is undumpable), or a large part of the kernel that few
      * programs need */
     {SP_RULE_MAY_DENY,

@@ -19,7 +19,10 @@ static enum leaf in_template(uint8_t rule, const struct sp_seccomp_policy *polic
     case SP_RULE_TRUNCATE:
         return policy->old_truncate ? DENY : leaf;
     case SP_RULE_SYSV:
+    case SP_RULE_SEGMENT:
         return UNKNOWN;
+    case SP_RULE_ATTRIBUTE:
+        return REFUSE_EOPNOTSUPP;
     case SP_RULE_MAY_PTRACE:
         return DENY;
     case SP_RULE_OPEN:

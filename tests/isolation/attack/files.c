@@ -268,6 +268,24 @@ static void set_times(char **args) { JUDGE(args[0], utimensat(AT_FDCWD, args[0],
 
 static void set_attribute(char **args) { JUDGE(args[0], setxattr(args[0], "user.sandpool", "x", 1, 0)); }
 
+/* The control gives it one itself. Inside, the one of the control is there. */
+static void read_attribute(char **args) {
+    char text[16];
+    (void)setxattr(args[0], "user.sandpool", "x", 1, 0);
+    JUDGE(args[0], getxattr(args[0], "user.sandpool", text, sizeof text));
+}
+
+static void list_attributes(char **args) {
+    char names[1024];
+    (void)setxattr(args[0], "user.sandpool", "x", 1, 0);
+    JUDGE(args[0], listxattr(args[0], names, sizeof names));
+}
+
+static void read_link(char **args) {
+    char text[4096];
+    JUDGE("where it leads", readlink(args[0], text, sizeof text));
+}
+
 static void change_owner(char **args) { JUDGE(args[0], chown(args[0], getuid(), getgid())); }
 
 static void cut(char **args) { JUDGE(args[0], truncate(args[0], 0)); }
@@ -280,7 +298,8 @@ static void names_of(char **args) {
     JUDGE("its size, owner and times", stat(args[0], &st));
 }
 
-PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"change-owner", change_owner}, {"cut", cut},
+PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"read-attribute", read_attribute},
+       {"list-attributes", list_attributes}, {"read-link", read_link}, {"change-owner", change_owner}, {"cut", cut},
        {"cut-by-open", cut_by_open}, {"stat", names_of}, {"path", path}, {"parent-path", parent_path},
        {"process-root", process_root}, {"process-environ", process_environ}, {"process-fds", process_fds},
        {"inherited-fds", inherited_fds}, {"handle", keep_handle}, {"make-device", make_device},

@@ -232,6 +232,15 @@ static void huge_pages(char **args) {
     JUDGE("a file of huge pages", syscall(SYS_memfd_create, "huge", MFD_HUGETLB));
 }
 
+static void huge_segment(char **args) {
+    (void)args;
+    int id = shmget(IPC_PRIVATE, 2 << 20, SHM_HUGETLB | SHM_NORESERVE | 0600);
+    int err = errno;
+    (void)shmctl(id, IPC_RMID, NULL);
+    errno = err;
+    JUDGE("a segment of huge pages", id);
+}
+
 /* Unmapped, a page stays as long as the pipe holds it: 2 MiB for each slot, where it is a huge one. */
 static void pages_in_pipes(char **args) {
     (void)args;
@@ -293,4 +302,5 @@ PROBES({"segment", shared_segment}, {"host-name", host_name}, {"userns", new_use
        {"i386", i386_call}, {"traced-call", traced_call},
 #endif
        {"tiocsti", type_ahead}, {"flush-disks", flush_disks}, {"evict", evict_page_cache}, {"notify", notify},
-       {"huge-pages", huge_pages}, {"pages-in-pipes", pages_in_pipes}, {"message-queues", message_queues})
+       {"huge-pages", huge_pages}, {"huge-segment", huge_segment}, {"pages-in-pipes", pages_in_pipes},
+       {"message-queues", message_queues})

@@ -110,6 +110,8 @@ static void exists(char **args) { JUDGE("a process with that number", kill(atoi(
 
 static void number_used(char **args) { JUDGE("a process with that number", syscall(SYS_pidfd_open, atoi(args[0]), 0)); }
 
+static void session_of(char **args) { JUDGE("its session", getsid(atoi(args[0]))); }
+
 static void set_limit(char **args) {
     struct rlimit limit;
     pid_t pid = atoi(args[0]);
@@ -284,8 +286,8 @@ static void trace_me(char **args) {
 PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"compare-memory", compare_memory},
        {"mem", memory_file}, {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps},
        {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"number-used", number_used},
-       {"prlimit", set_limit}, {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group},
-       {"renice-user", renice_user}, {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
-       {"idle-class-attr", idle_class_attr}, {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio},
-       {"forged-signals", forged_signals}, {"drown-signals", drown_signals}, {"daemon", leave_daemon},
-       {"trace-me", trace_me})
+       {"session-of", session_of}, {"prlimit", set_limit}, {"write-of", write_of}, {"renice", renice},
+       {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
+       {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
+       {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
+       {"drown-signals", drown_signals}, {"daemon", leave_daemon}, {"trace-me", trace_me})

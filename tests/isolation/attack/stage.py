@@ -89,6 +89,7 @@ class Stage:
         for path in (self.outside / "secret", self.ro / "data"):
             path.write_text("of the host\n")
             path.chmod(0o666)
+        (self.outside / "secret-link").symlink_to("somewhere on the host")
         if self.tier == "full":  # the Landlock tier refuses a writable directory with such a file
             (self.rw / "set-id").write_text("of the host\n")
             (self.rw / "set-id").chmod(0o4755)

@@ -254,6 +254,7 @@ def _kernel() -> list[Attack]:
         kernel("evict-page-cache", "posix_fadvise(2) POSIX_FADV_DONTNEED", "evict"),
         kernel("dnotify", "fcntl(2) F_NOTIFY: when the host and other tenants open what", "notify", "/usr/bin"),
         kernel("huge-pages", "memfd_create(2) MFD_HUGETLB: the host's pool, counted by no limit", "huge-pages"),
+        kernel("huge-segment", "shmget(2) SHM_HUGETLB: for a group of the host", "huge-segment", users=(ROOT,)),
         kernel("pages-in-pipes", "vmsplice(2): memory that no process has mapped", "pages-in-pipes"),
         kernel("message-queues", "getrlimit(2) RLIMIT_MSGQUEUE, counted for the host's uid too", "message-queues"),
         kernel("i386", "int 0x80, CVE-2009-0835", "i386"),
@@ -276,6 +277,7 @@ def _shared() -> list[Attack]:
     by_user |= {"maps": "maps", "steal-fd": "steal-fd", "limits": "prlimit", "nice": "renice", "io-class": "io-idle"}
     by_user |= {"idle-class": "idle-class", "one-cpu": "one-cpu", "sigio": "sigio", "forged-signals": "forged-signals"}
     on_file = {"chmod": "chmod", "times": "set-times", "attribute": "set-attribute", "owner": "change-owner"}
+    on_file |= {"attribute-read": "read-attribute", "attribute-names": "list-attributes"}
     on_file |= {"truncate": "cut", "truncate-by-open": "cut-by-open"}
     times = "For leases of root: The times of a file that every user may write can be set to the present."
     return [
@@ -304,6 +306,24 @@ def _shared() -> list[Attack]:
             "files",
             ("stat", "{secret}"),
             declared="Names, sizes, owners and times of the host's files can be asked for.",
+            **only,
+        ),
+        Attack(
+            "host-link-targets",
+            "shared",
+            "readlink(2): metadata is not judged",
+            "files",
+            ("read-link", "{secret}-link"),
+            declared="Where a symbolic link of the host leads can be read.",
+            **only,
+        ),
+        Attack(
+            "host-process-sessions",
+            "shared",
+            "getsid(2), getpriority(2), sched_getaffinity(2)",
+            "process",
+            ("session-of", "{host}"),
+            declared="Sessions, groups, priorities and processors of the host's processes can be asked for.",
             **only,
         ),
         Attack(

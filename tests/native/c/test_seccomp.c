@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -219,6 +220,8 @@ static void check_machine(enum sp_arch arch) {
     CHECK(call4(&l, "mmap", (uint64_t[]){0, 4096, 3, MAP_HUGETLB | 30u << 26 | GARBAGE}) == ERRNO(ENOMEM));
     CHECK(call(&l, "memfd_create", 0, MFD_CLOEXEC | MFD_ALLOW_SEALING, 0) == SECCOMP_RET_ALLOW);
     CHECK(call(&l, "memfd_create", 0, MFD_CLOEXEC | MFD_HUGETLB | GARBAGE, 0) == ERRNO(ENOMEM));
+    CHECK(call(&l, "shmget", 0, 4096, IPC_CREAT | 0600) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "shmget", 0, 4096, SHM_HUGETLB | SHM_NORESERVE | 0600 | GARBAGE) == ERRNO(ENOMEM));
     CHECK(call(&l, "vmsplice", 1, 0, 1) == ERRNO(ENOSYS));
     drop(&l);
     drop(&quiet);

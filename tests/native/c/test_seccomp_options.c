@@ -250,6 +250,31 @@ static void test_listener(void) {
     }
 }
 
+/* Landlock does not judge who reads the attributes of a path. Where it is alone nobody does, whatever is allowed. */
+static void test_attributes_of_paths(void) {
+    static const char *const of_path[] = {"getxattr", "lgetxattr", "listxattr", "llistxattr"};
+    static const char *const newer[] = {"getxattrat", "listxattrat"};
+    for (int i = 0; i < 2 * SP_ARCH_COUNT; i++) {
+        const bool alone = i % 2 == 1;
+        policy_t plain = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .shares_host = alone};
+        policy_t more = plain;
+        more.allow = newer;
+        more.n_allow = LENGTH(newer);
+        struct layers l = build((enum sp_arch)(i / 2), &plain);
+        struct layers by_name = build((enum sp_arch)(i / 2), &more);
+        const uint32_t verdict = alone ? ERRNO(EOPNOTSUPP) : SECCOMP_RET_ALLOW;
+        for (size_t k = 0; k < LENGTH(of_path); k++) {
+            CHECK(call(&l, of_path[k], 0, 0, 0) == verdict && call(&by_name, of_path[k], 0, 0, 0) == verdict);
+        }
+        for (size_t k = 0; k < LENGTH(newer); k++) {
+            CHECK(call(&l, newer[k], 0, 0, 0) == ERRNO(ENOSYS) && call(&by_name, newer[k], 0, 0, 0) == verdict);
+        }
+        CHECK(call(&l, "fgetxattr", 0, 0, 0) == SECCOMP_RET_ALLOW);
+        drop(&l);
+        drop(&by_name);
+    }
+}
+
 /* Before ABI 6 the supervisor judges signals. What would pass it by is refused to commands, and only to them. */
 static void test_signals(void) {
     policy_t grouped = {.profile = SP_SECCOMP_ESSENTIAL,
@@ -335,6 +360,7 @@ int main(int argc, char **argv) {
     RUN(test_owners);
     RUN(test_filters);
     RUN(test_listener);
+    RUN(test_attributes_of_paths);
     RUN(test_signals);
     RUN(test_truncation);
     RUN(test_no_filters);
