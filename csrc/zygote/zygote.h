@@ -25,6 +25,10 @@ void sp_zygote_allow_workspace(struct sp_plan *plan);
  * before the user namespace is created, which takes some soft limits as its bounds. */
 int sp_zygote_set_limits(struct sp_rec_failed *why);
 
+/* inherited.c: gives up what the host has more of than an ordinary process: priority, and protection against the end by
+ * lack of memory. */
+int sp_zygote_leave_inherited(struct sp_rec_failed *why);
+
 /*
  * enter.c: gives up root and clones the process that becomes the zygote (pid 1 of its own pid namespace, in its own
  * user namespace). On success this returns only in that child; the parent sends the child's pidfd to the host and
