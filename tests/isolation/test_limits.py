@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from scripts import run_script
 
+from pysandpool import SandboxConfig, SandboxPool
 from pysandpool._backend import rlimits
 
 # Prints the limits of a tenant, and what was logged about limits.
@@ -47,6 +48,13 @@ LOW = {
     "MSGQUEUE": 0,
     "CORE": 0,
 }
+
+
+def test_a_dump_has_no_memory() -> None:
+    """A socket in kernel.core_pattern gets dumps whatever RLIMIT_CORE says."""
+    with SandboxPool(SandboxConfig()) as pool, pool.acquire() as lease:
+        look = "cat /proc/self/coredump_filter; exec cat /proc/self/coredump_filter"
+        assert lease.execute(["sh", "-c", look]).check().stdout == b"00000000\n" * 2
 
 
 def limits_of_a_tenant(user: int | None, limits: dict[str, tuple[int, int]]) -> tuple[dict[str, str], list[str]]:
