@@ -179,6 +179,25 @@ for i in range(200):
     ctypes.memset(at, 1, 1 << 20)
     libc.munmap(at + 4096, (1 << 20) - 4096)
 """,
+    # Only the call that waits has them.
+    "held by a poll": """
+import select
+for i in range(10):
+    waiting, ends = select.poll(), []
+    for j in range(100):
+        ends += os.pipe2(os.O_NONBLOCK)
+        try:
+            while True:
+                os.write(ends[-1], bytes(4096))
+        except BlockingIOError:
+            pass
+        waiting.register(ends[-1], select.POLLOUT)
+        waiting.register(ends[-2], select.POLLPRI)
+    threading.Thread(target=waiting.poll, daemon=True).start()
+    time.sleep(0.05)
+    for end in ends:
+        os.close(end)
+""",
     # Nothing can be known of so many mappings and descriptors in the time that there is.
     "cut among many": """
 libc.mmap.restype = ctypes.c_void_p
@@ -245,7 +264,10 @@ for text in texts:
     text.read(1)
 """,
 }
-OPEN = {"cut": "the kernel shows nobody what lies behind a mapping's end"}
+OPEN = {
+    "cut": "the kernel shows nobody what lies behind a mapping's end",
+    "held by a poll": "the kernel shows nobody which files a call that waits has",
+}
 
 
 @pytest.mark.parametrize(
