@@ -63,6 +63,7 @@
  * time. */
 #define SLACK_PART 16
 #define SLACK_MIN MIB
+#define SLACK_OF_BASE 8
 #define URGENT_PART 4
 #define URGENT_MIN (8 * MIB)
 #define GROWN_PAUSE 32  /* times the processor time of the last pass */
@@ -130,6 +131,7 @@ static void scan(struct sp_look *look) {
     struct sp_found *found = &watch->scan.last;
     watch->sysv = sp_sysv_used(look->census.threads);
     look->kept = scratch_used() + watch->sysv;
+    watch->base.kept = sp_smaller(watch->base.kept, look->kept);
     watch->sockets = watch->own_network ? sp_sockets_count(look->watch->proc) : (struct sp_sockets){0};
     const unsigned sockets = watch->sockets.local + watch->sockets.inet;
     const bool wait = watch->own_network && sp_sockets_wait(watch->proc, &look->budget);
@@ -181,15 +183,27 @@ static bool is_young_and_small(struct sp_look *look) {
     return false;
 }
 
+/*
+ * The kernel may still free what an earlier tenant had, or another one that ends just then: that must not make room for
+ * this one. Of the figure that lags behind by the free pages of each processor a part of the limit stays.
+ */
+static void lower_base(const struct sp_look *look) {
+    struct sp_memory_watch *watch = look->watch;
+    struct sp_memory_base *base = &watch->base;
+    base->kernel.objects = sp_smaller(base->kernel.objects, look->kernel.objects);
+    base->kernel.used = sp_smaller(base->kernel.used, look->kernel.used + watch->limit / SLACK_OF_BASE);
+    base->shared_by_all = sp_smaller(base->shared_by_all, look->shared_by_all);
+    /* The command may have removed what an earlier one of its lease had left. Before a pass that is not known. */
+    base->kept = watch->scan.ended != 0 ? sp_smaller(base->kept, look->kept) : base->kept;
+}
+
 static void look_at_figures(struct sp_look *look) {
     struct sp_memory_watch *watch = look->watch;
-    struct sp_machine_kernel *base = &watch->base.kernel;
     look->kernel = sp_machine_kernel(look->watch->meminfo);
     if (!watch->by_cgroup) {
-        /* The kernel may still free what an earlier tenant had: that must not make room for this one. */
-        base->objects = sp_smaller(base->objects, look->kernel.objects);
         look->shared_by_all = sp_machine_shared();
         look->kept = scratch_used() + watch->sysv;
+        lower_base(look);
     }
     watch->lowest = sp_smaller(watch->lowest, look->kernel.used + look->shared_by_all);
 }

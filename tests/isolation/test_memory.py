@@ -10,7 +10,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -286,6 +288,31 @@ def test_memory_that_hides(sandbox: Sandbox, way: str) -> None:
     if result.timed_out or result.stderr:
         raise RuntimeError(f"the attack does not work: {result!r}, {result.stderr!r}")
     assert result.oom_killed
+
+
+def test_what_another_lease_frees_makes_no_room(sandbox: Sandbox) -> None:
+    """The shared memory of the machine falls by what the other had, and rises by what this one hides."""
+    before = f"import mmap, os, sys, time\nPART = {PART_MB} << 20\n"
+    ready = "\nprint('ready', flush=True)\nsys.stdin.readline()\n"
+    keep = "\ntime.sleep(60)"
+    with ExitStack() as stack:
+        ends = stack.enter_context(ExitStack())
+        other = ends.enter_context(Sandbox(config(memory_limit_mb=None)))
+        commands = {other: MEMFDS + ready, sandbox: ready + HIDDEN["worker"]}
+        for one, script in commands.items():
+            process = one.popen([PYTHON, "-c", before + script + keep], stdin=PIPE, stdout=PIPE)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            stack.callback(process.stdin.close)
+            stack.callback(process.stdout.close)
+            assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.5)  # the figures of the machine are read when the command is that old
+        ends.close()
+        time.sleep(1)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.wait(120) == -signal.SIGKILL  # a bound of a hang
 
 
 def test_the_lease_goes_on_after_it(sandbox: Sandbox) -> None:

@@ -611,6 +611,19 @@ static void objects_that_the_kernel_still_frees_are_not_in_the_base(void) {
     CHECK(!sp_memory_watch_look(&watch) && watch.base.kernel.objects == 60 * MIB);
 }
 
+/* Likewise shared memory, and, but for a part of the limit, pages of the kernel. */
+static void what_others_free_is_not_in_the_base(void) {
+    the.shared = the.kernel = GIB;
+    struct sp_memory_watch watch = begin_with_limit();
+    watch.base.shared_by_all = GIB;
+    the.shared = the.kernel = GIB / 2;
+    CHECK(!sp_memory_watch_look(&watch) && watch.base.shared_by_all == GIB / 2);
+    CHECK(watch.base.kernel.used == GIB / 2 + LIMIT / SLACK_OF_BASE);
+    the.shared = the.kernel = GIB;
+    CHECK(!sp_memory_watch_look(&watch) && watch.base.shared_by_all == GIB / 2);
+    CHECK(watch.base.kernel.used == GIB / 2 + LIMIT / SLACK_OF_BASE);
+}
+
 static void what_each_thread_puts_back_is_counted(void) {
     struct sp_memory_watch watch = begin_with_limit();
     the.undone = LIMIT / 2; /* of each of two */
@@ -851,6 +864,8 @@ int main(void) {
     RUN(links_between_processes_are_counted);
     reset();
     RUN(objects_that_the_kernel_still_frees_are_not_in_the_base);
+    reset();
+    RUN(what_others_free_is_not_in_the_base);
     reset();
     RUN(what_each_thread_puts_back_is_counted);
     reset();
