@@ -83,6 +83,14 @@ void sp_keeper_reaped(pid_t pid) {
     }
 }
 
+bool sp_keeper_lives(void) { return keeper != 0; }
+
+void sp_keeper_stop(void) {
+    if (keeper != 0) {
+        (void)kill(keeper, SIGSTOP);
+    }
+}
+
 void sp_keeper_kill(void) {
     if (keeper != 0) {
         (void)kill(keeper, SIGKILL);

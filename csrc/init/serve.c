@@ -31,6 +31,7 @@
 #include "init/workspace.h"
 
 #define EXEC_CHECK_NS SP_MS(10)
+#define KEPT_NS SP_MS(3) /* how long the memory of an interpreter stays, if no request is expected */
 
 /* How a command ended. */
 struct outcome {
@@ -266,11 +267,12 @@ static int report(const struct sp_standby *standby, const struct outcome *o) {
 
 /* The standby has ended. 0, or -errno when init has to end. */
 static int follow(struct sp_standby *standby, const struct outcome *outcome, struct sp_attend *attend) {
-    sp_keeper_kill();
+    sp_keeper_stop();
     if (standby->runtime != NULL) { /* what follows is not to find it, and the next one has the next restrictions */
         sp_runtime_end(standby->runtime);
     }
     if (standby->yielded) {
+        sp_keeper_kill();
         sp_memory_base_late(&standby->base);
         sp_standby_hide(standby);
         sp_attend_begin(attend, standby->plan, standby->control, &standby->base);
@@ -331,9 +333,13 @@ static int begin(struct sp_standby *standby, const struct sp_plan *plan, int con
 }
 
 /* Most leases end after one command, and a standby that is made before that has been made in vain. In the Landlock tier
- * init has to wait for signals, too. */
+ * init has to wait for signals, too. Most leases also end soon, and the kernel then kills the keeper together with
+ * init, when the host has its result. */
 static int await_request(const struct sp_standby *standby) {
-    return standby->is_last && !sp_in_landlock_tier(standby->plan) ? sp_wait_fd(standby->control, POLLIN, SP_NEVER) : 0;
+    const bool waits = standby->is_last && !sp_in_landlock_tier(standby->plan);
+    int rc = waits ? sp_wait_fd(standby->control, POLLIN, sp_keeper_lives() ? sp_now() + KEPT_NS : SP_NEVER) : 0;
+    sp_keeper_end();
+    return rc == -ETIMEDOUT ? sp_wait_fd(standby->control, POLLIN, SP_NEVER) : rc;
 }
 
 void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_record *ready) {
@@ -347,7 +353,6 @@ void sp_init_serve(const struct sp_plan *plan, int control, const struct sp_reco
         bool ended = await_end(standby, &outcome, &attend);
         rc = ended ? follow(standby, &outcome, &attend) : sp_attend(&attend);
         limit_sysv(plan);
-        sp_keeper_end();
         rc = rc != 0 ? rc : await_request(standby);
         start_runtime_again(plan, runtime);
         rc = rc != 0 ? rc : sp_standby_start(standby, plan, control, runtime);

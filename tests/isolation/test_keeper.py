@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from waiting import wait_until
 from pysandpool import SandboxPool
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an interpreter needs a zygote")
+
+SINGLE_LEASES = 4
+"""After so many leases of one command the host expects that the next one is the same, and init keeps a keeper for a
+moment: see `is_probably_last` in csrc/host/sandbox/session.c."""
 
 FIND = """
 import os, time
@@ -128,6 +133,30 @@ def test_code_that_kills_its_keeper_runs_on(pool: SandboxPool) -> None:
             gone = "deadline = time.monotonic() + 30\nwhile keepers() and time.monotonic() < deadline: time.sleep(0.02)"
             result = lease.run_code(FIND + f"os.kill(keepers()[0], 9)\n{gone}\nkeepers()")
             assert (result.text, result.exit_code) == ("[]", 0)
+
+
+def test_a_keeper_is_stopped_when_the_result_is_there() -> None:
+    """It is killed only later, and with what the tenant has made of its memory it could change a file meanwhile."""
+
+    def status_of(pid: int) -> dict[str, str]:
+        try:
+            text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        except OSError:
+            return {}
+        return dict(line.split(":\t", 1) for line in text.splitlines())
+
+    with code_pool() as pool:
+        for _ in range(SINGLE_LEASES):
+            assert pool.run_code("1").ok
+        for _ in range(10):
+            with pool.acquire() as lease:
+                children = Path(f"/proc/{lease.pid}/task/{lease.pid}/children").read_text(encoding="ascii").split()
+                (keeper,) = (int(pid) for pid in children if status_of(int(pid))["Name"] == "sandpool-keeper")
+                assert lease.run_code("1").ok
+                status = status_of(keeper)
+            # A signal that is pending comes before the next instruction.
+            awaited = int(status.get("ShdPnd", "0"), 16) & (1 << signal.SIGSTOP - 1 | 1 << signal.SIGKILL - 1)
+            assert awaited or status.get("State", "X")[0] in "TZX", status
 
 
 def test_what_code_leaves_running_has_ended_when_its_result_is_there(pool: SandboxPool) -> None:

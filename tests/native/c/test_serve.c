@@ -47,6 +47,8 @@ struct sp_record sp_exited(uint32_t id, int status, const struct rusage *usage) 
                               .u.exited = {.id = id, .status = status, .max_rss_bytes = (uint64_t)usage->ru_maxrss}};
 }
 void sp_keeper_reaped(pid_t pid) { (void)pid; }
+bool sp_keeper_lives(void) { return false; }
+void sp_keeper_stop(void) {}
 void sp_keeper_kill(void) { the.keeper_kills++; }
 void sp_keeper_look(pid_t command) { (void)command; }
 void sp_keeper_end(void) {}
