@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -130,9 +129,18 @@ class CodeResult:
 def code_result(known: SandboxResult, claimed: CodeClaims) -> CodeResult:
     """The result of code from that of its process, whose outputs are bytes or text."""
     killed = known.signal is not None
-    values = {
-        field.name: getattr(known, field.name) for field in dataclasses.fields(CodeResult) if field.name != "claimed"
-    }
-    values["stdout"] = decode(known.stdout, "replace", killed or known.stdout_truncated)
-    values["stderr"] = decode(known.stderr, "replace", killed or known.stderr_truncated)
-    return CodeResult(claimed=claimed, **values)
+    return CodeResult(
+        stdout=decode(known.stdout, "replace", killed or known.stdout_truncated),
+        stderr=decode(known.stderr, "replace", killed or known.stderr_truncated),
+        claimed=claimed,
+        exit_code=known.exit_code,
+        signal=known.signal,
+        timed_out=known.timed_out,
+        oom_killed=known.oom_killed,
+        elapsed=known.elapsed,
+        stdout_truncated=known.stdout_truncated,
+        stderr_truncated=known.stderr_truncated,
+        user_time=known.user_time,
+        system_time=known.system_time,
+        max_rss_bytes=known.max_rss_bytes,
+    )

@@ -252,6 +252,8 @@ def _exchange(function: Callable[[Any], _T], pool: Any, handle: int, call: Any) 
 
 def live_result(result: Any, fields: dict[str, Any]) -> SandboxResult:
     """The result of a call with `fields` in place of what a `Live` has taken."""
+    if not fields:
+        return result_of(result)
     for name in ("out", "err"):
         if "std" + name in fields:
             setattr(result, name + "_len", 0)

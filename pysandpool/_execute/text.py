@@ -33,6 +33,8 @@ class Decoder:
 
 def decode(data: bytes, errors: str, cut: bool) -> str:
     """The text of a whole stream, see `Decoder`."""
+    if data.isascii() and b"\r" not in data:  # most output: it is the same in every way
+        return data.decode("ascii")
     decoder = Decoder(errors)
     return decoder.take(data) + decoder.end(cut)
 

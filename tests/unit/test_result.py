@@ -6,8 +6,11 @@ import pickle
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pysandpool import SandboxResult
+from pysandpool._execute.text import Decoder, decode
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,21 @@ def test_text_results_are_values() -> None:
     result = SandboxResult("ä", "", 0)
     assert pickle.loads(pickle.dumps(result)) == result == SandboxResult[str]("ä", "", 0)
     assert repr(result) == "<SandboxResult exit_code=0 stdout=1 chars stderr=0 chars elapsed=0.000000>"
+
+
+@given(st.one_of(st.binary(), st.text().map(str.encode)), st.sampled_from(("strict", "replace")), st.booleans())
+@example(b"", "strict", False)
+@example(b"a\r\nb\rc\n\r", "replace", True)
+@example("ä".encode()[:1], "replace", True)
+def test_the_short_way_of_decoding_finds_what_the_long_one_does(data: bytes, errors: str, cut: bool) -> None:
+    def in_pieces() -> str:
+        decoder = Decoder(errors)
+        return decoder.take(data) + decoder.end(cut)
+
+    try:
+        wanted = in_pieces()
+    except UnicodeDecodeError:
+        with pytest.raises(UnicodeDecodeError):
+            decode(data, errors, cut)
+    else:
+        assert decode(data, errors, cut) == wanted
