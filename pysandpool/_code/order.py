@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysandpool._code.messages import MAX_CHANNEL_BYTES, claims_of
@@ -58,7 +57,7 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     tap = None
     if on_stdout is not None or on_stderr is not None:
         tap = Tap(on_stdout, on_stderr, defaults.max_output_bytes, "replace")
-    words = (b"run", encoded_code(code), json.dumps({"limit": most}))
+    words = (b"run", encoded_code(code), f'{{"limit":{most:d}}}')
     capture = ChannelCapture(place.runs, tap, most)
     return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, capture, check)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 import tracemalloc
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from pysandpool import CodeClaims, CodeError
 from pysandpool._code.messages import MessageReader, branch_errno, claims_of
+from pysandpool._stem.channel import Channel
 
 DONE = {"t": "done", "dropped": False}
 ERROR = {"t": "error", "name": "ValueError", "value": "no", "traceback": "Traceback"}
@@ -211,3 +213,17 @@ def test_what_is_told_comes_back(text: str, blobs: dict[str, bytes], value: str)
     error = {"t": "error", "name": "E", "value": value, "traceback": text}
     found = read({"t": "text", "repr": text}, {"t": "result", "data": {}, "bytes": encoded}, error, DONE)
     assert found == CodeClaims(text, CodeError("E", value, text), (blobs,), True)
+
+
+def test_the_line_that_ends_most_runs_is_known_without_being_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run tells that has nothing else to tell, and means what the parser would find in it."""
+    reading, writing = os.pipe()
+    Channel(writing, 4096).end()
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        told = pipe.read()
+    parsed = claims_of(told.replace(b":", b": "), False)
+    monkeypatch.setattr("pysandpool._code.messages._object_of", None)
+    assert claims_of(told, False) == parsed == CodeClaims(complete=True)
+    assert not claims_of(told * 2, False).complete
+    assert not claims_of(told, True).complete
