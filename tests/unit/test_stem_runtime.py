@@ -135,6 +135,47 @@ printed.set()
     assert run_in_plain_process(code, python=python).stdout == "code thread atexit unclosed "
 
 
+# Tells whether the end looks for threads, and how many handlers logging.shutdown() finds.
+WATCHED = """
+import atexit, concurrent.futures, concurrent.futures.thread, logging, sys, threading
+usual = threading._shutdown
+ending = threading.Event()
+def tell_at_end(what):
+    ending.wait()
+    sys.stdout.write(what + chr(10))
+threading._shutdown = lambda: (print("threads"), ending.set(), usual())
+atexit.register(lambda: print(len(logging._handlerList)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [
+        ("1", "0\n"),
+        ("concurrent.futures.ThreadPoolExecutor(1).submit(tell_at_end, 'pool') and None", "threads\npool\n0\n"),
+        ("threading.Thread(target=tell_at_end, args=('thread',)).start()", "threads\nthread\n0\n"),
+        ("getattr(threading, '_register_atexit')(print, 'registered')", "threads\nregistered\n0\n"),
+        ("threading._active = None", "threads\n0\n"),
+    ],
+)
+def test_the_end_does_what_there_is_to_do_and_nothing_else(python: str, code: str, out: str) -> None:
+    """Each page that it writes to is one that the kernel has to copy."""
+    run = run_in_plain_process(code, python=python, setup=WATCHED)
+    assert run.stdout == out, run.stderr
+
+
+def test_what_a_handler_of_logging_keeps_is_written_at_the_end(python: str) -> None:
+    code = """
+import logging.handlers, sys
+handler = logging.handlers.MemoryHandler(100, target=logging.StreamHandler(sys.stdout))
+logging.getLogger().addHandler(handler)
+logging.warning("kept")
+"""
+    run = run_in_plain_process(code, python=python, setup=WATCHED)
+    assert run.stdout.splitlines()[-1] == "kept"
+    assert run.exit_code == 0
+
+
 def test_what_fails_at_exit_is_printed() -> None:
     run = run_in_plain_process("import atexit\natexit.register(lambda: 1 / 0)\nprint('on')")
     assert run.exit_code == 0
