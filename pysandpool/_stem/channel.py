@@ -10,6 +10,8 @@ from typing import Any
 
 _RESERVED = 256
 """Bytes that are kept for the last line, which ends the results of a request."""
+_END = b'{"t":"done","dropped":false}\n'
+"""The last line of most requests. A copy that does not need the encoder of JSON writes to fewer pages."""
 _PIECE = 65536
 _MAX_DESCRIPTORS = 8
 
@@ -56,7 +58,9 @@ class Channel:
 
     def end(self, **fields: Any) -> None:
         """Adds the last line, and writes all. A copy of the process that the code made by fork() writes nothing."""
-        lines = [*self._lines, _encoded({"t": "done", "dropped": self._dropped, **fields})]
+        told_all = not (fields or self._dropped)
+        last = _END if told_all else _encoded({"t": "done", "dropped": self._dropped, **fields})
+        lines = [*self._lines, last]
         self._lines = []
         if os.getpid() == self._owner:
             self._write(b"".join(lines))

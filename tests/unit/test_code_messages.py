@@ -222,6 +222,7 @@ def test_the_line_that_ends_most_runs_is_known_without_being_parsed(monkeypatch:
     os.close(writing)
     with open(reading, "rb") as pipe:
         told = pipe.read()
+    assert told == json.dumps(DONE, separators=(",", ":")).encode() + b"\n"
     parsed = claims_of(told.replace(b":", b": "), False)
     monkeypatch.setattr("pysandpool._code.messages._object_of", None)
     assert claims_of(told, False) == parsed == CodeClaims(complete=True)
