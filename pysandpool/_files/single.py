@@ -200,9 +200,17 @@ def make_directory(path: Word, mode: int, *, parents: bool, exist_ok: bool) -> S
             yield from make_directories(os.path.split(name.rstrip(b"/"))[0], shown)
             yield Request(MKDIR, name, mode=mode, shown=shown)
     except FileExistsError:
-        found = yield Request(STAT, name, shown=shown)
-        if not exist_ok or not found.is_directory:
+        if not exist_ok or not (yield from _is_directory(name)):
             raise
+
+
+def _is_directory(name: bytes) -> Steps[bool]:
+    """False also for what cannot be looked at, such as a link that leads nowhere."""
+    try:
+        found: Answer = yield Request(STAT, name)
+    except OSError:
+        return False
+    return found.is_directory
 
 
 def open_flags(flags: int) -> int:

@@ -226,6 +226,16 @@ def test_mkdir_is_pathlibs(sandbox: PooledSandbox) -> None:
     assert sandbox.list_files("two/three") == ["four"]
 
 
+@pytest.mark.parametrize("exist_ok", [False, True])
+def test_mkdir_where_a_link_leads_nowhere(sandbox: PooledSandbox, exist_ok: bool) -> None:
+    sh(sandbox, "ln -s loop loop; ln -s nowhere dangling; ln -s /tmp away")
+    for name in ("loop", "dangling"):
+        with pytest.raises(FileExistsError) as caught:
+            sandbox.mkdir(name, exist_ok=exist_ok, parents=exist_ok)
+        assert caught.value.filename == name
+    sandbox.mkdir("away", exist_ok=True)
+
+
 @pytest.mark.namespaces("a private /tmp")
 def test_rename(sandbox: PooledSandbox) -> None:
     sandbox.write_files({"a": b"a", "b": b"b", "d/inner": b""})
