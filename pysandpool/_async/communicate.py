@@ -19,10 +19,8 @@ class AsyncExchange(Exchange):
 
     def __init__(self, stdin: AsyncWriter | None, outputs: Sequence[AsyncReader], data: bytes) -> None:
         super().__init__(cast("Any", stdin), cast("Any", list(outputs)), data)
-        for file in outputs:
-            self._read[cast("Any", file)] += file.take_rest()
 
-    def found(self, file: AsyncReader | None) -> bytes | None:
+    def taken_of(self, file: AsyncReader | None) -> bytes | None:
         """What was read of this output."""
         return self.taken(cast("Any", file))
 

@@ -22,13 +22,12 @@ from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words, shell_command
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
-from pysandpool._execute.text import errors_of
 from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
 from pysandpool._process.arguments import size_of
 from pysandpool._process.handle import Program
-from pysandpool._process.streams import Stream
+from pysandpool._process.streams import Stream, kind_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -120,15 +119,17 @@ class AsyncPooledSandbox(AsyncFileMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
+        encoding: str | None = None,
         errors: str | None = None,
+        bufsize: int = -1,
         pty: bool = False,
         size: tuple[int, int] | None = None,
     ) -> AsyncSandboxProcess:
         self._backend()
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
-        mode, defaults = errors_of(text, errors), self._lease._defaults()  # noqa: SLF001
-        return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, mode)
+        coding, defaults = kind_of(text, encoding, errors, bufsize).coding, self._lease._defaults()  # noqa: SLF001
+        return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, coding)
 
     async def run_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeResult:
         """Runs Python code in a fresh copy of the interpreter. Arguments, results and errors are those of

@@ -7,7 +7,6 @@ import math
 import operator
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Awaitable
 from types import TracebackType
@@ -20,14 +19,16 @@ from pysandpool._async.done import DONE
 from pysandpool._async.stream import AsyncReader, AsyncWriter
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
-from pysandpool._execute.text import decode
+from pysandpool._execute.text import Coding
 from pysandpool._ffi import lib
-from pysandpool._process.arguments import deadline_of, encoded_input, resize_terminal, words_of
+from pysandpool._process.arguments import deadline_of, encoded_input, expired, resize_terminal
 from pysandpool._process.handle import ProcessHandle
 from pysandpool._process.streams import Streams, ended_terminal
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
+
+    from pysandpool._config.fields import Duration
 
 _START_SECONDS = 10.0
 _END_SECONDS = 5.0
@@ -40,9 +41,10 @@ class AsyncSandboxProcess:
 
     __slots__ = (
         "__weakref__",
+        "_coding",
         "_driven",
-        "_errors",
         "_exchange",
+        "_found",
         "_handle",
         "_oom_killed",
         "_returncode",
@@ -68,13 +70,14 @@ class AsyncSandboxProcess:
     pid: int
     """The pid of the process as the host sees it; 0 if it was killed, by its `timeout` perhaps, before it had one."""
 
-    def __init__(self, handle: ProcessHandle, args: Words, errors: str | None) -> None:
+    def __init__(self, handle: ProcessHandle, args: Words, coding: Coding | None) -> None:
         self._handle = handle
-        self._errors = errors
+        self._coding = coding
         self._returncode: int | None = None
         self._timed_out = self._oom_killed = self._driven = False
         self._waiting: list[Event] = []
         self._exchange: AsyncExchange | None = None
+        self._found: tuple[Any, Any] | None = None
         self._terminal = -1
         self.args = args
         self.stdin = self.stdout = self.stderr = None
@@ -104,33 +107,33 @@ class AsyncSandboxProcess:
             self._look()
         return self._returncode
 
-    async def wait(self, timeout: float | None = None) -> int:
+    async def wait(self, timeout: Duration | None = None) -> int:
         """Waits until the process has ended. Returns `returncode`. If it is cancelled, the process runs on.
 
         Raises:
-            subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
+            subprocess.TimeoutExpired: it runs longer than `timeout`, seconds or a timedelta, from now. It runs on.
         """
         if not await self._await_end(deadline_of(timeout)):
-            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0))
+            raise expired(self.args, timeout)
         assert self._returncode is not None
         return self._returncode
 
-    async def communicate(self, input: Buffer | str | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+    async def communicate(self, input: Buffer | str | None = None, timeout: Duration | None = None) -> tuple[Any, Any]:
         """Writes `input` to stdin, reads stdout and stderr to their ends, closes all three, and waits for the process.
 
         Arguments, results and errors are those of `SandboxProcess.communicate`. After a cancellation or a timeout the
         process runs on, and another call goes on from there.
         """
         deadline = deadline_of(timeout)
+        if self._found is not None:
+            return self._found
         if self._exchange is None:
             self._exchange = self._new_exchange(input)
         if not await self._exchange.run_on(current(), deadline) or not await self._await_end(deadline):
-            out, err = self._exchange.found(self.stdout), self._exchange.found(self.stderr)
-            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0), out, err)
-        for file in (self.stdout, self.stderr):
-            if file is not None:
-                file.close()
-        return self._found(self.stdout), self._found(self.stderr)
+            out, err = self._exchange.taken_of(self.stdout), self._exchange.taken_of(self.stderr)
+            raise expired(self.args, timeout, out, err)
+        self._found = self._all_of(self.stdout), self._all_of(self.stderr)
+        return self._found
 
     def send_signal(self, sig: int) -> Awaitable[None]:
         """Sends a signal to the process at once; does nothing if it has ended. What it returns need not be awaited.
@@ -140,9 +143,9 @@ class AsyncSandboxProcess:
             SandboxError: the sandbox does not read what is sent to it.
         """
         number = operator.index(sig)
-        if number not in signal.valid_signals():
+        if number and number not in signal.valid_signals():
             raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
-        if self._returncode is None and not self._handle.signal(number):
+        if number and self._returncode is None and not self._handle.signal(number):
             raise SandboxError("the sandbox does not read the signals that are sent to it")
         return DONE
 
@@ -203,13 +206,13 @@ class AsyncSandboxProcess:
         if self._terminal == -1 and self._handle.wants_terminal:
             self._terminal = ended_terminal()
         if self._terminal != -1:
-            self.stdin = AsyncWriter(os.dup(self._terminal), self._errors)
-            self.stdout = AsyncReader(self._terminal, self._errors)
+            self.stdin = AsyncWriter(os.dup(self._terminal), self._coding)
+            self.stdout = AsyncReader(self._terminal, self._coding)
             return
         ends, streams.near = streams.near, [-1, -1, -1]
-        self.stdin = AsyncWriter(ends[0], self._errors) if ends[0] != -1 else None
-        self.stdout = AsyncReader(ends[1], self._errors) if ends[1] != -1 else None
-        self.stderr = AsyncReader(ends[2], self._errors) if ends[2] != -1 else None
+        self.stdin = AsyncWriter(ends[0], self._coding) if ends[0] != -1 else None
+        self.stdout = AsyncReader(ends[1], self._coding) if ends[1] != -1 else None
+        self.stderr = AsyncReader(ends[2], self._coding) if ends[2] != -1 else None
 
     def _look(self) -> int:
         """Takes over what is new. Returns the state."""
@@ -261,11 +264,17 @@ class AsyncSandboxProcess:
     # ---- communicate ----
 
     def _new_exchange(self, data: Buffer | str | None) -> AsyncExchange:
-        encoded = encoded_input(data, has_stdin=self.stdin is not None, is_text=self._errors is not None)
+        encoded = encoded_input(data, has_stdin=self.stdin is not None, coding=self._coding)
         outputs = [file for file in (self.stdout, self.stderr) if file is not None]
         return AsyncExchange(self.stdin, outputs, encoded)
 
-    def _found(self, file: AsyncReader | None) -> bytes | str | None:
+    def _all_of(self, file: AsyncReader | None) -> bytes | str | None:
+        """What was not read of this output before, which is closed then."""
         assert self._exchange is not None
-        found = self._exchange.found(file)
-        return found if found is None or self._errors is None else decode(found, self._errors, cut=False)
+        if file is None:
+            return None
+        if file.closed:
+            return b"" if self._coding is None else ""
+        found: bytes | str = file.with_rest(self._exchange.taken_of(file) or b"")
+        file.close()
+        return found

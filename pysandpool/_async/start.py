@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import signal
 
 from pysandpool._async.current import current
 from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.run import prepare_lease
 from pysandpool._execute.run import CommandDefaults
+from pysandpool._execute.text import Coding
 from pysandpool._pool.core import PoolCore
 from pysandpool._process.handle import ProcessHandle, Program
 from pysandpool._process.streams import Stream, Streams
@@ -20,19 +20,17 @@ async def start_process(
     program: Program,
     streams: tuple[Stream, Stream, Stream],
     defaults: CommandDefaults,
-    errors: str | None,
+    coding: Coding | None,
 ) -> AsyncSandboxProcess:
     """`_process.process.start_process` without a thread."""
     if program.terminal and streams != (None, None, None):
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
-    if errors is not None:
-        codecs.lookup_error(errors)
     opened = Streams(*streams)
     try:
         await prepare_lease(current(), core.ptr, lease)
         handle = ProcessHandle(core, core.ptr, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
-        process = AsyncSandboxProcess(handle, program.cmd, errors)
+        process = AsyncSandboxProcess(handle, program.cmd, coding)
         try:
             await process.start(opened)
         except BaseException:

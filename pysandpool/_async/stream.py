@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 from typing import TYPE_CHECKING, Any
 
 from pysandpool._async.backend import Look
 from pysandpool._async.current import current
-from pysandpool._execute.text import ENCODING, Decoder
+from pysandpool._execute.text import Coding, Decoder
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -20,11 +21,11 @@ _LONG = 3600.0
 class _Stream:
     """One descriptor, which this object owns."""
 
-    __slots__ = ("_busy", "_errors", "_fd")
+    __slots__ = ("_busy", "_coding", "_fd")
 
-    def __init__(self, fd: int, errors: str | None) -> None:
+    def __init__(self, fd: int, coding: Coding | None) -> None:
         self._fd = fd
-        self._errors = errors
+        self._coding = coding
         self._busy = False
         os.set_blocking(fd, False)
 
@@ -66,11 +67,11 @@ class AsyncReader(_Stream):
 
     __slots__ = ("_decoder", "_empty", "_ended", "_newline", "_pieces")
 
-    def __init__(self, fd: int, errors: str | None) -> None:
-        super().__init__(fd, errors)
-        self._decoder = None if errors is None else Decoder(errors)
-        self._empty: Any = b"" if errors is None else ""
-        self._newline: Any = b"\n" if errors is None else "\n"
+    def __init__(self, fd: int, coding: Coding | None) -> None:
+        super().__init__(fd, coding)
+        self._decoder = None if coding is None else Decoder(coding)
+        self._empty: Any = b"" if coding is None else ""
+        self._newline: Any = b"\n" if coding is None else "\n"
         # What was read of the descriptor, and not from here. None of them is empty.
         self._pieces: list[Any] = []
         self._ended = False
@@ -131,10 +132,11 @@ class AsyncReader(_Stream):
             raise StopAsyncIteration
         return line
 
-    def take_rest(self) -> bytes:
-        """The bytes that were read of the descriptor and not from here, for `communicate()`."""
-        rest = self._take(None)
-        return rest if isinstance(rest, bytes) else rest.encode(ENCODING)
+    def with_rest(self, rest: bytes) -> Any:
+        """All that the caller has not read, where `communicate()` has read the `rest` of the descriptor."""
+        self._ended = True
+        piece: Any = rest if self._decoder is None else self._decoder.last(rest)
+        return self._take(None) + piece
 
     def _take(self, n: int | None) -> Any:
         joined = self._empty.join(self._pieces)
@@ -171,7 +173,11 @@ class AsyncReader(_Stream):
 class AsyncWriter(_Stream):
     """What a process reads. One task at a time may write to it."""
 
-    __slots__ = ()
+    __slots__ = ("_encoder",)
+
+    def __init__(self, fd: int, coding: Coding | None) -> None:
+        super().__init__(fd, coding)
+        self._encoder = None if coding is None else codecs.getincrementalencoder(coding.encoding)(coding.errors)
 
     async def write(self, data: Buffer | str) -> None:
         """Writes all of `data`: bytes, or a str if the process was started with `text=True`.
@@ -179,11 +185,10 @@ class AsyncWriter(_Stream):
         Raises:
             BrokenPipeError: nobody reads it any more.
         """
-        if isinstance(data, str) != (self._errors is not None):
-            wanted = "bytes-like" if self._errors is None else "str"
+        if isinstance(data, str) != (self._encoder is not None):
+            wanted = "bytes-like" if self._encoder is None else "str"
             raise TypeError(f"data must be {wanted}, not {type(data).__name__}")
-        left = memoryview(data.encode(ENCODING) if isinstance(data, str) else data).cast("B")
-        self._begin()
+        left = memoryview(b"")
 
         def step() -> Look:
             nonlocal left
@@ -194,7 +199,10 @@ class AsyncWriter(_Stream):
                 return self._fd, _LONG
             return None
 
+        self._begin()
         try:
+            encoded: Any = self._encoder.encode(data) if self._encoder and isinstance(data, str) else data
+            left = memoryview(encoded).cast("B")
             await current().drive(step, steady=True, write=True)
         finally:
             self._busy = False

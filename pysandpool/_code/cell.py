@@ -17,7 +17,7 @@ from pysandpool._config.duration import to_nanoseconds
 from pysandpool._config.fields import Duration
 from pysandpool._execute.encode import encode_input
 from pysandpool._execute.live import Taker
-from pysandpool._execute.text import Decoder, decode
+from pysandpool._execute.text import REPLACING, Decoder, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -202,7 +202,7 @@ class _Output:
         self._most = most
         self._kept = bytearray()
         self._news: list[bytes] = []
-        self._decoder = None if taker is None else Decoder("replace")
+        self._decoder = None if taker is None else Decoder(REPLACING)
         self.truncated = False
 
     @property
@@ -226,7 +226,7 @@ class _Output:
                 self._taker(text)
 
     def text(self) -> str:
-        return decode(bytes(self._kept), "replace", cut=self.truncated)
+        return decode(bytes(self._kept), REPLACING, cut=self.truncated)
 
 
 def _function(name: str, value: Any) -> Callable[[Any], object] | None:

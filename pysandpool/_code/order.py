@@ -13,7 +13,7 @@ from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import CommandDefaults
-from pysandpool._execute.text import ENCODING
+from pysandpool._execute.text import ENCODING, REPLACING
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -56,7 +56,7 @@ def code_order(  # noqa: PLR0913 - the arguments of PooledSandbox.run_code, whic
     most = channel_bytes(defaults)
     tap = None
     if on_stdout is not None or on_stderr is not None:
-        tap = Tap(on_stdout, on_stderr, defaults.max_output_bytes, "replace")
+        tap = Tap(on_stdout, on_stderr, defaults.max_output_bytes, REPLACING)
     words = (b"run", encoded_code(code), f'{{"limit":{most:d}}}')
     capture = ChannelCapture(place.runs, tap, most)
     return CodeOrder(words, (encoded_text(input), env, cwd, timeout), defaults, capture, check)

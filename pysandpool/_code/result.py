@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pysandpool._errors import CodeFailedError
 from pysandpool._execute.result import SandboxResult
-from pysandpool._execute.text import decode
+from pysandpool._execute.text import REPLACING, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -130,8 +130,8 @@ def code_result(known: SandboxResult, claimed: CodeClaims) -> CodeResult:
     """The result of code from that of its process, whose outputs are bytes or text."""
     killed = known.signal is not None
     return CodeResult(
-        stdout=decode(known.stdout, "replace", killed or known.stdout_truncated),
-        stderr=decode(known.stderr, "replace", killed or known.stderr_truncated),
+        stdout=decode(known.stdout, REPLACING, killed or known.stdout_truncated),
+        stderr=decode(known.stderr, REPLACING, killed or known.stderr_truncated),
         claimed=claimed,
         exit_code=known.exit_code,
         signal=known.signal,

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pysandpool._execute.text import Decoder
+from pysandpool._execute.text import Coding, Decoder
 from pysandpool._ffi import ffi, lib
 
 Taker = Callable[[Any], object]
@@ -39,12 +39,14 @@ def copy_of(data: Any, length: int) -> bytes:
 class Tap:
     """Hands output to functions as it comes, and keeps the first `most` bytes of each stream for the result.
 
-    A stream without a function is not live. With `errors`, which `Decoder` describes, the functions get text.
+    A stream without a function is not live. With a `coding` the functions get text.
     """
 
-    def __init__(self, on_stdout: Taker | None, on_stderr: Taker | None, most: int, errors: str | None = None) -> None:
-        self._out = None if on_stdout is None else _Tapped(on_stdout, most, errors)
-        self._err = None if on_stderr is None else _Tapped(on_stderr, most, errors)
+    def __init__(
+        self, on_stdout: Taker | None, on_stderr: Taker | None, most: int, coding: Coding | None = None
+    ) -> None:
+        self._out = None if on_stdout is None else _Tapped(on_stdout, most, coding)
+        self._err = None if on_stderr is None else _Tapped(on_stderr, most, coding)
 
     def begin(self, call: Any) -> None:
         """Makes the streams live that have a function."""
@@ -83,14 +85,14 @@ class _Tapped:
 
     __slots__ = ("_decoder", "_function", "_most", "kept", "truncated")
 
-    def __init__(self, function: Taker, most: int, errors: str | None) -> None:
+    def __init__(self, function: Taker, most: int, coding: Coding | None) -> None:
         if not callable(function):
             raise TypeError(f"on_stdout and on_stderr must be functions, not {type(function).__name__}")
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             raise TypeError("on_stdout and on_stderr may be async functions in AsyncSandboxPool and AsyncSandbox only")
         self._function = function
         self._most = most
-        self._decoder = None if errors is None else Decoder(errors)
+        self._decoder = None if coding is None else Decoder(coding)
         self.kept = bytearray()
         self.truncated = False
 

@@ -36,6 +36,7 @@ class TextOptions(AnyOptions, total=False):
     """Options of a call with `text=True`."""
 
     input: str | Buffer | None
+    encoding: str | None
     errors: str | None
     on_stdout: Callable[[str], object] | None
     on_stderr: Callable[[str], object] | None
@@ -45,6 +46,7 @@ class EitherOptions(AnyOptions, total=False):
     """Options of a call with a `text` that the type checker does not know."""
 
     input: Buffer | None
+    encoding: str | None
     errors: str | None
     on_stdout: Callable[[bytes | str], object] | None
     on_stderr: Callable[[bytes | str], object] | None

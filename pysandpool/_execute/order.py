@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pysandpool._config.fields import Duration
@@ -11,7 +10,7 @@ from pysandpool._execute.encode import Environ, Word, Words
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult, decoded
 from pysandpool._execute.run import CommandDefaults
-from pysandpool._execute.text import ENCODING, errors_of
+from pysandpool._execute.text import Coding, coding_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -24,8 +23,8 @@ class Order(NamedTuple):
     options: tuple[str | Buffer | None, Environ | None, Word | None, Duration | None]
     defaults: CommandDefaults
     live: Tap | None
-    decodes: str | None
-    """`errors` if the result is to be text; else None"""
+    decodes: Coding | None
+    """None: the result is to be bytes"""
     checks: bool
 
     def finish(self, found: SandboxResult) -> SandboxResult[Any]:
@@ -45,6 +44,7 @@ def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which d
     cwd: Word | None = None,
     timeout: Duration | None = None,
     text: bool = False,
+    encoding: str | None = None,
     errors: str | None = None,
     check: bool = False,
     on_stdout: Taker | None = None,
@@ -57,11 +57,9 @@ def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which d
         defaults = defaults.keeping(max_output_bytes)
     if cpu_time is not None:
         defaults = defaults.limiting(cpu_time)
-    decodes = errors_of(text, errors)
+    decodes = coding_of(text, encoding, errors)
     live = None
     if on_stdout is not None or on_stderr is not None:
         live = Tap(on_stdout, on_stderr, defaults.max_output_bytes, decodes)
-    elif decodes is not None:
-        codecs.lookup_error(decodes)
-    data = input.encode(ENCODING, decodes) if decodes is not None and isinstance(input, str) else input
+    data = decodes.encode(input) if decodes is not None and isinstance(input, str) else input
     return Order(cmd, (data, env, cwd, timeout), defaults, live, decodes, check)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 from pysandpool._errors import CommandFailedError
-from pysandpool._execute.text import decode
+from pysandpool._execute.text import REPLACING, Coding, decode
 
 if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar
@@ -68,7 +68,7 @@ class SandboxResult(Generic[Output]):
         stdout: bytes | str = self.stdout
         if isinstance(stdout, str):
             return stdout
-        return decode(stdout, "replace", self.stdout_truncated or self.signal is not None)
+        return decode(stdout, REPLACING, self.stdout_truncated or self.signal is not None)
 
     def check(self) -> Self:
         """Returns this result if the exit code is 0, the output is complete and `cpu_time` was not used up.
@@ -91,12 +91,12 @@ class SandboxResult(Generic[Output]):
         return f"<SandboxResult {ending}{notes} {out} {err} elapsed={self.elapsed:.6f}>"
 
 
-def decoded(result: SandboxResult, errors: str) -> SandboxResult[str]:
-    """The result with text in place of bytes. Raises UnicodeDecodeError if `errors` asks for it."""
+def decoded(result: SandboxResult, coding: Coding) -> SandboxResult[str]:
+    """The result with text in place of bytes. Raises UnicodeDecodeError if the coding is strict."""
     killed = result.signal is not None
     texts: Any = {
-        "stdout": decode(result.stdout, errors, killed or result.stdout_truncated),
-        "stderr": decode(result.stderr, errors, killed or result.stderr_truncated),
+        "stdout": decode(result.stdout, coding, killed or result.stdout_truncated),
+        "stderr": decode(result.stderr, coding, killed or result.stderr_truncated),
     }
     same: SandboxResult[Any] = result
     return dataclasses.replace(same, **texts)

@@ -15,7 +15,6 @@ from pysandpool._execute.live import Live, Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import CommandDefaults, run_command
-from pysandpool._execute.text import errors_of
 from pysandpool._ffi import check, hot, lib
 from pysandpool._files.methods import FileMethods
 from pysandpool._files.operation import LeaseFiles
@@ -24,7 +23,7 @@ from pysandpool._pool.isolation import IsolationReport, isolation_of
 from pysandpool._process.arguments import size_of
 from pysandpool._process.handle import Program
 from pysandpool._process.process import SandboxProcess, start_process
-from pysandpool._process.streams import Stream
+from pysandpool._process.streams import Stream, kind_of
 
 _sp_release = hot.sp_release
 
@@ -66,6 +65,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
+        encoding: str | None = None,
         errors: str | None = None,
         check: bool = False,
         on_stdout: Taker | None = None,
@@ -88,11 +88,12 @@ class PooledSandbox(FileMethods, CodeMethods):
             timeout: seconds or a timedelta of wall clock time; `math.inf` means no limit. By default, it is
                 `SandboxConfig.timeout_secs`. A command that takes longer is killed, and the result says so.
             text: True gives str in place of bytes, to the result and to `on_stdout` and `on_stderr`. As in the text
-                mode of subprocess, "\\r\\n" and "\\r" become "\\n". The encoding is UTF-8. An incomplete character at
-                the end of output that was truncated, or of a command that was killed, is dropped.
-            errors: what happens to bytes that are not UTF-8: "strict", which text has by default, raises
+                mode of subprocess, "\\r\\n" and "\\r" become "\\n". An incomplete character at the end of output that
+                was truncated, or of a command that was killed, is dropped.
+            encoding: that of the text, by its name in the codecs module; by default UTF-8, whatever the locale is.
+            errors: what happens to bytes that the encoding does not have: "strict", which text has by default, raises
                 UnicodeDecodeError after the command has ended, "replace" puts U+FFFD in their place, and so on, see
-                the codecs module. As with subprocess, `errors` without `text` means `text=True`.
+                the codecs module. As with subprocess, `encoding` or `errors` without `text` means `text=True`.
             check: True calls `check()` of the result.
             on_stdout: a function that is called with the next bytes of standard output as soon as they come, on the
                 thread of the caller. It gets all of them, also those that `max_output_bytes` drops from the result. The
@@ -114,8 +115,8 @@ class PooledSandbox(FileMethods, CodeMethods):
             SandboxReleasedError: the lease was released, before or during the call.
             PoolStateError: the pool was closed, before or during the call, or belongs to the parent process.
             CommandFailedError: with `check=True`, see `SandboxResult.check`.
-            UnicodeDecodeError: with `text=True`, the command wrote what is not UTF-8. If a function takes that output,
-                it is raised at once, and the command is killed.
+            UnicodeDecodeError: with `text=True`, the command wrote what is not in the encoding. If a function takes
+                that output, it is raised at once, and the command is killed.
             TypeError, ValueError, LookupError: an argument has a wrong type or value; nothing was started.
         """
         core = self._core
@@ -127,6 +128,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             cwd=cwd,
             timeout=timeout,
             text=text,
+            encoding=encoding,
             errors=errors,
             check=check,
             on_stdout=on_stdout,
@@ -162,7 +164,9 @@ class PooledSandbox(FileMethods, CodeMethods):
         cwd: Word | None = None,
         timeout: Duration | None = None,
         text: bool = False,
+        encoding: str | None = None,
         errors: str | None = None,
+        bufsize: int = -1,
         pty: bool = False,
         size: tuple[int, int] | None = None,
     ) -> SandboxProcess:
@@ -178,8 +182,10 @@ class PooledSandbox(FileMethods, CodeMethods):
                 very file, with all that its descriptor permits. A terminal or a directory is refused.
             timeout: seconds or a timedelta after which the process is killed, and its `timed_out` is True. By default
                 there is no limit.
-            text: the files and `communicate()` of the process take and give str, encoded as UTF-8.
-            errors: what is done with bytes that are no UTF-8, as for `execute`; without `text` it means `text=True`.
+            text: the files and `communicate()` of the process take and give str.
+            encoding, errors: as for `execute`; without `text` they mean `text=True`.
+            bufsize: that of the files, as for `open`: 0 writes at once, 1 at the end of each line of text. An
+                `AsyncSandboxProcess` always writes at once.
             pty: the process gets a new terminal of the sandbox as its three streams and its controlling terminal.
                 `stdin` and `stdout` of the returned process are the other side of it.
             size: rows and columns of the terminal, or what `os.get_terminal_size()` returns; by default (24, 80).
@@ -196,9 +202,9 @@ class PooledSandbox(FileMethods, CodeMethods):
         """
         core = self._core
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
-        mode = errors_of(text, errors)
+        kind = kind_of(text, encoding, errors, bufsize)
         return start_process(
-            core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), mode
+            core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), kind
         )
 
     def _defaults(self) -> CommandDefaults:

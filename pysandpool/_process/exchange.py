@@ -27,7 +27,7 @@ class Exchange:
 
     def run(self, deadline: float) -> bool:
         """Exchanges bytes until all outputs have ended. False: the deadline has passed before."""
-        files = [file for file in (self._stdin, *self._open) if file is not None]
+        files = [file for file in (self._stdin, *self._open) if file is not None and not file.closed]
         # A tenant can fill and empty the pipes itself, so that no write or read is certain not to wait.
         for file in files:
             os.set_blocking(file.fileno(), False)
@@ -67,6 +67,8 @@ class Exchange:
             else:
                 self._end(self._stdin)
         for file in self._open:
+            if file.closed:  # by the caller, who does not want it
+                continue
             ready.register(file, selectors.EVENT_READ)
 
     def _end(self, file: IO[Any]) -> None:

@@ -20,6 +20,8 @@ class ProcessOptions(TypedDict, total=False):
     cwd: Word | None
     timeout: Duration | None
     text: bool
+    encoding: str | None
     errors: str | None
+    bufsize: int
     pty: bool
     size: tuple[int, int] | None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import operator
 import os
 import select
 import signal
-import subprocess
 import threading
 import time
 from types import TracebackType
@@ -16,15 +14,16 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
 from pysandpool._execute.run import CommandDefaults, prepare_lease
-from pysandpool._execute.text import decode
 from pysandpool._ffi import lib
-from pysandpool._process.arguments import deadline_of, encoded_input, resize_terminal, words_of
+from pysandpool._process.arguments import deadline_of, encoded_input, expired, resize_terminal
 from pysandpool._process.exchange import Exchange
 from pysandpool._process.handle import ProcessHandle, Program
-from pysandpool._process.streams import Stream, Streams, ended_terminal, terminal_files
+from pysandpool._process.streams import FileKind, Stream, Streams, ended_terminal, terminal_files, with_rest
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
+
+    from pysandpool._config.fields import Duration
 
 _START_SECONDS = 10.0
 """From the request to the exec. A tenant can stop a process that is about to start."""
@@ -41,8 +40,9 @@ class SandboxProcess:
 
     __slots__ = (
         "__weakref__",
-        "_errors",
+        "_coding",
         "_exchange",
+        "_found",
         "_handle",
         "_lock",
         "_oom_killed",
@@ -67,13 +67,14 @@ class SandboxProcess:
     pid: int
     """The pid of the process as the host sees it; 0 if it was killed, by its `timeout` perhaps, before it had one."""
 
-    def __init__(self, handle: ProcessHandle, args: Words, streams: Streams, errors: str | None) -> None:
+    def __init__(self, handle: ProcessHandle, args: Words, streams: Streams, kind: FileKind) -> None:
         self._handle = handle
         self._lock = threading.Lock()
         self._returncode: int | None = None
         self._timed_out = self._oom_killed = False
         self._exchange: Exchange | None = None
-        self._errors = errors
+        self._found: tuple[Any, Any] | None = None
+        self._coding = kind.coding
         self._terminal = -1
         self.args = args
         self.stdin = self.stdout = self.stderr = None
@@ -83,9 +84,9 @@ class SandboxProcess:
             if self._terminal == -1 and handle.wants_terminal:
                 self._terminal = ended_terminal()
             if self._terminal != -1:
-                self.stdin, self.stdout = terminal_files(self._terminal, errors)
+                self.stdin, self.stdout = terminal_files(self._terminal, kind)
             else:
-                self.stdin, self.stdout, self.stderr = streams.files(errors)
+                self.stdin, self.stdout, self.stderr = streams.files(kind)
         except BaseException:
             handle.signal(signal.SIGKILL)
             handle.close()
@@ -125,23 +126,23 @@ class SandboxProcess:
             self._look()
         return self._returncode
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: Duration | None = None) -> int:
         """Waits until the process has ended. Returns `returncode`.
 
         Raises:
-            subprocess.TimeoutExpired: it runs longer than `timeout` seconds from now. It runs on.
+            subprocess.TimeoutExpired: it runs longer than `timeout`, seconds or a timedelta, from now. It runs on.
         """
         if not self._await_news(deadline_of(timeout)):
-            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0))
+            raise expired(self.args, timeout)
         assert self._returncode is not None
         return self._returncode
 
-    def communicate(self, input: Buffer | str | None = None, timeout: float | None = None) -> tuple[Any, Any]:
+    def communicate(self, input: Buffer | str | None = None, timeout: Duration | None = None) -> tuple[Any, Any]:
         """Writes `input` to stdin, reads stdout and stderr to their ends, closes all three, and waits for the process.
 
         Args:
             input: bytes, or a str if the process was started with `text=True`.
-            timeout: seconds; None means no limit.
+            timeout: seconds or a timedelta; None means no limit.
 
         Returns:
             What was read of stdout and of stderr; None for one that is no pipe.
@@ -151,28 +152,28 @@ class SandboxProcess:
             ValueError: there is input, but stdin is no pipe.
         """
         deadline = deadline_of(timeout)
+        if self._found is not None:
+            return self._found
         if self._exchange is None:
             self._exchange = self._new_exchange(input)
         if not self._exchange.run(deadline) or not self._await_news(deadline):
             out, err = self._exchange.taken(self.stdout), self._exchange.taken(self.stderr)
-            raise subprocess.TimeoutExpired(words_of(self.args), float(timeout or 0), out, err)
-        for file in (self.stdout, self.stderr):
-            if file is not None:
-                file.close()
-        return self._found(self.stdout), self._found(self.stderr)
+            raise expired(self.args, timeout, out, err)
+        self._found = self._all_of(self.stdout), self._all_of(self.stderr)
+        return self._found
 
     def send_signal(self, sig: int) -> None:
-        """Sends a signal to the process; does nothing if it has ended.
+        """Sends a signal to the process; does nothing if it has ended, or if `sig` is 0.
 
         Raises:
             ValueError: there is no signal of this number.
             SandboxError: the sandbox does not read what is sent to it.
         """
         number = operator.index(sig)
-        if number not in signal.valid_signals():
+        if number and number not in signal.valid_signals():
             raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
         until = time.monotonic() + _SIGNAL_SECONDS
-        while self._returncode is None and not self._handle.signal(number):
+        while number and self._returncode is None and not self._handle.signal(number):
             if time.monotonic() > until:
                 raise SandboxError("the sandbox does not read the signals that are sent to it")
             time.sleep(0.001)
@@ -260,13 +261,18 @@ class SandboxProcess:
     # ---- communicate ----
 
     def _new_exchange(self, data: Buffer | str | None) -> Exchange:
-        encoded = encoded_input(data, has_stdin=self.stdin is not None, is_text=self._errors is not None)
+        encoded = encoded_input(data, has_stdin=self.stdin is not None, coding=self._coding)
         return Exchange(self.stdin, [file for file in (self.stdout, self.stderr) if file is not None], encoded)
 
-    def _found(self, file: IO[Any] | None) -> bytes | str | None:
+    def _all_of(self, file: IO[Any] | None) -> bytes | str | None:
+        """What was not read of this output before, which is closed then."""
         assert self._exchange is not None
-        found = self._exchange.taken(file)
-        return found if found is None or self._errors is None else decode(found, self._errors, cut=False)
+        if file is None:
+            return None
+        if file.closed:
+            return b"" if self._coding is None else ""
+        with file:
+            return with_rest(file, self._exchange.taken(file) or b"")  # type: ignore[no-any-return]
 
 
 def start_process(  # noqa: PLR0913 - what popen takes
@@ -276,22 +282,19 @@ def start_process(  # noqa: PLR0913 - what popen takes
     program: Program,
     streams: tuple[Stream, Stream, Stream],
     defaults: CommandDefaults,
-    errors: str | None,
+    kind: FileKind,
 ) -> SandboxProcess:
     """Starts a process in the lease of `pool`, and waits until it has executed its program.
 
-    `keeper` keeps the pool alive; `errors` is that of text streams, None for binary ones. Raises what
-    `PooledSandbox.popen` raises.
+    `keeper` keeps the pool alive. Raises what `PooledSandbox.popen` raises.
     """
     if program.terminal and streams != (None, None, None):
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
-    if errors is not None:
-        codecs.lookup_error(errors)
     opened = Streams(*streams)
     try:
         prepare_lease(pool, lease)
         handle = ProcessHandle(keeper, pool, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
-        return SandboxProcess(handle, program.cmd, opened, errors)
+        return SandboxProcess(handle, program.cmd, opened, kind)
     finally:
         opened.close()

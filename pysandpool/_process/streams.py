@@ -7,9 +7,9 @@ import operator
 import os
 import stat
 import subprocess
-from typing import IO, Any, Protocol, Union
+from typing import IO, Any, NamedTuple, Protocol, Union
 
-from pysandpool._execute.text import ENCODING
+from pysandpool._execute.text import Coding, coding_of
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 _NAMES = ("stdin", "stdout", "stderr")
@@ -23,6 +23,23 @@ class HasFileno(Protocol):
 
 
 Stream = Union[None, int, HasFileno]
+
+
+class FileKind(NamedTuple):
+    """How the caller's ends of the streams are opened as files."""
+
+    coding: Coding | None
+    """That of text files; None: the files are binary"""
+    bufsize: int
+    """As of `open`: -1 for the usual size, 0 for no buffer, 1 for one that is flushed at the end of each line"""
+
+
+def kind_of(text: bool, encoding: str | None, errors: str | None, bufsize: int) -> FileKind:
+    """What these arguments of `popen` ask for. Raises TypeError or LookupError for a wrong one."""
+    try:
+        return FileKind(coding_of(text, encoding, errors), operator.index(bufsize))
+    except TypeError as error:
+        raise TypeError(f"encoding, errors or bufsize has a wrong type: {error}") from None
 
 
 class Streams:
@@ -70,15 +87,12 @@ class Streams:
             if fd != -1:
                 os.close(fd)
 
-    def files(self, errors: str | None) -> list[IO[Any] | None]:
-        """The caller's ends as files, which own the descriptors from now on; None where there is no pipe.
-
-        `errors` is that of a text file; None: they are binary.
-        """
+    def files(self, kind: FileKind) -> list[IO[Any] | None]:
+        """The caller's ends as files, which own the descriptors from now on; None where there is no pipe."""
         files: list[IO[Any] | None] = []
         for n, fd in enumerate(self.near):
             self.near[n] = -1
-            files.append(None if fd == -1 else _opened(io.FileIO(fd, "r" if n else "w"), errors))
+            files.append(None if fd == -1 else _opened(_Source(fd, "r") if n else io.FileIO(fd, "w"), kind))
         return files
 
 
@@ -107,12 +121,37 @@ def _descriptor_of(stream: Any, name: str) -> int:
     return fd
 
 
-def _opened(raw: io.FileIO, errors: str | None, line_buffering: bool = False) -> IO[Any]:
-    binary = io.BufferedWriter(raw) if raw.writable() else io.BufferedReader(raw)
-    return binary if errors is None else io.TextIOWrapper(binary, ENCODING, errors, line_buffering=line_buffering)
+def _opened(raw: io.FileIO, kind: FileKind) -> IO[Any]:
+    size = kind.bufsize if kind.bufsize > 1 else io.DEFAULT_BUFFER_SIZE
+    binary: Any = raw
+    if kind.bufsize:
+        binary = io.BufferedWriter(raw, size) if raw.writable() else io.BufferedReader(raw, size)
+    if kind.coding is None:
+        return binary  # type: ignore[no-any-return]
+    return io.TextIOWrapper(binary, *kind.coding, line_buffering=kind.bufsize == 1, write_through=True)
 
 
-class _Screen(io.FileIO):
+class _Source(io.FileIO):
+    """The reading side of a pipe, of which `communicate()` may have read the rest."""
+
+    rest: bytes | None = None
+
+    def readall(self) -> bytes:
+        return super().readall() if self.rest is None else self.rest
+
+    def read(self, size: int | None = -1, /) -> Any:
+        return self.readall() if size is None or size < 0 else super().read(size)
+
+
+def with_rest(file: IO[Any], rest: bytes) -> Any:
+    """All that the caller has not read of a file of `Streams`, whose descriptor has ended: what the buffers of the file
+    hold, and the `rest`, which was read of the descriptor."""
+    binary: Any = getattr(file, "buffer", file)
+    getattr(binary, "raw", binary).rest = rest
+    return file.read()
+
+
+class _Screen(_Source):
     """The reading side of a terminal's master. The kernel reports EIO once no process has the terminal open."""
 
     def readinto(self, buffer: Any) -> int | None:
@@ -122,6 +161,8 @@ class _Screen(io.FileIO):
             return 0
 
     def readall(self) -> bytes:
+        if self.rest is not None:
+            return self.rest
         return b"".join(iter(lambda: self.read(io.DEFAULT_BUFFER_SIZE) or b"", b""))
 
     def read(self, size: int | None = -1, /) -> Any:
@@ -132,10 +173,11 @@ class _Screen(io.FileIO):
         return None if count is None else bytes(found[:count])
 
 
-def terminal_files(master: int, errors: str | None) -> tuple[IO[Any], IO[Any]]:
+def terminal_files(master: int, kind: FileKind) -> tuple[IO[Any], IO[Any]]:
     """The two sides of a terminal's master, to write to and to read from. They own the descriptor from now on."""
     keyboard = io.FileIO(os.dup(master), "w")
-    return _opened(keyboard, errors, line_buffering=True), _opened(_Screen(master, "r"), errors)
+    typed = kind._replace(bufsize=1) if kind.bufsize < 0 else kind
+    return _opened(keyboard, typed), _opened(_Screen(master, "r"), kind)
 
 
 def ended_terminal() -> int:
