@@ -497,8 +497,9 @@ def test_a_lease_that_only_had_a_process_is_not_handed_out_again() -> None:
 
 def test_a_dead_idle_sandbox_is_replaced() -> None:
     with SandboxPool(SandboxConfig(), PoolConfig(min_size=1, max_size=1)) as pool, pool.acquire() as lease:
-        os.kill(lease.pid, signal.SIGKILL)
-        time.sleep(0.1)
+        init = lease.pid
+        os.kill(init, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{init}").exists(), "init is gone")
         assert lease.popen(["echo", "x"], stdout=PIPE).communicate() == (b"x\n", None)
 
 
