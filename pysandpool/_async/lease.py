@@ -61,7 +61,9 @@ class AsyncPooledSandbox(AsyncFileMethods):
         self, cmd: Words, *, text: Literal[True], **options: Unpack[TextOptions]
     ) -> SandboxResult[str]: ...
     @overload
-    async def execute(self, cmd: Words, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+    async def execute(
+        self, cmd: Words, *, text: bool = ..., **options: Unpack[EitherOptions]
+    ) -> SandboxResult[Any]: ...
 
     async def execute(self, cmd: Words, **options: Any) -> SandboxResult[Any]:
         """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`.
@@ -93,7 +95,9 @@ class AsyncPooledSandbox(AsyncFileMethods):
         self, script: Word, *, text: Literal[True], **options: Unpack[TextOptions]
     ) -> SandboxResult[str]: ...
     @overload
-    async def shell(self, script: Word, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+    async def shell(
+        self, script: Word, *, text: bool = ..., **options: Unpack[EitherOptions]
+    ) -> SandboxResult[Any]: ...
 
     async def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
         """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""

@@ -107,7 +107,9 @@ class AsyncSandbox(AsyncFileMethods):
         self, cmd: Words, *, text: Literal[True], **options: Unpack[TextOptions]
     ) -> SandboxResult[str]: ...
     @overload
-    async def execute(self, cmd: Words, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+    async def execute(
+        self, cmd: Words, *, text: bool = ..., **options: Unpack[EitherOptions]
+    ) -> SandboxResult[Any]: ...
 
     async def execute(self, cmd: Words, **options: Any) -> SandboxResult[Any]:
         """Runs `cmd` until it exits. Arguments and errors are those of `AsyncPooledSandbox.execute`."""
@@ -123,7 +125,9 @@ class AsyncSandbox(AsyncFileMethods):
         self, script: Word, *, text: Literal[True], **options: Unpack[TextOptions]
     ) -> SandboxResult[str]: ...
     @overload
-    async def shell(self, script: Word, *, text: bool, **options: Unpack[EitherOptions]) -> SandboxResult[Any]: ...
+    async def shell(
+        self, script: Word, *, text: bool = ..., **options: Unpack[EitherOptions]
+    ) -> SandboxResult[Any]: ...
 
     async def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
         """Runs `script` with `/bin/sh -c`, see `PooledSandbox.shell`. Keyword arguments are those of `execute`."""

@@ -58,7 +58,7 @@ class SandboxExecutor(Executor):
     ) -> Future[SandboxResult[str]]: ...
     @overload
     def submit(
-        self, cmd: Words, /, *, text: bool, **options: Unpack[EitherRunOptions]
+        self, cmd: Words, /, *, text: bool = ..., **options: Unpack[EitherRunOptions]
     ) -> Future[SandboxResult[Any]]: ...
 
     def submit(self, cmd: Words, /, **options: Any) -> Future[SandboxResult[Any]]:
@@ -92,7 +92,7 @@ class SandboxExecutor(Executor):
     ) -> Iterator[SandboxResult[str]]: ...
     @overload
     def map(
-        self, cmds: Iterable[Words], /, *, text: bool, **options: Unpack[EitherRunOptions]
+        self, cmds: Iterable[Words], /, *, text: bool = ..., **options: Unpack[EitherRunOptions]
     ) -> Iterator[SandboxResult[Any]]: ...
 
     def map(self, cmds: Iterable[Words], /, **options: Any) -> Iterator[SandboxResult[Any]]:

@@ -48,6 +48,10 @@ def text(lease: PooledSandbox, sandbox: Sandbox, words: list[str], flag: bool) -
     assert_type(sandbox.shell("ls", text=True, env={}).stdout, str)
     assert_type(lease.shell("ls").stdout, bytes)
     assert_type(lease.execute(words, text=flag), SandboxResult[Any])
+    assert_type(lease.execute(words, text=True, encoding="latin-1").stdout, str)
+    assert_type(lease.execute(words, errors="replace"), SandboxResult[Any])
+    assert_type(sandbox.shell("ls", encoding="latin-1"), SandboxResult[Any])
+    lease.execute(words, encoding=1)  # call-overload
     lease.execute(words, on_stdout=take_bytes)
     lease.execute(words, text=True, on_stderr=take_text, on_stdout=print)
     lease.execute(words, on_stdout=take_text)  # arg-type
@@ -75,6 +79,7 @@ async def in_a_loop(pool: AsyncSandboxPool, words: list[str], flag: bool) -> Non
     assert_type(await lease.execute(words, on_stdout=take_later), SandboxResult[bytes])
     assert_type((await lease.shell("ls", text=True)).stdout, str)
     assert_type(await sandbox.execute(words, text=flag), SandboxResult[Any])
+    assert_type(await sandbox.execute(words, encoding="latin-1"), SandboxResult[Any])
     assert_type((await pool.run(words, text=True, acquire_timeout=1)).stdout, str)
     assert_type(await pool.stats(), PoolStats)
     await lease.release()
