@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from pysandpool._execute.options import BytesOptions, EitherOptions, TextOptions
+    from pysandpool._pool.lease import PooledSandbox
     from pysandpool._process.options import ProcessOptions
 
 
@@ -69,12 +70,12 @@ class Sandbox(FileMethods, CodeMethods):
     @property
     def pid(self) -> int:
         """The pid of the sandbox's init, as the host sees it. Raises the errors of `PooledSandbox.pid`."""
-        return self._lease.pid
+        return self._live().pid
 
     @property
     def isolation(self) -> IsolationReport:
         """What was proved about this sandbox before its first command. Raises the errors of `pid`."""
-        return self._lease.isolation
+        return self._live().isolation
 
     @property
     def destroyed(self) -> bool:
@@ -90,7 +91,7 @@ class Sandbox(FileMethods, CodeMethods):
 
     def execute(self, cmd: Words, **options: Any) -> SandboxResult[Any]:
         """Runs `cmd` until it exits, without a shell. Arguments and errors are those of `PooledSandbox.execute`."""
-        return self._lease.execute(cmd, **options)
+        return self._live().execute(cmd, **options)
 
     @overload
     def shell(self, script: Word, *, text: Literal[False] = ..., **options: Unpack[BytesOptions]) -> SandboxResult: ...
@@ -101,25 +102,29 @@ class Sandbox(FileMethods, CodeMethods):
 
     def shell(self, script: Word, **options: Any) -> SandboxResult[Any]:
         """Runs `script` with `/bin/sh -c`. Arguments and errors are those of `PooledSandbox.shell`."""
-        return self._lease.shell(script, **options)
+        return self._live().shell(script, **options)
 
     def popen(self, cmd: Words, **options: Unpack[ProcessOptions]) -> SandboxProcess:
         """Starts `cmd` and returns while it runs. Arguments and errors are those of `PooledSandbox.popen`."""
-        return self._lease.popen(cmd, **options)
+        return self._live().popen(cmd, **options)
 
     def _files(self) -> LeaseFiles:
-        return self._lease._files()  # noqa: SLF001 - of this package
+        return self._live()._files()  # noqa: SLF001 - of this package
 
     def _code(self) -> CodePlace:
-        return self._lease._code()  # noqa: SLF001 - of this package
+        return self._live()._code()  # noqa: SLF001 - of this package
+
+    def _live(self) -> PooledSandbox:
+        if self.destroyed:
+            raise SandboxReleasedError("this sandbox was destroyed")
+        return self._lease
 
     def destroy(self) -> None:
         """Kills the sandbox and all processes in it. It never waits and never fails; a second call changes nothing."""
         self._lease.release()
 
     def __enter__(self) -> Self:
-        if self.destroyed:
-            raise SandboxReleasedError("this sandbox was destroyed")
+        self._live()
         return self
 
     def __exit__(

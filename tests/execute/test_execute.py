@@ -667,8 +667,10 @@ def test_single_sandbox() -> None:
     with Sandbox() as sandbox:
         sandbox.execute(["/bin/sh", "-c", "echo shared > f"]).check()
         assert sandbox.execute(["/bin/cat", "f"]).stdout == b"shared\n"
-    with pytest.raises(SandboxReleasedError):
-        sandbox.execute(["/bin/true"])
+    calls = (lambda: sandbox.execute(["/bin/true"]), lambda: sandbox.read_file("f"), lambda: sandbox.pid)
+    for call in calls:
+        with pytest.raises(SandboxReleasedError, match="this sandbox was destroyed"):
+            call()
     sandbox.destroy()
 
 
