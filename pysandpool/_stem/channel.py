@@ -106,9 +106,21 @@ class Requests:
             if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
                 found = array.array("i")
                 found.frombytes(data[: len(data) - len(data) % found.itemsize])
-                self._descriptors += found
+                self._descriptors += [_above_streams(fd) for fd in found]
         self._read += piece
         return bool(piece)
+
+
+def _above_streams(fd: int) -> int:
+    """The same file with a number above 2: where the code has closed a standard stream, the kernel gives its number to
+    the next file."""
+    below = []
+    while fd <= 2:
+        below.append(fd)
+        fd = os.dup(fd)
+    for one in below:
+        os.close(one)
+    return fd
 
 
 def _size(text: str) -> int:

@@ -26,6 +26,7 @@ class Preloaded:
         self.problem: str | None = None
         """why it cannot be used: a traceback, or a sentence"""
         self._filling: list[object] = []
+        self._on_interrupt: Any = None
 
     def load(self, rehearse: Callable[[], None] | None = None) -> None:
         """Imports and sets up. Afterwards `problem` says whether that failed.
@@ -39,7 +40,7 @@ class Preloaded:
         if self.problem is None and rehearse is not None:
             self._warm_up(rehearse)
         if self.problem is None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            self._on_interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
             gc.collect()
             self._filling = compact.fill()
             gc.freeze()
@@ -91,6 +92,12 @@ class Preloaded:
         """To be called in a copy of a copy. Raises what `after_fork` raises."""
         renew.renew()
         self._run("after_fork", self.main.__dict__)
+
+    def take_interrupts(self) -> None:
+        """To be called before the first code of a tenant. SIGINT does again what it did before `load`: it raises
+        KeyboardInterrupt, unless the set-up has another handler for it."""
+        if self._on_interrupt is not None:
+            signal.signal(signal.SIGINT, self._on_interrupt)
 
     def _run(self, name: str, namespace: dict[str, Any]) -> None:
         source = self._parameters[name]

@@ -33,6 +33,7 @@ def _prepare(stem: Any, preloaded: preload.Preloaded) -> None:
 
 def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[bytes], fd: int) -> int:
     tenant.begin(env)
+    preloaded.take_interrupts()
     if argv[0] == b"session":
         return cells.Session(stem, preloaded, fd).serve()
     return tenant.run_code(preloaded.main, argv[1].decode(), channel.Channel(fd, tenant.limit_of(argv[2])))

@@ -14,9 +14,14 @@ from typing import Any, NamedTuple
 from . import awaiting
 
 MAX_ERROR_CHARACTERS = 64 * 1024
+_BYTE_ORDER_MARK = "\ufeff"
 _FUTURE_FLAGS = 0
 for _name in future.all_feature_names:
     _FUTURE_FLAGS |= getattr(future, _name).compiler_flag
+
+
+# The beginning of the file names of these modules in an interpreter that waits.
+_OURS = "<sandpool"
 
 
 class Failure(NamedTuple):
@@ -70,13 +75,14 @@ class Runner:
         try:
             return Outcome(None, self._execute(source, filename), None)
         except SystemExit as error:
-            return Outcome(_exit_code(error), None, None)
+            return Outcome(exit_code(error), None, None)
         except BaseException as error:  # noqa: BLE001 - it is the code's
             return Outcome(None, None, describe(error, filename))
 
     def _execute(self, source: str, filename: str) -> Any:
         only_tree = ast.PyCF_ONLY_AST | self._flags
-        tree: Any = compile(source, filename, "exec", only_tree, dont_inherit=True)
+        text = source[1:] if source.startswith(_BYTE_ORDER_MARK) else source  # as in a file
+        tree: Any = compile(text, filename, "exec", only_tree, dont_inherit=True)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         parts = [self._compiled(tree, filename, "exec")] if tree.body else []
         if last is not None:
@@ -114,7 +120,7 @@ def _of_the_code(whole: types.TracebackType | None, filename: str) -> types.Trac
         if found.tb_frame.f_code.co_filename == filename:
             return found
         found = found.tb_next
-    while whole is not None and whole.tb_frame.f_code.co_filename in _OURS:
+    while whole is not None and whole.tb_frame.f_code.co_filename.startswith(_OURS):
         whole = whole.tb_next
     return whole
 
@@ -126,17 +132,16 @@ def _shortened(text: str) -> str:
     return text[:half] + "\n[...]\n" + text[-half:]
 
 
-def _exit_code(error: SystemExit) -> int:
+def exit_code(error: SystemExit) -> int:
     """As the interpreter has it."""
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return int(error.code) & 0xFF
     try:
-        print(error.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001 - its __str__ is the tenant's
+        code: Any = error.code
+        if code is None:
+            return 0
+        if isinstance(code, int):
+            # What does not fit into a C long is -1 for the interpreter.
+            return int(code) & 0xFF if -(1 << 63) <= code < 1 << 63 else 0xFF
+        print(code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - its attributes and methods are the tenant's
         return 1
     return 1
-
-
-_OURS = (describe.__code__.co_filename, awaiting.Loop.run.__code__.co_filename)

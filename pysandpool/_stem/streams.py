@@ -25,14 +25,18 @@ def open_streams() -> None:
 def open_input() -> None:
     """A new file for standard input, which has read nothing yet."""
     raw = io.BufferedReader(io.FileIO(0, "r", closefd=False))
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(raw, "utf-8", "surrogateescape")  # type: ignore[misc]
+    file = io.TextIOWrapper(raw, "utf-8", "surrogateescape")
+    file.mode = "r"  # type: ignore[misc]  # as the interpreter itself sets it
+    sys.stdin = sys.__stdin__ = file  # type: ignore[misc]
 
 
 def replace_input(fd: int) -> None:
     """Descriptor 0 is another file from now on; -1: /dev/null."""
     opened = os.open(os.devnull, os.O_RDONLY) if fd == -1 else fd
-    os.dup2(opened, 0)
-    os.close(opened)
+    if opened != 0:  # it is, where the code has closed the descriptor
+        os.dup2(opened, 0)
+        os.close(opened)
+    os.set_inheritable(0, True)
     open_input()
 
 

@@ -76,7 +76,7 @@ class Ending(NamedTuple):
 def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.Channel) -> Ending:
     """Runs a piece of code, and tells the channel its value or its error."""
     outcome = runner.run(code, filename)
-    failure = outcome.failure
+    exit_code, failure = outcome.exit_code, outcome.failure
     try:
         if outcome.value is not None:
             builtins._ = outcome.value  # type: ignore[attr-defined]  # as the interactive interpreter does
@@ -84,8 +84,10 @@ def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.
                 told.tell(message, *(["repr"] if message["t"] == "text" else []))
         for message in display.figures():
             told.tell(message)
+    except SystemExit as error:
+        exit_code = snippet.exit_code(error)
     except BaseException as error:  # noqa: BLE001 - what is shown is the tenant's
         failure = failure or snippet.describe(error, filename)
     if failure is not None:
         told.tell({"t": "error", **failure._asdict()}, "name", "value", "traceback")
-    return Ending(outcome.exit_code, failure is not None)
+    return Ending(exit_code, failure is not None)

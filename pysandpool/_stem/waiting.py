@@ -28,6 +28,7 @@ def main(parameters: str) -> None:
     os.chdir(request["cwd"])
     env = [f"{name}={value}".encode("utf-8", "surrogateescape") for name, value in request["env"].items()]
     tenant.begin(env)
+    preloaded.take_interrupts()
     os._exit(_run(preloaded, request))
 
 
