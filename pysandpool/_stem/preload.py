@@ -52,7 +52,7 @@ class Preloaded:
             self._run("setup", self.main.__dict__)
             self._run("warmup", dict(self.main.__dict__))
         except BaseException as error:  # noqa: BLE001 - sys.exit() of a module is a failure, too
-            self.problem = tail.getvalue() + _traceback(error)
+            self.problem = tail.text + _traceback(error)
             return
         threads = _threads()
         if threads:
@@ -82,7 +82,7 @@ class Preloaded:
                         self._run("after_fork", self.main.__dict__)
                         self._run("warmup", dict(self.main.__dict__))
                     finally:
-                        printed = tail.getvalue()
+                        printed = tail.text
             rehearse()
         except BaseException as error:  # noqa: BLE001 - as with `setup`
             return printed + _traceback(error)

@@ -49,33 +49,54 @@ def flush_streams() -> None:
             continue
 
 
-class Tail(io.TextIOBase):
-    """A file that keeps the last characters."""
+class Tail:
+    """The last characters that were printed."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self.text = ""
+        self.is_open = True
+
+    def add(self, text: str) -> None:
+        """Appends the text."""
+        self.text = (self.text + text)[-KEPT_CHARACTERS:]
+
+
+class _Captured(io.TextIOBase):
+    """Stands for the standard stream of this name. What holds it for longer than the capture, such as a handler of the
+    logging module, writes to the stream itself then."""
+
+    def __init__(self, name: str, fd: int, tail: Tail) -> None:
+        self._name = name
+        self._fd = fd
+        self._tail = tail
 
     def writable(self) -> bool:
         """As a file that can be written to."""
         return True
 
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        return self._fd
+
     def write(self, text: str) -> int:
-        """Appends the text."""
-        self._text = (self._text + text)[-KEPT_CHARACTERS:]
+        """To the tail, or to the stream."""
+        if not self._tail.is_open:
+            return int(getattr(sys, self._name).write(text))
+        self._tail.add(text)
         return len(text)
 
-    def getvalue(self) -> str:
-        """What is kept."""
-        return self._text
+    def flush(self) -> None:
+        """What is written to the stream has been flushed."""
 
 
 @contextlib.contextmanager
 def captured() -> Iterator[Tail]:
-    """What is printed goes to the file that this yields."""
+    """What is printed goes to the tail that this yields."""
     before = sys.stdout, sys.stderr
     tail = Tail()
-    sys.stdout = sys.stderr = tail
+    sys.stdout, sys.stderr = _Captured("__stdout__", 1, tail), _Captured("__stderr__", 2, tail)
     try:
         yield tail
     finally:
+        tail.is_open = False
         sys.stdout, sys.stderr = before

@@ -55,6 +55,18 @@ def test_a_handler_of_the_setup_is_kept(start: str) -> None:
         assert pool.run_code(raised).stdout == "2\n10\n"
 
 
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_what_the_setup_logs_to_reaches_the_streams_of_the_code(start: str) -> None:
+    setup = (
+        "import faulthandler, logging, sys\nout = sys.stdout\nlogging.basicConfig(level=logging.INFO)\n"
+        "faulthandler.enable()\nlogging.info('of the setup')"
+    )
+    with code_pool(setup=setup, start=start) as pool:
+        found = pool.run_code("logging.info('told')\nprint('printed', file=out)\nout.flush()\nout.isatty()")
+        assert (found.stdout, found.stderr, found.text) == ("printed\n", "INFO:root:told\n", "False")
+        assert "Segmentation fault" in pool.run_code("faulthandler._sigsegv()").stderr
+
+
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [
