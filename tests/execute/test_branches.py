@@ -24,7 +24,7 @@ from pysandpool import (
     SandboxReleasedError,
     SessionEndedError,
 )
-from pysandpool._code import branch
+from pysandpool._code import birth
 
 
 @pytest.fixture(scope="module")
@@ -351,9 +351,9 @@ def test_a_copy_cannot_forge_how_it_ends(session: CodeSession) -> None:
 
 def test_a_sandbox_that_dies_while_copies_are_made(lease: PooledSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """The copy is the first to be missed, but it is not only the copy that has ended."""
-    hear = branch._Birth._hear
+    hear = birth.Birth._hear
 
-    def hear_late(self: branch._Birth, poll: select.epoll) -> None:
+    def hear_late(self: birth.Birth, poll: select.epoll) -> None:
         if not session.ended and os.path.exists(f"/proc/{session.pid}"):
             os.kill(lease.pid, signal.SIGKILL)
             wait_until(lambda: not os.path.exists(f"/proc/{session.pid}"), "all have ended")
@@ -361,12 +361,26 @@ def test_a_sandbox_that_dies_while_copies_are_made(lease: PooledSandbox, monkeyp
 
     session = lease.session()
     session.run("x = 1")
-    monkeypatch.setattr(branch._Birth, "_hear", hear_late)
+    monkeypatch.setattr(birth.Birth, "_hear", hear_late)
     with pytest.raises((SandboxLostError, SessionEndedError)):
         session.branch()
     assert session.ended
     with pytest.raises(SandboxLostError):
         lease.run_code("1")
+
+
+def test_an_init_that_ends_long_after_the_copy_is_waited_for(lease: PooledSandbox) -> None:
+    """Under load, whoever ends a sandbox may need long for its next process. Then init answers nothing more."""
+    session = lease.session()
+    attack = "[os.close(one) for one in descriptors]"
+    session.run(f"{FIND}\ndef attack(descriptors):\n    {attack}\nserver._branch = attack")
+    os.kill(lease.pid, signal.SIGSTOP)
+    end = threading.Timer(1, os.kill, (lease.pid, signal.SIGKILL))
+    end.start()
+    with pytest.raises((SandboxLostError, SessionEndedError)):
+        session.branch()
+    end.join()
+    assert session.ended
 
 
 def test_a_cell_of_a_branch_does_not_hide_the_lines_of_its_origin(pool: SandboxPool) -> None:
