@@ -55,7 +55,7 @@ static void become_command(const struct sp_plan *plan, const struct sp_command *
         sp_command_exec(plan, command, why);
         return;
     }
-    if (plan->stem->prepare(command->fds[2], why) == 0 && sp_command_enter(plan, command, why) == 0) {
+    if (plan->stem->prepare(command->fds[2], true, why) == 0 && sp_command_enter(plan, command, why) == 0) {
         plan->stem->run(command, NULL, 0, NULL);
     }
 }

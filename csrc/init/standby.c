@@ -151,7 +151,7 @@ static _Noreturn void become_interpreter(struct sp_standby *standby, int *ready)
     const struct sp_plan *plan = standby->plan;
     int rc = sp_tier_child(plan);
     rc = rc != 0 ? sp_failed(&standby->why, SP_STAGE_LANDLOCK, -rc, "domain of a process")
-                 : plan->stem->prepare(*ready, &standby->why);
+                 : plan->stem->prepare(*ready, standby->is_first, &standby->why);
     bool prepared = rc == 0;
     standby->keeper = prepared && !sp_in_landlock_tier(plan) ? sp_keeper_start() : 0;
     prepared = prepared && write(*ready, "", 1) == 1;
@@ -214,6 +214,7 @@ int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int
     sp_request_free_large();
     memset(standby, 0, sizeof *standby);
     standby->plan = plan;
+    standby->is_first = is_first;
     standby->control = control;
     standby->runtime = runtime;
     sp_tier_all_ended();

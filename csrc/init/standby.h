@@ -36,6 +36,7 @@ struct sp_standby {
     struct sp_runtime *runtime;  /* what waits for code; NULL: nothing of the kind is configured */
     bool hands_over;             /* it has received an EXEC for the runtime, which is the command from now on */
     bool yielded;                /* it has received SERVE: init has to read the request that follows */
+    bool is_first;               /* of its sandbox, which is not ready before it */
     bool is_last;                /* the host expects no request after this one */
     struct sp_rec_failed why;    /* stage != 0: the command could not be started */
 };

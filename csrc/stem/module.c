@@ -89,7 +89,7 @@ static void fill_by_exception(struct sp_rec_failed *why) {
 
 /* ---- in forks of init ---- */
 
-static int prepare_fork(int told, struct sp_rec_failed *why) {
+static int prepare_fork(int told, bool must, struct sp_rec_failed *why) {
     failure = why;
     failure_told = told;
     if (setjmp(given_up) != 0) {
@@ -97,7 +97,7 @@ static int prepare_fork(int told, struct sp_rec_failed *why) {
         return -ECANCELED;
     }
     PyOS_AfterFork_Child();
-    PyObject *done = PyObject_CallFunctionObjArgs(prepare, NULL);
+    PyObject *done = PyObject_CallFunctionObjArgs(prepare, must ? Py_True : Py_False, NULL);
     failure = NULL;
     if (done == NULL) {
         fill_by_exception(why);

@@ -16,19 +16,20 @@ def main(stem: Any) -> None:
     if preloaded.problem is not None:
         stem.fail(preloaded.problem)
     try:
-        argv, env, fd = stem.serve(lambda: _prepare(stem, preloaded))
+        argv, env, fd = stem.serve(lambda must: _prepare(stem, preloaded, must))
     except RuntimeError as error:
         stem.fail(f"RuntimeError: {error}")
         raise
     os._exit(_live(stem, preloaded, argv, env, fd))
 
 
-def _prepare(stem: Any, preloaded: preload.Preloaded) -> None:
-    """In a copy. Its working directory is the home of the sandbox, which is not /tmp in every tier."""
+def _prepare(stem: Any, preloaded: preload.Preloaded, must: bool) -> None:
+    """In a copy. Unless it `must` be ready, a problem is told to who wants to run code in it. Its working directory
+    is the home of the sandbox, which is not /tmp in every tier."""
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
-    problem = preloaded.prepare_copy(rehearsal.rehearse)
-    if problem is not None:
-        stem.fail(problem)
+    preloaded.problem = preloaded.prepare_copy(rehearsal.rehearse)
+    if preloaded.problem is not None and must:
+        stem.fail(preloaded.problem)
 
 
 def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[bytes], fd: int) -> int:
@@ -36,4 +37,7 @@ def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[
     preloaded.take_interrupts()
     if argv[0] == b"session":
         return cells.Session(stem, preloaded, fd).serve()
-    return tenant.run_code(preloaded.main, argv[1].decode(), channel.Channel(fd, tenant.limit_of(argv[2])))
+    told = channel.Channel(fd, tenant.limit_of(argv[2]))
+    if preloaded.problem is not None:
+        return tenant.tell_problem(preloaded.problem, told)
+    return tenant.run_code(preloaded.main, argv[1].decode(), told)

@@ -64,6 +64,14 @@ def run_code(main: Any, code: str, told: channel.Channel, rehearses: bool = Fals
     return FAILED if ending_of_code.failed else ending_of_code.exit_code or 0
 
 
+def tell_problem(problem: str, told: channel.Channel) -> int:
+    """Tells why no code can run here: a traceback, with an exception in its last line. Returns the exit code."""
+    name, _, value = problem.rstrip("\n").rpartition("\n")[2].partition(": ")
+    told.tell({"t": "error", "name": name, "value": value, "traceback": problem}, "name", "value", "traceback")
+    told.end()
+    return FAILED
+
+
 class Ending(NamedTuple):
     """How a piece of code ended."""
 

@@ -20,9 +20,9 @@ BROKEN = [
         "must not leave threads running",
     ),
     ("import os; os.abort()", errno.ECONNRESET, ""),
-    ("def prepare():\n    1 / 0\nstem.serve(prepare)", errno.ECANCELED, ""),
-    ("def prepare():\n    stem.fail('too bad')\nstem.serve(prepare)", errno.ECANCELED, ""),
-    ("import os\ndef prepare():\n    os._exit(3)\nstem.serve(prepare)", errno.EIO, ""),
+    ("def prepare(must):\n    1 / 0\nstem.serve(prepare)", errno.ECANCELED, ""),
+    ("def prepare(must):\n    stem.fail('too bad')\nstem.serve(prepare)", errno.ECANCELED, ""),
+    ("import os\ndef prepare(must):\n    os._exit(3)\nstem.serve(prepare)", errno.EIO, ""),
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from code_pools import code_pool
 
-from pysandpool import CodeSession, PooledSandbox, SandboxPool
+from pysandpool import CodeSession, PooledSandbox, SandboxError, SandboxPool
 
 
 @pytest.fixture(scope="module", params=["fork", "exec"])
@@ -114,3 +114,19 @@ def test_a_session_goes_on_without_its_standard_streams(session: CodeSession) ->
         "import subprocess\nprint('out')\nsubprocess.call(['sh', '-c', 'cat; echo err >&2'])", input="in\n"
     )
     assert (found.stdout, found.stderr, found.text) == ("out\nin\n", "err\n", "0")
+
+
+def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code() -> None:
+    after_fork = "import os\nif os.path.exists('/tmp/used'):\n    raise OSError('not again')"
+    with code_pool(after_fork=after_fork) as pool, pool.acquire() as lease:
+        assert lease.run_code("open('/tmp/used', 'w').close()").ok
+        for _ in range(2):
+            found = lease.run_code("print('it runs')")
+            assert (found.stdout, found.exit_code, found.claimed.complete) == ("", 1, True)
+            assert found.error is not None
+            assert (found.error.name, found.error.value) == ("OSError", "not again")
+            assert "    raise OSError('not again')\n" in found.error.traceback
+        with pytest.raises(SandboxError, match="not again"):
+            lease.session()
+        assert lease.execute(["rm", "/tmp/used"]).ok
+        assert lease.run_code("print('it runs')").stdout == "it runs\n"

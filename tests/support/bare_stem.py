@@ -18,7 +18,7 @@ MODULE = PROGRAMS / "sandpool-stem.abi3.so"
 # Runs argv[1] as a program of its own. What a test adds comes before.
 RUN = """
 import os, sys
-def prepare():
+def prepare(must):
     prepared.append(os.getpid())
 prepared = []
 argv, env, channel = stem.serve(prepare)

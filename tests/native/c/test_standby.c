@@ -80,21 +80,22 @@ int sp_signal(pid_t pid, int number) {
 }
 uint64_t sp_micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
 
-static int prepare_well(int told, struct sp_rec_failed *why) {
-    (void)told, (void)why;
+static int prepare_well(int told, bool must, struct sp_rec_failed *why) {
+    (void)told, (void)must, (void)why;
     return 0;
 }
-static int prepare_badly(int told, struct sp_rec_failed *why) {
+static int prepare_badly(int told, bool must, struct sp_rec_failed *why) {
+    CHECK(must);
     const int rc = sp_failed(why, SP_STAGE_PRELOAD, ECANCELED, "KeyError");
     CHECK(write(told, "Traceback", 9) == 9);
     return rc;
 }
-static int prepare_and_end(int told, struct sp_rec_failed *why) {
-    (void)told, (void)why;
+static int prepare_and_end(int told, bool must, struct sp_rec_failed *why) {
+    (void)told, (void)must, (void)why;
     _exit(3);
 }
-static int prepare_for_ever(int told, struct sp_rec_failed *why) {
-    (void)told, (void)why;
+static int prepare_for_ever(int told, bool must, struct sp_rec_failed *why) {
+    (void)told, (void)must, (void)why;
     (void)alarm(20);
     while (pause() == -1) {
     }
@@ -218,7 +219,7 @@ static void a_program_is_executed_without_its_memory(void) {
     end();
 }
 
-static int start(uint32_t flags, int (*prepare)(int, struct sp_rec_failed *)) {
+static int start(uint32_t flags, int (*prepare)(int, bool, struct sp_rec_failed *)) {
     const int control = standby->control;
     plan.config.flags = flags;
     stem.prepare = prepare;
