@@ -155,6 +155,22 @@ def test_a_creation_after_a_crash_raises_the_traceback_to_all(library: Path) -> 
             assert "    1 / 0\n" in found.value.traceback
 
 
+@pytest.mark.slow
+def test_an_interpreter_that_hangs_when_it_starts_again_has_its_own_time(library: Path) -> None:
+    setup = "import os, time\nif os.path.exists('/opt/library/slow'): time.sleep(60)"
+    interpreter = Interpreter(setup=setup, preload_timeout=30)
+    config = SandboxConfig(interpreter=interpreter, binds=(Bind(library, "/opt/library"),))
+    with SandboxPool(config, PoolConfig(min_size=0)) as pool:
+        (library / "slow").touch()
+        lost = pool.acquire()
+        os.kill(parent_of(lost.pid), signal.SIGKILL)
+        with pytest.raises(SandboxCreateError, match="is not ready after") as found:
+            pool.acquire()
+        assert (found.value.stage, found.value.errno) == ("preload", errno.ETIMEDOUT)
+        (library / "slow").unlink()
+        assert pool.run_code("1").text == "1"
+
+
 def pipes_to_read() -> set[tuple[int, str]]:
     """Numbers and inodes, because a number that was free before the listing may be that of the listing itself."""
     found = set()

@@ -67,6 +67,14 @@ static int take_cgroup(struct linux_launcher *l, struct sp_session *session, int
     return 0;
 }
 
+/* When a birth has failed. `loads`: the zygote, if its interpreter is not ready yet; that has a time of its own. */
+static int64_t deadline_of(const struct linux_launcher *l, const struct sp_birth *birth,
+                           const struct sp_zygote *loads) {
+    const int64_t latest = birth->began + SP_CREATE_TIMEOUT_NS + l->base.preload_ns;
+    const int64_t ready = loads != NULL ? loads->started + sp_zygote_start_ns(true, l->base.preload_ns) : SP_NEVER;
+    return ready < latest ? ready : latest;
+}
+
 /* Tries again when the zygote has ended. The loop ends: if a zygote that was just started has ended, too, spawn_next()
  * returns SP_AGAIN because of the pause, or the reason why the zygote did not start. */
 static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
@@ -85,6 +93,11 @@ static int begin(sp_launcher *launcher, struct sp_birth *birth, sp_error *error)
         if (rc == 0 &&
             sp_zygote_has_ended(as_linux(session)->zygote)) { /* the number of its socket may now be another file */
             rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, EPIPE, "the zygote is gone");
+        }
+        if (rc == 0) {
+            const struct sp_zygote *z = as_linux(session)->zygote;
+            const bool loads = z->preloads && !atomic_load_explicit(&z->fully_started, memory_order_relaxed);
+            birth->deadline = deadline_of(l, birth, loads ? z : NULL);
         }
         rc = rc != 0 ? rc : sp_birth_request(as_linux(session)->zygote->sock, cgroup, birth, error);
         if (rc >= 0 || as_linux(session)->zygote == NULL || !sp_zygote_has_ended(as_linux(session)->zygote)) {
@@ -149,12 +162,23 @@ static bool process_died(const struct sp_session *session) {
 
 /* If the zygote has answered no request since it got this one, it hangs, and is replaced. Otherwise only the init of
  * this birth may hang. */
-static void birth_timed_out(sp_launcher *launcher, const struct sp_birth *birth) {
+static int birth_timed_out(sp_launcher *launcher, struct sp_birth *birth, sp_error *error) {
+    struct linux_launcher *l = (struct linux_launcher *)launcher;
     struct sp_zygote *z = as_linux(birth->session)->zygote;
+    const bool loads = z != NULL && z->preloads && !sp_zygotes_has_started(&l->zygotes, z);
+    birth->deadline = deadline_of(l, birth, loads ? z : NULL);
+    if (sp_now() < birth->deadline) {
+        return SP_AGAIN;
+    }
+    if (loads) {
+        sp_zygotes_discard(&l->zygotes, z);
+        return sp_zygote_no_answer(z, ETIMEDOUT, error);
+    }
     if (z != NULL && birth->session->pidfd == -1 &&
         atomic_load_explicit(&z->last_answer_at, memory_order_relaxed) <= birth->began) {
-        sp_zygotes_discard(&((struct linux_launcher *)launcher)->zygotes, z);
+        sp_zygotes_discard(&l->zygotes, z);
     }
+    return SP_E_CREATE;
 }
 
 /* ---- sandboxes ---- */

@@ -209,6 +209,14 @@ bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z) {
     return restarted;
 }
 
+bool sp_zygotes_has_started(struct sp_zygotes *zs, struct sp_zygote *z) {
+    pthread_mutex_lock(&zs->lock);
+    sp_zygote_receive(z);
+    bool started = z->pid != 0 && z->pidfd != -1;
+    pthread_mutex_unlock(&zs->lock);
+    return started;
+}
+
 /* The order of the two reads matters: a zygote that has bound something anew has another count, too. */
 bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *z, uint32_t bindings) {
     sp_error ignored;

@@ -59,6 +59,8 @@ void sp_zygotes_discard(struct sp_zygotes *zs, struct sp_zygote *z);
 /* A new zygote has created its first sandbox: receives what the zygote has sent about its own start. True: it has
  * replaced a dead one. */
 bool sp_zygotes_receive_start(struct sp_zygotes *zs, struct sp_zygote *z);
+/* Whether it is ready. Receives what it has sent so far. */
+bool sp_zygotes_has_started(struct sp_zygotes *zs, struct sp_zygote *z);
 /* ---- renewal.c ---- */
 /* Starts a renewal if *number is 0, and sets *number. 0: that one has ended well; SP_AGAIN: it has not ended; or
  * SP_E_CREATE. */

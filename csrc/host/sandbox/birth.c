@@ -94,10 +94,10 @@ int sp_birth_step(struct sp_birth *birth, sp_error *error) {
         rc = retry(birth, error);
     }
     if (rc == SP_AGAIN && sp_now() >= birth->deadline) {
-        if (launcher->ops->birth_timed_out != NULL) {
-            launcher->ops->birth_timed_out(launcher, birth);
-        }
         rc = sp_error_set(error, SP_E_CREATE, SP_STAGE_TIMEOUT, ETIMEDOUT, "no answer from the zygote or init");
+        if (launcher->ops->birth_timed_out != NULL) {
+            rc = launcher->ops->birth_timed_out(launcher, birth, error);
+        }
     }
     if (rc < 0) {
         sp_birth_abandon(birth);

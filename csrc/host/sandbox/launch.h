@@ -81,8 +81,9 @@ struct sp_launch_ops {
     int (*step)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
     /* May be NULL, as may the next one. Whether the process that was to create this session's sandbox has died. */
     bool (*process_died)(const struct sp_session *session);
-    /* A birth has reached its deadline without an answer. */
-    void (*birth_timed_out)(sp_launcher *launcher, const struct sp_birth *birth);
+    /* A birth has reached its deadline without an answer. SP_AGAIN: the deadline is a later one now; or SP_E_CREATE,
+     * with a reason that is better than the one in *error, if there is one. */
+    int (*birth_timed_out)(sp_launcher *launcher, struct sp_birth *birth, sp_error *error);
     /* Starts the check; waits until the deadline if the socket has no room for it. 0 or -errno. */
     int (*check_begin)(struct sp_session *session, const struct sp_check *check, int64_t deadline);
     /* SP_AGAIN, or 0 with the wait status in *status, or -errno: the sandbox is not usable. */

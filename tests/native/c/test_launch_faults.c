@@ -95,7 +95,7 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygotes_discard faulty_zygotes_discard
 #define sp_zygotes_receive_start faulty_zygotes_receive_start
 #define sp_zygotes_tend faulty_zygotes_tend
-#define sp_zygotes_bind_failed faulty_zygotes_bind_failed
+#define sp_zygotes_has_started faulty_zygotes_has_started
 #define sp_zygotes_told faulty_zygotes_told
 #define sp_zygotes_note_told faulty_zygotes_note_told
 #define sp_zygotes_pid faulty_zygotes_pid
