@@ -1,5 +1,5 @@
-"""The ring, the permits, the slots' states, the tickets and the references of a session checked by spin: every
-interleaving of a few threads, all of them searched to the end.
+"""The ring, the permits, the slots' states, the tickets, the references of a session, and the commands of a sandbox
+with an interpreter checked by spin: every interleaving of a few threads or processes, all of them searched to the end.
 
 tests/native/model/*.pml say what is modelled and what is not. SANDPOOL_MODEL_THREADS=4 adds what takes minutes.
 """
@@ -17,6 +17,7 @@ import pytest
 POOL = Path(__file__).parent / "model" / "pool.pml"
 TICKET = POOL.with_name("ticket.pml")
 SESSION = POOL.with_name("session.pml")
+RUN = POOL.with_name("run.pml")
 IN_CI = os.environ.get("CI") == "true"
 LARGE = os.environ.get("SANDPOOL_MODEL_THREADS") == "4"
 
@@ -93,6 +94,11 @@ SESSION_MUTANTS = {
     "MUTANT_LEAVES_AMID_THE_KILL": CALLS[0],
     "MUTANT_ENDS_BEFORE_THE_JOB": CALLS[0],
 }
+
+RUN_MUTANTS = (
+    *("MUTANT_ACK_BEFORE_THE_NUMBER", "MUTANT_READS_AT_ONCE", "MUTANT_ANY_SIGNAL_KILLS", "MUTANT_LEFTOVERS_LATE"),
+    *("MUTANT_KEEPER_STAYS", "MUTANT_KEEPER_OUTLIVES_INIT"),
+)
 
 
 def run(*command: str, folder: Path, timeout: float = 900) -> str:
@@ -176,3 +182,14 @@ def test_a_session_is_freed_by_its_last_user(calls: str, tmp_path: Path) -> None
 def test_a_mutant_of_the_references_is_found(mutant: str, tmp_path: Path) -> None:
     calls = SESSION_MUTANTS[mutant]
     assert errors(verify(tmp_path, SESSION, threads(calls, "CALLS"), f"-D{mutant}")) > 0
+
+
+@pytest.mark.parametrize("commands", [2, 3])
+def test_a_command_is_answered_once_by_the_copy_that_has_read_it(commands: int, tmp_path: Path) -> None:
+    is_sound(verify(tmp_path, RUN, f"-DCOMMANDS={commands}"))
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("mutant", RUN_MUTANTS)
+def test_a_mutant_of_the_commands_is_found(mutant: str, tmp_path: Path) -> None:
+    assert errors(verify(tmp_path, RUN, f"-D{mutant}")) > 0
