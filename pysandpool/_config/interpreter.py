@@ -128,8 +128,14 @@ class Interpreter:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is the Python that runs this process."""
-        return self.command is None and self.python == _own_python()
+        """Whether it is the Python that runs this process, perhaps by another name in the same environment, such as
+        bin/python3 for bin/python, or the one that the environment was made from."""
+        return self.command is None and (self.python == _own_python() or self._is_own_by_another_name())
+
+    def _is_own_by_another_name(self) -> bool:
+        folders = {os.path.join(prefix, "bin") for prefix in (sys.prefix, sys.base_prefix)}
+        is_there = os.path.dirname(self.python) in folders
+        return is_there and os.path.realpath(self.python) == os.path.realpath(_own_python())
 
 
 def interpreter_of(refuse: Refuse, name: str, value: Any) -> Interpreter | None:

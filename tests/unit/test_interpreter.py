@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +100,14 @@ def test_the_own_python_is_shown() -> None:
     assert set(python_paths()) <= set(readonly_paths(own))
     assert readonly_paths(own) == readonly_paths(SandboxConfig(fs_python=True))
     assert readonly_paths(SandboxConfig(interpreter=Interpreter(python="/usr/bin/another"))) == ()
+
+
+def test_the_own_python_by_another_name_is_the_own_one(tmp_path: Path) -> None:
+    folder = os.path.join(sys.prefix, "bin")
+    names = [os.path.join(folder, name) for name in ("python", "python3")]
+    own = [path for path in names if os.path.realpath(path) == os.path.realpath(sys.executable)]
+    own.append(os.path.realpath(sys.executable))
+    assert all(Interpreter(python=path).is_own for path in own)
+    elsewhere = tmp_path / "python"
+    elsewhere.symlink_to(sys.executable)
+    assert not Interpreter(python=elsewhere).is_own
