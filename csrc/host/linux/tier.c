@@ -106,8 +106,8 @@ static void end_reaper(struct sp_reaper *reaper, int64_t deadline) {
 }
 
 /* Asked by a process of its own, because a filter may kill whoever makes the call, and this process is the application.
- * 0: there is no Landlock, or no answer; -errno: nobody could be asked. */
-static int landlock_abi(const char *program, uint32_t most) {
+ * 0 or -errno; *abi is 0 where the kernel has none. */
+static int find_landlock_abi(const char *program, uint32_t most, uint32_t *abi) {
     const int64_t deadline = sp_now() + SP_SEC(10);
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
@@ -122,9 +122,9 @@ static int landlock_abi(const char *program, uint32_t most) {
     sp_fd_close(&pair[1]);
     if (rc == 0) {
         sp_reaper_release(reaper);
-        const uint32_t abi = read_answer(pair[0], deadline);
+        *abi = read_answer(pair[0], deadline);
+        *abi = *abi < most ? *abi : most;
         end_reaper(reaper, deadline);
-        rc = (int)(abi < most ? abi : most);
     }
     sp_fd_close(&pair[0]);
     return rc;
@@ -222,13 +222,15 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
     if (needed != NULL) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_TIER, ENOTSUP, needed);
     }
-    const int abi = landlock_abi(options->zygote_path, options->landlock_abi_max);
-    if (abi <= 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, abi == 0 ? ENOSYS : -abi, "landlock");
+    int rc = find_landlock_abi(options->zygote_path, options->landlock_abi_max, &tier->abi);
+    if (rc != 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, -rc, options->zygote_path);
     }
-    tier->abi = (uint32_t)abi;
+    if (tier->abi == 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
+    }
     tier->lease_uids = can_give_ids();
-    const int rc = make_root(tier, options);
+    rc = make_root(tier, options);
     if (rc != 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, options->lease_parent);
     }
