@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from full_tier import ALLOWING, refusal
 from scripts import SUPPORT
+
+from pysandpool._backend.machine import kernel_version
 
 IN_NAMESPACE = [
     "unshare",
@@ -46,6 +49,20 @@ def nobody_is_met():
     with suppress(ChildProcessError):
         raise AssertionError(f"met {os.waitpid(-1, os.WNOHANG)}")
 """
+
+
+@pytest.fixture(params=["full", "landlock"], autouse=True)
+def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """In the Landlock tier no namespace of pids keeps orphans from the host."""
+    found: str = request.param
+    if found == "landlock":
+        if kernel_version() < (5, 13):
+            pytest.skip("this kernel has no Landlock")
+        monkeypatch.setenv("PYSANDPOOL_TIER", found)
+        monkeypatch.setitem(globals(), "TOOLS", TOOLS + ALLOWING)
+    elif refusal():
+        pytest.skip(f"needs namespaces: {refusal()}")
+    return found
 
 
 def check(code: str, *arguments: str, within: list[str] | None = None) -> None:
@@ -158,7 +175,7 @@ def test_it_ends_with_the_host() -> None:
     code = """
 from pysandpool import *
 import os, time
-pool = SandboxPool()
+pool = SandboxPool(SandboxConfig(namespace_degradation=NamespaceDegradation.ALLOW_DEGRADATION))
 print(os.getpid(), flush=True)
 time.sleep(60)
 """

@@ -30,17 +30,28 @@ OF_THE_LOWER_TIER = frozenset(
         "test_landlock_tier_files",
         "test_landlock_tier_stem",
         "test_landlock_tier_terminals",
+        "test_reaper",
     }
 )
 BOTH_TIERS = frozenset(
     {
         *("test_command_line", "test_execute", "test_executor", "test_file_calls", "test_file_trees"),
-        *("test_live", "test_popen"),
-        *("test_async_execute", "test_async_files", "test_async_pool", "test_async_process"),
+        *("test_bare_stem", "test_code_request", "test_cpu_time", "test_last_command", "test_live", "test_popen"),
+        *("test_renew", "test_run_code", "test_sessions", "test_text"),
+        *("test_ends", "test_interrupts"),
+        *("test_async_cancel", "test_async_code", "test_async_execute", "test_async_files"),
+        *("test_async_pool", "test_async_process"),
     }
 )
 TIER_REFUSES = re.compile(r"could not attach the workspace .*: Operation not supported")
 OTHER_BACKENDS = frozenset({"fake", "agent", "landlock"})
+# What a script begins with whose configurations allow that tier, too.
+ALLOWING = """
+import pysandpool as _p
+_p.SandboxConfig.__init__.__kwdefaults__["namespace_degradation"] = _p.NamespaceDegradation.ALLOW_DEGRADATION
+del _p
+"""
+_allowed = False
 _NEW_USER_NAMESPACE = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000) != 0)"
 
 
@@ -71,6 +82,11 @@ def allowing() -> list[str]:
     return ["--allow-degradation"] if refusal() else []
 
 
+def head_of_scripts() -> str:
+    """What a script of the running test begins with."""
+    return ALLOWING if _allowed else ""
+
+
 def needs_namespaces(item: pytest.Item) -> bool:
     room = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
     backend = getattr(item, "callspec", None)
@@ -97,6 +113,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A configuration that does not say otherwise allows the Landlock tier, in its fixtures, too."""
+    global _allowed  # noqa: PLW0603  # one test runs at a time in a process
     from pysandpool import NamespaceDegradation, SandboxConfig
 
     if item.path.stem not in BOTH_TIERS or not refusal():
@@ -104,9 +121,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     defaults = SandboxConfig.__init__.__kwdefaults__
     before = defaults["namespace_degradation"]
     defaults["namespace_degradation"] = NamespaceDegradation.ALLOW_DEGRADATION
+    _allowed = True
     try:
         return (yield)
     finally:
+        _allowed = False
         defaults["namespace_degradation"] = before
 
 

@@ -188,6 +188,8 @@ NO_THREAD_DATA static int run_reaper(void *arg) {
     static const uint64_t by_default[4];
     (void)syscall(SYS_prctl, PR_SET_NAME, "sandpool-reaper", 0, 0, 0);
     (void)syscall(SYS_setsid);
+    /* In the Landlock tier no namespace of pids ends with the zygote: what it leaves would come to the host. */
+    (void)syscall(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* If SIGCHLD stayed ignored, the kernel would reap the children without notifying the reaper. */
     (void)syscall(SYS_rt_sigaction, SIGCHLD, by_default, NULL, sizeof by_default[0]);
     if (!take_descriptors(r)) {

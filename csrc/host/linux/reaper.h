@@ -1,7 +1,7 @@
 /*
- * The reaper is a process between this one and a zygote: it starts the zygote, reaps it, and ends after it. So no
- * wait() of the application returns a process of ours, the application gets no SIGCHLD, and no zombie is left for a
- * pid 1 that reaps late, or for an application that is pid 1 or a subreaper itself.
+ * The reaper is a process between this one and a zygote: it starts the zygote, reaps it and the orphans that it leaves,
+ * and ends after them. So no wait() of the application returns a process of ours, the application gets no SIGCHLD, and
+ * no zombie is left for a pid 1 that reaps late, or for an application that is pid 1 or a subreaper itself.
  *
  * To achieve this the reaper is a child without an exit signal: wait() ignores it unless called with __WCLONE or
  * __WALL. It must not exec, because exec restores the exit signal. It shares this process's memory (CLONE_VM: a fork
