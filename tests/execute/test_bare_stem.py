@@ -26,6 +26,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.namespaces("pids of its own")
 def test_code_runs_without_an_exec() -> None:
     with BareStem().pool() as pool, pool.acquire() as lease:
         result, said = run_here(lease, "import os; os.write(channel, b'said'); print(os.getpid(), prepared)")
@@ -52,6 +53,7 @@ def test_the_environment_is_that_of_the_call() -> None:
         assert result.stdout == b"['HOME', 'LANG', 'LC_CTYPE', 'MINE', 'PATH', 'TMPDIR']\n"
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_only_the_streams_and_the_channel_are_open() -> None:
     with BareStem("import os\nleft_open = os.open('/dev/zero', os.O_RDONLY)\n" + RUN).pool() as pool:
         with pool.acquire() as lease:

@@ -48,14 +48,14 @@ def test_value_output_error_and_exit_code(lease: PooledSandbox) -> None:
 
 
 def test_each_call_is_a_fresh_interpreter(lease: PooledSandbox) -> None:
-    lease.run_code("import decimal\nx = 1\nopen('/tmp/file', 'w').write('kept')")
-    found = lease.run_code("import sys\nopen('/tmp/file').read(), 'x' in globals(), 'decimal' in sys.modules")
+    lease.run_code("import decimal\nx = 1\nopen('file', 'w').write('kept')")
+    found = lease.run_code("import sys\nopen('file').read(), 'x' in globals(), 'decimal' in sys.modules")
     assert found.text == "('kept', False, False)"
 
 
 def test_a_pool_runs_code_in_a_sandbox_of_its_own(pool: SandboxPool) -> None:
-    pool.run_code("open('/tmp/left', 'w')").check()
-    assert pool.run_code("import os\nos.path.exists('/tmp/left')").text == "False"
+    pool.run_code("open('left', 'w')").check()
+    assert pool.run_code("import os\nos.path.exists('left')").text == "False"
     with pytest.raises(TypeError, match="unexpected"):
         pool.run_code("1", no_such_option=1)  # type: ignore[call-arg]
 
@@ -89,6 +89,7 @@ def test_the_end_is_known_to_init(lease: PooledSandbox, code: str, exit_code: in
     assert found.claimed.complete == (exit_code == 9)
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_input_env_and_cwd(lease: PooledSandbox) -> None:
     lease.mkdir("/tmp/here")
     code = "import os\nos.read(0, 100), os.environ['NAME'], os.getcwd(), 'OPENBLAS_NUM_THREADS' in os.environ"
@@ -111,6 +112,7 @@ def test_a_timeout_keeps_the_output_and_the_lease(lease: PooledSandbox) -> None:
     assert lease.run_code("1").text == "1"
 
 
+@pytest.mark.namespaces("a /proc of its own")
 def test_what_the_code_leaves_running_is_killed(lease: PooledSandbox) -> None:
     code = "import os, time\nif os.fork() == 0:\n    time.sleep(600)\n    os._exit(0)\nprint('parent')"
     assert lease.run_code(code).stdout == "parent\n"
@@ -222,7 +224,7 @@ def test_a_release_ends_the_code(pool: SandboxPool) -> None:
 
 def test_two_threads_take_turns(lease: PooledSandbox) -> None:
     found: list[CodeResult] = []
-    code = "import os, time\nos.mkdir('/tmp/alone')\ntime.sleep(0.1)\nos.rmdir('/tmp/alone')"
+    code = "import os, time\nos.mkdir('alone')\ntime.sleep(0.1)\nos.rmdir('alone')"
     threads = [threading.Thread(target=lambda: found.append(lease.run_code(code))) for _ in range(4)]
     for thread in threads:
         thread.start()

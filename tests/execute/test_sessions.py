@@ -117,6 +117,7 @@ def test_each_cell_has_its_input(session: CodeSession) -> None:
     assert session.run("1", input="").text == "1"
 
 
+@pytest.mark.namespaces("a private /tmp")
 def test_env_and_cwd_hold_for_all_cells(lease: PooledSandbox) -> None:
     lease.mkdir("/tmp/here")
     with lease.session(env={"NAME": "value"}, cwd="/tmp/here") as session:
@@ -207,9 +208,9 @@ def test_a_large_cell(session: CodeSession) -> None:
 
 def test_close_lets_the_interpreter_end(lease: PooledSandbox) -> None:
     session = lease.session()
-    session.run("import atexit\natexit.register(lambda: open('/tmp/ended', 'w').write('well'))")
+    session.run("import atexit\natexit.register(lambda: open('ended', 'w').write('well'))")
     session.close()
-    assert lease.read_file("/tmp/ended") == b"well"
+    assert lease.read_file("ended") == b"well"
     session.close()
     with pytest.raises(SessionEndedError, match="closed"):
         session.run("1")

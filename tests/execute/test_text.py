@@ -23,8 +23,8 @@ def writing(*pieces: bytes, then: str = "") -> list[str]:
     "data", [b"", b"a", "häß €\U0001f600\n".encode(), b"a\r\nb\rc\n\r\n", b"\r", b"\r\r\n", b"\0\x1b[0m"]
 )
 def test_text_is_that_of_subprocess(sandbox: PooledSandbox, data: bytes) -> None:
-    script = "tee /dev/stderr"
-    ours = sandbox.execute(["/bin/sh", "-c", script], input=data, text=True)
+    script = "import os; data = os.read(0, 99); os.write(1, data); os.write(2, data)"
+    ours = sandbox.execute([PYTHON, "-c", script], input=data, text=True)
     theirs = subprocess.run(
         [PYTHON, "-c", f"import os; os.write(1, {data!r}); os.write(2, {data!r})"],
         check=True,

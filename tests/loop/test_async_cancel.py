@@ -124,7 +124,8 @@ def test_at_every_wait_of(deed: Deed, when: str) -> None:
             while nth < MOST and await cancelled_at(nth, when, lambda: deed(pool)):
                 await check_order(pool, zygote)
                 gc.collect()  # a frame of the cancelled task may hold a stream
-                assert len(open_fds()) <= fds + 2  # one more idle sandbox
+                # One more idle sandbox; in the Landlock tier the janitor keeps one until it has removed a directory.
+                wait_until(lambda: len(open_fds()) <= fds + 2, "no descriptor is left")
                 nth += 1
             await check_order(pool, zygote)
             return nth

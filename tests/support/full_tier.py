@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A configuration that does not say otherwise allows the Landlock tier, in its fixtures, too."""
     global _allowed  # noqa: PLW0603  # one test runs at a time in a process
     from pysandpool import NamespaceDegradation, SandboxConfig
@@ -119,6 +119,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if item.path.stem not in BOTH_TIERS or not refusal():
         return (yield)
     defaults = SandboxConfig.__init__.__kwdefaults__
+    assert defaults is not None
     before = defaults["namespace_degradation"]
     defaults["namespace_degradation"] = NamespaceDegradation.ALLOW_DEGRADATION
     _allowed = True
@@ -130,12 +131,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Iterator[object]:
+def pytest_fixture_setup() -> Generator[None, object, object]:
     return (yield from _skipping())
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[object]:
+def pytest_runtest_call() -> Generator[None, object, object]:
     """Tests of other rooms that make a sandbox, too."""
     return (yield from _skipping())
 
