@@ -67,8 +67,8 @@ def test_whatever_follows_is_served(pool: SandboxPool) -> None:
         with pool.acquire() as lease:
             assert lease.execute(ECHO).stdout == b"x\n"
             assert saves_standby(lease)
-            lease.write_file("/tmp/file", b"content")
-            assert lease.execute(["/bin/cat", "/tmp/file"]).stdout == b"content"
+            lease.write_file("file", b"content")
+            assert lease.execute(["/bin/cat", "file"]).stdout == b"content"
         run_single(pool)
         with pool.acquire() as lease:
             assert lease.execute(ECHO).stdout == b"x\n"
