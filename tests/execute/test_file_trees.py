@@ -17,7 +17,7 @@ DEEP = "mkdir deep; cd deep; i=0; while [ $i -lt {levels} ]; do mkdir aaaa; cd a
 
 
 def sh(sandbox: PooledSandbox, script: str) -> str:
-    return sandbox.execute(["/bin/sh", "-c", script]).check().stdout.decode()
+    return sandbox.execute(["/bin/sh", "-c", script], timeout=100).check().stdout.decode()
 
 
 def listing(folder: Path) -> dict[str, str]:
