@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from eyes import children
 from fake import FakeLauncher
+from full_tier import refusal
 from host_state import HostState
 from pools import OpenPool, assert_balanced, use
 from scripts import run_script
@@ -242,7 +243,8 @@ def test_a_launcher_without_a_pool_leaves_no_zombie() -> None:
     before = HostState()
     with SandboxPool(None, PoolConfig(min_size=0)) as pool:
         launcher = linux.open_zygote(pool.config, None, (b"", 0))
-        assert len(children() - before.children) == 2
+        # Where namespaces are refused, the reaper of that attempt is reaped by the next call.
+        assert len(children() - before.children) in ({2, 3} if refusal() else {2})
         _ffi.lib.sp_launcher_unref(launcher)
         assert len(children() - before.children) == 1
     del pool

@@ -20,6 +20,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.namespaces("a private /tmp, which the frameworks write into")
 @pytest.mark.parametrize("name", sorted(path.stem for path in SUITES.glob("suite_*.py")))
 def test_suite(name: str, tmp_path: Path) -> None:
     options = ("-c", os.devnull, "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")

@@ -38,7 +38,7 @@ BOTH_TIERS = frozenset(
         *("test_command_line", "test_execute", "test_executor", "test_file_calls", "test_file_trees"),
         *("test_bare_stem", "test_code_request", "test_cpu_time", "test_last_command", "test_live", "test_popen"),
         *("test_renew", "test_run_code", "test_sessions", "test_text"),
-        *("test_ends", "test_interrupts"),
+        *("test_descriptors", "test_embedding", "test_ends", "test_interrupts", "test_undead"),
         *("test_async_cancel", "test_async_code", "test_async_execute", "test_async_files"),
         *("test_async_pool", "test_async_process"),
     }
