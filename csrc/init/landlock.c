@@ -164,9 +164,12 @@ int sp_landlock_scope(uint32_t abi_max) {
     if (level == NULL || level->scoped == 0) {
         return -EOPNOTSUPP;
     }
-    const struct ruleset handled = {.scoped = level->scoped};
+    /* A domain that does not allow it denies each rename and link between two directories, whatever it restricts. */
+    const struct sp_landlock_rule everywhere = {.path = "/", .writable = true};
+    const struct ruleset handled = {.fs = FS_REFER, .scoped = level->scoped};
     sp_auto_fd int ruleset = make_of(&handled, level);
-    return ruleset < 0 ? ruleset : sp_landlock_enter(ruleset, abi_max);
+    int rc = ruleset < 0 ? ruleset : add_rule(ruleset, &everywhere, FS_REFER);
+    return rc != 0 ? rc : sp_landlock_enter(ruleset, abi_max);
 }
 
 int sp_landlock_restrict(const struct sp_landlock_rule *rules, unsigned n_rules, uint32_t abi_max, bool deny_tcp,

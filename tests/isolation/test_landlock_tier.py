@@ -101,6 +101,44 @@ def daemons(mark: str) -> list[str]:
     return ["sh", "-c", f"{start}; exec sleep {mark}"]
 
 
+MOVES = """
+import os
+os.makedirs("a/d"); os.mkdir("b"); open("a/f", "w").close()
+os.rename("a/f", "b/f"); os.rename("a/d", "b/d"); os.link("b/f", "a/f")
+for outside in ({shown!r}, "/etc/hosts"):
+    for call in (os.link, os.rename):
+        try:
+            call(outside, "a/stolen")
+        except OSError:
+            continue
+        print("gained", call, outside)
+for call in (os.link, os.rename):
+    try:
+        call("b/f", {shown!r} + "-new")
+    except OSError:
+        continue
+    print("put outside by", call)
+print(sorted(os.listdir("b")))
+"""
+
+
+def test_files_move_between_the_directories_of_a_lease_and_not_out_of_it(abi: int, directory: Path) -> None:
+    """A domain without rules for files denies it all the same, unless it says otherwise."""
+    directory.chmod(0o777)
+    shown = directory / "shown"
+    shown.write_text("of the host\n")
+    shown.chmod(0o666)
+    with Sandbox(config(fs_readonly=[str(directory)])) as sandbox:
+        code = MOVES.format(shown=str(shown))
+        assert sandbox.execute(["/usr/bin/python3", "-c", code], text=True).check().stdout == "['d', 'f']\n"
+        sandbox.rename("b/f", "a/g")
+        deep = "import os\nfor _ in range(1500): os.mkdir('deep'); os.chdir('deep')"
+        sandbox.execute(["/usr/bin/python3", "-c", deep]).check()
+        sandbox.remove("deep", recursive=True)
+        assert sorted(sandbox.list_files()) == ["a", "b"]
+    assert [one.name for one in directory.iterdir()] == ["shown"]
+
+
 def test_a_command_runs_and_the_report_says_in_which_tier(pool: SandboxPool, abi: int) -> None:
     with pool.acquire() as lease:
         assert lease.execute(["/bin/echo", "hi"]).check().stdout == b"hi\n"
