@@ -3,6 +3,8 @@
  * are inherited, which costs a sandbox nothing.
  */
 #include <errno.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "common/stage.h"
@@ -60,6 +62,13 @@ static int set_limit(const struct limit *limit) {
     hard = lower_of(hard, now.rlim_max);
     wanted = (struct rlimit){.rlim_cur = lower_of(limit->soft, hard), .rlim_max = hard};
     return setrlimit(limit->resource, &wanted) == 0 ? 0 : -errno;
+}
+
+/* A kernel without huge pages may not know the option. */
+int sp_zygote_leave_huge_pages(const struct sp_plan *plan, struct sp_rec_failed *why) {
+    const bool is_watched = plan->config.memory_bytes != 0;
+    const bool done = !is_watched || prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 || errno == EINVAL;
+    return done ? 0 : sp_failed(why, SP_STAGE_LIMITS, errno, "PR_SET_THP_DISABLE");
 }
 
 int sp_zygote_set_limits(struct sp_rec_failed *why) {

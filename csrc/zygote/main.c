@@ -114,6 +114,7 @@ int main(int argc, char **argv) {
     sp_namespaces_of_self(plan.host_namespaces);
     plan.processes_of_user = sp_processes_are_of_user();
     rc = rc != 0 ? rc : sp_zygote_set_limits(&why);
+    rc = rc != 0 ? rc : sp_zygote_leave_huge_pages(&plan, &why);
     rc = rc != 0 ? rc : sp_zygote_leave_inherited(&why);
     rc = rc != 0 ? rc : enter(sock, &why);
     leave_keyring();

@@ -25,6 +25,13 @@ void sp_zygote_allow_workspace(struct sp_plan *plan);
  * before the user namespace is created, which takes some soft limits as its bounds. */
 int sp_zygote_set_limits(struct sp_rec_failed *why);
 
+/*
+ * Where init counts the memory, its processes and those of the tenant have no transparent huge pages. Of such a page
+ * the kernel keeps all of it, up to 2 MiB, as long as any 4 KiB of it are mapped, and shows those alone. What a cgroup
+ * counts is all of it.
+ */
+int sp_zygote_leave_huge_pages(const struct sp_plan *plan, struct sp_rec_failed *why);
+
 /* inherited.c: gives up what the host has more of than an ordinary process: priority, and protection against the end by
  * lack of memory. */
 int sp_zygote_leave_inherited(struct sp_rec_failed *why);

@@ -325,7 +325,7 @@ static void (*const write_leaf[])(struct block *, const struct sp_seccomp_policy
 };
 
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {
-    if (leaf >= CHECK_LATE_PRCTL && leaf <= CHECK_TRACED_BASE) {
+    if (leaf >= CHECK_LATE_PRCTL && leaf <= CHECK_HUGE_PAGES) {
         sp_seccomp_write_option(b, leaf, policy);
     } else if (leaf >= CHECK_SNDBUF && leaf <= CHECK_NAMED) {
         sp_seccomp_write_socket(b, leaf, policy);

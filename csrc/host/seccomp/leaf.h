@@ -47,7 +47,7 @@ enum leaf {
     CHECK_SOCKET,
     CHECK_SOCKETPAIR,
     CHECK_NAMED,
-    CHECK_LATE_PRCTL, /* from here to CHECK_TRACED_BASE: checks of other arguments than the number of an option */
+    CHECK_LATE_PRCTL, /* from here to CHECK_HUGE_PAGES: checks of other arguments than the number of an option */
     CHECK_LAST_PRCTL,
     CHECK_LATE_FILTER,
     CHECK_LAST_FILTER,
@@ -56,6 +56,7 @@ enum leaf {
     CHECK_TRACE_OPTIONS,
     CHECK_SEIZE,
     CHECK_TRACED_BASE,
+    CHECK_HUGE_PAGES,
     CHOOSE_PRCTL, /* from here on: another search, over the numbers of an option; see sp_seccomp_options() */
     CHOOSE_ARCH_PRCTL,
     CHOOSE_MADVISE,
@@ -120,7 +121,7 @@ void sp_seccomp_write_own(struct block *b, unsigned arg);
 void sp_seccomp_write_leaf(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 /* The same for the leaves from CHECK_SNDBUF to CHECK_NAMED; only sp_seccomp_write_leaf() calls it. */
 void sp_seccomp_write_socket(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
-/* The same for the leaves from CHECK_LATE_PRCTL to CHECK_TRACED_BASE; only sp_seccomp_write_leaf() calls it. */
+/* The same for the leaves from CHECK_LATE_PRCTL to CHECK_HUGE_PAGES; only sp_seccomp_write_leaf() calls it. */
 void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy);
 
 #endif

@@ -152,6 +152,22 @@ static void check_traced_base(struct block *b, const struct sp_seccomp_policy *p
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
+/*
+ * PR_SET_THP_DISABLE: init and zygote have it where nothing but init counts the memory (zygote/limits.c). A tenant can
+ * have it everywhere, and give it up nowhere: that succeeds without any effect. The kernel reads all 64 bits.
+ */
+static void check_huge_pages(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, 1, 1, 0);
+    refuse(b, 0);
+    load_low(b, 2);
+    refuse_unless_zero(b, 0);
+    load_high(b, 2);
+    refuse_unless_zero(b, 0);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
+}
+
 static void (*const write_option[])(struct block *, const struct sp_seccomp_policy *) = {
     [CHECK_LATE_PRCTL - CHECK_LATE_PRCTL] = check_late_prctl,
     [CHECK_LAST_PRCTL - CHECK_LATE_PRCTL] = check_last_prctl,
@@ -162,6 +178,7 @@ static void (*const write_option[])(struct block *, const struct sp_seccomp_poli
     [CHECK_TRACE_OPTIONS - CHECK_LATE_PRCTL] = check_trace_options,
     [CHECK_SEIZE - CHECK_LATE_PRCTL] = check_seize,
     [CHECK_TRACED_BASE - CHECK_LATE_PRCTL] = check_traced_base,
+    [CHECK_HUGE_PAGES - CHECK_LATE_PRCTL] = check_huge_pages,
 };
 
 void sp_seccomp_write_option(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {

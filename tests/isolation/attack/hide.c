@@ -4,7 +4,9 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -322,6 +324,31 @@ static void packet_options(char **args) {
     count("sockets with 16 KiB of options", n, wanted);
 }
 
+/* Of a huge page of which a part is still mapped, the kernel keeps all. Touching 2 MiB is one fault then, not 512. */
+static void huge_pages_cut(char **args) {
+    const size_t page = 2 << 20;
+    const long wanted = atol(args[0]);
+    struct rusage before, after;
+    long n = 0;
+    char *at = mmap(NULL, (size_t)(wanted + 1) * page, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    at += page - (uintptr_t)at % page;
+    (void)prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+    (void)madvise(at, (size_t)wanted * page, MADV_HUGEPAGE);
+    for (; n < wanted; n++, at += page) {
+        getrusage(RUSAGE_SELF, &before);
+        memset(at, 1, page);
+        getrusage(RUSAGE_SELF, &after);
+        (void)madvise(at + 4096, page - 4096, MADV_DONTNEED);
+        if (after.ru_minflt - before.ru_minflt > 64) {
+            break;
+        }
+    }
+    settle_with(n, args[1]);
+    count("huge pages of which 4 KiB are mapped", n, wanted);
+}
+
 PROBES({"long-names", long_names}, {"sockets-under-way", sockets_under_way},
        {"buffers-handed-about", buffers_handed_about}, {"memfd-handed-about", memfd_handed_about},
-       {"packet-options", packet_options}, {"undo-lists", undo_lists}, {"fork-links", fork_links})
+       {"packet-options", packet_options}, {"undo-lists", undo_lists}, {"fork-links", fork_links},
+       {"huge-pages-cut", huge_pages_cut})

@@ -10,6 +10,7 @@ the control and /tmp inside, {settle} a time in which a watch sees what there is
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 ROOT, USER = "root", "unprivileged"
@@ -520,6 +521,15 @@ def _kept() -> list[Attack]:
     ]
 
 
+def _since_huge_pages() -> tuple[int, int]:
+    """No Linux, where the machine has none."""
+    try:
+        has_some = "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        has_some = False
+    return (3, 15) if has_some else (999, 0)
+
+
 def _hidden() -> list[Attack]:
     def hide(name: str, source: str, *args: str, **more: Any) -> Attack:
         config = {"memory_limit_mb": 16, **more}
@@ -533,6 +543,7 @@ def _hidden() -> list[Attack]:
         hide("memfd-handed-about", "memfd_create(2), unix(7)", "60"),
         replace(hide("undo-lists", "semop(2) SEM_UNDO: of each process and each set", "150"), tiers=("full",)),
         replace(hide("fork-links", "fork(2): each mapping, to each process before", "100"), tiers=("full",)),
+        replace(hide("huge-pages-cut", "madvise(2): of 2 MiB 4 KiB stay mapped", "50"), since=_since_huge_pages()),
         hide("packet-options", "ipv6(7) IPV6_2292PKTOPTIONS: a socket keeps any text", "4000", network="loopback"),
     ]
 

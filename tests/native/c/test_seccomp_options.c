@@ -250,6 +250,17 @@ static void test_listener(void) {
     }
 }
 
+/* Huge pages, which init cannot count, can be given up and not be taken back. */
+static void test_huge_pages(void) {
+    for (int i = 0; i < SP_ARCH_COUNT; i++) {
+        struct layers l = build((enum sp_arch)i, &essential);
+        CHECK(call(&l, "prctl", 41, 1, 0) == SECCOMP_RET_ALLOW && call(&l, "prctl", 42, 0, 0) == SECCOMP_RET_ALLOW);
+        CHECK(call(&l, "prctl", 41, 0, 0) == ERRNO(0) && call(&l, "prctl", 41 | GARBAGE, GARBAGE, 0) == ERRNO(0));
+        CHECK(call(&l, "prctl", 41, 1, 2) == ERRNO(0) && call(&l, "prctl", 41, 1, GARBAGE) == ERRNO(0));
+        drop(&l);
+    }
+}
+
 /* Landlock does not judge who reads the attributes of a path. Where it is alone nobody does, whatever is allowed. */
 static void test_attributes_of_paths(void) {
     static const char *const of_path[] = {"getxattr", "lgetxattr", "listxattr", "llistxattr"};
@@ -360,6 +371,7 @@ int main(int argc, char **argv) {
     RUN(test_owners);
     RUN(test_filters);
     RUN(test_listener);
+    RUN(test_huge_pages);
     RUN(test_attributes_of_paths);
     RUN(test_signals);
     RUN(test_truncation);
