@@ -215,7 +215,7 @@ static bool has_netlink(const struct sp_memory_watch *watch) { return watch->own
  * whose queues Linux 5.10 does not account to it. */
 static bool has_uncharged(struct sp_look *look) {
     uint64_t netlink = 0;
-    if (has_netlink(look->watch) && !sp_sockets_netlink(look->watch->proc, &look->budget, &netlink)) {
+    if (has_netlink(look->watch) && !sp_sockets_netlink(look->watch->proc, &netlink)) {
         look->certain = true;
         return true;
     }

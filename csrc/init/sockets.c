@@ -98,19 +98,16 @@ static uint64_t bytes_of_netlink(const char *line) {
     return NETLINK_SOCKET + sp_number(&line, 10);
 }
 
-bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes) {
+bool sp_sockets_netlink(int proc, uint64_t *bytes) {
     struct sp_lines lines;
     const char *line;
     sp_auto_fd int fd = sp_lines_open(&lines, proc, "net/netlink");
     *bytes = 0;
     (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
-    for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
+    while (fd != -1 && *bytes <= SP_SOCKETS_NETLINK_MAX && (line = sp_lines_next(&lines)) != NULL) {
         *bytes += bytes_of_netlink(line);
-        if (*bytes > SP_SOCKETS_NETLINK_MAX || (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget))) {
-            return false;
-        }
     }
-    return true;
+    return *bytes <= SP_SOCKETS_NETLINK_MAX;
 }
 
 /* "0000000000000000: 00000002 00000000 00000000 0001 02 0 @name": the state is "connecting" and the inode 0, because

@@ -28,9 +28,9 @@ struct sp_sockets sp_sockets_count(int proc);
 bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes);
 /*
  * Bytes that netlink sockets take, in queues and for themselves. No cgroup of Linux 5.10 is charged for either. False
- * when the budget did not suffice to count them all, or when they are above SP_SOCKETS_NETLINK_MAX.
+ * when they are above SP_SOCKETS_NETLINK_MAX, which ends the count: no list of sockets takes long to read.
  */
-bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes);
+bool sp_sockets_netlink(int proc, uint64_t *bytes);
 
 /* Whether there is a unix connection that nobody has accepted yet: what waits in its queue is in no process's table.
  * Also true when the budget did not suffice to look at all sockets. */

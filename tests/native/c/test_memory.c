@@ -89,8 +89,8 @@ bool sp_sockets_queued(int proc, const struct sp_budget *budget, uint64_t *bytes
     return !the.queues_are_long;
 }
 
-bool sp_sockets_netlink(int proc, const struct sp_budget *budget, uint64_t *bytes) {
-    (void)proc, (void)budget;
+bool sp_sockets_netlink(int proc, uint64_t *bytes) {
+    (void)proc;
     *bytes = 0;
     return !the.netlink_is_full;
 }
