@@ -16,7 +16,8 @@
 #include "init/proc.h"
 
 #define PROCESS_NS SP_MS(25) /* of processor time: a process that takes more counts as too much */
-#define BUDGET_FILES 16      /* between two checks of the budget */
+#define PROCESS_LOCKS_NS SP_MS(250)
+#define BUDGET_FILES 16 /* between two checks of the budget */
 
 /*
  * Reading the mappings waits for the lock of the process's memory, which some calls hold while they go through all page
@@ -221,6 +222,9 @@ static bool add_process(struct sp_scan *scan, int dir, const struct sp_budget *b
     if (lives && refused) {
         note_unreadable(&scan->now);
     }
+    if (lives && scan->locks_only) {
+        return true;
+    }
     (void)sp_find_number(text, "\nThreads:", &threads);
     if (lives && threads == 1) {
         add_filters(scan, text);
@@ -254,7 +258,8 @@ static void end_pass(struct sp_scan *scan) {
     scan->unreadable_since = !scan->now.unreadable         ? 0
                              : scan->unreadable_since == 0 ? scan->started
                                                            : scan->unreadable_since;
-    scan->now.too_much |= scan->now.unreadable && scan->started - scan->unreadable_since > SP_SCAN_UNREADABLE_NS;
+    const int64_t most = scan->locks_only ? SP_SCAN_UNREADABLE_LOCKS_NS : SP_SCAN_UNREADABLE_NS;
+    scan->now.too_much |= scan->now.unreadable && scan->started - scan->unreadable_since > most;
     scan->now.reach = reach.bytes;
     scan->now.mappings = reach.lines;
     scan->last = scan->now;
@@ -289,7 +294,7 @@ static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budge
             return false;
         }
         sp_auto_fd int dir = openat(proc, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        const struct sp_budget own = sp_budget_of(PROCESS_NS);
+        const struct sp_budget own = sp_budget_of(scan->locks_only ? PROCESS_LOCKS_NS : PROCESS_NS);
         if (dir != -1 && !add_process(scan, dir, &own)) {
             scan->now.too_much = true;
             return true;

@@ -5,6 +5,9 @@
  * A pass takes microseconds for each descriptor. So it is made only when the figures of the machine have grown, or once
  * in a while, and in steps: a step examines process after process until its budget is spent. A single process that
  * takes more processor time than PROCESS_NS counts as too much.
+ *
+ * In a cgroup only file locks are looked for. It takes long until they are worth a kill, so that a slow or busy machine
+ * gets more time there (PROCESS_LOCKS_NS, SP_SCAN_UNREADABLE_LOCKS_NS).
  */
 #ifndef SANDPOOL_INIT_SCAN_H
 #define SANDPOOL_INIT_SCAN_H
@@ -23,6 +26,7 @@
 /* A process is unreadable in the middle of its exec, and so may it be for long on a busy machine. Until this time is
  * over, it only counts as one that can hide any memory. */
 #define SP_SCAN_UNREADABLE_NS SP_MS(100)
+#define SP_SCAN_UNREADABLE_LOCKS_NS SP_MS(500)
 /* A pass that needs more steps counts as too much: processes are created faster than they can be examined. */
 #define SP_SCAN_STEPS_MAX 32
 

@@ -476,6 +476,21 @@ static void an_unreadable_process_is_too_much_after_a_while(void) {
     without_override(false);
 }
 
+/* What it may hide there are only locks. */
+static void in_a_cgroup_that_takes_longer(void) {
+    struct sp_memory_watch watch = begin();
+    without_override(true);
+    CHECK(chmod(in_folder("/2/fd"), 0) == 0);
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    watch.scan.unreadable_since = sp_now() + SP_SEC(60);
+    CHECK(!sp_memory_watch_look(&watch) && watch.scan.unreadable_since != 0 && !watch.scan.last.too_much);
+    watch.scan.unreadable_since = sp_now() - SP_SCAN_UNREADABLE_LOCKS_NS;
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && watch.scan.last.too_much);
+    CHECK(chmod(in_folder("/2/fd"), 0700) == 0);
+    without_override(false);
+}
+
 static void a_mapping_name_longer_than_any_path_is_too_much(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_maps("2", 20000);
@@ -844,6 +859,8 @@ int main(void) {
     RUN(a_pass_continues_where_it_stopped);
     reset();
     RUN(an_unreadable_process_is_too_much_after_a_while);
+    reset();
+    RUN(in_a_cgroup_that_takes_longer);
     reset();
     RUN(a_mapping_name_longer_than_any_path_is_too_much);
     reset();
