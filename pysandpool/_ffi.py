@@ -54,7 +54,7 @@ PROGRAMS = Path(__file__).absolute().parent / "_bin"
 """The directory of the programs that are built with the package."""
 UNLIMITED_BYTES = 2**64 - 1
 UINT32_MAX = 2**32 - 1
-_MAX_TOLD = 64 * 1024
+_MAX_DIAGNOSTICS = 64 * 1024
 
 
 def as_hot(pool: Any) -> Any:
@@ -98,13 +98,13 @@ def check(code: int, pool: Any = None, error: Any = None, command: str = "", hin
 def check_open(error: Any, launcher: Any) -> None:
     """Raises the exception of an `sp_error *` that a pool has filled which could not be opened over the launcher."""
     if error.code == lib.SP_E_CREATE:
-        raise _create_error(error, lib.sp_launcher_told, launcher)
+        raise _create_error(error, lib.sp_launcher_diagnostics, launcher)
     check(error.code or lib.SP_E_INVAL, error=error)
 
 
 def _exception(code: int, pool: Any, error: Any, command: str, hint: str) -> Exception:
     if code == lib.SP_E_CREATE:
-        return _create_error(error, lib.sp_pool_told, pool)
+        return _create_error(error, lib.sp_pool_diagnostics, pool)
     if code == lib.SP_E_NOT_FOUND:
         return CommandNotFoundError(error.err, command or text_of(error.detail), hint)
     if code == lib.SP_E_EXEC:
@@ -129,12 +129,12 @@ def _exception(code: int, pool: Any, error: Any, command: str, hint: str) -> Exc
     return plain.get(code) or SandpoolError(f"internal error {code}: the C core refused an argument; please report it")
 
 
-def _create_error(error: Any, tell: Callable[..., int], owner: Any) -> SandboxCreateError:
-    """`tell` copies what an interpreter of the `owner` has told that could not start."""
+def _create_error(error: Any, copy: Callable[..., int], owner: Any) -> SandboxCreateError:
+    """`copy` copies the diagnostics of an interpreter of the `owner` that could not start."""
     stage, traceback = stage_name(error.stage), ""
     if stage == "preload" and owner is not None:
-        room = ffi.new("char[]", _MAX_TOLD)
-        traceback = ffi.unpack(room, tell(owner, room, _MAX_TOLD)).decode("utf-8", "replace").strip()
+        room = ffi.new("char[]", _MAX_DIAGNOSTICS)
+        traceback = ffi.unpack(room, copy(owner, room, _MAX_DIAGNOSTICS)).decode("utf-8", "replace").strip()
     return SandboxCreateError(stage, error.err, _hint_for(stage, error.err), text_of(error.detail), traceback)
 
 

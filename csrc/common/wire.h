@@ -18,7 +18,7 @@
 #define SP_WIRE_VERSION 7
 #define SP_RECORD_SIZE 128
 #define SP_DETAIL_SIZE 104
-#define SP_TOLD_MAX 8192u /* of the text behind FAILED */
+#define SP_DIAGNOSTICS_MAX 8192u /* of the text behind FAILED */
 
 /* The largest payload. The kernel's own bound of argv + env is below 6 MiB + 128 KiB (3/4 of _STK_LIM, one string). */
 #define SP_PAYLOAD_MAX (8u * 1024 * 1024)

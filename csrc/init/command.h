@@ -10,10 +10,10 @@ struct sp_command {
     const char *cwd;
     char **argv; /* NULL-terminated */
     char **env;
-    int fds[3];        /* become 0, 1 and 2; owned by the caller */
-    int channel;       /* of a request to run code: what the interpreter tells the host; -1: to be executed instead */
-    bool for_runtime;  /* a runtime takes argv, which is not executed */
-    bool has_terminal; /* they are its terminal */
+    int fds[3];  /* become 0, 1 and 2; owned by the caller */
+    int channel; /* of a request to run code: where the interpreter writes its results; -1: to be executed instead */
+    bool for_runtime;     /* a runtime takes argv, which is not executed */
+    bool has_terminal;    /* they are its terminal */
     uint32_t cpu_seconds; /* see struct sp_rec_exec */
 };
 

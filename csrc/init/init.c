@@ -25,7 +25,7 @@
 
 #define SP_CONTROL_FD 3
 
-/* The name of the zygote, which this process has inherited, would tell nobody what it is. */
+/* The name of the zygote, which this process has inherited, does not say what it is. */
 static void take_name(const struct sp_plan *plan) {
     static const char name[] = "sandpool-init";
     (void)prctl(PR_SET_NAME, name, 0, 0, 0);

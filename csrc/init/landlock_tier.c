@@ -194,7 +194,7 @@ bool sp_tier_is_orphan(const struct sp_plan *plan) { return sp_in_landlock_tier(
 
 /*
  * While a tenant lives, or is not reaped, init has a child: the number of a group then belongs to nobody else. The
- * result of kill(-1) tells nothing, because the kernel counts the processes that it may not signal, too.
+ * result of kill(-1) says nothing, because the kernel counts the processes that it may not signal, too.
  */
 int sp_tier_kill(const struct sp_plan *plan) {
     siginfo_t info;

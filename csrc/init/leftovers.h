@@ -19,7 +19,8 @@ enum sp_leftovers {
     SP_LEFTOVERS_NEW,
 };
 
-/* Kills the marked processes that exist at this moment. Where processes cannot be told apart, kills all. */
+/* Kills the marked processes that exist at this moment. Where a command's processes cannot be distinguished, kills all.
+ */
 enum sp_leftovers sp_leftovers_kill_marked(const struct sp_plan *plan);
 /* Kills everything but init, and reaps it. */
 void sp_leftovers_kill_all(const struct sp_plan *plan);

@@ -78,7 +78,7 @@ static int open_proc(void) { return open("/proc", O_RDONLY | O_DIRECTORY | O_CLO
 
 static int open_meminfo(int proc) { return openat(proc, "meminfo", O_RDONLY | O_CLOEXEC); }
 
-/* In the Landlock tier /tmp is the host's, and no figure tells what is the sandbox's. */
+/* In the Landlock tier /tmp is the host's, and no figure shows which part is the sandbox's. */
 static uint64_t scratch_used(void) {
     struct statfs fs;
     return !sp_proc_is_shared() && statfs("/tmp", &fs) == 0 ? (uint64_t)fs.f_bsize * (fs.f_blocks - fs.f_bfree) : 0;

@@ -13,10 +13,10 @@
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/confine.h"
+#include "init/diagnostics.h"
 #include "init/exec.h"
 #include "init/landlock_tier.h"
 #include "init/leftovers.h"
-#include "init/told.h"
 
 #define READY "ready\n"
 
@@ -95,8 +95,8 @@ int sp_runtime_start(struct sp_runtime *runtime, const struct sp_plan *plan, str
 /* What it has written to stderr explains a start that failed, its last line most briefly. */
 static int explain(const struct sp_runtime *runtime, int err, struct sp_rec_failed *why) {
     char last[SP_DETAIL_SIZE];
-    sp_told_read_all(runtime->ends[STDERR]);
-    sp_told_last_line(sp_told_text(), last);
+    sp_diagnostics_read_all(runtime->ends[STDERR]);
+    sp_diagnostics_last_line(sp_diagnostics_text(), last);
     const bool explains = *last != '\0' && err != ETIMEDOUT;
     return sp_failed(why, SP_STAGE_PRELOAD, err, explains ? last : "the runtime has not said that it is ready");
 }

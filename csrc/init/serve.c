@@ -17,6 +17,7 @@
 #include "common/clock.h"
 #include "common/packet.h"
 #include "init/attend.h"
+#include "init/diagnostics.h"
 #include "init/file.h"
 #include "init/init.h"
 #include "init/keeper.h"
@@ -27,7 +28,6 @@
 #include "init/request.h"
 #include "init/standby.h"
 #include "init/sysv.h"
-#include "init/told.h"
 #include "init/workspace.h"
 
 #define EXEC_CHECK_NS SP_MS(10)
@@ -296,7 +296,7 @@ static int begin_runtime(const struct sp_plan *plan, struct sp_runtime *runtime,
     int rc = sp_runtime_start(runtime, plan, &why);
     rc = rc != 0 ? rc : sp_runtime_await(runtime, sp_now() + SP_MS(plan->runtime_ms), &why);
     if (rc != 0) {
-        sp_told_fail(control, &why);
+        sp_diagnostics_fail(control, &why);
     }
     return rc;
 }
@@ -327,7 +327,7 @@ static int begin(struct sp_standby *standby, const struct sp_plan *plan, int con
     }
     int rc = sp_standby_start(standby, plan, control, runtime);
     if (rc != 0) {
-        sp_told_fail(control, &standby->why);
+        sp_diagnostics_fail(control, &standby->why);
     }
     return rc != 0 ? rc : sp_packet_send(control, &out, SP_NEVER);
 }

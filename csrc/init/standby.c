@@ -17,6 +17,7 @@
 #include "common/stage.h"
 #include "init/children.h"
 #include "init/confine.h"
+#include "init/diagnostics.h"
 #include "init/exec.h"
 #include "init/file.h"
 #include "init/keeper.h"
@@ -25,7 +26,6 @@
 #include "init/leftovers.h"
 #include "init/request.h"
 #include "init/stem.h"
-#include "init/told.h"
 #include "init/workspace.h"
 
 #define LOOK_MS 1000 /* while an interpreter is prepared */
@@ -175,7 +175,7 @@ static bool await_prepared(const struct sp_standby *standby, int pipe) {
             return false;
         }
     }
-    return sp_told_read(pipe) == 1 && *sp_told_text() == '\0';
+    return sp_diagnostics_read(pipe) == 1 && *sp_diagnostics_text() == '\0';
 }
 
 static int start_interpreter(struct sp_standby *standby) {

@@ -45,7 +45,7 @@ struct sp_standby {
 struct sp_standby *sp_standby_memory(const struct sp_plan *plan);
 /* The processes that init forks from now on do not get this memory, until it starts the next standby. */
 void sp_standby_hide(struct sp_standby *standby);
-/* Starts the standby. 0 or -errno; standby->why tells more if its interpreter could not be prepared. */
+/* Starts the standby. 0 or -errno; standby->why has the reason if its interpreter could not be prepared. */
 int sp_standby_start(struct sp_standby *standby, const struct sp_plan *plan, int control, struct sp_runtime *runtime);
 
 #endif

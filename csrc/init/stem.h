@@ -15,11 +15,12 @@
 
 struct sp_stem {
     /* Called first in a fork of init: makes the interpreter usable, and has it get ready for the code of a tenant.
-     * Returns 0, or -errno. Then it has filled *why, and after that written the traceback to the descriptor `told`, at
-     * most SP_TOLD_MAX bytes at once: init kills it as soon as it has read them. Returns a second time, with -errno, if
-     * a hook of the caller gives up. Unless it `must` be ready, a hook of the caller that fails is no failure here:
-     * then the code of the tenant does not run, and the traceback is reported in place of its results. */
-    int (*prepare)(int told, bool must, struct sp_rec_failed *why);
+     * Returns 0, or -errno. Then it has filled *why, and after that written the traceback to the descriptor
+     * `diagnostics`, at most SP_DIAGNOSTICS_MAX bytes at once: init kills it as soon as it has read them. Returns a
+     * second time, with -errno, if a hook of the caller gives up. Unless it `must` be ready, a hook of the caller that
+     * fails is no failure here: then the code of the tenant does not run, and the traceback is reported in place of its
+     * results. */
+    int (*prepare)(int diagnostics, bool must, struct sp_rec_failed *why);
     /* The process has its streams, its limits and its last filter: hands it to the interpreter, which runs the
      * command. Before that it clears *starting and unmaps what it shares with init; both may be NULL. */
     __attribute__((noreturn)) void (*run)(const struct sp_command *command, void *shared, size_t size,

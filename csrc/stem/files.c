@@ -1,4 +1,4 @@
-/* Notes the files of the modules that the interpreter has imported, and tells whether one of them has changed. */
+/* Notes the files of the modules that the interpreter has imported, and finds out whether one of them has changed. */
 #include <errno.h>
 #include <limits.h>
 #include <stdint.h>

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "common/stage.h"
+#include "init/diagnostics.h"
 #include "init/stem.h"
-#include "init/told.h"
 #include "stem/branch.h"
 #include "stem/process.h"
 
@@ -37,7 +37,7 @@ static PyObject *prepare;
 /* Set while a fork is being prepared: the record to fill in, where to write the text, and where to go on, if the Python
  * code calls fail(). */
 static struct sp_rec_failed *failure;
-static int failure_told;
+static int failure_text;
 static jmp_buf given_up;
 
 static bool serving;
@@ -47,12 +47,12 @@ static bool serving;
 /* Fills in the record with the last line of a traceback, which says what has happened. */
 static void fill(struct sp_rec_failed *why, const char *text) {
     char detail[SP_DETAIL_SIZE];
-    sp_told_last_line(text, detail);
+    sp_diagnostics_last_line(text, detail);
     (void)sp_failed(why, SP_STAGE_PRELOAD, ECANCELED, detail);
 }
 
 /* Writes the end of a text. */
-static void tell(int fd, const char *text, size_t len, size_t max) {
+static void write_end(int fd, const char *text, size_t len, size_t max) {
     size_t skipped = len > max ? len - max : 0;
     (void)!write(fd, text + skipped, len - skipped);
 }
@@ -67,11 +67,11 @@ static PyObject *fail(PyObject *self, PyObject *text) {
     }
     if (failure != NULL) {
         fill(failure, at);
-        tell(failure_told, at, (size_t)len, SP_TOLD_MAX);
+        write_end(failure_text, at, (size_t)len, SP_DIAGNOSTICS_MAX);
         longjmp(given_up, 1);
     }
     struct sp_rec_failed why;
-    tell(2, at, (size_t)len, TEXT_MAX);
+    write_end(2, at, (size_t)len, TEXT_MAX);
     fill(&why, at);
     sp_stem_report(&why);
     _exit(1);
@@ -89,9 +89,9 @@ static void fill_by_exception(struct sp_rec_failed *why) {
 
 /* ---- in forks of init ---- */
 
-static int prepare_fork(int told, bool must, struct sp_rec_failed *why) {
+static int prepare_fork(int diagnostics, bool must, struct sp_rec_failed *why) {
     failure = why;
-    failure_told = told;
+    failure_text = diagnostics;
     if (setjmp(given_up) != 0) {
         failure = NULL;
         return -ECANCELED;

@@ -29,7 +29,7 @@
 /* Directories of servers, whose files may hold passwords that any user may read (PHP, for one). */
 static const char *const never_copied[] = {"fpm", "apache2", "pool.d", "private"};
 
-/* What lies here tells of the running host, and no link of a program may lead there. */
+/* The files here describe the running host, and no link of a program may lead there. */
 static const char *const never_followed[] = {"/proc", "/sys", "/dev", "/run"};
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])

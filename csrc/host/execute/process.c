@@ -23,7 +23,7 @@
 #include "host/sandbox/session.h"
 
 #define SEND_TIMEOUT_NS SP_SEC(10)
-/* The process socket tells the processes of a sandbox apart, so that they need no numbers. */
+/* Each process has a socket of its own, so that the processes of a sandbox need no numbers. */
 #define NO_ID 0
 
 struct sp_process {

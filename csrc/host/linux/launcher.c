@@ -230,11 +230,11 @@ static int renew(sp_launcher *launcher, uint32_t *number, sp_error *error) {
 }
 
 static void note(sp_launcher *launcher, const char *text, size_t len) {
-    sp_zygotes_note_told(&((struct linux_launcher *)launcher)->zygotes, text, len);
+    sp_zygotes_note_diagnostics(&((struct linux_launcher *)launcher)->zygotes, text, len);
 }
 
-static size_t told(sp_launcher *launcher, char *into, size_t size) {
-    return sp_zygotes_told(&((struct linux_launcher *)launcher)->zygotes, into, size);
+static size_t diagnostics(sp_launcher *launcher, char *into, size_t size) {
+    return sp_zygotes_diagnostics(&((struct linux_launcher *)launcher)->zygotes, into, size);
 }
 
 static int attach(struct sp_session *session, const sp_workspace *workspace, int64_t deadline, sp_error *error) {
@@ -303,7 +303,7 @@ static const struct sp_launch_ops linux_ops = {
     .usage = usage,
     .renew = renew,
     .note = note,
-    .told = told,
+    .diagnostics = diagnostics,
     .release = release,
     .pid = zygote_pid,
     .cgroup = enforced_by_cgroup,

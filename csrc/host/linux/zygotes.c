@@ -133,7 +133,7 @@ static int spawn_next(struct sp_zygotes *zs, struct sp_birth *birth, sp_error *e
         birth->not_before = zs->not_before;
         return zs->why.code != 0 ? SP_E_CREATE : SP_AGAIN;
     }
-    sp_told_forget(&zs->told);
+    sp_diagnostics_forget(&zs->diagnostics);
     zs->current = sp_zygote_spawn(&zs->order, zs->cgroups, birth->deadline, error);
     if (zs->current == NULL) {
         zs->why = *error;
@@ -247,16 +247,16 @@ bool sp_zygotes_tend(struct sp_zygotes *zs) {
     return sp_tier_tend(&zs->tier) || more;
 }
 
-size_t sp_zygotes_told(struct sp_zygotes *zs, char *into, size_t size) {
+size_t sp_zygotes_diagnostics(struct sp_zygotes *zs, char *into, size_t size) {
     pthread_mutex_lock(&zs->lock);
-    size_t len = sp_told_get(&zs->told, into, size);
+    size_t len = sp_diagnostics_get(&zs->diagnostics, into, size);
     pthread_mutex_unlock(&zs->lock);
     return len;
 }
 
-void sp_zygotes_note_told(struct sp_zygotes *zs, const char *text, size_t len) {
+void sp_zygotes_note_diagnostics(struct sp_zygotes *zs, const char *text, size_t len) {
     pthread_mutex_lock(&zs->lock);
-    sp_told_set(&zs->told, text, len);
+    sp_diagnostics_set(&zs->diagnostics, text, len);
     pthread_mutex_unlock(&zs->lock);
 }
 
@@ -271,7 +271,7 @@ int64_t sp_zygotes_pid(struct sp_zygotes *zs) {
 
 void sp_zygotes_init(struct sp_zygotes *zs) {
     zs->back_off.noise = (uint64_t)sp_now();
-    zs->order.module = zs->order.errors = zs->told.pipe = -1;
+    zs->order.module = zs->order.errors = zs->diagnostics.pipe = -1;
     sp_tier_init(&zs->tier);
     pthread_mutex_init(&zs->lock, NULL);
 }
@@ -279,7 +279,7 @@ void sp_zygotes_init(struct sp_zygotes *zs) {
 struct sp_zygote *sp_zygotes_spawn(struct sp_zygotes *zs, int64_t deadline, sp_error *error) {
     sp_error ignored; /* the zygote reports a missing path */
     uint64_t paths = zs->paths != NULL ? sp_paths_look(zs->paths, zs->seen, &ignored) : 0;
-    sp_told_forget(&zs->told);
+    sp_diagnostics_forget(&zs->diagnostics);
     struct sp_zygote *z = sp_zygote_spawn(&zs->order, zs->cgroups, deadline, error);
     if (z != NULL) {
         note_what_it_binds(zs, z, paths);
@@ -343,7 +343,7 @@ int sp_zygotes_start(struct sp_zygotes *zs, const sp_sandbox_options *options, s
         return rc;
     }
     rc = sp_zygote_order_make(&zs->order, options, cgroups, &zs->tier);
-    rc = rc == 0 && options->interpreter != NULL ? sp_told_open(&zs->told, options->stem_errors) : rc;
+    rc = rc == 0 && options->interpreter != NULL ? sp_diagnostics_open(&zs->diagnostics, options->stem_errors) : rc;
     rc = rc != 0 ? rc : sp_paths_make(options, &zs->paths);
     zs->seen = rc == 0 && zs->paths != NULL ? sp_look_new(zs->paths) : NULL;
     rc = rc == 0 && zs->paths != NULL && zs->seen == NULL ? -ENOMEM : rc;
@@ -389,7 +389,7 @@ void sp_zygotes_close(struct sp_zygotes *zs, int64_t deadline) {
 
 void sp_zygotes_free(struct sp_zygotes *zs) {
     sp_zygote_order_free(&zs->order);
-    sp_told_free(&zs->told);
+    sp_diagnostics_free(&zs->diagnostics);
     sp_tier_free(&zs->tier);
     sp_paths_free(zs->paths);
     free(zs->seen);

@@ -12,8 +12,8 @@
 
 #include <pthread.h>
 
+#include "host/linux/diagnostics.h"
 #include "host/linux/paths.h"
-#include "host/linux/told.h"
 #include "host/linux/zygote.h"
 #include "host/sandbox/launch.h"
 #include "host/sys/back_off.h"
@@ -31,9 +31,9 @@ struct sp_zygotes {
     struct sp_zygote_order order;
     struct sp_cgroups *cgroups; /* borrowed; NULL: the sandboxes have no cgroups */
     struct sp_tier tier;
-    struct sp_paths *paths; /* NULL: the configuration names none */
-    struct sp_look *seen;   /* the last look; under the lock */
-    struct sp_told told;    /* under the lock */
+    struct sp_paths *paths;            /* NULL: the configuration names none */
+    struct sp_look *seen;              /* the last look; under the lock */
+    struct sp_diagnostics diagnostics; /* under the lock */
 
     pthread_mutex_t lock;
     struct sp_zygote *current; /* NULL: the next birth starts one */
@@ -84,10 +84,10 @@ bool sp_zygotes_is_current(const struct sp_zygotes *zs, const struct sp_zygote *
 void sp_zygotes_bind_failed(struct sp_zygotes *zs, struct sp_zygote *z, uint32_t bindings, int err);
 /* Reaps, and ends outdated zygotes without sandboxes. True while there is more to do soon. */
 bool sp_zygotes_tend(struct sp_zygotes *zs);
-/* What an interpreter that could not start has told, see told.h. */
-size_t sp_zygotes_told(struct sp_zygotes *zs, char *into, size_t size);
+/* The diagnostics of an interpreter that could not start, see diagnostics.h. */
+size_t sp_zygotes_diagnostics(struct sp_zygotes *zs, char *into, size_t size);
 /* An init has sent it. */
-void sp_zygotes_note_told(struct sp_zygotes *zs, const char *text, size_t len);
+void sp_zygotes_note_diagnostics(struct sp_zygotes *zs, const char *text, size_t len);
 /* The pid of the current one; 0 while there is none. */
 int64_t sp_zygotes_pid(struct sp_zygotes *zs);
 /* Ends all zygotes, and waits for that up to the deadline; every sandbox ends with its zygote. Then none is started. */

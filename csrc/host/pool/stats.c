@@ -5,7 +5,9 @@
 
 uint64_t sp_histogram_bound_us(unsigned bucket) { return sp_histogram_bound(bucket); }
 
-size_t sp_pool_told(sp_pool *pool, char *into, size_t size) { return sp_launcher_told(pool->launcher, into, size); }
+size_t sp_pool_diagnostics(sp_pool *pool, char *into, size_t size) {
+    return sp_launcher_diagnostics(pool->launcher, into, size);
+}
 
 int64_t sp_pool_zygote_pid(sp_pool *pool) { return sp_launcher_pid(pool->launcher); }
 

@@ -29,18 +29,18 @@ int sp_birth_request(int zygote_sock, int cgroup, struct sp_birth *birth, sp_err
     return rc == 0 ? 0 : sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, "the zygote is gone");
 }
 
-/* Hands on what an interpreter has told that did not get ready. */
-static void note(const struct sp_birth *birth, const struct sp_packet *packet, const char *told) {
+/* Hands on the diagnostics of an interpreter that did not get ready. */
+static void note(const struct sp_birth *birth, const struct sp_packet *packet, const char *diagnostics) {
     sp_launcher *launcher = birth->session->launcher;
     if (packet->record.u.failed.stage == SP_STAGE_PRELOAD && launcher->ops->note != NULL) {
-        launcher->ops->note(launcher, told, packet->payload_len);
+        launcher->ops->note(launcher, diagnostics, packet->payload_len);
     }
 }
 
 /* Handles one record of a birth: CREATED with the pidfd from the zygote, READY, or FAILED. */
-static int take_record(struct sp_birth *birth, struct sp_packet *packet, const char *told, sp_error *error) {
+static int take_record(struct sp_birth *birth, struct sp_packet *packet, const char *diagnostics, sp_error *error) {
     if (packet->record.type == SP_REC_FAILED) {
-        note(birth, packet, told);
+        note(birth, packet, diagnostics);
         return sp_error_from(error, &packet->record.u.failed);
     }
     if (packet->payload_len != 0) {
@@ -75,8 +75,8 @@ int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *er
     (void)launcher;
     while (!birth->ready || birth->session->pidfd == -1) {
         struct sp_packet packet;
-        char told[SP_TOLD_MAX];
-        int rc = sp_packet_recv(birth->session->control, &packet, told, sizeof told);
+        char diagnostics[SP_DIAGNOSTICS_MAX];
+        int rc = sp_packet_recv(birth->session->control, &packet, diagnostics, sizeof diagnostics);
         if (rc == -EAGAIN) {
             return SP_AGAIN;
         }
@@ -84,7 +84,7 @@ int sp_birth_receive(sp_launcher *launcher, struct sp_birth *birth, sp_error *er
             const char *detail = rc == -ECONNRESET ? "the sandbox died while it was created" : "malformed record";
             return sp_error_set(error, SP_E_CREATE, SP_STAGE_PROTOCOL, -rc, detail);
         }
-        rc = take_record(birth, &packet, told, error);
+        rc = take_record(birth, &packet, diagnostics, error);
         sp_packet_close(&packet);
         if (rc != 0) {
             return rc;

@@ -30,8 +30,8 @@ void sp_launcher_leave(sp_launcher *launcher, int64_t deadline) {
 
 int64_t sp_launcher_pid(sp_launcher *launcher) { return launcher->ops->pid != NULL ? launcher->ops->pid(launcher) : 0; }
 
-size_t sp_launcher_told(sp_launcher *launcher, char *into, size_t size) {
-    return launcher->ops->told != NULL ? launcher->ops->told(launcher, into, size) : 0;
+size_t sp_launcher_diagnostics(sp_launcher *launcher, char *into, size_t size) {
+    return launcher->ops->diagnostics != NULL ? launcher->ops->diagnostics(launcher, into, size) : 0;
 }
 
 uint32_t sp_launcher_cgroup(sp_launcher *launcher) {

@@ -107,7 +107,7 @@ struct sp_launch_ops {
     void (*note)(sp_launcher *launcher, const char *text, size_t len);
     /* The text that explains the latest failure at the stage `preload`: copies up to `size` bytes of it, and returns
      * their number. */
-    size_t (*told)(sp_launcher *launcher, char *into, size_t size);
+    size_t (*diagnostics)(sp_launcher *launcher, char *into, size_t size);
     /* The session ends: releases what the launcher holds for it. */
     void (*release)(struct sp_session *session);
     /* The pid of the launcher's process; 0 while there is none. */

@@ -1,5 +1,5 @@
 /*
- * Tells whether a descriptor is still ours. Other code of the process may close a number that it did not open
+ * Finds out whether a descriptor is still ours. Other code of the process may close a number that it did not open
  * (os.closerange(), a number closed twice), and a file of its own may then get that number: whoever writes to it or
  * closes it here would hit the application's file. So the device and inode of each descriptor that is kept are stored
  * beside it, and compared before it is used:

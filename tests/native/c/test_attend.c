@@ -220,8 +220,9 @@ static void a_process_that_cannot_be_started_is_told(void) {
     the.request.packet.fds[0] = ends[1];
     the.request.packet.n_fds = 1;
     CHECK(take(SP_REC_SPAWN, 1) == 0 && attend.n_processes == 0 && attend.served);
-    const struct sp_record told = received();
-    CHECK(told.type == SP_REC_FAILED && told.u.failed.err == EAGAIN && told.u.failed.stage == SP_STAGE_SPAWN);
+    const struct sp_record diagnostics = received();
+    CHECK(diagnostics.type == SP_REC_FAILED && diagnostics.u.failed.err == EAGAIN &&
+          diagnostics.u.failed.stage == SP_STAGE_SPAWN);
     char byte;
     CHECK(recv(ends[0], &byte, 1, 0) == 0); /* its socket is closed */
     (void)close(ends[0]);
@@ -232,8 +233,8 @@ static void a_command_is_acknowledged_before_it_starts(void) {
     attend.control = ends[1];
     the.started = -ENOMEM;
     CHECK(take(SP_REC_EXEC, 5) == 0 && attend.command.pid == 0 && received().type == SP_REC_ACK);
-    const struct sp_record told = received();
-    CHECK(told.type == SP_REC_FAILED && told.u.failed.err == ENOMEM && told.u.failed.id == 5);
+    const struct sp_record diagnostics = received();
+    CHECK(diagnostics.type == SP_REC_FAILED && diagnostics.u.failed.err == ENOMEM && diagnostics.u.failed.id == 5);
     the.started = 0;
     CHECK(take(SP_REC_EXEC, 6) == 0 && attend.command.pid == 20 && received().u.id.id == 6);
     CHECK(take(SP_REC_EXEC, 7) == -EBADMSG); /* one is running */

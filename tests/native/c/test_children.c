@@ -114,12 +114,12 @@ static void outside_its_domain(void) {
     CHECK(child.why.stage == SP_STAGE_LANDLOCK && child.why.err == E2BIG);
 }
 
-static int refuse_to_prepare(int told, bool must, struct sp_rec_failed *why) {
-    (void)told, (void)must;
+static int refuse_to_prepare(int diagnostics, bool must, struct sp_rec_failed *why) {
+    (void)diagnostics, (void)must;
     return sp_failed(why, SP_STAGE_PRELOAD, EBUSY, "prepare");
 }
-static int agree(int told, bool must, struct sp_rec_failed *why) {
-    (void)told, (void)must;
+static int agree(int diagnostics, bool must, struct sp_rec_failed *why) {
+    (void)diagnostics, (void)must;
     return why == NULL;
 }
 

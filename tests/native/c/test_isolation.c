@@ -136,7 +136,7 @@ static void test_births(void) {
 
 /* One record of a birth with `len` bytes behind it. */
 static int receive_one(const struct sp_record *record, size_t len, sp_error *error) {
-    static char text[SP_TOLD_MAX + 1];
+    static char text[SP_DIAGNOSTICS_MAX + 1];
     struct sp_launcher *launcher = sp_launcher_fake();
     struct sp_birth birth = {.session = sp_session_new(launcher)};
     int pair[2];
@@ -158,8 +158,8 @@ static void test_text_behind_a_record(void) {
     CHECK(receive_one(&ready, 0, &error) == SP_AGAIN); /* CREATED is missing */
     CHECK(receive_one(&ready, 1, &error) == SP_E_CREATE && error.err == EBADMSG);
     CHECK(receive_one(&failed, 0, &error) == SP_E_CREATE && error.err == ECANCELED);
-    CHECK(receive_one(&failed, SP_TOLD_MAX, &error) == SP_E_CREATE && error.err == ECANCELED);
-    CHECK(receive_one(&failed, SP_TOLD_MAX + 1, &error) == SP_E_CREATE && error.err == EBADMSG);
+    CHECK(receive_one(&failed, SP_DIAGNOSTICS_MAX, &error) == SP_E_CREATE && error.err == ECANCELED);
+    CHECK(receive_one(&failed, SP_DIAGNOSTICS_MAX + 1, &error) == SP_E_CREATE && error.err == EBADMSG);
 }
 
 int main(void) {

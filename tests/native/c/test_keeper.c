@@ -20,23 +20,23 @@ static int refused = -1; /* the call that the standby may not make; -1: none */
 
 /* The standby, whose parent is init: this process. */
 static pid_t start(void) {
-    int told[2];
+    int diagnostics[2];
     pid_t keeper = -1;
-    CHECK(pipe2(told, O_CLOEXEC) == 0);
+    CHECK(pipe2(diagnostics, O_CLOEXEC) == 0);
     const pid_t standby = fork();
     if (standby == 0) {
         if (refused != -1) {
             refuse(refused, EPERM);
         }
         keeper = sp_keeper_start();
-        CHECK(write(told[1], &keeper, sizeof keeper) == (ssize_t)sizeof keeper);
+        CHECK(write(diagnostics[1], &keeper, sizeof keeper) == (ssize_t)sizeof keeper);
         (void)pause();
         _exit(0);
     }
-    CHECK(read(told[0], &keeper, sizeof keeper) == (ssize_t)sizeof keeper);
+    CHECK(read(diagnostics[0], &keeper, sizeof keeper) == (ssize_t)sizeof keeper);
     CHECK(kill(standby, SIGKILL) == 0 && waitpid(standby, NULL, 0) == standby);
-    (void)close(told[0]);
-    (void)close(told[1]);
+    (void)close(diagnostics[0]);
+    (void)close(diagnostics[1]);
     return keeper;
 }
 

@@ -96,8 +96,8 @@ static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refus
 #define sp_zygotes_receive_start faulty_zygotes_receive_start
 #define sp_zygotes_tend faulty_zygotes_tend
 #define sp_zygotes_has_started faulty_zygotes_has_started
-#define sp_zygotes_told faulty_zygotes_told
-#define sp_zygotes_note_told faulty_zygotes_note_told
+#define sp_zygotes_diagnostics faulty_zygotes_diagnostics
+#define sp_zygotes_note_diagnostics faulty_zygotes_note_diagnostics
 #define sp_zygotes_pid faulty_zygotes_pid
 #define sp_zygotes_close faulty_zygotes_close
 #define sp_zygotes_free faulty_zygotes_free

@@ -1,6 +1,6 @@
 /* sources: csrc/init/leftovers.c csrc/init/proc.c csrc/common/fd.c csrc/common/text.c */
-/* Which processes count as left by a command, and what happens where they cannot be told from others. No process but
- * the test's own is signalled. */
+/* Which processes count as left by a command, and what happens where they cannot be diagnostics from others. No process
+ * but the test's own is signalled. */
 #include "init/leftovers.h"
 
 #include <grp.h>

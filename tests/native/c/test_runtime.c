@@ -1,4 +1,4 @@
-/* sources: csrc/init/runtime.c csrc/init/told.c csrc/common/packet.c csrc/common/wire.c csrc/common/clock.c
+/* sources: csrc/init/runtime.c csrc/init/diagnostics.c csrc/common/packet.c csrc/common/wire.c csrc/common/clock.c
  * csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c */
 /* A runtime that starts, that does not, that says something else, and that reads late or not at all. A function of this
  * program plays it. */

@@ -19,7 +19,7 @@ static struct {
     unsigned n_requests, at;
     int rc; /* then */
     int start, runtime_start, runtime_await, attend, restricts;
-    unsigned kills, detached, keeper_kills, runtime_ends, told, hidden, spawned, killed_all, looks;
+    unsigned kills, detached, keeper_kills, runtime_ends, diagnostics, hidden, spawned, killed_all, looks;
     bool ended, orphan, too_much, alone;
     uint64_t sysv;
     unsigned sysv_removed;
@@ -137,10 +137,10 @@ void sp_runtime_end(struct sp_runtime *runtime) {
     (void)runtime;
     the.runtime_ends++;
 }
-void sp_told_fail(int control, const struct sp_rec_failed *why) {
+void sp_diagnostics_fail(int control, const struct sp_rec_failed *why) {
     (void)control;
     CHECK(why->err != 0);
-    the.told++;
+    the.diagnostics++;
 }
 
 static struct sp_plan plan;
@@ -185,15 +185,15 @@ static void each_step_before_ready_can_fail(void) {
     plan.stem = &stem;
     CHECK(begin_with(&standby) == 0 && received().type == SP_REC_READY);
     the.start = -EIO; /* its interpreter has not got ready: no READY */
-    CHECK(begin_with(&standby) == -EIO && the.told == 1);
+    CHECK(begin_with(&standby) == -EIO && the.diagnostics == 1);
     plan.stem = NULL;
     plan.runtime = &runtime;
     the.start = 0;
     the.runtime_start = -ENOENT;
-    CHECK(begin_with(&standby) == -ECHILD && the.told == 2);
+    CHECK(begin_with(&standby) == -ECHILD && the.diagnostics == 2);
     the.runtime_start = 0;
     the.runtime_await = -ETIMEDOUT;
-    CHECK(begin_with(&standby) == -ECHILD && the.told == 3);
+    CHECK(begin_with(&standby) == -ECHILD && the.diagnostics == 3);
     char byte;
     CHECK(recv(host, &byte, 1, MSG_DONTWAIT) == -1);
     plan.runtime = NULL;
@@ -267,14 +267,15 @@ static void the_end_decides_what_follows(void) {
     standby.max_rss_bytes = 200;
     standby.runtime = &waiting;
     CHECK(follow(&standby, &outcome, &attend) == 0 && the.killed_all == 1 && the.runtime_ends == 1);
-    struct sp_record told = received();
-    CHECK(told.type == SP_REC_EXITED && told.u.exited.flags == SP_EXITED_OOM && told.u.exited.max_rss_bytes == 0);
+    struct sp_record diagnostics = received();
+    CHECK(diagnostics.type == SP_REC_EXITED && diagnostics.u.exited.flags == SP_EXITED_OOM &&
+          diagnostics.u.exited.max_rss_bytes == 0);
     the.alone = true;
     outcome.status = 0; /* it had ended before it could be killed */
     standby.why = (struct sp_rec_failed){.stage = SP_STAGE_EXEC, .err = ENOENT};
     CHECK(follow(&standby, &outcome, &attend) == 0 && the.killed_all == 1);
-    told = received();
-    CHECK(told.type == SP_REC_FAILED && told.u.failed.id == 7 && told.u.failed.err == ENOENT);
+    diagnostics = received();
+    CHECK(diagnostics.type == SP_REC_FAILED && diagnostics.u.failed.id == 7 && diagnostics.u.failed.err == ENOENT);
     standby.restricts = true;
     the.restricts = -EPERM;
     CHECK(follow(&standby, &outcome, &attend) == -EPERM);

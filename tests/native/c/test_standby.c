@@ -1,4 +1,4 @@
-/* sources: csrc/init/told.c csrc/common/packet.c csrc/common/wire.c csrc/common/clock.c csrc/common/fd.c
+/* sources: csrc/init/diagnostics.c csrc/common/packet.c csrc/common/wire.c csrc/common/clock.c csrc/common/fd.c
  * csrc/common/fd_linux.c csrc/common/vfork_linux.c csrc/common/text.c */
 /* The process that becomes the next command: what it makes of each request, and where its interpreter does not get
  * ready. The functions that it calls are replaced; its file is part of this program. */
@@ -80,22 +80,22 @@ int sp_signal(pid_t pid, int number) {
 }
 uint64_t sp_micros(struct timeval t) { return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_usec; }
 
-static int prepare_well(int told, bool must, struct sp_rec_failed *why) {
-    (void)told, (void)must, (void)why;
+static int prepare_well(int diagnostics, bool must, struct sp_rec_failed *why) {
+    (void)diagnostics, (void)must, (void)why;
     return 0;
 }
-static int prepare_badly(int told, bool must, struct sp_rec_failed *why) {
+static int prepare_badly(int diagnostics, bool must, struct sp_rec_failed *why) {
     CHECK(must);
     const int rc = sp_failed(why, SP_STAGE_PRELOAD, ECANCELED, "KeyError");
-    CHECK(write(told, "Traceback", 9) == 9);
+    CHECK(write(diagnostics, "Traceback", 9) == 9);
     return rc;
 }
-static int prepare_and_end(int told, bool must, struct sp_rec_failed *why) {
-    (void)told, (void)must, (void)why;
+static int prepare_and_end(int diagnostics, bool must, struct sp_rec_failed *why) {
+    (void)diagnostics, (void)must, (void)why;
     _exit(3);
 }
-static int prepare_for_ever(int told, bool must, struct sp_rec_failed *why) {
-    (void)told, (void)must, (void)why;
+static int prepare_for_ever(int diagnostics, bool must, struct sp_rec_failed *why) {
+    (void)diagnostics, (void)must, (void)why;
     (void)alarm(20);
     while (pause() == -1) {
     }
@@ -236,7 +236,7 @@ static void an_interpreter_gets_ready_or_is_reaped(void) {
     CHECK(start(SP_CONFIG_LANDLOCK_TIER, prepare_well) == 0 && the.taken == 0); /* it has no keeper there */
     CHECK(waitpid(standby->pid, &status, 0) == standby->pid && WEXITSTATUS(status) == 1);
     CHECK(start(0, prepare_badly) == -EIO && strcmp(standby->why.detail, "KeyError") == 0);
-    CHECK(strcmp(sp_told_text(), "Traceback") == 0);
+    CHECK(strcmp(sp_diagnostics_text(), "Traceback") == 0);
     CHECK(start(0, prepare_and_end) == -EIO && standby->why.stage == SP_STAGE_PRELOAD);
     CHECK(strcmp(standby->why.detail, "the interpreter ended") == 0);
     the.tier = -E2BIG;

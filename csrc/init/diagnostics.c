@@ -1,4 +1,4 @@
-#include "init/told.h"
+#include "init/diagnostics.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -9,33 +9,33 @@
 
 static struct {
     size_t len;
-    char bytes[SP_TOLD_MAX + 1];
+    char bytes[SP_DIAGNOSTICS_MAX + 1];
 } text;
 
-ssize_t sp_told_read(int fd) {
-    ssize_t n = read(fd, text.bytes, SP_TOLD_MAX);
+ssize_t sp_diagnostics_read(int fd) {
+    ssize_t n = read(fd, text.bytes, SP_DIAGNOSTICS_MAX);
     text.len = n > 0 ? (size_t)n : 0;
     text.bytes[text.len] = '\0';
     return n;
 }
 
-void sp_told_read_all(int fd) {
+void sp_diagnostics_read_all(int fd) {
     ssize_t n = 0;
     (void)fcntl(fd, F_SETFL, O_NONBLOCK);
     text.len = 0;
-    while ((n = read(fd, text.bytes + text.len, SP_TOLD_MAX - text.len)) > 0) {
+    while ((n = read(fd, text.bytes + text.len, SP_DIAGNOSTICS_MAX - text.len)) > 0) {
         text.len += (size_t)n;
-        if (text.len == SP_TOLD_MAX) { /* the second half is enough */
-            memmove(text.bytes, text.bytes + SP_TOLD_MAX / 2, SP_TOLD_MAX / 2);
-            text.len = SP_TOLD_MAX / 2;
+        if (text.len == SP_DIAGNOSTICS_MAX) { /* the second half is enough */
+            memmove(text.bytes, text.bytes + SP_DIAGNOSTICS_MAX / 2, SP_DIAGNOSTICS_MAX / 2);
+            text.len = SP_DIAGNOSTICS_MAX / 2;
         }
     }
     text.bytes[text.len] = '\0';
 }
 
-const char *sp_told_text(void) { return text.bytes; }
+const char *sp_diagnostics_text(void) { return text.bytes; }
 
-void sp_told_last_line(const char *from, char line[SP_DETAIL_SIZE]) {
+void sp_diagnostics_last_line(const char *from, char line[SP_DETAIL_SIZE]) {
     size_t len = strlen(from);
     while (len != 0 && strchr(" \r\n", from[len - 1]) != NULL) {
         len--;
@@ -50,7 +50,7 @@ void sp_told_last_line(const char *from, char line[SP_DETAIL_SIZE]) {
     line[len] = '\0';
 }
 
-void sp_told_fail(int control, const struct sp_rec_failed *why) {
+void sp_diagnostics_fail(int control, const struct sp_rec_failed *why) {
     const struct sp_record record = {.type = SP_REC_FAILED, .u.failed = *why};
     const struct sp_outgoing out = {.record = &record, .payload = text.bytes, .payload_len = text.len};
     (void)sp_packet_send(control, &out, sp_now() + SP_SEC(1));
