@@ -88,7 +88,7 @@ class Alternatives(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What the model is told. `ended_by` is known to the service; the rest is what the code says."""
+    """What the model gets. `ended_by` is known to the service; the rest is what the code says."""
 
     stdout: str
     stderr: str

@@ -71,7 +71,7 @@ def verdict_of(run: Run, expected: bytes, limits: Limits) -> tuple[Verdict, str]
     """Returns the verdict on one test and, in a few words, why.
 
     The order matters: a run that was stopped for flooding or hoarding usually has a signal or a late end as well,
-    and the first cause is the one to tell. Answers come last: a right one does not excuse a failure.
+    and the first cause is the one to report. Answers come last: a right one does not excuse a failure.
     """
     cpu = run.user_time + run.system_time
     if run.oom_killed:

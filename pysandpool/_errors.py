@@ -214,11 +214,11 @@ class CodeFailedError(SandboxError):
     def __init__(self, result: pysandpool.CodeResult) -> None:
         ending = "left its session running" if result.exit_code is None and result.signal is None else _ending(result)
         error = result.error
-        told = f": {error.name}: {error.value}" if error is not None else ""
+        cause = f": {error.name}: {error.value}" if error is not None else ""
         cut = result.stdout_truncated or result.stderr_truncated
-        incomplete = "" if result.claimed.complete and not cut else ", and not all that it told was kept"
+        incomplete = "" if result.claimed.complete and not cut else ", and not all that it reported was kept"
         # repr, so that control characters that hostile code has chosen do not reach a log or a terminal.
-        super().__init__(f"the code {ending}{incomplete}{repr(told[:400])[1:-1]}")
+        super().__init__(f"the code {ending}{incomplete}{repr(cause[:400])[1:-1]}")
         self.result = result
 
 

@@ -1,1 +1,1 @@
-"""Runs Python code in the interpreters of sandboxes: requests, sessions, and what the code tells over its channel."""
+"""Runs Python code in the interpreters of sandboxes: requests, sessions, and the messages that code sends back."""

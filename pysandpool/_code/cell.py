@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _END_SECONDS = 2.0
-"""From SIGKILL, or from the end that the code has told, to the end of the process."""
+"""From SIGKILL, or from the end that the code has reported, to the end of the process."""
 _LONG = 3600.0
 
 
@@ -89,7 +89,7 @@ class Cell:
     def step(self) -> Look:
         """One turn. None: there is something to hand over, or the cell is over."""
         self._send()
-        # In this order: what was told before the end is there then, and what was printed before it was told.
+        # In this order: what was sent before the end is there then, and what was printed before it was sent.
         self._process.look()
         self._read_channel()
         for n, output in enumerate(self._outputs):
@@ -165,7 +165,7 @@ class Cell:
                 return
 
     def _give_up(self) -> None:
-        """What comes over the channel is not what a session tells: there is no way to know any more what is whose."""
+        """What comes over the channel is not what a session sends: no message can be assigned to a cell any more."""
         self._ending = True
         self._process.kill()
         self._deadline = time.monotonic() + _END_SECONDS
@@ -175,7 +175,7 @@ class Cell:
         if process.ended or (reader.is_done and not (reader.exits or self._ending)):
             self.over = True
         elif (reader.is_done or self._hung_up) and not self._ending:
-            # The process has told that it ends, or has closed its channel, without which it is of no use.
+            # The process has reported that it ends, or has closed its channel, without which it is of no use.
             self._ending = True
             if self._hung_up and not reader.is_done:
                 process.kill()

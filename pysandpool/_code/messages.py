@@ -1,4 +1,4 @@
-"""Reads what code tells over its channel. Every byte may come from a hostile tenant: see docs/protocol.md.
+"""Reads what code sends over its channel. Every byte may come from a hostile tenant: see docs/protocol.md.
 
 A line is one JSON object of a known kind, with known fields of known types and no other. The first line that is not
 ends the reading. Nothing here raises because of what was read, and the memory that it takes is bounded by the bytes
@@ -27,7 +27,7 @@ _MAX_DIGITS = 9
 _END = b'{"t":"done","dropped":false}'
 """How most runs end. To parse it would take longer than all the rest of reading them."""
 _READY = b"ready\n"
-"""What init has not read: a runtime that was started after a command, and was asked at once, still tells it."""
+"""What init has not read: a runtime that was started after a command, and was asked at once, still sends it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -55,7 +55,7 @@ class MessageReader:
         self.is_malformed = False
         """a line could not be read, and no further one will be"""
         self.exits = False
-        """the last message has told that the process ends"""
+        """the last message has said that the process ends"""
 
     def take(self, line: bytes) -> None:
         """Reads one line, without its end."""
@@ -67,7 +67,7 @@ class MessageReader:
             self.is_malformed = True
 
     def claims(self, truncated: bool = False) -> CodeClaims:
-        """What was told. `truncated`: not all that was told has been read."""
+        """The messages that came. `truncated`: not all of them have been read."""
         complete = self.is_done and not (self.is_malformed or truncated or self._dropped)
         return CodeClaims(self._text, self._error, tuple(self._results), complete, self._text_truncated)
 
@@ -123,7 +123,7 @@ _TAKERS: dict[str, Callable[[MessageReader, dict[str, Any]], None]] = {
 
 
 def claims_of(channel: bytes, truncated: bool) -> CodeClaims:
-    """What the channel of a run has told. `truncated`: not all of it was kept."""
+    """The messages of the channel of a run. `truncated`: not all of it was kept."""
     reader = MessageReader()
     start = len(_READY) if channel.startswith(_READY) else 0
     while not reader.is_malformed and start < len(channel):

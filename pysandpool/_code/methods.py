@@ -36,7 +36,7 @@ class CodeMethods:
             input: a str or bytes-like object for standard input. By default it is /dev/null.
             env, cwd, timeout: as for `execute`.
             on_stdout, on_stderr: functions that are called with the next text as soon as it comes, as for `execute`.
-            max_output_bytes: in place of that of the configuration, for each output and for what the code tells.
+            max_output_bytes: in place of that of the configuration, for each output and for what the code reports.
             check: True calls `check()` of the result.
 
         Returns:

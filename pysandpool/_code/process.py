@@ -84,7 +84,7 @@ class CodeProcess:
         return -1 if self._poll.closed else self._poll.fileno()
 
     def descriptors(self) -> tuple[int, ...]:
-        """Those that are readable when the process has told something, and when there is news about it."""
+        """Those that are readable when the process has sent something, and when there is news about it."""
         handle = self._handle
         return self._near, *(() if handle is None or self.ended else (handle.fileno(),))
 
@@ -116,7 +116,7 @@ class CodeProcess:
                 handle.signal(signal.SIGKILL)
 
     def hang_up(self) -> None:
-        """Tells the process that no further cell comes."""
+        """Lets the process know that no further cell comes."""
         with contextlib.suppress(OSError), _as_socket(self._near) as near:
             near.shutdown(socket.SHUT_WR)
 

@@ -28,11 +28,11 @@ class CodeError:
 
 @dataclass(frozen=True)
 class CodeClaims:
-    """What the process in which the code ran has told about it.
+    """What the process in which the code ran has reported about it.
 
-    A tenant can tell anything here: it can invent results, hide an error, or say that it is done and run on. Nothing of
-    it says more than "the code of this tenant says so". What the host and the sandbox's init know by themselves are the
-    other fields of a `CodeResult`.
+    A tenant can report anything here: it can invent results, hide an error, or say that it is done and run on. Nothing
+    of it says more than "the code of this tenant says so". What the host and the sandbox's init know by themselves are
+    the other fields of a `CodeResult`.
     """
 
     text: str | None = None
@@ -44,7 +44,7 @@ class CodeClaims:
     """For each thing that was shown, its representations by MIME type: the value of the last expression, if its class
     offers more than a repr, and the figures of matplotlib. "text/..." and the like are str, "image/png" is bytes."""
     complete: bool = False
-    """Whether all was told that was to be told: False if the code was killed, or if there was more than
+    """Whether the report is complete: False if the code was killed, or if there was more than
     `max_output_bytes`."""
     text_truncated: bool = False
     """Whether `text` is only the start of the `repr()`, because there was more than `max_output_bytes`."""
@@ -54,8 +54,8 @@ class CodeClaims:
 class CodeResult:
     """How a piece of code ended.
 
-    `claimed`, and `text`, `error` and `results`, which are short for its fields, are what the code's own process tells.
-    All other fields are known to the host or to the sandbox's init, whatever the code does.
+    `claimed`, and `text`, `error` and `results`, which are short for its fields, are what the code's own process
+    reports. All other fields are known to the host or to the sandbox's init, whatever the code does.
     """
 
     stdout: str
@@ -64,7 +64,7 @@ class CodeResult:
     stderr: str
     """Standard error."""
     claimed: CodeClaims
-    """What the code's own process has told."""
+    """What the code's own process has reported."""
     exit_code: int | None
     """The exit code of the process: 0 at the end of the code, 1 after an exception, or that of SystemExit. None if a
     signal killed it, and for a cell after which the session goes on."""
@@ -110,7 +110,7 @@ class CodeResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the process ended with exit code 0, or the session goes on; and the code has told its end and no
+        """Whether the process ended with exit code 0, or the session goes on; and the code has reported its end and no
         error; and no output was dropped."""
         known = not self.exit_code and self.signal is None and not (self.stdout_truncated or self.stderr_truncated)
         return known and self.claimed.complete and self.claimed.error is None

@@ -56,7 +56,7 @@ class CodeSession:
         """Runs one cell, which finds what the cells before it have left.
 
         An exception of the code does not end the session. SystemExit, the end of the process by whatever cause, a
-        timeout and the memory limit do: then the result tells how the process ended, and the next `run` raises
+        timeout and the memory limit do: then the result shows how the process ended, and the next `run` raises
         `SessionEndedError`. While a cell runs, `exit_code` and `signal` of its result are None.
 
         Args:
@@ -65,7 +65,7 @@ class CodeSession:
             timeout: seconds or a timedelta; `math.inf` means no limit. By default `SandboxConfig.timeout_secs`.
             on_stdout, on_stderr: functions that are called with the next text as soon as it comes. They must not use
                 the session. What one of them raises ends the session, and passes through.
-            max_output_bytes: in place of that of the configuration, for each output and for what the code tells.
+            max_output_bytes: in place of that of the configuration, for each output and for what the code reports.
             check: True calls `check()` of the result.
 
         Raises:

@@ -113,7 +113,7 @@ class Interpreter:
 
     @classmethod
     def bash(cls, program: str = "bash", *, preload_timeout: Duration = 60.0) -> Interpreter:
-        """Bash: `run_code` takes a script. It tells no results; its exit code is that of its last command."""
+        """Bash: `run_code` takes a script. It reports no results; its exit code is that of its last command."""
         command = (program, "--norc", "--noprofile", "-c", runtime_source("bash.sh"))
         return cls(start="exec", command=command, preload_timeout=preload_timeout)
 

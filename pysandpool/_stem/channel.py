@@ -1,4 +1,4 @@
-"""The channel: tells the host results, errors and ends, as one JSON object a line; hears the requests of a session."""
+"""The channel: sends results, errors and ends to the host, one JSON object a line; receives requests of a session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_DESCRIPTORS = 8
 
 
 class Channel:
-    """Collects what is told, and writes all of it at once: each write would wake the host."""
+    """Collects the messages, and writes all of them at once: each write would wake the host."""
 
     def __init__(self, fd: int, limit: int) -> None:
         self._fd = fd
@@ -33,7 +33,7 @@ class Channel:
         self._dropped = False
         self._lines = []
 
-    def tell(self, message: dict[str, Any], *shortened: str) -> None:
+    def add(self, message: dict[str, Any], *shortened: str) -> None:
         """Adds a line. If there is no room for it, its fields of these names are shortened, and it says so; else it is
         dropped. The last line says that something is missing."""
         line = b"" if any(len(message[name]) > self._left for name in shortened) else _encoded(message)

@@ -31,7 +31,7 @@ _MOST = 48
 
 
 def messages_of(value: Any) -> Iterator[dict[str, Any]]:
-    """What the channel tells of a value. Raises what its `__repr__` raises."""
+    """The messages that describe a value. Raises what its `__repr__` raises."""
     text = repr(value)
     yield {"t": "text", "repr": text}
     shown = _Shown(text)
@@ -45,7 +45,7 @@ def messages_of(value: Any) -> Iterator[dict[str, Any]]:
 
 
 class _Shown:
-    """The representations of a value. What cannot be told is left out, as if its method had failed."""
+    """The representations of a value. What cannot be sent is left out, as if its method had failed."""
 
     def __init__(self, text: str) -> None:
         self.texts = {"text/plain": text}

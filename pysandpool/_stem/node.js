@@ -34,12 +34,12 @@
   }
   Object.assign(process.env, request.env);
 
-  const told = [];
+  const messages = [];
   let room = request.options.limit - 256;
   let dropped = false;
 
   // The field of this name is shortened if there is no room for all of it.
-  function tell(message, name) {
+  function add(message, name) {
     let line = JSON.stringify(message) + '\n';
     if (Buffer.byteLength(line) > room) {
       dropped = true;
@@ -51,13 +51,13 @@
     }
     if (Buffer.byteLength(line) <= room) {
       room -= Buffer.byteLength(line);
-      told.push(line);
+      messages.push(line);
     }
   }
 
   process.on('exit', () => {
     try {
-      writeAll(told.join('') + JSON.stringify({ t: 'done', dropped }) + '\n');
+      writeAll(messages.join('') + JSON.stringify({ t: 'done', dropped }) + '\n');
     } catch (error) {
       // the code has closed the socket
     }
@@ -66,7 +66,7 @@
   function fail(error) {
     const isError = error instanceof Error;
     const traceback = isError && error.stack ? String(error.stack) + '\n' : `Uncaught ${util.inspect(error)}\n`;
-    tell({ t: 'error', name: isError ? String(error.name) : 'Error', value: isError ? String(error.message) : util.inspect(error), traceback }, 'traceback');
+    add({ t: 'error', name: isError ? String(error.name) : 'Error', value: isError ? String(error.message) : util.inspect(error), traceback }, 'traceback');
     fs.writeSync(2, traceback);
     process.exit(1);
   }
@@ -78,7 +78,7 @@
   globalThis.exports = module.exports;
   try {
     const value = new vm.Script(request.code, { filename: 'code.js' }).runInThisContext();
-    if (value !== undefined) tell({ t: 'text', repr: util.inspect(value) }, 'repr');
+    if (value !== undefined) add({ t: 'text', repr: util.inspect(value) }, 'repr');
   } catch (error) {
     fail(error);
   }

@@ -37,8 +37,8 @@ def _rehearse(codes: list[bytes]) -> None:
         tenant.begin([*before, b"_="])
         for code in codes:
             main = types.ModuleType("__main__")
-            told = channel.Channel(1, tenant.limit_of(b'{"limit": 4096}'))
-            tenant.run_code(main, code.decode(), told, rehearses=True)
+            messages = channel.Channel(1, tenant.limit_of(b'{"limit": 4096}'))
+            tenant.run_code(main, code.decode(), messages, rehearses=True)
             main.__dict__.clear()
     tenant.take_environment(before)
     sys.path[:], sys.argv = path, argv

@@ -24,8 +24,8 @@ def main(stem: Any) -> None:
 
 
 def _prepare(stem: Any, preloaded: preload.Preloaded, must: bool) -> None:
-    """In a copy. Unless it `must` be ready, a problem is told to who wants to run code in it. Its working directory
-    is the home of the sandbox, which is not /tmp in every tier."""
+    """In a copy. Unless it `must` be ready, a problem is reported to the caller that wants to run code in it. Its
+    working directory is the home of the sandbox, which is not /tmp in every tier."""
     os.environ["HOME"] = os.environ["TMPDIR"] = os.getcwd()
     preloaded.problem = preloaded.prepare_copy(rehearsal.rehearse)
     if preloaded.problem is not None and must:
@@ -37,7 +37,7 @@ def _live(stem: Any, preloaded: preload.Preloaded, argv: list[bytes], env: list[
     preloaded.take_interrupts()
     if argv[0] == b"session":
         return cells.Session(stem, preloaded, fd).serve()
-    told = channel.Channel(fd, tenant.limit_of(argv[2]))
+    messages = channel.Channel(fd, tenant.limit_of(argv[2]))
     if preloaded.problem is not None:
-        return tenant.tell_problem(preloaded.problem, told)
-    return tenant.run_code(preloaded.main, argv[1].decode(), told)
+        return tenant.report_problem(preloaded.problem, messages)
+    return tenant.run_code(preloaded.main, argv[1].decode(), messages)

@@ -55,20 +55,20 @@ def limit_of(options: bytes) -> int:
     return int(json.loads(options)["limit"])
 
 
-def run_code(main: Any, code: str, told: channel.Channel, rehearses: bool = False) -> int:
+def run_code(main: Any, code: str, messages: channel.Channel, rehearses: bool = False) -> int:
     """Runs `code` to its end, and the interpreter to its own, unless it `rehearses`. Returns the exit code."""
     runner = snippet.Runner(main.__dict__)
-    ending_of_code = run_snippet(runner, code, "<code>", told)
+    ending_of_code = run_snippet(runner, code, "<code>", messages)
     ending.finish(runner.loop.end, rehearses)
-    told.end()
+    messages.end()
     return FAILED if ending_of_code.failed else ending_of_code.exit_code or 0
 
 
-def tell_problem(problem: str, told: channel.Channel) -> int:
-    """Tells why no code can run here: a traceback, with an exception in its last line. Returns the exit code."""
+def report_problem(problem: str, messages: channel.Channel) -> int:
+    """Reports why no code can run here: a traceback, with an exception in its last line. Returns the exit code."""
     name, _, value = problem.rstrip("\n").rpartition("\n")[2].partition(": ")
-    told.tell({"t": "error", "name": name, "value": value, "traceback": problem}, "name", "value", "traceback")
-    told.end()
+    messages.add({"t": "error", "name": name, "value": value, "traceback": problem}, "name", "value", "traceback")
+    messages.end()
     return FAILED
 
 
@@ -81,21 +81,21 @@ class Ending(NamedTuple):
     """by another exception"""
 
 
-def run_snippet(runner: snippet.Runner, code: str, filename: str, told: channel.Channel) -> Ending:
-    """Runs a piece of code, and tells the channel its value or its error."""
+def run_snippet(runner: snippet.Runner, code: str, filename: str, messages: channel.Channel) -> Ending:
+    """Runs a piece of code, and sends its value or its error to the host."""
     outcome = runner.run(code, filename)
     exit_code, failure = outcome.exit_code, outcome.failure
     try:
         if outcome.value is not None:
             builtins._ = outcome.value  # type: ignore[attr-defined]  # as the interactive interpreter does
             for message in display.messages_of(outcome.value):
-                told.tell(message, *(["repr"] if message["t"] == "text" else []))
+                messages.add(message, *(["repr"] if message["t"] == "text" else []))
         for message in display.figures():
-            told.tell(message)
+            messages.add(message)
     except SystemExit as error:
         exit_code = snippet.exit_code(error)
     except BaseException as error:  # noqa: BLE001 - what is shown is the tenant's
         failure = failure or snippet.describe(error, filename)
     if failure is not None:
-        told.tell({"t": "error", **failure._asdict()}, "name", "value", "traceback")
+        messages.add({"t": "error", **failure._asdict()}, "name", "value", "traceback")
     return Ending(exit_code, failure is not None)

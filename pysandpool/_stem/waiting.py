@@ -1,4 +1,4 @@
-"""The interpreter of one sandbox alone: it loads, tells that it is ready, waits for one piece of code, and runs it."""
+"""The interpreter of one sandbox alone: it loads, says that it is ready, waits for one piece of code, runs it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def main(parameters: str) -> None:
 
 
 def _run(preloaded: preload.Preloaded, request: dict[str, Any]) -> int:
-    told = channel.Channel(SOCKET, request["options"]["limit"])
-    return tenant.run_code(preloaded.main, request["code"], told)
+    messages = channel.Channel(SOCKET, request["options"]["limit"])
+    return tenant.run_code(preloaded.main, request["code"], messages)
 
 
 def _line() -> str:

@@ -1,4 +1,4 @@
-"""The reader of what code tells over its channel: strict, bounded, and never an exception, whatever the bytes are."""
+"""The reader of what code sends over its channel: strict, bounded, and never an exception, whatever the bytes are."""
 
 from __future__ import annotations
 

@@ -469,7 +469,7 @@ def test_random_numbers_differ() -> None:
 
 
 class Cells:
-    """Sends cells, and reads what is told of each."""
+    """Sends cells, and reads what is reported of each."""
 
     def __init__(self, near: socket.socket) -> None:
         self.near = near
@@ -540,9 +540,9 @@ def test_each_cell_has_its_input() -> None:
             fd = os.memfd_create("input")
             os.write(fd, data)
             os.lseek(fd, 0, os.SEEK_SET)
-            (told, _) = cells.run("input()", [fd])
+            (value, _) = cells.run("input()", [fd])
             os.close(fd)
-            assert told["repr"] == repr(data.decode().strip())
+            assert value["repr"] == repr(data.decode().strip())
         assert cells.text("import sys, os\nsys.stdin.read(), os.listdir('/proc/self/fd').__len__() < 8") == "('', True)"
 
 
