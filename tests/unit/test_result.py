@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pysandpool import SandboxResult
-from pysandpool._execute.text import Decoder, decode
+from pysandpool._execute.text import Coding, Decoder, decode
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,17 @@ def test_text_results_are_values() -> None:
 @example(b"", "strict", False)
 @example(b"a\r\nb\rc\n\r", "replace", True)
 @example("ä".encode()[:1], "replace", True)
-def test_the_short_way_of_decoding_finds_what_the_long_one_does(data: bytes, errors: str, cut: bool) -> None:
+def test_a_whole_stream_is_decoded_as_its_pieces_are(data: bytes, errors: str, cut: bool) -> None:
+    coding = Coding(errors=errors)
+
     def in_pieces() -> str:
-        decoder = Decoder(errors)
+        decoder = Decoder(coding)
         return decoder.take(data) + decoder.end(cut)
 
     try:
         wanted = in_pieces()
     except UnicodeDecodeError:
         with pytest.raises(UnicodeDecodeError):
-            decode(data, errors, cut)
+            decode(data, coding, cut)
     else:
-        assert decode(data, errors, cut) == wanted
+        assert decode(data, coding, cut) == wanted
