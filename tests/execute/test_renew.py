@@ -158,7 +158,7 @@ def test_a_creation_after_a_crash_raises_the_traceback_to_all(library: Path) -> 
 @pytest.mark.slow
 def test_an_interpreter_that_hangs_when_it_starts_again_has_its_own_time(library: Path) -> None:
     setup = "import os, time\nif os.path.exists('/opt/library/slow'): time.sleep(60)"
-    interpreter = Interpreter(setup=setup, preload_timeout=30)
+    interpreter = Interpreter(setup=setup, preload_timeout=10)
     config = SandboxConfig(interpreter=interpreter, binds=(Bind(library, "/opt/library"),))
     with SandboxPool(config, PoolConfig(min_size=0)) as pool:
         (library / "slow").touch()

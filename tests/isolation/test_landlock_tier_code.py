@@ -21,7 +21,7 @@ Start = Literal["fork", "exec"]
 
 
 def code_config(start: Start, **fields: Any) -> SandboxConfig:
-    names = ("python", "setup", "warmup", "after_fork", "preload")
+    names = ("python", "setup", "warmup", "after_fork", "preload", "preload_timeout")
     of_interpreter = {name: fields.pop(name) for name in names if name in fields}
     given: dict[str, Any] = {"python": PYTHON, "setup": "import os, tempfile\nready = 41", **of_interpreter}
     return config(interpreter=Interpreter(start=start, **given), **fields)

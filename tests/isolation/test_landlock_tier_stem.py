@@ -179,7 +179,7 @@ def test_the_paths_of_the_host_are_not_in_the_memory_of_code(abi: int, directory
 def test_a_sandbox_whose_preparation_hangs_is_given_up_and_ends(abi: int, mark: str) -> None:
     hang = f"import os\nos.spawnv(os.P_WAIT, '/bin/sleep', ['sleep', '{mark}'])"
     # The pool, and so the zygote, lives on: nothing but init ends the sandbox.
-    with SandboxPool(code_config("fork", after_fork=hang), PoolConfig(min_size=0)) as pool:
+    with SandboxPool(code_config("fork", after_fork=hang, preload_timeout=5), PoolConfig(min_size=0)) as pool:
         with pytest.raises(SandboxCreateError) as caught:
             pool.acquire()
         assert caught.value.stage == "timeout", caught.value
