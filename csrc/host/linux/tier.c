@@ -142,28 +142,33 @@ static bool has_capabilities(void) {
     return all;
 }
 
-/* Lines "first outside count", see user_namespaces(7). */
-static bool maps_lease_ids(const char *path) {
+/* Lines "first outside count", see user_namespaces(7). 1, 0 or -errno. */
+static int maps_lease_ids(const char *path) {
     char line[256];
     bool found = false;
     FILE *map = fopen(path, "re");
-    while (map != NULL && !found && fgets(line, sizeof line, map) != NULL) {
+    if (map == NULL) {
+        return errno == ENOENT ? 1 : -errno; /* ENOENT: a kernel without user namespaces, where all ids are there */
+    }
+    while (!found && fgets(line, sizeof line, map) != NULL) {
         char *at = line;
         const unsigned long long first = strtoull(at, &at, 10);
         (void)strtoull(at, &at, 10);
         const unsigned long long count = strtoull(at, &at, 10);
         found = first <= LEASE_ID && count >= LEASE_IDS && LEASE_ID - first <= count - LEASE_IDS;
     }
-    if (map != NULL) {
-        (void)fclose(map);
-    }
+    (void)fclose(map);
     return found;
 }
 
-/* Ids of its own are what separates a lease best. Only root can give them. */
-static bool can_give_ids(void) {
-    return geteuid() == 0 && has_capabilities() && maps_lease_ids("/proc/self/uid_map") &&
-           maps_lease_ids("/proc/self/gid_map");
+/* Ids of its own are what separates a lease best. Only root can give them. 1, 0, or -errno if it cannot be found out: a
+ * host that lacks a descriptor for a moment must not get the weaker separation for good. */
+static int can_give_ids(void) {
+    if (geteuid() != 0 || !has_capabilities()) {
+        return 0;
+    }
+    const int rc = maps_lease_ids("/proc/self/uid_map");
+    return rc == 1 ? maps_lease_ids("/proc/self/gid_map") : rc;
 }
 
 /* Whether any user may pass through all directories of an absolute path. */
@@ -203,10 +208,13 @@ static bool is_shown(const sp_sandbox_options *o, const char *path) {
 }
 
 /* Under the ids of its lease, a tenant has to pass the directory, which it cannot list, and those above it. */
-static int make_root(struct sp_tier *tier, const sp_sandbox_options *options) {
+static const char *parent_of_leases(const struct sp_tier *tier, const sp_sandbox_options *options) {
     const char *wanted = options->lease_parent;
     bool fits = (!tier->lease_uids || is_open_to_all(wanted)) && !is_shown(options, wanted);
-    const char *parent = fits ? wanted : FALLBACK;
+    return fits ? wanted : FALLBACK;
+}
+
+static int make_root(struct sp_tier *tier, const char *parent) {
     sp_scratch_root_sweep(parent);
     int root = sp_scratch_root_make(parent, &tier->leases);
     if (root < 0) {
@@ -229,10 +237,15 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
     if (tier->abi == 0) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_LANDLOCK, ENOSYS, "landlock");
     }
-    tier->lease_uids = can_give_ids();
-    rc = make_root(tier, options);
+    rc = can_give_ids();
+    if (rc < 0) {
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, "/proc/self/uid_map");
+    }
+    tier->lease_uids = rc == 1;
+    const char *parent = parent_of_leases(tier, options);
+    rc = make_root(tier, parent);
     if (rc != 0) {
-        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, options->lease_parent);
+        return sp_error_set(error, SP_E_CREATE, SP_STAGE_SCRATCH, -rc, parent);
     }
     tier->lower = true;
     return 0;
