@@ -189,7 +189,8 @@ static bool is_child(int proc, const char *pid) {
            (pid_t)parent == getpid();
 }
 
-/* Kills the children of this process that it did not clone: orphans of an init. False when there are none. */
+/* Kills the children of this process that it did not clone: orphans of an init. False when there are none; a list that
+ * breaks off may have left some out. */
 static bool kill_adopted(void) {
     struct sp_listing list;
     bool found = false;
@@ -202,7 +203,7 @@ static bool kill_adopted(void) {
             found = true;
         }
     }
-    return found;
+    return found || proc == -1 || list.filled < 0;
 }
 
 static bool give_up_capabilities(void) {
