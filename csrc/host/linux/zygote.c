@@ -162,9 +162,10 @@ static void receive_records(struct sp_zygote *z) {
             return;
         }
         if (rc != 0) {
+            const bool ended = rc == -ECONNRESET || rc == -EPIPE;
             if (z->start_error.code == 0) {
                 (void)sp_error_set(&z->start_error, SP_E_CREATE, z->preloads ? SP_STAGE_PRELOAD : SP_STAGE_SPAWN_ZYGOTE,
-                                   -rc, "the zygote ended before it was ready");
+                                   -rc, ended ? "the zygote ended before it was ready" : "an answer of the zygote");
             }
             return;
         }
