@@ -8,6 +8,7 @@ the session, and the state stays as it was.
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ from pysandpool import (
 CONVERSATIONS = 16
 PATIENCE = 10.0
 """Seconds that a new conversation waits for its turn."""
+IDLE = 600.0
+"""Seconds without a request after which a conversation ends when a new one begins: a client may never come back."""
 
 pool = AsyncSandboxPool(
     SandboxConfig(
@@ -51,6 +54,7 @@ class Conversation:
     lease: AsyncPooledSandbox
     session: AsyncCodeSession
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    last_request: float = field(default_factory=time.monotonic)
 
     async def alive(self) -> AsyncCodeSession:
         """The session, or a new one if a timeout or the code itself has ended it. Its files are still there."""
@@ -109,6 +113,7 @@ def outcome(result: CodeResult) -> Outcome:
 @app.post("/conversations")
 async def begin() -> dict[str, str]:
     """Begins a conversation: one of the idle sandboxes, and a session in it."""
+    end_idle()
     try:
         lease = await pool.acquire(timeout=PATIENCE)
     except AcquireTimeoutError as error:
@@ -166,4 +171,13 @@ def find(key: str) -> Conversation:
     """The conversation, or the answer 404."""
     if key not in conversations:
         raise HTTPException(404, "no such conversation")
+    conversations[key].last_request = time.monotonic()
     return conversations[key]
+
+
+def end_idle() -> None:
+    """Ends the conversations that nobody has asked for in a long time, and that run nothing now."""
+    latest = time.monotonic() - IDLE
+    for key, conversation in list(conversations.items()):
+        if conversation.last_request <= latest and not conversation.turn.locked():
+            conversations.pop(key).lease.release()

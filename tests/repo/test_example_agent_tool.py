@@ -50,6 +50,16 @@ async def _converse(client: Any) -> None:
     assert (await client.delete(f"/conversations/{first}")).status_code == 200
     assert (await client.post(f"/conversations/{first}/run", json={"code": "1"})).status_code == 404
     assert (await post(f"/conversations/{second}/run", code="2"))["text"] == "2"
+    third = (await post("/conversations"))["id"]
+    assert (await post(f"/conversations/{second}/run", code="2"))["text"] == "2"
+
+    agent_tool.IDLE = 0.0
+    fourth = (await post("/conversations"))["id"]
+    assert [(await client.delete(f"/conversations/{key}")).status_code for key in (second, third, fourth)] == [
+        404,
+        404,
+        200,
+    ]
 
 
 def test_the_tool_of_an_agent() -> None:
