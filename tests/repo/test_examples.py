@@ -193,7 +193,7 @@ def programs() -> None:
 
 @pytest.mark.usefixtures("programs")
 def test_judge_end_to_end() -> None:
-    command = [sys.executable, str(EXAMPLES / "judge.py"), "--json", "--patience", "5"]
+    command = [sys.executable, str(EXAMPLES / "judge.py"), "--json", "--patience", "10"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     report = json.loads(done.stdout or "null")
     assert report is not None, done.stderr
