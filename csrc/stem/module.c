@@ -37,7 +37,7 @@ static PyObject *prepare;
 /* Set while a fork is being prepared: the record to fill in, where to write the text, and where to go on, if the Python
  * code calls fail(). */
 static struct sp_rec_failed *failure;
-static int failure_text;
+static int diagnostics_fd;
 static jmp_buf given_up;
 
 static bool serving;
@@ -67,7 +67,7 @@ static PyObject *fail(PyObject *self, PyObject *text) {
     }
     if (failure != NULL) {
         fill(failure, at);
-        write_end(failure_text, at, (size_t)len, SP_DIAGNOSTICS_MAX);
+        write_end(diagnostics_fd, at, (size_t)len, SP_DIAGNOSTICS_MAX);
         longjmp(given_up, 1);
     }
     struct sp_rec_failed why;
@@ -91,7 +91,7 @@ static void fill_by_exception(struct sp_rec_failed *why) {
 
 static int prepare_fork(int diagnostics, bool must, struct sp_rec_failed *why) {
     failure = why;
-    failure_text = diagnostics;
+    diagnostics_fd = diagnostics;
     if (setjmp(given_up) != 0) {
         failure = NULL;
         return -ECANCELED;
