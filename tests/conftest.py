@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +41,18 @@ class OfLinux(pytest.Module):
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     of_macos = module_path.stem.removeprefix("test_") in ON_MACOS
     return None if LINUX or of_macos else OfLinux.from_parent(parent, path=module_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Many tests call gc.collect(). It shall not look at the thousands of collected tests each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

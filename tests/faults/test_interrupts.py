@@ -27,6 +27,8 @@ from pysandpool._backend import linux
 
 PACKAGE = str(Path(pysandpool.__file__).parent)
 
+pytestmark = pytest.mark.usefixtures("unfrozen")
+
 
 class Struck(BaseException):
     """What a signal's handler might raise."""
