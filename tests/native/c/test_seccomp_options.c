@@ -20,12 +20,13 @@ struct question {
     const uint64_t *larger; /* numbers from SCANNED on that are tried; 0 ends them */
     uint64_t args[6];
     unsigned arg;
-    bool mask; /* the number is a mask: each bit is tried alone */
+    bool mask;   /* the number is a mask: each bit is tried alone */
+    uint32_t nr; /* of the call, once it was looked up: each question is asked some 100,000 times */
 };
 
 static uint32_t ask(const struct layers *l, const struct question *q, uint64_t number_of_option) {
     struct trace trace = {0};
-    struct seccomp_data data = {.arch = arch_audit[l->arch], .nr = (int)number(l->arch, q->call)};
+    struct seccomp_data data = {.arch = arch_audit[l->arch], .nr = (int)q->nr};
     memcpy(data.args, q->args, sizeof data.args);
     data.args[q->arg] = number_of_option;
     return combined(l, &data, &trace);
@@ -103,25 +104,25 @@ static const uint64_t larger_requests[] = {0x40045431 /* TIOCSPTLCK */,
                                            0};
 
 static const struct question questions[] = {
-    {"prctl", NULL, larger_prctls, {0}, 0, false},
-    {"arch_prctl", NULL, NULL, {0}, 0, false},
-    {"madvise", NULL, NULL, {0}, 2, false},
-    {"renameat2", NULL, NULL, {0}, 4, false},
-    {"fcntl", NULL, NULL, {0}, 1, false},
-    {"ioctl", NULL, larger_requests, {0}, 1, false},
-    {"setsockopt", NULL, NULL, {0}, 1, false},
-    {"setsockopt", "SOL_SOCKET", NULL, {3, 1}, 2, false},
-    {"setsockopt", "TCP", NULL, {3, 6}, 2, false},
-    {"setsockopt", "IP", NULL, {3, 0}, 2, false},
-    {"setsockopt", "IPV6", NULL, {3, 41}, 2, false},
-    {"setsockopt", "UDP", NULL, {3, 17}, 2, false},
-    {"seccomp", NULL, NULL, {0}, 0, false},
-    {"seccomp", "SET_MODE_FILTER", NULL, {1}, 1, true},
-    {"ptrace", NULL, NULL, {0}, 0, false},
-    {"ptrace", "OLDSETOPTIONS", NULL, {21}, 3, true},
-    {"ptrace", "SETOPTIONS", NULL, {0x4200}, 3, true},
-    {"ptrace", "SEIZE", NULL, {0x4206}, 3, true},
-    {"kcmp", NULL, NULL, {0}, 2, false},
+    {"prctl", NULL, larger_prctls, {0}, 0, false, 0},
+    {"arch_prctl", NULL, NULL, {0}, 0, false, 0},
+    {"madvise", NULL, NULL, {0}, 2, false, 0},
+    {"renameat2", NULL, NULL, {0}, 4, false, 0},
+    {"fcntl", NULL, NULL, {0}, 1, false, 0},
+    {"ioctl", NULL, larger_requests, {0}, 1, false, 0},
+    {"setsockopt", NULL, NULL, {0}, 1, false, 0},
+    {"setsockopt", "SOL_SOCKET", NULL, {3, 1}, 2, false, 0},
+    {"setsockopt", "TCP", NULL, {3, 6}, 2, false, 0},
+    {"setsockopt", "IP", NULL, {3, 0}, 2, false, 0},
+    {"setsockopt", "IPV6", NULL, {3, 41}, 2, false, 0},
+    {"setsockopt", "UDP", NULL, {3, 17}, 2, false, 0},
+    {"seccomp", NULL, NULL, {0}, 0, false, 0},
+    {"seccomp", "SET_MODE_FILTER", NULL, {1}, 1, true, 0},
+    {"ptrace", NULL, NULL, {0}, 0, false, 0},
+    {"ptrace", "OLDSETOPTIONS", NULL, {21}, 3, true, 0},
+    {"ptrace", "SETOPTIONS", NULL, {0x4200}, 3, true, 0},
+    {"ptrace", "SEIZE", NULL, {0x4206}, 3, true, 0},
+    {"kcmp", NULL, NULL, {0}, 2, false, 0},
 };
 
 static void compare(const struct layers *l, const char *profile) {
@@ -131,9 +132,10 @@ static void compare(const struct layers *l, const char *profile) {
     snprintf(name, sizeof name, "options_%s_%s.txt", arch_words[l->arch], profile);
     FILE *now = open_memstream(&text, &len);
     for (size_t i = 0; i < LENGTH(questions); i++) {
-        const struct question *q = &questions[i];
-        if (number(l->arch, q->call) != UINT32_MAX) {
-            (q->mask ? print_bits : print_question)(now, l, q);
+        struct question q = questions[i];
+        q.nr = number(l->arch, q.call);
+        if (q.nr != UINT32_MAX) {
+            (q.mask ? print_bits : print_question)(now, l, &q);
         }
     }
     fclose(now);
@@ -176,7 +178,7 @@ static void test_owners(void) {
 }
 
 static uint32_t trace(const struct layers *l, uint64_t request, uint64_t options) {
-    struct question q = {"ptrace", NULL, NULL, {request, 7}, 3, false};
+    struct question q = {"ptrace", NULL, NULL, {request, 7}, 3, false, number(l->arch, "ptrace")};
     return ask(l, &q, options);
 }
 
