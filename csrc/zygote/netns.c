@@ -7,9 +7,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "init/proc.h"
 #include "zygote/zygote.h"
+
+/* So long a namespace that nobody needs is kept, at least. */
+#define TRIM_NS SP_SEC(5)
 
 /* Setting the flag IFF_UP also assigns the addresses 127.0.0.1 and ::1. */
 static int raise_loopback(void) {
@@ -94,6 +98,8 @@ bool sp_netns_check_used(struct sp_netns_stash *stash) {
 int sp_netns_enter(struct sp_netns_stash *stash) {
     while (stash->count == 0 && sp_netns_check_used(stash)) {
     }
+    const unsigned left = stash->count + stash->n_used;
+    stash->least = left == 0 ? 0 : left - 1 < stash->least ? left - 1 : stash->least;
     if (stash->count == 0) {
         return new_netns(stash->loopback);
     }
@@ -105,10 +111,27 @@ int sp_netns_enter(struct sp_netns_stash *stash) {
     return fd;
 }
 
+/*
+ * A busy pool ends dozens of sandboxes at once, and soon asks for as many: to destroy their namespaces would have them
+ * made anew, which takes longer than the rest of a clone. So they are kept until some seconds have shown how many are
+ * not needed.
+ */
 void sp_netns_return(struct sp_netns_stash *stash, int fd) {
-    if (fd != -1 && stash->n_used < SP_STASH_MAX) {
+    if (fd != -1 && stash->count + stash->n_used < SP_STASH_MAX) {
         stash->used[stash->n_used++] = fd;
     } else {
         sp_fd_close(&fd);
     }
+}
+
+void sp_netns_trim(struct sp_netns_stash *stash, int64_t now) {
+    if (now < stash->trim_at) {
+        return;
+    }
+    while (stash->least > SP_STASH_SPARE && stash->count != 0) {
+        sp_fd_close(&stash->fds[--stash->count]);
+        stash->least--;
+    }
+    stash->least = stash->count + stash->n_used;
+    stash->trim_at = now + TRIM_NS;
 }

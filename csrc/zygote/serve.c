@@ -252,12 +252,14 @@ struct netns_supply {
     int64_t not_before, pause;
 };
 
-/* When there is idle work to do; SP_NEVER: there are enough netns in the stash, or none is wanted. */
+/* When there is idle work to do; SP_NEVER: there are enough netns in the stash, and not too many, or none is wanted. */
 static int64_t next_idle_work(const struct netns_supply *s) {
     if (stash.n_used != 0) {
         return 0;
     }
-    return s->wanted && stash.count < STASH_TARGET ? s->not_before : SP_NEVER;
+    return stash.count > SP_STASH_SPARE              ? stash.trim_at
+           : s->wanted && stash.count < STASH_TARGET ? s->not_before
+                                                     : SP_NEVER;
 }
 
 static void pause_supply(struct netns_supply *s) {
@@ -271,7 +273,9 @@ static void do_idle_work(struct netns_supply *s) {
     if (sp_netns_check_used(&stash) || next_idle_work(s) > sp_now()) {
         return;
     }
-    if (sp_netns_make(&stash) == 0) {
+    if (stash.count > SP_STASH_SPARE) {
+        sp_netns_trim(&stash, sp_now());
+    } else if (sp_netns_make(&stash) == 0) {
         *s = (struct netns_supply){.wanted = true};
     } else {
         pause_supply(s);

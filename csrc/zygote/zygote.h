@@ -135,13 +135,16 @@ int sp_zygote_filter(struct sp_plan *plan, struct sp_rec_failed *why);
 int sp_zygote_refuse_unix(struct sp_plan *plan);
 
 /* netns.c: the stash of network namespaces that no tenant has used, or that were found to have no sockets left. */
-#define SP_STASH_MAX 32 /* a burst of ends; beyond it namespaces are destroyed and made anew */
+#define SP_STASH_MAX 128  /* a burst of ends; beyond it namespaces are destroyed and made anew */
+#define SP_STASH_SPARE 32 /* so many stay even if they are not needed */
 struct sp_netns_stash {
     int fds[SP_STASH_MAX];
     unsigned count;
     int used[SP_STASH_MAX]; /* used by a sandbox that was reaped, and not checked yet */
     unsigned n_used;
-    bool loopback; /* lo is up in new ones; the seccomp profile must then allow inet sockets to the zygote, too */
+    unsigned least;  /* that were in both, since the last trim */
+    int64_t trim_at; /* when to look again whether there are too many */
+    bool loopback;   /* lo is up in new ones; the seccomp profile must then allow inet sockets to the zygote, too */
 };
 /* Adds one new namespace. 0 or -errno. */
 int sp_netns_make(struct sp_netns_stash *stash);
@@ -150,6 +153,8 @@ int sp_netns_make(struct sp_netns_stash *stash);
 int sp_netns_enter(struct sp_netns_stash *stash);
 /* Takes back the fd of a namespace whose processes are all dead; closes it when there are enough. */
 void sp_netns_return(struct sp_netns_stash *stash, int fd);
+/* Closes those that were not needed since the last trim, if that was some seconds ago. */
+void sp_netns_trim(struct sp_netns_stash *stash, int64_t now);
 /* Checks one used namespace, which takes about 10 us: keeps it when no socket is left in it, else closes it. False:
  * there was none. */
 bool sp_netns_check_used(struct sp_netns_stash *stash);

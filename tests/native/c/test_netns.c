@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "lacks.h"
 #include "machine.h"
@@ -76,8 +77,42 @@ static void the_stash_has_a_bound(void) {
     }
     CHECK(stash.count == SP_STASH_MAX && sp_netns_make(&stash) == -ENOSPC);
     sp_netns_return(&stash, dup(stash.fds[0]));
-    CHECK(sp_netns_check_used(&stash) && stash.count == SP_STASH_MAX && stash.n_used == 0);
+    CHECK(stash.count == SP_STASH_MAX && stash.n_used == 0);
     drop_stash();
+    CHECK(count_fds() == fds);
+}
+
+/* In the test's own namespace there are no sockets, so that the copies of its descriptor are kept. */
+static void fill(unsigned n) {
+    sp_auto_fd int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    while (stash.count < n) {
+        sp_netns_return(&stash, dup(own));
+        CHECK(sp_netns_check_used(&stash));
+    }
+}
+
+static void what_was_not_needed_is_closed_later(void) {
+    static const unsigned taken[] = {0, 10, 70};
+    const int64_t now = SP_SEC(1000);
+    unsigned fds = count_fds();
+    for (unsigned i = 0; i < 3; i++) {
+        int out[70];
+        fill(100);
+        stash.least = 100;
+        stash.trim_at = now + 1;
+        for (unsigned n = 0; n < taken[i]; n++) {
+            out[n] = sp_netns_enter(&stash);
+        }
+        for (unsigned n = 0; n < taken[i]; n++) {
+            sp_netns_return(&stash, out[n]);
+        }
+        sp_netns_trim(&stash, now);
+        CHECK(stash.count + stash.n_used == 100);
+        sp_netns_trim(&stash, now + 1);
+        CHECK(stash.count + stash.n_used == (taken[i] == 70 ? 100 : SP_STASH_SPARE + taken[i]));
+        CHECK(stash.least == stash.count + stash.n_used);
+        drop_stash();
+    }
     CHECK(count_fds() == fds);
 }
 
@@ -107,6 +142,7 @@ int main(void) {
     RUN_WITHOUT(lack, a_namespace_with_a_socket_is_closed);
     RUN_WITHOUT(lack, a_returned_namespace_is_used_before_a_new_one);
     RUN_WITHOUT(lack, the_stash_has_a_bound);
+    RUN_WITHOUT(lack, what_was_not_needed_is_closed_later);
     RUN_WITHOUT(lack, a_namespace_whose_sockets_cannot_be_counted_is_closed);
     return check_report();
 }
