@@ -11,7 +11,7 @@ import time
 
 import pytest
 from fake import FakeLauncher
-from pools import OpenPool, assert_balanced, use
+from pools import OpenPool, assert_balanced, use, wait_idle
 from waiting import Call, wait_until
 
 from pysandpool import AcquireTimeoutError, PooledSandbox, PoolError, SandboxCreateError, SandboxPool
@@ -219,3 +219,22 @@ def test_bound_holds_under_load(open_pool: OpenPool) -> None:
     stats = pool.stats()
     assert (stats.in_use_count, stats.waiting_count) == (0, 0)
     assert stats.hit_count + stats.miss_count == 8 * 40
+
+
+def test_waiter_takes_an_idle_entry_before_one_is_evicted(launcher: FakeLauncher) -> None:
+    """The place of the entry that it takes has room for the fresh sandbox of the lease that is released."""
+    with launcher.open(min_size=2, max_size=2, max_in_use=2) as pool:
+        leases = [pool.acquire() for _ in range(2)]
+        for lease in leases:
+            use(lease)
+        wait_idle(pool, 2)
+        waiting = [Call(pool.acquire) for _ in range(2)]
+        wait_waiting(pool, 2)
+        for lease in leases:
+            lease.release()
+        again = [call.result() for call in waiting]
+        wait_idle(pool, 2)
+        stats = pool.stats()
+        assert (stats.created_count, stats.recycle_count, stats.evict_count) == (4, 2, 0)
+        assert_balanced(stats)
+        del again

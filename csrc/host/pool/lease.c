@@ -89,18 +89,27 @@ static void give_back(sp_pool *pool, uint32_t index) {
     }
 }
 
-/* Under the lock. The place of a used sandbox is recycled, or freed if the pool has no room for it. */
+/*
+ * Under the lock. The place of a used sandbox is recycled, or freed if the pool has no room for it. A waiter is served
+ * before that: the entry that it takes makes room, and none is evicted in order to be replaced.
+ */
 static void free_place(sp_pool *pool, uint32_t index) {
+    uint64_t lease = SP_LEDGER_IN_USE; /* 0 once it counts no longer */
     uint64_t ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
     /* The check and the taking of the place are one step, because unused leases come back without the lock. */
     for (;;) {
         if (sp_ledger_idle(ledger) + sp_ledger_recycling(ledger) < sp_pool_max_size(pool)) {
-            if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - SP_LEDGER_IN_USE)) {
+            if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger + SP_LEDGER_RECYCLING - lease)) {
                 break;
             }
+        } else if (lease != 0 && pool->waiters.head != NULL) {
+            sp_ledger_add(pool, 0 - lease);
+            lease = 0;
+            sp_waiters_grant(pool);
+            ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
         } else if (sp_pool_evict_oldest(pool, SP_EVICT_CAPACITY)) {
             ledger = atomic_load_explicit(&pool->ledger, memory_order_relaxed);
-        } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - SP_LEDGER_IN_USE)) {
+        } else if (atomic_compare_exchange_weak(&pool->ledger, &ledger, ledger - lease)) {
             sp_pool_count_eviction(pool, SP_EVICT_CAPACITY, NULL);
             sp_pool_free_slot(pool, index);
             return;
