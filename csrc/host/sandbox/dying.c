@@ -33,10 +33,30 @@ static void take_added(sp_launcher *launcher, struct sp_session **list) {
     }
 }
 
+/* So many are asked about in one system call. A busy pool has dozens that are dying. */
+#define LOOK 64
+/* Most are dead long before this age. */
+#define OLD_NS SP_MS(100)
+
+static void look(struct sp_session *session) {
+    while (session != NULL) {
+        struct pollfd p[LOOK];
+        struct sp_session *asked[LOOK];
+        unsigned n = 0;
+        for (; session != NULL && n < LOOK; session = session->next) {
+            p[n] = (struct pollfd){.fd = session->pidfd, .events = POLLIN};
+            asked[n++] = session;
+        }
+        const int rc = poll(p, n, 0);
+        for (unsigned i = 0; i < n; i++) {
+            asked[i]->dead = rc > 0 && p[i].revents != 0;
+        }
+    }
+}
+
 /* A sandbox whose pidfd another part of this process has closed counts as dead: the host can learn no more about it. */
-static bool is_dead(const struct sp_session *session) {
-    struct pollfd p = {.fd = session->pidfd, .events = POLLIN};
-    return poll(&p, 1, 0) > 0 || !sp_is_own(session->pidfd, &session->pidfd_identity);
+static bool is_dead(const struct sp_session *session, int64_t age) {
+    return session->dead || (age >= OLD_NS && !sp_is_own(session->pidfd, &session->pidfd_identity));
 }
 
 /* relaxed: the count orders nothing */
@@ -48,10 +68,11 @@ int64_t sp_dying_check(sp_launcher *launcher, struct sp_session **list, const st
     const int64_t now = sp_now();
     int64_t youngest = SP_NEVER;
     take_added(launcher, list);
+    look(*list);
     for (struct sp_session **at = list; *at != NULL;) {
         struct sp_session *session = *at;
         const int64_t age = now - session->ended_at;
-        if (is_dead(session)) {
+        if (is_dead(session, age)) {
             if (session->undead) {
                 count(launcher, 0U - 1);
                 observer->notify(observer->arg, session, false);

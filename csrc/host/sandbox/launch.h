@@ -49,6 +49,7 @@ struct sp_session {
     bool for_runtime;          /* that EXEC is for the runtime, and its ACK brings descriptors */
     const char *home;          /* working directory of a command that names none; a literal, never freed */
     int64_t ended_at;          /* when it was killed */
+    bool dead;                 /* whether its pidfd has said so, for dying.c */
     bool undead;               /* it did not die in time after that, and this was reported */
     uint32_t lease;            /* the number of its directory, if it has one on the host; 0: none */
     bool stale;                /* its interpreter has imported files that are not the same any more */
