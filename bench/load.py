@@ -28,14 +28,17 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 @contextmanager
-def service(loop: str) -> Iterator[str]:
-    """The address of the service, which runs meanwhile."""
+def service(loop: str, cgroup: Path | None = None) -> Iterator[tuple[str, int]]:
+    """The address and the pid of the service, which runs meanwhile, in `cgroup` if there is one."""
     command = [sys.executable, "-m", "uvicorn", "--app-dir", os.fspath(HERE), "--port", str(PORT), "--loop", loop]
-    with subprocess.Popen([*command, "--log-level", "warning", "--no-access-log", "load_app:app"]) as server:
+    command += ["--log-level", "warning", "--no-access-log", "load_app:app"]
+    if cgroup is not None:
+        command = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', os.fspath(cgroup / "cgroup.procs"), *command]
+    with subprocess.Popen(command) as server:
         try:
             address = f"http://127.0.0.1:{PORT}"
             _await_service(f"{address}/{OURS}")
-            yield address
+            yield address, server.pid
         finally:
             server.terminate()
 
@@ -54,8 +57,8 @@ def _await_service(url: str) -> None:
             return
 
 
-def load(url: str, connections: int, seconds: int) -> tuple[float, float]:
-    """Requests a second, and the p99 of their latency in seconds."""
+def load(url: str, connections: int, seconds: int) -> tuple[float, float, int]:
+    """Requests a second, the p99 of their latency in seconds, and their number."""
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", url],
         capture_output=True,
@@ -66,9 +69,11 @@ def load(url: str, connections: int, seconds: int) -> tuple[float, float]:
         raise SystemExit(f"{url} has failed requests:\n{done.stdout}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
     late = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", done.stdout)
+    count = re.search(r"(\d+) requests in", done.stdout)
     assert rate is not None
     assert late is not None
-    return float(rate[1]), float(late[1]) * _UNITS[late[2]]
+    assert count is not None
+    return float(rate[1]), float(late[1]) * _UNITS[late[2]], int(count[1])
 
 
 def main() -> int:
@@ -81,15 +86,15 @@ def main() -> int:
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing: apt-get install wrk")
-    found: dict[str, list[tuple[float, float]]] = {OURS: [], EXEC: [], RUN: []}
-    with service(options.loop) as address:
+    found: dict[str, list[tuple[float, float, int]]] = {OURS: [], EXEC: [], RUN: []}
+    with service(options.loop) as (address, _):
         for name in found:
             load(f"{address}/{name}", options.connections, 1)
         for _ in range(options.rounds):
             for name, measured in found.items():
                 measured.append(load(f"{address}/{name}", options.connections, options.seconds))
-    rates = {name: median(rate for rate, _ in measured) for name, measured in found.items()}
-    tails = {name: median(late for _, late in measured) for name, measured in found.items()}
+    rates = {name: median(rate for rate, _, _ in measured) for name, measured in found.items()}
+    tails = {name: median(late for _, late, _ in measured) for name, measured in found.items()}
     for name in found:
         print(f"{name:16} {rates[name]:8.0f} requests/s   p99 {tails[name] * 1e3:8.1f} ms")
     met = True

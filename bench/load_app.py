@@ -26,6 +26,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+seconds: list[float] = [0.0]
 
 
 def _answer(code: int | None, out: bytes) -> Response:
@@ -33,12 +34,25 @@ def _answer(code: int | None, out: bytes) -> Response:
     return Response(out)
 
 
+@app.get("/nothing")
+async def nothing() -> Response:
+    """No command: what the service costs without it."""
+    return Response(ECHO_OUT)
+
+
 @app.get("/pysandpool")
 async def inside() -> Response:
     """In a fresh sandbox."""
     async with pool.acquire() as sandbox:
         result = await sandbox.execute(ECHO)
+    seconds[0] += result.user_time + result.system_time
     return _answer(result.exit_code, result.stdout)
+
+
+@app.get("/used")
+async def used() -> float:
+    """The seconds of processor time of all commands in sandboxes."""
+    return seconds[0]
 
 
 @app.get("/subprocess_exec")
