@@ -33,6 +33,7 @@ static enum what {
     SPAWN,
     PIDFD,
     SEND,
+    RECV,
     ADOPT,
     TAKE,
     HOLD,
@@ -58,6 +59,10 @@ static int faulty_reaper_start(const struct sp_start *what, struct sp_reaper **r
 
 static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline) {
     return refuse == SEND ? -ENOBUFS : sp_packet_send(sock, out, deadline);
+}
+
+static int faulty_recv(int sock, struct sp_packet *packet, void *payload, size_t size) {
+    return refuse == RECV ? -EMFILE : sp_packet_recv(sock, packet, payload, size);
 }
 
 static int faulty_add_zygote(struct sp_cgroups *cgroups, pid_t pid) {
@@ -111,6 +116,7 @@ sp_launcher *sp_launcher_open(const sp_sandbox_options *options, sp_error *error
 #define sp_control_pair faulty_pair
 #define sp_reaper_start faulty_reaper_start
 #define sp_packet_send faulty_send
+#define sp_packet_recv faulty_recv
 #define sp_cgroups_add_zygote faulty_add_zygote
 #define sp_cgroup_take faulty_take
 #define sp_cgroup_contains faulty_contains
@@ -159,6 +165,19 @@ static void a_start_fails_when_one_of_its_calls_fails(void) {
     open_fails(ZYGOTE, SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
     open_fails(ZYGOTE, PIDFD, SP_STAGE_SPAWN_ZYGOTE, EMFILE);
     open_fails(ZYGOTE, SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
+}
+
+/* The zygote has answered, so that it has not ended. */
+static void an_answer_that_cannot_be_received_is_reported_as_such(void) {
+    const sp_sandbox_options options = options_for(ZYGOTE);
+    const unsigned fds_before = count_fds();
+    sp_error error = {0};
+
+    refuse = RECV;
+    CHECK(sp_launcher_open(&options, &error) == NULL && error.stage == SP_STAGE_SPAWN_ZYGOTE && error.err == EMFILE);
+    refuse = NOTHING;
+    CHECK(strcmp(error.detail, "an answer of the zygote") == 0);
+    CHECK(count_fds() == fds_before && no_children());
 }
 
 static void a_program_that_is_no_zygote_is_reported(void) {
@@ -297,6 +316,7 @@ int main(void) {
     const char *lack = lack_of_namespaces();
     check_deadline(90);
     RUN(a_start_fails_when_one_of_its_calls_fails);
+    RUN_WITHOUT(lack, an_answer_that_cannot_be_received_is_reported_as_such);
     RUN(a_program_that_is_no_zygote_is_reported);
     RUN_WITHOUT(lack, the_first_process_may_end_last);
     RUN_WITHOUT(lack, a_restart_fails_when_one_of_its_calls_fails);
