@@ -21,12 +21,13 @@
 #include "nth.h"
 
 static int of_tier;
+static bool grouped;
 static pid_t signalled;
 static int last_signal;
 
 void sp_limit_processes(const struct sp_plan *plan, unsigned others) { (void)plan, (void)others; }
 int sp_tier_child(const struct sp_plan *plan) { return plan != NULL ? of_tier : 0; }
-bool sp_tier_is_grouped(const struct sp_plan *plan) { return plan == NULL; }
+bool sp_tier_is_grouped(const struct sp_plan *plan) { return plan == NULL || grouped; }
 void sp_tier_started(const struct sp_plan *plan, pid_t pid) { (void)plan, (void)pid; }
 void sp_leftovers_mark(void) {}
 
@@ -114,6 +115,22 @@ static void outside_its_domain(void) {
     CHECK(child.why.stage == SP_STAGE_LANDLOCK && child.why.err == E2BIG);
 }
 
+/* It could have no session of its own, so it has no terminal either. */
+static void in_the_group_of_its_lease(void) {
+    prepare();
+    grouped = true;
+    CHECK(sp_child_start(&child, &plan, &request, &command) == 0);
+    sp_child_read_start(&child);
+    CHECK(child.why.stage == SP_STAGE_TIER && child.why.err == ENOTSUP && strcmp(child.why.detail, "terminal") == 0);
+}
+
+/* Nobody would know its pid. */
+static void without_a_host(void) {
+    prepare();
+    sp_fd_close(&host);
+    CHECK(start() == -EPIPE && strcmp(child.why.detail, "acknowledgement") == 0);
+}
+
 static int refuse_to_prepare(int diagnostics, bool must, struct sp_rec_failed *why) {
     (void)diagnostics, (void)must;
     return sp_failed(why, SP_STAGE_PRELOAD, EBUSY, "prepare");
@@ -142,6 +159,7 @@ static void as_an_interpreter(void) {
 static void a_start_that_fails_says_why(void) {
     CHECK(in_child(with_a_terminal, 10) == 0 && in_child(as_a_command, 10) == 0);
     CHECK(in_child(outside_its_domain, 10) == 0 && in_child(as_an_interpreter, 10) == 0);
+    CHECK(in_child(in_the_group_of_its_lease, 10) == 0 && in_child(without_a_host, 10) == 0);
 }
 
 static void each_refused_call_is_reported(void) {

@@ -308,6 +308,26 @@ static void outrun(void) {
     CHECK(kill(the.immortal, SIGTERM) == 0 && waitpid(the.immortal, NULL, 0) == the.immortal);
 }
 
+/* What a list has left out may live: it is read again and again, and in the end all are killed unseen. */
+static void kills_unseen(unsigned times) {
+    const struct sp_plan plan = plan_of(0);
+    scoped = true;
+    sp_zygote_tier_created(1000000);
+    sp_zygote_tier_reaped(&plan, 1000000, KILLED);
+    CHECK(the.killed_all == times && n_inits == 0);
+}
+
+static void a_list_that_breaks_off(void) {
+    kills_unseen(0);
+    refuse(SYS_getdents64, EIO);
+    kills_unseen(1);
+}
+
+static void without_a_list(void) {
+    (void)close(SP_PROC_FD);
+    kills_unseen(1);
+}
+
 static pid_t start_tenant_of(pid_t init) {
     int ready[2];
     char byte = 0;
@@ -359,6 +379,8 @@ static void ends_of_inits(void) {
     apart(inits_are_remembered);
     apart(orphans_of_a_killed_init_are_killed);
     apart(outrun);
+    apart(a_list_that_breaks_off);
+    apart(without_a_list);
     if (can_give_ids()) { /* root can, unless it has lost the capabilities */
         apart(tenants_are_killed_by_their_ids);
     }
