@@ -18,6 +18,7 @@
 #include "refused.h"
 
 #define SOCKET 3
+#define WAITS "waits"
 
 static atomic_uint signals_heard;
 
@@ -111,7 +112,18 @@ static void fails_without_free_descriptors(void) {
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
-/* The stack and the data of this thread are freed when it ends. */
+static void without_a_process(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    refuse_flagged(SYS_clone, EAGAIN, 0, CLONE_VFORK); /* the reaper's own has another flag */
+    CHECK(sp_reaper_start(&what, &reaper, &child) == -EAGAIN && reaper == NULL && child == 0);
+    CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+}
+
+static void reports_that_no_process_can_be_made(void) { CHECK(in_child(without_a_process, 20) == 0); }
+
 /* The reaper lives, and has a copy of the descriptor table of this process as it was: what of it is left keeps the pipe
  * open. */
 static void start_and_look_at_a_pipe(int call, int err) {
@@ -167,6 +179,88 @@ static void keeps_no_descriptor_of_the_host(void) {
     CHECK(in_child(without_entries, 20) == 0);
 }
 
+/* ---- the end of this process ---- */
+
+static int ends_of_waiting[2];
+
+static void start_and_end(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/proc/self/exe"; /* this program, see main() */
+    what.name = WAITS;
+    what.fd = ends_of_waiting[1];
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    sp_reaper_release(reaper);
+}
+
+/* What it has started lives on, without a reaper. */
+static void ends_with_the_host(void) {
+    make_pair(ends_of_waiting);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+    CHECK(in_child(start_and_end, 20) == 0);
+    sp_fd_close(&ends_of_waiting[1]);
+    CHECK(waitpid(-1, NULL, 0) > 0); /* the reaper */
+    CHECK(waitpid(-1, NULL, WNOHANG) == 0);
+    sp_fd_close(&ends_of_waiting[0]);
+    CHECK(waitpid(-1, NULL, 0) > 0);
+    CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0);
+}
+
+/* ---- what other code of this process does to it ---- */
+
+/* A fork has the descriptor, but not the child. */
+static void in_a_fork(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0); /* it is not released, and so does not end */
+    const pid_t fork_of_this = fork();
+    if (fork_of_this == 0) {
+        _exit(sp_reaper_reap(reaper) ? 1 : 0);
+    }
+    int status = -1;
+    CHECK(waitpid(fork_of_this, &status, 0) == fork_of_this && status == 0);
+    sp_reaper_release(reaper);
+    CHECK(has_ended(reaper));
+    sp_reaper_free(reaper);
+}
+
+static void where_it_cannot_be_asked_for(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    sp_reaper_release(reaper);
+    CHECK(sp_wait_fd(sp_reaper_fd(reaper), POLLIN, sp_now() + 10000 * MS) == 0);
+    refuse(SYS_waitid, EPERM);
+    CHECK(!sp_reaper_reap(reaper) && sp_reaper_fd(reaper) != -1);
+}
+
+/* Nothing is done to the file that has got the number since. */
+static void its_descriptor_was_closed_by_others(void) {
+    struct sp_reaper *reaper = NULL;
+    pid_t child = 0;
+    what.path = "/bin/cat";
+    what.fd = 2;
+    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    const int number = sp_reaper_fd(reaper);
+    CHECK(dup2(2, number) == number);
+    sp_reaper_release(reaper);
+    CHECK(sp_reaper_reap(reaper) && sp_reaper_fd(reaper) == -1 && fcntl(number, F_GETFD) != -1);
+    sp_reaper_free(reaper);
+    CHECK(waitpid(-1, NULL, __WCLONE) > 0); /* it has ended, and used its memory until then */
+}
+
+static void is_reaped_by_nobody_else(void) {
+    CHECK(in_child(in_a_fork, 20) == 0);
+    CHECK(in_child(where_it_cannot_be_asked_for, 20) == 0);
+    CHECK(in_child(its_descriptor_was_closed_by_others, 20) == 0);
+}
+
+/* The stack and the data of this thread are freed when it ends. */
 static void *start_one(void *arg) {
     pid_t child = 0;
     what.path = "/bin/sleep"; /* without an argument it ends with an error */
@@ -219,7 +313,12 @@ static void one_that_is_freed_too_early_is_reaped_later(void) {
     CHECK(errno == ECHILD);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    char end;
+    (void)argc;
+    if (strcmp(argv[0], WAITS) == 0) {
+        return read(SOCKET, &end, 1) == 0 ? 0 : 1;
+    }
     check_deadline(120);
     struct sigaction action = {.sa_handler = on_signal};
     (void)sigaction(SIGCHLD, &action, NULL);
@@ -229,6 +328,9 @@ int main(void) {
     RUN(reports_why_nothing_was_started);
     RUN(fails_without_free_descriptors);
     RUN(keeps_no_descriptor_of_the_host);
+    RUN(reports_that_no_process_can_be_made);
+    RUN(ends_with_the_host);
+    RUN(is_reaped_by_nobody_else);
     RUN(outlives_the_thread);
     RUN(a_wait_for_all_kinds_of_children_may_reap_it);
     RUN(one_that_is_freed_too_early_is_reaped_later);
