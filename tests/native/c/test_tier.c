@@ -1,13 +1,16 @@
-/* sources: csrc/host/linux/tier.c csrc/host/linux/reaper.c csrc/host/linux/late.c csrc/host/sandbox/scratch.c
+/* sources: csrc/host/linux/reaper.c csrc/host/linux/late.c csrc/host/sandbox/scratch.c
  * csrc/host/sandbox/scratch_root.c csrc/host/sandbox/strays_linux.c csrc/host/sandbox/error.c
  * csrc/host/sandbox/control.c csrc/host/sys/own.c csrc/common/fd.c csrc/common/fd_linux.c csrc/common/vfork_linux.c
  * csrc/common/packet.c csrc/common/clock.c csrc/common/wire.c csrc/common/text.c csrc/host/sandbox/isolation.c */
-/* When the launcher takes the Landlock tier: after which errors, for which configurations, and where it cannot. */
-#include "host/linux/tier.h"
-
+/*
+ * When the launcher takes the Landlock tier: after which errors, for which configurations, and where it cannot. The
+ * file is part of this program, with some of its calls replaced.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -16,7 +19,55 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "common/clock.h"
 #include "common/wire.h"
+#include "host/linux/reaper.h"
+
+static struct {
+    const char *file; /* that cannot be opened, with `err` */
+    int err, fchmod;
+    bool no_memory;
+    unsigned lives; /* so often the reaper has not ended */
+    int waits[4];   /* what the next waits return; 0: they are made */
+    unsigned n_waits;
+} the;
+
+static FILE *faulty_fopen(const char *path, const char *mode) {
+    if (the.file != NULL && strcmp(path, the.file) == 0) {
+        errno = the.err;
+        return NULL;
+    }
+    return fopen(path, mode);
+}
+
+static void *faulty_calloc(size_t n, size_t size) { return the.no_memory ? NULL : calloc(n, size); }
+
+static int faulty_fchmod(int fd, mode_t mode) {
+    errno = the.fchmod;
+    return the.fchmod != 0 ? -1 : fchmod(fd, mode);
+}
+
+static bool faulty_reap(struct sp_reaper *reaper) {
+    bool lives = the.lives > 0;
+    the.lives -= lives ? 1 : 0;
+    return !lives && sp_reaper_reap(reaper);
+}
+
+static int faulty_wait(int fd, short events, int64_t deadline) {
+    const int rc = the.n_waits < 4 ? the.waits[the.n_waits++] : 0;
+    return rc != 0 ? rc : sp_wait_fd(fd, events, deadline);
+}
+
+#define fopen faulty_fopen
+#define calloc faulty_calloc
+#define fchmod faulty_fchmod
+#define sp_reaper_reap faulty_reap
+#define sp_wait_fd faulty_wait
+/* NOLINTBEGIN(bugprone-suspicious-include): with other names, see above */
+#include "host/linux/tier.c"
+/* NOLINTEND(bugprone-suspicious-include) */
+#undef fopen
+#undef fchmod
 
 #define ANSWERS "/proc/self/exe" /* this program, asked for Landlock's ABI: see main() */
 
@@ -79,6 +130,8 @@ static void a_configuration_that_needs_namespaces_is_refused_by_name(void) {
     refused_with((sp_sandbox_options){.binds = elsewhere, .n_binds = 1}, "a bind at another place");
     refused_with((sp_sandbox_options){.binds = covered, .n_binds = 1}, "a set-id file in a writable bind");
     refused_with((sp_sandbox_options){.binds = nested, .n_binds = 2}, "a read-only path in a writable one");
+    refused_with((sp_sandbox_options){.binds = nested, .n_binds = 1, .interpreter = "/usr/bin/python3"},
+                 "a writable path with an interpreter that is copied, not started (start=\"exec\")");
 }
 
 static void without_an_answer_there_is_no_landlock(void) {
@@ -113,6 +166,24 @@ static void a_host_without_descriptors_hears_of_that(void) {
         sp_tier_free(&tier);
     }
     CHECK(refusals >= 2);
+}
+
+/* Signals end no wait; a reaper that does not end in time is reaped later. */
+static void the_answer_is_waited_for(void) {
+    const sp_sandbox_options options = options_for(ANSWERS);
+    memset(&the, 0, sizeof the);
+    the.waits[0] = the.waits[2] = -EINTR;
+    the.lives = 2;
+    CHECK(lower(&options, "") == 0 && the.n_waits == 4);
+    memset(&the, 0, sizeof the);
+    the.waits[1] = -ETIMEDOUT;
+    the.lives = 2;
+    CHECK(lower(&options, "") == 0 && the.n_waits == 2);
+    memset(&the, 0, sizeof the);
+    the.waits[0] = -ETIMEDOUT;
+    CHECK(lower(&options, "landlock") == SP_STAGE_LANDLOCK);
+    memset(&the, 0, sizeof the);
+    CHECK(lower(&options, "") == 0);
 }
 
 static void a_directory_of_leases_is_made_and_removed(void) {
@@ -166,6 +237,47 @@ static void ids_need_each_of_these_capabilities(void) {
     }
 }
 
+static void maps_decide(void) {
+    static const char *const maps[] = {"/proc/self/uid_map", "/proc/self/gid_map"};
+    const sp_sandbox_options options = options_for(ANSWERS);
+    if (!gives_ids()) {
+        return; /* nor does it look */
+    }
+    for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++) {
+        the.file = maps[i];
+        the.err = EMFILE; /* for a moment: nothing weaker is taken for good */
+        CHECK(lower(&options, "/proc/self/uid_map") == SP_STAGE_SCRATCH);
+        the.err = ENOENT; /* a kernel without user namespaces */
+        CHECK(gives_ids());
+    }
+    the.file = NULL;
+    the.fchmod = EROFS; /* tenants could not pass it */
+    CHECK(lower(&options, "/tmp") == SP_STAGE_SCRATCH);
+    the.fchmod = 0;
+}
+
+/* Without ids of its own, a tenant is not shown what lies elsewhere. */
+static void without_ids(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    sp_sandbox_options options = options_for(ANSWERS);
+    options.lease_parent = "/no/such/directory";
+    CHECK(syscall(SYS_capset, &header, none) == 0);
+    CHECK(lower(&options, options.lease_parent) == SP_STAGE_SCRATCH);
+}
+
+static void a_directory_that_cannot_be_made_is_named(void) {
+    int status = -1;
+    (void)fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        atomic_store(&check_failures, 0);
+        without_ids();
+        _exit(atomic_load(&check_failures) == 0 ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
 /* The directory of a lease is removed once its init is dead: here there is none. */
 static void what_a_lease_has_left_is_removed(void) {
     const sp_sandbox_options options = options_for(ANSWERS);
@@ -183,9 +295,40 @@ static void what_a_lease_has_left_is_removed(void) {
     CHECK(stat(path, &st) == -1 && errno == ENOENT && tier.left == NULL);
     sp_tier_leave(&tier, 8, 12345); /* no descriptor: left to the end */
     CHECK(tier.left == NULL);
+    the.no_memory = true;
+    sp_tier_leave(&tier, 8, -1);
+    the.no_memory = false;
+    CHECK(tier.left == NULL);
     sp_tier_leave(&tier, 9, -1);
     sp_tier_close(&tier);
     CHECK(tier.left == NULL && tier.root == -1);
+    sp_tier_leave(&tier, 10, -1); /* a session that ends after this */
+    sp_tier_free(&tier);
+}
+
+static void not_before_its_init_is_dead(void) {
+    const sp_sandbox_options options = options_for(ANSWERS);
+    struct sp_tier tier = {0};
+    sp_error error = {0};
+    char path[4200];
+    sp_tier_init(&tier);
+    CHECK(sp_tier_lower(&tier, &options, &error) == 0);
+    (void)snprintf(path, sizeof path, "%s/l7", tier.leases);
+    pid_t init = fork();
+    if (init == 0) {
+        for (;;) {
+            (void)pause();
+        }
+    }
+    int pidfd = (int)syscall(SYS_pidfd_open, init, 0);
+    CHECK(mkdir(path, 0700) == 0 && pidfd != -1);
+    sp_tier_leave(&tier, 7, pidfd);
+    CHECK(close(pidfd) == 0 && sp_tier_tend(&tier) && access(path, F_OK) == 0);
+    CHECK(kill(init, SIGKILL) == 0 && waitpid(init, NULL, 0) == init);
+    for (int i = 0; i < 10 && sp_tier_tend(&tier); i++) {
+    }
+    CHECK(access(path, F_OK) == -1 && tier.left == NULL);
+    sp_tier_close(&tier);
     sp_tier_free(&tier);
 }
 
@@ -200,8 +343,12 @@ int main(int argc, char **argv) {
     RUN(a_configuration_that_needs_namespaces_is_refused_by_name);
     RUN(without_an_answer_there_is_no_landlock);
     RUN(a_host_without_descriptors_hears_of_that);
+    RUN(the_answer_is_waited_for);
     RUN(a_directory_of_leases_is_made_and_removed);
     RUN(ids_need_each_of_these_capabilities);
+    RUN(maps_decide);
+    RUN(a_directory_that_cannot_be_made_is_named);
     RUN(what_a_lease_has_left_is_removed);
+    RUN(not_before_its_init_is_dead);
     return check_report();
 }
