@@ -137,15 +137,15 @@ static void enter_missing(void) {
     enters(&plan);
 }
 
-static void enter_refused(int call, uint32_t flags) {
+static void enter_refused(int call, uint32_t flags, int err) {
     const struct sp_plan plan = plan_of(flags);
-    refuse(call, EACCES);
+    refuse(call, err);
     enters(&plan);
 }
 
 static void enter_no_chdir(void) {
     want(SP_STAGE_SCRATCH, EACCES, own);
-    enter_refused(SYS_chdir, 0);
+    enter_refused(SYS_chdir, 0, EACCES);
 }
 
 static void enter_no_chown(void) {
@@ -153,12 +153,12 @@ static void enter_no_chown(void) {
 #ifdef SYS_chown
     refuse(SYS_chown, EACCES);
 #endif
-    enter_refused(SYS_fchownat, SP_CONFIG_LEASE_UIDS);
+    enter_refused(SYS_fchownat, SP_CONFIG_LEASE_UIDS, EACCES);
 }
 
 static void enter_no_session(void) {
     want(SP_STAGE_NAMESPACES, EACCES, "subreaper");
-    enter_refused(SYS_setsid, 0);
+    enter_refused(SYS_setsid, 0, EACCES);
 }
 
 static void enter_no_subreaper(void) {
@@ -220,6 +220,32 @@ static void take_ids_refused(int call, int err, const char *detail) {
     CHECK(take_ids(&plan, &why) == -err && why.stage == SP_STAGE_DROP_ROOT && strcmp(why.detail, detail) == 0);
 }
 
+/* In a user namespace that has given setgroups up, no process could drop a group. */
+static void take_ids_with_groups(void) {
+    const struct sp_plan plan = plan_of(SP_CONFIG_LEASE_UIDS);
+    struct sp_rec_failed why = {0};
+    refuse(SYS_setgroups, EPERM);
+    CHECK(take_ids(&plan, &why) == 0 && geteuid() == SP_LEASE_ID + (uid_t)getpid());
+}
+
+static void enter_without_ids(void) {
+    want(SP_STAGE_DROP_ROOT, EPERM, "ids of a lease");
+    enter_refused(SYS_setresgid, SP_CONFIG_LEASE_UIDS, EPERM);
+}
+
+/* The zygote is an interpreter, which is not root. */
+static void enter_as_nobody(void) {
+    CHECK(setresuid(SP_LEASE_ID, SP_LEASE_ID, 0) == 0);
+    want(SP_STAGE_DROP_ROOT, EPERM, "ids of root");
+    enter_refused(SYS_setresuid, SP_CONFIG_LEASE_UIDS, EPERM);
+}
+
+static void enter_as_root_again(void) {
+    const struct sp_plan plan = plan_of(SP_CONFIG_LEASE_UIDS);
+    struct sp_rec_failed why = {0};
+    CHECK(setresuid(SP_LEASE_ID, SP_LEASE_ID, 0) == 0 && become_root(&plan, &why) == 0 && geteuid() == 0);
+}
+
 static void take_no_groups(void) { take_ids_refused(SYS_setgroups, EINVAL, "setgroups"); }
 static void take_no_gid(void) { take_ids_refused(SYS_setresgid, EPERM, "ids of a lease"); }
 static void take_no_uid(void) { take_ids_refused(SYS_setresuid, EPERM, "ids of a lease"); }
@@ -232,6 +258,10 @@ static void child_without_ids(void) {
 
 static void ids_of_a_lease(void) {
     apart(take_all_ids);
+    apart(take_ids_with_groups);
+    apart(enter_without_ids);
+    apart(enter_as_nobody);
+    apart(enter_as_root_again);
     apart(take_no_groups);
     apart(take_no_gid);
     apart(take_no_uid);

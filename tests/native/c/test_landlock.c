@@ -23,6 +23,7 @@
 #include "check.h"
 #include "init/landlock.h"
 #include "nth.h"
+#include "refused.h"
 
 #define NOT_APPLIED 255
 #define NO_LANDLOCK UINT32_MAX /* for abi_max of try(): the control, without a ruleset */
@@ -201,6 +202,23 @@ static void test_levels(void) {
     CHECK(try(write_closed, 1000) == EACCES);
 }
 
+static int err_of_question;
+
+static void ask_in_vain(void) {
+    const int wanted = err_of_question == ENOSYS || err_of_question == EOPNOTSUPP ? 0 : -err_of_question;
+    refuse(SYS_landlock_create_ruleset, err_of_question);
+    CHECK(sp_landlock_abi(NEWEST) == wanted);
+}
+
+/* A kernel without Landlock, one where it is off, and a filter around this process. */
+static void test_question(void) {
+    static const int errors[] = {ENOSYS, EOPNOTSUPP, EPERM};
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        err_of_question = errors[i];
+        CHECK(in_child(ask_in_vain, 10) == 0);
+    }
+}
+
 static void test_errors(void) {
     const struct sp_landlock_rule missing[] = {{"/", false, false, NULL, NULL},
                                                {"/nonexistent/for/sure", true, false, NULL, NULL}};
@@ -338,6 +356,7 @@ int main(void) {
     prepare();
     RUN(test_attacks);
     RUN(test_levels);
+    RUN(test_question);
     RUN(test_errors);
     RUN(test_descriptors);
     RUN(test_refused_calls);

@@ -10,6 +10,7 @@
 #include "common/fd.h"
 #include "lacks.h"
 #include "machine.h"
+#include "refused.h"
 #include "zygote/zygote.h"
 
 static struct sp_netns_stash stash;
@@ -127,6 +128,22 @@ static void a_namespace_whose_sockets_cannot_be_counted_is_closed(void) {
     sp_fd_close(&proc);
 }
 
+static void make_in_vain(int call, int err, bool loopback) {
+    const unsigned fds = count_fds();
+    stash.loopback = loopback;
+    refuse(call, err);
+    CHECK(sp_netns_make(&stash) == -err && sp_netns_enter(&stash) == -err && stash.count == 0);
+    CHECK(count_fds() == fds);
+}
+
+static void no_namespace(void) { make_in_vain(SYS_unshare, ENOSPC, false); }
+static void no_socket(void) { make_in_vain(SYS_socket, EAFNOSUPPORT, true); }
+static void no_flags(void) { make_in_vain(SYS_ioctl, EPERM, true); }
+
+static void one_that_cannot_be_made_is_reported(void) {
+    CHECK(in_child(no_namespace, 10) == 0 && in_child(no_socket, 10) == 0 && in_child(no_flags, 10) == 0);
+}
+
 int main(void) {
     const char *lack = lack_of_namespaces();
     check_deadline(60);
@@ -144,5 +161,6 @@ int main(void) {
     RUN_WITHOUT(lack, the_stash_has_a_bound);
     RUN_WITHOUT(lack, what_was_not_needed_is_closed_later);
     RUN_WITHOUT(lack, a_namespace_whose_sockets_cannot_be_counted_is_closed);
+    RUN_WITHOUT(lack, one_that_cannot_be_made_is_reported);
     return check_report();
 }

@@ -29,11 +29,14 @@ struct ends {
     int host, init;
 };
 
+static bool answered; /* its init has, before the zygote gets the request */
+
 static struct ends ask(const char *path, int expected) {
     int reply[2];
     int init[2];
     make_pair(reply);
     make_pair(init);
+    CHECK(!answered || write(init[0], "x", 1) == 1);
     struct sp_packet packet = {.record = {.type = SP_REC_ATTACH, .u.attach.payload_len = (uint32_t)strlen(path) + 1},
                                .payload_len = strlen(path) + 1,
                                .fds = {reply[1], init[1]},
@@ -81,6 +84,15 @@ static void one_is_attached_when_its_init_has_answered(void) {
     hang_up(&second);
 }
 
+static void one_whose_init_has_answered_before_is_attached_at_once(void) {
+    attached = 0;
+    answered = true;
+    struct ends ends = ask("/at/once", 0);
+    answered = false;
+    CHECK(attached == 1 && strcmp(last, "/at/once") == 0 && sp_pending_next() == SP_NEVER);
+    hang_up(&ends);
+}
+
 static void the_oldest_is_refused_when_too_many_wait(void) {
     static struct ends ends[SP_PENDING_MAX + 1];
     struct pollfd p[SP_PENDING_MAX];
@@ -120,6 +132,7 @@ int main(void) {
     check_deadline(60);
     unsigned fds = count_fds();
     RUN(one_is_attached_when_its_init_has_answered);
+    RUN(one_whose_init_has_answered_before_is_attached_at_once);
     RUN(the_oldest_is_refused_when_too_many_wait);
     RUN(one_that_waits_for_too_long_is_refused);
     RUN(a_malformed_one_is_refused_to_the_host);
