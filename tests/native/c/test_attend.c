@@ -34,6 +34,7 @@ static struct {
     int64_t took;
     bool too_much, orphan;
     int started;               /* what sp_child_start() returns */
+    int report;                /* what sp_child_report() returns */
     int rc;                    /* what sp_request_next() returns */
     struct sp_request request; /* the next one */
     unsigned kills, detached;
@@ -78,7 +79,7 @@ void sp_memory_watch_end(struct sp_memory_watch *watch) { watch->next_look = SP_
 int sp_child_report(const struct sp_child *child, int status, const struct rusage *usage) {
     (void)child, (void)status, (void)usage;
     the.reports++;
-    return 0;
+    return the.report;
 }
 
 int sp_child_start(struct sp_child *child, const struct sp_plan *plan, const struct sp_request *request,
@@ -228,6 +229,16 @@ static void a_process_that_cannot_be_started_is_told(void) {
     (void)close(ends[0]);
 }
 
+static void one_for_which_there_is_no_room_is_told(void) {
+    begin();
+    attend.n_processes = SP_PROCESSES_MAX;
+    the.request.packet.fds[0] = ends[1];
+    the.request.packet.n_fds = 1;
+    CHECK(take(SP_REC_SPAWN, 1) == 0 && attend.n_processes == SP_PROCESSES_MAX);
+    CHECK(strcmp(received().u.failed.detail, "processes of this sandbox") == 0);
+    end();
+}
+
 static void a_command_is_acknowledged_before_it_starts(void) {
     begin();
     attend.control = ends[1];
@@ -299,6 +310,37 @@ static void a_stop_is_no_end(void) {
     end();
 }
 
+/* One that has ended, and is not reaped yet. */
+static pid_t start_and_end(void) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+        _exit(0);
+    }
+    CHECK(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT) == 0);
+    return pid;
+}
+
+static void a_turn_reaps_no_more_than_it_may(void) {
+    int rc = 0;
+    begin();
+    (void)start_and_end();
+    (void)start_and_end();
+    CHECK(!reap(&attend, 1, &rc) && !reap(&attend, 1, &rc) && reap(&attend, 1, &rc) && rc == 0);
+    end();
+}
+
+static void an_end_that_cannot_be_reported_ends_all(void) {
+    const struct sp_memory_base base = {0};
+    const struct sp_plan plan = {.config.flags = 0};
+    begin();
+    sp_attend_begin(&attend, &plan, ends[1], &base);
+    attend.command.pid = start_and_end();
+    the.report = -EPIPE;
+    the.orphan = true; /* this is not asked any more */
+    CHECK(sp_attend(&attend) == -EPIPE && the.reports == 1);
+    end();
+}
+
 static void without_ends_to_know(void) {
     int rc = 0;
     refuse(SYS_wait4, EINVAL);
@@ -342,11 +384,14 @@ int main(void) {
     RUN(leftovers_that_fork_faster_than_they_are_killed_cost_everything);
     RUN(memory_is_watched_while_leftovers_are_killed);
     RUN(a_process_that_cannot_be_started_is_told);
+    RUN(one_for_which_there_is_no_room_is_told);
     RUN(a_command_is_acknowledged_before_it_starts);
     RUN(what_comes_after_a_serve_is_served);
     RUN(a_copy_is_taken_with_its_socket);
     RUN(each_process_needs_descriptors);
     RUN(a_stop_is_no_end);
+    RUN(a_turn_reaps_no_more_than_it_may);
+    RUN(an_end_that_cannot_be_reported_ends_all);
     RUN(what_is_not_known_is_no_end);
     RUN(an_orphan_ends);
     RUN(what_interpreters_share_is_no_ones_memory);
