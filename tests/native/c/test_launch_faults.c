@@ -37,7 +37,8 @@ static enum what {
     ADOPT,
     TAKE,
     HOLD,
-    END   /* the end of a process is not visible yet */
+    END,  /* the end of a process is not visible yet */
+    ENDS  /* the same, the first time */
 } refuse; /* every call of this kind is refused */
 
 static void *faulty_calloc(size_t n, size_t size) { return refuse == CALLOC ? NULL : calloc(n, size); }
@@ -61,8 +62,10 @@ static int faulty_send(int sock, const struct sp_outgoing *out, int64_t deadline
     return refuse == SEND ? -ENOBUFS : sp_packet_send(sock, out, deadline);
 }
 
+static int recv_error = -EMFILE;
+
 static int faulty_recv(int sock, struct sp_packet *packet, void *payload, size_t size) {
-    return refuse == RECV ? -EMFILE : sp_packet_recv(sock, packet, payload, size);
+    return refuse == RECV ? recv_error : sp_packet_recv(sock, packet, payload, size);
 }
 
 static int faulty_add_zygote(struct sp_cgroups *cgroups, pid_t pid) {
@@ -77,7 +80,11 @@ static bool faulty_contains(struct sp_cgroups *cgroups, uint32_t number, pid_t p
     return refuse != HOLD && sp_cgroup_contains(cgroups, number, pid);
 }
 
-static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) { return refuse == END ? 0 : poll(fds, n, timeout); }
+static int faulty_poll(struct pollfd *fds, nfds_t n, int timeout) {
+    const bool hidden = refuse == END || refuse == ENDS;
+    refuse = refuse == ENDS ? NOTHING : refuse;
+    return hidden ? 0 : poll(fds, n, timeout);
+}
 
 #define sp_launcher_open faulty_launcher_open
 #define sp_zygote_spawn faulty_zygote_spawn
@@ -149,7 +156,6 @@ static void open_fails(const char *zygote, enum what what, int stage, int err) {
     const sp_sandbox_options options = options_for(zygote);
     const unsigned fds_before = count_fds();
     sp_error error = {0};
-
     refuse = what;
     CHECK(sp_launcher_open(&options, &error) == NULL);
     refuse = NOTHING;
@@ -165,19 +171,7 @@ static void a_start_fails_when_one_of_its_calls_fails(void) {
     open_fails(ZYGOTE, SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN);
     open_fails(ZYGOTE, PIDFD, SP_STAGE_SPAWN_ZYGOTE, EMFILE);
     open_fails(ZYGOTE, SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
-}
-
-/* The zygote has answered, so that it has not ended. */
-static void an_answer_that_cannot_be_received_is_reported_as_such(void) {
-    const sp_sandbox_options options = options_for(ZYGOTE);
-    const unsigned fds_before = count_fds();
-    sp_error error = {0};
-
-    refuse = RECV;
-    CHECK(sp_launcher_open(&options, &error) == NULL && error.stage == SP_STAGE_SPAWN_ZYGOTE && error.err == EMFILE);
-    refuse = NOTHING;
-    CHECK(strcmp(error.detail, "an answer of the zygote") == 0);
-    CHECK(count_fds() == fds_before && no_children());
+    open_fails(ZYGOTE, RECV, SP_STAGE_SPAWN_ZYGOTE, EMFILE);
 }
 
 static void a_program_that_is_no_zygote_is_reported(void) {
@@ -186,22 +180,80 @@ static void a_program_that_is_no_zygote_is_reported(void) {
     open_fails("/bin/true", NOTHING, SP_STAGE_SPAWN_ZYGOTE, ECONNRESET);
 }
 
+static void an_interpreter_without_its_descriptors_is_reported(void) {
+    static const struct {
+        const char *module;
+        int error, errors, err;
+    } missing[] = {{"/no/such/module", 2, 2, ENOENT}, {"/dev/null", -1, 2, EBADF}, {"/dev/null", 2, -1, EBADF}};
+    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++) {
+        sp_sandbox_options options = options_for(ZYGOTE);
+        const unsigned fds_before = count_fds();
+        sp_error error = {0};
+        options.interpreter = "/usr/bin/python3";
+        options.stem_module = missing[i].module;
+        options.stem_stderr = missing[i].error;
+        options.stem_errors = missing[i].errors;
+        options.stem_source = options.stem_parameters = "";
+        CHECK(sp_launcher_open(&options, &error) == NULL && error.stage == SP_STAGE_SPAWN_ZYGOTE);
+        CHECK(error.err == missing[i].err && strcmp(error.detail, "CONFIG") == 0 && count_fds() == fds_before);
+    }
+}
+
+/* A zygote that says nothing, or whose answer does not come in. */
+static void reports(bool preloads, enum what what, int rc, int stage, const char *detail) {
+    int pair[2];
+    sp_error error = {0};
+    make_pair(pair);
+    struct sp_zygote z = {.sock = pair[0], .first = -1, .pidfd = -1, .preloads = preloads, .started = sp_now()};
+    z.sock_identity = sp_identity_of(pair[0]);
+    CHECK(what != RECV || write(pair[1], "x", 1) == 1);
+    refuse = what;
+    recv_error = rc;
+    CHECK(sp_zygote_await(&z, what == RECV ? SP_NEVER : sp_now(), &error) == SP_E_CREATE);
+    refuse = NOTHING;
+    CHECK(error.stage == stage && error.err == -rc && strncmp(error.detail, detail, strlen(detail)) == 0);
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+}
+
+static void what_a_zygote_does_not_say_is_reported(void) {
+    reports(false, NOTHING, -ETIMEDOUT, SP_STAGE_SPAWN_ZYGOTE, "no answer");
+    reports(true, NOTHING, -ETIMEDOUT, SP_STAGE_PRELOAD, "the interpreter is not ready after ");
+    reports(false, RECV, -EMFILE, SP_STAGE_SPAWN_ZYGOTE, "an answer of the zygote");
+    reports(true, RECV, -EMFILE, SP_STAGE_PRELOAD, "an answer of the zygote");
+    reports(true, RECV, -EPIPE, SP_STAGE_PRELOAD, "the zygote ended before it was ready");
+    reports(false, RECV, -ECONNRESET, SP_STAGE_SPAWN_ZYGOTE, "the zygote ended before it was ready");
+    recv_error = -EMFILE;
+}
+
+static sp_launcher *open_with(const sp_sandbox_options *options) {
+    sp_error error = {0};
+    sp_launcher *launcher = sp_launcher_open(options, &error);
+    if (launcher == NULL) {
+        abort();
+    }
+    sp_launcher_enter(launcher);
+    return launcher;
+}
+
+static sp_launcher *open_launcher(void) {
+    const sp_sandbox_options options = options_for(ZYGOTE);
+    return open_with(&options);
+}
+
+static void close_launcher(sp_launcher *launcher) {
+    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
+    sp_launcher_unref(launcher);
+    sp_launcher_unref(launcher);
+}
+
 /* The zygote may answer before the process that has cloned it ends. The open does not wait for that end. */
 static void the_first_process_may_end_last(void) {
-    const sp_sandbox_options options = options_for(ZYGOTE);
     const unsigned fds_before = count_fds();
-    sp_error error = {0};
-
     refuse = END;
-    sp_launcher *launcher = sp_launcher_open(&options, &error);
-    CHECK(launcher != NULL);
+    sp_launcher *launcher = open_launcher();
     refuse = NOTHING;
-    if (launcher != NULL) {
-        sp_launcher_enter(launcher);
-        sp_launcher_leave(launcher, sp_now() + 5000 * MS);
-        sp_launcher_unref(launcher);
-        sp_launcher_unref(launcher);
-    }
+    close_launcher(launcher);
     CHECK(count_fds() == fds_before && no_children());
 }
 
@@ -219,22 +271,20 @@ static int make_one(sp_launcher *launcher, sp_error *error) {
     return rc;
 }
 
-static void restart_fails(enum what what, int stage, int err) {
-    const sp_sandbox_options options = options_for(ZYGOTE);
-    const unsigned fds_before = count_fds();
+static void kill_zygote(sp_launcher *launcher) {
     sp_error error = {0};
-    sp_launcher *launcher = sp_launcher_open(&options, &error);
-
-    if (launcher == NULL) {
-        CHECK(!"the launcher opens");
-        return;
-    }
-    sp_launcher_enter(launcher);
     CHECK(make_one(launcher, &error) == 0);
     CHECK(kill((pid_t)sp_launcher_pid(launcher), SIGKILL) == 0);
     while (!sp_zygote_has_ended(((struct linux_launcher *)launcher)->zygotes.current)) {
         sleep_ns(MS);
     }
+}
+
+static void restart_fails(enum what what, int stage, int err) {
+    const unsigned fds_before = count_fds();
+    sp_launcher *launcher = open_launcher();
+    sp_error error = {0};
+    kill_zygote(launcher);
     refuse = what;
     sp_error again = {0};
     for (unsigned i = 0; i < 3; i++) { /* a later birth fails with the first error, or with that of another attempt */
@@ -246,9 +296,7 @@ static void restart_fails(enum what what, int stage, int err) {
         sleep_ns(MS);
     }
     CHECK(sp_now() < give_up && atomic_load(&launcher->restarts) == 1);
-    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
-    sp_launcher_unref(launcher);
-    sp_launcher_unref(launcher);
+    close_launcher(launcher);
     CHECK(count_fds() == fds_before && no_children());
 }
 
@@ -260,11 +308,40 @@ static void a_restart_fails_when_one_of_its_calls_fails(void) {
     restart_fails(SEND, SP_STAGE_SPAWN_ZYGOTE, ENOBUFS);
 }
 
+/* ---- a zygote that ends or hangs while it is asked ---- */
+
+/* It was alive when it was chosen. */
+static void one_that_ends_before_it_is_asked_is_replaced(void) {
+    sp_launcher *launcher = open_launcher();
+    sp_error error = {0};
+    kill_zygote(launcher);
+    refuse = ENDS;
+    CHECK(make_one(launcher, &error) == 0 && atomic_load(&launcher->restarts) == 1 && refuse == NOTHING);
+    close_launcher(launcher);
+}
+
+/* Only one that has answered nobody since hangs, and is replaced. */
+static void one_that_hangs_is_replaced(void) {
+    sp_launcher *launcher = open_launcher();
+    struct linux_launcher *l = (struct linux_launcher *)launcher;
+    struct sp_birth birth;
+    sp_error error = {0};
+    CHECK(sp_birth_begin(launcher, &birth, &error) == 0);
+    struct sp_zygote *z = l->zygotes.current;
+    CHECK(birth_timed_out(launcher, &birth, &error) == SP_AGAIN); /* there is time */
+    birth.began -= SP_CREATE_TIMEOUT_NS;
+    atomic_store(&z->last_answer_at, sp_now());
+    CHECK(birth_timed_out(launcher, &birth, &error) == SP_E_CREATE && l->zygotes.current == z);
+    atomic_store(&z->last_answer_at, birth.began);
+    CHECK(birth_timed_out(launcher, &birth, &error) == SP_E_CREATE && l->zygotes.current == NULL);
+    sp_birth_abandon(&birth);
+    close_launcher(launcher);
+}
+
 /* ---- a cgroup for each sandbox, which needs no controller ---- */
 
 static void opens_not(const sp_sandbox_options *options, enum what what, int stage, int err, const char *detail) {
     sp_error error = {0};
-
     refuse = what;
     CHECK(sp_launcher_open(options, &error) == NULL);
     refuse = NOTHING;
@@ -274,7 +351,6 @@ static void opens_not(const sp_sandbox_options *options, enum what what, int sta
 
 static void makes_not(sp_launcher *launcher, enum what what, int stage, int err, const char *detail) {
     sp_error error = {0};
-
     refuse = what;
     CHECK(make_one(launcher, &error) == SP_E_CREATE);
     refuse = NOTHING;
@@ -296,19 +372,12 @@ static void a_sandbox_without_its_cgroup_fails(void) {
     options.cgroup_dir = dir;
     opens_not(&options, ADOPT, SP_STAGE_CGROUP, EBUSY, NULL);
     opens_not(&options, SPAWN, SP_STAGE_SPAWN_ZYGOTE, EAGAIN, NULL);
-    sp_launcher *launcher = sp_launcher_open(&options, &error);
-    if (launcher == NULL) {
-        CHECK(!"the launcher opens");
-        return;
-    }
-    sp_launcher_enter(launcher);
+    sp_launcher *launcher = open_with(&options);
     CHECK(sp_launcher_cgroup(launcher) == 0 && make_one(launcher, &error) == 0);
     makes_not(launcher, TAKE, SP_STAGE_CGROUP, ENOSPC, "directory of a sandbox");
     makes_not(launcher, HOLD, SP_STAGE_PROOF, ENOTSUP, "a cgroup of its own");
     CHECK(make_one(launcher, &error) == 0);
-    sp_launcher_leave(launcher, sp_now() + 5000 * MS);
-    sp_launcher_unref(launcher);
-    sp_launcher_unref(launcher);
+    close_launcher(launcher);
     CHECK(access(dir, F_OK) != 0 && count_fds() == fds_before && no_children());
 }
 
@@ -316,10 +385,13 @@ int main(void) {
     const char *lack = lack_of_namespaces();
     check_deadline(90);
     RUN(a_start_fails_when_one_of_its_calls_fails);
-    RUN_WITHOUT(lack, an_answer_that_cannot_be_received_is_reported_as_such);
     RUN(a_program_that_is_no_zygote_is_reported);
+    RUN(an_interpreter_without_its_descriptors_is_reported);
+    RUN(what_a_zygote_does_not_say_is_reported);
     RUN_WITHOUT(lack, the_first_process_may_end_last);
     RUN_WITHOUT(lack, a_restart_fails_when_one_of_its_calls_fails);
+    RUN_WITHOUT(lack, one_that_ends_before_it_is_asked_is_replaced);
+    RUN_WITHOUT(lack, one_that_hangs_is_replaced);
     RUN_WITHOUT(lack, a_sandbox_without_its_cgroup_fails);
     return check_report();
 }
