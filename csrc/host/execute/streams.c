@@ -142,7 +142,7 @@ int sp_job_adopt_streams(struct sp_job *job, int ends[SP_RUNTIME_ENDS]) {
     for (int i = 0; i < SP_RUNTIME_ENDS; i++) {
         sp_fd_close(&ends[i]);
     }
-    return rc;
+    return rc == -EBADF ? -EBADMSG : rc; /* an O_PATH descriptor, which init has sent: none of ours was closed */
 }
 
 void sp_job_close_streams(struct sp_job *job) {
