@@ -5,14 +5,18 @@
 #include <setjmp.h>
 #include <sys/ptrace.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/stage.h"
 #include "init/stem.h"
 #include "refused.h"
 
+static int late_wait(int fd, short events, int64_t deadline);
+#define sp_wait_fd late_wait
 /* NOLINTBEGIN(bugprone-suspicious-include): its static functions are tested */
 #include "init/serve.c"
 /* NOLINTEND(bugprone-suspicious-include) */
+#undef sp_wait_fd
 
 static struct {
     enum sp_record_type requests[4]; /* what comes, in this order; SP_REC_NONE: nothing more */
@@ -20,13 +24,20 @@ static struct {
     int rc; /* then */
     int start, runtime_start, runtime_await, attend, restricts;
     unsigned kills, detached, keeper_kills, runtime_ends, diagnostics, hidden, spawned, killed_all, looks;
-    bool ended, orphan, too_much, alone;
+    bool ended, orphan, too_much, alone, keeper_lives;
+    bool late; /* the next wait ends before something comes */
     uint64_t sysv;
     unsigned sysv_removed;
 } the;
 
 static struct sp_standby standby;
 static jmp_buf end_of_init;
+
+static int late_wait(int fd, short events, int64_t deadline) {
+    const bool late = the.late && deadline != SP_NEVER;
+    the.late = the.late && !late;
+    return late ? -ETIMEDOUT : sp_wait_fd(fd, events, deadline);
+}
 
 _Noreturn void sp_end_init(const struct sp_plan *plan) {
     (void)plan;
@@ -47,7 +58,7 @@ struct sp_record sp_exited(uint32_t id, int status, const struct rusage *usage) 
                               .u.exited = {.id = id, .status = status, .max_rss_bytes = (uint64_t)usage->ru_maxrss}};
 }
 void sp_keeper_reaped(pid_t pid) { (void)pid; }
-bool sp_keeper_lives(void) { return false; }
+bool sp_keeper_lives(void) { return the.keeper_lives; }
 void sp_keeper_stop(void) {}
 void sp_keeper_kill(void) { the.keeper_kills++; }
 void sp_keeper_look(pid_t command) { (void)command; }
@@ -305,6 +316,14 @@ static void objects_beyond_the_limit_are_removed(void) {
     end_test();
 }
 
+/* The keeper is given up before a request comes, and the request is waited for all the same. */
+static void a_late_request_is_waited_for(void) {
+    begin_test();
+    standby.is_last = the.keeper_lives = the.late = true;
+    CHECK(write(host, "x", 1) == 1 && await_request(&standby) == 0 && !the.late);
+    end_test();
+}
+
 /* In the Landlock tier nobody kills init. */
 static void init_ends_with_its_host(void) {
     begin_test();
@@ -326,6 +345,7 @@ int main(void) {
     RUN(too_much_memory_ends_the_command);
     RUN(the_end_decides_what_follows);
     RUN(objects_beyond_the_limit_are_removed);
+    RUN(a_late_request_is_waited_for);
     RUN(init_ends_with_its_host);
     return check_report();
 }
