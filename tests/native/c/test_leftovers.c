@@ -152,8 +152,20 @@ static void of_a_lease_and_unreadable(void) {
     end();
 }
 
+/* It has ended meanwhile. */
+static void of_a_lease_and_gone(void) {
+    the.mine[0] = start(true, lease_uid());
+    plan.config.flags = SP_CONFIG_LANDLOCK_TIER;
+    CHECK(setgroups(0, NULL) == 0 && setresuid(lease_uid() + 1, lease_uid(), 0) == 0);
+    refuse(SYS_newfstatat, ENOENT);
+    CHECK(sp_leftovers_kill_marked(&plan) == SP_LEFTOVERS_NONE && the.kills == 0);
+    (void)setresuid(0, 0, 0);
+    end();
+}
+
 static void those_of_a_lease_are_found_by_text(void) {
     CHECK(in_child(as_of_a_lease, 20) == 0 && in_child(of_a_lease_and_unreadable, 20) == 0);
+    CHECK(in_child(of_a_lease_and_gone, 20) == 0);
 }
 
 static void kill_what_forks(void) {

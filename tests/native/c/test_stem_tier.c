@@ -170,8 +170,16 @@ static void without_groups_to_set(void) {
     clear();
 }
 
+static void with_ids_and_no_capabilities(void) {
+    prepare_ids();
+    the.keep = -EPERM;
+    CHECK(fails(EPERM, SP_STAGE_DROP_ROOT, "uid 65534 of the interpreter") && geteuid() == 0);
+}
+
 static void what_root_gives_up(void) {
     CHECK(in_child(with_ids_it_is_nobody, 10) == 0);
+    clear();
+    CHECK(in_child(with_ids_and_no_capabilities, 10) == 0);
     clear();
     each_refused_call_is_reported();
     without_groups_to_set();
