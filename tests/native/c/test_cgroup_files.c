@@ -418,6 +418,22 @@ static void nothing_is_created_after_close(void) {
     remove_the_rest();
 }
 
+/* Other code of this process has closed it, and opened a file with its number. */
+static void a_lost_descriptor_is_not_used(void) {
+    begin_tree();
+    struct sp_cgroups *c = open_all();
+    int fd = -1;
+    c->closed = true; /* the close has begun */
+    CHECK(sp_cgroup_take(c, &fd) == -ESHUTDOWN);
+    c->closed = false;
+    const int number = c->dir;
+    const int kept = dup(number);
+    CHECK(dup2(0, number) == number && sp_cgroup_take(c, &fd) == -EBADF && fd == -1);
+    CHECK(dup2(kept, number) == number && close(kept) == 0);
+    end(c);
+    end_tree();
+}
+
 /* A lease of a closed pool keeps this structure, and must not keep a descriptor. */
 static void a_closed_one_keeps_no_descriptor(void) {
     begin_tree();
@@ -447,6 +463,7 @@ int main(void) {
     RUN(one_thread_or_two_fill_the_stash);
     RUN(busy_directories_are_removed_later);
     RUN(directories_that_stay_busy_do_not_delay_others);
+    RUN(a_lost_descriptor_is_not_used);
     RUN(a_close_gives_up_at_its_deadline);
     RUN(nothing_is_created_after_close);
     RUN(a_closed_one_keeps_no_descriptor);
