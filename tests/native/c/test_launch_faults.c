@@ -261,7 +261,6 @@ static void the_first_process_may_end_last(void) {
 static int make_one(sp_launcher *launcher, sp_error *error) {
     struct sp_birth birth;
     int rc = sp_birth_begin(launcher, &birth, error);
-
     while (rc == 0 && (rc = sp_birth_wait(&birth, SP_NEVER, error)) == SP_AGAIN) {
         rc = 0;
     }
@@ -320,8 +319,8 @@ static void one_that_ends_before_it_is_asked_is_replaced(void) {
     close_launcher(launcher);
 }
 
-/* Only one that has answered nobody since hangs, and is replaced. */
-static void one_that_hangs_is_replaced(void) {
+/* Only one that has answered nobody since hangs, and is replaced; an interpreter that `loads` has its own time. */
+static void one_hangs(bool loads) {
     sp_launcher *launcher = open_launcher();
     struct linux_launcher *l = (struct linux_launcher *)launcher;
     struct sp_birth birth;
@@ -333,9 +332,17 @@ static void one_that_hangs_is_replaced(void) {
     atomic_store(&z->last_answer_at, sp_now());
     CHECK(birth_timed_out(launcher, &birth, &error) == SP_E_CREATE && l->zygotes.current == z);
     atomic_store(&z->last_answer_at, birth.began);
+    z->preloads = loads;
+    z->pid = loads ? 0 : z->pid; /* it is not ready */
     CHECK(birth_timed_out(launcher, &birth, &error) == SP_E_CREATE && l->zygotes.current == NULL);
+    CHECK(!loads || (error.stage == SP_STAGE_PRELOAD && error.err == ETIMEDOUT));
     sp_birth_abandon(&birth);
     close_launcher(launcher);
+}
+
+static void one_that_hangs_is_replaced(void) {
+    one_hangs(false);
+    one_hangs(true);
 }
 
 /* ---- a cgroup for each sandbox, which needs no controller ---- */
@@ -363,7 +370,6 @@ static void a_sandbox_without_its_cgroup_fails(void) {
     sp_sandbox_options options = options_for(ZYGOTE);
     sp_error error = {0};
     char dir[128];
-
     if (mount == NULL) {
         printf("(no cgroup v2 that can be written) ");
         return;
