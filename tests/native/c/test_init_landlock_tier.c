@@ -202,9 +202,9 @@ static void take_all_ids(void) {
     const struct sp_plan plan = plan_of(SP_CONFIG_LEASE_UIDS);
     const uid_t id = SP_LEASE_ID + (uid_t)getpid();
     struct sp_rec_failed why = {0};
-    uid_t real;
-    uid_t effective;
-    uid_t saved;
+    uid_t real = 0;
+    uid_t effective = 0;
+    uid_t saved = 0;
     CHECK(take_ids(&plan, &why) == 0 && getresuid(&real, &effective, &saved) == 0);
     CHECK(effective == id && real == saved && real == SP_LEASE_ID_OF_INIT + (uid_t)getpid() && getegid() == id);
     CHECK(getgroups(0, NULL) == 0);
