@@ -264,7 +264,8 @@ static void check_segment(struct block *b, const struct sp_seccomp_policy *polic
     emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
-/* sync() flushes all disks of the host, and a tenant could call it all the time. */
+/* sync() flushes all disks of the host, and a tenant could call it all the time. So does fsync() of a file that is only
+ * shown: the kernel tells the disk to empty its cache, even if nothing was written. */
 static void check_sync(struct block *b, const struct sp_seccomp_policy *policy) {
     if (policy->pretend_sync) {
         refuse(b, 0);

@@ -32,7 +32,7 @@ struct sp_seccomp_policy {
     bool allow_unix_sockets;
     bool list_interfaces; /* NETLINK_ROUTE sockets, with SP_SECCOMP_NETWORK only */
     bool no_setid;      /* no file gets a setuid or setgid bit, so that files in a writable bind cannot harm the host */
-    bool pretend_sync;  /* sync() and syncfs() do nothing: without a writable bind, no data of tenants is on a disk */
+    bool pretend_sync;  /* sync(), fsync() and the like do nothing: no configured path of the host is writable */
     bool fixed_buffers; /* the size of socket buffers cannot be set; the network namespace decides it */
     bool interpreter;   /* a process that runs code without an exec makes itself dumpable, as an exec does */
     bool no_filters;    /* tenants cannot install filters, unless "seccomp" is allowed by name */

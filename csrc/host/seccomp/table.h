@@ -83,16 +83,15 @@ struct sp_rule_group {
 static const struct sp_rule_group sp_rules[] = {
     /* files and directories */
     {SP_RULE_ALLOW,
-     {"access",     "chdir",      "chown",     "close",      "copy_file_range", "dup",       "dup2",      "dup3",
-      "faccessat",  "faccessat2", "fallocate", "fchdir",     "fchown",          "fchownat",  "fdatasync", "fgetxattr",
-      "flistxattr", "flock",      "fstat",     "fstatfs",    "fsync",           "ftruncate", "futimesat", "getcwd",
-      "getdents",   "getdents64", "lchown",    "link",       "linkat",          "lseek",     "lstat",     "mkdir",
-      "mkdirat",    "newfstatat", "pread64",   "preadv",     "preadv2",         "pwrite64",  "pwritev",   "pwritev2",
-      "read",       "readahead",  "readlink",  "readlinkat", "readv",           "rename",    "renameat",  "rmdir",
-      "stat",       "statfs"}},
+     {"access",    "chdir",      "chown",     "close",     "copy_file_range", "dup",      "dup2",      "dup3",
+      "faccessat", "faccessat2", "fallocate", "fchdir",    "fchown",          "fchownat", "fgetxattr", "flistxattr",
+      "flock",     "fstat",      "fstatfs",   "ftruncate", "futimesat",       "getcwd",   "getdents",  "getdents64",
+      "lchown",    "link",       "linkat",    "lseek",     "lstat",           "mkdir",    "mkdirat",   "newfstatat",
+      "pread64",   "preadv",     "preadv2",   "pwrite64",  "pwritev",         "pwritev2", "read",      "readahead",
+      "readlink",  "readlinkat", "readv",     "rename",    "renameat",        "rmdir",    "stat",      "statfs"}},
     {SP_RULE_ALLOW,
-     {"statx", "symlink", "symlinkat", "sync_file_range", "tee", "umask", "unlink", "unlinkat", "utime", "utimensat",
-      "utimes", "write", "writev"}},
+     {"statx", "symlink", "symlinkat", "tee", "umask", "unlink", "unlinkat", "utime", "utimensat", "utimes", "write",
+      "writev"}},
     {SP_RULE_RENAME, {"renameat2"}},
     /* Of a path: Landlock judges only who may open the file. fgetxattr and flistxattr need one that was opened. */
     {SP_RULE_ATTRIBUTE, {"getxattr", "lgetxattr", "listxattr", "llistxattr"}},
@@ -280,7 +279,7 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_SETSOCKOPT, {"setsockopt"}},
     {SP_RULE_SOCKET, {"socket"}},
     {SP_RULE_SOCKETPAIR, {"socketpair"}},
-    {SP_RULE_SYNC, {"sync", "syncfs"}},
+    {SP_RULE_SYNC, {"fdatasync", "fsync", "sync", "sync_file_range", "syncfs"}},
     {SP_RULE_ADVICE, {"fadvise64"}},
     {SP_RULE_NAMED, {"accept", "accept4", "bind", "connect", "listen"}},
 };

@@ -211,10 +211,19 @@ static void type_ahead(char **args) {
 /* What follows is told apart by how far the kernel looks: a call that is made a lie does not miss its descriptor. */
 static void flush_disks(char **args) {
     (void)args;
-    if (syscall(SYS_syncfs, -1) == -1 && errno == EBADF) {
-        reached("syncfs: a file system of the host's is flushed whenever a tenant likes");
+    static const struct {
+        const char *name;
+        long number;
+    } calls[] = {{"syncfs", SYS_syncfs}, {"fsync", SYS_fsync}, {"fdatasync", SYS_fdatasync}};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        if (syscall(calls[i].number, -1) == -1 && errno == EBADF) {
+            reached("%s: a disk of the host's is flushed whenever a tenant likes", calls[i].name);
+        }
     }
-    held("syncfs does nothing");
+    if (syscall(SYS_sync_file_range, -1, 0L, 0L, 0L) == -1 && errno == EBADF) {
+        reached("sync_file_range: what the host has written goes to the disk");
+    }
+    held("none of them does anything");
 }
 static void evict_page_cache(char **args) {
     (void)args;

@@ -251,7 +251,7 @@ def _kernel() -> list[Attack]:
         kernel("keyring", "add_key(2), CVE-2016-0728", "add-key"),
         kernel("kernel-log", "syslog(2)", "syslog", users=(ROOT,)),
         kernel("read-implies-exec", "personality(2)", "personality"),
-        kernel("flush-disks", "sync(2), syncfs(2)", "flush-disks", config={"fs_readwrite": ()}),
+        kernel("flush-disks", "sync(2), syncfs(2), fsync(2)", "flush-disks", config={"fs_readwrite": ()}),
         kernel("evict-page-cache", "posix_fadvise(2) POSIX_FADV_DONTNEED", "evict"),
         kernel("dnotify", "fcntl(2) F_NOTIFY: when the host and other tenants open what", "notify", "/usr/bin"),
         kernel("huge-pages", "memfd_create(2) MFD_HUGETLB: the host's pool, counted by no limit", "huge-pages"),
