@@ -83,7 +83,8 @@ static const struct option_range fcntl_options[] = {
  * allows their call. Other devices cannot be opened in a sandbox. Left out, among others: requests that change a file
  * or its file system otherwise than by writing (FS_IOC_SETFLAGS, EXT4_IOC_MOVE_EXT, XFS_IOC_SWAPEXT and
  * _EXCHANGE_RANGE, verity, btrfs), that reveal the disk (FIEMAP, FIBMAP) or compare files (FIDEDUPERANGE); FIOSETOWN
- * and SIOCSPGRP, which name a receiver of signals behind a pointer; and the requests of namespaces and pidfds. EPERM:
+ * and SIOCSPGRP, which name a receiver of signals behind a pointer; SIOCGSTAMP, which makes the kernel patch its code
+ * (option_socket.c: TIMESTAMP); and the requests of namespaces and pidfds. EPERM:
  * TIOCSETD loads line disciplines, which many past kernel exploits have used; TIOCSTI and TIOCLINUX type into a
  * terminal.
  */
@@ -104,7 +105,7 @@ static const struct option_range ioctl_options[] = {
     {0x5441, 0x5441, ALLOW}, /* TIOCGPTPEER */
     {0x5450, 0x5452, ALLOW}, /* FIONCLEX, FIOCLEX, FIOASYNC */
     {0x5460, 0x5460, ALLOW}, /* FIOQSIZE */
-    {0x8903, 0x8907, ALLOW}, /* FIOGETOWN, SIOCGPGRP, SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS */
+    {0x8903, 0x8905, ALLOW}, /* FIOGETOWN, SIOCGPGRP, SIOCATMARK */
     /* network interfaces; EPERM as for a request that needs a capability, which the other requests do */
     {0x890b, 0x890f, DENY},
     {0x8910, 0x8910, ALLOW}, /* SIOCGIFNAME */
@@ -153,7 +154,6 @@ static const struct option_range ioctl_options[] = {
     {0x80082102, 0x80082102, ALLOW}, /* seccomp listeners: the first ID_VALID */
     {0x80082407, 0x80082407, ALLOW}, /* perf events: ID */
     {0x80086601, 0x80086601, ALLOW}, /* FS_IOC_GETFLAGS */
-    {0x80108906, 0x80108907, ALLOW}, /* SIOCGSTAMP and SIOCGSTAMPNS with 64 bits */
     {0x8010aa01, 0x8010aa02, ALLOW}, /* userfaultfd: UNREGISTER, WAKE */
     {0x802c542a, 0x802c542a, ALLOW}, /* TCGETS2 */
     {0xc0182101, 0xc0182101, ALLOW}, /* seccomp listeners: SEND */

@@ -6,7 +6,10 @@
 /*
  * Options that setsockopt() may set. Left out: filters (26, 50 - 52) and their lock (44), because each descriptor's
  * filter takes kernel memory, and a part of the machine's memory for compiled filters, as seccomp filters do; ZEROCOPY
- * (60), because sent data then stays in pages that the socket pins; RESERVE_MEM (73); options of network cards.
+ * (60), because sent data then stays in pages that the socket pins; RESERVE_MEM (73); options of network cards;
+ * TIMESTAMP, TIMESTAMPNS and TIMESTAMPING (29, 35, 37, 63 - 65): with the first and the last socket that has one of
+ * them the kernel patches its own code, as for ENCAP below, and between the two it reads the clock for each packet of
+ * the machine.
  * LINGER (13) has no effect: it makes whoever closes the last descriptor of a TCP socket wait, for as long as the
  * option says. That is the host when a tenant has sent the descriptor over the channel of an interpreter, and a thread
  * of the kernel, which then closes no other file of the machine, when the socket was in a cycle of queues.
@@ -22,29 +25,33 @@ static const struct option_range socket_options[] = {
     {13, 13, PRETEND},                                          /* LINGER */
     {14, 21, ALLOW}, /* BSDCOMPAT, REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
     {25, 25, ALLOW}, /* BINDTODEVICE */
-    {29, 43, ALLOW}, /* TIMESTAMP - NOFCS; those with FORCE and MARK need a capability */
+    {30, 34, ALLOW}, /* ACCEPTCONN, PEERSEC, PASSSEC; those with FORCE need a capability, as MARK does */
+    {36, 36, ALLOW}, /* MARK */
+    {38, 43, ALLOW}, /* PROTOCOL - NOFCS */
     {46, 47, ALLOW}, /* BUSY_POLL, MAX_PACING_RATE */
     {49, 49, ALLOW}, /* INCOMING_CPU */
-    {62, 67, ALLOW}, /* BINDTOIFINDEX, TIMESTAMP and TIMEO with 64 bits */
+    {62, 62, ALLOW}, /* BINDTOIFINDEX */
+    {66, 67, ALLOW}, /* TIMEO with 64 bits */
     {75, 76, ALLOW}, /* RCVMARK, PASSPIDFD */
     {83, 83, ALLOW}, /* PASSRIGHTS */
 };
 
-/* Left out: signatures of segments (14, 32, 38 and above), repair (19 - 22), and ULP (31), which loads kernel code for
- * protocols above TCP. */
+/* Left out: signatures of segments (14, 32, 38 and above), repair (19 - 22), ULP (31), which loads kernel code for
+ * protocols above TCP, and TX_DELAY (37), with which the kernel patches its code once for the machine. */
 static const struct option_range tcp_options[] = {
     {1, 13, ALLOW},
     {15, 18, ALLOW},
     {23, 30, ALLOW},
-    {33, 37, ALLOW},
+    {33, 36, ALLOW},
 };
 
-/* Left out: options of raw sockets (5, 52), IPsec (16, 17) and packet filters (64 and above). The kernel bounds how
- * many groups a socket joins. */
+/* Left out: options of raw sockets (5, 52), IPsec (16, 17), packet filters (64 and above), and MINTTL (21), for the
+ * reason of TX_DELAY. The kernel bounds how many groups a socket joins. */
 static const struct option_range ip_options[] = {
     {1, 4, ALLOW},   /* TOS - OPTIONS */
     {6, 15, ALLOW},  /* RECVOPTS - FREEBIND */
-    {18, 26, ALLOW}, /* PASSSEC - RECVERR_RFC4884 */
+    {18, 20, ALLOW}, /* PASSSEC, TRANSPARENT, ORIGDSTADDR */
+    {22, 26, ALLOW}, /* NODEFRAG - RECVERR_RFC4884 */
     {32, 51, ALLOW}, /* MULTICAST_IF - LOCAL_PORT_RANGE */
 };
 
@@ -68,7 +75,8 @@ static const struct option_range ipv6_options[] = {
     {60, 62, ALLOW}, /* RECVPATHMTU - DONTFRAG */
     {66, 67, ALLOW}, /* RECVTCLASS, TCLASS */
     {70, 70, ALLOW}, /* AUTOFLOWLABEL */
-    {72, 78, ALLOW}, /* ADDR_PREFERENCES - FREEBIND */
+    {72, 72, ALLOW}, /* ADDR_PREFERENCES; MINHOPCOUNT is the MINTTL of IPv6 */
+    {74, 78, ALLOW}, /* ORIGDSTADDR - FREEBIND */
 };
 
 /* Left out: ENCAP and GRO (100, 104). With the first and the last socket that has one of them the kernel patches its

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -71,11 +72,25 @@ static void lingering(char **args) {
     held("SO_LINGER: %s", rc == 0 ? "without effect" : strerror(why));
 }
 
-/* udp(7): the first and the last socket that has one of these let the kernel patch its code, on all processors. */
+/* The first and the last socket that has one of these let the kernel patch its code, on all processors. */
 static void patch_kernel(char **args) {
-    int value = atoi(args[1]);
+    int value = atoi(args[2]);
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    JUDGE("the kernel's code was patched", setsockopt(fd, IPPROTO_UDP, atoi(args[0]), &value, sizeof value));
+    JUDGE("the kernel's code was patched", setsockopt(fd, atoi(args[0]), atoi(args[1]), &value, sizeof value));
+}
+
+/* The same, by asking when the last packet has come; of none, the answer is ENOENT. */
+static void patch_by_request(char **args) {
+    (void)args;
+    static const unsigned long requests[] = {0x8906, 0x8907, 0x80108906, 0x80108907};
+    struct timespec when;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
+        if (ioctl(fd, requests[i], &when) == 0 || errno == ENOENT) {
+            reached("request %lx", requests[i]);
+        }
+    }
+    held("no such request: %s", strerror(errno));
 }
 
 /* The machine has 4,096, and keeps each for seconds. */
@@ -110,4 +125,5 @@ static void join_groups(char **args) {
 }
 
 PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair}, {"lingering", lingering},
-       {"patch-kernel", patch_kernel}, {"flow-label", flow_label}, {"join-groups", join_groups})
+       {"patch-kernel", patch_kernel}, {"patch-by-request", patch_by_request}, {"flow-label", flow_label},
+       {"join-groups", join_groups})

@@ -368,8 +368,13 @@ def _network() -> list[Attack]:
         network("host-loopback", "ip(7)", "tcp", "{port}"),
         network("host-loopback-network", "network_namespaces(7)", "tcp", "{port}", config=inet),
         network("lingering-socket", "socket(7) SO_LINGER: who closes it waits", "lingering", config=inet),
-        network("udp-gro", "udp(7) UDP_GRO: patches the kernel's code", "patch-kernel", "104", "1", config=inet),
-        network("udp-encap", "udp(7) UDP_ENCAP: the same", "patch-kernel", "100", "2", config=inet),
+        network("udp-gro", "udp(7) UDP_GRO: patches the kernel's code", "patch-kernel", "17", "104", "1", config=inet),
+        network("udp-encap", "udp(7) UDP_ENCAP: the same", "patch-kernel", "17", "100", "2", config=inet),
+        *(
+            network(f"packet-times-{option}", "socket(7): the same", "patch-kernel", "1", option, value, config=inet)
+            for option, value in (("29", "1"), ("35", "1"), ("37", "8"))
+        ),
+        network("packet-times-by-request", "socket(7) SIOCGSTAMP: the same", "patch-by-request", config=inet),
         network("flow-label", "ipv6(7): 4,096 for the machine", "flow-label", config=loopback),
         network("multicast-groups", "ipv6(7): of any number", "join-groups", "300", config=loopback),
         network("abstract-socket", "unix(7), CVE-2020-15257", "unix", "{abstract}"),
