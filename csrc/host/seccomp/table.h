@@ -51,7 +51,7 @@ enum sp_rule {
     SP_RULE_CLONE,    /* no namespaces; with allow_fork = false, threads only */
     SP_RULE_FORK,     /* refused with allow_fork = false */
     SP_RULE_UNSHARE,  /* no namespaces */
-    SP_RULE_PRLIMIT,  /* not the limits of init */
+    SP_RULE_PRLIMIT,  /* only its own limits */
     SP_RULE_PID,      /* not of init */
     SP_RULE_PRIORITY, /* not of init, whether named by pid or by user; like the next */
     SP_RULE_IOPRIO,

@@ -122,6 +122,23 @@ static void set_limit(char **args) {
     JUDGE("another limit", prlimit(pid, RLIMIT_NOFILE, &limit, NULL));
 }
 
+/* As init's child that has not execed is one of this user. */
+static void set_limit_of_child(char **args) {
+    (void)args;
+    const struct rlimit none = {0, 0};
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (;;) {
+            pause();
+        }
+    }
+    int rc = prlimit(pid, RLIMIT_NOFILE, &none, NULL);
+    int why = errno;
+    kill(pid, SIGKILL);
+    errno = why;
+    JUDGE("no descriptors for another process", rc);
+}
+
 static void write_of(char **args) {
     char name[64];
     snprintf(name, sizeof name, "/proc/%s/%s", args[0], args[1]);
@@ -286,8 +303,9 @@ static void trace_me(char **args) {
 PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"compare-memory", compare_memory},
        {"mem", memory_file}, {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps},
        {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"number-used", number_used},
-       {"session-of", session_of}, {"prlimit", set_limit}, {"write-of", write_of}, {"renice", renice},
-       {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
-       {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
-       {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
-       {"drown-signals", drown_signals}, {"daemon", leave_daemon}, {"trace-me", trace_me})
+       {"session-of", session_of}, {"prlimit", set_limit}, {"prlimit-child", set_limit_of_child},
+       {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user},
+       {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
+       {"idle-class-attr", idle_class_attr}, {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio},
+       {"forged-signals", forged_signals}, {"drown-signals", drown_signals}, {"daemon", leave_daemon},
+       {"trace-me", trace_me})

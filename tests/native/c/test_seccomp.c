@@ -158,6 +158,7 @@ static void check_processes(enum sp_arch arch) {
     CHECK(call(&l, "prlimit64", 1, RLIMIT_NOFILE, 0x1000) == ERRNO(EPERM));
     CHECK(call(&l, "prlimit64", 1 | GARBAGE, RLIMIT_NOFILE, UINT64_C(1) << 32) == ERRNO(EPERM));
     CHECK(call(&l, "prlimit64", 1, RLIMIT_NOFILE, 0) == SECCOMP_RET_ALLOW);
+    CHECK(call(&l, "prlimit64", 7, RLIMIT_NOFILE, 0x1000) == ERRNO(EPERM)); /* what init is about to start */
     CHECK(call(&l, "prlimit64", 0, RLIMIT_NOFILE, 0x1000) == SECCOMP_RET_ALLOW);
     drop(&l);
     drop(&single);
