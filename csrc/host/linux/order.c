@@ -75,7 +75,7 @@ static int payload_build(const sp_sandbox_options *o, const struct sp_tier *tier
                                        .list_interfaces = o->network != SP_NET_NONE,
                                        .no_setid = has_writable_bind(o) || tier->lower,
                                        .pretend_sync = !has_writable_bind(o),
-                                       .fixed_buffers = o->network != SP_NET_HOST,
+                                       .own_network = o->network != SP_NET_HOST,
                                        .no_filters = o->refuse_filters != 0,
                                        .interpreter = o->interpreter != NULL,
                                        .shares_host = tier->lower,

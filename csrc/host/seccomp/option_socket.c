@@ -21,10 +21,10 @@ static const struct option_range socket_levels[] = {
 
 static const struct option_range socket_options[] = {
     {1, 6, ALLOW}, /* DEBUG, REUSEADDR, TYPE, ERROR, DONTROUTE, BROADCAST */
-    {7, 7, CHECK_SNDBUF}, {8, 8, CHECK_RCVBUF}, {9, 12, ALLOW}, /* KEEPALIVE, OOBINLINE, NO_CHECK, PRIORITY */
-    {13, 13, PRETEND},                                          /* LINGER */
-    {14, 21, ALLOW}, /* BSDCOMPAT, REUSEPORT, PASSCRED, PEERCRED, LOWAT, TIMEO */
-    {25, 25, ALLOW}, /* BINDTODEVICE */
+    {7, 7, CHECK_SNDBUF}, {8, 8, CHECK_RCVBUF},      {9, 12, ALLOW},  /* KEEPALIVE, OOBINLINE, NO_CHECK, PRIORITY */
+    {13, 13, PRETEND},                                                /* LINGER */
+    {14, 14, ALLOW},      {15, 15, CHECK_REUSEPORT}, {16, 21, ALLOW}, /* BSDCOMPAT; PASSCRED, PEERCRED, LOWAT, TIMEO */
+    {25, 25, ALLOW},                                                  /* BINDTODEVICE */
     {30, 34, ALLOW}, /* ACCEPTCONN, PEERSEC, PASSSEC; those with FORCE need a capability, as MARK does */
     {36, 36, ALLOW}, /* MARK */
     {38, 43, ALLOW}, /* PROTOCOL - NOFCS */

@@ -31,11 +31,11 @@ struct sp_seccomp_policy {
     bool allow_fork;
     bool allow_unix_sockets;
     bool list_interfaces; /* NETLINK_ROUTE sockets, with SP_SECCOMP_NETWORK only */
-    bool no_setid;      /* no file gets a setuid or setgid bit, so that files in a writable bind cannot harm the host */
-    bool pretend_sync;  /* sync(), fsync() and the like do nothing: no configured path of the host is writable */
-    bool fixed_buffers; /* the size of socket buffers cannot be set; the network namespace decides it */
-    bool interpreter;   /* a process that runs code without an exec makes itself dumpable, as an exec does */
-    bool no_filters;    /* tenants cannot install filters, unless "seccomp" is allowed by name */
+    bool no_setid;     /* no file gets a setuid or setgid bit, so that files in a writable bind cannot harm the host */
+    bool pretend_sync; /* sync(), fsync() and the like do nothing: no configured path of the host is writable */
+    bool own_network;  /* not the host's: it decides the size of socket buffers, and ports can be shared */
+    bool interpreter;  /* a process that runs code without an exec makes itself dumpable, as an exec does */
+    bool no_filters;   /* tenants cannot install filters, unless "seccomp" is allowed by name */
     /* For sandboxes without namespaces, in the Landlock tier: tier.c. */
     bool shares_host; /* pids, ipc and ids are the host's: a process may only change itself */
     bool supervised;  /* it has the user id of the host's files; init installs a filter with a listener */

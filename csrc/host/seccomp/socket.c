@@ -13,7 +13,7 @@
  * the size has no effect, but succeeds, as setting too large a size does. */
 static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy) {
     bool only_pairs = policy->profile == SP_SECCOMP_ESSENTIAL && !policy->allow_unix_sockets;
-    if (only_pairs || policy->fixed_buffers) {
+    if (only_pairs || policy->own_network) {
         refuse(b, 0);
     } else {
         emit_verdict(b, SECCOMP_RET_ALLOW);
@@ -25,10 +25,19 @@ static void check_sndbuf(struct block *b, const struct sp_seccomp_policy *policy
  * are small and must stay small. The kernel itself silently grants less than what a program asks for, too.
  */
 static void check_rcvbuf(struct block *b, const struct sp_seccomp_policy *policy) {
-    if (policy->fixed_buffers) {
+    if (policy->own_network) {
         refuse(b, 0);
     } else {
         emit_verdict(b, SECCOMP_RET_ALLOW);
+    }
+}
+
+/* In the host's network a tenant that has the uid of one of its servers would get a part of its connections. */
+static void check_reuseport(struct block *b, const struct sp_seccomp_policy *policy) {
+    if (policy->own_network) {
+        emit_verdict(b, SECCOMP_RET_ALLOW);
+    } else {
+        refuse(b, ENOPROTOOPT);
     }
 }
 
@@ -109,9 +118,9 @@ static void check_named(struct block *b, const struct sp_seccomp_policy *policy)
 }
 
 static void (*const write_socket[])(struct block *, const struct sp_seccomp_policy *) = {
-    [CHECK_SNDBUF - CHECK_SNDBUF] = check_sndbuf, [CHECK_RCVBUF - CHECK_SNDBUF] = check_rcvbuf,
-    [CHECK_SOCKET - CHECK_SNDBUF] = check_socket, [CHECK_SOCKETPAIR - CHECK_SNDBUF] = check_socketpair,
-    [CHECK_NAMED - CHECK_SNDBUF] = check_named,
+    [CHECK_SNDBUF - CHECK_SNDBUF] = check_sndbuf,         [CHECK_RCVBUF - CHECK_SNDBUF] = check_rcvbuf,
+    [CHECK_REUSEPORT - CHECK_SNDBUF] = check_reuseport,   [CHECK_SOCKET - CHECK_SNDBUF] = check_socket,
+    [CHECK_SOCKETPAIR - CHECK_SNDBUF] = check_socketpair, [CHECK_NAMED - CHECK_SNDBUF] = check_named,
 };
 
 void sp_seccomp_write_socket(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {

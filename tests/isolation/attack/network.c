@@ -72,6 +72,18 @@ static void lingering(char **args) {
     held("SO_LINGER: %s", rc == 0 ? "without effect" : strerror(why));
 }
 
+/* socket(7): whoever has the uid of a server that shares its port gets a part of its connections. */
+static void share_port(char **args) {
+    const struct sockaddr_in of = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(args[0])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int one = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0) {
+        held("SO_REUSEPORT: %s", strerror(errno));
+    }
+    JUDGE("a port of the host's", bind(fd, (const struct sockaddr *)&of, sizeof of) != 0 ? -1 : listen(fd, 1));
+}
+
 /* The first and the last socket that has one of these let the kernel patch its code, on all processors. */
 static void patch_kernel(char **args) {
     int value = atoi(args[2]);
@@ -125,5 +137,5 @@ static void join_groups(char **args) {
 }
 
 PROBES({"make", make}, {"tcp", tcp}, {"unix", unix_stream}, {"half-pair", half_pair}, {"lingering", lingering},
-       {"patch-kernel", patch_kernel}, {"patch-by-request", patch_by_request}, {"flow-label", flow_label},
-       {"join-groups", join_groups})
+       {"share-port", share_port}, {"patch-kernel", patch_kernel}, {"patch-by-request", patch_by_request},
+       {"flow-label", flow_label}, {"join-groups", join_groups})

@@ -99,8 +99,10 @@ class Stage:
         (self.ro / "fifo").chmod(0o666)
 
     def _listen(self) -> None:
-        def listener(family: int, kind: int, address: Any) -> socket.socket:
+        def listener(family: int, kind: int, address: Any, shared: bool = False) -> socket.socket:
             sock = socket.socket(family, kind)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
             if kind == socket.SOCK_STREAM:
                 sock.listen(64)
@@ -109,6 +111,8 @@ class Stage:
 
         tcp = listener(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
         self.values["port"] = str(tcp.getsockname()[1])
+        shared = listener(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), shared=True)
+        self.values["shared_port"] = str(shared.getsockname()[1])
         listener(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + self.values["abstract"][1:])
         for name, kind in (("stream", socket.SOCK_STREAM), ("datagram", socket.SOCK_DGRAM)):
             listener(socket.AF_UNIX, kind, str(self.ro / name))

@@ -355,6 +355,7 @@ def _network() -> list[Attack]:
 
     inet = {"seccomp_profile": "network"}
     loopback = {"network": "loopback"}
+    host = {"network": "host", "deny_network": False, **inet}
     unix = {"allow_unix_sockets": True}
     return [
         network("inet-socket", "ip(7)", "make", "2", "1", "0"),
@@ -368,6 +369,9 @@ def _network() -> list[Attack]:
         network("raw-socket-network", "raw(7)", "make", "2", "3", "1", control="ns", config=inet),
         network("host-loopback", "ip(7)", "tcp", "{port}"),
         network("host-loopback-network", "network_namespaces(7)", "tcp", "{port}", config=inet),
+        network(
+            "shared-port", "socket(7) SO_REUSEPORT: for each of this uid", "share-port", "{shared_port}", config=host
+        ),
         network("lingering-socket", "socket(7) SO_LINGER: who closes it waits", "lingering", config=inet),
         network("udp-gro", "udp(7) UDP_GRO: patches the kernel's code", "patch-kernel", "17", "104", "1", config=inet),
         network("udp-encap", "udp(7) UDP_ENCAP: the same", "patch-kernel", "17", "100", "2", config=inet),
@@ -384,7 +388,7 @@ def _network() -> list[Attack]:
             "abstract-socket-scoped",
             "unix(7): in the host's network namespace",
             *("unix", "{abstract}"),
-            config={**unix, "network": "host", "deny_network": False, **inet},
+            config={**unix, **host},
             since=(6, 12),
         ),
         Attack("abstract-socket-by-default", "network", "network_namespaces(7)", "scenario"),

@@ -26,7 +26,7 @@ static const policy_t no_fork = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = 
 static const policy_t no_setid = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .no_setid = true};
 static const policy_t no_sync = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .pretend_sync = true};
 static const policy_t no_filters = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .no_filters = true};
-static const policy_t own_network = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true, .fixed_buffers = true};
+static const policy_t own_network = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true, .own_network = true};
 static const policy_t loopback = {.profile = SP_SECCOMP_NETWORK, .allow_fork = true, .list_interfaces = true};
 static const policy_t with_unix = {.profile = SP_SECCOMP_ESSENTIAL, .allow_fork = true, .allow_unix_sockets = true};
 

@@ -370,6 +370,8 @@ static void check_memory(enum sp_arch arch) {
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_SNDBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF) == SECCOMP_RET_ALLOW);
     CHECK(call(&own, "setsockopt", 0, SOL_SOCKET | GARBAGE, SO_SNDBUF) == ERRNO(0));
+    CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_REUSEPORT) == ERRNO(ENOPROTOOPT)); /* the host's ports */
+    CHECK(call(&own, "setsockopt", 0, SOL_SOCKET, SO_REUSEPORT) == SECCOMP_RET_ALLOW);
     CHECK(call(&own, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF | GARBAGE) == ERRNO(0));
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_LINGER | GARBAGE) == ERRNO(0)); /* whoever closes would wait */
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_TIMESTAMP | GARBAGE) == ERRNO(ENOPROTOOPT)); /* patches the kernel */
