@@ -75,10 +75,10 @@ NEVER: dict[str, str] = {
     **dict.fromkeys(("fork", "vfork"), _FORK),
     **dict.fromkeys(("accept", "accept4", "bind", "connect", "listen"), _SOCKETS),
     **dict.fromkeys(
-        "arch_prctl chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl fdatasync fsync ioctl"
-        " ioprio_set madvise memfd_create mknod mknodat mmap open openat openat2 personality prctl prlimit64"
-        " renameat2 sched_setaffinity sched_setattr sched_setparam sched_setscheduler setpriority setrlimit"
-        " setsockopt shmget socket socketpair sync sync_file_range syncfs unshare".split(),
+        "arch_prctl chmod clone close_range creat fadvise64 fchmod fchmodat fchmodat2 fcntl fdatasync fsync"
+        " getsockopt ioctl ioprio_set madvise memfd_create mknod mknodat mmap open openat openat2 personality"
+        " prctl prlimit64 renameat2 sched_setaffinity sched_setattr sched_setparam sched_setscheduler"
+        " setpriority setrlimit setsockopt shmget socket socketpair sync sync_file_range syncfs unshare".split(),
         _CHECKED,
     ),
     "vmsplice": "it puts memory into a pipe, which only a cgroup limits",

@@ -45,6 +45,7 @@ enum leaf {
     CHECK_SNDBUF, /* from here to CHECK_NAMED: checks of the calls of sockets */
     CHECK_RCVBUF,
     CHECK_REUSEPORT,
+    CHECK_GETSOCKOPT,
     CHECK_SOCKET,
     CHECK_SOCKETPAIR,
     CHECK_NAMED,

@@ -10,6 +10,7 @@
  * TIMESTAMP, TIMESTAMPNS and TIMESTAMPING (29, 35, 37, 63 - 65): with the first and the last socket that has one of
  * them the kernel patches its own code, as for ENCAP below, and between the two it reads the clock for each packet of
  * the machine.
+ * PASSPIDFD (76) is SO_PEERPIDFD of each sender: socket.c.
  * LINGER (13) has no effect: it makes whoever closes the last descriptor of a TCP socket wait, for as long as the
  * option says. That is the host when a tenant has sent the descriptor over the channel of an interpreter, and a thread
  * of the kernel, which then closes no other file of the machine, when the socket was in a cycle of queues.
@@ -32,7 +33,7 @@ static const struct option_range socket_options[] = {
     {49, 49, ALLOW}, /* INCOMING_CPU */
     {62, 62, ALLOW}, /* BINDTOIFINDEX */
     {66, 67, ALLOW}, /* TIMEO with 64 bits */
-    {75, 76, ALLOW}, /* RCVMARK, PASSPIDFD */
+    {75, 75, ALLOW}, /* RCVMARK */
     {83, 83, ALLOW}, /* PASSRIGHTS */
 };
 

@@ -7,6 +7,10 @@
 #include "host/seccomp/leaf.h"
 #include "sandpool.h"
 
+/* Constants that some supported headers do not have yet. */
+#define SP_SO_PEERGROUPS 59
+#define SP_SO_PEERPIDFD 77
+
 #define LENGTH(array) (sizeof(array) / sizeof(array)[0])
 
 /* Where only socket pairs exist, init counts each socket as full, with the size that it was created with. So setting
@@ -39,6 +43,18 @@ static void check_reuseport(struct block *b, const struct sp_seccomp_policy *pol
     } else {
         refuse(b, ENOPROTOOPT);
     }
+}
+
+/* The other end of a session's channel is the host's: SO_PEERPIDFD is a descriptor of the host's process, whatever the
+ * namespaces are, and SO_PEERGROUPS tells how many groups it has. */
+static void check_getsockopt(struct block *b, const struct sp_seccomp_policy *policy) {
+    (void)policy;
+    load_low(b, 1);
+    emit(b, BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 5);
+    load_low(b, 2);
+    refuse_if_equal(b, SP_SO_PEERGROUPS, ENOPROTOOPT);
+    refuse_if_equal(b, SP_SO_PEERPIDFD, ENOPROTOOPT);
+    emit_verdict(b, SECCOMP_RET_ALLOW);
 }
 
 /* The low 4 bits are the type, the others flags such as SOCK_CLOEXEC. */
@@ -118,9 +134,10 @@ static void check_named(struct block *b, const struct sp_seccomp_policy *policy)
 }
 
 static void (*const write_socket[])(struct block *, const struct sp_seccomp_policy *) = {
-    [CHECK_SNDBUF - CHECK_SNDBUF] = check_sndbuf,         [CHECK_RCVBUF - CHECK_SNDBUF] = check_rcvbuf,
-    [CHECK_REUSEPORT - CHECK_SNDBUF] = check_reuseport,   [CHECK_SOCKET - CHECK_SNDBUF] = check_socket,
-    [CHECK_SOCKETPAIR - CHECK_SNDBUF] = check_socketpair, [CHECK_NAMED - CHECK_SNDBUF] = check_named,
+    [CHECK_SNDBUF - CHECK_SNDBUF] = check_sndbuf,       [CHECK_RCVBUF - CHECK_SNDBUF] = check_rcvbuf,
+    [CHECK_REUSEPORT - CHECK_SNDBUF] = check_reuseport, [CHECK_GETSOCKOPT - CHECK_SNDBUF] = check_getsockopt,
+    [CHECK_SOCKET - CHECK_SNDBUF] = check_socket,       [CHECK_SOCKETPAIR - CHECK_SNDBUF] = check_socketpair,
+    [CHECK_NAMED - CHECK_SNDBUF] = check_named,
 };
 
 void sp_seccomp_write_socket(struct block *b, enum leaf leaf, const struct sp_seccomp_policy *policy) {

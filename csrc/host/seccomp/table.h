@@ -66,6 +66,7 @@ enum sp_rule {
     SP_RULE_CLOSE_RANGE, /* only in the descriptor table that all threads share */
     SP_RULE_MMAP,        /* no huge pages of the host's pool; like the next */
     SP_RULE_MEMFD,
+    SP_RULE_GETSOCKOPT, /* no pidfd and no groups of the other end */
     SP_RULE_SETSOCKOPT, /* depends on level and option; the buffers of a pair keep their size */
     SP_RULE_SOCKET,     /* families, types and protocols of the profile */
     SP_RULE_SOCKETPAIR, /* AF_UNIX, and only sockets that cannot send to an address */
@@ -173,8 +174,7 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_SEGMENT, {"shmget"}},
     /* existing sockets */
     {SP_RULE_ALLOW,
-     {"getpeername", "getsockname", "getsockopt", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto",
-      "shutdown"}},
+     {"getpeername", "getsockname", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "shutdown"}},
 
     {SP_RULE_DENY,
      {"acct",
@@ -276,6 +276,7 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_CLOSE_RANGE, {"close_range"}},
     {SP_RULE_MMAP, {"mmap"}},
     {SP_RULE_MEMFD, {"memfd_create"}},
+    {SP_RULE_GETSOCKOPT, {"getsockopt"}},
     {SP_RULE_SETSOCKOPT, {"setsockopt"}},
     {SP_RULE_SOCKET, {"socket"}},
     {SP_RULE_SOCKETPAIR, {"socketpair"}},

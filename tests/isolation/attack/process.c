@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -40,6 +41,25 @@ static void read_memory(char **args) {
         reached("process_vm_readv");
     }
     held("process_vm_readv: %s", strerror(errno));
+}
+
+/* Of the other end of a connection, whoever that is: SO_PEERPIDFD. */
+static void peer(char **args) {
+    int pair[2];
+    int found = -1;
+    socklen_t len = sizeof found;
+    (void)args;
+    JUDGE("a pidfd of the peer",
+          socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 ? -1 : getsockopt(pair[0], SOL_SOCKET, 77, &found, &len));
+}
+
+/* Of each sender of a message: SO_PASSPIDFD. */
+static void sender(char **args) {
+    int pair[2];
+    int one = 1;
+    (void)args;
+    JUDGE("pidfds of senders",
+          socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 ? -1 : setsockopt(pair[0], SOL_SOCKET, 76, &one, sizeof one));
 }
 
 /* KCMP_VM is 1. */
@@ -300,12 +320,12 @@ static void trace_me(char **args) {
     _exit(0);
 }
 
-PROBES({"bystander", bystander}, {"attach", attach}, {"read-memory", read_memory}, {"compare-memory", compare_memory},
-       {"mem", memory_file}, {"exe", executable}, {"fd", descriptors}, {"oom-score", oom_score}, {"maps", maps},
-       {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists}, {"number-used", number_used},
-       {"session-of", session_of}, {"prlimit", set_limit}, {"prlimit-child", set_limit_of_child},
-       {"write-of", write_of}, {"renice", renice}, {"renice-group", renice_group}, {"renice-user", renice_user},
-       {"io-idle", io_idle}, {"io-idle-user", io_idle_user}, {"idle-class", idle_class},
-       {"idle-class-attr", idle_class_attr}, {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio},
-       {"forged-signals", forged_signals}, {"drown-signals", drown_signals}, {"daemon", leave_daemon},
-       {"trace-me", trace_me})
+PROBES({"bystander", bystander}, {"peer", peer}, {"sender", sender}, {"attach", attach}, {"read-memory", read_memory},
+       {"compare-memory", compare_memory}, {"mem", memory_file}, {"exe", executable}, {"fd", descriptors},
+       {"oom-score", oom_score}, {"maps", maps}, {"steal-fd", steal_fd}, {"signals", send_signals}, {"exists", exists},
+       {"number-used", number_used}, {"session-of", session_of}, {"prlimit", set_limit},
+       {"prlimit-child", set_limit_of_child}, {"write-of", write_of}, {"renice", renice},
+       {"renice-group", renice_group}, {"renice-user", renice_user}, {"io-idle", io_idle},
+       {"io-idle-user", io_idle_user}, {"idle-class", idle_class}, {"idle-class-attr", idle_class_attr},
+       {"parameter", parameter}, {"one-cpu", one_cpu}, {"sigio", sigio}, {"forged-signals", forged_signals},
+       {"drown-signals", drown_signals}, {"daemon", leave_daemon}, {"trace-me", trace_me})

@@ -173,6 +173,8 @@ def _processes() -> list[Attack]:
         process("init-steal-fd", "pidfd_getfd(2)", "steal-fd", "{target}"),
         process("init-signals", "pid_namespaces(7)", "signals", "{target}"),
         process("init-limits", "prlimit(2)", "prlimit", "{target}"),
+        process("peer-pidfd", "unix(7) SO_PEERPIDFD: of the host, in a session", "peer", since=(6, 5)),
+        process("sender-pidfd", "unix(7) SO_PASSPIDFD: the same", "sender", since=(6, 5)),
         process("neighbour-limits", "prlimit(2): what init starts is of this user", "prlimit-child"),
         process("init-oom-score", "proc_pid_oom_score_adj(5)", "oom-score", "{target}"),
         process("init-coredump", "core(5): coredump_filter", "write-of", "{target}", "coredump_filter", "0x7f"),

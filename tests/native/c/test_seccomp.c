@@ -375,6 +375,12 @@ static void check_memory(enum sp_arch arch) {
     CHECK(call(&own, "setsockopt", 0, SOL_SOCKET, SO_RCVBUF | GARBAGE) == ERRNO(0));
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_LINGER | GARBAGE) == ERRNO(0)); /* whoever closes would wait */
     CHECK(call(&n, "setsockopt", 0, SOL_SOCKET, SO_TIMESTAMP | GARBAGE) == ERRNO(ENOPROTOOPT)); /* patches the kernel */
+    for (unsigned i = 0; i < 2; i++) { /* PEERGROUPS, PEERPIDFD */
+        const unsigned option = i == 0 ? 59 : 77;
+        CHECK(call(&l, "getsockopt", 0, SOL_SOCKET | GARBAGE, option | GARBAGE) == ERRNO(ENOPROTOOPT));
+        CHECK(call(&l, "getsockopt", 0, 6, option) == SECCOMP_RET_ALLOW);
+    }
+    CHECK(call(&l, "getsockopt", 0, SOL_SOCKET, SO_PEERCRED) == SECCOMP_RET_ALLOW);
     CHECK(call(&n, "ioctl", 0, 0x8906 | GARBAGE, 0) == ERRNO(ENOTTY));
     CHECK(call(&l, "fcntl", 0, F_SETPIPE_SZ, 0) == ERRNO(EPERM));
     for (unsigned cmd = F_OFD_GETLK; cmd <= F_OFD_SETLKW; cmd++) {
