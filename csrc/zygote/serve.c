@@ -165,6 +165,7 @@ static void rehearse(struct sp_plan *plan) {
     }
     long pid = sp_zygote_clone(plan, -1, &pidfd);
     if (pid == 0) {
+        plan->runtime = NULL; /* nothing is to run there, and its start may take longer than REHEARSAL_NS */
         sp_init_main(plan, pair[1]);
     }
     sp_fd_close(&pair[1]); /* otherwise the other end would never see the end of file */

@@ -248,6 +248,16 @@ def test_one_that_takes_too_long(start: Any) -> None:
     assert time.monotonic() - began < 6
 
 
+def test_it_starts_once_for_each_sandbox(tmp_path: Path) -> None:
+    """Not in the sandbox that the zygote makes for its proofs: there a long start would be waited for in vain."""
+    tmp_path.chmod(0o777)
+    starts = tmp_path / "starts"
+    runtime = f"echo started >>{starts}; echo ready >&3; read request <&3"
+    command = ("/bin/sh", "-c", runtime)
+    with pool_of(Interpreter(start="exec", command=command), fs_readwrite=[tmp_path]):
+        assert starts.read_text() == "started\n"
+
+
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(SandboxCreateError, match="No such file") as caught:
         pool_of(Interpreter(start="exec", command=("does-not-exist",)))
