@@ -40,6 +40,7 @@ def messages_of(value: Any) -> Iterator[dict[str, Any]]:
         shown.add(mime, data)
     for mime, name in (*_TEXTS, *_BYTES):
         shown.add(mime, _call(value, name))
+    shown.add("image/png", _image_of_closed(value))
     if shown.found:
         yield {"t": "result", "data": shown.texts, "bytes": shown.blobs}
 
@@ -89,12 +90,31 @@ def figures() -> Iterator[dict[str, Any]]:
     if pyplot is None:
         return
     for number in pyplot.get_fignums():
-        figure, image = pyplot.figure(number), io.BytesIO()
-        try:
-            figure.savefig(image, format="png", bbox_inches="tight")
-        except Exception:  # noqa: BLE001 - what is drawn is the tenant's
-            traceback.print_exc()
-            continue
-        blob = base64.b64encode(image.getvalue()).decode("ascii")
-        yield {"t": "result", "data": {"text/plain": repr(figure)}, "bytes": {"image/png": blob}}
+        figure = pyplot.figure(number)
+        image = _image_of(figure)
+        if image is not None:
+            blob = base64.b64encode(image).decode("ascii")
+            yield {"t": "result", "data": {"text/plain": repr(figure)}, "bytes": {"image/png": blob}}
     pyplot.close("all")
+
+
+def _image_of_closed(value: Any) -> bytes | None:
+    """The image of a figure that `figures()` does not find: one that was closed, perhaps by an earlier cell, or that
+    was made without pyplot. None for any other value."""
+    module, pyplot = sys.modules.get("matplotlib.figure"), sys.modules.get("matplotlib.pyplot")
+    if module is None or not isinstance(value, module.Figure):
+        return None
+    if pyplot is not None and any(pyplot.figure(number) is value for number in pyplot.get_fignums()):
+        return None
+    return _image_of(value)
+
+
+def _image_of(figure: Any) -> bytes | None:
+    """The figure as PNG; None if it cannot be drawn."""
+    image = io.BytesIO()
+    try:
+        figure.savefig(image, format="png", bbox_inches="tight")
+    except Exception:  # noqa: BLE001 - what is drawn is the tenant's
+        traceback.print_exc()
+        return None
+    return image.getvalue()

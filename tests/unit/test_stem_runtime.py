@@ -372,6 +372,27 @@ sys.modules["matplotlib.pyplot"] = pyplot
     assert "cannot draw" in run.stderr
 
 
+@pytest.mark.parametrize(("open_ones", "images"), [("", [b"PNG"]), ("shown", [b"PNG"]), ("None", [b"PNG", b"PNG"])])
+def test_a_figure_that_is_the_value_is_shown_once_also_if_it_is_closed(open_ones: str, images: list[bytes]) -> None:
+    code = f"""
+import sys, types
+class Figure:
+    def savefig(self, file, **how): file.write(b"PNG")
+shown = Figure()
+open_ones = [{open_ones}]
+for name in ("matplotlib.figure", "matplotlib.pyplot"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["matplotlib.figure"].Figure = Figure
+pyplot = sys.modules["matplotlib.pyplot"]
+pyplot.get_fignums = lambda: list(range(len(open_ones)))
+pyplot.figure = lambda number: open_ones[number] or Figure()
+pyplot.close = lambda what: None
+shown
+"""
+    found = run_in_plain_process(code).of_type("result")
+    assert [base64.b64decode(one["bytes"]["image/png"]) for one in found] == images
+
+
 @pytest.mark.parametrize("letter", ["x", "\t", "é", "\U0001f600", '"'])
 def test_what_is_above_the_limit_is_shortened_and_says_so(letter: str) -> None:
     code = f"class Long:\n    __repr__ = lambda self: {letter!r} * 5000\nLong()"
