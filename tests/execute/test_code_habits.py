@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from code_pools import code_pool
 
-from pysandpool import CodeSession, PooledSandbox, SandboxError, SandboxPool
+from pysandpool import CodeSession, PooledSandbox, SandboxCreateError, SandboxError, SandboxPool
 
 
 @pytest.fixture(scope="module", params=["fork", "exec"])
@@ -116,9 +116,10 @@ def test_a_session_goes_on_without_its_standard_streams(session: CodeSession) ->
     assert (found.stdout, found.stderr, found.text) == ("out\nin\n", "err\n", "0")
 
 
-def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code() -> None:
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code(start: str) -> None:
     after_fork = "import os\nif os.path.exists('/tmp/used'):\n    raise OSError('not again')"
-    with code_pool(after_fork=after_fork) as pool, pool.acquire() as lease:
+    with code_pool(after_fork=after_fork, start=start) as pool, pool.acquire() as lease:
         assert lease.run_code("open('/tmp/used', 'w').close()").ok
         for _ in range(2):
             found = lease.run_code("print('it runs')")
@@ -126,7 +127,25 @@ def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code()
             assert found.error is not None
             assert (found.error.name, found.error.value) == ("OSError", "not again")
             assert "    raise OSError('not again')\n" in found.error.traceback
-        with pytest.raises(SandboxError, match="not again"):
-            lease.session()
+        if start == "fork":
+            with pytest.raises(SandboxError, match="not again"):
+                lease.session()
         assert lease.execute(["rm", "/tmp/used"]).ok
         assert lease.run_code("print('it runs')").stdout == "it runs\n"
+
+
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_the_setup_has_no_input_and_its_output_is_not_that_of_the_code(start: str) -> None:
+    setup = "import os, sys\nfound = sys.stdin.read(), os.read(0, 1)\nos.system('echo of the setup')\nprint('setup')"
+    with code_pool(setup=setup, start=start) as pool, pool.acquire() as lease:
+        for _ in range(2):
+            ran = lease.run_code("print(input())\nfound", input="of the code\n")
+            assert (ran.stdout, ran.text) == ("of the code\n", "('', b'')")
+
+
+@pytest.mark.parametrize("start", ["fork", "exec"])
+def test_a_setup_that_fails_after_much_output_is_explained(start: str) -> None:
+    with pytest.raises(SandboxCreateError, match="ZeroDivisionError") as caught:
+        code_pool(setup="print('x' * 200_000)\n1 / 0", start=start)
+    assert caught.value.stage == "preload"
+    assert caught.value.traceback.endswith("ZeroDivisionError: division by zero")
