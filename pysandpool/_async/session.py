@@ -74,7 +74,7 @@ class AsyncCodeSession:
                     await self._hand_over(cell, takers)
                 result = self._state.result_of(cell)
             except BaseException:
-                self._state.end()
+                self._state.abandon()
                 raise
             finally:
                 cell.close()

@@ -85,7 +85,7 @@ class CodeSession:
                     cell.hand_over()
                 result = self._state.result_of(cell)
             except BaseException:
-                self._state.end()
+                self._state.abandon()
                 raise
             finally:
                 cell.close()

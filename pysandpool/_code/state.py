@@ -49,7 +49,7 @@ class SessionState:
         if not process.ended:
             return result
         was_closed = self.ended
-        self._note_end("a timeout has ended this session" if result.timed_out else "a cell has ended this session")
+        self._note_end(f"{_ender(result)} has ended this session")
         self.end()
         if result.signal == signal.SIGKILL and not (result.timed_out or result.oom_killed):
             process.explain_end()
@@ -71,6 +71,11 @@ class SessionState:
             raise SessionEndedError(self._why, process.exit_code, process.signal)
         return branching.take()
 
+    def abandon(self) -> None:
+        """An exception ends the call that runs a cell: nobody would read what the cell still does."""
+        self._note_end("a call that was interrupted has ended this session")
+        self.end()
+
     def leave(self, branching: Branching) -> None:
         """An exception ends the call that makes copies: the session can go on only if it has answered for all."""
         if branching.must_end or branching.is_under_way:
@@ -91,6 +96,10 @@ class SessionState:
     def _note_end(self, why: str) -> None:
         if not self.ended:
             self._why = why
+
+
+def _ender(result: CodeResult) -> str:
+    return "a timeout" if result.timed_out else "the memory limit" if result.oom_killed else "a cell"
 
 
 def copies_wanted(n: int) -> int:

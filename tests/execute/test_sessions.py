@@ -149,7 +149,7 @@ def test_a_function_that_raises_ends_the_session(lease: PooledSandbox, name: str
     session = lease.session()
     with pytest.raises(LookupError, match="x"):
         session.run(f"import sys\nprint('x', file=sys.{name[3:]})\nwhile True: pass", **{name: fail})  # type: ignore[arg-type]
-    with pytest.raises(SessionEndedError):
+    with pytest.raises(SessionEndedError, match="interrupted"):
         session.run("1")
     assert lease.run_code("1").text == "1"
 
@@ -304,6 +304,8 @@ def test_memory_of_a_cell_is_limited() -> None:
             with pytest.raises(SandboxLostError):
                 lease.run_code("1")
         else:
+            with pytest.raises(SessionEndedError, match="memory limit"):
+                session.run("1")
             assert lease.run_code("1").text == "1"
 
 
