@@ -20,6 +20,7 @@ from pysandpool._code.order import code_order
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words, shell_command
+from pysandpool._execute.foreign import refuse
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._files.operation import LeaseFiles
@@ -128,7 +129,9 @@ class AsyncPooledSandbox(AsyncFileMethods):
         bufsize: int = -1,
         pty: bool = False,
         size: tuple[int, int] | None = None,
+        **foreign: NoReturn,
     ) -> AsyncSandboxProcess:
+        refuse("popen", foreign)
         self._backend()
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))

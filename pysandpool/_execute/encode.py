@@ -50,7 +50,9 @@ def encode_command(cmd: Words) -> tuple[bytes, int]:
     is empty or a word contains a NUL.
     """
     if isinstance(cmd, (str, bytes, bytearray, memoryview)) or not isinstance(cmd, Sequence):
-        raise TypeError(f"cmd must be a sequence of str, bytes or PathLike, like ['ls', '/'], not {type(cmd).__name__}")
+        name = type(cmd).__name__
+        hint = "; shell(script) runs a str" if name == "str" else ""
+        raise TypeError(f"cmd must be a sequence of str, bytes or PathLike, like ['ls', '/'], not {name}{hint}")
     if not cmd:
         raise ValueError("cmd = [] is not allowed: at least the name of a command")
     words = [_encoded(word, "a word of cmd") for word in cmd]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pysandpool._config.fields import Duration
 from pysandpool._errors import CommandFailedError
 from pysandpool._execute.encode import Environ, Word, Words
+from pysandpool._execute.foreign import refuse
 from pysandpool._execute.live import Taker, Tap
 from pysandpool._execute.result import SandboxResult, decoded
 from pysandpool._execute.run import CommandDefaults
@@ -51,8 +52,10 @@ def order_of(  # noqa: PLR0913 - the arguments of PooledSandbox.execute, which d
     on_stderr: Taker | None = None,
     max_output_bytes: float | None = None,
     cpu_time: Duration | None = None,
+    **foreign: Any,
 ) -> Order:
     """Checks those arguments that the defaults and the text mode depend on; the others are checked by `run_command`."""
+    refuse("execute", foreign)
     if max_output_bytes is not None:
         defaults = defaults.keeping(max_output_bytes)
     if cpu_time is not None:

@@ -11,6 +11,7 @@ from pysandpool._code.place import CodePlace
 from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words, shell_command
+from pysandpool._execute.foreign import refuse
 from pysandpool._execute.live import Live, Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
@@ -72,6 +73,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         on_stderr: Taker | None = None,
         max_output_bytes: float | None = None,
         cpu_time: Duration | None = None,
+        **foreign: Any,
     ) -> SandboxResult[Any]:
         """Runs `cmd` until it exits, without a shell, and then kills the processes that it left running.
 
@@ -135,6 +137,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             on_stderr=on_stderr,
             max_output_bytes=max_output_bytes,
             cpu_time=cpu_time,
+            **foreign,
         )
         return order.finish(run_command(core.ptr, self._live_handle(), cmd, order.options, order.defaults, order.live))
 
@@ -169,6 +172,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         bufsize: int = -1,
         pty: bool = False,
         size: tuple[int, int] | None = None,
+        **foreign: NoReturn,
     ) -> SandboxProcess:
         """Starts `cmd` and returns while it runs, as `subprocess.Popen` does.
 
@@ -200,6 +204,7 @@ class PooledSandbox(FileMethods, CodeMethods):
             UnsupportedPlatformError: macOS.
             TypeError, ValueError: an argument has a wrong type or value; nothing was started.
         """
+        refuse("popen", foreign)
         core = self._core
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         kind = kind_of(text, encoding, errors, bufsize)

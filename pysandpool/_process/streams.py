@@ -105,11 +105,13 @@ def _descriptor_of(stream: Any, name: str) -> int:
 
     A directory would be a way out of the sandbox, and a terminal a way into the caller's session.
     """
-    fd = stream.fileno() if hasattr(stream, "fileno") else stream
     try:
-        fd = operator.index(fd)
+        fd = operator.index(stream.fileno() if hasattr(stream, "fileno") else stream)
     except TypeError:
-        raise TypeError(f"{name} = {stream!r} is not allowed: {_ALLOWED}") from None
+        hint = ": pass PIPE, and the data to communicate()" if isinstance(stream, (str, bytes, bytearray)) else ""
+        raise TypeError(f"{name} = {stream!r} is not allowed: {_ALLOWED}{hint}") from None
+    except io.UnsupportedOperation:
+        raise ValueError(f"{name} = {stream!r} is not allowed: it is in memory: pass PIPE, and copy") from None
     if isinstance(stream, bool) or fd < 0:
         raise ValueError(f"{name} = {stream!r} is not allowed: {_ALLOWED}")
     found = os.fstat(fd)

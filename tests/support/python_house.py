@@ -44,7 +44,7 @@ TIERS = {
         "doors interpreter missing seatbelt setid",
         "linux macos",
     ),
-    "_execute": ("encode text", "live options result", "passage run", "order"),
+    "_execute": ("encode foreign text", "live options result", "passage run", "order"),
     "_process": ("arguments exchange handle streams", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_stem": (
