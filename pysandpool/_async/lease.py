@@ -27,7 +27,7 @@ from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.isolation import IsolationReport
 from pysandpool._pool.lease import PooledSandbox
 from pysandpool._process.arguments import size_of
-from pysandpool._process.handle import Program
+from pysandpool._process.handle import Held, Program
 from pysandpool._process.streams import Stream, kind_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class AsyncPooledSandbox(AsyncFileMethods):
         core, handle = self._lease._core, self._lease._live_handle()  # noqa: SLF001 - the lease is this one's
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         coding, defaults = kind_of(text, encoding, errors, bufsize).coding, self._lease._defaults()  # noqa: SLF001
-        return await start_process(core, handle, program, (stdin, stdout, stderr), defaults, coding)
+        return await start_process(Held(self._lease, core), handle, program, (stdin, stdout, stderr), defaults, coding)
 
     async def run_code(self, code: str, **options: Unpack[CodeOptions]) -> CodeResult:
         """Runs Python code in a fresh copy of the interpreter. Arguments, results and errors are those of

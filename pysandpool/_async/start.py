@@ -9,13 +9,12 @@ from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.run import prepare_lease
 from pysandpool._execute.run import CommandDefaults
 from pysandpool._execute.text import Coding
-from pysandpool._pool.core import PoolCore
-from pysandpool._process.handle import ProcessHandle, Program
+from pysandpool._process.handle import Held, ProcessHandle, Program
 from pysandpool._process.streams import Stream, Streams
 
 
 async def start_process(
-    core: PoolCore,
+    held: Held,
     lease: int,
     program: Program,
     streams: tuple[Stream, Stream, Stream],
@@ -27,8 +26,8 @@ async def start_process(
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
     opened = Streams(*streams)
     try:
-        await prepare_lease(current(), core.ptr, lease)
-        handle = ProcessHandle(core, core.ptr, lease, program, (opened.fds, opened.own_pipes), defaults)
+        await prepare_lease(current(), held.core.ptr, lease)
+        handle = ProcessHandle(held, held.core.ptr, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
         process = AsyncSandboxProcess(handle, program.cmd, coding)
         try:

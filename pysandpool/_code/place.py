@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pysandpool._config.sandbox import SandboxConfig
 from pysandpool._errors import SandboxError
 from pysandpool._execute.run import CommandDefaults
 from pysandpool._ffi import lib
-
-
-class Keeper(Protocol):
-    """A `PoolCore`."""
-
-    @property
-    def freed(self) -> bool:
-        """Whether the pool of the C core was freed."""
+from pysandpool._process.handle import Held
 
 
 class CodePlace(NamedTuple):
     """One lease of a sandbox that has an interpreter."""
 
-    keeper: Keeper
-    """what keeps `pool` alive"""
+    held: Held
+    """what keeps the lease and `pool` alive"""
     pool: Any
     """an `sp_pool *`"""
     handle: int
@@ -32,13 +25,13 @@ class CodePlace(NamedTuple):
     """who takes the code: SP_RUNS_*"""
 
     @classmethod
-    def of(cls, config: SandboxConfig, keeper: Keeper, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
+    def of(cls, config: SandboxConfig, held: Held, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
         """The place with these fields. Raises SandboxError if sandboxes of this configuration have no interpreter."""
         if config.interpreter is None:
             hint = "SandboxConfig(interpreter=Interpreter())"
             raise SandboxError("the sandbox has no interpreter that waits for code", hint=hint)
         runs = lib.SP_RUNS_INTERPRETER if config.interpreter.start == "fork" else lib.SP_RUNS_RUNTIME
-        return cls(keeper, pool, handle, defaults, runs)
+        return cls(held, pool, handle, defaults, runs)
 
     def require_copies(self) -> None:
         """Raises SandboxError if no copy of the interpreter can be made: only that can live on as a session."""

@@ -22,7 +22,7 @@ from pysandpool._files.operation import LeaseFiles
 from pysandpool._pool.core import PoolCore
 from pysandpool._pool.isolation import IsolationReport, isolation_of
 from pysandpool._process.arguments import size_of
-from pysandpool._process.handle import Program
+from pysandpool._process.handle import Held, Program
 from pysandpool._process.process import SandboxProcess, start_process
 from pysandpool._process.streams import Stream, kind_of
 
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 class PooledSandbox(FileMethods, CodeMethods):
     """A lease: a fresh sandbox of a pool, for the use of one caller until it is released.
 
-    `SandboxPool.acquire()` returns it. Leaving its `with` block, `release()` or garbage collection releases it. A
-    sandbox in which a command has run is never leased again.
+    `SandboxPool.acquire()` returns it. Leaving its `with` block or `release()` releases it, and so does garbage
+    collection, once nothing refers to it, to a process of it that runs, or to a session of it. A sandbox in which a
+    command has run is never leased again.
     """
 
     # `_handle` is the number of the lease in the C pool, and 0 after the release.
@@ -209,7 +210,7 @@ class PooledSandbox(FileMethods, CodeMethods):
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         kind = kind_of(text, encoding, errors, bufsize)
         return start_process(
-            core, core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), kind
+            Held(self, core), core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), kind
         )
 
     def _defaults(self) -> CommandDefaults:
@@ -283,7 +284,7 @@ class PooledSandbox(FileMethods, CodeMethods):
 
     def _code(self) -> CodePlace:
         core = self._core
-        return CodePlace.of(core.config, core, core.ptr, self._live_handle(), self._defaults())
+        return CodePlace.of(core.config, Held(self, core), core.ptr, self._live_handle(), self._defaults())
 
     def _live_handle(self) -> int:
         handle = self._handle

@@ -32,21 +32,34 @@ class Program(NamedTuple):
     """of the terminal: rows and columns"""
 
 
-class ProcessHandle:
-    """A process of a lease. `pool` is the `sp_pool *`, which `keeper` keeps alive."""
+class Held(NamedTuple):
+    """What a process or a session keeps alive: else garbage collection would release a lease that nobody else has."""
 
-    __slots__ = ("_box", "_error", "_hint", "_keeper", "_name", "_pool", "_ptr", "_status")
+    lease: object
+    core: Any
+    """the `PoolCore`, without which the `sp_pool *` is freed"""
+
+    @property
+    def freed(self) -> bool:
+        """Whether the pool of the C core was freed."""
+        return bool(self.core.freed)
+
+
+class ProcessHandle:
+    """A process of a lease. `pool` is the `sp_pool *`. The lease is held until the process has ended."""
+
+    __slots__ = ("_box", "_error", "_held", "_hint", "_name", "_pool", "_ptr", "_status")
 
     def __init__(
         self,
-        keeper: object,
+        held: Held,
         pool: Any,
         lease: int,
         program: Program,
         streams: tuple[Sequence[int], int],
         defaults: CommandDefaults,
     ) -> None:
-        self._keeper = keeper
+        self._held: object = held
         self._pool = pool
         argv = encode_command(program.cmd)
         self._name = command_name(program.cmd)
@@ -66,6 +79,8 @@ class ProcessHandle:
     def look(self) -> Any:
         """The state as of now, an `sp_process_status *`. Raises why the process could not be started."""
         self._check(lib.sp_process_poll(self._ptr, self._status, self._error))
+        if self._status.state == lib.SP_PROCESS_ENDED and isinstance(self._held, Held):
+            self._held = self._held.core
         return self._status
 
     @property

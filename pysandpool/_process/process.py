@@ -17,7 +17,7 @@ from pysandpool._execute.run import CommandDefaults, prepare_lease
 from pysandpool._ffi import lib
 from pysandpool._process.arguments import deadline_of, encoded_input, expired, resize_terminal
 from pysandpool._process.exchange import Exchange
-from pysandpool._process.handle import ProcessHandle, Program
+from pysandpool._process.handle import Held, ProcessHandle, Program
 from pysandpool._process.streams import FileKind, Stream, Streams, ended_terminal, terminal_files, with_rest
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ _SLICE_MS = 250
 class SandboxProcess:
     """A process of a lease, as `subprocess.Popen` has it. `PooledSandbox.popen()` returns it.
 
-    It ends with its lease, if not before; then its `returncode` is -9.
+    It ends with its lease, if not before; then its `returncode` is -9. A lease that nobody else refers to is released
+    once the end was seen, or nobody refers to the process either.
     """
 
     __slots__ = (
@@ -276,7 +277,7 @@ class SandboxProcess:
 
 
 def start_process(  # noqa: PLR0913 - what popen takes
-    keeper: object,
+    held: Held,
     pool: Any,
     lease: int,
     program: Program,
@@ -286,14 +287,14 @@ def start_process(  # noqa: PLR0913 - what popen takes
 ) -> SandboxProcess:
     """Starts a process in the lease of `pool`, and waits until it has executed its program.
 
-    `keeper` keeps the pool alive. Raises what `PooledSandbox.popen` raises.
+    Raises what `PooledSandbox.popen` raises.
     """
     if program.terminal and streams != (None, None, None):
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
     opened = Streams(*streams)
     try:
         prepare_lease(pool, lease)
-        handle = ProcessHandle(keeper, pool, lease, program, (opened.fds, opened.own_pipes), defaults)
+        handle = ProcessHandle(held, pool, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
         return SandboxProcess(handle, program.cmd, opened, kind)
     finally:

@@ -277,3 +277,16 @@ def test_without_a_pool(loop: str) -> None:
             assert await process.communicate() == (b"x\n", None)
 
     run_on(loop, main)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_process_holds_the_lease_that_nobody_else_has(loop: str) -> None:
+    async def main() -> None:
+        async with AsyncSandboxPool() as pool:
+            process = await (await pool.acquire()).popen(["cat"], stdin=PIPE, stdout=PIPE)
+            gc.collect()
+            assert await process.communicate(b"hello") == (b"hello", None)
+            gc.collect()
+            assert (await pool.stats()).in_use_count == 0
+
+    run_on(loop, main)
