@@ -24,7 +24,7 @@ from pysandpool._async.process import AsyncSandboxProcess
 from pysandpool._async.sandbox import AsyncSandbox
 from pysandpool._async.session import AsyncCodeSession
 from pysandpool._async.stream import AsyncReader as AsyncReader
-from pysandpool._async.stream import AsyncWriter as AsyncWriter
+from pysandpool._async.writer import AsyncWriter as AsyncWriter
 from pysandpool._backend.hints import hint_for as _hint_for
 from pysandpool._code.result import CodeClaims, CodeError, CodeResult
 from pysandpool._code.session import CodeSession

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from pysandpool._async.backend import Backend, Look
-from pysandpool._async.stream import AsyncReader, AsyncWriter
+from pysandpool._async.stream import AsyncReader
+from pysandpool._async.writer import AsyncWriter
 from pysandpool._process.exchange import Exchange
 
 _LONG = 3600.0

@@ -16,7 +16,8 @@ from pysandpool._async.backend import Backend, Event, Look
 from pysandpool._async.communicate import AsyncExchange
 from pysandpool._async.current import current
 from pysandpool._async.done import DONE
-from pysandpool._async.stream import AsyncReader, AsyncWriter
+from pysandpool._async.stream import AsyncReader
+from pysandpool._async.writer import AsyncWriter
 from pysandpool._errors import SandboxError
 from pysandpool._execute.encode import Words, command_name
 from pysandpool._execute.text import Coding
@@ -173,10 +174,15 @@ class AsyncSandboxProcess:
         if kind is not None:
             with contextlib.suppress(SandboxError):
                 self.kill()
-        for file in (self.stdout, self.stderr, self.stdin):
+        for file in (self.stdout, self.stderr):
             if file is not None:
                 with contextlib.suppress(RuntimeError):  # another task waits for it, until the process has ended
                     file.close()
+        if self.stdin is not None:
+            with contextlib.suppress(RuntimeError, OSError):
+                if kind is None and not self.stdin.closed:
+                    await self.stdin.drain()
+                self.stdin.abort()
         if kind is None:
             await self.wait()
         elif kind is not GeneratorExit:
@@ -265,6 +271,8 @@ class AsyncSandboxProcess:
 
     def _new_exchange(self, data: Buffer | str | None) -> AsyncExchange:
         encoded = encoded_input(data, has_stdin=self.stdin is not None, coding=self._coding)
+        if self.stdin is not None:
+            encoded = self.stdin.take_left() + encoded
         outputs = [file for file in (self.stdout, self.stderr) if file is not None]
         return AsyncExchange(self.stdin, outputs, encoded)
 

@@ -1,24 +1,23 @@
-"""The caller's ends of the streams of a process, in an event loop."""
+"""The caller's ends of the streams of a process, in an event loop: what they have in common, and those to read from."""
 
 from __future__ import annotations
 
-import codecs
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pysandpool._async.backend import Look
 from pysandpool._async.current import current
 from pysandpool._execute.text import Coding, Decoder
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Self
 
-_PIECE = 65536
-_LONG = 3600.0
+PIECE = 65536
+LONG = 3600.0
 
 
-class _Stream:
+class Stream:
     """One descriptor, which this object owns."""
 
     __slots__ = ("_busy", "_coding", "_fd")
@@ -52,14 +51,17 @@ class _Stream:
         if getattr(self, "_fd", -1) != -1:
             os.close(self._fd)
 
-    def _begin(self) -> None:
+    def _require_idle(self) -> None:
         self.fileno()
         if self._busy:
             raise RuntimeError("another task waits for this stream")
+
+    def _begin(self) -> None:
+        self._require_idle()
         self._busy = True
 
 
-class AsyncReader(_Stream):
+class AsyncReader(Stream):
     """What a process writes, after `asyncio.StreamReader`: bytes, or str if it was started with `text=True`.
 
     `async for line in reader` yields lines as they come. One task at a time may wait for it.
@@ -88,17 +90,39 @@ class AsyncReader(_Stream):
 
     async def readline(self) -> Any:
         """The next line with its end; the rest, which may be empty, at the end of the stream."""
+        return (await self._read_until(self._newline))[0]
+
+    async def readuntil(self, separator: Any = None) -> Any:
+        """What comes up to and with the separator: bytes, or a str; by default the end of the line.
+
+        Raises:
+            asyncio.IncompleteReadError: the stream ended before; `partial` has what there was.
+        """
+        wanted = self._newline if separator is None else separator
+        if not isinstance(wanted, type(self._empty)) or not wanted:
+            raise TypeError(f"separator = {wanted!r} is not allowed: {type(self._empty).__name__} that is not empty")
+        found, is_whole = await self._read_until(wanted)
+        if not is_whole:
+            _incomplete(found, None)
+        return found
+
+    async def _read_until(self, separator: Any) -> tuple[Any, bool]:
+        """The next part, and whether it ends with the separator."""
         self._begin()
-        searched = 0
+        searched, tail = 0, self._empty
         try:
-            while not any(self._newline in piece for piece in self._pieces[searched:]) and not self._ended:
+            while True:
+                for piece in self._pieces[searched:]:
+                    tail = tail[len(tail) - len(separator) + 1 :] + piece if len(separator) > 1 else piece
+                    if separator in tail:
+                        end = self._join().find(separator) + len(separator)
+                        return self._take(end), True
                 searched = len(self._pieces)
+                if self._ended:
+                    return self._take(None), False
                 await self._read_more()
         finally:
             self._busy = False
-        end = (joined := self._empty.join(self._pieces)).find(self._newline)
-        self._pieces = [joined] if joined else []
-        return self._take(end + 1 or None)
 
     async def readexactly(self, n: int) -> Any:
         """`n` bytes or characters.
@@ -114,9 +138,7 @@ class AsyncReader(_Stream):
             self._busy = False
         found = self._take(n)
         if len(found) < n:
-            import asyncio
-
-            raise asyncio.IncompleteReadError(found, n)
+            _incomplete(found, n)
         return found
 
     def at_eof(self) -> bool:
@@ -138,8 +160,13 @@ class AsyncReader(_Stream):
         piece: Any = rest if self._decoder is None else self._decoder.last(rest)
         return self._take(None) + piece
 
-    def _take(self, n: int | None) -> Any:
+    def _join(self) -> Any:
         joined = self._empty.join(self._pieces)
+        self._pieces = [joined] if joined else []
+        return joined
+
+    def _take(self, n: int | None) -> Any:
+        joined = self._join()
         found = joined[:n]
         self._pieces = [joined[n:]] if n is not None and n < len(joined) else []
         return found
@@ -149,9 +176,9 @@ class AsyncReader(_Stream):
 
         def step() -> Look:
             try:
-                found = os.read(self._fd, _PIECE)
+                found = os.read(self._fd, PIECE)
             except BlockingIOError:
-                return self._fd, _LONG
+                return self._fd, LONG
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
@@ -170,48 +197,7 @@ class AsyncReader(_Stream):
             self._pieces.append(piece)
 
 
-class AsyncWriter(_Stream):
-    """What a process reads. One task at a time may write to it."""
+def _incomplete(found: Any, n: int | None) -> NoReturn:
+    import asyncio
 
-    __slots__ = ("_encoder",)
-
-    def __init__(self, fd: int, coding: Coding | None) -> None:
-        super().__init__(fd, coding)
-        self._encoder = None if coding is None else codecs.getincrementalencoder(coding.encoding)(coding.errors)
-
-    async def write(self, data: Buffer | str) -> None:
-        """Writes all of `data`: bytes, or a str if the process was started with `text=True`.
-
-        Raises:
-            BrokenPipeError: nobody reads it any more.
-        """
-        if isinstance(data, str) != (self._encoder is not None):
-            wanted = "bytes-like" if self._encoder is None else "str"
-            raise TypeError(f"data must be {wanted}, not {type(data).__name__}")
-        left = memoryview(b"")
-
-        def step() -> Look:
-            nonlocal left
-            try:
-                while left:
-                    left = left[os.write(self._fd, left[:_PIECE]) :]
-            except BlockingIOError:
-                return self._fd, _LONG
-            return None
-
-        self._begin()
-        try:
-            encoded: Any = self._encoder.encode(data) if self._encoder and isinstance(data, str) else data
-            left = memoryview(encoded).cast("B")
-            await current().drive(step, steady=True, write=True)
-        finally:
-            self._busy = False
-
-    def flush(self) -> None:
-        """Does nothing: `write` has written all."""
-
-    async def drain(self) -> None:
-        """Does nothing: `write` has written all."""
-
-    async def wait_closed(self) -> None:
-        """Does nothing: `close` has closed it."""
+    raise asyncio.IncompleteReadError(found, n)

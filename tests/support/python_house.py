@@ -81,6 +81,7 @@ TIERS = {
         "anyio_backend asyncio_backend queue",
         "acquire current run",
         "files stream",
+        "writer",
         "communicate",
         "process session",
         "start",

@@ -1,0 +1,117 @@
+"""The streams of a process in an event loop, used as those of asyncio.subprocess are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+from loops import LOOPS, run_on
+
+from pysandpool import AsyncSandbox
+
+pytestmark = pytest.mark.skipif("sys.platform == 'darwin'", reason="an agent starts no processes beside commands")
+
+MORE_THAN_A_PIPE_HOLDS = 300_000
+
+
+def on_each_loop(test: Callable[[AsyncSandbox], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
+    async def main() -> None:
+        async with AsyncSandbox() as sandbox:
+            await test(sandbox)
+
+    @pytest.mark.parametrize("loop", LOOPS)
+    def run(loop: str) -> None:
+        run_on(loop, main)
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
+
+
+@on_each_loop
+async def test_a_write_need_not_be_awaited(sandbox: AsyncSandbox) -> None:
+    async with sandbox.popen(["cat"], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("one\n")
+        await process.stdin.drain()
+        print("two", file=process.stdin)
+        process.stdin.writelines(["three\n", "four\n"])
+        process.stdin.write_eof()
+        assert process.stdin.is_closing()
+        assert [line async for line in process.stdout] == ["one\n", "two\n", "three\n", "four\n"]
+
+
+@on_each_loop
+async def test_what_does_not_fit_is_kept_until_it_is_awaited(sandbox: AsyncSandbox) -> None:
+    process = await sandbox.popen(["sh", "-c", "read line; wc -c"], stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    data = bytearray(MORE_THAN_A_PIPE_HOLDS)
+    process.stdin.write(data)
+    data[:] = b"\n" * len(data)
+    with pytest.raises(RuntimeError, match=r"bytes are not written yet: await drain\(\) before close"):
+        process.stdin.close()
+    process.stdin.write(b"\n")
+    await process.stdin.write(b"x" * MORE_THAN_A_PIPE_HOLDS)
+    process.stdin.close()
+    assert process.stdout is not None
+    assert int(await process.stdout.read()) == MORE_THAN_A_PIPE_HOLDS
+    assert await process.wait() == 0
+
+
+@on_each_loop
+async def test_communicate_and_the_end_of_a_block_write_what_is_left(sandbox: AsyncSandbox) -> None:
+    process = await sandbox.popen(["wc", "-c"], stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    process.stdin.write(b"x" * MORE_THAN_A_PIPE_HOLDS)
+    out, _ = await process.communicate(b"yz")
+    assert int(out) == MORE_THAN_A_PIPE_HOLDS + 2
+
+    async with sandbox.popen(["sh", "-c", "wc -c > count"], stdin=PIPE) as other:
+        assert other.stdin is not None
+        other.stdin.write(b"x" * MORE_THAN_A_PIPE_HOLDS)
+    assert int(await sandbox.read_file("count")) == MORE_THAN_A_PIPE_HOLDS
+
+    async with sandbox.popen(["true"], stdin=PIPE) as third:
+        await third.wait()
+        assert third.stdin is not None
+        with pytest.raises(BrokenPipeError):
+            third.stdin.write(b"x")
+        third.stdin.close()
+
+
+@on_each_loop
+async def test_readuntil(sandbox: AsyncSandbox) -> None:
+    script = "printf 'one--t'; sleep 0.1; printf 'wo-'; sleep 0.1; printf -- '-three'"
+    process = await sandbox.popen(["bash", "-c", script], stdout=PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readuntil(b"--") == b"one--"
+    assert await process.stdout.readuntil(b"--") == b"two--"
+    with pytest.raises(asyncio.IncompleteReadError) as caught:
+        await process.stdout.readuntil(b"--")
+    assert caught.value.partial == b"three"
+    assert process.stdout.at_eof()
+
+    process = await sandbox.popen(["printf", r"a\nb|c"], stdout=PIPE, text=True)
+    assert process.stdout is not None
+    assert await process.stdout.readuntil() == "a\n"
+    with pytest.raises(TypeError, match="str that is not empty"):
+        await process.stdout.readuntil(b"|")
+    assert await process.stdout.readuntil("|") == "b|"
+    assert await process.stdout.read() == "c"
+
+
+def test_a_task_can_be_made_of_a_write() -> None:
+    async def main() -> None:
+        async with AsyncSandbox() as sandbox, sandbox.popen(["wc", "-c"], stdin=PIPE, stdout=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            await asyncio.create_task(process.stdin.write(b"x" * MORE_THAN_A_PIPE_HOLDS))
+            await asyncio.wait_for(process.stdin.write(b"y"), 10)
+            process.stdin.close()
+            assert int(await process.stdout.read()) == MORE_THAN_A_PIPE_HOLDS + 1
+
+    asyncio.run(main())
