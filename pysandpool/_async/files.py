@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 from pysandpool._async.backend import Backend, Look
 from pysandpool._async.run import prepare_lease
 from pysandpool._execute.encode import Word
+from pysandpool._execute.text import coding_of
 from pysandpool._files import single, tree
 from pysandpool._files.download import download
 from pysandpool._files.operation import LeaseFiles, Operation
@@ -98,18 +99,41 @@ class AsyncFileMethods:
     @overload
     async def read_file(self, path: Word, *, text: Literal[False] = False, max_bytes: float | None = None) -> bytes: ...
     @overload
-    async def read_file(self, path: Word, *, text: Literal[True], max_bytes: float | None = None) -> str: ...
+    async def read_file(
+        self,
+        path: Word,
+        *,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        max_bytes: float | None = None,
+    ) -> str: ...
+    @overload
+    async def read_file(
+        self, path: Word, *, encoding: str, errors: str | None = None, max_bytes: float | None = None
+    ) -> str: ...
     @overload
     async def read_file(self, path: Word, *, text: bool, max_bytes: float | None = None) -> bytes | str: ...
 
-    async def read_file(self, path: Word, *, text: bool = False, max_bytes: float | None = None) -> bytes | str:
+    async def read_file(
+        self,
+        path: Word,
+        *,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        max_bytes: float | None = None,
+    ) -> bytes | str:
         """Returns the content of a file, see `PooledSandbox.read_file`."""
+        coding = coding_of(text, encoding, errors)
         data = await self._call(single.read_file(path, max_bytes))
-        return data.decode("utf-8") if text else data
+        return data if coding is None else data.decode(*coding)
 
-    async def write_file(self, path: Word, data: Data, *, mode: int = 0o644) -> None:
+    async def write_file(
+        self, path: Word, data: Data, *, mode: int = 0o644, encoding: str | None = None, errors: str | None = None
+    ) -> None:
         """Creates or replaces a file and the directories above it, see `PooledSandbox.write_file`."""
-        await self._call(single.write_file(path, single.as_bytes(data), mode))
+        await self._call(single.write_file(path, single.as_bytes(data, encoding, errors), mode))
 
     async def write_files(self, files: Mapping[Any, Data]) -> None:
         """Writes several files, see `PooledSandbox.write_files`."""
@@ -131,9 +155,9 @@ class AsyncFileMethods:
         fd = await self._call(single.open_descriptor(path, how.flags()))
         return how.open(os.fspath(path), lambda _, __: fd)
 
-    async def list_files(self, path: Word = ".") -> list[str]:
-        """Returns the names in a directory, see `PooledSandbox.list_files`."""
-        return await self._call(tree.list_files(path))
+    async def list_files(self, path: Word = ".", *, recursive: bool = False) -> list[str]:
+        """Returns the names in a directory, or all paths below it, see `PooledSandbox.list_files`."""
+        return await self._call(tree.list_files(path, recursive=recursive))
 
     async def stat(self, path: Word, *, follow_symlinks: bool = True) -> os.stat_result:
         """Returns what `os.stat` would return inside."""
@@ -143,9 +167,9 @@ class AsyncFileMethods:
         """Whether the path leads to something."""
         return await self._call(single.exists(path))
 
-    async def remove(self, path: Word, *, recursive: bool = False) -> None:
+    async def remove(self, path: Word, *, recursive: bool = False, missing_ok: bool = False) -> None:
         """Removes a file, a link, or a tree, see `PooledSandbox.remove`."""
-        await self._call(tree.remove(path, recursive=recursive))
+        await self._call(tree.remove(path, recursive=recursive, missing_ok=missing_ok))
 
     async def rename(self, src: Word, dst: Word) -> None:
         """Renames a file or directory, see `PooledSandbox.rename`."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from pysandpool._execute.encode import Word
+from pysandpool._execute.text import coding_of
 from pysandpool._files import single, tree
 from pysandpool._files.calls import opener, run_steps
 from pysandpool._files.download import download
@@ -38,26 +39,51 @@ class FileMethods:
     @overload
     def read_file(self, path: Word, *, text: Literal[False] = False, max_bytes: float | None = None) -> bytes: ...
     @overload
-    def read_file(self, path: Word, *, text: Literal[True], max_bytes: float | None = None) -> str: ...
+    def read_file(
+        self,
+        path: Word,
+        *,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        max_bytes: float | None = None,
+    ) -> str: ...
+    @overload
+    def read_file(
+        self, path: Word, *, encoding: str, errors: str | None = None, max_bytes: float | None = None
+    ) -> str: ...
     @overload
     def read_file(self, path: Word, *, text: bool, max_bytes: float | None = None) -> bytes | str: ...
 
-    def read_file(self, path: Word, *, text: bool = False, max_bytes: float | None = None) -> bytes | str:
+    def read_file(
+        self,
+        path: Word,
+        *,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        max_bytes: float | None = None,
+    ) -> bytes | str:
         """Returns the content of a file.
 
         Args:
             path: the file.
-            text: returns str, decoded as UTF-8. Line ends stay as they are.
+            text: returns str, by default decoded as UTF-8. Line ends stay as they are.
+            encoding, errors: as for `execute`; without `text` they mean `text=True`.
             max_bytes: a larger file raises OSError (EFBIG), whatever its size was at first. By default 64 MiB;
                 `math.inf` means no limit.
 
         Raises:
-            UnicodeDecodeError: the file is no UTF-8, with `text`.
+            UnicodeDecodeError: the file has what is not in the encoding.
+            LookupError: there is no such encoding.
         """
+        coding = coding_of(text, encoding, errors)
         data = run_steps(self._files(), single.read_file(path, max_bytes))
-        return data.decode("utf-8") if text else data
+        return data if coding is None else data.decode(*coding)
 
-    def write_file(self, path: Word, data: Data, *, mode: int = 0o644) -> None:
+    def write_file(
+        self, path: Word, data: Data, *, mode: int = 0o644, encoding: str | None = None, errors: str | None = None
+    ) -> None:
         """Creates or replaces a file, and creates the directories above it.
 
         The bytes go to a new file, which is then renamed: other processes see the old content or the new one, and a
@@ -66,10 +92,11 @@ class FileMethods:
 
         Args:
             path: the file.
-            data: str, which is encoded as UTF-8, or bytes-like.
+            data: str, or bytes-like.
             mode: the permission bits of the file. Set-id bits are refused.
+            encoding, errors: of a str; by default UTF-8. Line ends stay as they are.
         """
-        run_steps(self._files(), single.write_file(path, single.as_bytes(data), mode))
+        run_steps(self._files(), single.write_file(path, single.as_bytes(data, encoding, errors), mode))
 
     def write_files(self, files: Mapping[Any, Data]) -> None:
         """Writes several files: `{path: data}`. All data are checked before the first is written."""
@@ -95,9 +122,13 @@ class FileMethods:
         use = opener(self._files(), single.open_descriptor)
         return io.open(os.fspath(path), mode, buffering, encoding, errors, newline, opener=use)  # noqa: UP020 - not this
 
-    def list_files(self, path: Word = ".") -> list[str]:
-        """Returns the names in a directory, sorted; at most 100,000. Bytes that are no UTF-8 become surrogates."""
-        return run_steps(self._files(), tree.list_files(path))
+    def list_files(self, path: Word = ".", *, recursive: bool = False) -> list[str]:
+        """Returns the names in a directory, sorted; at most 100,000. Bytes that are no UTF-8 become surrogates.
+
+        With `recursive`, it returns the paths of all that is below the directory, at most 100 levels deep, relative to
+        it. A link is not followed.
+        """
+        return run_steps(self._files(), tree.list_files(path, recursive=recursive))
 
     def stat(self, path: Word, *, follow_symlinks: bool = True) -> os.stat_result:
         """Returns what `os.stat` would return inside."""
@@ -107,9 +138,12 @@ class FileMethods:
         """Whether the path leads to something."""
         return run_steps(self._files(), single.exists(path))
 
-    def remove(self, path: Word, *, recursive: bool = False) -> None:
-        """Removes a file or a link; with `recursive`, also a directory with at most 100,000 names in it."""
-        run_steps(self._files(), tree.remove(path, recursive=recursive))
+    def remove(self, path: Word, *, recursive: bool = False, missing_ok: bool = False) -> None:
+        """Removes a file or a link; with `recursive`, also a directory with at most 100,000 names in it.
+
+        With `missing_ok`, it is no error if there is nothing at the path.
+        """
+        run_steps(self._files(), tree.remove(path, recursive=recursive, missing_ok=missing_ok))
 
     def rename(self, src: Word, dst: Word) -> None:
         """Renames a file or directory. A file at `dst` is replaced."""

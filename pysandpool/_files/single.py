@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import operator
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from pysandpool._execute.encode import Word
+from pysandpool._execute.text import Coding, coding_of
 from pysandpool._files.bound import READ_BYTES, checked_bytes, too_large
 from pysandpool._files.request import (
     ANY,
@@ -40,14 +42,19 @@ _NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV
 _NEW_MODE = 0o644
 
 
-def as_bytes(data: Data) -> memoryview:
-    """The bytes to write: those of a bytes-like object, or of a str in UTF-8. Raises TypeError for others."""
+def as_bytes(data: Data, encoding: str | None = None, errors: str | None = None) -> memoryview:
+    """The bytes to write: those of a bytes-like object, or of a str, by default in UTF-8. Raises TypeError, or
+    ValueError for an encoding of bytes."""
+    coding = coding_of(isinstance(data, str), encoding, errors)
     if isinstance(data, str):
-        return memoryview(data.encode("utf-8"))
+        return memoryview((coding or Coding()).encode(data))
+    if coding is not None:
+        raise ValueError("encoding and errors are for a str: bytes are written as they are")
     try:
         return memoryview(data).cast("B")
     except TypeError:
-        raise TypeError(f"data must be str, or bytes-like and contiguous, not {type(data).__name__}") from None
+        hint = ": pass data=file.read(), or call upload()" if hasattr(data, "read") else ""
+        raise TypeError(f"data must be str, or bytes-like and contiguous, not {type(data).__name__}{hint}") from None
 
 
 def checked_files(files: Mapping[Any, Data]) -> list[tuple[Any, memoryview]]:
@@ -86,12 +93,15 @@ def _content(file: io.FileIO, expected: int, limit: int | None, shown: bytes | s
 def write_file(path: Word, data: memoryview, mode: int) -> Steps[None]:
     """Creates or replaces a file and the directories above it."""
     _check_mode(mode)
+    name, shown = encoded(path), os.fspath(path)
+    if os.path.basename(name) in (b"", b".", b".."):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
     content = Content(len(data), lambda fd: write_all(fd, data))
-    yield from replace_file(encoded(path), os.fspath(path), content, mode)
+    yield from replace_file(name, shown, content, mode)
 
 
 def _check_mode(mode: int) -> None:
-    if not 0 <= mode <= 0o777:
+    if not 0 <= operator.index(mode) <= 0o777:
         raise ValueError(f"mode = {mode:#o} is not allowed: 0 ... 0o777")
 
 

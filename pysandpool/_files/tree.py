@@ -6,7 +6,7 @@ import errno
 import os
 
 from pysandpool._execute.encode import Word
-from pysandpool._files.bound import Names
+from pysandpool._files.bound import LEVELS, Names
 from pysandpool._files.request import (
     DIRECTORY,
     NOFOLLOW,
@@ -37,18 +37,51 @@ def names_in(fd: int, names: Names) -> list[str]:
     return found
 
 
-def list_files(path: Word) -> Steps[list[str]]:
-    """The names in a directory, sorted."""
-    shown = os.fspath(path)
-    opened = yield Request(OPEN, encoded(path), READ | DIRECTORY, shown=shown)
-    return sorted(names_in(opened.fd, Names(shown)))
+def list_files(path: Word, *, recursive: bool) -> Steps[list[str]]:
+    """The names in a directory, sorted; with `recursive`, the paths of all that is below it."""
+    root, shown = encoded(path), os.fspath(path)
+    opened = yield Request(OPEN, root, READ | DIRECTORY, shown=shown)
+    names = Names(shown)
+    if not recursive:
+        return sorted(names_in(opened.fd, names))
+    found: list[str] = []
+    todo = _note(opened.fd, (), names, found)
+    while todo:
+        place = todo.pop()
+        if len(place) > LEVELS:
+            raise OSError(errno.ELOOP, f"More than {LEVELS} levels of directories", shown)
+        inner = os.path.join(root, *map(os.fsencode, place))
+        try:
+            opened = yield Request(OPEN, inner, READ | DIRECTORY | NOFOLLOW, shown=os.fsdecode(inner))
+        except (FileNotFoundError, NotADirectoryError):  # the tenant has removed or replaced it
+            continue
+        todo += _note(opened.fd, place, names, found)
+    return sorted(found)
 
 
-def remove(path: Word, *, recursive: bool) -> Steps[None]:
+def _note(fd: int, place: tuple[str, ...], names: Names, found: list[str]) -> list[tuple[str, ...]]:
+    """Adds the paths of what is in an open directory, which is closed, and returns the places of the directories."""
+    directories = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                names.count()
+                found.append("/".join((*place, entry.name)))
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append((*place, entry.name))
+    finally:
+        os.close(fd)
+    return directories
+
+
+def remove(path: Word, *, recursive: bool, missing_ok: bool) -> Steps[None]:
     """Removes a file or a link, or a directory with all that is in it."""
     name, shown = encoded(path), os.fspath(path)
     try:
         yield Request(UNLINK, name, shown=shown)
+    except FileNotFoundError:
+        if not missing_ok:
+            raise
     except IsADirectoryError as error:
         if not recursive:
             raise IsADirectoryError(error.errno, "Is a directory: recursive=True removes it", shown) from None
