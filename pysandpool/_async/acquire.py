@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pysandpool._async.backend import Backend, Look
 from pysandpool._config.workspace import Workspace
@@ -120,3 +120,14 @@ class Acquiring(Coroutine[Any, Any, _E]):
     ) -> None:
         if self._entered is not None:
             await self._entered.__aexit__(kind, value, traceback)
+
+    if not TYPE_CHECKING:  # a type checker says so as well, of what is not there
+
+        def __enter__(self):
+            raise TypeError("use `async with`, not `with`")
+
+        def __exit__(self, *_):
+            """For `with`, which looks at it first."""
+
+        def __getattr__(self, name):
+            raise AttributeError(f"there is no {name!r} before it is awaited: use `await` or `async with`")

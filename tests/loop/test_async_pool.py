@@ -514,3 +514,17 @@ def test_acquire_can_be_a_task() -> None:
                 assert (await lease.execute(["/bin/true"])).ok
 
     asyncio.run(main())
+
+
+def test_a_forgotten_await_is_said() -> None:
+    async def main() -> None:
+        async with AsyncSandboxPool() as pool:
+            acquiring: Any = pool.acquire()
+            with pytest.raises(TypeError, match="use `async with`, not `with`"), acquiring:
+                pass
+            with pytest.raises(AttributeError, match="no 'execute' before it is awaited: use `await` or `async with`"):
+                acquiring.execute(["true"])
+            async with acquiring as lease:
+                assert (await lease.execute(["true"])).ok
+
+    asyncio.run(main())
