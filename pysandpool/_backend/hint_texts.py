@@ -122,6 +122,10 @@ WORKSPACE_TAKEN = (
     "something of the configuration is at /mnt or /workspace, where a workspace is attached: show it at another place "
     "with Bind(src, dst); with rootfs=, make an empty directory /mnt in it"
 )
+WORKSPACE_SLOW = (
+    'with mode "rw", a tree is searched for set-id files, in 10 s at most: try again, as its names are in memory now, '
+    'attach a smaller directory, or use "ro" or "cow"'
+)
 WORKSPACE_DENIED = (
     "the user that runs the pool must be able to reach the directory, and to write to it with mode rw. One of another "
     "user becomes the sandbox's if the host runs as root and its file system has idmapped mounts (ext4, xfs, btrfs, "

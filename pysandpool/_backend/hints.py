@@ -141,6 +141,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"bind"}), frozenset({errno.ESTALE}), texts.BIND_MOVED),
     (frozenset({"bind"}), _DENIED, texts.BIND_DENIED),
     (frozenset({"workspace"}), frozenset({errno.EBUSY}), texts.WORKSPACE_TAKEN),
+    (frozenset({"workspace"}), frozenset({errno.ETIMEDOUT}), texts.WORKSPACE_SLOW),
     (frozenset({"workspace"}), _DENIED, texts.WORKSPACE_DENIED),
     (frozenset({"workspace"}), frozenset({errno.EROFS}), texts.BIND_READ_ONLY.replace("fs_readonly", "mode ro")),
     (frozenset({"workspace"}), frozenset({errno.EINVAL}), texts.BIND_SYSTEM),

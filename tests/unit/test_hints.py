@@ -284,3 +284,8 @@ def test_what_a_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not _machine.is_changed_root()
     monkeypatch.setattr(_machine.os, "uname", lambda: SimpleNamespace(release="4.18.0-553.el8.x86_64"))
     assert _machine.kernel_version() == (4, 18)
+
+
+def test_a_slow_search_of_a_workspace_is_not_a_slow_machine() -> None:
+    assert 'use "ro" or "cow"' in hint_for("workspace", errno.ETIMEDOUT)
+    assert 'use "ro" or "cow"' not in hint_for("clone", errno.ETIMEDOUT)
