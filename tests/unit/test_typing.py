@@ -8,7 +8,7 @@ import pytest
 
 # Each line that ends with a mark must be refused with that code, and no other line.
 SNIPPET = """
-import array, mmap, pathlib
+import array, asyncio, mmap, pathlib
 from typing import Any
 from typing_extensions import assert_type
 from pysandpool import AsyncPooledSandbox, AsyncSandbox, AsyncSandboxPool, AsyncSandboxProcess
@@ -35,6 +35,20 @@ def use(lease: PooledSandbox, sandbox: Sandbox, words: list[str], paths: tuple[p
     lease.execute(words, shell=True)  # call-overload
     lease.execute(words, text=True, timeout="1")  # call-overload
     sandbox.shell(["ls"])  # call-overload
+    lease.popen(words, shell=True)  # arg-type
+    sandbox.popen(words, capture_output=True)  # call-arg
+
+def files(lease: PooledSandbox, flag: bool) -> None:
+    assert_type(lease.read_file("f"), bytes)
+    assert_type(lease.read_file("f", max_bytes=1), bytes)
+    assert_type(lease.read_file("f", text=True, errors="replace"), str)
+    assert_type(lease.read_file("f", encoding="latin-1"), str)
+    assert_type(lease.read_file("f", text=flag), bytes | str)
+    assert_type(lease.list_files(recursive=True), list[str])
+    lease.write_file("f", "text", encoding="latin-1", mode=0o600)
+    lease.write_file("f", memoryview(b""))
+    lease.write_file("f", 1)  # arg-type
+    lease.remove(pathlib.Path("f"), recursive=True, missing_ok=True)
 
 def take_bytes(piece: bytes) -> None: ...
 def take_text(piece: str) -> None: ...
@@ -86,7 +100,16 @@ async def in_a_loop(pool: AsyncSandboxPool, words: list[str], flag: bool) -> Non
     async with lease.popen(words, text=True) as process:
         assert_type(process, AsyncSandboxProcess)
         assert_type(await process.wait(1), int)
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None and stdout is not None
+    stdin.write("text")
+    await stdin.write(b"bytes")
+    asyncio.create_task(stdin.write(b"bytes"))
+    stdin.write(1)  # arg-type
+    print("text", file=stdin)
+    await stdout.readuntil("x")
     assert_type(await lease.read_file("f", text=True), str)
+    assert_type(await lease.read_file("f", encoding="latin-1"), str)
     assert_type(await sandbox.list_files(), list[str])
     await lease.execute("ls")  # call-overload
     await lease.execute(words, text=True, on_stdout=take_later)  # arg-type
