@@ -12,7 +12,7 @@ from pysandpool._config.fields import Duration
 from pysandpool._errors import PoolStateError, SandboxReleasedError
 from pysandpool._execute.encode import Environ, Word, Words, shell_command
 from pysandpool._execute.foreign import refuse
-from pysandpool._execute.live import Live, Taker
+from pysandpool._execute.live import Taker
 from pysandpool._execute.order import order_of
 from pysandpool._execute.result import SandboxResult
 from pysandpool._execute.run import CommandDefaults, run_command
@@ -300,12 +300,3 @@ def _state(code: int) -> str:
         lib.SP_E_RELEASED: "released",
     }
     return words.get(code, "lost")
-
-
-def execute_live(
-    lease: PooledSandbox, cmd: Words, live: Live, cwd: Word | None = None, cpu_time: Duration | None = None
-) -> SandboxResult:
-    """`PooledSandbox.execute` with `live` exchanging bytes with the command."""
-    core, handle, defaults = lease._core, lease._live_handle(), lease._defaults()  # noqa: SLF001 - of this module
-    defaults = defaults if cpu_time is None else defaults.limiting(cpu_time)
-    return run_command(core.ptr, handle, cmd, (None, None, cwd, None), defaults, live)

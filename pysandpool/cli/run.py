@@ -20,9 +20,10 @@ from pysandpool._errors import CommandNotFoundError, SandboxError, SandpoolError
 from pysandpool._execute.encode import SHELL
 from pysandpool._execute.passage import Passage, Sink
 from pysandpool._execute.result import SandboxResult
+from pysandpool._execute.run import run_command
 from pysandpool._pool.acquire import lease_by_ticket
 from pysandpool._pool.core import PoolCore, open_core
-from pysandpool._pool.lease import PooledSandbox, execute_live
+from pysandpool._pool.lease import PooledSandbox
 from pysandpool._pool.limits import PoolLimits
 from pysandpool._pool.workspace import lease_with_workspace
 from pysandpool.cli.options import config_of
@@ -104,7 +105,7 @@ def _run_and_pass(args: argparse.Namespace, command: list[str]) -> int:
     config = config_of(args)
     with _sandbox(config, args) as sandbox:
         streams = Passage(_stdin(args), 1, 2, args.max_output_bytes)
-        result = execute_live(sandbox, command, streams, args.cwd, args.cpu_time)
+        result = _execute(sandbox, command, streams, args)
     for line in _notes(result, config, args):
         say(f"pysandpool: {line}")
     return _exit_code(result)
@@ -132,9 +133,16 @@ def _run_in_terminal(args: argparse.Namespace, command: list[str]) -> int:
 
 def _run_for_json(args: argparse.Namespace, command: list[str]) -> int:
     with _sandbox(config_of(args), args) as sandbox:
-        result = execute_live(sandbox, command, Passage(_stdin(args), None, None), args.cwd, args.cpu_time)
+        result = _execute(sandbox, command, Passage(_stdin(args), None, None), args)
     _print_json({"error": None, **_as_json(result)})
     return _exit_code(result)
+
+
+def _execute(lease: PooledSandbox, command: list[str], streams: Passage, args: argparse.Namespace) -> SandboxResult:
+    """`PooledSandbox.execute` with these streams."""
+    core, handle, defaults = lease._core, lease._live_handle(), lease._defaults()  # noqa: SLF001 - of this package
+    defaults = defaults if args.cpu_time is None else defaults.limiting(args.cpu_time)
+    return run_command(core.ptr, handle, command, (None, None, args.cwd, None), defaults, streams)
 
 
 def _fail(args: argparse.Namespace, error: Exception, code: int) -> int:
