@@ -93,11 +93,8 @@ def _content(file: io.FileIO, expected: int, limit: int | None, shown: bytes | s
 def write_file(path: Word, data: memoryview, mode: int) -> Steps[None]:
     """Creates or replaces a file and the directories above it."""
     _check_mode(mode)
-    name, shown = encoded(path), os.fspath(path)
-    if os.path.basename(name) in (b"", b".", b".."):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
     content = Content(len(data), lambda fd: write_all(fd, data))
-    yield from replace_file(name, shown, content, mode)
+    yield from replace_file(encoded(path), os.fspath(path), content, mode)
 
 
 def _check_mode(mode: int) -> None:
@@ -120,7 +117,9 @@ def write_all(fd: int, data: memoryview) -> None:
 
 def replace_file(name: bytes, shown: bytes | str, content: Content, mode: int) -> Steps[None]:
     """Writes a new file beside `name`, which then takes its place."""
-    head = os.path.split(name)[0]
+    head, tail = os.path.split(name)
+    if tail in (b"", b".", b".."):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
     fresh = os.path.join(head, b".sandpool-" + os.urandom(8).hex().encode())
     create = Request(OPEN, fresh, WRITE | CREATE | EXCLUSIVE, mode, shown=shown)
     try:

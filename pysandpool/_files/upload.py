@@ -20,7 +20,11 @@ def upload(src: Word, dst: Word) -> Steps[None]:
     if stat.S_ISDIR(os.stat(source).st_mode):
         yield from _upload_tree(source, target, shown)
     else:
-        yield from _upload_file(source, target, shown, follow=True)
+        try:
+            yield from _upload_file(source, target, shown, follow=True)
+        except IsADirectoryError as error:
+            words = "Is a directory, and dst is the name of the copy itself"
+            raise IsADirectoryError(error.errno, words, shown) from None
 
 
 def _upload_tree(source: str, target: bytes, shown: bytes | str) -> Steps[None]:

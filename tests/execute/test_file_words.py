@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,15 @@ def test_wrong_arguments_write_nothing(sandbox: Sandbox) -> None:
         with pytest.raises(IsADirectoryError):
             write(path, "x")
     assert sandbox.list_files() == []
+
+
+@pytest.mark.parametrize("dst", ["directory", "directory/", "."])
+def test_a_copy_is_not_put_into_a_directory(sandbox: Sandbox, tmp_path: Path, dst: str) -> None:
+    (tmp_path / "file").write_text("x")
+    sandbox.mkdir("directory")
+    with pytest.raises(IsADirectoryError, match="dst is the name of the copy itself"):
+        sandbox.upload(tmp_path / "file", dst)
+    assert sandbox.list_files(recursive=True) == ["directory"]
 
 
 def test_what_is_missing_need_not_be_removed(sandbox: Sandbox) -> None:
