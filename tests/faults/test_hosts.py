@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from full_tier import ALLOWING
 from scripts import ROOT, SUPPORT, run_script
+
+from pysandpool._backend.machine import kernel_version
 
 # --- fork ------------------------------------------------------------------------------------------------
 
@@ -243,7 +246,7 @@ from pysandpool import PoolConfig, SandboxConfig, SandboxPool
 with SandboxPool(None, PoolConfig(min_size=2)) as pool:
     for _ in range(3):
         with pool.acquire() as lease:
-            script = "cat; echo x >/tmp/f && cat /tmp/f; echo e >&2; ls /etc /usr"
+            script = "cat; echo x >f && cat f; echo e >&2; ls /etc/passwd /usr"
             result = lease.execute(["/bin/sh", "-c", script], input=b"in ")
             assert result.stdout.startswith(b"in x\\n") and b"passwd" in result.stdout, result
             assert result.stderr == b"e\\n" and result.exit_code == 0, result
@@ -279,17 +282,21 @@ SETTINGS = {
 }
 
 
+@pytest.mark.parametrize("tier", [pytest.param("full", marks=pytest.mark.namespaces), "landlock"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_hosts(setting: str) -> None:
+def test_hosts(setting: str, tier: str) -> None:
+    if tier == "landlock" and kernel_version() < (5, 13):
+        pytest.skip("this kernel has no Landlock")
+    allowing = "" if tier == "full" else ALLOWING
     near, far = os.pipe()
-    code = f"import os, resource\nout = {far}\n" + SETTINGS[setting] + WORKS + SAY
+    code = f"import os, resource\nout = {far}\n" + SETTINGS[setting] + allowing + WORKS + SAY
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=[far],
         cwd=SUPPORT,
-        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT), **({"PYSANDPOOL_TIER": tier} if allowing else {})},
     ) as host:
         os.close(far)
         with open(near, "rb") as answers:

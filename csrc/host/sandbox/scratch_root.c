@@ -39,6 +39,8 @@ static int make_one(char *path) {
     if (mkdtemp(path) == NULL) {
         return -errno;
     }
+    /* The umask of the host may have taken rights from its own user. */
+    (void)fchmodat(AT_FDCWD, path, 0700, AT_SYMLINK_NOFOLLOW);
     sp_auto_fd int dir = open(path, OPEN_DIRECTORY);
     if (dir != -1 && flock(dir, LOCK_EX | LOCK_NB) == 0) {
         return is_at(dir, path) ? sp_fd_steal(&dir) : -EAGAIN;
