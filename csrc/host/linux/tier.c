@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/fd.h"
+#include "common/kernel_linux.h"
 #include "common/packet.h"
 #include "common/text.h"
 #include "common/wire.h"
@@ -27,6 +29,11 @@
 #define TRIES 1000
 
 #define FALLBACK "/tmp"
+
+/* An init that is stopped, or hangs, does not end by itself. The zygote kills the tenants of one that is killed, and
+ * only with ids of their own, or from this ABI on, can none of them escape by forking. */
+#define KILL_NS SP_SEC(5)
+#define LANDLOCK_SCOPED 6
 
 /* The ids of leases: init/landlock_tier.h. */
 #define LEASE_ID 2000000000ULL
@@ -274,6 +281,8 @@ void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd) {
         free(left);
         return;
     }
+    left->pidfd_identity = sp_identity_of(left->pidfd);
+    left->kill_at = tier->lease_uids || tier->abi >= LANDLOCK_SCOPED ? sp_now() + KILL_NS : SP_NEVER;
     pthread_mutex_lock(&tier->lock);
     left->next = tier->left;
     tier->left = left;
@@ -284,6 +293,9 @@ void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd) {
 static bool remove_left(const struct sp_tier *tier, struct sp_left *left) {
     char name[32];
     if (!is_dead(left->pidfd)) {
+        if (sp_now() >= left->kill_at && sp_is_own(left->pidfd, &left->pidfd_identity)) {
+            (void)syscall(SYS_pidfd_send_signal, left->pidfd, SIGKILL, NULL, 0);
+        }
         return false;
     }
     (void)snprintf(name, sizeof name, "l%u", left->lease);

@@ -17,6 +17,8 @@ struct sp_left {
     int pidfd; /* of its init: once it is dead, nobody writes to the directory any more */
     uint32_t lease;
     unsigned tries;
+    struct sp_identity pidfd_identity;
+    int64_t kill_at; /* when init is killed if it has not ended by itself */
 };
 
 struct sp_tier {
@@ -36,7 +38,8 @@ bool sp_tier_is_refusal(const sp_error *error);
 /* Prepares the lower tier. 0, or SP_E_CREATE with *error filled: what the configuration asks for and this tier cannot
  * give, or why it cannot be had. */
 int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_error *error);
-/* A sandbox was killed: its directory is removed once it is dead. `pidfd` remains the caller's. */
+/* A sandbox was asked to end: its init is killed if it does not do so in time, and its directory is removed once it is
+ * dead. `pidfd` remains the caller's. */
 void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd);
 /* Removes what can be removed by now. True while there is more to do soon. */
 bool sp_tier_tend(struct sp_tier *tier);
