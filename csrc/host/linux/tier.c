@@ -260,13 +260,14 @@ int sp_tier_lower(struct sp_tier *tier, const sp_sandbox_options *options, sp_er
 
 /* ---- the directories of leases ---- */
 
-static bool is_dead(int pidfd) {
-    struct pollfd p = {.fd = pidfd, .events = POLLIN};
-    return pidfd == -1 || poll(&p, 1, 0) > 0;
+/* What cannot be seen any more counts as dead, too. */
+static bool is_dead(const struct sp_left *left) {
+    struct pollfd p = {.fd = left->pidfd, .events = POLLIN};
+    return !sp_is_own(left->pidfd, &left->pidfd_identity) || poll(&p, 1, 0) > 0;
 }
 
 static void free_left(struct sp_left *left) {
-    sp_fd_close(&left->pidfd);
+    sp_close_own(&left->pidfd, &left->pidfd_identity);
     free(left);
 }
 
@@ -292,8 +293,8 @@ void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd) {
 /* True when there is nothing more to do about it. */
 static bool remove_left(const struct sp_tier *tier, struct sp_left *left) {
     char name[32];
-    if (!is_dead(left->pidfd)) {
-        if (sp_now() >= left->kill_at && sp_is_own(left->pidfd, &left->pidfd_identity)) {
+    if (!is_dead(left)) {
+        if (sp_now() >= left->kill_at) {
             (void)syscall(SYS_pidfd_send_signal, left->pidfd, SIGKILL, NULL, 0);
         }
         return false;

@@ -332,6 +332,62 @@ static void not_before_its_init_is_dead(void) {
     sp_tier_free(&tier);
 }
 
+/* In place of an init that does not end. */
+static pid_t start_stopped(int *pidfd) {
+    int status = 0;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        (void)raise(SIGSTOP);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    *pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    CHECK(*pidfd != -1);
+    return pid;
+}
+
+static void an_init_that_does_not_end_is_killed(uint32_t abi) {
+    struct sp_tier tier = {.lower = true, .abi = abi};
+    int pidfd = -1;
+    int status = 0;
+    sp_tier_init(&tier);
+    const pid_t pid = start_stopped(&pidfd);
+    sp_tier_leave(&tier, 7, pidfd);
+    CHECK(sp_tier_tend(&tier) && waitpid(pid, &status, WNOHANG) == 0);
+    if (tier.left->kill_at != SP_NEVER) {
+        CHECK(abi >= 6);
+        tier.left->kill_at = sp_now();
+    }
+    CHECK(sp_tier_tend(&tier) || abi >= 6);
+    CHECK(abi >= 6 || (waitpid(pid, &status, WNOHANG) == 0 && kill(pid, SIGKILL) == 0));
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(!sp_tier_tend(&tier) && tier.left == NULL);
+    (void)close(pidfd);
+    sp_tier_free(&tier);
+}
+
+static void where_the_zygote_can_end_all_its_tenants(void) { an_init_that_does_not_end_is_killed(6); }
+
+static void but_not_where_one_may_escape(void) { an_init_that_does_not_end_is_killed(5); }
+
+static void what_has_taken_the_number_of_a_pidfd_stays_open(void) {
+    struct sp_tier tier = {.lower = true, .abi = 6};
+    int pidfd = -1;
+    sp_tier_init(&tier);
+    const pid_t pid = start_stopped(&pidfd);
+    sp_tier_leave(&tier, 7, pidfd);
+    const int number = tier.left->pidfd;
+    const int other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    tier.left->kill_at = 0;
+    CHECK(dup2(other, number) == number);
+    CHECK(!sp_tier_tend(&tier) && tier.left == NULL && fcntl(number, F_GETFD) != -1);
+    (void)close(number);
+    (void)close(other);
+    (void)close(pidfd);
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    sp_tier_free(&tier);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     if (strcmp(argv[0], SP_LANDLOCK_QUESTION) == 0) {
@@ -350,5 +406,8 @@ int main(int argc, char **argv) {
     RUN(a_directory_that_cannot_be_made_is_named);
     RUN(what_a_lease_has_left_is_removed);
     RUN(not_before_its_init_is_dead);
+    RUN(where_the_zygote_can_end_all_its_tenants);
+    RUN(but_not_where_one_may_escape);
+    RUN(what_has_taken_the_number_of_a_pidfd_stays_open);
     return check_report();
 }
