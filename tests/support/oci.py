@@ -56,7 +56,9 @@ mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" overlay "$1
 rm -f "$1/root/.dockerenv" "$1/root/run/.containerenv"
 for made in $3; do mkdir -p "$(dirname "$1/root$made")"; : > "$1/root$made"; done
 for passed in $4; do chmod o+x "$1/root$passed"; done
-for owned in $6; do find "$1/root$owned" -path "*/.venv/*" -prune -o -exec chown -h "$5:$5" {} +; done
+for owned in $6; do
+    find "$1/root$owned" -path "*/.venv/*" -prune -o -path "*/.mypy_cache/*" -prune -o -exec chown -h "$5:$5" {} +
+done
 shift 6
 exec "$@"
 """
@@ -85,7 +87,7 @@ class Container:
     files: tuple[str, ...] = ("/.dockerenv",)
     """Empty files that the runtime leaves: Docker's mark by default; containerd leaves none."""
     owned: tuple[str, ...] = ()
-    """Directories that belong to `user` with all that is in them, but for what is in a .venv."""
+    """Directories that belong to `user` with all that is in them, but for what is in a .venv or in a cache of mypy."""
     runtime: str = "runc"
 
     @property
