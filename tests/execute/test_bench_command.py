@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pysandpool import NamespaceDegradation, SandboxConfig
 from pysandpool.cli.main import main
 
 
@@ -15,6 +16,9 @@ def test_where_namespaces_are_refused_the_figures_are_those_of_the_tier_that_was
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYSANDPOOL_TIER", "landlock")
+    defaults = SandboxConfig.__init__.__kwdefaults__  # also where full_tier.py allows the tier
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "namespace_degradation", NamespaceDegradation.FAIL_CLOSED)
     asked = ["bench", "--iterations", "3", "--pool-size", "2"]
     assert main(asked) == 125
     assert "--allow-degradation" in capfd.readouterr().err

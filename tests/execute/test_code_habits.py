@@ -118,9 +118,9 @@ def test_a_session_goes_on_without_its_standard_streams(session: CodeSession) ->
 
 @pytest.mark.parametrize("start", ["fork", "exec"])
 def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code(start: str) -> None:
-    after_fork = "import os\nif os.path.exists('/tmp/used'):\n    raise OSError('not again')"
+    after_fork = "import os\nif os.path.exists('used'):\n    raise OSError('not again')"
     with code_pool(after_fork=after_fork, start=start) as pool, pool.acquire() as lease:
-        assert lease.run_code("open('/tmp/used', 'w').close()").ok
+        assert lease.run_code("open('used', 'w').close()").ok
         for _ in range(2):
             found = lease.run_code("print('it runs')")
             assert (found.stdout, found.exit_code, found.claimed.complete) == ("", 1, True)
@@ -130,7 +130,7 @@ def test_an_after_fork_that_fails_in_a_used_lease_is_told_in_place_of_the_code(s
         if start == "fork":
             with pytest.raises(SandboxError, match="not again"):
                 lease.session()
-        assert lease.execute(["rm", "/tmp/used"]).ok
+        assert lease.execute(["rm", "used"]).ok
         assert lease.run_code("print('it runs')").stdout == "it runs\n"
 
 
