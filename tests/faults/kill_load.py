@@ -13,8 +13,10 @@ from functools import partial
 
 from pysandpool import (
     AsyncSandboxPool,
+    NamespaceDegradation,
     PoolConfig,
     PooledSandbox,
+    SandboxConfig,
     SandboxCreateError,
     SandboxLostError,
     SandboxPool,
@@ -23,14 +25,20 @@ from pysandpool import (
     Workspace,
 )
 
-MODES = ("rw", "ro", "cow")
+# The Landlock tier, which each configuration allows where there are no namespaces, has no workspace or private /tmp.
+MODES = ("rw", "ro", "cow") if SandboxConfig().namespace_degradation is NamespaceDegradation.FAIL_CLOSED else ()
+HOME = "/tmp/" if MODES else ""
 COMMANDS = [
     ["/bin/true"],
     ["/bin/echo", "hello"],
     ["/bin/sh", "-c", "setsid sleep 60 & exec sleep 0.003"],
     ["/bin/sh", "-c", "head -c 300000 /dev/zero; (sleep 60 | sleep 60) & :"],
-    ["/bin/sh", "-c", "trap '' TERM INT HUP; echo x >/tmp/file; sleep 0.01"],
+    ["/bin/sh", "-c", "trap '' TERM INT HUP; echo x >$HOME/file; sleep 0.01"],
 ]
+
+
+def a_workspace(noise: random.Random, folder: str, share: float) -> Workspace | None:
+    return Workspace(folder, noise.choice(MODES)) if MODES and noise.random() < share else None
 
 
 def use_interpreter(noise: random.Random, lease: PooledSandbox) -> None:
@@ -61,10 +69,10 @@ def use(noise: random.Random, lease: PooledSandbox, choice: float, interprets: b
                 file.close()
     elif choice < 0.9:
         data = noise.randbytes(noise.choice([10, 1_000_000]))
-        lease.write_file("/tmp/d/file", data)
-        if lease.read_file("/tmp/d/file") != data:
+        lease.write_file(f"{HOME}d/file", data)
+        if lease.read_file(f"{HOME}d/file") != data:
             raise SandpoolError("a file has other bytes")
-        lease.remove("/tmp/d", recursive=True)
+        lease.remove(f"{HOME}d", recursive=True)
 
 
 def work(pool: SandboxPool, folder: str, seed: int, seen: Counter[str], over: threading.Event) -> None:
@@ -76,7 +84,7 @@ def work(pool: SandboxPool, folder: str, seed: int, seen: Counter[str], over: th
             if choice < 0.1:
                 pool.warm(noise.randrange(6))
                 continue
-            workspace = Workspace(folder, noise.choice(MODES)) if noise.random() < 0.3 else None
+            workspace = a_workspace(noise, folder, 0.3)
             with pool.acquire(timeout=5, workspace=workspace) as lease:
                 use(noise, lease, noise.random(), pool.config.interpreter is not None)
             seen["uses"] += 1
@@ -106,7 +114,7 @@ async def work_in_loop(folder: str, seed: int, seen: Counter[str], over: threadi
         try:
             async with AsyncSandboxPool(None, PoolConfig(min_size=noise.randrange(3), max_size=4)) as pool:
                 for _ in range(5):
-                    workspaces = [noise.choice([None, Workspace(folder, noise.choice(MODES))]) for _ in range(6)]
+                    workspaces = [a_workspace(noise, folder, 0.5) for _ in range(6)]
                     tasks = [asyncio.ensure_future(use_one(pool, workspace)) for workspace in workspaces]
                     asyncio.get_running_loop().call_later(noise.uniform(0, 0.02), tasks[0].cancel)
                     for ended in await asyncio.gather(*tasks, return_exceptions=True):

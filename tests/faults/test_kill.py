@@ -10,15 +10,22 @@ from pathlib import Path
 
 import pytest
 from eyes import alive
+from full_tier import head_of_scripts
 from scripts import ROOT, SUPPORT
 from waiting import wait_until
 
 HERE = Path(__file__).parent
+PROGRAM = """
+import os, runpy, sys
+del sys.argv[0]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
 def killed(what: str, n: int, seed: int) -> str:
     done = subprocess.run(
-        [sys.executable, HERE / "kill.py", what, str(n), str(seed), "10"],
+        [sys.executable, "-c", head_of_scripts() + PROGRAM, HERE / "kill.py", what, str(n), str(seed), "10"],
         capture_output=True,
         text=True,
         check=False,
@@ -63,7 +70,7 @@ time.sleep(60)
 def test_a_forked_child_does_not_keep_a_dead_hosts_sandboxes(end: int) -> None:
     """It has copies of every descriptor, so no socket closes: the zygote sees the host's own end."""
     with subprocess.Popen(
-        [sys.executable, "-c", LONG_LIVED_CHILD], stdout=subprocess.PIPE, text=True, cwd=SUPPORT
+        [sys.executable, "-c", head_of_scripts() + LONG_LIVED_CHILD], stdout=subprocess.PIPE, text=True, cwd=SUPPORT
     ) as host:
         assert host.stdout is not None
         *pids, child = (int(word) for word in host.stdout.readline().split())
