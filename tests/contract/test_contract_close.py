@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from eyes import alive, children, open_fds, thread_count
+from eyes import alive, children, open_fds, thread_count, zygote_of
 from fake import FakeLauncher
+from full_tier import head_of_scripts
 from host_state import HostState
 from pools import OpenPool, use
 from scripts import SUPPORT, run_script
@@ -202,9 +203,8 @@ def test_handle_outlives_the_pool_variable() -> None:
 def test_dropped_pool_is_closed() -> None:
     before = HostState()
     pool = SandboxPool(None, PoolConfig(min_size=2))
-    (zygote,) = children() - before.children
     lease = pool.acquire()
-    pid = lease.pid
+    zygote, pid = zygote_of(lease), lease.pid
     del pool
     gc.collect()
     assert alive(zygote)
@@ -271,7 +271,7 @@ def test_interpreter_exit_closes(ending: str) -> None:
 
 
 def test_killed_host_leaves_nothing() -> None:
-    script = EXIT + "time.sleep(60)"
+    script = head_of_scripts() + EXIT + "time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=SUPPORT) as host:
         assert host.stdout is not None
         pids = [int(word) for word in host.stdout.readline().split()]
