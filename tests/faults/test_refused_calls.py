@@ -19,6 +19,8 @@ from strace import Tracer, needs_root, needs_strace, nothing_is_left, refused_to
 from pysandpool import Bind, IsolationReport, PoolConfig, SandboxConfig, SandboxCreateError, SandboxPool
 from pysandpool._ffi import lib
 
+pytestmark = pytest.mark.namespaces("the calls that make them")
+
 # Not what carries the answer: without sendmsg and recvmsg nobody hears of it, and the deadline has to do.
 FATAL = (
     *("capset", "chdir", "clone", "close_range", "dup2", "dup3", "fstatfs", "landlock_add_rule"),

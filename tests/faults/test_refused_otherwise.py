@@ -30,7 +30,7 @@ from pysandpool import (
 )
 from pysandpool._backend import cgroup as _cgroup
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, pytest.mark.namespaces("the calls that make them")]
 
 
 @pytest.fixture(scope="module")

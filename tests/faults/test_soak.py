@@ -17,6 +17,7 @@ FIND_SOAK = f"import sys\nsys.path.append({os.fspath(HERE)!r})\n"
 LONG = [pytest.param(mode, marks=pytest.mark.extended) for mode in (["--seconds", "200"], ["--cycles", "20000"])]
 
 
+@pytest.mark.namespaces("networks and workspaces")
 @pytest.mark.parametrize("mode", [["--seconds", "10"], ["--cycles", "600"], *LONG])
 def test_soak(mode: list[str]) -> None:
     done = subprocess.run(
@@ -40,6 +41,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.namespaces("networks and workspaces")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_what_is_lost_is_seen(loss: str) -> None:
     done = run_script(

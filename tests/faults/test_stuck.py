@@ -49,6 +49,7 @@ def held_at_exit(init):
 """
 
 
+@pytest.mark.namespaces("a namespace of pids that the test enters")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to enter a sandbox")
 def test_it_blocks_nothing() -> None:
     code = """

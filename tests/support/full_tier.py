@@ -4,7 +4,7 @@ Such a machine is a container with Docker's default profile, for one. Its reason
 namespace fails here without this package, and the package names that stage. A sandbox that fails in another way is a
 failure of its test.
 
-The files of BOTH_TIERS run there all the same: their configurations allow the Landlock tier by default. Skipped is what
+The rooms of BOTH_TIERS run there all the same: their configurations allow the Landlock tier by default. Skipped is what
 this tier refuses by name, and what has the mark `namespaces`.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,9 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
 # Their tests make sandboxes with namespaces, in this process or in others.
-ROOMS = frozenset({"clients", "execute", "faults", "isolation", "loop"})
+FULL_TIER = frozenset({"clients", "isolation"})
+# Their configurations allow the Landlock tier by default.
+BOTH_TIERS = frozenset({"contract", "execute", "faults", "loop"})
 OF_THE_LOWER_TIER = frozenset(
     {
         "test_attack_tier",
@@ -31,16 +34,6 @@ OF_THE_LOWER_TIER = frozenset(
         "test_landlock_tier_stem",
         "test_landlock_tier_terminals",
         "test_reaper",
-    }
-)
-BOTH_TIERS = frozenset(
-    {
-        *("test_command_line", "test_execute", "test_executor", "test_file_calls", "test_file_trees"),
-        *("test_bare_stem", "test_code_request", "test_cpu_time", "test_last_command", "test_live", "test_popen"),
-        *("test_renew", "test_run_code", "test_sessions", "test_text"),
-        *("test_descriptors", "test_embedding", "test_ends", "test_interrupts", "test_undead"),
-        *("test_async_cancel", "test_async_code", "test_async_execute", "test_async_files"),
-        *("test_async_pool", "test_async_process"),
     }
 )
 TIER_REFUSES = re.compile(r"could not attach the workspace .*: Operation not supported")
@@ -87,17 +80,19 @@ def head_of_scripts() -> str:
     return ALLOWING if _allowed else ""
 
 
+def room_of(node: pytest.Item | pytest.Collector) -> str:
+    """The directory of tests/ that a test, a file or a directory is in; "" for tests/ itself and what is not in it."""
+    return next(iter(node.path.relative_to(TESTS).parts), "") if node.path.is_relative_to(TESTS) else ""
+
+
 def needs_namespaces(item: pytest.Item) -> bool:
-    room = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
     backend = getattr(item, "callspec", None)
     backend_name = backend.params.get("open_pool") if backend is not None else None
     if backend_name is not None:
         return backend_name not in OTHER_BACKENDS
     if item.get_closest_marker("namespaces") is not None:
         return True
-    if room == "contract":
-        return "launcher" not in getattr(item, "fixturenames", ())
-    return room in ROOMS and item.path.stem not in OF_THE_LOWER_TIER | BOTH_TIERS
+    return room_of(item) in FULL_TIER and item.path.stem not in OF_THE_LOWER_TIER
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,27 +106,43 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, object, object]:
+    """A file may have a configuration that is made when it is imported."""
+    with _allowed_for(collector):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A configuration that does not say otherwise allows the Landlock tier, in its fixtures, too."""
+    """Fixtures of the test included."""
+    with _allowed_for(item):
+        return (yield)
+
+
+@contextmanager
+def _allowed_for(node: pytest.Item | pytest.Collector) -> Iterator[None]:
+    """A configuration that does not say otherwise allows the Landlock tier."""
     global _allowed  # noqa: PLW0603  # one test runs at a time in a process
+    if room_of(node) not in BOTH_TIERS or node.path.stem in OF_THE_LOWER_TIER or not refusal():
+        yield
+        return
     from pysandpool import NamespaceDegradation, SandboxConfig
 
-    if item.path.stem not in BOTH_TIERS or not refusal():
-        return (yield)
     defaults = SandboxConfig.__init__.__kwdefaults__
     assert defaults is not None
     before = defaults["namespace_degradation"]
     defaults["namespace_degradation"] = NamespaceDegradation.ALLOW_DEGRADATION
     _allowed = True
     try:
-        return (yield)
+        yield
     finally:
         _allowed = False
         defaults["namespace_degradation"] = before
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Generator[None, object, object]:
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """Not around each fixture: pytest keeps what one of a module has raised for the other tests of the module."""
     return (yield from _skipping())
 
 
