@@ -294,7 +294,8 @@ static bool is_too_much(struct sp_look *look) {
 static int64_t until_next(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     if (watch->by_cgroup) {
-        return watch->most != 0 || has_netlink(watch) ? LOOK_NS : LOCKS_NS;
+        const bool goes_on = watch->scan.is_running || watch->scan.unreadable_since != 0;
+        return watch->most != 0 || has_netlink(watch) || goes_on ? LOOK_NS : LOCKS_NS;
     }
     if (watch->limit == 0) {
         return LOOK_NS;

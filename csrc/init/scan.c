@@ -17,6 +17,7 @@
 
 #define PROCESS_NS SP_MS(25) /* of processor time: a process that takes more counts as too much */
 #define PROCESS_LOCKS_NS SP_MS(250)
+#define UNTIMED 256     /* in a cgroup so many files or threads of a process are examined, however long that takes */
 #define BUDGET_FILES 16 /* between two checks of the budget */
 
 /*
@@ -120,9 +121,15 @@ static void add_file(struct sp_found *found, int process, const char *fd, int64_
 
 /* ---- one process ---- */
 
+/* Whether the process takes too long, once `n` of its files or threads have been examined. */
+static bool is_spent(const struct sp_scan *scan, unsigned n, const struct sp_budget *budget) {
+    return (!scan->locks_only || n > UNTIMED) && sp_budget_is_spent(budget);
+}
+
 /* Adds the descriptors of a process. False when they are too many to be examined. */
 static bool add_files(struct sp_scan *scan, int process, bool *refused, const struct sp_budget *budget) {
     struct sp_found *found = &scan->now;
+    const unsigned before = found->files;
     struct sp_listing list;
     int64_t now = sp_now();
     sp_auto_fd int fd = sp_listing_open(&list, process, "fd");
@@ -133,7 +140,8 @@ static bool add_files(struct sp_scan *scan, int process, bool *refused, const st
     for (const char *name; (name = sp_listing_next(&list)) != NULL;) {
         char path[32];
         (void)sp_append(sp_append(path, path + sizeof path, "fd/"), path + sizeof path, name);
-        bool spent = ++found->files % BUDGET_FILES == 0 && sp_budget_is_spent(budget);
+        found->files++;
+        bool spent = found->files % BUDGET_FILES == 0 && is_spent(scan, found->files - before, budget);
         if (spent || found->files > SP_SCAN_FILES_MAX) {
             return false;
         }
@@ -183,10 +191,11 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
     struct sp_listing list;
     char text[4096];
     const char *name;
+    unsigned n = 0;
     sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
     while (tasks != -1 && (name = sp_listing_next(&list)) != NULL) {
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (sp_budget_is_spent(budget)) {
+        if (is_spent(scan, ++n, budget)) {
             return false;
         }
         if (task == -1 || !is_alive(task, text, sizeof text)) {
@@ -249,7 +258,7 @@ static void begin_pass(struct sp_scan *scan, int proc) {
     scan->done = 1; /* skips init */
     scan->started = sp_now();
     scan->spent = 0;
-    scan->steps = 0;
+    scan->steps = scan->processes = 0;
 }
 
 static void end_pass(struct sp_scan *scan) {
@@ -258,8 +267,10 @@ static void end_pass(struct sp_scan *scan) {
     scan->unreadable_since = !scan->now.unreadable         ? 0
                              : scan->unreadable_since == 0 ? scan->started
                                                            : scan->unreadable_since;
-    const int64_t most = scan->locks_only ? SP_SCAN_UNREADABLE_LOCKS_NS : SP_SCAN_UNREADABLE_NS;
-    scan->now.too_much |= scan->now.unreadable && scan->started - scan->unreadable_since > most;
+    scan->unreadable_passes = scan->now.unreadable ? scan->unreadable_passes + 1 : 0;
+    scan->now.too_much |= scan->locks_only
+                              ? scan->unreadable_passes > SP_SCAN_UNREADABLE_PASSES
+                              : scan->now.unreadable && scan->started - scan->unreadable_since > SP_SCAN_UNREADABLE_NS;
     scan->now.reach = reach.bytes;
     scan->now.mappings = reach.lines;
     scan->last = scan->now;
@@ -299,6 +310,7 @@ static bool scan_processes(struct sp_scan *scan, int proc, const struct sp_budge
             scan->now.too_much = true;
             return true;
         }
+        scan->processes++;
         scan->done = pid;
     }
     return true;
@@ -310,7 +322,8 @@ bool sp_scan_step(struct sp_scan *scan, int proc, const struct sp_budget *budget
         begin_pass(scan, proc);
     }
     bool whole = scan_processes(scan, proc, budget);
-    if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX) {
+    const bool bounded = !scan->locks_only || scan->processes > SP_SCAN_PROCESSES_MAX;
+    if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX && bounded) {
         scan->now.too_much = true;
         whole = true;
     }

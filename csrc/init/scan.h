@@ -6,8 +6,9 @@
  * in a while, and in steps: a step examines process after process until its budget is spent. A single process that
  * takes more processor time than PROCESS_NS counts as too much.
  *
- * In a cgroup only file locks are looked for. It takes long until they are worth a kill, so that a slow or busy machine
- * gets more time there (PROCESS_LOCKS_NS, SP_SCAN_UNREADABLE_LOCKS_NS).
+ * In a cgroup only file locks are looked for, and a machine that is slow or busy must end nobody for that. In a virtual
+ * machine that waits for a processor of its host, processor time goes by, too. So there it is only a bound for a
+ * process with many files, and the others are numbers: of files, of processes in one pass, and of passes.
  */
 #ifndef SANDPOOL_INIT_SCAN_H
 #define SANDPOOL_INIT_SCAN_H
@@ -26,9 +27,11 @@
 /* A process is unreadable in the middle of its exec, and so may it be for long on a busy machine. Until this time is
  * over, it only counts as one that can hide any memory. */
 #define SP_SCAN_UNREADABLE_NS SP_MS(100)
-#define SP_SCAN_UNREADABLE_LOCKS_NS SP_MS(500)
-/* A pass that needs more steps counts as too much: processes are created faster than they can be examined. */
+#define SP_SCAN_UNREADABLE_PASSES 20 /* the same in a cgroup: it takes half a second, or longer on a slow machine */
+/* A pass that needs more steps counts as too much: processes are created faster than they can be examined. In a cgroup
+ * it must have examined more than this number of processes, too. */
 #define SP_SCAN_STEPS_MAX 32
+#define SP_SCAN_PROCESSES_MAX 1024
 
 /* What one pass has found. */
 struct sp_found {
@@ -64,10 +67,11 @@ struct sp_scan {
     int64_t began, ended;     /* of the last whole pass */
     int64_t cost;             /* its processor time */
     int64_t unreadable_since; /* 0: the last pass could examine every process */
+    unsigned unreadable_passes;
     /* The current pass. */
     bool is_running;
     int done; /* the highest pid that was examined */
-    unsigned steps;
+    unsigned steps, processes;
     int64_t started, spent;
     struct sp_found now;
 };

@@ -482,9 +482,12 @@ static void in_a_cgroup_that_takes_longer(void) {
     without_override(true);
     CHECK(chmod(in_folder("/2/fd"), 0) == 0);
     watch.scan.ended = sp_now() - 2 * PERIOD_NS;
-    watch.scan.unreadable_since = sp_now() + SP_SEC(60);
-    CHECK(!sp_memory_watch_look(&watch) && watch.scan.unreadable_since != 0 && !watch.scan.last.too_much);
-    watch.scan.unreadable_since = sp_now() - SP_SCAN_UNREADABLE_LOCKS_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.scan.unreadable_passes == 1 && !watch.scan.last.too_much);
+    CHECK(until_next(&(struct sp_look){.watch = &watch}) == LOOK_NS); /* and not only when locks are due */
+    watch.scan.unreadable_since -= SP_SEC(60);
+    watch.scan.ended = sp_now() - 2 * PERIOD_NS;
+    CHECK(!sp_memory_watch_look(&watch) && watch.scan.unreadable_passes == 2 && !watch.scan.last.too_much);
+    watch.scan.unreadable_passes = SP_SCAN_UNREADABLE_PASSES;
     watch.scan.ended = sp_now() - 2 * PERIOD_NS;
     CHECK(!sp_memory_watch_look(&watch) && watch.breaches == 1 && watch.scan.last.too_much);
     CHECK(chmod(in_folder("/2/fd"), 0700) == 0);
