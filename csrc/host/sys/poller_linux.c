@@ -52,7 +52,10 @@ static int arm(struct sp_poller *poller, uint32_t events) {
 int sp_poller_kick(struct sp_poller *poller) { return arm(poller, EPOLLOUT); }
 
 bool sp_poller_is_own(struct sp_poller *poller) {
-    return sp_is_own(atomic_load(&poller->kick), &poller->kick_identity);
+    atomic_fetch_add(&poller->users, 1);
+    const bool own = sp_is_own(atomic_load(&poller->kick), &poller->kick_identity);
+    atomic_fetch_sub(&poller->users, 1);
+    return own;
 }
 
 int sp_poller_begin_turn(struct sp_poller *poller) { return arm(poller, 0); }
