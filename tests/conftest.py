@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import pytest
 from agent import AgentLauncher
-from eyes import LINUX, reap_orphans, see_orphans
+from eyes import LINUX, see_orphans
 from fake import FakeLauncher, warmed
 from log_records import Records
+from orphans import reap_all
 from pools import OpenPool
 
 from pysandpool import NamespaceDegradation, PoolConfig, PooledSandbox, SandboxConfig, SandboxPool
@@ -45,7 +46,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Many tests call gc.collect(). It shall not look at the thousands of collected tests each time."""
+    """Many tests call gc.collect(). It shall not look at the thousands of collected tests each time: `unfrozen`."""
     gc.disable()
     try:
         return (yield)
@@ -53,6 +54,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def unfrozen() -> Iterator[None]:
+    """An application that has frozen nothing: only then is a lease found again that an interrupted acquire has lost."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,7 +73,7 @@ def _orphans_are_seen() -> None:
 def _orphans_are_reaped() -> Iterator[None]:
     """What came to this process so far: every look at /proc would meet it again."""
     yield
-    reap_orphans()
+    reap_all()
 
 
 @pytest.fixture

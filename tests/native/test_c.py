@@ -13,6 +13,7 @@ import full_tier
 import pytest
 import selection
 from c_build import ROOT, SANITIZER_OPTIONS, Build, fixed_addresses, linked, run, unusable
+from orphans import reap_all
 
 PROGRAMS = sorted((ROOT / "tests" / "native" / "c").glob("test_*.c"))
 IN_CI = os.environ.get("CI") == "true"
@@ -47,6 +48,7 @@ def test_c_program(program: Path, build: Build, tmp_path: Path) -> None:
         pytest.skip(reason)
     command = [*(fixed_addresses() if build.sanitizer != "plain" else ()), os.fspath(linked(program, build, tmp_path))]
     done = run(command, env={**os.environ, **SANITIZER_OPTIONS}, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+    reap_all()  # some programs leave hundreds of zombies, and other tests look at all processes again and again
     assert done.returncode == 0, f"{program.name} ({build}) ended with {done.returncode}:\n{done.stdout[-8000:]}"
     skipped = [line for line in done.stdout.splitlines() if " ... skipped: " in line]
     assert not skipped or full_tier.denies_namespaces(), f"skipped where this machine can run it: {skipped}"
