@@ -88,7 +88,7 @@ def test_ps_shows_what_each_process_is(sandbox: PooledSandbox) -> None:
         (SandboxConfig(max_processes=None), {"processes": "none"}),
         (SandboxConfig(scratch_size_mb=None), {"mounts": "full"}),
         (SandboxConfig(allow_fork=False), {"seccomp": "full"}),
-        (SandboxConfig(fs_readonly=["/etc/hostname"], fs_readwrite=["/var/tmp"]), {"mounts": "full"}),
+        (SandboxConfig(fs_readonly=["/etc/hostname"], fs_readwrite=[os.path.dirname(__file__)]), {"mounts": "full"}),
     ],
     ids=str,
 )
