@@ -25,6 +25,7 @@ static pid_t start(void) {
     CHECK(pipe2(diagnostics, O_CLOEXEC) == 0);
     const pid_t standby = fork();
     if (standby == 0) {
+        CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0); /* as init did: else only root may install a filter */
         if (refused != -1) {
             refuse(refused, EPERM);
         }
