@@ -12,7 +12,7 @@ import anyio
 import pytest
 from code_pools import code_config
 from eyes import open_fds, thread_count
-from loops import LOOPS, cancelled_at, run_on
+from loops import LOOPS, cancelled_at, each_loop, run_on
 
 from pysandpool import (
     AsyncCodeSession,
@@ -40,13 +40,7 @@ def on_each_loop(test: Test) -> Callable[[str], None]:
                 assert thread_count() <= threads
             assert (await pool.stats()).in_use_count == 0
 
-    @pytest.mark.parametrize("loop", LOOPS)
-    def run(loop: str) -> None:
-        run_on(loop, main)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
+    return each_loop(test, main)
 
 
 @on_each_loop

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from loops import LOOPS, run_on
+from loops import each_loop
 from waiting import wait_until
 
 from pysandpool import (
@@ -40,13 +40,7 @@ def on_each_loop(test: Test) -> Callable[[str], None]:
             stats = await pool.stats()
             assert stats.in_use_count == 0
 
-    @pytest.mark.parametrize("loop", LOOPS)
-    def run(loop: str) -> None:
-        run_on(loop, main)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
+    return each_loop(test, main)
 
 
 @on_each_loop

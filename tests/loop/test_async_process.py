@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from eyes import open_fds, thread_count
-from loops import LOOPS, run_on
+from loops import LOOPS, each_loop, run_on
 
 from pysandpool import (
     AsyncPooledSandbox,
@@ -42,13 +42,7 @@ def on_each_loop(test: Test) -> Callable[[str], None]:
                 assert thread_count() <= threads
             assert (await pool.stats()).in_use_count == 0
 
-    @pytest.mark.parametrize("loop", LOOPS)
-    def run(loop: str) -> None:
-        run_on(loop, main)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
+    return each_loop(test, main)
 
 
 @on_each_loop

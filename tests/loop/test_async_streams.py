@@ -8,7 +8,7 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from loops import LOOPS, run_on
+from loops import each_loop
 
 from pysandpool import AsyncSandbox
 
@@ -22,13 +22,7 @@ def on_each_loop(test: Callable[[AsyncSandbox], Coroutine[Any, Any, None]]) -> C
         async with AsyncSandbox() as sandbox:
             await test(sandbox)
 
-    @pytest.mark.parametrize("loop", LOOPS)
-    def run(loop: str) -> None:
-        run_on(loop, main)
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
+    return each_loop(test, main)
 
 
 @on_each_loop

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
+import pytest
+
 _T = TypeVar("_T")
 
 Main = Callable[[], Coroutine[Any, Any, _T]]
@@ -24,6 +26,18 @@ def run_on(loop: str, main: Main[_T]) -> _T:
 
         return uvloop.run(main())
     return asyncio.run(main())
+
+
+def each_loop(test: Callable[..., object], main: Main[None]) -> Callable[[str], None]:
+    """The test for pytest, with the name of `test`: it runs `main` on a new loop of each kind."""
+
+    @pytest.mark.parametrize("loop", LOOPS)
+    def run(loop: str) -> None:
+        run_on(loop, main)
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
 
 
 class Interrupted(Coroutine[Any, Any, _T]):
