@@ -64,12 +64,17 @@ static void starts_and_reaps(void) {
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
-static void continues_without_a_release(void) {
+static struct sp_reaper *started(void) {
     struct sp_reaper *reaper = NULL;
     pid_t child = 0;
     what.path = "/bin/cat";
     what.fd = 2;
     CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    return reaper;
+}
+
+static void continues_without_a_release(void) {
+    struct sp_reaper *reaper = started();
     CHECK(has_ended(reaper));
     sp_reaper_free(reaper);
 }
@@ -211,11 +216,7 @@ static void ends_with_the_host(void) {
 
 /* A fork has the descriptor, but not the child. */
 static void in_a_fork(void) {
-    struct sp_reaper *reaper = NULL;
-    pid_t child = 0;
-    what.path = "/bin/cat";
-    what.fd = 2;
-    CHECK(sp_reaper_start(&what, &reaper, &child) == 0); /* it is not released, and so does not end */
+    struct sp_reaper *reaper = started(); /* it is not released, and so does not end */
     const pid_t fork_of_this = fork();
     if (fork_of_this == 0) {
         _exit(sp_reaper_reap(reaper) ? 1 : 0);
@@ -228,11 +229,7 @@ static void in_a_fork(void) {
 }
 
 static void where_it_cannot_be_asked_for(void) {
-    struct sp_reaper *reaper = NULL;
-    pid_t child = 0;
-    what.path = "/bin/cat";
-    what.fd = 2;
-    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    struct sp_reaper *reaper = started();
     sp_reaper_release(reaper);
     CHECK(sp_wait_fd(sp_reaper_fd(reaper), POLLIN, sp_now() + 10000 * MS) == 0);
     refuse(SYS_waitid, EPERM);
@@ -241,11 +238,7 @@ static void where_it_cannot_be_asked_for(void) {
 
 /* Nothing is done to the file that has got the number since. */
 static void its_descriptor_was_closed_by_others(void) {
-    struct sp_reaper *reaper = NULL;
-    pid_t child = 0;
-    what.path = "/bin/cat";
-    what.fd = 2;
-    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    struct sp_reaper *reaper = started();
     const int number = sp_reaper_fd(reaper);
     CHECK(dup2(2, number) == number);
     sp_reaper_release(reaper);
@@ -281,11 +274,7 @@ static void outlives_the_thread(void) {
 }
 
 static void a_wait_for_all_kinds_of_children_may_reap_it(void) {
-    struct sp_reaper *reaper = NULL;
-    pid_t child = 0;
-    what.path = "/bin/cat";
-    what.fd = 2;
-    CHECK(sp_reaper_start(&what, &reaper, &child) == 0);
+    struct sp_reaper *reaper = started();
     sp_reaper_release(reaper);
     CHECK(waitpid(-1, NULL, __WALL) > 0);
     CHECK(has_ended(reaper));
