@@ -26,8 +26,8 @@ async def start_process(
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
     opened = Streams(*streams)
     try:
-        await prepare_lease(current(), held.core.ptr, lease)
-        handle = ProcessHandle(held, held.core.ptr, lease, program, (opened.fds, opened.own_pipes), defaults)
+        await prepare_lease(current(), held.pool, lease)
+        handle = ProcessHandle(held, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
         process = AsyncSandboxProcess(handle, program.cmd, coding)
         try:

@@ -212,7 +212,7 @@ class Inquiry:
 def _adoption(place: CodePlace, pidfd: int, pid: int) -> ProcessHandle:
     """Asks init to take the process of this pidfd, which has this pid in the sandbox, for one that it has started."""
     program = Program((b"branch",), None, None, None, False, adopts=(pidfd, pid))
-    return ProcessHandle(place.held, place.pool, place.handle, program, ((-1, -1, -1), 0), place.defaults)
+    return ProcessHandle(place.held, place.handle, program, ((-1, -1, -1), 0), place.defaults)
 
 
 def pid_inside(pid: int) -> int:

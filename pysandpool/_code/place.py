@@ -15,9 +15,7 @@ class CodePlace(NamedTuple):
     """One lease of a sandbox that has an interpreter."""
 
     held: Held
-    """what keeps the lease and `pool` alive"""
-    pool: Any
-    """an `sp_pool *`"""
+    """what keeps the lease and its pool alive"""
     handle: int
     """the number of the lease"""
     defaults: CommandDefaults
@@ -25,13 +23,18 @@ class CodePlace(NamedTuple):
     """who takes the code: SP_RUNS_*"""
 
     @classmethod
-    def of(cls, config: SandboxConfig, held: Held, pool: Any, handle: int, defaults: CommandDefaults) -> CodePlace:
+    def of(cls, config: SandboxConfig, held: Held, handle: int, defaults: CommandDefaults) -> CodePlace:
         """The place with these fields. Raises SandboxError if sandboxes of this configuration have no interpreter."""
         if config.interpreter is None:
             hint = "SandboxConfig(interpreter=Interpreter())"
             raise SandboxError("the sandbox has no interpreter that waits for code", hint=hint)
         runs = lib.SP_RUNS_INTERPRETER if config.interpreter.start == "fork" else lib.SP_RUNS_RUNTIME
-        return cls(held, pool, handle, defaults, runs)
+        return cls(held, handle, defaults, runs)
+
+    @property
+    def pool(self) -> Any:
+        """The `sp_pool *`."""
+        return self.held.pool
 
     def require_copies(self) -> None:
         """Raises SandboxError if no copy of the interpreter can be made: only that can live on as a session."""

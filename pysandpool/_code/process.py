@@ -248,7 +248,7 @@ def start_process(place: CodePlace, env: Environ | None, cwd: Word | None) -> Co
     try:
         program = Program((b"session", b"{}"), env, cwd, None, False, far.fileno())
         streams = (opened.fds, opened.own_pipes)
-        handle = ProcessHandle(place.held, place.pool, place.handle, program, streams, place.defaults)
+        handle = ProcessHandle(place.held, place.handle, program, streams, place.defaults)
         opened.close_far()
         process = CodeProcess(place, handle, near.detach(), (opened.near[1], opened.near[2]))
     except BaseException:

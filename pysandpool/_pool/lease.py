@@ -206,12 +206,10 @@ class PooledSandbox(FileMethods, CodeMethods):
             TypeError, ValueError: an argument has a wrong type or value; nothing was started.
         """
         refuse("popen", foreign)
-        core = self._core
         program = Program(cmd, env, cwd, timeout, pty, size=size_of(size, terminal=pty))
         kind = kind_of(text, encoding, errors, bufsize)
-        return start_process(
-            Held(self, core), core.ptr, self._live_handle(), program, (stdin, stdout, stderr), self._defaults(), kind
-        )
+        held, streams = Held(self, self._core), (stdin, stdout, stderr)
+        return start_process(held, self._live_handle(), program, streams, self._defaults(), kind)
 
     def _defaults(self) -> CommandDefaults:
         return self._core.defaults
@@ -284,7 +282,7 @@ class PooledSandbox(FileMethods, CodeMethods):
 
     def _code(self) -> CodePlace:
         core = self._core
-        return CodePlace.of(core.config, Held(self, core), core.ptr, self._live_handle(), self._defaults())
+        return CodePlace.of(core.config, Held(self, core), self._live_handle(), self._defaults())
 
     def _live_handle(self) -> int:
         handle = self._handle

@@ -40,27 +40,31 @@ class Held(NamedTuple):
     """the `PoolCore`, without which the `sp_pool *` is freed"""
 
     @property
+    def pool(self) -> Any:
+        """The `sp_pool *`."""
+        return self.core.ptr
+
+    @property
     def freed(self) -> bool:
         """Whether the pool of the C core was freed."""
         return bool(self.core.freed)
 
 
 class ProcessHandle:
-    """A process of a lease. `pool` is the `sp_pool *`. The lease is held until the process has ended."""
+    """A process of a lease, which is held until the process has ended."""
 
     __slots__ = ("_box", "_error", "_held", "_hint", "_name", "_pool", "_ptr", "_status")
 
     def __init__(
         self,
         held: Held,
-        pool: Any,
         lease: int,
         program: Program,
         streams: tuple[Sequence[int], int],
         defaults: CommandDefaults,
     ) -> None:
         self._held: object = held
-        self._pool = pool
+        self._pool = held.pool
         argv = encode_command(program.cmd)
         self._name = command_name(program.cmd)
         self._status = ffi.new("sp_process_status *")
@@ -69,7 +73,7 @@ class ProcessHandle:
         request, _keep = _request(program, argv, streams, defaults)
         # The garbage collector closes it, also if an exception comes between the start and the next line.
         self._box = ffi.gc(ffi.new("sp_process **"), lib.sp_process_close)
-        self._check(lib.sp_process_start(pool, lease, request, self._box, self._error))
+        self._check(lib.sp_process_start(held.pool, lease, request, self._box, self._error))
         self._ptr = self._box[0]
 
     def fileno(self) -> int:

@@ -276,16 +276,15 @@ class SandboxProcess:
             return with_rest(file, self._exchange.taken(file) or b"")  # type: ignore[no-any-return]
 
 
-def start_process(  # noqa: PLR0913 - what popen takes
+def start_process(
     held: Held,
-    pool: Any,
     lease: int,
     program: Program,
     streams: tuple[Stream, Stream, Stream],
     defaults: CommandDefaults,
     kind: FileKind,
 ) -> SandboxProcess:
-    """Starts a process in the lease of `pool`, and waits until it has executed its program.
+    """Starts a process in the lease, and waits until it has executed its program.
 
     Raises what `PooledSandbox.popen` raises.
     """
@@ -293,8 +292,8 @@ def start_process(  # noqa: PLR0913 - what popen takes
         raise ValueError("pty=True is not allowed with stdin, stdout or stderr: all three are the terminal")
     opened = Streams(*streams)
     try:
-        prepare_lease(pool, lease)
-        handle = ProcessHandle(held, pool, lease, program, (opened.fds, opened.own_pipes), defaults)
+        prepare_lease(held.pool, lease)
+        handle = ProcessHandle(held, lease, program, (opened.fds, opened.own_pipes), defaults)
         opened.close_far()
         return SandboxProcess(handle, program.cmd, opened, kind)
     finally:
