@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAIN_ROWS = ("acquire", "echo", "cold", "jobs", "code")
 DERIVED = ("ratio", "verdict")
 HEADER = (
-    "| row | figure | measured | compared with | ratio | budget |",
-    "|---|---|---:|---:|---:|---|",
+    "| row | figure | measured | compared with | ratio | budget | N |",
+    "|---|---|---:|---:|---:|---|---:|",
 )
 
 
@@ -42,10 +42,9 @@ def load(path: Path) -> tuple[dict[str, str], list[Row], list[Failure]]:
 
 
 def _main_row(row: Row) -> str:
-    cells = report.cells(row)
-    name, figure, measured, baseline, ratio, budget, verdict = cells[:7]
+    name, figure, measured, baseline, ratio, budget, verdict, *_, count = report.cells(row)
     verdict = verdict if row.met else f"**{verdict}**"
-    return f"| {' | '.join((name, figure, measured, baseline, ratio, f'{budget}, {verdict}'))} |"
+    return f"| {' | '.join((name, figure, measured, baseline, ratio, f'{budget}, {verdict}', count))} |"
 
 
 def main_rows(machine: Mapping[str, str], rows: Sequence[Row]) -> str:
