@@ -93,7 +93,7 @@ bench: $(BUILT) ## the table of budgets, with a verdict for each row
 	$(PY) bench/table.py $(BENCH_ARGS)
 
 docs: $(BUILT) $(MKDOCS) ## the documentation as a site in site/; a warning fails the build
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 soak: $(BUILT) ## a random mix of everything, looked at each second: SECONDS=600 SEED=1
 	$(PY) tests/faults/soak.py --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1)

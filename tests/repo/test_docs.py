@@ -256,15 +256,41 @@ def test_the_configuration_page_has_every_field_and_call() -> None:
     assert all(f"`{name}`" in page for name in ALLOWABLE)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the extra `docs` is not installed")
+needs_mkdocs = pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="the extra `docs` is not installed"
+)
+
+
+def build_site(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Builds the site of `folder` with the command of `make docs`."""
+    found = re.search(r"-m (mkdocs build .*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    command = [sys.executable, "-m", *shlex.split(found[1]), "--site-dir", str(site)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=folder)
+
+
+@needs_mkdocs
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    done = build_site(ROOT, tmp_path)
     assert done.returncode == 0, done.stderr
     configuration = (tmp_path / "configuration" / "index.html").read_text(encoding="utf-8")
     for kind in (pysandpool.SandboxConfig, pysandpool.PoolConfig):
         for field in kind.__dataclass_fields__:
             assert f'id="{field}"' in configuration
+
+
+@needs_mkdocs
+@pytest.mark.parametrize(("target", "code"), [("other.md", 0), ("planted.md", 1), ("other.md#planted", 1)])
+def test_a_planted_broken_link_fails_the_build(target: str, code: int, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "index.md").write_text(f"# Page\n\n[link]({target})\n", encoding="utf-8")
+    (docs / "other.md").write_text("# Other\n", encoding="utf-8")
+    (tmp_path / "mkdocs.yml").write_text(
+        f"INHERIT: {ROOT / 'mkdocs.yml'}\nnav: [index.md, other.md]\nplugins: []\nhooks: []\n", encoding="utf-8"
+    )
+    done = build_site(tmp_path, tmp_path / "site")
+    assert done.returncode == code, done.stderr
 
 
 # --- the measured table ----------------------------------------------------------------------------------
