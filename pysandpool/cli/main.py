@@ -40,19 +40,26 @@ def parser_of_all() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pysandpool", description="Run untrusted commands in OS-level sandboxes.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="subcommand", required=True)
-    add_options(commands.add_parser("run", help="run one command in a fresh sandbox", epilog=EXIT_CODES), run)
-    add_options(commands.add_parser("shell", help="run a shell in a fresh sandbox, as run -it does"), shell)
-    bench = commands.add_parser("bench", help="measure acquire and execute on this machine")
-    bench.add_argument("--pool-size", type=int, default=8, metavar="N")
-    bench.add_argument("--iterations", type=int, default=200, metavar="N")
-    bench.add_argument("--allow-degradation", action="store_true", help=DEGRADE)
-    bench.add_argument("--json", action="store_true")
-    bench.add_argument("--plot", type=Path, metavar="FILE", help="also draw the distributions (pysandpool[plot])")
+
+    def command(name: str, does: str, **more: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", **more)
+
+    usage = "%(prog)s [options] -- CMD ..."
+    add_options(command("run", "run one command in a fresh sandbox", usage=usage, epilog=EXIT_CODES), run)
+    usage = "%(prog)s [options] [-- CMD ...]"
+    add_options(command("shell", "run a shell, or CMD, in a terminal of a fresh sandbox", usage=usage), shell)
+    bench = command("bench", "measure acquire and execute on this machine")
+    option = bench.add_argument
+    option("--pool-size", type=int, default=8, metavar="N", help="idle sandboxes of the pool (default: %(default)s)")
+    option("--iterations", type=int, default=200, metavar="N", help="calls of each kind (default: %(default)s)")
+    option("--allow-degradation", action="store_true", help=DEGRADE)
+    option("--json", action="store_true", help="print the result as one JSON object")
+    option("--plot", type=Path, metavar="FILE", help="also draw the distributions (needs pysandpool[plot])")
     bench.set_defaults(handler=_bench)
-    doctor = commands.add_parser("doctor", help="report which isolation features work here, and how to enable the rest")
+    doctor = command("doctor", "report which isolation features work here, and how to enable the rest")
     shown = doctor.add_mutually_exclusive_group()
-    shown.add_argument("--json", action="store_true")
-    shown.add_argument("--fix", action="store_true", help="print the commands that enable what is missing")
+    shown.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    shown.add_argument("--fix", action="store_true", help="print only the commands that enable what is missing")
     shown.add_argument("--seccomp-profile", action="store_true", help="print a seccomp profile for containers (JSON)")
     shown.add_argument("--apparmor-profile", action="store_true", help="print an AppArmor profile, for Ubuntu")
     doctor.set_defaults(handler=_doctor)

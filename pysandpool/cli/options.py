@@ -13,37 +13,47 @@ from pysandpool._config.bind import Bind
 from pysandpool._config.sandbox import NamespaceDegradation, SandboxConfig, SeccompProfile
 from pysandpool._config.workspace import MODES
 
-DEGRADE = "run with less isolation where not all can be had"
+DEGRADE = "accept less isolation where this machine cannot give all of it"
 
 
 def add_options(parser: argparse.ArgumentParser, handler: Callable[[argparse.Namespace], int]) -> None:
     """Adds the options of `run` to its parser. An option that is not given leaves its field to `SandboxConfig`."""
     option = parser.add_argument
-    option("--timeout", type=_seconds, metavar="SECONDS", help="kill the command after this time, or inf")
-    option("--cpu-time", type=_seconds, metavar="SECONDS", help="kill a process that uses more CPU time")
-    option("--memory", "--memory-limit-mb", dest="memory_limit_mb", type=_limit, metavar="MIB", help="or inf")
-    option("--max-processes", type=_limit, metavar="N", help="processes and threads at a time, or inf")
-    option("--scratch", "--scratch-size-mb", dest="scratch_size_mb", type=_limit, metavar="MIB", help="size of /tmp")
-    option("--max-output-bytes", type=_limit, metavar="N", help="pass on that much of each output, and drop the rest")
-    option("--ro", action="append", default=[], metavar="PATH", help="show PATH inside, read-only")
-    option("--rw", action="append", default=[], metavar="PATH", help="show PATH inside, writable")
-    bind_help = "show SRC at DST; SRC:DST:ro read-only"
+    default = SandboxConfig()
+    timeout_help = f"kill the command after this time; inf: never (default: {default.timeout_secs:g}; of shell: inf)"
+    option("--timeout", type=_seconds, metavar="SECONDS", help=timeout_help)
+    option("--cpu-time", type=_seconds, metavar="SECONDS", help="kill each process that uses more CPU time")
+    memory_help = f"memory of the sandbox; inf: no limit (default: {default.memory_limit_mb})"
+    option("--memory", "--memory-limit-mb", dest="memory_limit_mb", type=_limit, metavar="MIB", help=memory_help)
+    processes_help = f"processes and threads at a time; inf: no limit (default here: {default.max_processes})"
+    option("--max-processes", type=_limit, metavar="N", help=processes_help)
+    scratch_help = f"size of /tmp and /dev/shm together; inf: no limit (default: {default.scratch_size_mb})"
+    option("--scratch", "--scratch-size-mb", dest="scratch_size_mb", type=_limit, metavar="MIB", help=scratch_help)
+    output_help = "pass on that much of stdout and of stderr, and drop the rest (default: no limit; with --json 4 MiB)"
+    option("--max-output-bytes", type=_limit, metavar="N", help=output_help)
+    option("--ro", action="append", default=[], metavar="PATH", help="show PATH of the host inside, read-only")
+    option("--rw", action="append", default=[], metavar="PATH", help="show PATH of the host inside, writable")
+    bind_help = "show SRC of the host at DST inside: writable, or with :ro read-only"
     option("--bind", action="append", default=[], type=_bind, metavar="SRC:DST[:ro]", help=bind_help)
-    workspace_help = "attach DIR at /workspace and run there; rw by default, cow keeps the changes inside"
+    workspace_help = (
+        "attach DIR at /workspace and run there: writable, with :ro read-only, with :cow changes are discarded"
+    )
     option("--workspace", type=_workspace, metavar="DIR[:ro|cow]", help=workspace_help)
     option("--workdir", metavar="DIR", help="working directory inside, which a relative --cwd is relative to")
     option("--python", action="store_true", help="show the Python that runs pysandpool, and its packages")
     option("--rootfs", metavar="DIR", help="use this directory tree as the root, read-only")
-    option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help="set K to V, or copy it")
-    option("--cwd", metavar="DIR", help="working directory inside; the private /tmp by default")
-    option("--network", choices=("none", "loopback", "host"), help="none by default")
-    option("--unix-sockets", action="store_true", help="allow AF_UNIX sockets beside --ro and --rw")
+    env_help = "set the variable K to V, or copy K from this process"
+    option("--env", action="append", default=[], metavar="K[=V]", type=_assignment, help=env_help)
+    option("--cwd", metavar="DIR", help="working directory of the command inside (default: the private /tmp)")
+    network_help = "loopback: TCP and UDP inside the sandbox; host: the network of the host (default: none)"
+    option("--network", choices=("none", "loopback", "host"), help=network_help)
+    option("--unix-sockets", action="store_true", help="allow unix sockets, which reach socket files of --ro and --rw")
     option("--allow-degradation", action="store_true", help=DEGRADE)
     keep = "pass standard input on even if it is a terminal"
     option("-i", "--interactive", "--stdin", dest="interactive", action="store_true", help=keep)
-    option("-t", "--tty", action="store_true", help="run the command in a terminal; for a shell: -it")
-    option("--json", action="store_true", help="print one JSON object with the result, in place of the output")
-    option("command", nargs=argparse.REMAINDER, metavar="-- CMD ...")
+    option("-t", "--tty", action="store_true", help="run the command in a terminal of the sandbox; for a shell: -it")
+    option("--json", action="store_true", help="print the result as one JSON object, in place of the output")
+    option("command", nargs=argparse.REMAINDER, metavar="CMD ...", help="the command and its arguments, after --")
     parser.set_defaults(handler=handler, usage_error=parser.error)
 
 

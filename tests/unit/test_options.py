@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,11 @@ def test_a_value_outside_its_range(words: list[str]) -> None:
 def test_options_behind_the_command_are_the_commands() -> None:
     args = parser_of_all().parse_args(["run", "--json", "ls", "--memory", "1"])
     assert (args.command, args.json, args.memory_limit_mb) == (["ls", "--memory", "1"], True, None)
+
+
+def test_every_option_says_what_it_does() -> None:
+    (commands,) = (action for action in parser_of_all()._actions if isinstance(action, argparse._SubParsersAction))
+    assert set(commands.choices) == {"run", "shell", "bench", "doctor"}
+    for name, command in commands.choices.items():
+        assert command.description, name
+        assert [action.dest for action in command._actions if len(action.help or "") < 10] == [], name
