@@ -71,7 +71,7 @@ test-c: $(RUNNER) ## the C tests only: each compiler, plain and under the saniti
 coverage: $(BUILT) $(GCOVR) ## what of the C code no test runs; fails when tests/native/coverage/allowed.txt gives no reason
 	$(PY) tests/native/coverage/run.py $(COVERAGE_ARGS)
 
-fuzz: $(STRICT) ## the readers of what comes over the walls under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
+fuzz: $(STRICT) ## the code that reads messages of other processes, under libFuzzer, for an hour (FUZZ_ARGS="--seconds 600 job")
 	$(PY) tests/native/fuzz/run.py $(FUZZ_ARGS)
 
 wheels: $(TOOLS) ## a wheel of each Python of this machine, and the tests on wheels that another one built (WHEELS_ARGS="--only 3.9")

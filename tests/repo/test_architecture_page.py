@@ -9,7 +9,7 @@ import pytest
 
 ROOT = next(path for path in Path(__file__).resolve().parents if (path / "pyproject.toml").exists())
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-TREE = PAGE.split("## Rooms")[1].split("```")[1]
+TREE = PAGE.split("## Folders")[1].split("```")[1]
 
 # A static variable that can change: no function, and nothing constant.
 STATIC = re.compile(
@@ -77,7 +77,7 @@ def folders_of(tree: str) -> set[str]:
     return found
 
 
-def test_the_rooms_of_the_page_are_the_folders() -> None:
+def test_the_tree_of_the_page_has_the_folders() -> None:
     found = {
         path.relative_to(ROOT).as_posix()
         for top in ("csrc", "pysandpool")

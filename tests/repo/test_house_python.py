@@ -68,7 +68,7 @@ BREACHES = [
     ("_pool/core.py", "import pysandpool", "_pool.core uses __init__"),
     ("cli/main.py", "from pysandpool import __main__", "cli.main uses __main__"),
     ("__main__.py", "from pysandpool._pool.core import x", "__main__ uses _pool.core"),
-    # upwards inside one room, or sideways
+    # upwards inside one folder, or sideways
     ("_pool/core.py", "from pysandpool._pool.lease import y", "_pool.core uses _pool.lease"),
     ("_pool/lease.py", "from . import pool", "_pool.lease uses _pool.pool"),
     ("_config/fields.py", "from .sandbox import x", "_config.fields uses _config.sandbox"),
