@@ -45,7 +45,8 @@ class InvalidPoolConfigError(PoolError, ValueError):
 
     def __init__(self, field: str, value: object, allowed: str, min_size: object, max_size: object) -> None:
         super().__init__(
-            f"PoolConfig.{field} = {value!r} is not allowed: {allowed} (min_size={min_size!r}, max_size={max_size!r})"
+            f"PoolConfig.{field} = {value!r} is not allowed; expected: {allowed} "
+            f"(min_size={min_size!r}, max_size={max_size!r})"
         )
         self.field = field
         self.value = value
@@ -118,7 +119,7 @@ class InvalidSandboxConfigError(SandboxError, ValueError):
     def __init__(self, field: str, value: object, allowed: str) -> None:
         # The fields of Bind, Workspace and Interpreter come with the name of their class.
         name = field if "." in field else f"SandboxConfig.{field}"
-        super().__init__(f"{name} = {value!r} is not allowed: {allowed}")
+        super().__init__(f"{name} = {value!r} is not allowed; expected: {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed

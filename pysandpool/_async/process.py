@@ -145,7 +145,7 @@ class AsyncSandboxProcess:
         """
         number = operator.index(sig)
         if number and number not in signal.valid_signals():
-            raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
+            raise ValueError(f"sig = {sig!r} is not allowed; expected: the number of a signal")
         if number and self._returncode is None and not self._handle.signal(number):
             raise SandboxError("the sandbox does not read the signals that are sent to it")
         return DONE

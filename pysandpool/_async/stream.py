@@ -100,7 +100,9 @@ class AsyncReader(Stream):
         """
         wanted = self._newline if separator is None else separator
         if not isinstance(wanted, type(self._empty)) or not wanted:
-            raise TypeError(f"separator = {wanted!r} is not allowed: {type(self._empty).__name__} that is not empty")
+            raise TypeError(
+                f"separator = {wanted!r} is not allowed; expected: {type(self._empty).__name__} that is not empty"
+            )
         found, is_whole = await self._read_until(wanted)
         if not is_whole:
             _incomplete(found, None)

@@ -86,7 +86,7 @@ def landlock_abi_max(environ: Mapping[str, str] = os.environ) -> int:
     """
     text = environ.get(LANDLOCK_VARIABLE, "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed: a Landlock ABI, 0, 1, 2, ...")
+        raise ValueError(f"{LANDLOCK_VARIABLE} = {text!r} is not allowed; expected: a Landlock ABI, 0, 1, 2, ...")
     return int(text) if text else UINT32_MAX
 
 
@@ -98,7 +98,7 @@ def lowest_tier(environ: Mapping[str, str] = os.environ) -> bool:
     """
     text = environ.get(TIER_VARIABLE, "")
     if text not in ("", "landlock"):
-        raise ValueError(f"{TIER_VARIABLE} = {text!r} is not allowed: landlock")
+        raise ValueError(f"{TIER_VARIABLE} = {text!r} is not allowed; expected: landlock")
     return text != ""
 
 

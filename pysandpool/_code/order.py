@@ -79,8 +79,8 @@ def encoded_code(code: Any) -> bytes:
         raise ValueError("code is not allowed: it contains a NUL")
     if len(found) > MAX_CODE_BYTES:
         raise ValueError(
-            f"code of {len(found)} bytes is not allowed: at most {MAX_CODE_BYTES}; write the data into a file with "
-            "write_file, or pass it as input"
+            f"code of {len(found)} bytes is not allowed; expected: at most {MAX_CODE_BYTES}. "
+            "Write the data into a file with write_file, or pass it as input"
         )
     return found
 

@@ -106,5 +106,5 @@ def copies_wanted(n: int) -> int:
     """The argument of `branch`. Raises TypeError or ValueError if it is none."""
     wanted = operator.index(n)
     if not 1 <= wanted <= MAX_COPIES:
-        raise ValueError(f"n = {n!r} is not allowed: an int, 1 ... {MAX_COPIES}")
+        raise ValueError(f"n = {n!r} is not allowed; expected: an int, 1 ... {MAX_COPIES}")
     return wanted

@@ -40,7 +40,7 @@ class Bind:
         object.__setattr__(self, "dst", self.src if dst is None else host_path(_refuse, "Bind.dst", dst))
         object.__setattr__(self, "readonly", flag(_refuse, "Bind.readonly", readonly))
         if not self.readonly and is_system(self.src):
-            allowed = f"no path of the system with readonly=False: {', '.join(SYSTEM)}, what is below them, / and /tmp"
+            allowed = f"with readonly=False a path other than {', '.join(SYSTEM)}, what is below them, / and /tmp"
             raise InvalidSandboxConfigError("Bind.src", self.src, allowed)
         if self.dst != self.src and self.dst in _OCCUPIED:
             raise InvalidSandboxConfigError("Bind.dst", self.dst, f"any path inside but {', '.join(_OCCUPIED)}")
@@ -71,10 +71,13 @@ def scratch_dirs(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     for path in found:
         if path in _OCCUPIED or any(is_below(path, own) for own in ("/tmp", "/dev", "/usr", "/sys")):
             raise refuse(
-                name, path, f"no path below /tmp, /dev, /usr or /sys, and none of {', '.join(_OCCUPIED)}", False
+                name,
+                path,
+                f"a path that is not below /tmp, /dev, /usr or /sys, and none of {', '.join(_OCCUPIED)}",
+                False,
             )
         if any(path != other and is_below(path, other) for other in found):
-            raise refuse(name, path, "no directory in another scratch directory", False)
+            raise refuse(name, path, "a directory that is in no other scratch directory", False)
     if len(found) > MAX_SCRATCH_DIRS:
         raise refuse(name, len(found), f"at most {MAX_SCRATCH_DIRS} directories", False)
     return found
@@ -104,7 +107,9 @@ def check_places(refuse: Refuse, shown: tuple[str, ...], binds: tuple[Bind, ...]
     for path in scratch:
         below = next((one for one in sorted(taken) if is_below(one, path)), None)
         if below is not None:
-            raise refuse("scratch_dirs", path, f"no directory that contains {below}, which another field shows", False)
+            raise refuse(
+                "scratch_dirs", path, f"a directory that does not contain {below}, which another field shows", False
+            )
         for bind in binds:
             if not bind.readonly and is_below(path, bind.dst):
-                raise refuse("scratch_dirs", path, f"no directory in the writable {bind.dst}", False)
+                raise refuse("scratch_dirs", path, f"a directory that is not in the writable {bind.dst}", False)

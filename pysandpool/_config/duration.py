@@ -24,7 +24,7 @@ def to_nanoseconds(value: Duration | None, name: str = "timeout") -> int:
     except OverflowError:
         raise ValueError(f"{name} is too large a number; use math.inf for no limit") from None
     if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"{name} = {value!r} is not allowed: seconds >= 0")
+        raise ValueError(f"{name} = {value!r} is not allowed; expected: seconds >= 0")
     if seconds * 1e9 >= _MAX_NS:
         return UNLIMITED_NS
     return math.ceil(seconds * 1e9)

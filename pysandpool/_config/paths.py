@@ -40,7 +40,7 @@ def writable_paths(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:
     paths = readable_paths(refuse, name, value)
     for path in paths:
         if is_system(path):
-            allowed = f"no path of the system: {', '.join(SYSTEM)}, what is below them, / and /tmp itself"
+            allowed = f"a path other than {', '.join(SYSTEM)}, what is below them, / and /tmp itself"
             raise refuse(name, path, allowed, False)
     return paths
 
@@ -62,7 +62,9 @@ def check_rootfs(refuse: Refuse, rootfs: str | None, writable: tuple[str, ...]) 
     """Refuses writable paths in the rootfs or above it: a tenant could change the programs of the next one."""
     for path in writable:
         if rootfs is not None and (is_below(path, rootfs) or is_below(rootfs, path)):
-            raise refuse("fs_readwrite", path, f"no path that is in the rootfs {rootfs} or contains it", False)
+            raise refuse(
+                "fs_readwrite", path, f"a path that is not in the rootfs {rootfs} and does not contain it", False
+            )
 
 
 class Places(Protocol):

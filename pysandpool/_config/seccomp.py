@@ -125,13 +125,13 @@ def _known() -> frozenset[str]:
 def _why_not(name: str) -> str:
     if name not in _known():
         if name in X86_64 | AARCH64:
-            return f"no system call of {_machine()}, only of other machines"
+            return f"a system call of {_machine()}, and this one is of other machines only"
         near = difflib.get_close_matches(name, sorted(set(ALLOWABLE) & _known()) + sorted(_known()), 3)
-        return "no known system call" + (f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "")
+        return "a known system call" + (f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else "")
     if NEVER.get(name) == _CHECKED:
-        return f"no call that needs to be named: {_CHECKED}"
+        return f"a call that the profile refuses ({name}: {_CHECKED})"
     if name in NEVER:
-        return f"never allowed: {NEVER[name]}"
+        return f"a call that can be allowed ({name}: {NEVER[name]})"
     if name in UNREVIEWED:
-        return "not allowed yet: nobody has reviewed what this call would give a tenant"
-    return "no call that needs to be named: the profile allows it already, so leave it out"
+        return f"a call that can be allowed ({name}: nobody has reviewed yet what it would give a tenant)"
+    return f"a call that the profile refuses ({name}: the profile allows it already, so leave it out)"

@@ -40,7 +40,9 @@ class Workspace:
             raise InvalidSandboxConfigError("Workspace.mode", mode, allowed)
         object.__setattr__(self, "mode", mode)
         if mode == "rw" and is_system(self.path):
-            raise InvalidSandboxConfigError("Workspace.path", self.path, 'no path of the system with mode "rw"')
+            raise InvalidSandboxConfigError(
+                "Workspace.path", self.path, 'with mode "rw" a path that is not of the system'
+            )
 
 
 def _refuse(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:

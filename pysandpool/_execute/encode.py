@@ -54,7 +54,7 @@ def encode_command(cmd: Words) -> tuple[bytes, int]:
         hint = "; shell(script) runs a str" if name == "str" else ""
         raise TypeError(f"cmd must be a sequence of str, bytes or PathLike, like ['ls', '/'], not {name}{hint}")
     if not cmd:
-        raise ValueError("cmd = [] is not allowed: at least the name of a command")
+        raise ValueError("cmd = [] is not allowed; expected: at least the name of a command")
     words = [_encoded(word, "a word of cmd") for word in cmd]
     return _ended(words, "cmd", cmd), len(words)
 
@@ -77,7 +77,7 @@ def encode_cwd(cwd: Word | None) -> bytes | None:
         return None
     name = _encoded(cwd, "cwd")
     if not name:
-        raise ValueError("cwd = '' is not allowed: the name of a directory")
+        raise ValueError("cwd = '' is not allowed; expected: the name of a directory")
     return _ended([name], "cwd", cwd)
 
 
@@ -158,7 +158,9 @@ def _changed(base: dict[bytes, bytes], changes: Environ) -> dict[bytes, bytes]:
     for key, value in changes.items():
         name = _encoded(key, "an env key")
         if not name or b"=" in name or b"\0" in name:
-            raise ValueError(f"env key {key!r} is not allowed: a key that is not empty and has neither '=' nor NUL")
+            raise ValueError(
+                f"env key {key!r} is not allowed; expected: a key that is not empty and has neither '=' nor NUL"
+            )
         if value is None:
             items.pop(name, None)
         else:

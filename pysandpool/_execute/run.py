@@ -117,9 +117,9 @@ class CommandDefaults(NamedTuple):
         try:
             number = operator.index(most)  # type: ignore[arg-type]  # a float is refused here
         except TypeError:
-            raise TypeError(f"max_output_bytes = {most!r} is not allowed: {allowed}") from None
+            raise TypeError(f"max_output_bytes = {most!r} is not allowed; expected: {allowed}") from None
         if not 0 <= number <= MAX_OUTPUT_BYTES:
-            raise ValueError(f"max_output_bytes = {most!r} is not allowed: {allowed}")
+            raise ValueError(f"max_output_bytes = {most!r} is not allowed; expected: {allowed}")
         return self._replace(max_output_bytes=number)
 
     def limiting(self, cpu_time: Duration) -> CommandDefaults:
@@ -129,7 +129,7 @@ class CommandDefaults(NamedTuple):
         """
         cpu_time_ns = to_nanoseconds(cpu_time, "cpu_time")
         if cpu_time_ns == 0:
-            raise ValueError(f"cpu_time = {cpu_time!r} is not allowed: seconds > 0")
+            raise ValueError(f"cpu_time = {cpu_time!r} is not allowed; expected: seconds > 0")
         return self._replace(cpu_time_ns=max(0, cpu_time_ns))
 
 

@@ -26,9 +26,9 @@ def checked_bytes(max_bytes: float | None, default: int) -> int | None:
     try:
         number = operator.index(max_bytes)  # type: ignore[arg-type]  # a float is refused here
     except TypeError:
-        raise TypeError(f"max_bytes = {max_bytes!r} is not allowed: an int >= 0, or math.inf") from None
+        raise TypeError(f"max_bytes = {max_bytes!r} is not allowed; expected: an int >= 0, or math.inf") from None
     if number < 0:
-        raise ValueError(f"max_bytes = {max_bytes!r} is not allowed: an int >= 0, or math.inf")
+        raise ValueError(f"max_bytes = {max_bytes!r} is not allowed; expected: an int >= 0, or math.inf")
     return number
 
 

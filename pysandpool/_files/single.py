@@ -99,7 +99,7 @@ def write_file(path: Word, data: memoryview, mode: int) -> Steps[None]:
 
 def _check_mode(mode: int) -> None:
     if not 0 <= operator.index(mode) <= 0o777:
-        raise ValueError(f"mode = {mode:#o} is not allowed: 0 ... 0o777")
+        raise ValueError(f"mode = {mode:#o} is not allowed; expected: 0 ... 0o777")
 
 
 class Content(NamedTuple):

@@ -43,7 +43,7 @@ class SandboxExecutor(Executor):
         if max_workers is None:
             max_workers = pool.pool_config.max_in_use or min(32, (os.cpu_count() or 1) + 4)
         if max_queued is not None and max_queued < 0:
-            raise ValueError(f"max_queued = {max_queued!r} is not allowed: an int >= 0")
+            raise ValueError(f"max_queued = {max_queued!r} is not allowed; expected: an int >= 0")
         self._pool = pool
         self._places = _Places(max_workers + (max_workers if max_queued is None else max_queued))
         self._threads = ThreadPoolExecutor(max_workers, "sandbox", self._places.enter_thread)

@@ -37,7 +37,7 @@ class Histogram:
         quarter of the value above. In the last bucket it is the lower bound. Raises ValueError for another `q`.
         """
         if not 0 <= q <= 100:
-            raise ValueError(f"q = {q!r} is not allowed: a percentage from 0 to 100")
+            raise ValueError(f"q = {q!r} is not allowed; expected: a percentage from 0 to 100")
         wanted, passed, low = self.count * q / 100, 0, 0.0
         for high, count in self.buckets:
             if count and passed + count >= wanted:

@@ -53,7 +53,7 @@ class PoolUpkeep:
         """
         wanted = operator.index(target)
         if wanted < 0:
-            raise ValueError(f"target = {target!r} is not allowed: an int >= 0")
+            raise ValueError(f"target = {target!r} is not allowed; expected: an int >= 0")
         self._require_open()
         error = new_error()
         made = lib.sp_warm(self._core.ptr, min(wanted, MAX_POOL_SIZE), error)

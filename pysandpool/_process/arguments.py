@@ -43,7 +43,7 @@ def checked_size(rows: int, cols: int) -> tuple[int, int]:
     """The size of a terminal. Raises ValueError if a number is not in 1 ... 65535, and TypeError if it is no int."""
     for name, number in (("rows", rows), ("cols", cols)):
         if not 1 <= operator.index(number) <= _LARGEST:
-            raise ValueError(f"{name} = {number!r} is not allowed: an int, 1 ... {_LARGEST}")
+            raise ValueError(f"{name} = {number!r} is not allowed; expected: an int, 1 ... {_LARGEST}")
     return operator.index(rows), operator.index(cols)
 
 
@@ -60,7 +60,7 @@ def size_of(size: tuple[int, int] | None, *, terminal: bool) -> tuple[int, int]:
         rows, cols = (size.lines, size.columns) if isinstance(size, os.terminal_size) else size
     except (TypeError, ValueError):
         raise TypeError(
-            f"size = {size!r} is not allowed: (rows, cols), or what os.get_terminal_size() returns"
+            f"size = {size!r} is not allowed; expected: (rows, cols), or what os.get_terminal_size() returns"
         ) from None
     return checked_size(rows, cols)
 

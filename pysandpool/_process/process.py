@@ -172,7 +172,7 @@ class SandboxProcess:
         """
         number = operator.index(sig)
         if number and number not in signal.valid_signals():
-            raise ValueError(f"sig = {sig!r} is not allowed: the number of a signal")
+            raise ValueError(f"sig = {sig!r} is not allowed; expected: the number of a signal")
         until = time.monotonic() + _SIGNAL_SECONDS
         while number and self._returncode is None and not self._handle.signal(number):
             if time.monotonic() > until:

@@ -109,11 +109,11 @@ def _descriptor_of(stream: Any, name: str) -> int:
         fd = operator.index(stream.fileno() if hasattr(stream, "fileno") else stream)
     except TypeError:
         hint = ": pass PIPE, and the data to communicate()" if isinstance(stream, (str, bytes, bytearray)) else ""
-        raise TypeError(f"{name} = {stream!r} is not allowed: {_ALLOWED}{hint}") from None
+        raise TypeError(f"{name} = {stream!r} is not allowed; expected: {_ALLOWED}{hint}") from None
     except io.UnsupportedOperation:
         raise ValueError(f"{name} = {stream!r} is not allowed: it is in memory: pass PIPE, and copy") from None
     if isinstance(stream, bool) or fd < 0:
-        raise ValueError(f"{name} = {stream!r} is not allowed: {_ALLOWED}")
+        raise ValueError(f"{name} = {stream!r} is not allowed; expected: {_ALLOWED}")
     found = os.fstat(fd)
     if stat.S_ISCHR(found.st_mode) and found.st_rdev == os.stat(os.devnull).st_rdev:
         return -1

@@ -79,7 +79,7 @@ def test_a_file_belongs_to_the_user_inside_and_has_its_mode(sandbox: PooledSandb
     assert [stat.S_IMODE(one.st_mode) for one in found] == [0o644, 0o666, 0o400]
     assert {(one.st_uid, one.st_gid) for one in found} == {(1000, 1000)}
     for mode in (0o4755, 0o2755, 0o1777, -1):
-        with pytest.raises(ValueError, match=r"mode = .* is not allowed: 0 \.\.\. 0o777"):
+        with pytest.raises(ValueError, match=r"mode = .* is not allowed; expected: 0 \.\.\. 0o777"):
             sandbox.write_file("set-id", b"", mode=mode)
     assert not sandbox.exists("set-id")
 
@@ -315,7 +315,7 @@ def test_bad_arguments(sandbox: PooledSandbox) -> None:
     with pytest.raises(TypeError, match="files must be a mapping of paths to data, not list"):
         call.write_files(["file"])
     for bound, kind in ((-1, ValueError), (1.5, TypeError), ("1", TypeError)):
-        with pytest.raises(kind, match=r"max_bytes = .* is not allowed: an int >= 0, or math\.inf"):
+        with pytest.raises(kind, match=r"max_bytes = .* is not allowed; expected: an int >= 0, or math\.inf"):
             call.read_file("file", max_bytes=bound)
     assert sandbox.list_files() == []
 

@@ -148,7 +148,7 @@ def test_a_function_may_release_the_sandbox(shared_pool: SandboxPool) -> None:
 
 @pytest.mark.parametrize("value", [-1, 2**50, 1.5, "1", math.nan])
 def test_max_output_bytes_is_checked(sandbox: PooledSandbox, value: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match=r"max_output_bytes = .* is not allowed: an int, 0 "):
+    with pytest.raises((ValueError, TypeError), match=r"max_output_bytes = .* is not allowed; expected: an int, 0 "):
         sandbox.execute(["/bin/true"], max_output_bytes=value)
 
 
