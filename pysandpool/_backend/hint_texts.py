@@ -33,7 +33,7 @@ OLD_KERNEL = (
     "this kernel is too old, as that of RHEL 8 is: use Linux 5.10 or newer (RHEL 9, Debian 11, Ubuntu 22.04, Amazon "
     "Linux 2 with its kernel-5.10)"
 )
-LACKING = "this kernel lacks a system call that sandboxes need: use Linux 5.10 or newer, with nothing in between"
+LACKING = "this kernel lacks a system call that sandboxes need, or a filter hides it: use Linux 5.10 or newer"
 DEGRADE = "choose NamespaceDegradation.ALLOW_DEGRADATION"
 LESS = (
     "; or take less isolation with NamespaceDegradation.ALLOW_DEGRADATION (pysandpool run --allow-degradation); "
@@ -43,14 +43,14 @@ NETNS = "raise the number of network namespaces: sysctl -w user.max_net_namespac
 MOUNTS = "raise the number of mounts of a namespace: sysctl -w fs.mount-max=200000"
 MEMORY = "free memory, or raise the memory limit of the service's cgroup"
 TIMEOUT = "the machine did not create a sandbox within 10 s: check its load and its memory pressure"
-PRELOAD_SLOW = "let Interpreter.preload_timeout be longer, or preload less"
+PRELOAD_SLOW = "raise Interpreter.preload_timeout, or preload less"
 PRELOAD_ENDED = (
     "Interpreter.python must be a CPython 3.9 to 3.14, and neither setup nor what is imported may end the process "
     "(os._exit, exec)"
 )
 PRELOAD_PYTHON = (
-    "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs; what tenants can "
-    "write (fs_readwrite, a writable Bind, and all below) is hidden from it"
+    "let the sandbox show this interpreter: fs_readonly with its prefix, or a path of the rootfs; it must not lie in a "
+    "path that tenants can write to (fs_readwrite, a writable Bind), because it is started without these"
 )
 REINSTALL = "the installation is incomplete: pip install --force-reinstall pysandpool"
 NO_OTHER_ID = (
@@ -94,8 +94,8 @@ ROOTFS = (
 )
 BIND_DENIED = (
     "the user that runs the pool must be able to reach the path, and in fs_readwrite to write to it: check its "
-    "permissions and its parents'. Sandboxes of root run as uid 65534. A directory of another user becomes theirs if "
-    "its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if not: chown -R 65534:65534 it"
+    "permissions and its parents'. If root runs the pool, sandboxes run as uid 65534, and own what they are shown if "
+    "its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs); if it has none: chown -R 65534:65534 the path"
 )
 BIND_LINK = (
     "the path contains a symbolic link, which lies below another fs_* path or leads to what the sandbox is not shown: "
@@ -123,13 +123,12 @@ WORKSPACE_TAKEN = (
     "with Bind(src, dst); with rootfs=, make an empty directory /mnt in it"
 )
 WORKSPACE_SLOW = (
-    'with mode "rw", a tree is searched for set-id files, in 10 s at most: try again, as its names are in memory now, '
-    'attach a smaller directory, or use "ro" or "cow"'
+    'with mode "rw", the tree is searched for set-id files, for at most 10 s: try again, because its names are in '
+    'memory now, attach a smaller directory, or use "ro" or "cow"'
 )
 WORKSPACE_DENIED = (
-    "the user that runs the pool must be able to reach the directory, and to write to it with mode rw. One of another "
-    "user becomes the sandbox's if the host runs as root and its file system has idmapped mounts (ext4, xfs, btrfs, "
-    "tmpfs)"
+    "the user that runs the pool must be able to reach the directory, and with mode rw to write to it. If root runs "
+    "the pool, a directory of any user works if its file system has idmapped mounts (ext4, xfs, btrfs, tmpfs)"
 )
 OVERLAY = (
     "the kernel refuses an overlay of this directory: it needs Linux 5.11 with overlayfs for mode cow, and a directory "

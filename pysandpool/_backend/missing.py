@@ -63,7 +63,7 @@ def _hint(view: View, missing: Missing) -> str:
     path = os.path.join(missing.cwd, missing.name)
     words = missing.name.split()
     if len(words) > 1 and view.follow(path).kind not in ("found", "hidden"):
-        return f"cmd is a list of words, and there is no shell: {words!r}"
+        return f"cmd is a list of words, and no shell splits them: pass {words!r}"
     return _file(view, path, missing.errno) if "/" in missing.name else _searched(view, missing)
 
 
@@ -137,7 +137,7 @@ def _searched(view: View, missing: Missing) -> str:
         end = view.follow(elsewhere)
         if end.kind == "hidden":
             other = _other_version(set(_programs(view, directories)), missing.name)
-            also = f"; {other} is there" if other else ""
+            also = f"; there is {other} inside" if other else ""
             return f"{_where(end)}, and {os.path.dirname(elsewhere)!r} in the PATH of env_vars{also}"
         if end.kind == "found":
             return f"{elsewhere} is shown, but its directory is not in the PATH of the command: name the whole path"
@@ -146,10 +146,10 @@ def _searched(view: View, missing: Missing) -> str:
 
 def _similar(view: View, path: str, name: str) -> str:
     if name in _SHELL_WORDS:
-        return f"{name} is a word of the shell: ['sh', '-c', '{name} ...']"
+        return f"{name} is a word of the shell, so run a shell: ['sh', '-c', '{name} ...']"
     names = set(_programs(view, path.split(":"))) - {name}
     near = _other_version(names, name) or next(iter(difflib.get_close_matches(name, names, 1, 0.8)), "")
-    return f"{near} is there, {name} is not" if near else ""
+    return f"there is no {name} inside, but there is {near}" if near else ""
 
 
 def _other_version(names: set[str], name: str) -> str:

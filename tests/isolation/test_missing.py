@@ -128,9 +128,15 @@ def test_a_similar_name_is_there(host_dir: Path) -> None:
     program(host_dir / "frobnicate3.12")
     program(host_dir / "sibling")
     env: dict[str, str | None] = {"PATH": f"/usr/bin:{host_dir}"}
-    assert hint_of("frobnicate", env=env, fs_readonly=[host_dir]) == "frobnicate3.12 is there, frobnicate is not"
-    assert hint_of("sibbling", env=env, fs_readonly=[host_dir]) == "sibling is there, sibbling is not"
-    assert hint_of(str(host_dir / "sibbling"), fs_readonly=[host_dir]) == "sibling is there, sibbling is not"
+    assert (
+        hint_of("frobnicate", env=env, fs_readonly=[host_dir])
+        == "there is no frobnicate inside, but there is frobnicate3.12"
+    )
+    assert hint_of("sibbling", env=env, fs_readonly=[host_dir]) == "there is no sibbling inside, but there is sibling"
+    assert (
+        hint_of(str(host_dir / "sibbling"), fs_readonly=[host_dir])
+        == "there is no sibbling inside, but there is sibling"
+    )
     assert hint_of("qqqqqqqqqqqqqqqq") == ""
 
 
@@ -153,12 +159,12 @@ def test_another_version_is_named_beside_what_only_the_host_has(
     monkeypatch.setenv("PATH", f"{host_dir}/shims:{os.environ['PATH']}")
     if not host_dir.is_relative_to("/tmp"):
         hint = hint_of("frobnicate", env={"PATH": f"/usr/bin:{host_dir}/bin"}, fs_readonly=[host_dir / "bin"])
-        assert hint.endswith("in the PATH of env_vars; frobnicate3 is there")
+        assert hint.endswith("in the PATH of env_vars; there is frobnicate3 inside")
 
 
 @pytest.mark.parametrize("word", ["cd", "export", "source"])
 def test_a_word_of_the_shell_is_no_program(word: str) -> None:
-    assert hint_of(word, "/tmp") == f"{word} is a word of the shell: ['sh', '-c', '{word} ...']"
+    assert hint_of(word, "/tmp") == f"{word} is a word of the shell, so run a shell: ['sh', '-c', '{word} ...']"
 
 
 def test_an_empty_word_is_no_command() -> None:
@@ -166,7 +172,7 @@ def test_an_empty_word_is_no_command() -> None:
 
 
 def test_a_command_line_is_no_command() -> None:
-    assert hint_of("ls -l /") == "cmd is a list of words, and there is no shell: ['ls', '-l', '/']"
+    assert hint_of("ls -l /") == "cmd is a list of words, and no shell splits them: pass ['ls', '-l', '/']"
 
 
 # --- a working directory ----------------------------------------------------------------------------------
