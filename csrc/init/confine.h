@@ -28,8 +28,8 @@ void sp_limit_data_of_exec(const struct sp_plan *plan);
  * a limit. */
 uint64_t sp_limit_of_processes(const struct sp_plan *plan);
 
-/* Limits the processes that the calling process and its descendants may start, to those of a tenant. `others`: how many
- * count, too, and are neither init nor a tenant's. */
+/* Sets the limit of processes of a tenant for the calling process and its descendants. `others`: how many processes
+ * count against it and are neither init nor the tenant's. */
 void sp_limit_processes(const struct sp_plan *plan, unsigned others);
 
 /* Installs a filter on the calling thread, unless it is empty. Needs no_new_privs. 0 or -errno. */

@@ -10,7 +10,7 @@
 
 #include "common/wire.h"
 
-/* Reads up to SP_DIAGNOSTICS_MAX bytes, once, and keeps them as the text. What read(2) returns. */
+/* Reads up to SP_DIAGNOSTICS_MAX bytes, once, and keeps them as the text. Returns what read(2) returned. */
 ssize_t sp_diagnostics_read(int fd);
 /* Reads what there is, without waiting, and keeps the end of it as the text. */
 void sp_diagnostics_read_all(int fd);

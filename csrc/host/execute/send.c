@@ -93,7 +93,7 @@ static bool is_dead(const struct sp_session *session) {
     return session->pidfd != -1 && sp_wait_fd(session->pidfd, POLLIN, 0) == 0;
 }
 
-/* A job without a command: its sandbox is in order, or another one is made. */
+/* A job without a command only makes sure that the sandbox of the lease lives, or that another one is made. */
 static int prepare(struct sp_job *job, sp_error *error) {
     if (job->first_use && is_dead(job->claim.session)) {
         return ++job->replaced == MAX_ATTEMPTS ? SP_E_LOST : begin_replacement(job, error);

@@ -82,9 +82,9 @@ static int send_group(struct sp_zygote *z, const struct sp_paths *paths, const s
     return rc;
 }
 
-/* Whether a path can be bound, is known after so many births that looked alike: a file that is replaced all the time
- * may get the same inode and time of creation again, and a file that was replaced since it was opened cannot be
- * mounted. */
+/* A path counts as one that cannot be bound after this many births in which it looked the same and could not be bound.
+ * One failure proves nothing: a file that is replaced all the time may get the same inode and time of creation again,
+ * and a file that was replaced after it was opened cannot be mounted. */
 #define ATTEMPTS 4
 
 /* Mounts that come and go below a path do not reach an unprivileged zygote unless the host shares them. */
@@ -97,7 +97,8 @@ int sp_rebind(struct sp_zygote *z, const struct sp_paths *paths, const struct sp
         return -ENOTSUP;
     }
     int rc = 0;
-    /* A sandbox of an earlier count may show an earlier state: see sp_zygotes_is_current(). */
+    /* Counts the change: a sandbox that was created under a lower count may show the old state, see
+     * sp_zygotes_is_current(). */
     atomic_fetch_add_explicit(&z->bindings, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < paths->n && rc == 0; i++) {
         if (paths->paths[i].parent == -1 && has_changed(z, paths, now, i)) {

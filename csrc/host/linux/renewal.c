@@ -54,7 +54,7 @@ bool sp_zygotes_advance(struct sp_zygotes *zs) {
     return zs->renewal.next != NULL;
 }
 
-/* Whoever asks wants what is there now: one that has begun before does not count. */
+/* Starts a renewal. It ends one that is under way, which may have imported files as they were before this request. */
 static int begin(struct sp_zygotes *zs, sp_error *error) {
     if (zs->closed) {
         return sp_error_set(error, SP_E_CREATE, SP_STAGE_SPAWN_ZYGOTE, ESHUTDOWN, "the launcher is closed");

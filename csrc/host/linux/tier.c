@@ -137,7 +137,8 @@ static int find_landlock_abi(const char *program, uint32_t most, uint32_t *abi) 
     return rc;
 }
 
-/* Two of them to enter the directories of leases, and to remove what their owners have closed or made sticky. */
+/* CAP_DAC_OVERRIDE and CAP_FOWNER are needed to enter the directories of leases, and to remove what their owners have
+ * made inaccessible or sticky. */
 static bool has_capabilities(void) {
     static const unsigned needed[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_KILL, CAP_SETGID, CAP_SETUID};
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};

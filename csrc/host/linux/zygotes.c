@@ -101,7 +101,7 @@ static int look_at_paths(struct sp_zygotes *zs, uint64_t *paths, bool *renews, s
             return SP_E_CREATE;
         }
         bool follows = zs->current != NULL && zs->current->paths != *paths;
-        /* In the Landlock tier the rules are of what a path led to. */
+        /* In the Landlock tier a zygote cannot follow: its rules are made of what the paths led to when it started. */
         rc = !follows ? 0 : zs->tier.lower ? -ENOTSUP : sp_rebind(zs->current, zs->paths, zs->seen);
         if (rc != -EAGAIN) {
             break;
@@ -297,7 +297,8 @@ static int start_first(struct sp_zygotes *zs, int64_t deadline, sp_error *error)
     return rc;
 }
 
-/* It could not attach a path that was replaced while it started. False: the path is missing, or as it was. */
+/* The current zygote could not attach a path when it started. If the path was replaced meanwhile, kills that zygote, so
+ * that the next one is started, and returns true. False: the path is missing, or is as it was. */
 static bool discard_if_outdated(struct sp_zygotes *zs) {
     sp_error ignored;
     if (zs->paths == NULL || zs->current == NULL || zs->current->paths != 0 ||

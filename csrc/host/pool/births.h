@@ -1,6 +1,6 @@
 /*
  * The births that the janitor has under way, to recycle and to refill, and the health checks of fresh sandboxes.
- * Neither is waited for: each is attended to when its socket speaks, or when it is due.
+ * Neither is waited for: each is attended to when its socket is readable, or when it is due.
  */
 #ifndef SANDPOOL_HOST_POOL_BIRTHS_H
 #define SANDPOOL_HOST_POOL_BIRTHS_H
