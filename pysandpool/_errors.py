@@ -129,6 +129,11 @@ class InvalidSandboxConfigTypeError(InvalidSandboxConfigError, TypeError):
     """The same for a value of a wrong type, so that `except TypeError` catches it too."""
 
 
+def refuse_sandbox_field(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
+    """The exception for a field of `SandboxConfig`, `Bind`, `Workspace` or `Interpreter`."""
+    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
+
+
 class SandboxCreateError(SandboxError):
     """A sandbox could not be created.
 

@@ -9,7 +9,7 @@ from typing import Any, Union
 
 from pysandpool._config.fields import Refuse, flag
 from pysandpool._config.paths import SYSTEM, host_path, is_below, is_system
-from pysandpool._errors import InvalidSandboxConfigError, InvalidSandboxConfigTypeError
+from pysandpool._errors import InvalidSandboxConfigError, refuse_sandbox_field
 
 StrPath = Union[str, "os.PathLike[str]"]
 
@@ -36,18 +36,14 @@ class Bind:
     """False: commands can write to it. Directories of the system cannot be shown in this way."""
 
     def __init__(self, src: StrPath, dst: StrPath | None = None, readonly: bool = True) -> None:
-        object.__setattr__(self, "src", host_path(_refuse, "Bind.src", src))
-        object.__setattr__(self, "dst", self.src if dst is None else host_path(_refuse, "Bind.dst", dst))
-        object.__setattr__(self, "readonly", flag(_refuse, "Bind.readonly", readonly))
+        object.__setattr__(self, "src", host_path(refuse_sandbox_field, "Bind.src", src))
+        object.__setattr__(self, "dst", self.src if dst is None else host_path(refuse_sandbox_field, "Bind.dst", dst))
+        object.__setattr__(self, "readonly", flag(refuse_sandbox_field, "Bind.readonly", readonly))
         if not self.readonly and is_system(self.src):
             allowed = f"with readonly=False a path other than {', '.join(SYSTEM)}, what is below them, / and /tmp"
             raise InvalidSandboxConfigError("Bind.src", self.src, allowed)
         if self.dst != self.src and self.dst in _OCCUPIED:
             raise InvalidSandboxConfigError("Bind.dst", self.dst, f"any path inside but {', '.join(_OCCUPIED)}")
-
-
-def _refuse(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
-    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
 
 
 def binds(refuse: Refuse, name: str, value: Any) -> tuple[Bind, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 
 from pysandpool._config.fields import Duration, Refuse, seconds
 from pysandpool._config.paths import host_path
-from pysandpool._errors import InvalidSandboxConfigError, InvalidSandboxConfigTypeError
+from pysandpool._errors import InvalidSandboxConfigError, refuse_sandbox_field
 
 StrPath = Union[str, "os.PathLike[str]"]
 
@@ -90,15 +90,19 @@ class Interpreter:
         command: Sequence[str] | None = None,
     ) -> None:
         values = {
-            "python": _own_python() if python is None else host_path(_refuse, "Interpreter.python", python),
-            "preload": _modules(_refuse, "Interpreter.preload", preload),
-            "setup": _source(_refuse, "Interpreter.setup", setup),
-            "warmup": _source(_refuse, "Interpreter.warmup", warmup),
-            "after_fork": _source(_refuse, "Interpreter.after_fork", after_fork),
-            "preload_timeout": seconds(_refuse, "Interpreter.preload_timeout", preload_timeout, MAX_PRELOAD_SECONDS),
+            "python": _own_python()
+            if python is None
+            else host_path(refuse_sandbox_field, "Interpreter.python", python),
+            "preload": _modules(refuse_sandbox_field, "Interpreter.preload", preload),
+            "setup": _source(refuse_sandbox_field, "Interpreter.setup", setup),
+            "warmup": _source(refuse_sandbox_field, "Interpreter.warmup", warmup),
+            "after_fork": _source(refuse_sandbox_field, "Interpreter.after_fork", after_fork),
+            "preload_timeout": seconds(
+                refuse_sandbox_field, "Interpreter.preload_timeout", preload_timeout, MAX_PRELOAD_SECONDS
+            ),
         }
-        values["start"] = _start(_refuse, "Interpreter.start", start)
-        values["command"] = _command(_refuse, "Interpreter.command", command)
+        values["start"] = _start(refuse_sandbox_field, "Interpreter.start", start)
+        values["command"] = _command(refuse_sandbox_field, "Interpreter.command", command)
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if self.command is not None:
@@ -119,10 +123,12 @@ class Interpreter:
 
     def _check_command(self) -> None:
         if self.start != "exec":
-            raise _refuse("Interpreter.start", self.start, '"exec", because Interpreter.command is set', False)
+            raise refuse_sandbox_field(
+                "Interpreter.start", self.start, '"exec", because Interpreter.command is set', False
+            )
         for name in ("preload", "setup", "warmup", "after_fork"):
             if getattr(self, name):
-                raise _refuse(
+                raise refuse_sandbox_field(
                     f"Interpreter.{name}", getattr(self, name), "nothing: Interpreter.command is no Python", False
                 )
 
@@ -152,10 +158,6 @@ def _own_python() -> str:
             "Interpreter.python", None, "the absolute path of an interpreter, because this process has none of its own"
         )
     return os.path.normpath(sys.executable)
-
-
-def _refuse(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
-    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
 
 
 def _modules(refuse: Refuse, name: str, value: Any) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from pysandpool._config.seccomp import allowed_calls
 from pysandpool._errors import (
     InvalidSandboxConfigError,
     InvalidSandboxConfigTypeError,
+    refuse_sandbox_field,
 )
 
 StrPath = Union[str, "os.PathLike[str]"]
@@ -227,7 +228,7 @@ class SandboxConfig:
         max_output_bytes: int | None = DEFAULT_OUTPUT_BYTES,
         interpreter: Interpreter | None = None,
     ) -> None:
-        no = _refuse_sandbox
+        no = refuse_sandbox_field
         self._set(
             fs_readonly=readable_paths(no, "fs_readonly", fs_readonly),
             fs_readwrite=writable_paths(no, "fs_readwrite", fs_readwrite),
@@ -268,9 +269,9 @@ class SandboxConfig:
                 "fs_python", True, "False together with rootfs, which has a Python of its own"
             )
         written = tuple(bind.src for bind in self.binds if not bind.readonly)
-        check_rootfs(_refuse_sandbox, self.rootfs, (*self.fs_readwrite, *written))
-        check_binds(_refuse_sandbox, self.fs_readonly, self.fs_readwrite, self.binds)
-        check_places(_refuse_sandbox, (*self.fs_readonly, *self.fs_readwrite), self.binds, self.scratch_dirs)
+        check_rootfs(refuse_sandbox_field, self.rootfs, (*self.fs_readwrite, *written))
+        check_binds(refuse_sandbox_field, self.fs_readonly, self.fs_readwrite, self.binds)
+        check_places(refuse_sandbox_field, (*self.fs_readonly, *self.fs_readwrite), self.binds, self.scratch_dirs)
 
     def _check_network(self) -> None:
         inet = self.seccomp_profile is SeccompProfile.NETWORK
@@ -282,10 +283,6 @@ class SandboxConfig:
             raise InvalidSandboxConfigError("network", self.network, '"none" or "loopback" with deny_network=True')
         if not self.deny_network and not inet:
             raise InvalidSandboxConfigError("deny_network", False, f"False only together with {profile}")
-
-
-def _refuse_sandbox(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
-    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
 
 
 def _network(value: Any) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from pysandpool._config.paths import host_path, is_system
-from pysandpool._errors import InvalidSandboxConfigError, InvalidSandboxConfigTypeError
+from pysandpool._errors import InvalidSandboxConfigError, InvalidSandboxConfigTypeError, refuse_sandbox_field
 
 StrPath = Union[str, "os.PathLike[str]"]
 MODES = ("rw", "ro", "cow")
@@ -32,7 +32,7 @@ class Workspace:
     `scratch_size_mb`, and end with the lease."""
 
     def __init__(self, path: StrPath, mode: str = "rw") -> None:
-        object.__setattr__(self, "path", host_path(_refuse, "Workspace.path", path))
+        object.__setattr__(self, "path", host_path(refuse_sandbox_field, "Workspace.path", path))
         allowed = '"rw", "ro" or "cow"'
         if not isinstance(mode, str):
             raise InvalidSandboxConfigTypeError("Workspace.mode", mode, allowed)
@@ -43,10 +43,6 @@ class Workspace:
             raise InvalidSandboxConfigError(
                 "Workspace.path", self.path, 'with mode "rw" a path that is not of the system'
             )
-
-
-def _refuse(field: str, value: object, allowed: str, wrong_type: bool) -> Exception:
-    return (InvalidSandboxConfigTypeError if wrong_type else InvalidSandboxConfigError)(field, value, allowed)
 
 
 def workspace_of(value: Any) -> Workspace:
