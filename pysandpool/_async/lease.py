@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class AsyncPooledSandbox(AsyncFileMethods):
-    """A lease as `PooledSandbox`, whose calls are awaited. `AsyncSandboxPool.acquire()` returns it.
+    """A `PooledSandbox` whose calls are awaited. `AsyncSandboxPool.acquire()` returns it.
 
     Leaving its `async with` block, `release()` or garbage collection releases it. It belongs to the event loop in which
     it was acquired: a call in another loop raises RuntimeError. Only `release()` may be called anywhere.

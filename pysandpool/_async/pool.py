@@ -43,11 +43,11 @@ _LONGEST_PAUSE = 0.05
 
 
 class AsyncSandboxPool:
-    """A pool as `SandboxPool`, whose calls are awaited: in asyncio, on uvloop, and in trio if anyio is installed.
+    """A `SandboxPool` whose calls are awaited: in asyncio, on uvloop, and in trio if anyio is installed.
 
     It is opened by `async with`, by `await pool.open()` or by `pool = await AsyncSandboxPool(...)`, and closed by
     leaving the block or by `close()`. `acquire` and `execute` wait for descriptors in the event loop and use no thread.
-    `open`, `close` and `warm`, which are rare, each wait in a thread; a cancellation then waits for the end of that.
+    `open`, `close` and `warm`, which are rare, each wait in a thread; after a cancellation they still wait for its end.
     The tasks of several event loops may use one pool; a lease belongs to the loop that acquired it.
 
     Args:

@@ -38,7 +38,7 @@ _LONG = 3600.0
 
 
 class AsyncSandboxProcess:
-    """A process as `SandboxProcess`, whose calls are awaited. `AsyncPooledSandbox.popen()` returns it."""
+    """A `SandboxProcess` whose calls are awaited. `AsyncPooledSandbox.popen()` returns it."""
 
     __slots__ = (
         "__weakref__",

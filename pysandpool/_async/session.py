@@ -30,7 +30,7 @@ _taking: ContextVar[tuple[object, ...]] = ContextVar("pysandpool_taking_cells", 
 
 
 class AsyncCodeSession:
-    """A session as `CodeSession`, whose calls are awaited. `AsyncPooledSandbox.session()` returns it.
+    """A `CodeSession` whose calls are awaited. `AsyncPooledSandbox.session()` returns it.
 
     Leaving its `async with` block or `close()` ends it. Calls of several tasks run one after the other.
     """

@@ -57,7 +57,7 @@ class CodeSession:
 
         An exception of the code does not end the session. SystemExit, the end of the process by whatever cause, a
         timeout and the memory limit do: then the result shows how the process ended, and the next `run` raises
-        `SessionEndedError`. While a cell runs, `exit_code` and `signal` of its result are None.
+        `SessionEndedError`. If the session goes on after the cell, `exit_code` and `signal` of the result are None.
 
         Args:
             code: Python source, at most 4 MiB in UTF-8.
@@ -92,11 +92,11 @@ class CodeSession:
         return result.check() if order.check else result
 
     def branch(self, n: int = 1) -> list[CodeSession]:
-        """Makes `n` copies of the interpreter as it is now: sessions that go on from this state, each for itself.
+        """Makes `n` copies of the interpreter as it is now: sessions that go on from this state, independently.
 
-        It is a fork of the process. Each copy has the variables and modules of this session and outputs of its own, and
-        ends by itself: by its own timeout, `kill()` or `close()`, and at the latest with the lease. Threads of the code
-        are not copied. `random`, `numpy.random` and what `after_fork` renews differ in each. **Files are not copied**:
+        It is a fork of the process. Each copy has the variables and modules of this session, and outputs of its own. It
+        ends by its own timeout, `kill()` or `close()`, and at the latest with the lease. Threads of the code are not
+        copied. `random`, `numpy.random` and what `after_fork` renews differ in each. **Files are not copied**:
         all sessions of a lease share its scratch, its memory limit and its processes.
 
         Args:

@@ -52,7 +52,7 @@ class Interpreter:
     Cost: what the modules keep in memory is shared by all sandboxes. What they do at import is trusted: see
     SECURITY.md."""
     setup: str | None
-    """Python source that runs once after the imports, in `__main__`: what it defines, all code finds there."""
+    """Python source that runs once after the imports, in `__main__`, where all code finds what it defines."""
     warmup: str | None
     """Python source that runs in each sandbox before it is ready, in a namespace of its own, and whose output is
     dropped. It should do what the code of the tenants will do first, so that this is fast.

@@ -158,7 +158,7 @@ class FileMethods:
 
         Directories above `dst` are created, and a directory that exists is filled up. Permission bits are taken over,
         but no set-id bits. Links in a directory are copied as links, never followed; a special file raises OSError
-        (EINVAL). A link that `src` itself is gets followed.
+        (EINVAL). If `src` itself is a link, it is followed.
         """
         run_steps(self._files(), upload(src, dst))
 

@@ -106,10 +106,10 @@ class PooledSandbox(FileMethods, CodeMethods):
             on_stderr: the same for standard error.
             max_output_bytes: an int in place of `SandboxConfig.max_output_bytes`; `math.inf` means no limit.
             cpu_time: seconds or a timedelta of CPU time. The result's `cpu_time_exceeded` says whether the command and
-                the children that it has waited for used as much. A process that uses half as much again, rounded up to
-                whole seconds, gets SIGXCPU, and SIGKILL one second later: the kernel's clock for this limit is not
-                exact. Each process is limited for itself, so that `timeout` is needed as well. By default, there is
-                no limit.
+                the children that it has waited for used that much. A process that uses half as much again, rounded up
+                to whole seconds, gets SIGXCPU, and SIGKILL one second later: the kernel's clock for this limit is not
+                exact. The limit holds for each single process, so set `timeout` as well. By default, there is no
+                limit.
 
         Raises:
             CommandNotFoundError: the command cannot be executed inside the sandbox.

@@ -118,15 +118,15 @@ class PoolUpkeep:
     def renew(self, timeout: Duration | None = None) -> bool:
         """Starts the interpreter anew, with what it preloads, and then evicts every idle sandbox.
 
-        The old one creates sandboxes until the new one is ready, and leases of its sandboxes go on. A pool does this by
-        itself when it creates a sandbox, and a file of a preloaded module is not the same any more. Without an
-        `interpreter`, whatever creates the sandboxes is started anew.
+        The old interpreter creates sandboxes until the new one is ready, and leases of its sandboxes go on. A pool does
+        this by itself if it notices, while it creates a sandbox, that a file of a preloaded module has changed. Without
+        an `interpreter`, the zygote, which creates the sandboxes, is started anew.
 
         Args:
             timeout: seconds or a timedelta; None means no limit but `preload_timeout`.
 
         Returns:
-            True if the new one has taken the place of the old one; False after the timeout: then it still will.
+            True if the new one has taken the place of the old one; False after the timeout: it will do so later.
 
         Raises:
             SandboxCreateError: the new one could not start. The old one stays.

@@ -35,8 +35,8 @@ _SLICE_MS = 250
 class SandboxProcess:
     """A process of a lease, as `subprocess.Popen` has it. `PooledSandbox.popen()` returns it.
 
-    It ends with its lease, if not before; then its `returncode` is -9. A lease that nobody else refers to is released
-    once the end was seen, or nobody refers to the process either.
+    At the latest it ends with its lease; then its `returncode` is -9. It refers to its lease until a call has seen that
+    it has ended, so that the lease is not garbage-collected before.
     """
 
     __slots__ = (
