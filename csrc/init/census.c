@@ -25,6 +25,7 @@ struct walk {
     const struct sp_budget *budget;
     bool exact;
     uint64_t not_exact; /* shared memory of the processes whose exact share was not asked for */
+    int64_t walked_ns;  /* see sp_share_find() */
 };
 
 /* False when this entry has no memory: a zombie, or a thread that has ended. */
@@ -58,7 +59,7 @@ static bool add_text(struct walk *walk, const char *text, struct sp_process *p, 
     find_kib(text, "\nRssShmem:", &p->shared);
     find_kib(text, "\nVmSwap:", &p->swap);
     find_kib(text, "\nVmPTE:", &p->tables);
-    bool refined = dir != -1 && sp_share_find(p, dir, walk->budget);
+    bool refined = dir != -1 && sp_share_find(p, dir, walk->budget, &walk->walked_ns);
     walk->census->mapped += refined ? p->shared : 0;
     walk->not_exact += refined ? 0 : p->shared;
     walk->census->own += p->anon + p->swap;

@@ -17,6 +17,7 @@
 #define NS_PER_ANON_PAGE 30
 #define NS_PER_FILE_PAGE 80
 #define NS_PER_TABLE 1000
+#define UNTIMED_NS SP_MS(10) /* the walks of one census that are made however long they take: 1.3 GB of own pages */
 #define PACE_UNIT 100
 #define PACE_MAX 1000
 #define PACE_FROM_NS (200 * INT64_C(1000)) /* shorter walks are too inexact to measure the machine by */
@@ -61,11 +62,14 @@ static bool is_unchanged(const struct known *k, const struct sp_process *p, uint
            k->process.tables == p->tables && k->faults == faults && faults != UINT64_MAX;
 }
 
+/* On the machine of the figures above. */
 static int64_t walk_ns(const struct sp_process *p) {
     uint64_t ns = p->anon / PAGE * NS_PER_ANON_PAGE + (p->shared + p->file) / PAGE * NS_PER_FILE_PAGE +
                   p->tables / PAGE * NS_PER_TABLE;
-    return (int64_t)(ns < INT64_MAX / PACE_MAX ? ns : INT64_MAX / PACE_MAX) * pace / PACE_UNIT;
+    return (int64_t)(ns < INT64_MAX / PACE_MAX ? ns : INT64_MAX / PACE_MAX);
 }
+
+static int64_t at_pace(int64_t ns) { return ns * pace / PACE_UNIT; }
 
 static void learn_pace(int64_t expected, int64_t took) {
     if (took > PACE_FROM_NS && expected > 0) {
@@ -76,7 +80,7 @@ static void learn_pace(int64_t expected, int64_t took) {
 
 static bool walk(const struct sp_process *p, int dir, uint64_t *anon, uint64_t *shared) {
     char text[2048];
-    int64_t expected = walk_ns(p);
+    int64_t expected = at_pace(walk_ns(p));
     int64_t start = sp_cpu_now();
     if (!sp_read_text(dir, "smaps_rollup", text, sizeof text)) {
         return false;
@@ -90,7 +94,7 @@ static bool walk(const struct sp_process *p, int dir, uint64_t *anon, uint64_t *
     return true;
 }
 
-bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget) {
+bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget, int64_t *walked) {
     if (p->anon + p->shared < p->tables) {
         return false; /* a long walk over empty page tables would gain little */
     }
@@ -101,9 +105,12 @@ bool sp_share_find(struct sp_process *p, int dir, const struct sp_budget *budget
     if (!stands) {
         uint64_t anon;
         uint64_t shared;
-        if (walk_ns(p) > sp_budget_left(budget) || !walk(p, dir, &anon, &shared)) {
+        const int64_t expected = walk_ns(p);
+        const bool fits = *walked + expected <= UNTIMED_NS || at_pace(expected) <= sp_budget_left(budget);
+        if (!fits || !walk(p, dir, &anon, &shared)) {
             return false;
         }
+        *walked += expected;
         *k = (struct known){.process = *p, .faults = faults, .anon = anon, .shared = shared, .since = now};
     }
     kept_used = kept_used || stands;

@@ -376,6 +376,24 @@ static void a_walk_that_would_take_too_long_is_skipped(void) {
     CHECK(!ends(&watch));
 }
 
+/* A share that is not read makes the sum too large, and on a slow machine no time would be left for any. */
+static void on_a_slow_machine_short_walks_are_made(void) {
+    struct sp_memory_watch watch = begin_with_limit();
+    const struct sp_budget spent = {0};
+    struct sp_census census;
+    set_status("2", 30 * MIB, 0, MIB);
+    set_status("3", 30 * MIB, 0, MIB);
+    set_share("2", 15 * MIB, 1);
+    set_share("3", 15 * MIB, 1);
+    sp_census_take(&census, watch.proc, true, 0, &spent);
+    CHECK(census.own == 30 * MIB && !census.out_of_time);
+    set_status("3", 2 * GIB, 0, MIB);
+    set_share("3", GIB, 2);
+    sp_census_take(&census, watch.proc, true, 0, &spent);
+    CHECK(census.own == 15 * MIB + 2 * GIB);
+    reset();
+}
+
 static void page_tables_and_threads_count(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_status("2", MIB, 0, 60 * MIB);
@@ -853,6 +871,7 @@ int main(void) {
     reset();
     RUN(a_walk_that_would_take_too_long_is_skipped);
     reset();
+    RUN(on_a_slow_machine_short_walks_are_made);
     RUN(page_tables_and_threads_count);
     reset();
     RUN(filters_of_each_thread_are_counted);
