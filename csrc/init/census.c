@@ -75,7 +75,11 @@ static void add_other_thread(struct walk *walk, int dir) {
     char text[4096];
     const char *name;
     sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
-    while (tasks != -1 && !sp_budget_is_spent(walk->budget) && (name = sp_listing_next(&list)) != NULL) {
+    for (unsigned n = 1; tasks != -1 && (name = sp_listing_next(&list)) != NULL; n++) {
+        if (sp_budget_ends(walk->budget, n, BUDGET_PROCESSES)) {
+            walk->census->out_of_time = true;
+            return;
+        }
         struct sp_process p = {.pid = 0};
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (task != -1 && sp_read_text(task, "status", text, sizeof text) && add_text(walk, text, &p, -1)) {
@@ -108,7 +112,7 @@ void sp_census_take(struct sp_census *census, int proc, bool exact, uint64_t sha
     memset(census, 0, sizeof *census);
     sp_listing_again(&list, proc);
     for (unsigned n = 1; (pid = sp_listing_next(&list)) != NULL; n++) {
-        if (n % BUDGET_PROCESSES == 0 && sp_budget_is_spent(budget)) {
+        if (sp_budget_ends(budget, n, BUDGET_PROCESSES)) {
             census->out_of_time = true;
             break;
         }

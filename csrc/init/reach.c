@@ -9,6 +9,7 @@
 #include "init/lines.h"
 
 #define BUDGET_LINES 64 /* between two checks of the budget */
+#define PART_LINES 16   /* ordinary programs have some thousand mappings, and each takes less time than a file */
 
 static void add_file(struct sp_reach *reach, uint64_t inode, uint64_t end) {
     for (size_t i = 0; i < SP_REACH_FILES; i++) {
@@ -46,9 +47,9 @@ bool sp_reach_add(struct sp_reach *reach, int dir, dev_t dev, const struct sp_bu
     static struct sp_lines lines;
     const char *line;
     sp_auto_fd int fd = sp_lines_open(&lines, dir, "maps");
-    while (fd != -1 && (line = sp_lines_next(&lines)) != NULL) {
+    for (unsigned n = 1; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
         reach->lines++;
-        bool spent = reach->lines % BUDGET_LINES == 0 && sp_budget_is_spent(budget);
+        bool spent = n % BUDGET_LINES == 0 && sp_budget_ends(budget, n / PART_LINES, 1);
         if (lines.cut || spent || reach->lines >= SP_REACH_LINES) {
             return false;
         }

@@ -17,7 +17,6 @@
 
 #define PROCESS_NS SP_MS(25) /* of processor time: a process that takes more counts as too much */
 #define PROCESS_LOCKS_NS SP_MS(250)
-#define UNTIMED 256     /* in a cgroup so many files or threads of a process are examined, however long that takes */
 #define BUDGET_FILES 16 /* between two checks of the budget */
 
 /*
@@ -121,11 +120,6 @@ static void add_file(struct sp_found *found, int process, const char *fd, int64_
 
 /* ---- one process ---- */
 
-/* Whether the process takes too long, once `n` of its files or threads have been examined. */
-static bool is_spent(const struct sp_scan *scan, unsigned n, const struct sp_budget *budget) {
-    return (!scan->locks_only || n > UNTIMED) && sp_budget_is_spent(budget);
-}
-
 /* Adds the descriptors of a process. False when they are too many to be examined. */
 static bool add_files(struct sp_scan *scan, int process, bool *refused, const struct sp_budget *budget) {
     struct sp_found *found = &scan->now;
@@ -141,7 +135,7 @@ static bool add_files(struct sp_scan *scan, int process, bool *refused, const st
         char path[32];
         (void)sp_append(sp_append(path, path + sizeof path, "fd/"), path + sizeof path, name);
         found->files++;
-        bool spent = found->files % BUDGET_FILES == 0 && is_spent(scan, found->files - before, budget);
+        bool spent = sp_budget_ends(budget, found->files - before, BUDGET_FILES);
         if (spent || found->files > SP_SCAN_FILES_MAX) {
             return false;
         }
@@ -195,7 +189,7 @@ static bool add_threads(struct sp_scan *scan, int dir, bool *has_memory, const s
     sp_auto_fd int tasks = sp_listing_open(&list, dir, "task");
     while (tasks != -1 && (name = sp_listing_next(&list)) != NULL) {
         sp_auto_fd int task = openat(tasks, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (is_spent(scan, ++n, budget)) {
+        if (sp_budget_ends(budget, ++n, 1)) {
             return false;
         }
         if (task == -1 || !is_alive(task, text, sizeof text)) {
@@ -268,9 +262,9 @@ static void end_pass(struct sp_scan *scan) {
                              : scan->unreadable_since == 0 ? scan->started
                                                            : scan->unreadable_since;
     scan->unreadable_passes = scan->now.unreadable ? scan->unreadable_passes + 1 : 0;
-    scan->now.too_much |= scan->locks_only
-                              ? scan->unreadable_passes > SP_SCAN_UNREADABLE_PASSES
-                              : scan->now.unreadable && scan->started - scan->unreadable_since > SP_SCAN_UNREADABLE_NS;
+    const unsigned passes = scan->locks_only ? SP_SCAN_UNREADABLE_LOCKS : SP_SCAN_UNREADABLE_PASSES;
+    const int64_t since = scan->locks_only ? 0 : SP_SCAN_UNREADABLE_NS;
+    scan->now.too_much |= scan->unreadable_passes > passes && scan->started - scan->unreadable_since > since;
     scan->now.reach = reach.bytes;
     scan->now.mappings = reach.lines;
     scan->last = scan->now;
@@ -322,8 +316,7 @@ bool sp_scan_step(struct sp_scan *scan, int proc, const struct sp_budget *budget
         begin_pass(scan, proc);
     }
     bool whole = scan_processes(scan, proc, budget);
-    const bool bounded = !scan->locks_only || scan->processes > SP_SCAN_PROCESSES_MAX;
-    if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX && bounded) {
+    if (!whole && ++scan->steps >= SP_SCAN_STEPS_MAX && scan->processes > SP_SCAN_PROCESSES_MAX) {
         scan->now.too_much = true;
         whole = true;
     }

@@ -3,12 +3,12 @@
  * theirs: pipes, memfds, sockets, file locks, epoll watches, mappings, texts of open /proc files, filters of their own.
  *
  * A pass takes microseconds for each descriptor. So it is made only when the figures of the machine have grown, or once
- * in a while, and in steps: a step examines process after process until its budget is spent. A single process that
- * takes more processor time than PROCESS_NS counts as too much.
+ * in a while, and in steps: a step examines process after process until its budget is spent. A single process with
+ * many files, threads or mappings that takes more processor time than PROCESS_NS counts as too much.
  *
- * In a cgroup only file locks are looked for, and a machine that is slow or busy must end nobody for that. In a virtual
- * machine that waits for a processor of its host, processor time goes by, too. So there it is only a bound for a
- * process with many files, and the others are numbers: of files, of processes in one pass, and of passes.
+ * A machine that is slow or busy must end nobody. So processor time is only a bound for a process with many parts (see
+ * budget.h), and the others are numbers: of files, of processes in one pass, and of passes. In a cgroup only file locks
+ * are looked for.
  */
 #ifndef SANDPOOL_INIT_SCAN_H
 #define SANDPOOL_INIT_SCAN_H
@@ -25,11 +25,12 @@
 #define SP_SCAN_FILES_MAX (1u << 14)
 #define SP_SCAN_OBJECTS_MAX 8192 /* file locks and epoll watches */
 /* A process is unreadable in the middle of its exec, and so may it be for long on a busy machine. Until this time is
- * over, it only counts as one that can hide any memory. */
+ * over and so many passes have met it, it only counts as one that can hide any memory. */
 #define SP_SCAN_UNREADABLE_NS SP_MS(100)
-#define SP_SCAN_UNREADABLE_PASSES 20 /* the same in a cgroup: it takes half a second, or longer on a slow machine */
-/* A pass that needs more steps counts as too much: processes are created faster than they can be examined. In a cgroup
- * it must have examined more than this number of processes, too. */
+#define SP_SCAN_UNREADABLE_PASSES 4
+#define SP_SCAN_UNREADABLE_LOCKS 20 /* passes in a cgroup: it takes half a second, or longer on a slow machine */
+/* A pass that needs more steps, and has examined more processes, counts as too much: they are created faster than they
+ * can be examined. */
 #define SP_SCAN_STEPS_MAX 32
 #define SP_SCAN_PROCESSES_MAX 1024
 

@@ -69,9 +69,9 @@ static bool add_table(int proc, const char *name, const struct sp_budget *budget
     const char *line;
     sp_auto_fd int fd = sp_lines_open(&lines, proc, name);
     (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
-    for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
+    for (unsigned n = 1; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
         *bytes += bytes_of_line(line);
-        if (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget)) {
+        if (sp_budget_ends(budget, n, BUDGET_LINES)) {
             return false;
         }
     }
@@ -125,8 +125,8 @@ bool sp_sockets_wait(int proc, const struct sp_budget *budget) {
     const char *line;
     sp_auto_fd int fd = sp_lines_open(&lines, proc, "net/unix");
     (void)(fd != -1 ? sp_lines_next(&lines) : NULL); /* the heading */
-    for (unsigned n = 0; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
-        if (is_not_accepted(line) || (n % BUDGET_LINES == 0 && sp_budget_is_spent(budget))) {
+    for (unsigned n = 1; fd != -1 && (line = sp_lines_next(&lines)) != NULL; n++) {
+        if (is_not_accepted(line) || sp_budget_ends(budget, n, BUDGET_LINES)) {
             return true;
         }
     }

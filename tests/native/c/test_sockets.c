@@ -18,6 +18,18 @@ static void write_file(const char *name, const char *text) {
 
 static const struct sp_budget enough = {INT64_MAX}, spent = {0};
 
+/* More lines than are read however long that takes. */
+static void write_many(const char *name, const char *line) {
+    static char text[SP_BUDGET_UNTIMED * 256];
+    size_t at = 0;
+    for (unsigned n = 0; n < 2 * SP_BUDGET_UNTIMED; n++) {
+        const int wrote = snprintf(text + at, sizeof text - at, "%s", line);
+        CHECK(wrote > 0 && (size_t)wrote < sizeof text - at);
+        at += (size_t)wrote;
+    }
+    write_file(name, text);
+}
+
 static void sockets_are_counted_by_kind(void) {
     write_file("net/sockstat", "sockets: used 12\nTCP: inuse 3 orphan 0 tw 0\nUDP: inuse 2 mem 0\n");
     CHECK(sp_sockets_count(proc).inet == 5 && sp_sockets_count(proc).local == 7);
@@ -36,9 +48,9 @@ static void queues_are_added_up(void) {
     write_file("net/tcp", tcp);
     write_file("net/udp6", tcp);
     CHECK(sp_sockets_queued(proc, &enough, &bytes) && bytes == UINT64_C(2) * (2 * 0x30 + 32 * 1024));
-    CHECK(!sp_sockets_queued(proc, &spent, &bytes));
-    write_file("net/tcp", "heading\n");
-    CHECK(!sp_sockets_queued(proc, &spent, &bytes)); /* by another table */
+    CHECK(sp_sockets_queued(proc, &spent, &bytes)); /* so few lines are read on any machine */
+    write_many("net/udp6", "   0: 0100007F:0050 00000000:0000 0A 00000000:00000000 00:00000000\n");
+    CHECK(sp_sockets_queued(proc, &enough, &bytes) && !sp_sockets_queued(proc, &spent, &bytes));
 }
 
 static void connections_that_wait_are_seen(void) {
@@ -49,6 +61,8 @@ static void connections_that_wait_are_seen(void) {
                    "0000000000000000: 00000002 00000000 00010000 0001 01 1234 @listens\n"
                    "0000000000000000: 00000002 00000000 00000000 0001 02 77 @connects\n");
     write_file("net/unix", text);
+    CHECK(!sp_sockets_wait(proc, &enough) && !sp_sockets_wait(proc, &spent));
+    write_many("net/unix", "0000000000000000: 00000003 00000000 00000000 0001 03 18123774\n");
     CHECK(!sp_sockets_wait(proc, &enough) && sp_sockets_wait(proc, &spent)); /* there may be one */
     (void)snprintf(text, sizeof text, "%s%s", heading,
                    "0000000000000000: 00000002 00000000 00000000 0001 02 0 @not accepted\n");
