@@ -140,7 +140,8 @@ def test_a_cancellation_leaves_no_half_of_a_file(when: str) -> None:
                     await lease.remove("a", recursive=True)
             else:
                 pytest.fail("it waits without end")
-            assert len(os.listdir("/proc/self/fd")) == before
+            # `before` may have one of the janitor's, which the calls of files do not wait for.
+            assert len(os.listdir("/proc/self/fd")) <= before
             assert (await lease.execute(["/bin/echo", "1"])).stdout == b"1\n"
 
     asyncio.run(main())
