@@ -109,11 +109,12 @@ def test_privileges(sandbox: PooledSandbox) -> None:
     assert int(status_field("self", "CapBnd"), 16) != 0, "control: outside there are some"
 
 
-def test_set_user_id_programs_give_nothing(sandbox: PooledSandbox) -> None:
+def test_nobody_can_take_another_id_or_make_a_set_user_id_program(sandbox: PooledSandbox) -> None:
     assert refusal(sandbox, "os.setuid(0)") in ("EPERM", "EINVAL")
     assert refusal(sandbox, "os.setgroups([0])") == "EPERM"
-    sh(sandbox, "cp /usr/bin/id copy; chmod 4755 copy")
-    assert sh(sandbox, "./copy -u") == "1000\n"
+    sh(sandbox, "cp /usr/bin/id copy; chmod 1755 copy")
+    assert sh(sandbox, "for mode in 4755 2755 u+s g+s; do chmod $mode copy || true; done; ./copy -u") == "1000\n"
+    assert sh(sandbox, "stat -c %a copy") == "1755\n"
 
 
 def test_hostname(sandbox: PooledSandbox) -> None:

@@ -43,6 +43,7 @@ static const enum leaf leaf_of_rule[SP_RULE_COUNT][SP_LAYER_COUNT] = {
     [SP_RULE_KILL] = {ALLOW, ALLOW, ALLOW},
     [SP_RULE_MODE_1] = {CHECK_MODE_1, ALLOW, ALLOW},
     [SP_RULE_MODE_2] = {CHECK_MODE_2, ALLOW, ALLOW},
+    [SP_RULE_CREAT] = {CHECK_MODE_1, ALLOW, ALLOW},
     [SP_RULE_OPEN] = {CHECK_OPEN, ALLOW, ALLOW},
     [SP_RULE_OPENAT] = {CHECK_OPENAT, ALLOW, ALLOW},
     [SP_RULE_OPENAT2] = {ALLOW, REFUSE_OPENAT2, ALLOW}, /* the zygote opens binds with it */
@@ -123,7 +124,11 @@ static int apply_allow_list(enum sp_arch arch, const struct sp_seccomp_policy *p
     return 0;
 }
 
-static bool is_of_modes(enum leaf leaf) { return leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2; }
+/* Whether the leaf depends on no_setid. */
+static bool is_of_modes(uint8_t rule, enum leaf leaf) {
+    const bool changes = rule == SP_RULE_MODE_1 || rule == SP_RULE_MODE_2;
+    return !changes && leaf >= CHECK_MODE_1 && leaf <= REFUSE_OPENAT2;
+}
 
 /* What no_setid would have refused in the layers template and init. */
 static enum leaf leaf_in_attach(uint8_t rule) {
@@ -132,7 +137,7 @@ static enum leaf leaf_in_attach(uint8_t rule) {
     }
     enum leaf in_template = leaf_of_rule[rule][SP_LAYER_TEMPLATE];
     enum leaf in_init = leaf_of_rule[rule][SP_LAYER_INIT];
-    return is_of_modes(in_template) ? in_template : is_of_modes(in_init) ? in_init : ALLOW;
+    return is_of_modes(rule, in_template) ? in_template : is_of_modes(rule, in_init) ? in_init : ALLOW;
 }
 
 static enum leaf leaf_of(uint8_t rule, enum sp_layer layer, const struct sp_seccomp_policy *policy) {
@@ -141,7 +146,7 @@ static enum leaf leaf_of(uint8_t rule, enum sp_layer layer, const struct sp_secc
     }
     enum leaf leaf = leaf_of_rule[rule][layer];
     bool only_threads = layer == SP_LAYER_EXEC && policy->allow_fork && (leaf == CHECK_THREAD || rule == SP_RULE_FORK);
-    leaf = only_threads || (is_of_modes(leaf) && !policy->no_setid) ? ALLOW : leaf;
+    leaf = only_threads || (is_of_modes(rule, leaf) && !policy->no_setid) ? ALLOW : leaf;
     return policy->shares_host ? sp_seccomp_leaf_in_tier(rule, layer, policy, leaf) : leaf;
 }
 

@@ -31,7 +31,8 @@ struct sp_seccomp_policy {
     bool allow_fork;
     bool allow_unix_sockets;
     bool list_interfaces; /* NETLINK_ROUTE sockets, with SP_SECCOMP_NETWORK only */
-    bool no_setid;     /* no file gets a setuid or setgid bit, so that files in a writable bind cannot harm the host */
+    bool no_setid; /* no file is created with a setuid or setgid bit, so that files in a writable bind cannot harm the
+                      host */
     bool pretend_sync; /* sync(), fsync() and the like do nothing: no configured path of the host is writable */
     bool own_network;  /* not the host's: it decides the size of socket buffers, and ports can be shared */
     bool interpreter;  /* a process that runs code without an exec makes itself dumpable, as an exec does */

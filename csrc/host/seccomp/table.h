@@ -39,9 +39,11 @@ enum sp_rule {
     SP_RULE_SESSION,       /* without effect where a process group holds the tenant together */
     SP_RULE_SIGNAL,        /* EPERM there */
     SP_RULE_KILL,          /* there without init's mark */
-    SP_RULE_MODE_1, /* with no_setid, no set-id bit in the mode (this argument); else allowed, like the next four */
+    SP_RULE_MODE_1,        /* no set-id bit in the mode (this argument); like the next */
     SP_RULE_MODE_2,
-    SP_RULE_OPEN, /* the same for the mode of a file that it creates */
+    SP_RULE_CREAT, /* with no_setid, no set-id bit in the mode of a file that it creates; else allowed, like the next
+                      three */
+    SP_RULE_OPEN,
     SP_RULE_OPENAT,
     SP_RULE_OPENAT2, /* ENOSYS: its mode is behind a pointer */
     SP_RULE_NODE_1,  /* no character device; and with no_setid, the same for its mode; like the next */
@@ -246,8 +248,13 @@ static const struct sp_rule_group sp_rules[] = {
     {SP_RULE_MAY_LATER, {"landlock_add_rule", "landlock_create_ruleset"}},
     {SP_RULE_MAY_RESTRICT, {"landlock_restrict_self"}},
 
-    {SP_RULE_MODE_1, {"chmod", "creat", "fchmod"}},
+    /*
+     * In every sandbox: a process may have a file of the host's user as a stream, and an ordinary user's tenants own
+     * it. What a call creates is inside, where no bit has an effect, unless a bind is writable.
+     */
+    {SP_RULE_MODE_1, {"chmod", "fchmod"}},
     {SP_RULE_MODE_2, {"fchmodat", "fchmodat2"}},
+    {SP_RULE_CREAT, {"creat"}},
     {SP_RULE_NODE_1, {"mknod"}},
     {SP_RULE_NODE_2, {"mknodat"}},
     {SP_RULE_OPEN, {"open"}},

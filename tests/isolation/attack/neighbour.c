@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -121,9 +122,18 @@ static void reopen(char **args) {
     JUDGE("opened for writing", open("/proc/self/fd/0", O_WRONLY));
 }
 
+/* Its standard input is a file of the host's user, and an ordinary user's tenants have the user's id. */
+static void set_bits(char **args) {
+    (void)args;
+    if (fchmod(STDIN_FILENO, 04755) == 0 || chmod("/proc/self/fd/0", 04755) == 0) {
+        reached("a setuid program of the host's user");
+    }
+    held("fchmod: %s", strerror(errno));
+}
+
 static void hunt_descriptors(char **args) { hunt(atoi(args[0]), "the descriptors", take_descriptors); }
 static void hunt_memory(char **args) { hunt(atoi(args[0]), "the memory", take_memory); }
 static void hunt_trace(char **args) { hunt(atoi(args[0]), "a trace", trace); }
 
 PROBES({"starter", starter}, {"descriptors", hunt_descriptors}, {"memory", hunt_memory}, {"trace", hunt_trace},
-       {"reopen", reopen})
+       {"reopen", reopen}, {"set-bits", set_bits})

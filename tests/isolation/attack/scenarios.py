@@ -89,6 +89,20 @@ def passed_file_write(stage: Stage) -> Verdicts:
             return verdict_of(done.stdout, done.returncode), verdict_of(out, process.returncode or 0)
 
 
+def passed_file_setuid(stage: Stage) -> Verdicts:
+    """A file that the host's user has made is the standard input of a process, in a sandbox with no writable path."""
+    command = [str(stage.programs / "neighbour"), "set-bits"]
+    outputs: list[tuple[bytes, int]] = []
+    with stage.pool(fs_readwrite=()).acquire() as sandbox:
+        for start in (subprocess.Popen, sandbox.popen):
+            path = stage.outside / f"passed-{len(outputs)}"
+            path.touch()
+            with path.open("rb") as file, start(command, stdin=file, stdout=subprocess.PIPE) as process:
+                out, _ = process.communicate()
+            outputs.append((out, process.returncode or 0))
+    return verdict_of(*outputs[0]), verdict_of(*outputs[1])
+
+
 def trace_me(stage: Stage) -> Verdicts:
     command = str(stage.programs / "process")
     pid = os.posix_spawn(command, [command, "trace-me"], {})
@@ -305,6 +319,7 @@ def socket_file_bound_alone(stage: Stage) -> Verdicts:
 SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "other-sandbox": other_sandbox,
     "daemon-outlives": daemon_outlives,
+    "passed-file-setuid": passed_file_setuid,
     "passed-file-write": passed_file_write,
     "trace-me": trace_me,
     "output-flood": output_flood,

@@ -220,6 +220,9 @@ def _processes() -> list[Attack]:
             }.items()
         ],
         Attack(
+            "passed-file-setuid", "files", "chmod(2): an ordinary user's tenants own what that user passes", "scenario"
+        ),
+        Attack(
             "passed-file-write",
             "files",
             "proc_pid_fd(5): opens a file anew that was passed for reading",

@@ -292,10 +292,11 @@ static void check_modes(enum sp_arch arch) {
     static const struct {
         const char *name;
         unsigned mode_arg;
-        bool makes; /* the argument before holds the flags */
-    } calls[] = {{"chmod", 1, false},   {"creat", 1, false},    {"fchmod", 1, false},
-                 {"mknod", 1, false},   {"fchmodat", 2, false}, {"fchmodat2", 2, false},
-                 {"mknodat", 2, false}, {"open", 2, true},      {"openat", 3, true}};
+        bool makes;   /* the argument before holds the flags */
+        bool creates; /* a new file */
+    } calls[] = {{"chmod", 1, false, false},  {"creat", 1, false, true},     {"fchmod", 1, false, false},
+                 {"mknod", 1, false, true},   {"fchmodat", 2, false, false}, {"fchmodat2", 2, false, false},
+                 {"mknodat", 2, false, true}, {"open", 2, true, true},       {"openat", 3, true, true}};
     static const uint64_t harmless[] = {0, 0777, 01777, S_IFREG | 0644, 0644 | GARBAGE};
     static const uint64_t setid[] = {04755, 02755, 06000, S_IFREG | 04000, 04755 | GARBAGE};
     static const uint64_t making[] = {O_CREAT, O_CREAT | O_WRONLY | O_EXCL, O_TMPFILE | O_RDWR, O_CREAT | GARBAGE};
@@ -309,9 +310,10 @@ static void check_modes(enum sp_arch arch) {
                 args[at - 1] = calls[i].makes ? making[m] : ~UINT64_C(0);
                 args[at] = setid[k];
                 CHECK(call4(&on, calls[i].name, args) == ERRNO(EPERM));
-                CHECK(call4(&off, calls[i].name, args) == SECCOMP_RET_ALLOW);
+                CHECK(call4(&off, calls[i].name, args) == (calls[i].creates ? SECCOMP_RET_ALLOW : ERRNO(EPERM)));
                 args[at] = harmless[k];
                 CHECK(call4(&on, calls[i].name, args) == SECCOMP_RET_ALLOW);
+                CHECK(call4(&off, calls[i].name, args) == SECCOMP_RET_ALLOW);
             }
             for (size_t m = 0; m < LENGTH(not_making) && calls[i].makes; m++) {
                 args[at - 1] = not_making[m];
