@@ -64,7 +64,6 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
                              struct sp_command *command, int report) {
     struct sp_rec_failed why;
     const bool wants_terminal = !child->is_command && (request->exec.flags & SP_EXEC_PTY) != 0;
-    sp_limit_processes(plan, 0);
     /* Before it enters the domain of tenants, in which the Landlock tier lets nobody open one. */
     sp_auto_fd int master = !wants_terminal            ? -1
                             : sp_tier_is_grouped(plan) ? -ENOTSUP
@@ -80,6 +79,8 @@ static _Noreturn void become(const struct sp_plan *plan, const struct sp_child *
         (void)sp_failed(&why, SP_STAGE_SPAWN, -rc, "acknowledgement");
     }
     if (rc == 0) {
+        /* Once it has a tenant's ids: to take them above the limit would keep it from its exec (setuid(2)). */
+        sp_limit_processes(plan, 0);
         become_command(plan, command, &why);
     }
     (void)!write(report, &why, sizeof why);

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -331,9 +331,9 @@ def test_the_number_of_its_processes_is_limited(abi: int) -> None:
     assert started == 19 if IS_ROOT else 0 < started < 2000
 
 
-@pytest.mark.skipif(IS_ROOT, reason="root's leases have ids, and so counts, of their own")
-def test_a_fork_bomb_of_another_sandbox_does_not_end_this_one(abi: int) -> None:
-    """The bomb's sandbox is created last: its tenants may start the most processes, which count for all others, too."""
+@contextmanager
+def forking(sandbox: Sandbox) -> Iterator[None]:
+    """While a process of this sandbox has started as many others as it may."""
     bomb = textwrap.dedent("""
         import os, time
         try:
@@ -343,14 +343,31 @@ def test_a_fork_bomb_of_another_sandbox_does_not_end_this_one(abi: int) -> None:
             print("no more", flush=True)
         time.sleep(60)
     """)
+    with sandbox.popen(["python3", "-c", bomb], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"no more\n"
+        yield
+        running.kill()
+
+
+@pytest.mark.skipif(IS_ROOT, reason="root's leases have ids, and so counts, of their own")
+def test_a_fork_bomb_of_another_sandbox_does_not_end_this_one(abi: int) -> None:
+    """The bomb's sandbox is created last: its tenants may start the most processes, which count for all others, too."""
     with ExitStack() as stack:
         first, *_, last = (stack.enter_context(Sandbox(config(max_processes=20))) for _ in range(5))
-        with last.popen(["python3", "-c", bomb], stdout=subprocess.PIPE) as running:
-            assert running.stdout is not None
-            assert running.stdout.readline() == b"no more\n"
+        with forking(last):
             for _ in range(3):
                 assert first.execute(["true"]).ok
-            running.kill()
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root's leases have ids of their own")
+def test_a_fork_bomb_beside_it_does_not_keep_a_start_out(abi: int) -> None:
+    """The exec of a process that has taken an id above its limit fails (setuid(2)): there is room for four."""
+    with Sandbox(config(max_processes=20)) as sandbox, forking(sandbox):
+        with sandbox.popen(["sleep", "60"]) as above:
+            assert sandbox.popen(["true"]).wait(10) == 0
+            assert sandbox.execute(["true"]).ok
+            above.kill()
 
 
 def test_shown_paths_can_be_read_or_written(abi: int, directory: Path) -> None:
