@@ -51,11 +51,11 @@ static const struct option_range arch_prctl_options[] = {
 
 /*
  * Left out: 12, 13 MERGEABLE (for the reason of MEMORY_MERGE above; the answer is that of a kernel without it), and
- * 100, 101 (broken pages). MADV_PAGEOUT (21) would take mapped pages, also of the host's files, out of memory. It is
- * ignored, which advice may be.
+ * 100, 101 (broken pages). MADV_COLD and MADV_PAGEOUT (20, 21) would make mapped pages, also of the host's files, the
+ * next ones to leave memory, or take them out at once. They are ignored, which advice may be.
  */
 static const struct option_range madvise_options[] = {
-    {0, 4, ALLOW}, {8, 11, ALLOW}, {14, 20, ALLOW}, {21, 21, PRETEND}, {22, 25, ALLOW}, {102, 103, ALLOW},
+    {0, 4, ALLOW}, {8, 11, ALLOW}, {14, 19, ALLOW}, {20, 21, PRETEND}, {22, 25, ALLOW}, {102, 103, ALLOW},
 };
 
 /*

@@ -232,6 +232,16 @@ static void evict_page_cache(char **args) {
     }
     held("the advice is not followed");
 }
+/* The kernel would find nothing at this address. */
+static void age_page_cache(char **args) {
+    (void)args;
+    for (int advice = 20; advice <= 21; advice++) { /* MADV_COLD, MADV_PAGEOUT */
+        if (madvise((void *)4096, 4096, advice) == -1 && errno == ENOMEM) {
+            reached("madvise %d: pages of the host's files leave memory earlier", advice);
+        }
+    }
+    held("the advice is not followed");
+}
 static void notify(char **args) {
     int fd = open(args[0], O_RDONLY | O_DIRECTORY);
     JUDGE("F_NOTIFY", fd == -1 ? -1 : fcntl(fd, F_NOTIFY, DN_ACCESS | DN_MULTISHOT));
@@ -310,6 +320,6 @@ PROBES({"segment", shared_segment}, {"host-name", host_name}, {"userns", new_use
 #ifdef __x86_64__
        {"i386", i386_call}, {"traced-call", traced_call},
 #endif
-       {"tiocsti", type_ahead}, {"flush-disks", flush_disks}, {"evict", evict_page_cache}, {"notify", notify},
-       {"huge-pages", huge_pages}, {"huge-segment", huge_segment}, {"pages-in-pipes", pages_in_pipes},
-       {"message-queues", message_queues})
+       {"tiocsti", type_ahead}, {"flush-disks", flush_disks}, {"evict", evict_page_cache}, {"age", age_page_cache},
+       {"notify", notify}, {"huge-pages", huge_pages}, {"huge-segment", huge_segment},
+       {"pages-in-pipes", pages_in_pipes}, {"message-queues", message_queues})

@@ -259,6 +259,9 @@ def _kernel() -> list[Attack]:
         kernel("read-implies-exec", "personality(2)", "personality"),
         kernel("flush-disks", "sync(2), syncfs(2), fsync(2)", "flush-disks", config={"fs_readwrite": ()}),
         kernel("evict-page-cache", "posix_fadvise(2) POSIX_FADV_DONTNEED", "evict"),
+        kernel(
+            "age-page-cache", "madvise(2) MADV_COLD, MADV_PAGEOUT: of pages that the host has, too", "age", since=(5, 4)
+        ),
         kernel("dnotify", "fcntl(2) F_NOTIFY: when the host and other tenants open what", "notify", "/usr/bin"),
         kernel("huge-pages", "memfd_create(2) MFD_HUGETLB: the host's pool, counted by no limit", "huge-pages"),
         kernel("huge-segment", "shmget(2) SHM_HUGETLB: for a group of the host", "huge-segment", users=(ROOT,)),
