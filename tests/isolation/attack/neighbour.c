@@ -122,6 +122,12 @@ static void reopen(char **args) {
     JUDGE("opened for writing", open("/proc/self/fd/0", O_WRONLY));
 }
 
+/* The file may be written by whoever opens it, but was opened for reading. */
+static void empty(char **args) {
+    (void)args;
+    JUDGE("emptied", truncate("/proc/self/fd/0", 0));
+}
+
 /* Its standard input is a file of the host's user, and an ordinary user's tenants have the user's id. */
 static void set_bits(char **args) {
     (void)args;
@@ -136,4 +142,4 @@ static void hunt_memory(char **args) { hunt(atoi(args[0]), "the memory", take_me
 static void hunt_trace(char **args) { hunt(atoi(args[0]), "a trace", trace); }
 
 PROBES({"starter", starter}, {"descriptors", hunt_descriptors}, {"memory", hunt_memory}, {"trace", hunt_trace},
-       {"reopen", reopen}, {"set-bits", set_bits})
+       {"reopen", reopen}, {"set-bits", set_bits}, {"empty", empty})

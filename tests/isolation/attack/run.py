@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2] / "support"))
 
 from bare_stem import BareStem
-from scenarios import SCENARIOS, Verdicts, left, starting
+from scenarios import SCENARIOS, Verdicts, left, passed_file, starting
 from stage import RefusedError, Stage
 from table import ATTACKS, Attack
 
@@ -26,6 +26,8 @@ def run(stage: Stage, attack: Attack) -> Verdicts:
     if attack.program == "scenario":
         if attack.name.startswith("starting-"):
             return starting(stage, *attack.args)
+        if attack.name.startswith("passed-file-"):
+            return passed_file(stage, *attack.args)
         return left(stage, *attack.args) if attack.args else SCENARIOS[attack.name](stage)
     return (
         stage.run_control(attack.control, attack.program, attack.args),

@@ -78,29 +78,21 @@ def starting(stage: Stage, what: str) -> Verdicts:
         return control, "HELD it sees no process" if unseen else verdict_of(out, hostile.returncode or 0)
 
 
-def passed_file_write(stage: Stage) -> Verdicts:
-    """A file of the host that is the standard input of a process, and may be written by whoever opens its path."""
-    command = [str(stage.programs / "neighbour"), "reopen"]
-    with (stage.outside / "secret").open("rb") as file:
-        done = subprocess.run(command, stdin=file, stdout=subprocess.PIPE, check=False)
-        with stage.pool().acquire() as sandbox:
-            process = sandbox.popen(command, stdin=file, stdout=subprocess.PIPE)
-            out, _ = process.communicate()
-            return verdict_of(done.stdout, done.returncode), verdict_of(out, process.returncode or 0)
-
-
-def passed_file_setuid(stage: Stage) -> Verdicts:
-    """A file that the host's user has made is the standard input of a process, in a sandbox with no writable path."""
-    command = [str(stage.programs / "neighbour"), "set-bits"]
-    outputs: list[tuple[bytes, int]] = []
+def passed_file(stage: Stage, probe: str) -> Verdicts:
+    """A file that the host's user has opened for reading, and that anybody may write, is the standard input of a
+    process in a sandbox with no writable path."""
+    command = [str(stage.programs / "neighbour"), probe]
+    verdicts = []
     with stage.pool(fs_readwrite=()).acquire() as sandbox:
         for start in (subprocess.Popen, sandbox.popen):
-            path = stage.outside / f"passed-{len(outputs)}"
-            path.touch()
+            path = stage.outside / f"passed-{len(verdicts)}"
+            path.write_text("of the host")
+            path.chmod(0o666)
             with path.open("rb") as file, start(command, stdin=file, stdout=subprocess.PIPE) as process:
                 out, _ = process.communicate()
-            outputs.append((out, process.returncode or 0))
-    return verdict_of(*outputs[0]), verdict_of(*outputs[1])
+            verdicts.append(verdict_of(out, process.returncode or 0))
+            path.unlink()
+    return verdicts[0], verdicts[1]
 
 
 def trace_me(stage: Stage) -> Verdicts:
@@ -319,8 +311,6 @@ def socket_file_bound_alone(stage: Stage) -> Verdicts:
 SCENARIOS: dict[str, Callable[..., Verdicts]] = {
     "other-sandbox": other_sandbox,
     "daemon-outlives": daemon_outlives,
-    "passed-file-setuid": passed_file_setuid,
-    "passed-file-write": passed_file_write,
     "trace-me": trace_me,
     "output-flood": output_flood,
     "queued-signals-of-others": queued_signals_of_others,

@@ -42,6 +42,8 @@ class Attack:
     hole_for: tuple[str, ...] = BOTH
     by_landlock: str = ""
     """what SECURITY.md says of a kernel without Landlock, which alone holds the probe: it has to be REACHED there"""
+    abi: int = 1
+    """the first of Landlock that holds it"""
     tiers: tuple[str, ...] = ("full", "landlock")
     """where it is tried"""
     declared: str = ""
@@ -220,14 +222,28 @@ def _processes() -> list[Attack]:
             }.items()
         ],
         Attack(
-            "passed-file-setuid", "files", "chmod(2): an ordinary user's tenants own what that user passes", "scenario"
+            "passed-file-setuid",
+            "files",
+            "chmod(2): an ordinary user's tenants own what that user passes",
+            "scenario",
+            ("set-bits",),
         ),
         Attack(
             "passed-file-write",
             "files",
             "proc_pid_fd(5): opens a file anew that was passed for reading",
             "scenario",
+            ("reopen",),
             by_landlock="open a file that it was passed anew, as the file's mode permits",
+        ),
+        Attack(
+            "passed-file-truncate",
+            "files",
+            "truncate(2): by the path of a file that was passed for reading",
+            "scenario",
+            ("empty",),
+            by_landlock="Before Linux 6.2 (ABI 3) it can empty that file by `truncate`.",
+            abi=3,
         ),
     ]
 
