@@ -213,6 +213,8 @@ static void symlink_out(char **args) {
 
 static void write_fifo(char **args) { JUDGE(args[0], open(args[0], O_RDWR | O_NONBLOCK)); }
 
+static void keep_in_use(char **args) { JUDGE(args[0], open(args[0], O_PATH)); }
+
 static void plant_setuid(char **args) {
     char name[4096];
     struct stat st = {0};
@@ -306,4 +308,5 @@ PROBES({"set-times", set_times}, {"set-attribute", set_attribute}, {"read-attrib
        {"leave-whiteout", leave_whiteout}, {"make-whiteout", make_whiteout}, {"open-device", open_device},
        {"write", write_path}, {"create", create_in}, {"chmod", change_mode}, {"link", link_across},
        {"rename", rename_across}, {"symlink", symlink_out}, {"fifo", write_fifo}, {"plant-setuid", plant_setuid},
-       {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining}, {"lease", take_lease}, {"watch", watch_dir})
+       {"keep-in-use", keep_in_use}, {"rewrite-set-id", rewrite_set_id}, {"exec-gaining", exec_gaining},
+       {"lease", take_lease}, {"watch", watch_dir})

@@ -344,6 +344,15 @@ def _shared() -> list[Attack]:
             **only,
         ),
         Attack(
+            "host-file-in-use",
+            "shared",
+            "open(2) O_PATH, umount(2) EBUSY: it is not judged",
+            "files",
+            ("keep-in-use", "{secret}"),
+            declared="the host cannot unmount it, and the space of a removed file is not freed.",
+            **only,
+        ),
+        Attack(
             "host-process-sessions",
             "shared",
             "getsid(2), getpriority(2), sched_getaffinity(2)",
