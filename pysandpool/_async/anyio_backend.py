@@ -43,10 +43,14 @@ class AnyioBackend:
         del steady  # anyio forgets a descriptor after each wait
         anyio = self._anyio
         ready = anyio.wait_writable if write else anyio.wait_readable
-        while (look := step()) is not None:
+        look = step()
+        if look is None:
+            await anyio.lowlevel.checkpoint()
+        while look is not None:
             fd, seconds = look
             with anyio.move_on_after(seconds):
                 await (ready(fd) if fd >= 0 else anyio.sleep_forever())
+            look = step()
 
     async def in_thread(self, function: Callable[[], _T]) -> _T:
         """Uses the threads of anyio, whose number is limited."""

@@ -32,6 +32,7 @@ class AsyncioBackend:
         """Steps in callbacks of the loop, so that the task is not woken before there is something for it."""
         look = step()
         if look is None:
+            await asyncio.sleep(0)
             return
         drive = _Drive(self._loop, step, steady, write)
         try:

@@ -33,6 +33,9 @@ class Backend(Protocol):
     async def drive(self, step: Step, *, steady: bool, write: bool = False) -> None:
         """Calls `step` at once and then whenever what it returned has come, until it returns None.
 
+        Other tasks run in any case, and a cancellation comes in, also if the first call returns None: a tenant that
+        always writes faster than its output is read would stop the loop otherwise.
+
         `steady`: the descriptor is the same each time and stays open until the end; else a step may close it. `write`:
         waits until it can be written to.
         """

@@ -14,6 +14,9 @@ from pysandpool._execute.text import Coding
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_PIECES = 16
+"""So many are written before other tasks run: a process may read as fast as this one writes."""
+
 
 class AsyncWriter(Stream):
     """What a process reads, after `asyncio.StreamWriter`. One task at a time may wait for it."""
@@ -56,7 +59,8 @@ class AsyncWriter(Stream):
         Raises:
             BrokenPipeError: nobody reads it any more.
         """
-        if not self._left:
+        if not self._left:  # perhaps not for the first time: who writes what is taken at once lets other tasks run
+            await current().drive(lambda: None, steady=True)
             return
         self._begin()
         try:
@@ -99,16 +103,18 @@ class AsyncWriter(Stream):
         return bytes(left)
 
     def _write_some(self) -> bool:
-        """Writes what there is room for. False: that was all."""
+        """Writes what there is room for, or as much as one turn of the loop may. False: that was all."""
         try:
-            while self._left:
+            for _ in range(_PIECES):
+                if not self._left:
+                    break
                 del self._left[: os.write(self._fd, self._left[:PIECE])]
         except BlockingIOError:
             return True
         except OSError:
             self._left.clear()
             raise
-        return False
+        return bool(self._left)
 
 
 class Draining(Coroutine[Any, Any, None]):

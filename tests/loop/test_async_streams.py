@@ -7,10 +7,12 @@ from collections.abc import Callable, Coroutine
 from subprocess import PIPE
 from typing import Any
 
+import anyio
 import pytest
-from loops import each_loop
+from loops import LOOPS, each_loop, run_on
 
 from pysandpool import AsyncSandbox
+from pysandpool._async.current import current
 
 pytestmark = pytest.mark.skipif("sys.platform == 'darwin'", reason="an agent starts no processes beside commands")
 
@@ -109,3 +111,51 @@ def test_a_task_can_be_made_of_a_write() -> None:
             assert int(await process.stdout.read()) == MORE_THAN_A_PIPE_HOLDS + 1
 
     asyncio.run(main())
+
+
+# ---- a tenant that never lets its reader wait ----
+
+
+@on_each_loop
+async def test_a_flood_leaves_the_loop_to_others(sandbox: AsyncSandbox) -> None:
+    """Only the other task ends the process before its timeout does."""
+    async with sandbox.popen(["yes"], stdout=PIPE, timeout=20) as process, anyio.create_task_group() as tasks:
+        assert process.stdout is not None
+
+        async def end() -> None:
+            await anyio.sleep(0.01)
+            process.kill()
+
+        tasks.start_soon(end)
+        async for line in process.stdout:
+            assert line == b"y\n"
+    assert (process.returncode, process.timed_out) == (-9, False)
+
+
+@on_each_loop
+async def test_writes_that_find_room_leave_the_loop_to_others(sandbox: AsyncSandbox) -> None:
+    async with sandbox.popen(["cat"], stdin=PIPE) as process, anyio.create_task_group() as tasks:
+        assert process.stdin is not None
+        stdin, ended = process.stdin, anyio.Event()
+
+        async def end() -> None:
+            ended.set()
+
+        tasks.start_soon(end)
+        for _ in range(10):
+            await stdin.write(b"x")
+        assert ended.is_set()
+        stdin.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_is_there_at_once_leaves_the_loop_to_others(loop: str) -> None:
+    """As the output of a command that a function takes, of which there may always be more."""
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await current().drive(lambda: None, steady=True)
+        assert scope.cancelled_caught
+
+    run_on(loop, main)
