@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 from collections.abc import Coroutine, Generator, Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pysandpool._async.current import current
 from pysandpool._async.stream import LONG, PIECE, Stream
 from pysandpool._execute.text import Coding
+from pysandpool._process.streams import has_reader
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -110,6 +112,9 @@ class AsyncWriter(Stream):
                     break
                 del self._left[: os.write(self._fd, self._left[:PIECE])]
         except BlockingIOError:
+            if not has_reader(self._fd):
+                self._left.clear()
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             return True
         except OSError:
             self._left.clear()

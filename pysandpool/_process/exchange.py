@@ -8,6 +8,8 @@ import selectors
 import time
 from typing import IO, Any
 
+from pysandpool._process.streams import has_reader
+
 _PIECE = 65536
 _SLICE = 3600.0
 
@@ -85,7 +87,7 @@ class Exchange:
         try:
             self._left = self._left[os.write(file.fileno(), self._left[:_PIECE]) :]
         except BlockingIOError:
-            return True
+            return has_reader(file.fileno())
         except BrokenPipeError:
             return False
         except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import operator
 import os
+import select
 import stat
 import subprocess
 from typing import IO, Any, NamedTuple, Protocol, Union
@@ -175,9 +177,43 @@ class _Screen(_Source):
         return None if count is None else bytes(found[:count])
 
 
+_GRAIN = 256
+"""So many bytes fit at least where a terminal can be written to."""
+
+
+class _Keyboard(io.FileIO):
+    """The writing side of a terminal's master.
+
+    The kernel lets the writer of a full terminal wait, and does not wake it when nobody has the terminal open any more.
+    So this one waits before it writes.
+    """
+
+    def write(self, data: Any, /) -> Any:
+        done, waits = 0, None if os.get_blocking(self.fileno()) else 0
+        with memoryview(data) as view, view.cast("B") as left:
+            while done < len(left):
+                if not has_reader(self.fileno(), waits):
+                    raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                count = super().write(left[done : done + _GRAIN])
+                if count is None and waits is not None:  # there is no room, and it does not block
+                    return done or None
+                done += count or 0
+        return done
+
+
+def has_reader(fd: int, milliseconds: int | None = 0) -> bool:
+    """Whether a full terminal may have room again; with None it waits for that.
+
+    If nobody has it open any more it has none, which the kernel does not tell a writer, other than that of a pipe.
+    """
+    ready = select.poll()
+    ready.register(fd, select.POLLOUT)
+    return not any(found & select.POLLHUP and not found & select.POLLOUT for _, found in ready.poll(milliseconds))
+
+
 def terminal_files(master: int, kind: FileKind) -> tuple[IO[Any], IO[Any]]:
     """The two sides of a terminal's master, to write to and to read from. They own the descriptor from now on."""
-    keyboard = io.FileIO(os.dup(master), "w")
+    keyboard = _Keyboard(os.dup(master), "w")
     typed = kind._replace(bufsize=1) if kind.bufsize < 0 else kind
     return _opened(keyboard, typed), _opened(_Screen(master, "r"), kind)
 

@@ -650,6 +650,18 @@ def test_the_output_of_a_terminal_ends(lease: PooledSandbox) -> None:
     assert list(process.stdout) == [b"a\r\n", b"b\r\n"]
 
 
+def test_keys_that_nobody_reads(pool: SandboxPool) -> None:
+    """The kernel does not wake who writes to a full terminal when nobody has it open any more."""
+    keys = b"key\n" * 100_000
+    with pool.acquire() as lease:
+        process = lease.popen(["sleep", "60"], pty=True, timeout=0.2)
+        assert process.stdin is not None
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(keys)
+        assert process.wait() == -9
+        assert lease.popen(["sleep", "0.2"], pty=True).communicate(keys)[1] is None
+
+
 @pytest.mark.parametrize("pty", [True, False], ids=["terminal", "pipes"])
 def test_a_timeout_that_ends_during_the_start(lease: PooledSandbox, pty: bool) -> None:
     streams: Any = {} if pty else {"stdin": PIPE, "stdout": PIPE}

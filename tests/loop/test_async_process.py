@@ -240,6 +240,20 @@ async def test_a_terminal_has_its_size_from_the_start(lease: AsyncPooledSandbox)
 
 
 @on_each_loop
+async def test_keys_that_nobody_reads(lease: AsyncPooledSandbox) -> None:
+    """The kernel tells who writes to a full terminal to wait, although nobody has it open any more."""
+    async with lease.popen(["sleep", "0.2"], pty=True) as process:
+        assert process.stdin is not None
+        with pytest.raises(BrokenPipeError):
+            await process.stdin.write(b"key\n" * 100_000)
+    async with lease.popen(["sleep", "0.2"], pty=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"key\n" * 100_000)
+    async with lease.popen(["sleep", "0.2"], pty=True) as process:
+        assert (await process.communicate(b"key\n" * 100_000))[1] is None
+
+
+@on_each_loop
 async def test_a_timeout_that_ends_during_the_start(lease: AsyncPooledSandbox) -> None:
     for _ in range(20):  # most of these are killed before they have sent their terminal
         process = await lease.popen(["/bin/sleep", "60"], pty=True, timeout=1e-9)

@@ -45,7 +45,7 @@ TIERS = {
         "linux macos",
     ),
     "_execute": ("encode foreign text", "live options result", "passage run", "order"),
-    "_process": ("arguments exchange handle streams", "options process"),
+    "_process": ("arguments handle streams", "exchange", "options process"),
     "_files": ("bound request", "operation single", "tree upload", "calls download", "methods"),
     "_stem": (
         "awaiting channel compact display renew streams",
