@@ -60,11 +60,7 @@ class Exchange:
 
     def _begin(self, ready: selectors.BaseSelector) -> None:
         if self._stdin is not None and not self._stdin.closed:
-            try:
-                self._stdin.flush()
-            except BrokenPipeError:
-                self._left = memoryview(b"")
-            if self._left:
+            if not self._flush(self._stdin) or self._left:
                 ready.register(self._stdin, selectors.EVENT_WRITE)
             else:
                 self._end(self._stdin)
@@ -82,8 +78,20 @@ class Exchange:
             except BrokenPipeError:
                 return
 
+    def _flush(self, file: IO[Any]) -> bool:
+        """Writes what the caller has written before. False: it does not fit yet."""
+        try:
+            file.flush()
+        except BlockingIOError:
+            return False
+        except BrokenPipeError:
+            self._left = memoryview(b"")
+        return True
+
     def _write(self, file: IO[Any]) -> bool:
         """Writes what fits. False: all is written, or nobody reads it any more, which is no error."""
+        if not self._flush(file):
+            return has_reader(file.fileno())
         try:
             self._left = self._left[os.write(file.fileno(), self._left[:_PIECE]) :]
         except BlockingIOError:

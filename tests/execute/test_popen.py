@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import io
 import os
@@ -51,6 +52,9 @@ import socket
 peer = socket.socket(socket.AF_UNIX); peer.connect("/tmp/door"); peer.sendall(b"hello")
 print(peer.recv(100).decode())
 """
+
+
+F_GETPIPE_SZ = 1032
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +304,19 @@ def test_communicate_goes_on_after_a_timeout(lease: PooledSandbox) -> None:
 def test_communicate_moves_any_size(lease: PooledSandbox, size: int) -> None:
     data = os.urandom(size)
     assert lease.popen(["cat"], stdin=PIPE, stdout=PIPE).communicate(data) == (data, None)
+
+
+def test_communicate_writes_what_was_not_flushed(lease: PooledSandbox) -> None:
+    """There is no room for it at first."""
+    process = lease.popen(sh("until test -e go; do sleep 0.01; done; wc -c"), stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    room = fcntl.fcntl(process.stdin, F_GETPIPE_SZ)
+    process.stdin.write(bytes(room))
+    process.stdin.write(b"not flushed")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(b"input", timeout=0.1)
+    lease.write_file("go", "")
+    assert int(process.communicate()[0]) == room + len(b"not flushed" + b"input")
 
 
 def test_communicate_with_a_process_that_does_not_read(lease: PooledSandbox) -> None:
