@@ -21,7 +21,8 @@ _PIECE = 64 * 1024
 _LOOK_MS = 250
 """A process that the command left behind may keep the terminal open: the loop looks this often for the end."""
 _END_OF_INPUT = b"\x04"
-"""What a terminal takes for the end of input, as Ctrl-D."""
+"""Ctrl-D: at the beginning of a line the end of input, and elsewhere the end of what one read gets."""
+_ENDS_OF_LINES = (b"", b"\n", b"\r", _END_OF_INPUT)
 
 
 def run_in_terminal(
@@ -52,14 +53,16 @@ def _pass_on(process: SandboxProcess, stdin: int | None) -> None:
     assert process.stdout is not None
     terminal = process.stdout.fileno()
     os.set_blocking(terminal, False)
-    typed = b""
+    typed = last = b""
     while True:
         ready = _wait(terminal, stdin if not typed else None, writes=bool(typed))
         if (terminal in ready and not _show(terminal)) or (not ready and process.poll() is not None):
             return
         if stdin in ready:
             found = _read(stdin)
-            typed, stdin = (found, stdin) if found else (_END_OF_INPUT, None)
+            if not found:
+                found, stdin = _END_OF_INPUT if last in _ENDS_OF_LINES else 2 * _END_OF_INPUT, None
+            typed, last = found, found[-1:]
         if typed:
             with contextlib.suppress(BlockingIOError):  # the command does not read what is typed
                 typed = typed[os.write(terminal, typed) :]

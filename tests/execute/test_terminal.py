@@ -195,11 +195,13 @@ def test_a_process_left_behind_does_not_hold_it_up() -> None:
         assert time.monotonic() - start < 10
 
 
-def test_a_terminal_without_one_here() -> None:
+@pytest.mark.parametrize("typed", [b"typed\n", b"typed", b"first\ntyped"])
+def test_a_terminal_without_one_here(typed: bytes) -> None:
+    """The input ends, also in the middle of a line."""
     done = subprocess.run(
         program("run", "-it", "--", "/bin/sh", "-c", "test -t 0 && test -t 1 && cat"),
         check=False,
-        input=b"typed\n",
+        input=typed,
         capture_output=True,
         timeout=SECONDS,
     )
