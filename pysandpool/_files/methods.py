@@ -126,7 +126,7 @@ class FileMethods:
         """Returns the names in a directory, sorted; at most 100,000. Bytes that are no UTF-8 become surrogates.
 
         With `recursive`, it returns the paths of all that is below the directory, at most 100 levels deep, relative to
-        it. A link is not followed.
+        it. A link is not followed, and what is in a directory that cannot be read is left out, as by pathlib.
         """
         return run_steps(self._files(), tree.list_files(path, recursive=recursive))
 

@@ -53,7 +53,7 @@ def list_files(path: Word, *, recursive: bool) -> Steps[list[str]]:
         inner = os.path.join(root, *map(os.fsencode, place))
         try:
             opened = yield Request(OPEN, inner, READ | DIRECTORY | NOFOLLOW, shown=os.fsdecode(inner))
-        except (FileNotFoundError, NotADirectoryError):  # the tenant has removed or replaced it
+        except (FileNotFoundError, NotADirectoryError, PermissionError):  # removed, replaced, or closed by the tenant
             continue
         todo += _note(opened.fd, place, names, found)
     return sorted(found)

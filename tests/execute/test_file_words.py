@@ -80,6 +80,14 @@ def test_a_whole_tree_is_listed(sandbox: Sandbox) -> None:
         sandbox.list_files("z", recursive=True)
 
 
+def test_what_cannot_be_read_is_left_out_of_a_list(sandbox: Sandbox) -> None:
+    """As by pathlib. The directory that was asked for is another matter."""
+    sandbox.shell("mkdir -p a/closed b; touch a/closed/x b/y; chmod 0 a/closed", check=True)
+    assert sandbox.list_files(recursive=True) == ["a", "a/closed", "b", "b/y"]
+    with pytest.raises(PermissionError):
+        sandbox.list_files("a/closed", recursive=True)
+
+
 def test_a_deep_tree_is_refused_and_a_wide_one_counted(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "i=0; while [ $i -lt 110 ]; do mkdir d; cd d; i=$((i+1)); done"
     sandbox.shell(script, check=True)
