@@ -16,7 +16,7 @@ from functools import partial
 from pysandpool._execute.encode import Word
 from pysandpool._files.bound import DOWNLOAD_BYTES, LEVELS, Names, checked_bytes, too_large
 from pysandpool._files.request import NOFOLLOW, READLINK, STAT, Answer, Request, Steps, Work, encoded
-from pysandpool._files.single import open_any, write_all
+from pysandpool._files.single import IS_NO_PLACE, open_any, write_all
 from pysandpool._files.tree import names_in
 
 _PIECE = 1 << 20
@@ -59,6 +59,8 @@ class _Download:
     def replace(self, opened: Answer, target: str) -> None:
         """Writes the file beside `target`, and renames it to that when it is whole."""
         head, tail = os.path.split(target)
+        if not tail:
+            raise IsADirectoryError(errno.EISDIR, IS_NO_PLACE, target)
         directory = os.open(head or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fresh = ".sandpool-" + os.urandom(8).hex()
         try:
@@ -68,7 +70,8 @@ class _Download:
             except OSError as error:
                 _forget(fresh, directory)
                 if error.filename in (fresh, None):
-                    raise OSError(error.errno, error.strerror, target) from None
+                    words = IS_NO_PLACE if error.errno == errno.EISDIR else error.strerror
+                    raise OSError(error.errno, words, target) from None
                 raise
             except BaseException:
                 _forget(fresh, directory)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _NO_NEW_FILE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
 _NEW_MODE = 0o644
+IS_NO_PLACE = "Is a directory, and dst is the name of the copy itself"
 
 
 def as_bytes(data: Data, encoding: str | None = None, errors: str | None = None) -> memoryview:

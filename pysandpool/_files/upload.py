@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from pysandpool._execute.encode import Word
 from pysandpool._files.request import MKDIR, STAT, SYMLINK, UNLINK, Request, Steps, encoded
-from pysandpool._files.single import Content, make_directories, replace_file, write_all
+from pysandpool._files.single import IS_NO_PLACE, Content, make_directories, replace_file, write_all
 
 _PIECE = 1 << 20
 
@@ -23,8 +23,7 @@ def upload(src: Word, dst: Word) -> Steps[None]:
         try:
             yield from _upload_file(source, target, shown, follow=True)
         except IsADirectoryError as error:
-            words = "Is a directory, and dst is the name of the copy itself"
-            raise IsADirectoryError(error.errno, words, shown) from None
+            raise IsADirectoryError(error.errno, IS_NO_PLACE, shown) from None
 
 
 def _upload_tree(source: str, target: bytes, shown: bytes | str) -> Steps[None]:

@@ -211,8 +211,10 @@ def test_what_cannot_come_out(sandbox: PooledSandbox, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         sandbox.download("file", tmp_path / "no" / "file")
     assert "no" in str(caught.value.filename)
-    with pytest.raises(IsADirectoryError):
-        sandbox.download("file", tmp_path)
+    for target in (tmp_path, f"{tmp_path}/", f"{tmp_path}/missing/"):
+        with pytest.raises(IsADirectoryError, match="dst is the name of the copy itself") as refused:
+            sandbox.download("file", target)
+        assert refused.value.filename == os.fspath(target)
 
 
 @pytest.mark.parametrize(
