@@ -6,6 +6,7 @@ leaving its `with` block, releases it.
 
 from __future__ import annotations
 
+import errno
 from pathlib import PurePosixPath
 from types import TracebackType
 
@@ -97,4 +98,4 @@ def word_for(error: OSError) -> str:
         IsADirectoryError: "is_directory",
         PermissionError: "permission_denied",
     }
-    return words.get(type(error)) or str(error)
+    return "permission_denied" if error.errno == errno.EROFS else words.get(type(error)) or str(error)

@@ -34,6 +34,7 @@ from pysandpool import (
     PoolConfig,
     PoolError,
     SandboxConfig,
+    SandboxError,
     SandboxLostError,
     SandboxReleasedError,
     SandboxResult,
@@ -145,6 +146,10 @@ class PoolSandboxEnvironment(SandboxEnvironment):
             if error.errno == errno.EACCES:
                 raise PermissionError(error.errno, str(error), cmd[0]) from error
             return ExecResult(False, 127, "", f"{error}\n")
+        except SandboxError as error:
+            if error.stage != "cwd":
+                raise
+            return ExecResult(False, 126, "", f"{error}\n")  # as of docker exec
         return ExecResult(result.returncode == 0, as_shells_do(result.returncode), result.stdout, result.stderr)
 
     async def _execute(self, cmd: list[str], *, timeout: int | None, **options: Any) -> SandboxResult[str]:
@@ -167,10 +172,13 @@ class PoolSandboxEnvironment(SandboxEnvironment):
             out, err = await process.communicate(timeout=120)
         return SandboxResult(out, err, process.returncode)
 
+    def default_polling_interval(self) -> float:
+        return 0.2  # as of docker: how often exec_remote asks for output
+
     # ---- files ----
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
-        with reported():
+        with reported(), refused(file):
             # A file is replaced, and not written to, so that its own permission bits do not matter.
             if await self.lease.exists(file) and not (await self.lease.stat(file)).st_mode & 0o200:
                 raise PermissionError(errno.EACCES, "the file is read-only", file)
@@ -184,7 +192,7 @@ class PoolSandboxEnvironment(SandboxEnvironment):
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
         limit = SandboxEnvironmentLimits.MAX_READ_FILE_SIZE
         try:
-            with reported():
+            with reported(), refused(file):
                 return await self.lease.read_file(file, text=text, max_bytes=limit)
         except OSError as error:
             if error.errno != errno.EFBIG:
@@ -203,6 +211,19 @@ def reported() -> Iterator[None]:
         yield
     except (SandboxLostError, SandboxReleasedError, PoolError) as error:
         raise SandboxUnavailableError(str(error)) from error
+
+
+@contextmanager
+def refused(file: str) -> Iterator[None]:
+    """Of the errors of a file call, inspect_ai hands to the model those that it knows; others end the sample."""
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, str(error), file) from error
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EINVAL):  # EINVAL: a FIFO, a device
+            raise
+        raise PermissionError(errno.EACCES, str(error), file) from error
 
 
 def as_shells_do(returncode: int) -> int:

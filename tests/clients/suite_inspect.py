@@ -75,6 +75,21 @@ async def test_exec_remote_to_its_end(remote: SandboxEnvironmentProxy) -> None:
     assert (result.success, result.stdout) == (True, "hello")
 
 
+async def test_what_a_model_may_ask_for_by_mistake(sandbox_env: PoolSandboxEnvironment) -> None:
+    """Each is an answer to the model: what inspect_ai does not know ends the sample."""
+    missing = await sandbox_env.exec(["pwd"], cwd="/missing")
+    assert (missing.success, missing.returncode) == (False, 126)
+    assert "/missing" in missing.stderr
+    await sandbox_env.exec(["sh", "-c", "mkfifo fifo; touch file"])
+    with pytest.raises(PermissionError, match="Read-only"):
+        await sandbox_env.write_file("/etc/hosts", "")
+    for special in ("fifo", "/dev/zero", "/proc/self/status"):
+        with pytest.raises(PermissionError):
+            await sandbox_env.read_file(special)
+    with pytest.raises(FileNotFoundError):
+        await sandbox_env.read_file("file/below")
+
+
 @solver
 def asks_the_sandbox() -> Solver:
     async def solve(state: TaskState, generate: Generate) -> TaskState:
