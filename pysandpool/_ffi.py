@@ -7,6 +7,7 @@ converts the pointer.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,8 @@ def _exec_error(error: Any, command: str, hint: str) -> SandboxError:
     stage, detail = stage_name(error.stage), text_of(error.detail)
     what = f"could not start {command!r} in the sandbox: {stage}: {os.strerror(error.err)}"
     # Only a request that could not be sent failed because of a limit of the host, which a hint could name.
-    hint = _hint_for(stage, error.err) if detail == "request" else hint
+    if detail == "request" and error.err != errno.E2BIG:
+        hint = _hint_for(stage, error.err)
     return SandboxError(what + (f": {detail!r}" if detail else ""), error.err, stage, hint)
 
 

@@ -65,6 +65,11 @@ NO_MORE_PROCESSES = (
     "or kill them"
 )
 """What helps if a process cannot be started with EAGAIN."""
+TOO_LONG = (
+    "one word of a command has at most 128 KiB, and all with the variables 2 MiB: pass a long script as the input of "
+    "['/bin/sh'], or write it into a file by write_file()"
+)
+"""What helps if a command cannot be executed with E2BIG."""
 
 
 class CommandDefaults(NamedTuple):
@@ -232,6 +237,8 @@ def hint_for_command(
     stage = stage_name(error.stage) if error.code in (lib.SP_E_NOT_FOUND, lib.SP_E_EXEC) else ""
     if stage == "spawn" and error.err == errno.EAGAIN:
         return NO_MORE_PROCESSES
+    if stage and error.err == errno.E2BIG:
+        return TOO_LONG
     if defaults.hint_for_missing is None or stage not in ("exec", "cwd"):
         return ""
     _, env, cwd, _ = options

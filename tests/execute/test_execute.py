@@ -211,6 +211,7 @@ def test_more_arguments_than_the_kernel_takes(sandbox: PooledSandbox, words: lis
     with pytest.raises(SandboxError) as raised:
         sandbox.execute(["/bin/true", *words])
     assert raised.value.errno == errno.E2BIG
+    assert "pass a long script as the input" in raised.value.hint
     assert not isinstance(raised.value, (CommandNotFoundError, SandboxCreateError))
     assert sandbox.execute(["/bin/echo", "usable"]).stdout == b"usable\n"
 
