@@ -67,15 +67,16 @@ class AsyncReader(Stream):
     `async for line in reader` yields lines as they come. One task at a time may wait for it.
     """
 
-    __slots__ = ("_decoder", "_empty", "_ended", "_newline", "_pieces")
+    __slots__ = ("_at", "_decoder", "_empty", "_ended", "_newline", "_pieces")
 
     def __init__(self, fd: int, coding: Coding | None) -> None:
         super().__init__(fd, coding)
         self._decoder = None if coding is None else Decoder(coding)
         self._empty: Any = b"" if coding is None else ""
         self._newline: Any = b"\n" if coding is None else "\n"
-        # What was read of the descriptor, and not from here. None of them is empty.
+        # What was read of the descriptor, and of the first of these, from here up to `_at`. None of them is used up.
         self._pieces: list[Any] = []
+        self._at = 0
         self._ended = False
 
     async def read(self, n: int = -1) -> Any:
@@ -90,7 +91,7 @@ class AsyncReader(Stream):
 
     async def readline(self) -> Any:
         """The next line with its end; the rest, which may be empty, at the end of the stream."""
-        return (await self._read_until(self._newline))[0]
+        return self._line_at_hand() or (await self._read_until(self._newline))[0]
 
     async def readuntil(self, separator: Any = None) -> Any:
         """What comes up to and with the separator: bytes, or a str; by default the end of the line.
@@ -112,6 +113,7 @@ class AsyncReader(Stream):
         """The next part, and whether it ends with the separator."""
         self._begin()
         searched, tail = 0, self._empty
+        self._cut()
         try:
             while True:
                 for piece in self._pieces[searched:]:
@@ -133,6 +135,7 @@ class AsyncReader(Stream):
             asyncio.IncompleteReadError: the stream ended before; `partial` has what there was.
         """
         self._begin()
+        self._cut()
         try:
             while sum(map(len, self._pieces)) < n and not self._ended:
                 await self._read_more()
@@ -151,7 +154,7 @@ class AsyncReader(Stream):
         return self
 
     async def __anext__(self) -> Any:
-        line = await self.readline()
+        line = self._line_at_hand() or await self.readline()
         if not line:
             raise StopAsyncIteration
         return line
@@ -162,7 +165,28 @@ class AsyncReader(Stream):
         piece: Any = rest if self._decoder is None else self._decoder.last(rest)
         return self._take(None) + piece
 
+    def _line_at_hand(self) -> Any:
+        """The next line if it is in the first piece, else None. A piece with thousands is not copied for each."""
+        if self._busy or self._fd == -1 or not self._pieces:
+            return None
+        first, start = self._pieces[0], self._at
+        self._at = end = first.find(self._newline, start) + 1
+        if not end:
+            self._at = start
+            return None
+        if end == len(first):
+            del self._pieces[0]
+            self._at = 0
+        return first[start:end]
+
+    def _cut(self) -> None:
+        """Forgets what was read of the first piece."""
+        if self._at:
+            self._pieces[0] = self._pieces[0][self._at :]
+            self._at = 0
+
     def _join(self) -> Any:
+        self._cut()
         joined = self._empty.join(self._pieces)
         self._pieces = [joined] if joined else []
         return joined

@@ -100,6 +100,40 @@ async def test_readuntil(sandbox: AsyncSandbox) -> None:
     assert await process.stdout.read() == "c"
 
 
+@on_each_loop
+async def test_lines_and_other_parts_take_turns(sandbox: AsyncSandbox) -> None:
+    """All of it is at hand after the first read."""
+    process = await sandbox.popen(["printf", r"1\n2\n3456\n7\n8\n9\n"], stdout=PIPE)
+    stdout = process.stdout
+    assert stdout is not None
+    assert await stdout.readline() == b"1\n"
+    assert await stdout.read(1) == b"2"
+    assert await stdout.readline() == b"\n"
+    assert await stdout.readexactly(2) == b"34"
+    assert await stdout.readuntil(b"6") == b"56"
+    assert await stdout.readline() == b"\n"
+    async for line in stdout:
+        assert line == b"7\n"
+        break
+    assert await process.communicate() == (b"8\n9\n", None)
+
+
+@on_each_loop
+async def test_lines_end_with_the_stream(sandbox: AsyncSandbox) -> None:
+    """One that is closed gives no line that it has at hand."""
+    process = await sandbox.popen(["printf", r"1\n2\n"], stdout=PIPE, text=True)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == "1\n"
+    assert await process.stdout.readline() == "2\n"
+    assert await process.stdout.readline() == ""
+    other = await sandbox.popen(["printf", r"1\n2\n"], stdout=PIPE, text=True)
+    assert other.stdout is not None
+    assert await other.stdout.readline() == "1\n"
+    other.stdout.close()
+    with pytest.raises(ValueError, match="closed file"):
+        await other.stdout.readline()
+
+
 def test_a_task_can_be_made_of_a_write() -> None:
     async def main() -> None:
         async with AsyncSandbox() as sandbox, sandbox.popen(["wc", "-c"], stdin=PIPE, stdout=PIPE) as process:
