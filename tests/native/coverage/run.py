@@ -17,8 +17,9 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import verdict
@@ -167,7 +168,36 @@ class Parts:
         self.file.write_text("".join(f"{line}\n" for line in sorted(self.passed)), "utf-8")
 
 
-def run_c_programs(parts: Parts, tests: Iterable[Path]) -> None:
+def run_each(parts: Parts, tests: list[Path], run_one: Callable[[Path], tuple[bool, str]], workers: int) -> None:
+    """Several at a time. Says how far it has come, and what one that failed has said."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(workers) as threads:
+        running = {threads.submit(run_one, test): test for test in tests}
+        for number, done in enumerate(as_completed(running), 1):
+            test = running[done]
+            passed, said = done.result()
+            print(f"[{number}/{len(tests)}, {time.monotonic() - began:.0f} s] {test.stem}: ", end="")
+            print("passed" if passed else f"failed\n{said}", flush=True)
+            if passed:
+                parts.add([test])
+
+
+def output_of(command: list[str | Path], **environment: str) -> tuple[bool, str]:
+    done = subprocess.run(
+        command,
+        cwd=TREE,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
+        check=False,
+    )
+    return done.returncode == 0, done.stdout
+
+
+def run_c_programs(parts: Parts, tests: list[Path]) -> None:
     import c_build
 
     build = c_build.Build("gcc", "coverage")
@@ -177,13 +207,16 @@ def run_c_programs(parts: Parts, tests: Iterable[Path]) -> None:
     folder.mkdir(exist_ok=True)
     shared = counters_object(folder, 'getenv("SANDPOOL_COUNTERS")')
     more = (os.fspath(shared), f"-Wl,-T,{TREE / HERE / 'counters.ld'}")
-    for source in tests:
+
+    def run_one(source: Path) -> tuple[bool, str]:
         program = c_build.linked(source, build, folder, *more)
-        counters = make_counters(program.with_suffix(".counters"))
-        passed = run([program], SANDPOOL_COUNTERS=os.fspath(counters)) == 0
-        must([program, "collect"], SANDPOOL_COUNTERS=os.fspath(counters))
-        if passed:
-            parts.add([source])
+        counters = {"SANDPOOL_COUNTERS": os.fspath(make_counters(program.with_suffix(".counters")))}
+        passed, said = output_of([program], **counters)
+        must([program, "collect"], **counters)
+        return passed, said
+
+    c_build.zygote()  # not by two threads at once
+    run_each(parts, tests, run_one, os.cpu_count() or 1)
 
 
 def run_python_tests(parts: Parts, tests: list[Path]) -> None:
@@ -192,27 +225,21 @@ def run_python_tests(parts: Parts, tests: list[Path]) -> None:
     errors = TREE / "libgcov-errors"
     errors.touch()
     errors.chmod(0o666)
-    environment = {"PYTHONPATH": os.fspath(TREE), "GCOV_ERROR_FILE": os.fspath(errors), "SANDPOOL_REFUSED_CALLS": "all"}
     workers = int(os.environ.get("WORKERS", "0")) or 2 * (os.cpu_count() or 1)
 
-    def run_one(test: Path) -> bool:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, os.fspath(test)]
-        done = subprocess.run(
-            command,
-            cwd=TREE,
-            env={**os.environ, **environment, "SANDPOOL_TESTS_SHARED_LOCKS": locks},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        print("+", test.stem, done.stdout, sep="\n", flush=True)
-        return done.returncode == 0
+    with tempfile.TemporaryDirectory(prefix="sandpool-tests-") as locks:
+        environment = {
+            "PYTHONPATH": os.fspath(TREE),
+            "GCOV_ERROR_FILE": os.fspath(errors),
+            "SANDPOOL_REFUSED_CALLS": "all",
+            "SANDPOOL_TESTS_SHARED_LOCKS": locks,
+        }
 
-    with tempfile.TemporaryDirectory(prefix="sandpool-tests-") as locks, ThreadPoolExecutor(workers) as pool:
-        for test, passed in zip(tests, pool.map(run_one, tests)):
-            if passed:
-                parts.add([test])
+        def run_one(test: Path) -> tuple[bool, str]:
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, os.fspath(test)]
+            return output_of(command, **environment)
+
+        run_each(parts, tests, run_one, workers)
 
 
 def build() -> None:
