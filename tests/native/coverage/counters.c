@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "counters.h"
+
 extern char sp_counters[], sp_counters_end[];
 
 /* Before the destructors: they would write the counters of all into gcov's files, at each exit once more. */
@@ -33,3 +35,22 @@ __attribute__((constructor)) static void share_counters(int argc, char **argv) {
     }
     on_exit(leave, NULL);
 }
+
+#ifdef COUNTERS_OF_STEM
+/*
+ * The zygote's main() closes what it has inherited. After that it opens the counters of the module that the interpreter
+ * of a stem loads (counters_stem.c): from a root of its own it could not. An exec keeps the descriptor; init closes it.
+ */
+int __real_sp_close_from(int proc, int first);
+
+int __wrap_sp_close_from(int proc, int first) {
+    static int opened;
+    int rc = __real_sp_close_from(proc, first);
+    if (!opened) {
+        opened = 1;
+        int fd = open(COUNTERS_OF_STEM, O_RDWR | O_CLOEXEC);
+        (void)(fd != -1 && dup2(fd, SP_COUNTERS_FD) != -1 && close(fd) == 0);
+    }
+    return rc;
+}
+#endif

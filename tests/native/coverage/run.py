@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -30,6 +30,7 @@ TREE = ROOT / "build" / "coverage"
 ZYGOTE = TREE / "pysandpool" / "_bin" / "sandpool-zygote"
 STEM = ZYGOTE.with_name("sandpool-stem.abi3.so")
 COUNTERS = TREE / "counters"
+COUNTERS_OF_STEM = TREE / "counters-of-stem"
 COUNTERS_SIZE = 1 << 20
 
 COPIED = (
@@ -51,7 +52,8 @@ TESTS = (
     *("test_ids", "test_reaper", "test_stuck", "test_log", "test_interrupts", "test_undead"),
     *("test_files", "test_files_root", "test_files_setid", "test_filters_of_tenants", "test_budgets"),
     *("test_hosts", "test_isolation", "test_memory", "test_network"),
-    *("test_bare_stem", "test_renew"),
+    *("test_bare_stem", "test_renew", "test_stem", "test_stem_image", "test_keeper", "test_branches"),
+    *("test_landlock_tier_stem", "test_landlock_tier_code"),
     *("test_popen", "test_file_calls", "test_file_races", "test_live", "test_workspaces", "test_neighbours"),
     *("test_async_execute", "test_async_cancel", "test_async_process", "test_async_pool", "test_async_files"),
     *("test_binds", "test_paths_live", "test_paths_replaced", "test_fs_python", "test_contract_drain"),
@@ -73,12 +75,12 @@ GCOV = ("--coverage", "-fprofile-update=atomic", "-O0", "-g")
 PLAIN_EXEC = ("-fno-builtin-execve",)
 
 
-def run(command: list[str | Path], **environment: str) -> int:
+def run(command: Sequence[str | Path], **environment: str) -> int:
     print("+", *command, flush=True)
     return subprocess.run(command, cwd=TREE, env={**os.environ, **environment}, check=False).returncode
 
 
-def must(command: list[str | Path], **environment: str) -> None:
+def must(command: Sequence[str | Path], **environment: str) -> None:
     if run(command, **environment) != 0:
         raise SystemExit(f"failed: {' '.join(map(str, command))}")
 
@@ -109,10 +111,10 @@ def share_counters_of_extension() -> None:
         counters.chmod(0o666)
 
 
-def counters_object(folder: Path, name: str) -> Path:
+def counters_object(folder: Path, name: str, *more: str) -> Path:
     """The part of a program that keeps its counters in a file, which the C expression `name` names."""
     target = folder / "counters.o"
-    must(["gcc", "-O0", "-D_GNU_SOURCE", f"-DCOUNTERS={name}", "-c", HERE / "counters.c", "-o", target])
+    must(["gcc", "-O0", "-D_GNU_SOURCE", f"-DCOUNTERS={name}", *more, "-c", HERE / "counters.c", "-o", target])
     return target
 
 
@@ -122,31 +124,53 @@ def make_counters(file: Path) -> Path:
     return file
 
 
+def compile_each(folder: Path, sources: Iterable[str], *flags: str) -> list[Path]:
+    """One object per source, so that each has its file of counters."""
+    folder.mkdir()
+    objects = {source: folder / source.replace("/", "-").replace(".c", ".o") for source in sources}
+
+    def compile_one(source: str) -> None:
+        must(["gcc", "-std=c11", "-D_GNU_SOURCE", "-Icsrc", *GCOV, *flags, "-c", source, "-o", objects[source]])
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(compile_one, objects))
+    return list(objects.values())
+
+
 def build_zygote() -> None:
-    """One object per source, so that each has its file of counters; and with them shared by all of its processes."""
+    """With counters that all of its processes share."""
     from build_ffi import sources
 
     folder = TREE / "zygote"
-    folder.mkdir()
     ZYGOTE.parent.mkdir()
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Icsrc", *GCOV, *PLAIN_EXEC, "-fdata-sections"]
-    objects = []
-    for source in sources("zygote", "init", "common"):
-        objects.append(folder / source.replace("/", "-").replace(".c", ".o"))
-        must(["gcc", *flags, "-c", source, "-o", objects[-1]])
-    shared = counters_object(folder, f'"{COUNTERS}"')
-    must(["gcc", "-static", "--coverage", *objects, shared, f"-Wl,-T,{HERE / 'counters.ld'}", "-o", ZYGOTE])
+    objects = compile_each(folder, sources("zygote", "init", "common"), *PLAIN_EXEC, "-fdata-sections")
+    shared = counters_object(folder, f'"{COUNTERS}"', f'-DCOUNTERS_OF_STEM="{COUNTERS_OF_STEM}"')
+    link = (f"-Wl,-T,{HERE / 'counters.ld'}", "-Wl,--wrap=sp_close_from")
+    must(["gcc", "-static", "--coverage", *objects, shared, *link, "-o", ZYGOTE])
     make_counters(COUNTERS)
+    make_counters(COUNTERS_OF_STEM)
 
 
 def build_stem() -> None:
-    """The module of an interpreter keeps counters nowhere: of csrc/stem, only what the C tests run is measured."""
+    """The module of an interpreter. Its counters are behind a descriptor that the zygote hands down to it."""
     from build_ffi import sources
 
+    folder = TREE / "stem"
     include = sysconfig.get_paths()["include"]
-    flags = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-DPy_LIMITED_API=0x03090000", "-Icsrc", f"-I{include}"]
+    flags = ["-DPy_LIMITED_API=0x03090000", f"-I{include}", "-fvisibility=hidden", "-fPIC", "-fdata-sections"]
     files = [name for name in sources("stem", "zygote", "init", "common") if name != "csrc/zygote/main.c"]
-    must(["gcc", *flags, "-fvisibility=hidden", "-fPIC", "-shared", *files, "-o", STEM])
+    objects = compile_each(folder, files, *PLAIN_EXEC, *flags)
+    shared = folder / "counters.o"
+    must(["gcc", "-O0", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", "-c", HERE / "counters_stem.c", "-o", shared])
+    link = (f"-Wl,-T,{HERE / 'counters_stem.ld'}", "-Wl,--wrap=sp_stem_shared_memory")
+    must(["gcc", "-shared", "--coverage", *objects, shared, *link, "-o", STEM])
+
+
+def collect() -> None:
+    """Has the counters of zygotes and stems written to gcov's files."""
+    must([ZYGOTE, "collect"])
+    load = f"import ctypes; ctypes.CDLL({os.fspath(STEM)!r})"
+    must([sys.executable, "-c", load], SANDPOOL_COUNTERS=os.fspath(COUNTERS_OF_STEM))
 
 
 class Parts:
@@ -182,7 +206,7 @@ def run_each(parts: Parts, tests: list[Path], run_one: Callable[[Path], tuple[bo
                 parts.add([test])
 
 
-def output_of(command: list[str | Path], **environment: str) -> tuple[bool, str]:
+def output_of(command: Sequence[str | Path], **environment: str) -> tuple[bool, str]:
     done = subprocess.run(
         command,
         cwd=TREE,
@@ -266,7 +290,7 @@ def measure(names: list[str]) -> bool:
     wanted = [part for part in (*programs, *tests) if part.stem in names] if names else parts.left([*programs, *tests])
     run_c_programs(parts, [part for part in wanted if part.suffix == ".c"])
     run_python_tests(parts, [part for part in wanted if part.suffix == ".py"])
-    must([ZYGOTE, "collect"])
+    collect()
     left = parts.left([*programs, *tests])
     print("not passed:", *([part.stem for part in left] or ["none"]))
     return not left
