@@ -274,6 +274,28 @@ static void a_terminal_that_finds_no_room_costs_no_lease(void) {
     end_lease();
 }
 
+/* One that must not come ends the sandbox, whether there is room for it or not. */
+static void a_wrong_descriptor_that_finds_no_room_ends_the_sandbox(void) {
+    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+    for (uint32_t terminal = 0; terminal < 2; terminal++) {
+        int init = -1;
+        begin_lease();
+        sp_process *process = start_one(terminal, &init);
+        if (terminal != 0) {
+            say(init, ack, master);
+            CHECK(poll_once(process) == SP_OK && status.state == SP_PROCESS_STARTING);
+        }
+        say(init, terminal != 0 ? started : ack, 0);
+        const struct rlimit before = take_free_descriptors();
+        CHECK(poll_once(process) == SP_E_LOST && status.signal == SIGKILL);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0 && leased.kills == 1);
+        sp_process_free(process);
+        sp_fd_close(&init);
+        end_lease();
+    }
+    sp_fd_close(&master);
+}
+
 /* ---- other parts of the host ---- */
 
 static void a_socket_that_another_file_has_replaced_is_not_used(void) {
@@ -336,6 +358,7 @@ int main(void) {
     RUN(a_terminal_belongs_to_the_caller_once_the_process_runs);
     RUN(what_is_no_terminal_ends_the_sandbox);
     RUN(a_terminal_that_finds_no_room_costs_no_lease);
+    RUN(a_wrong_descriptor_that_finds_no_room_ends_the_sandbox);
     RUN(a_socket_that_another_file_has_replaced_is_not_used);
     RUN(the_sandbox_is_not_killed_through_a_foreign_number);
     RUN(a_signal_waits_for_nobody);
