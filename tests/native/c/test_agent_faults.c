@@ -342,6 +342,22 @@ static void a_death_or_a_close_ends_a_birth(void) {
     birth_fails(CLOSE_BEFORE_SPAWN, 0, SP_STAGE_SCRATCH, EPIPE);
 }
 
+/* The application has closed the descriptor of the directory and opened another file under its number. */
+static void a_foreign_descriptor_in_place_of_the_directory_is_left_alone(void) {
+    const unsigned fds_before = count_fds();
+    sp_launcher *launcher = open_launcher("/bin/true");
+    struct sp_agents *agents = (struct sp_agents *)launcher;
+    sp_error error = {0};
+    int own = dup(agents->root_fd);
+    int foreign = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(dup2(foreign, agents->root_fd) != -1);
+    CHECK(run_birth(launcher, 5000 * MS, &error) == SP_E_CREATE);
+    CHECK(error.stage == SP_STAGE_SCRATCH && error.err == EBADF);
+    CHECK(dup2(own, agents->root_fd) != -1 && close(own) == 0 && close(foreign) == 0);
+    close_launcher(launcher);
+    CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
+}
+
 static void stand_in_fails(const char *body, int stage, int err, const char *words) {
     const unsigned fds_before = count_fds();
     sp_launcher *launcher = open_launcher(stand_in(body));
@@ -445,6 +461,7 @@ int main(void) {
     RUN(a_directory_swept_during_its_creation_is_created_again);
     RUN(a_birth_fails_when_one_of_its_calls_fails);
     RUN(a_death_or_a_close_ends_a_birth);
+    RUN(a_foreign_descriptor_in_place_of_the_directory_is_left_alone);
     RUN(a_program_that_is_not_sandbox_exec_is_reported);
     RUN(only_expected_records_are_accepted);
     RUN(a_close_without_time_kills_the_agents);
