@@ -220,6 +220,11 @@ static void no_source(void) {
     CHECK(unlink(SRV "/fifo") == 0 && attach() == -ENOENT && strcmp(why.detail, SRV "/fifo") == 0);
 }
 
+static void no_place_in_the_outer_one(void) {
+    prepare();
+    CHECK(rmdir(SRV "/data/inner") == 0 && attach() == -ENOENT && strcmp(why.detail, SRV "/inner") == 0);
+}
+
 static void no_source_later(void) {
     prepare_without_clones();
     CHECK(unlink(SRV "/fifo") == 0 && attach_without_clones() == -ENOENT && strcmp(why.detail, SRV "/fifo") == 0);
@@ -259,6 +264,7 @@ static void what_is_in_the_way_is_reported(void) {
     CHECK(in_child(another_covered_file, 10) == 0 && in_child(no_covered_file, 10) == 0);
     CHECK(in_child(a_link_to_nothing, 10) == 0 && in_child(a_link_that_cannot_be_followed, 10) == 0);
     CHECK(in_child(a_file_as_scratch, 10) == 0 && in_child(no_source, 10) == 0);
+    CHECK(in_child(no_place_in_the_outer_one, 10) == 0);
     CHECK(in_child(no_source_later, 10) == 0 && in_child(a_source_that_is_always_another_one, 10) == 0);
     CHECK(in_child(a_file_that_was_replaced, 10) == 0 && in_child(a_directory_that_was_removed, 10) == 0);
 }
