@@ -401,6 +401,26 @@ static void a_close_gives_up_at_its_deadline(void) {
     closing_leaves_the_zygotes(LIST, "", ENOMEM, 0);
 }
 
+/* One of two directories is busy, whichever comes first. */
+static void a_close_removes_what_is_not_busy(void) {
+    static const char *const names[] = {"zygote", "s1"};
+    for (int busy = 0; busy < 2; busy++) {
+        char path[128];
+        begin_tree();
+        struct sp_cgroups *c = open_all();
+        int fd = -1;
+        CHECK(sp_cgroup_take(c, &fd) == 1 && close(fd) == 0);
+        refuse(RMDIR, names[busy], EBUSY);
+        sp_cgroups_close(c, sp_now());
+        CHECK(exists("zygote") == (busy == 0) && exists("s1") == (busy == 1));
+        sp_cgroups_free(c);
+        refuse(NO_CALL, "", 0);
+        (void)snprintf(path, sizeof path, "%s/%s", own, names[busy]);
+        CHECK(kernel_rmdir(path) == 0 && kernel_rmdir(own) == 0);
+        end_tree();
+    }
+}
+
 static void nothing_is_created_after_close(void) {
     begin_tree();
     struct sp_cgroups *c = open_all();
@@ -465,6 +485,7 @@ int main(void) {
     RUN(directories_that_stay_busy_do_not_delay_others);
     RUN(a_lost_descriptor_is_not_used);
     RUN(a_close_gives_up_at_its_deadline);
+    RUN(a_close_removes_what_is_not_busy);
     RUN(nothing_is_created_after_close);
     RUN(a_closed_one_keeps_no_descriptor);
     return check_report();
