@@ -63,12 +63,15 @@ static void each_refused_call_is_answered(void) {
     const struct sweep dir = {.prepare = prepare_dir, .act = find, .err = EPERM};
     const struct sweep fd = {.prepare = prepare_fd, .act = find, .err = EPERM};
     const struct sweep gone = {.prepare = prepare_fd, .act = find, .err = ENOENT, .other = {EBADF, EPERM}};
+    const struct sweep path_gone = {.prepare = prepare_path, .act = find, .err = ENOENT, .other = {EPERM}};
+    const struct sweep dir_gone = {.prepare = prepare_dir, .act = find, .err = ENOENT, .other = {EBADF}};
     const struct sweep place = {.prepare = prepare_place, .act = find, .err = EMFILE};
     CHECK(count_fatal(&path, SYS_readlinkat) == 1 && count_fatal(&path, SYS_openat2) == 1);
     CHECK(count_fatal(&dir, SYS_readlinkat) == 1 && count_fatal(&dir, SYS_openat2) == 1);
     CHECK(count_fatal(&fd, SYS_openat) == 1 && count_fatal(&fd, SYS_readlinkat) == 1);
     CHECK(count_fatal(&fd, SYS_newfstatat) == 1 && count_fatal(&fd, SYS_openat2) == 0); /* it tries again */
     CHECK(count_fatal(&gone, SYS_openat) == 1 && count_fatal(&place, SYS_openat) == 1);
+    CHECK(count_fatal(&path_gone, SYS_readlinkat) == 1 && count_fatal(&dir_gone, SYS_readlinkat) == 1);
 }
 
 static void without_walks(void) {
@@ -247,19 +250,30 @@ static int start(void) {
     return sp_supervise_start(&own, 1);
 }
 
+static void without_sizes(void) {
+    prepare();
+    refuse(SYS_seccomp, EACCES);
+    CHECK(start() == -EACCES);
+}
+
 static void each_refused_call_of_the_start_is_reported(void) {
     static const long calls[] = {SYS_openat, SYS_readlinkat};
     const struct sweep sweep = {.prepare = prepare, .act = start, .err = EMFILE, .keeps = 1};
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         CHECK(count_fatal(&sweep, calls[i]) == 1);
     }
+    CHECK(in_child(without_sizes, 10) == 0);
 }
 
 static void with_calls_that_cannot_be_received(void) {
+    struct stat tasks;
     prepare();
     refuse(SYS_ioctl, EFAULT);
     CHECK(start() == 0 && sp_supervise_listen(false) == 0);
     CHECK(chmod("file", 0600) == -1 && errno == ENOSYS);
+    while (stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 3) { /* the thread ends */
+        sleep_ns(MS);
+    }
 }
 
 /* Of a caller that was killed before its call was received: the next call may be received. */
