@@ -24,7 +24,7 @@ struct stage {
 static inline void begin(struct stage *s, uint32_t live, bool used) {
     int pair[2];
 
-    *s = (struct stage){.in = -1, .call = {.readable = -1, .writable = {-1, -1}}};
+    *s = (struct stage){.in = -1, .packet.fds = {-1, -1, -1, -1, -1}, .call = {.readable = -1, .writable = {-1, -1}}};
     open_pool(&s->f, 1, 1, 0);
     s->handle = acquire(s->f.pool, -1);
     CHECK(!used || use(s->f.pool, s->handle) == 0); /* no other sandbox may take the place of a used one */

@@ -144,6 +144,36 @@ static void a_descriptor_of_the_caller_ends_the_wait(void) {
     end(&s); /* gives the call up */
 }
 
+/* Another part of the process has closed the pipe and opened another file under its number. */
+static void a_foreign_descriptor_gets_no_input(void) {
+    struct stage s;
+
+    begin(&s, SP_LIVE_INPUT, true);
+    receive(&s);
+    say(&s, SP_REC_ACK);
+    const int number = ((struct sp_job *)s.call.job)->input_fd;
+    const int foreign = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CHECK(dup2(foreign, number) == number);
+    CHECK(run(&s) == SP_E_DESCRIPTORS && fcntl(number, F_GETFD) != -1);
+    CHECK(close(number) == 0 && close(foreign) == 0);
+    end(&s);
+}
+
+/* init reads nothing. It has not started the command, but nobody knows that. */
+static void a_request_that_is_not_taken_in_time_costs_the_lease(void) {
+    const struct sp_record serve = {.type = SP_REC_SERVE};
+    struct stage s;
+
+    begin(&s, 0, true);
+    const int control = s.f.pool->slots[slot_of(s.handle)].session->control;
+    while (sp_packet_send(control, &(struct sp_outgoing){.record = &serve}, 0) == 0) {
+    }
+    s.call.request.timeout_ns = 20 * MS;
+    CHECK(run(&s) == SP_OK && s.call.result.timed_out != 0 && s.call.result.exit_code == -1);
+    CHECK(use(s.f.pool, s.handle) == SP_E_LOST);
+    end(&s);
+}
+
 int main(void) {
     check_deadline(60);
     RUN(an_output_that_is_not_taken_stops_the_command);
@@ -152,5 +182,7 @@ int main(void) {
     RUN(input_that_nobody_reads_is_no_error);
     RUN(another_sandbox_gets_the_whole_input);
     RUN(a_descriptor_of_the_caller_ends_the_wait);
+    RUN(a_foreign_descriptor_gets_no_input);
+    RUN(a_request_that_is_not_taken_in_time_costs_the_lease);
     return check_report();
 }
