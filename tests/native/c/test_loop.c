@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "check.h"
@@ -225,6 +226,22 @@ static void a_replacement_that_fails_or_is_given_up_leaves_no_descriptor(void) {
     }
 }
 
+static void a_call_without_a_free_descriptor_leaves_the_lease(void) {
+    struct stage s;
+    struct rlimit before;
+    sp_due look;
+
+    begin(&s, 0, true);
+    const int lowest = fcntl(0, F_DUPFD, 0);
+    CHECK(lowest != -1 && close(lowest) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)lowest, before.rlim_max}) == 0);
+    CHECK(turn(&s, &look) == SP_E_EXEC && s.call.error.err == EMFILE && s.call.job == NULL);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK(turn(&s, &look) == SP_AGAIN);
+    receive_request(&s);
+    end(&s);
+}
+
 static void a_busy_lease_is_looked_at_again(void) {
     struct stage s;
     sp_due look;
@@ -307,6 +324,7 @@ int main(void) {
     RUN(a_cancelled_call_without_an_answer_costs_the_lease);
     RUN(a_call_is_closed_between_two_turns);
     RUN(another_sandbox_takes_the_place_of_a_dead_one);
+    RUN(a_call_without_a_free_descriptor_leaves_the_lease);
     RUN(a_busy_lease_is_looked_at_again);
     RUN(closing_the_pool_ends_a_call);
     RUN(a_set_that_was_replaced_is_left_alone);
