@@ -1,10 +1,12 @@
 /* Processes over the fake launcher: their states, their lease, and threads that start them while the lease ends. */
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "check.h"
 #include "fake_pool.h"
+#include "host/execute/job.h"
 
 static sp_process_request process_request(void) {
     return (sp_process_request){.size = sizeof(sp_process_request),
@@ -77,7 +79,7 @@ static void the_lease_ends_a_process(void) {
 
 static void a_job_without_a_command_replaces_a_dead_sandbox(void) {
     struct fake_pool f;
-    const sp_exec_request nothing = {.size = sizeof nothing, .timeout_ns = -1};
+    sp_exec_request nothing = {.size = sizeof nothing - 1, .timeout_ns = -1};
     sp_exec_result result = {0};
     sp_job *job = NULL;
     sp_error error;
@@ -86,11 +88,15 @@ static void a_job_without_a_command_replaces_a_dead_sandbox(void) {
     open_pool(&f, 1, 1, 0);
     for (int dead = 1; dead >= 0; dead--) {
         const int64_t handle = acquire(f.pool, -1);
+        nothing.size = sizeof nothing - 1;
+        CHECK(sp_job_start(f.pool, handle, &nothing, &job, &error) == SP_E_INVAL && job == NULL);
+        nothing.size++;
         const int64_t pid = sp_lease_pid(f.pool, handle);
         CHECK(dead == 0 || sp_fake_kill(f.launcher, pid) == 0);
         CHECK(sp_job_start(f.pool, handle, &nothing, &job, &error) == SP_OK);
         while (sp_job_poll(job) == SP_AGAIN) {
         }
+        sp_job_cancel(job); /* too late: it is over */
         CHECK(sp_job_finish(job, &result, &error) == SP_OK);
         sp_job_free(job);
         CHECK((sp_lease_pid(f.pool, handle) != pid) == (dead == 1));
@@ -121,6 +127,46 @@ static void a_workspace_needs_a_launcher_that_can_attach_one(void) {
     CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_INVAL); /* it has been used */
     CHECK(sp_release(f.pool, handle) == SP_OK);
     CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == SP_E_RELEASED);
+    shut_pool(&f);
+}
+
+static int attach_nothing(struct sp_session *session, const sp_workspace *workspace, int64_t deadline,
+                          sp_error *error) {
+    (void)session, (void)workspace, (void)deadline, (void)error;
+    CHECK(!"it is attached");
+    return SP_OK;
+}
+
+static bool is_not_current(const struct sp_session *session) {
+    (void)session;
+    return false;
+}
+
+/* The paths of its sandbox have changed, or the application has closed its descriptors. */
+static void a_workspace_is_not_attached_to_what_has_no_use(void) {
+    struct fake_pool f;
+    struct sp_launch_ops ops;
+    const sp_workspace workspace = {.size = sizeof workspace, .mode = SP_WORKSPACE_RO, .path = "/tmp"};
+    sp_error error;
+
+    open_pool(&f, 0, 1, 0);
+    ops = *f.launcher->ops;
+    ops.attach = attach_nothing;
+    for (int lost = 0; lost < 2; lost++) {
+        const int64_t handle = acquire(f.pool, -1);
+        const int control = f.pool->slots[slot_of(handle)].session->control;
+        const int foreign = open("/dev/null", O_RDWR | O_CLOEXEC);
+        const struct sp_launch_ops *usual = f.launcher->ops;
+        ops.is_current = is_not_current;
+        f.launcher->ops = &ops;
+        CHECK(lost == 0 || dup2(foreign, control) == control);
+        CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == (lost != 0 ? SP_E_DESCRIPTORS : SP_E_LOST));
+        f.launcher->ops = usual;
+        CHECK(sp_release(f.pool, handle) == SP_OK);
+        CHECK(REACHED(stats_of(f.pool).in_use_count == 0, 5000));
+        CHECK(lost == 0 || close(control) == 0);
+        CHECK(close(foreign) == 0);
+    }
     shut_pool(&f);
 }
 
@@ -253,6 +299,7 @@ int main(void) {
     RUN(the_memory_limit_ends_a_sandbox_and_its_process);
     RUN(a_job_without_a_command_replaces_a_dead_sandbox);
     RUN(a_workspace_needs_a_launcher_that_can_attach_one);
+    RUN(a_workspace_is_not_attached_to_what_has_no_use);
     RUN(threads_start_processes_while_the_lease_ends);
     return check_report();
 }
