@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 
 #include "check.h"
 #include "common/clock.h"
@@ -605,6 +606,52 @@ static void the_number_of_replacements_is_bounded(void) {
     CHECK(count_fds() == fds_before);
 }
 
+/* ---- parts of a session ---- */
+
+/* Only the first ACK of a runtime may bring descriptors, so that only then having no room for them is nobody's fault.
+ */
+static void an_answer_for_which_there_is_no_room_is_taken_once(void) {
+    const struct sp_record ack = {.type = SP_REC_ACK};
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 8; i++) {
+        struct rlimit before;
+        struct sp_record record;
+        int ends[SP_RUNTIME_ENDS];
+        int pair[2];
+        make_pair(pair);
+        struct sp_session session = {.control = pair[0],
+                                     .control_identity = sp_identity_of(pair[0]),
+                                     .for_runtime = (i & 1) != 0,
+                                     .open = (i & 2) != 0,
+                                     .acked = (i & 4) != 0};
+        CHECK(sp_packet_send(pair[1], &(struct sp_outgoing){.record = &ack, .fds = &null, .n_fds = 1}, 0) == 0);
+        const int lowest = fcntl(0, F_DUPFD, 0);
+        CHECK(lowest != -1 && close(lowest) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+        CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){(rlim_t)lowest, before.rlim_max}) == 0);
+        CHECK(sp_session_recv(&session, &record, ends) == -EMFILE && session.acked == (i >= 3));
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        session.control_identity = sp_identity_of(null);
+        CHECK(sp_session_recv(&session, &record, NULL) == -EBADF); /* another file has its number */
+        CHECK(close(pair[0]) == 0 && close(pair[1]) == 0);
+    }
+    CHECK(close(null) == 0);
+}
+
+/* Two pools share a launcher. The first one that leaves takes its own killed sandboxes with it. */
+static void a_pool_that_leaves_checks_its_sandboxes_no_more(void) {
+    dying.base = (struct sp_launcher){.ops = &dying_ops, .refs = 1, .checkers = 2};
+    struct sp_session *list = sp_session_new(&dying.base);
+    struct sp_session *other = sp_session_new(&dying.base);
+    if (list == NULL || other == NULL) {
+        abort();
+    }
+    sp_dying_add(other);
+    sp_dying_leave(&dying.base, &list);
+    CHECK(list == NULL && atomic_load(&dying.base.dying) == other && dying.base.checkers == 1);
+    sp_dying_leave(&dying.base, &list);
+    CHECK(atomic_load(&dying.base.dying) == NULL);
+}
+
 int main(void) {
     check_deadline(60);
     RUN(valid_answers_are_accepted);
@@ -617,5 +664,7 @@ int main(void) {
     RUN(an_unused_lease_gets_another_sandbox_before_the_ack);
     RUN(a_second_end_makes_the_next_command_fail);
     RUN(the_number_of_replacements_is_bounded);
+    RUN(an_answer_for_which_there_is_no_room_is_taken_once);
+    RUN(a_pool_that_leaves_checks_its_sandboxes_no_more);
     return check_report();
 }
