@@ -4,6 +4,7 @@
 
 #include "fake_pool.h"
 #include "host/execute/job.h"
+#include "host/pool/births.h"
 
 /* ---- a launcher that records which thread kills ---- */
 
@@ -153,9 +154,48 @@ static void jobs_end_before_their_kill(void) {
     shut_pool(&f);
 }
 
+/* The list has the later one first. */
+static void a_job_withdraws_its_claim_from_anywhere_in_the_list(void) {
+    sp_pool *pool = calloc(1, sizeof *pool);
+    struct sp_claim claims[2] = {{0}, {0}};
+    if (pool == NULL) {
+        abort();
+    }
+    sp_claim_orphan(pool, &claims[0], SP_E_RELEASED);
+    sp_claim_orphan(pool, &claims[1], SP_E_CLOSED);
+    sp_claim_withdraw(pool, &claims[0]);
+    CHECK(pool->orphans == &claims[1] && claims[1].next == NULL && !claims[0].queued_for_kill);
+    sp_claim_withdraw(pool, &claims[0]); /* not in the list any more */
+    sp_claim_withdraw(pool, &claims[1]);
+    CHECK(pool->orphans == NULL && atomic_load(&claims[1].orphan) == SP_E_CLOSED);
+    free(pool);
+}
+
+/* Another part of the process may have put its own descriptors under the number of the poller. */
+static void a_key_that_is_no_births_is_passed_over(void) {
+    struct sp_births births = {.n = 1};
+    births.tasks[0].phase = births.tasks[1].phase = SP_BIRTH_STARTED; /* would be looked at */
+    sp_births_attend(&births, SP_BIRTH_KEY - 1);
+    sp_births_attend(&births, SP_BIRTH_KEY + 1);
+    CHECK(births.tasks[0].phase == SP_BIRTH_STARTED && births.tasks[1].phase == SP_BIRTH_STARTED);
+}
+
+static void a_closed_pool_renews_nothing(void) {
+    struct fake_pool f;
+    sp_renewal renewal = {0};
+    sp_error error;
+
+    open_pool(&f, 0, 1, 0);
+    CHECK(sp_pool_close(f.pool, 0) == SP_OK && sp_renew(f.pool, &renewal, 0, &error) == SP_E_CLOSED);
+    shut_pool(&f);
+}
+
 int main(void) {
     RUN(release_leaves_the_kill_to_the_janitor);
     RUN(close_kills_under_no_lock);
     RUN(jobs_end_before_their_kill);
+    RUN(a_job_withdraws_its_claim_from_anywhere_in_the_list);
+    RUN(a_key_that_is_no_births_is_passed_over);
+    RUN(a_closed_pool_renews_nothing);
     return check_report();
 }
