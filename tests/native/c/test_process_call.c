@@ -89,6 +89,16 @@ static void nothing_is_asked_of_what_is_gone(void) {
     end_lease();
 }
 
+/* init has been told to read: what comes next has to be the request. */
+static void a_request_that_is_sent_in_part_ends_the_sandbox(void) {
+    sp_process_request request = process_request();
+    begin_lease();
+    request.fds[0] = fcntl(0, F_DUPFD, 500);
+    CHECK(request.fds[0] != -1 && close(request.fds[0]) == 0);
+    CHECK(start(&request, SP_E_DESCRIPTORS) == NULL && leased.kills == 1);
+    end_lease();
+}
+
 static void streams_and_their_owner_are_passed_on(void) {
     sp_process_request request = process_request();
     int ends[2];
@@ -349,6 +359,7 @@ int main(void) {
     RUN(an_unsound_request_is_refused);
     RUN(what_cannot_be_sent_leaves_the_lease);
     RUN(nothing_is_asked_of_what_is_gone);
+    RUN(a_request_that_is_sent_in_part_ends_the_sandbox);
     RUN(streams_and_their_owner_are_passed_on);
     RUN(a_process_is_adopted);
     RUN(a_process_that_cannot_start_says_why);
