@@ -39,6 +39,7 @@ static enum what {
     SEND,
     LOCK,
     LIST,
+    LIST_ONCE,
     /* These calls succeed, but something happens before them. */
     SWEEP_BEFORE_OPEN,
     SWEEP_BEFORE_LOCK,
@@ -134,7 +135,9 @@ static int faulty_flock(int fd, int operation) {
 }
 
 static DIR *faulty_fdopendir(int fd) {
-    if (refused(LIST)) {
+    const bool once = refused(LIST_ONCE);
+    refuse = once ? NOTHING : refuse;
+    if (once || refused(LIST)) {
         errno = ENOMEM;
         return NULL;
     }
@@ -358,6 +361,38 @@ static void a_foreign_descriptor_in_place_of_the_directory_is_left_alone(void) {
     CHECK(count_fds() == fds_before && no_children() && left_in(folder) == 0);
 }
 
+/* The same while an agent ends: what it has left is removed by the start of a later launcher. */
+static void a_later_start_removes_what_an_agent_has_left(void) {
+    const unsigned fds_before = count_fds();
+    sp_launcher *launcher = open_launcher(stand_in("exec sleep 600"));
+    struct sp_agents *agents = (struct sp_agents *)launcher;
+    sp_error error = {0};
+    struct sp_birth birth;
+    CHECK(sp_birth_begin(launcher, &birth, &error) == 0);
+    const int number = agents->root_fd;
+    const int foreign = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(dup2(foreign, number) == number);
+    sp_birth_abandon(&birth);
+    close_launcher(launcher);
+    CHECK(no_children() && left_in(folder) == 1 && fcntl(number, F_GETFD) != -1);
+    CHECK(close(number) == 0 && close(foreign) == 0 && count_fds() == fds_before);
+    close_launcher(open_launcher("/bin/true"));
+    CHECK(left_in(folder) == 0);
+}
+
+/* It cannot be listed at first, and is not empty. */
+static void a_directory_is_removed_at_the_second_try(void) {
+    char *path = NULL;
+    int root = sp_scratch_root_make(folder, &path);
+    CHECK(root >= 0 && mkdirat(root, "left", 0700) == 0);
+    refuse = LIST_ONCE;
+    skip = 0;
+    sp_scratch_root_remove(root, path);
+    CHECK(refuse == NOTHING && left_in(folder) == 0);
+    sp_fd_close(&root);
+    free(path);
+}
+
 static void stand_in_fails(const char *body, int stage, int err, const char *words) {
     const unsigned fds_before = count_fds();
     sp_launcher *launcher = open_launcher(stand_in(body));
@@ -462,6 +497,8 @@ int main(void) {
     RUN(a_birth_fails_when_one_of_its_calls_fails);
     RUN(a_death_or_a_close_ends_a_birth);
     RUN(a_foreign_descriptor_in_place_of_the_directory_is_left_alone);
+    RUN(a_later_start_removes_what_an_agent_has_left);
+    RUN(a_directory_is_removed_at_the_second_try);
     RUN(a_program_that_is_not_sandbox_exec_is_reported);
     RUN(only_expected_records_are_accepted);
     RUN(a_close_without_time_kills_the_agents);
