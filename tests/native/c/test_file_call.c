@@ -5,6 +5,7 @@
 /* The calls on files: what cannot be sent, each answer of init, and what becomes of the lease. */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include "leased.h"
 
@@ -272,6 +273,48 @@ static void only_the_main_thread_comes_back_before_the_answer(void) {
     end_lease();
 }
 
+static atomic_uint alarms;
+
+static void count_alarm(int number) {
+    (void)number;
+    atomic_fetch_add(&alarms, 1);
+}
+
+/* A signal comes in the middle of the wait, which ends, so that the application's handler runs. */
+static void a_signal_ends_the_wait(void) {
+    const sp_file_request request = request_of(SP_FILE_STAT);
+    const struct sigaction counted = {.sa_handler = count_alarm};
+    const struct itimerval often = {{.tv_usec = 2000}, {.tv_usec = 2000}};
+    const struct itimerval never = {{0}, {0}};
+    struct sigaction before;
+    begin_lease();
+    sp_file *file = start(&request, SP_OK);
+    int reply = receive_request();
+    CHECK(sigaction(SIGALRM, &counted, &before) == 0);
+    const unsigned left = alarm(0); /* one clock serves both */
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    while (atomic_load(&alarms) == 0) {
+        CHECK(sp_file_wait(file, &result) == SP_AGAIN);
+    }
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0 && sigaction(SIGALRM, &before, NULL) == 0);
+    (void)alarm(left);
+    sp_file_close(&file);
+    sp_fd_close(&reply);
+    end_lease();
+}
+
+static void a_wait_ends_with_the_time_of_the_call(void) {
+    const sp_file_request request = request_of(SP_FILE_STAT);
+    begin_lease();
+    sp_file *file = start(&request, SP_OK);
+    int reply = receive_request();
+    file->deadline = sp_now() + 5 * MS; /* sooner than the wait would end by itself */
+    CHECK(sp_file_wait(file, &result) == SP_OK && result.err == ETIMEDOUT);
+    sp_file_close(&file);
+    sp_fd_close(&reply);
+    end_lease();
+}
+
 int main(void) {
     check_deadline(60);
     RUN(an_unsound_request_is_refused);
@@ -283,5 +326,7 @@ int main(void) {
     RUN(an_open_file_that_finds_no_room_costs_no_lease);
     RUN(no_answer_comes);
     RUN(only_the_main_thread_comes_back_before_the_answer);
+    RUN(a_signal_ends_the_wait);
+    RUN(a_wait_ends_with_the_time_of_the_call);
     return check_report();
 }
