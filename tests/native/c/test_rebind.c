@@ -180,11 +180,22 @@ static void births_that_fail(void) {
     drop();
 }
 
+/* As an ordinary user's: the zygote opens the path itself. */
+static void without_root(void) {
+    struct sp_packet packet;
+    prepare();
+    replace_directory(OTHER);
+    refuse(SYS_geteuid, EPERM); /* which is an id then */
+    CHECK(geteuid() != 0 && sp_rebind(&zygote, paths, now) == 0);
+    CHECK(sp_packet_recv(far_end, &packet, NULL, 0) == 0 && packet.record.type == SP_REC_BIND && packet.n_fds == 0);
+    drop();
+}
+
 static void changed_paths_are_bound_anew(void) {
     CHECK(in_child(a_group, 20) == 0 && in_child(without_a_right, 20) == 0);
     CHECK(in_child(what_needs_another_zygote, 20) == 0 && in_child(what_may_not_be_shown, 20) == 0);
     CHECK(in_child(what_has_vanished, 20) == 0 && in_child(a_zygote_that_does_not_read, 20) == 0);
-    CHECK(in_child(births_that_fail, 20) == 0);
+    CHECK(in_child(births_that_fail, 20) == 0 && in_child(without_root, 20) == 0);
 }
 
 /* ---- calls that are refused ---- */
@@ -207,6 +218,9 @@ static void each_refused_call_is_reported(void) {
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         (void)count_fatal(&sweep, calls[i]);
     }
+    const struct sweep no_directory = {
+        .prepare = prepare_a_change, .act = rebind_and_check, .err = ENOTDIR, .other = {ENOTSUP, EAGAIN}};
+    CHECK(count_fatal(&no_directory, SYS_openat2) != 0);
 }
 
 int main(void) {
