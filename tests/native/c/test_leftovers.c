@@ -123,9 +123,19 @@ static void where_the_list_breaks_off(void) {
     end();
 }
 
+/* Another process ends while they are looked through. */
+static void where_one_has_just_ended(void) {
+    the.mine[0] = start(true, 0);
+    refuse_nth(SYS_prlimit64, ESRCH, 2); /* the first is that of the own limit */
+    CHECK(sp_leftovers_kill_marked(&plan) == SP_LEFTOVERS_NEW);
+    CHECK(sp_leftovers_kill_marked(&plan) == SP_LEFTOVERS_KILLED);
+    end();
+}
+
 static void all_are_killed_where_they_cannot_be_told_apart(void) {
     CHECK(in_child(what_a_command_has_left, 20) == 0 && in_child(where_none_can_be_seen, 20) == 0);
     CHECK(in_child(where_none_has_a_mark, 20) == 0 && in_child(where_the_list_breaks_off, 20) == 0);
+    CHECK(in_child(where_one_has_just_ended, 20) == 0);
 }
 
 /* With ids of the lease init may not read limits, and reads them in /proc. */
