@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import time
 
 import pytest
-from bare_stem import RUN, BareStem, run_here
+from bare_stem import MODULE, RUN, BareStem, run_here
 
 from pysandpool import SandboxConfig, SandboxCreateError
 
@@ -14,6 +16,13 @@ BROKEN = [
     ("raise ValueError('not today')", errno.ECONNRESET, "ValueError: not today"),
     ("stem.fail('Traceback\\n  a line\\nKeyError: 1\\n\\n')", errno.ECANCELED, "KeyError: 1"),
     ("stem.begin(0, 0)", errno.ECONNRESET, "RuntimeError: begun already"),
+    ("stem.begin('0', 0)", errno.ECONNRESET, "TypeError"),
+    ("stem.fail(1)", errno.ECONNRESET, "TypeError"),
+    (
+        "import mmap\nshared = mmap.mmap(-1, 4096)\nstem.serve(print)",
+        errno.ECONNRESET,
+        "must not leave shared memory",
+    ),
     (
         "import threading as t, time\nt.Thread(target=time.sleep, args=(9,), daemon=True).start()\nstem.serve(print)",
         errno.ECONNRESET,
@@ -76,6 +85,36 @@ def test_a_failed_preload_is_told(source: str, err: int, says: str) -> None:
     assert says in told, told
     if err == errno.ECANCELED:
         assert found.value.detail in (says, "ZeroDivisionError('division by zero')", "too bad")
+
+
+OUTSIDE = """
+import sys, _imp, _frozen_importlib
+stem = _imp.create_dynamic(_frozen_importlib.ModuleSpec("_sandpool_stem", None, origin=sys.argv[1]))
+_imp.exec_dynamic(stem)
+for call in stem.source, stem.parameters, lambda: stem.serve(print):
+    try:
+        call()
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_a_module_that_no_zygote_has_loaded_is_no_stem() -> None:
+    command = [sys.executable, "-c", OUTSIDE, str(MODULE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (["there is no stem"] * 3, "")
+
+
+def test_a_tenant_cannot_serve() -> None:
+    with BareStem().pool() as pool, pool.acquire() as lease:
+        code = (
+            "for call in lambda: stem.serve(print), lambda: stem.branch('no'):\n"
+            "    try:\n        call()\n    except (RuntimeError, TypeError) as error:\n"
+            "        print(type(error).__name__, error)"
+        )
+        lines = run_here(lease, code)[0].stdout.decode().splitlines()
+        assert lines[0] == "RuntimeError there is no stem", lines
+        assert lines[1].startswith("TypeError"), lines
 
 
 def test_an_interpreter_that_is_not_there_is_named() -> None:
