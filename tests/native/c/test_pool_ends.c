@@ -154,6 +154,25 @@ static void jobs_end_before_their_kill(void) {
     shut_pool(&f);
 }
 
+/* A close without time leaves the end to whoever frees the pool, and who waits for the janitor there. */
+static void a_free_waits_for_the_janitor(void) {
+    struct fake_pool f;
+    pthread_t helper;
+
+    open_watched(&f, 1);
+    int64_t handle = acquire(f.pool, INT64_MAX);
+    sp_job *job = start_endless(&f, handle);
+
+    atomic_store(&seen.held, true);
+    CHECK(sp_release(f.pool, handle) == SP_OK);
+    CHECK(REACHED(atomic_load(&seen.kills) == 1, 5000)); /* the janitor is in the kill, and stays there */
+    CHECK(sp_pool_close(f.pool, 0) == SP_OK && !f.pool->wound_up);
+    CHECK(pthread_create(&helper, NULL, end_the_hold, NULL) == 0);
+    CHECK(end_of(job) == SP_E_RELEASED);
+    shut_pool(&f);
+    pthread_join(helper, NULL);
+}
+
 /* The list has the later one first. */
 static void a_job_withdraws_its_claim_from_anywhere_in_the_list(void) {
     sp_pool *pool = calloc(1, sizeof *pool);
@@ -194,6 +213,7 @@ int main(void) {
     RUN(release_leaves_the_kill_to_the_janitor);
     RUN(close_kills_under_no_lock);
     RUN(jobs_end_before_their_kill);
+    RUN(a_free_waits_for_the_janitor);
     RUN(a_job_withdraws_its_claim_from_anywhere_in_the_list);
     RUN(a_key_that_is_no_births_is_passed_over);
     RUN(a_closed_pool_renews_nothing);
