@@ -110,9 +110,19 @@ static void build_without_proc(void) {
     CHECK(sp_zygote_build_root(&plan, &why) == 0 && (plan.left_out & SP_FACT_OWN_PROC) != 0 && !is_there("/proc/self"));
 }
 
+/* As in a container that has none. */
+static void build_without_a_terminal(void) {
+    prepare();
+    refuse(SYS_faccessat, ENOENT);
+#ifdef SYS_access
+    refuse(SYS_access, ENOENT);
+#endif
+    CHECK(build() == 0 && is_there("/dev/zero") && !is_there("/dev/tty"));
+}
+
 static void a_root_has_what_a_sandbox_needs(void) {
     CHECK(in_child(build_system_view, 20) == 0 && in_child(build_rootfs, 20) == 0);
-    CHECK(in_child(build_without_proc, 20) == 0);
+    CHECK(in_child(build_without_proc, 20) == 0 && in_child(build_without_a_terminal, 20) == 0);
 }
 
 /* ---- the mounts of a sandbox, which init makes ---- */
