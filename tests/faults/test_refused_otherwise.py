@@ -104,6 +104,9 @@ NOT_PROVED = {
 WITHOUT = {
     "setgroups forbidden": ("plain", ["setgroups:error=EPERM"]),
     "keyctl unknown": ("plain", ["keyctl:error=ENOSYS"]),
+    "sethostname forbidden": ("plain", ["sethostname:error=EPERM"]),
+    "sethostname forbidden by a module": ("plain", ["sethostname:error=EACCES"]),
+    "sethostname unknown": ("plain", ["sethostname:error=ENOSYS"]),
     "setns unknown to init": ("host", ["setns:error=ENOSYS"]),
     "a netns that cannot be entered again": ("plain", ["setns:error=ENOMEM"]),
 }

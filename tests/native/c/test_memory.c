@@ -747,6 +747,25 @@ static void a_sum_needs_several_looks_and_fewer_above_twice_the_limit(void) {
     }
 }
 
+/* Processes between fork and exec that share all with another one would be larger. */
+static void a_sum_of_small_ones_above_twice_the_limit_needs_one_look(void) {
+    enum { FIRST = 100, LAST = FIRST + 3 * SMALL_PART };
+    char name[16];
+    struct sp_memory_watch watch = begin_with_limit();
+    for (unsigned pid = FIRST; pid <= LAST; pid++) {
+        (void)snprintf(name, sizeof name, "/%u", pid);
+        CHECK(mkdir(in_folder(name), 0700) == 0);
+        set_status(name + 1, LIMIT / SMALL_PART, 0, 0);
+    }
+    CHECK(sp_memory_watch_look(&watch) && watch.breaches == 1);
+    for (unsigned pid = FIRST; pid <= LAST; pid++) {
+        (void)snprintf(name, sizeof name, "/%u/status", pid);
+        CHECK(unlink(in_folder(name)) == 0);
+        (void)snprintf(name, sizeof name, "/%u", pid);
+        CHECK(rmdir(in_folder(name)) == 0);
+    }
+}
+
 static void an_exact_sum_above_twice_the_limit_needs_one_look(void) {
     struct sp_memory_watch watch = begin_with_limit();
     struct sp_look seen = {.watch = &watch, .census = {.own = 2 * LIMIT + MIB, .largest = LIMIT}};
@@ -923,6 +942,7 @@ int main(void) {
     reset();
     RUN(a_sum_needs_several_looks_and_fewer_above_twice_the_limit);
     reset();
+    RUN(a_sum_of_small_ones_above_twice_the_limit_needs_one_look);
     RUN(an_exact_sum_above_twice_the_limit_needs_one_look);
     RUN(the_first_base_is_from_before_the_creation);
     RUN(a_young_command_is_looked_at_briefly);
