@@ -159,6 +159,33 @@ static void a_foreign_descriptor_gets_no_input(void) {
     end(&s);
 }
 
+static int run_to_end(struct stage *s) {
+    int rc = SP_AGAIN;
+    while (rc == SP_AGAIN) {
+        rc = run(s);
+    }
+    return rc;
+}
+
+/* The same with the control socket: nothing has run in an unused sandbox, so that another one serves as well. */
+static void a_foreign_descriptor_in_place_of_the_control_socket(void) {
+    for (int when = 0; when < 3; when++) { /* before the request of an unused lease, of a used one, and after it */
+        struct stage s;
+
+        begin(&s, 0, when != 0);
+        const int number = s.f.pool->slots[slot_of(s.handle)].session->control;
+        const int foreign = open("/dev/null", O_RDWR | O_CLOEXEC);
+        if (when == 2) {
+            receive(&s);
+        }
+        CHECK(dup2(foreign, number) == number);
+        CHECK(run_to_end(&s) == (when == 0 ? SP_OK : SP_E_DESCRIPTORS));
+        CHECK(when != 0 || s.call.result.exit_code == 0);
+        CHECK(close(number) == 0 && close(foreign) == 0);
+        end(&s);
+    }
+}
+
 /* init reads nothing. It has not started the command, but nobody knows that. */
 static void a_request_that_is_not_taken_in_time_costs_the_lease(void) {
     const struct sp_record serve = {.type = SP_REC_SERVE};
@@ -183,6 +210,7 @@ int main(void) {
     RUN(another_sandbox_gets_the_whole_input);
     RUN(a_descriptor_of_the_caller_ends_the_wait);
     RUN(a_foreign_descriptor_gets_no_input);
+    RUN(a_foreign_descriptor_in_place_of_the_control_socket);
     RUN(a_request_that_is_not_taken_in_time_costs_the_lease);
     return check_report();
 }
