@@ -137,31 +137,35 @@ static int attach_nothing(struct sp_session *session, const sp_workspace *worksp
     return SP_OK;
 }
 
-static bool is_not_current(const struct sp_session *session) {
+static atomic_bool is_outdated;
+
+static bool is_current(const struct sp_session *session) {
     (void)session;
-    return false;
+    return !atomic_load(&is_outdated);
 }
 
 /* The paths of its sandbox have changed, or the application has closed its descriptors. */
 static void a_workspace_is_not_attached_to_what_has_no_use(void) {
-    struct fake_pool f;
-    struct sp_launch_ops ops;
+    struct fake_pool f = {.fds_before = count_fds()};
+    const sp_pool_options options = pool_options(0, 1, 0);
     const sp_workspace workspace = {.size = sizeof workspace, .mode = SP_WORKSPACE_RO, .path = "/tmp"};
+    struct sp_launch_ops ops;
     sp_error error;
 
-    open_pool(&f, 0, 1, 0);
+    f.launcher = sp_launcher_fake();
     ops = *f.launcher->ops;
     ops.attach = attach_nothing;
+    ops.is_current = is_current;
+    f.launcher->ops = &ops;
+    f.pool = sp_pool_open(f.launcher, &options, &error);
     for (int lost = 0; lost < 2; lost++) {
         const int64_t handle = acquire(f.pool, -1);
         const int control = f.pool->slots[slot_of(handle)].session->control;
         const int foreign = open("/dev/null", O_RDWR | O_CLOEXEC);
-        const struct sp_launch_ops *usual = f.launcher->ops;
-        ops.is_current = is_not_current;
-        f.launcher->ops = &ops;
+        atomic_store(&is_outdated, true);
         CHECK(lost == 0 || dup2(foreign, control) == control);
         CHECK(sp_workspace_attach(f.pool, handle, &workspace, &error) == (lost != 0 ? SP_E_DESCRIPTORS : SP_E_LOST));
-        f.launcher->ops = usual;
+        atomic_store(&is_outdated, false);
         CHECK(sp_release(f.pool, handle) == SP_OK);
         CHECK(REACHED(stats_of(f.pool).in_use_count == 0, 5000));
         CHECK(lost == 0 || close(control) == 0);
