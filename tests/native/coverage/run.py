@@ -1,7 +1,8 @@
 """Which C code no test runs: `python tests/native/coverage/run.py`. Fails when some of it is not in allowed.txt.
 
-A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote and the programs of tests/native/c.
-What is measured are these programs and the Python tests named below, which go through zygote and init.
+A copy of the tree in build/coverage is compiled for gcov: the extension, the zygote, the module of a stem and the
+programs of tests/native/c. What is measured are these programs and the Python tests named below, which go through
+zygote, init and stem. Each test that has ended is a line, with the seconds so far.
 
 `--resume` goes on with what has not passed since the last build; names of test files, without suffix, choose some of
 them. `--again` only judges what was measured last.
