@@ -286,9 +286,15 @@ void sp_tier_leave(struct sp_tier *tier, uint32_t lease, int pidfd) {
     left->pidfd_identity = sp_identity_of(left->pidfd);
     left->kill_at = tier->lease_uids || tier->abi >= LANDLOCK_SCOPED ? sp_now() + KILL_NS : SP_NEVER;
     pthread_mutex_lock(&tier->lock);
-    left->next = tier->left;
-    tier->left = left;
+    const bool closed = tier->closed; /* its directory is gone already, and nobody would close the descriptor soon */
+    if (!closed) {
+        left->next = tier->left;
+        tier->left = left;
+    }
     pthread_mutex_unlock(&tier->lock);
+    if (closed) {
+        free_left(left);
+    }
 }
 
 /* True when there is nothing more to do about it. */
@@ -331,6 +337,7 @@ void sp_tier_close(struct sp_tier *tier) {
     int root = tier->root;
     tier->left = NULL;
     tier->root = -1;
+    tier->closed = true;
     pthread_mutex_unlock(&tier->lock);
     while (left != NULL) {
         struct sp_left *next = left->next;

@@ -30,6 +30,7 @@ struct sp_tier {
     struct sp_identity root_identity;
     pthread_mutex_t lock;
     struct sp_left *left;
+    bool closed; /* nothing comes to `left` any more */
 };
 
 void sp_tier_init(struct sp_tier *tier);

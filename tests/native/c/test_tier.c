@@ -302,7 +302,10 @@ static void what_a_lease_has_left_is_removed(void) {
     sp_tier_leave(&tier, 9, -1);
     sp_tier_close(&tier);
     CHECK(tier.left == NULL && tier.root == -1);
-    sp_tier_leave(&tier, 10, -1); /* a session that ends after this */
+    const int next = dup(STDERR_FILENO);
+    (void)close(next);
+    sp_tier_leave(&tier, 10, STDERR_FILENO); /* a session that ends after this */
+    CHECK(tier.left == NULL && fcntl(next, F_GETFD) == -1);
     sp_tier_free(&tier);
 }
 
