@@ -106,6 +106,9 @@ def versions() -> str:
         "Podman": ("podman", "--version"),
         "systemd": (systemd.PROGRAM, "--version"),
         "bwrap": ("bwrap", "--version"),
+        "Docker": ("dockerd", "--version"),
+        "LXC": ("lxc-execute", "--version"),
+        "firejail": ("firejail", "--version"),
     }
     there = [f"{name} {version(*words)}" for name, words in programs.items() if shutil.which(words[0])]
     return ", ".join([f"Linux {'.'.join(platform.release().split('.')[:2])}", *there])

@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools"), str(ROOT / "tests" / "support")]
 
+import engines  # noqa: E402
 import oci  # noqa: E402
 import podman  # noqa: E402
 import systemd  # noqa: E402
@@ -49,6 +51,7 @@ def places() -> Iterator[Place]:
         yield _container(name, container, profile)
     for rootless in (False, True):
         yield _podman(f"Podman, {'rootless' if rootless else 'rootful'}", rootless, profile)
+    yield from _engines(profile)
     yield _unit(
         "systemd, `RestrictNamespaces=`, `SystemCallFilter=`, `ProtectHostname=`",
         ["RestrictNamespaces=yes", "SystemCallFilter=@system-service", "ProtectHostname=yes"],
@@ -80,6 +83,32 @@ def _podman(name: str, rootless: bool, profile: dict[str, Any]) -> Place:
             return podman.run_doctor(podman.options_of(commands, file), rootless=rootless)
 
     return Place(name, report, podman.missing)
+
+
+def _engines(profile: dict[str, Any]) -> Iterator[Place]:
+    yield _engine("Docker's own daemon, root", engines.DOCKER, profile)
+    yield _engine("Docker's own daemon, user 1000", engines.DOCKER, profile, "--user 1000")
+    yield _engine("LXC, privileged", engines.LXC, profile)
+    yield _engine("LXC, unprivileged", engines.LXC, profile, engines.UNPRIVILEGED)
+    yield _engine("systemd-nspawn", engines.NSPAWN, profile)
+    for name, options in {"firejail": "", "firejail `--noprofile`": "--noprofile"}.items():
+        inside = partial(_in_firejail, options)
+        outside = partial(report_of, DOCTOR)
+        yield Place(name, inside, engines.FIREJAIL.missing, instead=outside, how="outside of it")
+
+
+def _in_firejail(options: str, _: Sequence[str]) -> dict[str, Any]:
+    return engines.FIREJAIL.run_doctor(options)
+
+
+def _engine(name: str, engine: engines.Engine, profile: dict[str, Any], options: str = "") -> Place:
+    def report(commands: Sequence[str]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "pysandpool.json")
+            file.write_text(json.dumps(profile), encoding="utf-8")
+            return engine.run_doctor(engine.between.join([options, engines.options_of(engine, commands, file)]))
+
+    return Place(name, report, engine.missing)
 
 
 def _unit(name: str, settings: list[str]) -> Place:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pysandpool._backend.machine import is_filtered, masked_proc, mount_points, service_unit
 
 DOCKER, PODMAN, POD, ECS, LXC, OTHER = "docker", "podman", "kubernetes", "ecs", "lxc", "other"
+NSPAWN, FIREJAIL = "systemd-nspawn", "firejail"
 # Files that a runtime leaves in the container; the first that exists decides. CRI-O leaves Podman's mark in its pods.
 _MARKS = (
     ("/var/run/secrets/kubernetes.io", POD),
@@ -22,16 +23,22 @@ _VARIABLES = (
     ("ECS_CONTAINER_METADATA_URI_V4", ECS),
     ("ECS_CONTAINER_METADATA_URI", ECS),
 )
-_OF_THE_RUNTIME = "container"  # Podman, LXC and systemd-nspawn set this variable
+_OF_THE_RUNTIME = "container"  # Podman, LXC, systemd-nspawn and firejail set this variable
+# Their root directory may be one with a mark: a tree that comes from `docker export` keeps Docker's, and firejail shows
+# the files of the machine that it runs on.
+_WITH_FILES_OF_OTHERS = (LXC, NSPAWN, FIREJAIL)
+_NAMED = (PODMAN, DOCKER, *_WITH_FILES_OF_OTHERS)
 _LAYERED = frozenset(["overlay", "fuse.fuse-overlayfs", "aufs"])
 _INITS = frozenset(["systemd", "init"])
 
 
 def container_kind() -> str:
     """One of the kinds above; "other" for a container whose runtime is unknown, such as containerd; "" outside."""
+    runtime = os.environ.get(_OF_THE_RUNTIME)
     named = [kind for name, kind in _VARIABLES if name in os.environ]
+    named += [kind for kind in _WITH_FILES_OF_OTHERS if kind == runtime]
     named += [kind for mark, kind in _MARKS if os.path.lexists(mark)]
-    named += [kind for kind in (os.environ.get(_OF_THE_RUNTIME), _told_by_systemd()) if kind in (PODMAN, DOCKER, LXC)]
+    named += [kind for kind in (runtime, _told_by_systemd()) if kind in _NAMED]
     return named[0] if named else OTHER if _looks_like_one() else ""
 
 

@@ -1,6 +1,7 @@
 """How each container engine is told to allow what sandboxes need: options, and the same as lines of files.
 
-Sources: the references of `docker run`, `podman run`, nerdctl, compose, and Kubernetes' SecurityContext.
+Sources: the references of `docker run`, `podman run`, nerdctl, compose, and Kubernetes' SecurityContext;
+lxc.container.conf(5), systemd-nspawn(1) and firejail(1).
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pysandpool._backend.container import DOCKER, ECS, LXC, OTHER, POD, PODMAN
+from pysandpool._backend.container import DOCKER, ECS, FIREJAIL, LXC, NSPAWN, OTHER, POD, PODMAN
 
 # What a container forbids by.
 SECCOMP, PROC, APPARMOR, SELINUX, ROOT = "seccomp", "proc", "apparmor", "selinux", "root"
 PROFILE = "pysandpool.json"
+_NESTING = "lxc.include = /usr/share/lxc/config/nesting.conf"
 _WRITE = "pysandpool doctor --seccomp-profile > "
 _WORDS = {
     SECCOMP: "namespaces",
@@ -43,8 +45,22 @@ class Advice(NamedTuple):
 
 def container_advice(kind: str, found: Sequence[str]) -> Advice:
     """What a container of this kind needs, if it forbids by what was `found`."""
-    of_kind = {DOCKER: _docker, PODMAN: _podman, POD: _pod, ECS: _ecs, LXC: _lxc, OTHER: _other}
+    of_kind = {
+        DOCKER: _docker,
+        PODMAN: _podman,
+        POD: _pod,
+        ECS: _ecs,
+        OTHER: _other,
+        LXC: _lxc,
+        NSPAWN: _nspawn,
+        FIREJAIL: _firejail,
+    }
     return of_kind[kind](found)
+
+
+def nspawn_filter(calls: str) -> Fix:
+    """The option that lets a container of systemd-nspawn make these calls, too."""
+    return Fix("start the container with this option", f'systemd-nspawn --system-call-filter="{calls}"')
 
 
 def _docker(found: Sequence[str]) -> Advice:
@@ -116,9 +132,26 @@ def _ecs(found: Sequence[str]) -> Advice:
 def _lxc(found: Sequence[str]) -> Advice:
     return Advice(
         f"the container forbids {_forbidden(found)}: on the host, incus config set NAME security.nesting=true (lxc "
-        "config set of LXD; pct set ID --features nesting=1 of Proxmox)",
-        (Fix("on the host, for Incus (LXD: lxc config set)", "incus config set NAME security.nesting=true"),),
+        "config set of LXD; pct set ID --features nesting=1 of Proxmox; a configuration of LXC itself ends with "
+        f"{_NESTING})",
+        (
+            Fix("on the host, for Incus (LXD: lxc config set)", "incus config set NAME security.nesting=true"),
+            Fix("or, without LXD or Incus, at the end of the container's configuration", _NESTING),
+        ),
     )
+
+
+def _nspawn(found: Sequence[str]) -> Advice:
+    """Its filter allows mounts to root by default; who has taken them away knows how."""
+    fix = nspawn_filter("@mount sethostname landlock_create_ruleset landlock_add_rule landlock_restrict_self")
+    if SECCOMP in found:
+        return Advice(f"the container forbids {_forbidden(found)}: {fix.command}", (fix,))
+    return Advice(f"the container forbids {_forbidden(found)}: start this process outside of it")
+
+
+def _firejail(found: Sequence[str]) -> Advice:
+    """No option of it uncovers /proc."""
+    return Advice(f"firejail forbids {_forbidden(found)}: start this process outside of firejail")
 
 
 def _forbidden(found: Sequence[str]) -> str:

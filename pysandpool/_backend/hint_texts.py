@@ -68,7 +68,7 @@ LANDLOCK = "boot with landlock in the list of security modules: lsm=landlock,...
 LOWER_TIER = "the kernel refuses namespaces here, and the Landlock tier, which ALLOW_DEGRADATION takes instead, "
 LANDLOCK_DENIED = (
     "a seccomp profile refuses Landlock: allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self "
-    f"in it, or {DEGRADE}"
+    "in it"
 )
 PROOF = (
     "something between this process and the kernel (a seccomp supervisor, or a kernel in user space such as gVisor) "

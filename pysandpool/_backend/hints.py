@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Union
 
 from pysandpool._backend import hint_texts as texts
-from pysandpool._backend.container import container_kind
+from pysandpool._backend.container import NSPAWN, container_kind
 from pysandpool._backend.delegation import delegate
-from pysandpool._backend.engines import Advice, Fix
+from pysandpool._backend.engines import Advice, Fix, nspawn_filter
 from pysandpool._backend.forbidden import advice
 from pysandpool._backend.machine import (
     SYSCTLS,
@@ -111,6 +111,13 @@ def _not_in_the_lower_tier(stage: str, err: int) -> Advice:
     return Advice(f"{texts.LOWER_TIER}{what}; or allow namespaces: {allowed.line}", allowed.fixes)
 
 
+def _landlock_denied(stage: str, err: int) -> Advice:
+    if container_kind() != NSPAWN:
+        return Advice(texts.LANDLOCK_DENIED)
+    fix = nspawn_filter("landlock_create_ruleset landlock_add_rule landlock_restrict_self")
+    return Advice(f"the container forbids Landlock: {fix.command}", (fix,))
+
+
 def _no_proc(stage: str, err: int) -> Advice:
     masked = masked_proc()
     some = f"there are mounts over /proc ({', '.join(masked[:3])}{', ...' if masked[3:] else ''}): " if masked else ""
@@ -150,7 +157,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"tier"}), frozenset({errno.EOPNOTSUPP}), _not_in_the_lower_tier),
     (frozenset({"landlock"}), frozenset({errno.ENOSYS}), _not_in_the_lower_tier),
     (frozenset({"landlock"}), frozenset({errno.EOPNOTSUPP}), texts.LANDLOCK),
-    (frozenset({"landlock"}), _DENIED, texts.LANDLOCK_DENIED),
+    (frozenset({"landlock"}), _DENIED, _landlock_denied),
     (frozenset({"proof"}), frozenset(), texts.PROOF),
     (frozenset({"seatbelt"}), frozenset({errno.ENOTSUP}), texts.SEATBELT),
     (frozenset({"seatbelt"}), frozenset({errno.EPERM}), texts.NESTED),
@@ -191,6 +198,8 @@ def advice_for(stage: str, err: int, may_degrade: bool = False) -> Advice:
 def _or_less(stage: str, err: int) -> str:
     if stage == "mount_proc" and err in _DENIED:
         return f"; or, without any /proc inside, {texts.DEGRADE}"
+    if stage == "landlock" and err in _DENIED:
+        return f"; or, without Landlock, {texts.DEGRADE}"
     return texts.LESS if stage in _REFUSED_STAGES and err in _REFUSALS and kernel_version() >= _LANDLOCK_KERNEL else ""
 
 

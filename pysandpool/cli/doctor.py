@@ -71,7 +71,7 @@ class Diagnosis:
     python: str = field(default_factory=platform.python_version)
     uid: int = field(default_factory=os.geteuid)
     container: str = field(default_factory=container_kind)
-    """"docker", "podman", "kubernetes", "ecs", "lxc", "other", or "" outside of containers."""
+    """"docker", "podman", "kubernetes", "ecs", "lxc", "systemd-nspawn", "firejail", "other", or "" outside."""
     sysctls: dict[str, str | None] = field(default_factory=lambda: {name: read_sysctl(name) for name in SYSCTLS})
     security_modules: str = field(default_factory=security_modules)
     masked_proc: tuple[str, ...] = field(default_factory=masked_proc)
@@ -151,7 +151,8 @@ def _diagnose(seatbelt: Seatbelt | None) -> Diagnosis:
     except SandboxCreateError as error:
         less = _with_less()
         python = _try_python(less, NamespaceDegradation.ALLOW_DEGRADATION)
-        missing = (*_missing(less, seatbelt), *_missing_interpreter(python))
+        denied = error.errno if error.stage == "landlock" else errno.EOPNOTSUPP
+        missing = (*_missing(less, seatbelt, denied), *_missing_interpreter(python))
         fixes = hints.advice_for(error.stage, error.errno).fixes
         return Diagnosis(
             *(False, str(error), error.stage, error.errno, error.hint, fixes),
@@ -190,13 +191,16 @@ def _with_less() -> IsolationReport | None:
         return None
 
 
-def _missing(isolation: IsolationReport | None, seatbelt: Seatbelt | None) -> Iterator[Missing]:
+def _missing(
+    isolation: IsolationReport | None, seatbelt: Seatbelt | None, no_landlock: int = errno.EOPNOTSUPP
+) -> Iterator[Missing]:
+    """`no_landlock`: the error where Landlock cannot be had."""
     if seatbelt is not None:
         yield from (Missing(what, fix) for what, fix in seatbelt.missing(isolation))
         yield from _few_files()
         return
     if isolation is not None:
-        yield from _missing_of_isolation(isolation)
+        yield from _missing_of_isolation(isolation, no_landlock)
     if find_parent(set(CONTROLLERS)) is None:
         yield Missing("a delegated cgroup, for exact memory limits and cpu_quota_us", delegate())
     yield from _filters()
@@ -210,11 +214,11 @@ def _lacking(what: str, stage: str, err: int) -> Missing:
     return Missing(what, advice.line, advice.fixes)
 
 
-def _missing_of_isolation(isolation: IsolationReport) -> Iterator[Missing]:
+def _missing_of_isolation(isolation: IsolationReport, no_landlock: int) -> Iterator[Missing]:
     if isolation.tier != LANDLOCK:  # there the hint of the refusal says what brings all
         yield from _missing_of_namespaces(isolation)
     if isolation.landlock == NONE:
-        yield Missing("Landlock, the second barrier for files", hints.hint_for("landlock", errno.EOPNOTSUPP))
+        yield _lacking("Landlock, the second barrier for files", "landlock", no_landlock)
     if isolation.landlock == PARTIAL:
         what = (
             f"Landlock ABI {SCOPED_ABI} (this is {isolation.landlock_abi}), which keeps signals and abstract sockets in"

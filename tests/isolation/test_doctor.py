@@ -139,6 +139,11 @@ def test_it_begins_with_the_cgroup_that_is_missing(machine: pytest.MonkeyPatch) 
     assert "Delegate=yes and DelegateSubgroup=host" in second
     machine.setattr(_delegation, "container_kind", lambda: "other")
     assert "writable-cgroups=true" in _doctor.diagnose().lines()[1]
+    for kind in ("lxc", "systemd-nspawn"):
+        machine.setattr(_delegation, "container_kind", lambda kind=kind: kind)
+        assert "if systemd runs in the container" in _doctor.diagnose().lines()[1]
+    machine.setattr(_delegation, "container_kind", lambda: "firejail")
+    assert "docker" not in _doctor.diagnose().lines()[1]
     machine.setattr(_delegation, "container_kind", lambda: "kubernetes")
     assert "cgroup_writable = true" in _doctor.diagnose().lines()[1]
     assert "cgroup" not in _doctor._diagnose(Seatbelt("15.1", "", False)).lines()[0]
@@ -168,6 +173,19 @@ def test_a_failure_has_its_address(machine: pytest.MonkeyPatch) -> None:
     )
     text = "\n".join(found.lines())
     assert all(part in text for part in ("does not work", "stage user_namespace, errno ENOSPC", "hint: the fix"))
+
+
+def test_landlock_that_a_filter_refuses_needs_no_other_kernel(machine: pytest.MonkeyPatch) -> None:
+    def attempt(degradation: NamespaceDegradation) -> IsolationReport:
+        if degradation is NamespaceDegradation.FAIL_CLOSED:
+            raise SandboxCreateError("landlock", errno.EPERM, "the fix", "landlock_create_ruleset")
+        return dataclasses.replace(FULL, landlock="none", landlock_abi=0)
+
+    machine.setattr(_doctor, "_try", attempt)
+    [(what, fix)] = missing().items()
+    assert "Landlock" in what
+    assert "landlock_restrict_self" in fix
+    assert "lsm=" not in fix
 
 
 def test_a_bad_variable_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,10 +156,27 @@ def test_where_no_setting_helps(around: Surroundings) -> None:
     assert "privileged: true" in hint_for("user_namespace", errno.EPERM)
     around("lxc", **FORBIDS_ALL)
     assert "security.nesting=true" in hint_for("user_namespace", errno.EPERM)
+    assert "lxc.include = /usr/share/lxc/config/nesting.conf" in hint_for("mount_proc", errno.EPERM)
+    around("firejail", **FORBIDS_ALL)
+    assert "outside of firejail" in hint_for("user_namespace", errno.EPERM)
     around("", is_changed_root=True)
     assert "chroot" in hint_for("user_namespace", errno.EPERM)
     around("")
     assert "is this a chroot" in hint_for("user_namespace", errno.EPERM)
+
+
+def test_the_filter_of_systemd_nspawn(around: Surroundings) -> None:
+    around("systemd-nspawn", is_filtered=True, masked_proc=("/proc/sys",))
+    [fix] = advice_for("landlock", errno.EPERM).fixes
+    assert fix.command.startswith('systemd-nspawn --system-call-filter="landlock_create_ruleset ')
+    assert fix.command in hint_for("landlock", errno.EPERM)
+    assert "ALLOW_DEGRADATION" in hint_for("landlock", errno.EPERM)
+    assert "ALLOW_DEGRADATION" not in advice_for("landlock", errno.EPERM, may_degrade=True).line
+    [fix] = advice_for("namespaces", errno.EPERM).fixes
+    assert "@mount" in fix.command
+    assert "start this process outside of it" in hint_for("mount_proc", errno.EPERM)
+    around("docker")
+    assert "a seccomp profile refuses Landlock" in hint_for("landlock", errno.EPERM)
 
 
 def test_kernels_that_lack_something(around: Surroundings) -> None:
@@ -230,6 +247,8 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4", "ecs"),
         ("container", "podman", "podman"),
         ("container", "lxc", "lxc"),
+        ("container", "systemd-nspawn", "systemd-nspawn"),
+        ("container", "firejail", "firejail"),
         ("container", "something", ""),
     ],
 )
@@ -244,6 +263,9 @@ def test_marks_of_runtimes(nowhere: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert container_kind() == ""
     (tmp_path / "mark").touch()
     assert container_kind() == "docker"
+    for kind in ("lxc", "systemd-nspawn", "firejail"):  # over files that have come from a container of Docker
+        nowhere.setenv("container", kind)
+        assert container_kind() == kind
 
 
 def test_a_container_without_marks(nowhere: pytest.MonkeyPatch) -> None:
