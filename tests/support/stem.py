@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -127,10 +128,17 @@ def run_in_plain_process(
         return Run(subprocess.CompletedProcess(command, process.returncode, out, err), channel.read())
 
 
-def faults_of_copies(python: str) -> list[int]:
-    """How many page faults a copy takes to prepare itself, and one that is made after 30 preparations."""
+def faults_of_copies(python: str, rehearsed: bool = True) -> list[int]:
+    """How many page faults a copy takes to prepare itself, and one that is made after 30 preparations.
+
+    `rehearsed`: as the product's, which has rehearsed before the first copy.
+    """
     with tempfile.TemporaryDirectory() as directory:
         command = _command(python, Path(directory), Interpreter(), {}, _COPIED)
+        if not rehearsed:
+            text, changed = re.subn(rb"_REHEARSALS = \d+", b"_REHEARSALS = 0", source())
+            assert changed == 1
+            (Path(directory) / "source").write_bytes(text)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
     return [int(line) for line in done.stdout.split()]
 
