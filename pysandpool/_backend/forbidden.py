@@ -7,6 +7,8 @@ user_namespaces(7), systemd.exec(5), apparmor.d(5), and Documentation/admin-guid
 from __future__ import annotations
 
 import errno
+import os
+import re
 
 from pysandpool._backend.container import container_kind
 from pysandpool._backend.engines import APPARMOR, PROC, ROOT, SECCOMP, SELINUX, Advice, Fix, container_advice
@@ -90,10 +92,12 @@ def obstacles(stage: str, err: int) -> tuple[str, ...]:
 
 def apparmor_text() -> str:
     """An AppArmor profile that lets the zygote of this installation, and nothing else, create user namespaces."""
+    # The kernel compares the path that links lead to. In a profile, some of its characters would be a pattern.
+    zygote = re.sub(r'([][{}*?^@"\\])', r"\\\1", os.path.realpath(PROGRAMS / "sandpool-zygote"))
     return (
         "abi <abi/4.0>,\n"
         "include <tunables/global>\n\n"
-        f'profile pysandpool "{PROGRAMS / "sandpool-zygote"}" flags=(unconfined) {{\n'
+        f'profile pysandpool "{zygote}" flags=(unconfined) {{\n'
         "  userns,\n"
         "  include if exists <local/pysandpool>\n"
         "}\n"

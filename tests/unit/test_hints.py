@@ -130,8 +130,18 @@ def test_apparmor_of_ubuntu_can_allow_pysandpool_alone(around: Surroundings) -> 
     assert second.startswith("sudo apparmor_parser -r /etc/apparmor.d/")
     assert third == f"sysctl -w {RESTRICTED}=0"
     text = _forbidden.apparmor_text()
-    assert f'"{PROGRAMS / "sandpool-zygote"}"' in text
+    assert f'"{(PROGRAMS / "sandpool-zygote").resolve()}"' in text
     assert "  userns,\n" in text
+
+
+def test_the_profile_of_apparmor_names_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel knows no links, and takes some characters of a name for a pattern."""
+    real = tmp_path / "a [b] {c} ?*^@"
+    real.mkdir()
+    (tmp_path / "link").symlink_to(real)
+    monkeypatch.setattr(_forbidden, "PROGRAMS", tmp_path / "link")
+    escaped = r"a \[b\] \{c\} \?\*\^\@"
+    assert f'profile pysandpool "{tmp_path}/{escaped}/sandpool-zygote" flags' in _forbidden.apparmor_text()
 
 
 def test_a_unit_of_systemd_gets_its_settings(around: Surroundings) -> None:
