@@ -27,7 +27,10 @@ PROGRAMS = (
     *("packet_stream", "ring", "seccomp", "session", "wire"),
 )
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux"),
+    pytest.mark.timeout(1800),  # in a fresh clone, zig compiles a C library first
+]
 FLAGS = ("-std=c11", "-O1", "-D_GNU_SOURCE", "-Icsrc", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden")
 needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason="apt-get install qemu-user-static")
 needs_gcc = pytest.mark.skipif(shutil.which(BUILD.compiler) is None, reason="apt-get install gcc-aarch64-linux-gnu")

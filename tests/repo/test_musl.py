@@ -21,7 +21,10 @@ from pysandpool._backend import linux
 SOURCES = sorted(path for path in (ROOT / "csrc").glob("*/*.c") if not path.stem.endswith("_darwin"))
 EXTENDED = ("contract", "execute", "isolation")
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux: musl")
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux: musl"),
+    pytest.mark.timeout(1800),  # in a fresh clone, zig compiles a C library first
+]
 
 
 def test_the_c_code_compiles_against_musl() -> None:
