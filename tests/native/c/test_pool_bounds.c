@@ -54,7 +54,7 @@ static void min_size_is_refilled(void) {
     CHECK(REACHED(stats_of(f.pool).idle_count == 3, 5000));
     CHECK(sp_warm(f.pool, 9, &(sp_error){0}) == 2);
     CHECK(sp_pool_resize(f.pool, 0, 5) == SP_OK);
-    CHECK(sp_settle(f.pool, 5000 * MS) == SP_OK && stats_of(f.pool).idle_count == 5);
+    CHECK(REACHED(sp_settle(f.pool, 5000 * MS) == SP_OK, 5000) && stats_of(f.pool).idle_count == 5);
     check_counts();
     shut_pool(&f);
 }
@@ -81,7 +81,7 @@ static void shrink_while_recycling(uint32_t refill_concurrency) {
     CHECK(stats_of(f.pool).recycling_count == 1 && stats_of(f.pool).evict_count == 2);
     check_counts();
     sp_fake_hold(f.launcher, 0);
-    CHECK(sp_settle(f.pool, 5000 * MS) == SP_OK);
+    CHECK(REACHED(sp_settle(f.pool, 5000 * MS) == SP_OK, 5000));
     CHECK(stats_of(f.pool).idle_count == 1 && sp_fake_live(f.launcher) == 1);
     CHECK(states_of(SP_SLOT_IDLE) == 1 && states_of(SP_SLOT_EMPTY) == 2);
     CHECK(sp_fake_created(f.launcher) <= 3 + refill_concurrency); /* none is created that has no place */
@@ -113,7 +113,7 @@ static void a_takeover_is_kept(void) {
     handle = poll_ticket(ticket);
     sp_ticket_free(ticket);
     CHECK(handle > 0 && use(f.pool, handle) == 0 && sp_release(f.pool, handle) == SP_OK);
-    CHECK(sp_settle(f.pool, 5000 * MS) == SP_OK);
+    CHECK(REACHED(sp_settle(f.pool, 5000 * MS) == SP_OK, 5000));
     check_counts();
     shut_pool(&f);
 }

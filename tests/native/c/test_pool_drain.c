@@ -31,7 +31,7 @@ static void an_unused_pool_is_drained_at_once(void) {
     sp_drain_end(&drain);
     sp_drain_end(&drain); /* a second call changes nothing */
     CHECK(stats_of(f.pool).evictions[SP_EVICT_DRAINED] == 4);
-    CHECK(sp_settle(f.pool, 5000 * MS) == SP_OK && stats_of(f.pool).idle_count == 2);
+    CHECK(REACHED(sp_settle(f.pool, 5000 * MS) == SP_OK, 5000) && stats_of(f.pool).idle_count == 2);
     CHECK(sp_fake_live(f.launcher) == 2 && sp_fake_created(f.launcher) == 6);
     check_counts();
     shut_pool(&f);
