@@ -29,6 +29,7 @@ PROGRAMS = (
         "chmod",
         "cp",
         "env",
+        "find",
         "head",
         "id",
         "ln",
