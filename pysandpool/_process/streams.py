@@ -78,8 +78,9 @@ class Streams:
         """Closes the process's ends of the pipes, so that only the process holds them."""
         for n in range(len(_NAMES)):
             if self.own_pipes & 1 << n:
+                # First it is no longer ours: if a signal handler raises in between, it must not be closed twice.
+                self.own_pipes &= ~(1 << n)
                 os.close(self.fds[n])
-        self.own_pipes = 0
 
     def close(self) -> None:
         """Closes all descriptors that were made here."""

@@ -36,6 +36,7 @@ from pysandpool import (
 )
 from pysandpool._process import process as process_module
 from pysandpool._process.process import start_process
+from pysandpool._process.streams import Streams
 
 pytestmark = pytest.mark.skipif("sys.platform == 'darwin'", reason="an agent starts no processes beside commands")
 
@@ -726,6 +727,24 @@ def test_an_exception_of_a_signal_handler_passes_through(
         assert time.monotonic() - began < 5
         assert process.poll() is None, "it runs on"
     assert lease.execute(["echo", "x"]).stdout == b"x\n"
+
+
+def test_an_end_of_a_pipe_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number may be another descriptor's by then."""
+    close, closed = os.close, []
+
+    def interrupted(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+        if len(closed) == 1:
+            raise AlarmError
+
+    opened = Streams(None, PIPE, PIPE)
+    monkeypatch.setattr(os, "close", interrupted)
+    with pytest.raises(AlarmError):
+        opened.close_far()
+    opened.close()
+    assert len(closed) == len(set(closed)) == 4
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of a file that nobody has yet
