@@ -202,7 +202,7 @@ def test_execute(real_pool: OpenPool, command: str) -> None:
 
     # Each step is another instruction of the same thousand: a few hundred of them cover every line. A command that is
     # not found takes many more, because a hint is looked for.
-    assert strike_everywhere(run, check, step=41 if command == "fails" else 3) > 300
+    assert strike_everywhere(run, check, step=151 if command == "fails" else 3) > 300
     assert kept.execute(["/bin/echo", "still"]).stdout == b"still\n"
     pool.warm(2)
     wait_until(lambda: pool.stats().recycling_count == 0, "all recycled")
