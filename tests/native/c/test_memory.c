@@ -394,6 +394,20 @@ static void on_a_slow_machine_short_walks_are_made(void) {
     reset();
 }
 
+/* More than an ordinary program has must be read in time. */
+static void on_a_slow_machine_ordinary_mappings_are_read(void) {
+    static struct sp_reach reach;
+    const struct sp_budget spent = {0};
+    const int dir = open(in_folder("/2"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(dir != -1);
+    write_lines("/2/maps", "", 4000, "1000-2000 r--p 0 00:01 7 /x\n");
+    CHECK(sp_reach_add(&reach, dir, 0, &spent));
+    write_lines("/2/maps", "", 4200, "1000-2000 r--p 0 00:01 7 /x\n");
+    CHECK(!sp_reach_add(&reach, dir, 0, &spent));
+    (void)close(dir);
+    reset();
+}
+
 static void page_tables_and_threads_count(void) {
     struct sp_memory_watch watch = begin_with_limit();
     set_status("2", MIB, 0, 60 * MIB);
@@ -894,6 +908,7 @@ int main(void) {
     RUN(a_walk_that_would_take_too_long_is_skipped);
     reset();
     RUN(on_a_slow_machine_short_walks_are_made);
+    RUN(on_a_slow_machine_ordinary_mappings_are_read);
     RUN(page_tables_and_threads_count);
     reset();
     RUN(filters_of_each_thread_are_counted);
