@@ -38,12 +38,10 @@ static uint64_t processes_of_user;
 static struct sp_supervised places[SP_SUPERVISED_MAX];
 static unsigned n_places;
 
-static bool has_own_ids(const struct sp_plan *plan) { return (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0; }
-
 static uid_t tenant_id(void) { return SP_LEASE_ID + (uid_t)getpid(); }
 
 bool sp_tier_is_grouped(const struct sp_plan *plan) {
-    return sp_in_landlock_tier(plan) && !scoped && !has_own_ids(plan);
+    return sp_in_landlock_tier(plan) && !scoped && !sp_has_lease_ids(plan);
 }
 
 /* ---- init ---- */
@@ -71,7 +69,7 @@ static uint64_t count_processes(uid_t uid) {
 
 uint64_t sp_tier_processes(const struct sp_plan *plan) {
     const uint64_t most = plan->config.max_processes;
-    if (has_own_ids(plan)) {
+    if (sp_has_lease_ids(plan)) {
         return most;
     }
     const uint64_t times = most * PROCESSES_TIMES;
@@ -88,7 +86,7 @@ static int make_directory(const struct sp_plan *plan, struct sp_rec_failed *why)
     if (chdir(path) != 0) { /* while it belongs to this process, which may have no right to another's */
         return sp_failed(why, SP_STAGE_SCRATCH, errno, path);
     }
-    if (has_own_ids(plan) && chown(path, tenant_id(), tenant_id()) != 0) {
+    if (sp_has_lease_ids(plan) && chown(path, tenant_id(), tenant_id()) != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, errno, "owner of the directory");
     }
     (void)sp_append(tmpdir + strlen(TMPDIR), tmpdir + sizeof tmpdir, path);
@@ -112,7 +110,7 @@ static int take_ids(const struct sp_plan *plan, struct sp_rec_failed *why) {
 
 /* A zygote that is an interpreter is not root, but may become it again. */
 static int become_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    bool is_needed = has_own_ids(plan) && geteuid() != 0;
+    bool is_needed = sp_has_lease_ids(plan) && geteuid() != 0;
     return !is_needed || setresuid(0, 0, 0) == 0 ? 0 : sp_failed(why, SP_STAGE_DROP_ROOT, errno, "ids of root");
 }
 
@@ -122,7 +120,7 @@ int sp_tier_enter(const struct sp_plan *plan, struct sp_rec_failed *why) {
     if (rc == 0 && (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || setsid() == -1)) {
         rc = sp_failed(why, SP_STAGE_NAMESPACES, errno, "subreaper");
     }
-    if (rc == 0 && has_own_ids(plan)) {
+    if (rc == 0 && sp_has_lease_ids(plan)) {
         rc = take_ids(plan, why);
     } else if (rc == 0 && plan->config.max_processes != 0) {
         processes_of_user = count_processes(geteuid());
@@ -175,7 +173,7 @@ int sp_tier_restrict(const struct sp_plan *plan, uint32_t *abi, struct sp_rec_fa
 }
 
 int sp_tier_supervise(const struct sp_plan *plan, struct sp_rec_failed *why) {
-    if (has_own_ids(plan)) { /* the ids decide whose a file is, and who may send a signal */
+    if (sp_has_lease_ids(plan)) { /* the ids decide whose a file is, and who may send a signal */
         while (n_places > 0) {
             sp_fd_close(&places[--n_places].fd);
         }
@@ -236,7 +234,7 @@ int sp_tier_child(const struct sp_plan *plan) {
         join(0);
     }
     int rc = sp_landlock_enter(inner, plan->config.landlock_abi_max);
-    if (rc == 0 && has_own_ids(plan)) {
+    if (rc == 0 && sp_has_lease_ids(plan)) {
         /* Bare calls: the C library's functions would change all threads, and this process shares init's memory. */
         const uid_t id = geteuid();
         rc = syscall(SYS_setresuid, id, id, id) == 0 ? 0 : -errno;

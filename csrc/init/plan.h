@@ -100,6 +100,11 @@ static inline bool sp_in_landlock_tier(const struct sp_plan *plan) {
     return (plan->config.flags & SP_CONFIG_LANDLOCK_TIER) != 0;
 }
 
+/* Whether each lease gets ids of its own, which only root can give. */
+static inline bool sp_has_lease_ids(const struct sp_plan *plan) {
+    return (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0;
+}
+
 /* Whether a step that failed with `err` may be left out: the configuration allows it, and `err` is a refusal, not a
  * shortage. */
 bool sp_may_leave_out(const struct sp_plan *plan, int err);

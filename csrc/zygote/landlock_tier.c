@@ -237,7 +237,7 @@ void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {
     if (!forget_init(pid) || WIFEXITED(status)) {
         return;
     }
-    if ((plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0) {
+    if (sp_has_lease_ids(plan)) {
         kill_by_ids(pid);
     }
     for (int round = 0; kill_adopted() && round < ROUNDS; round++) {
@@ -254,7 +254,7 @@ void sp_zygote_tier_end(const struct sp_plan *plan) {
         (void)kill(-1, SIGKILL);
     }
     for (unsigned i = 0; i < n_inits; i++) {
-        if ((plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0) {
+        if (sp_has_lease_ids(plan)) {
             kill_by_ids(inits[i]);
         }
     }

@@ -117,7 +117,7 @@ int sp_stem_show_writable(const struct sp_plan *plan) {
 static size_t needed_capabilities(const struct sp_plan *plan, const unsigned **needed) {
     static const unsigned of_namespaces[] = {CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_NET_ADMIN};
     static const unsigned of_tier[] = {CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID};
-    const bool gives_ids = (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0;
+    const bool gives_ids = sp_has_lease_ids(plan);
     *needed = sp_in_landlock_tier(plan) ? of_tier : of_namespaces;
     return !sp_in_landlock_tier(plan) ? sizeof of_namespaces / sizeof of_namespaces[0]
            : gives_ids                ? sizeof of_tier / sizeof of_tier[0]

@@ -23,8 +23,6 @@ static char home[PATH_MAX];
 
 const char *sp_stem_tier_home(void) { return home; }
 
-static bool gives_ids(const struct sp_plan *plan) { return (plan->config.flags & SP_CONFIG_LEASE_UIDS) != 0; }
-
 /* An earlier zygote of the same host may still make directories of leases, with numbers of the same series. */
 static int make_home(struct sp_plan *plan, struct sp_rec_failed *why) {
     const char *end = home + sizeof home;
@@ -37,7 +35,7 @@ static int make_home(struct sp_plan *plan, struct sp_rec_failed *why) {
     if (err != 0) {
         return sp_failed(why, SP_STAGE_SCRATCH, err, plan->leases);
     }
-    return !gives_ids(plan) || chown(home, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) == 0
+    return !sp_has_lease_ids(plan) || chown(home, SP_UNPRIVILEGED_ID, SP_UNPRIVILEGED_ID) == 0
                ? 0
                : sp_failed(why, SP_STAGE_SCRATCH, errno, "owner of the directory");
 }
@@ -49,7 +47,7 @@ static int give_up_root(const struct sp_plan *plan, struct sp_rec_failed *why) {
     for (unsigned long cap = 0; cap < plan->n_capabilities; cap++) {
         (void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     }
-    if (!gives_ids(plan)) {
+    if (!sp_has_lease_ids(plan)) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
         rc = rc == 0 && syscall(SYS_capset, &header, none) != 0 ? -errno : rc;
