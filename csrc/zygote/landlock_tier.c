@@ -5,11 +5,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -25,7 +23,6 @@
 #include "common/stage.h"
 #include "init/landlock.h"
 #include "init/landlock_tier.h"
-#include "init/proc.h"
 #include "zygote/zygote.h"
 
 #define RULES_MAX (SP_BINDS_MAX + 256)
@@ -177,70 +174,15 @@ static bool forget_init(pid_t pid) {
     return false;
 }
 
-/* ---- what an init leaves that did not end by itself ---- */
-
-static bool is_child(int proc, const char *pid) {
-    char path[64];
-    char text[4096];
-    uint64_t parent = 0;
-    const char *end = path + sizeof path;
-    return sp_append(sp_append(path, end, pid), end, "/status") != NULL &&
-           sp_read_text(proc, path, text, sizeof text) && sp_find_number(text, "\nPPid:", &parent) &&
-           (pid_t)parent == getpid();
-}
-
-/* Kills the children of this process that it did not clone: orphans of an init. False when there are none; a list that
- * breaks off may have left some out. */
-static bool kill_adopted(void) {
-    struct sp_listing list;
-    bool found = false;
-    sp_auto_fd int proc = sp_listing_open(&list, SP_PROC_FD, ".");
-    for (const char *name; proc != -1 && (name = sp_listing_next(&list)) != NULL;) {
-        pid_t pid = (pid_t)strtol(name, NULL, 10);
-        if (is_child(proc, name) && !is_init(pid)) {
-            (void)kill(pid, SIGKILL);
-            (void)waitpid(pid, NULL, WNOHANG);
-            found = true;
-        }
-    }
-    return found || proc == -1 || list.filled < 0;
-}
-
-static bool give_up_capabilities(void) {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    return syscall(SYS_capset, &header, none) == 0;
-}
-
-/*
- * With the ids of the lease, all of its processes are killed in one call, which no fork can escape. A zygote that is an
- * interpreter is not root, and its child keeps CAP_KILL over the change of ids, with which the call would kill every
- * process of the machine.
- */
-static void kill_by_ids(pid_t init) {
-    pid_t child = fork();
-    if (child == 0) {
-        const uid_t id = SP_LEASE_ID + (uid_t)init;
-        const uid_t own = SP_LEASE_ID_OF_INIT + (uid_t)init;
-        if (setresuid(own, id, own) == 0 && give_up_capabilities()) {
-            (void)kill(-1, SIGKILL);
-        }
-        _exit(0);
-    }
-    if (child > 0) {
-        (void)waitpid(child, NULL, 0);
-    }
-}
-
 void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {
     const struct timespec pause = {.tv_nsec = ROUND_NS};
     if (!forget_init(pid) || WIFEXITED(status)) {
         return;
     }
     if (sp_has_lease_ids(plan)) {
-        kill_by_ids(pid);
+        sp_zygote_kill_lease(pid);
     }
-    for (int round = 0; kill_adopted() && round < ROUNDS; round++) {
+    for (int round = 0; sp_zygote_kill_leftovers(is_init) && round < ROUNDS; round++) {
         if (round == ROUNDS - 1 && scoped) {
             (void)kill(-1, SIGKILL);
         }
@@ -255,7 +197,7 @@ void sp_zygote_tier_end(const struct sp_plan *plan) {
     }
     for (unsigned i = 0; i < n_inits; i++) {
         if (sp_has_lease_ids(plan)) {
-            kill_by_ids(inits[i]);
+            sp_zygote_kill_lease(inits[i]);
         }
     }
 }

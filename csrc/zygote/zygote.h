@@ -65,6 +65,15 @@ void sp_zygote_tier_created(pid_t init);
 void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status);
 /* Kills all sandboxes, as the end of a pid namespace does. */
 void sp_zygote_tier_end(const struct sp_plan *plan);
+
+/*
+ * leftovers.c: kills the children of this process that are not to be spared. False when there are none; a list that
+ * breaks off may have left some out.
+ */
+bool sp_zygote_kill_leftovers(bool (*is_spared)(pid_t pid));
+/* Kills all processes with the ids of the lease of this init. */
+void sp_zygote_kill_lease(pid_t init);
+
 /* view.c: calls `each` with each path of the system view, and whether it is a device. */
 void sp_zygote_each_shown(void (*each)(const char *path, bool device, void *arg), void *arg);
 

@@ -23,8 +23,9 @@ static int safe_kill(pid_t pid, int number) {
 }
 #define kill safe_kill
 
-/* NOLINTBEGIN(bugprone-suspicious-include): its static functions are tested */
+/* NOLINTBEGIN(bugprone-suspicious-include): static functions are tested, and kill() is replaced */
 #include "zygote/landlock_tier.c"
+#include "zygote/leftovers.c"
 /* NOLINTEND(bugprone-suspicious-include) */
 
 #define PR_SUBREAPER_BIT 2u /* of PR_SET_CHILD_SUBREAPER (36) and PR_SET_NO_NEW_PRIVS (38) the second has this bit */
