@@ -62,7 +62,7 @@ static uint64_t limit_of_tenant(const struct sp_plan *plan) {
 }
 
 void sp_limit_processes(const struct sp_plan *plan, unsigned others) {
-    if (plan->config.max_processes != 0 && !sp_processes_are_watched(plan)) {
+    if (sp_processes_have_limit(plan)) {
         const uint64_t most = limit_of_tenant(plan) + others;
         const struct rlimit limit = at_most(RLIMIT_NPROC, most, most);
         (void)setrlimit(RLIMIT_NPROC, &limit); /* a limit can always be lowered */
@@ -93,8 +93,7 @@ void sp_limit_data_of_exec(const struct sp_plan *plan) {
 /* In the Landlock tier an ordinary user's processes count together. The tenants of a sandbox that was created later may
  * start more than those of this one. If init's limit were near that of its own tenants, it could start nothing then. */
 uint64_t sp_limit_of_processes(const struct sp_plan *plan) {
-    const bool counts_others = sp_in_landlock_tier(plan) && (plan->config.flags & SP_CONFIG_LEASE_UIDS) == 0;
-    const bool has_none = plan->config.max_processes == 0 || sp_processes_are_watched(plan) || counts_others;
+    const bool has_none = plan->config.max_processes == 0 || sp_processes_are_watched(plan);
     return has_none ? 0 : limit_of_tenant(plan) + SPARE_PROCESSES;
 }
 

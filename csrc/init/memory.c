@@ -33,6 +33,9 @@
 #define FILL_BYTES_PER_MS (6 * MIB) /* one processor touches new pages no faster */
 #define LOOK_MAX_NS SP_MS(250)
 #define LOCKS_NS SP_MS(100) /* with a cgroup, when only locks have to be counted */
+/* In the Landlock tier a count of processes meets all those of the host. The next one comes after this many times the
+ * processor time that it took, or with the next sum of memory. */
+#define COUNT_PAUSE 20
 /* Most commands are over before they are this old, or far below their limit. Until then a look only adds up what
  * processes and files show, which takes a tenth of the time, unless that reaches this part of the limit. */
 #define YOUNG_NS SP_MS(40)
@@ -245,9 +248,16 @@ static bool is_certain(const struct sp_look *look, int64_t took) {
     return !census->out_of_time && (all_small || exact);
 }
 
+static bool has_too_many(struct sp_memory_watch *watch) {
+    const int64_t began = sp_cpu_now();
+    const unsigned count = sp_processes_count(watch->proc, watch->most);
+    watch->count_cost = sp_cpu_now() - began;
+    return count > watch->most;
+}
+
 static bool is_too_much(struct sp_look *look) {
     struct sp_memory_watch *of = look->watch;
-    of->too_many = of->most != 0 && sp_processes_count(of->proc, of->most) > of->most;
+    of->too_many = of->most != 0 && has_too_many(of);
     if (of->too_many || (of->limit == 0 && !of->by_cgroup)) {
         look->certain = of->too_many;
         return of->too_many;
@@ -291,20 +301,26 @@ static bool is_too_much(struct sp_look *look) {
     return verdict.too_much;
 }
 
-static int64_t until_next(const struct sp_look *look) {
+static int64_t until_next_sum(const struct sp_look *look) {
     const struct sp_memory_watch *watch = look->watch;
     if (watch->by_cgroup) {
         const bool goes_on = watch->scan.is_running || watch->scan.unreadable_since != 0;
-        return watch->most != 0 || has_netlink(watch) || goes_on ? LOOK_NS : LOCKS_NS;
+        return has_netlink(watch) || goes_on ? LOOK_NS : LOCKS_NS;
     }
     if (watch->limit == 0) {
-        return LOOK_NS;
+        return SP_NEVER;
     }
     uint64_t used = look->census.own + look->census.tables + sp_larger(look->kept, sp_judge_mapped(look));
     uint64_t ms = sp_above(2 * watch->limit, used) / FILL_BYTES_PER_MS / watch->processors;
     int64_t pause = LOOK_NS + (int64_t)sp_smaller(ms, LOOK_MAX_NS / SP_MS(1)) * SP_MS(1);
-    pause = watch->young_until != 0 && pause > YOUNG_NS ? YOUNG_NS : pause;
-    return watch->most != 0 && pause > LOOK_NS ? LOOK_NS : pause;
+    return watch->young_until != 0 && pause > YOUNG_NS ? YOUNG_NS : pause;
+}
+
+static int64_t until_next(const struct sp_look *look) {
+    const int64_t sum = until_next_sum(look);
+    const int64_t rest = COUNT_PAUSE * look->watch->count_cost;
+    const int64_t count = look->watch->most == 0 ? SP_NEVER : rest > LOOK_NS ? rest : LOOK_NS;
+    return sum < count ? sum : count;
 }
 
 bool sp_memory_watch_look(struct sp_memory_watch *watch) {

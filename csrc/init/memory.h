@@ -30,15 +30,16 @@ struct sp_memory_base {
 };
 
 struct sp_memory_watch {
-    uint64_t limit;   /* bytes; 0: no sum is watched */
-    uint64_t image;   /* bytes of mapped shared memory that do not count: see stem.h */
-    unsigned most;    /* processes and threads; 0: not counted */
-    bool too_many;    /* there were more: the command is killed, but not for its memory */
-    bool by_cgroup;   /* a cgroup limits the sum; init counts only what none is charged for */
-    bool own_network; /* all sockets of the network namespace are the sandbox's */
-    bool no_inet;     /* every socket is a unix socket */
-    bool exec_filter; /* a command has a filter that init does not have */
-    bool over;        /* the watch has killed the command, and does not begin again */
+    uint64_t limit;     /* bytes; 0: no sum is watched */
+    uint64_t image;     /* bytes of mapped shared memory that do not count: see stem.h */
+    unsigned most;      /* processes and threads; 0: not counted */
+    bool too_many;      /* there were more: the command is killed, but not for its memory */
+    int64_t count_cost; /* the processor time of the last count */
+    bool by_cgroup;     /* a cgroup limits the sum; init counts only what none is charged for */
+    bool own_network;   /* all sockets of the network namespace are the sandbox's */
+    bool no_inet;       /* every socket is a unix socket */
+    bool exec_filter;   /* a command has a filter that init does not have */
+    bool over;          /* the watch has killed the command, and does not begin again */
     unsigned processors;
     struct sp_starting starting; /* set by the caller before a look */
     int proc, meminfo;           /* open while the watch is on, else -1 */

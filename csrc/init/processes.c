@@ -21,9 +21,14 @@ bool sp_processes_are_of_user(void) {
     return major < 5 || (major == 5 && minor < 14);
 }
 
-/* Where a sandbox has no /proc, nobody can count. In the Landlock tier the limit is another one: landlock_tier.h. */
+/* Where a sandbox has no /proc, nobody can count. */
 bool sp_processes_are_watched(const struct sp_plan *plan) {
-    return plan->processes_of_user && plan->config.max_processes != 0 && !sp_in_landlock_tier(plan);
+    const bool is_own = sp_in_landlock_tier(plan) ? sp_has_lease_ids(plan) : !plan->processes_of_user;
+    return plan->config.max_processes != 0 && !is_own;
+}
+
+bool sp_processes_have_limit(const struct sp_plan *plan) {
+    return plan->config.max_processes != 0 && (sp_in_landlock_tier(plan) || !plan->processes_of_user);
 }
 
 /* The directory /proc/PID/task has two links and one for each thread. */

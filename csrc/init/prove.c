@@ -249,9 +249,11 @@ static bool can_limit(int resource, uint64_t most) {
 /* RLIMIT_NPROC, or a count of init's own. */
 static bool limits_processes(const struct sp_plan *plan) {
     const uint64_t of_init = sp_limit_of_processes(plan);
-    if (!sp_processes_are_watched(plan)) {
-        return of_init != 0 ? is_limited(RLIMIT_NPROC, of_init)
-                            : plan->config.max_processes != 0 && can_limit(RLIMIT_NPROC, sp_tier_processes(plan));
+    if (of_init != 0) {
+        return is_limited(RLIMIT_NPROC, of_init);
+    }
+    if (plan->config.max_processes == 0 || sp_in_landlock_tier(plan)) {
+        return plan->config.max_processes != 0 && can_limit(RLIMIT_NPROC, sp_tier_processes(plan));
     }
     struct stat st;
     return (plan->left_out & SP_FACT_OWN_PROC) == 0 && stat("/proc/1/task", &st) == 0 && st.st_nlink == 3;

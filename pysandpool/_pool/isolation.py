@@ -77,9 +77,9 @@ class IsolationReport:
     RLIMIT_DATA alone limits each process, because the sandbox has no /proc or only `data_limit_mb` was asked for; none:
     no limit."""
     processes: str = NONE
-    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace or under its own user id; partial:
-    by RLIMIT_NPROC, which counts all processes of the user together, or, before Linux 5.14, by init, which kills a
-    command that has more; none: no limit."""
+    """full: limited by a cgroup, or by RLIMIT_NPROC in its own user namespace or under its own user id; partial: init
+    counts them, and kills a command that has more (before Linux 5.14, and in the Landlock tier where the host is an
+    ordinary user); none: no limit."""
     cpu: str = NONE
     """full: limited by a cgroup; none: no limit."""
     interpreter: str = NONE

@@ -29,6 +29,9 @@ static void processes(char **args) {
         pause();
     }
     int err = errno;
+    if (n == wanted) {
+        settle(args[1]); /* where init counts them, it does so at intervals */
+    }
     signal(SIGTERM, SIG_IGN);
     kill(0, SIGTERM);
     errno = err;

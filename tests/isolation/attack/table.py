@@ -464,10 +464,8 @@ def _limits() -> list[Attack]:
         hoard(
             "processes",
             "fork bomb, CWE-400",
-            *("processes", "100"),
+            *("processes", "100", "{settle}"),
             config={"max_processes": 64},
-            declared="An ordinary user's limit of processes counts all processes of the user, with room for others.",
-            declared_for=(USER,),
         ),
         hoard("memory", "CWE-400", "memory", "100", "{settle}", config=small),
         hoard(

@@ -20,7 +20,7 @@ static int proc;
 static void as_an_old_kernel(void) {
     CHECK(personality(AS_2_6) != -1 && sp_processes_are_of_user());
     struct sp_plan plan = {.processes_of_user = sp_processes_are_of_user(), .config.max_processes = 4};
-    CHECK(sp_processes_are_watched(&plan));
+    CHECK(sp_processes_are_watched(&plan) && !sp_processes_have_limit(&plan));
     plan.config.max_processes = 0;
     CHECK(!sp_processes_are_watched(&plan));
 }
@@ -39,8 +39,20 @@ static void the_version_decides(void) {
     bool old = major < 5 || (major == 5 && strtoul(end + 1, NULL, 10) < 14);
     CHECK(sp_processes_are_of_user() == old);
     struct sp_plan plan = {.processes_of_user = false, .config.max_processes = 4};
-    CHECK(!sp_processes_are_watched(&plan));
+    CHECK(!sp_processes_are_watched(&plan) && sp_processes_have_limit(&plan));
     CHECK(in_child(as_an_old_kernel, 10) == 0);
+}
+
+/* The kernel's limit remains in the tier, as a bound on what starts between two counts. */
+static void in_the_landlock_tier_the_ids_decide(void) {
+    struct sp_plan plan = {.config = {.flags = SP_CONFIG_LANDLOCK_TIER, .max_processes = 4}};
+    CHECK(sp_processes_are_watched(&plan) && sp_processes_have_limit(&plan));
+    plan.config.flags |= SP_CONFIG_LEASE_UIDS;
+    CHECK(!sp_processes_are_watched(&plan) && sp_processes_have_limit(&plan));
+    plan.processes_of_user = true; /* of each of these users */
+    CHECK(!sp_processes_are_watched(&plan) && sp_processes_have_limit(&plan));
+    plan.config.max_processes = 0;
+    CHECK(!sp_processes_are_watched(&plan) && !sp_processes_have_limit(&plan));
 }
 
 static bool is_own(int pid) { return pid == getpid(); }
@@ -83,6 +95,7 @@ int main(void) {
     check_deadline(60);
     proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     RUN(the_version_decides);
+    RUN(in_the_landlock_tier_the_ids_decide);
     RUN(an_unknown_version_is_taken_for_an_old_one);
     RUN(threads_are_counted);
     RUN(the_count_ends_above_the_limit);
