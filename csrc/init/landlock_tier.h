@@ -3,7 +3,8 @@
  * files; Landlock, seccomp and the user's ids keep them away from both. Instead of a pid namespace, init is the
  * subreaper of its tenants, and kills them all in one call before it ends.
  *
- *   D0  the zygote's domain: signals reach only what the zygote has started (Landlock ABI 6)
+ *   D0  the zygote's domain: signals reach only what the zygote has started (Landlock ABI 6). It is inside of such a
+ *       domain of the warden's (zygote/warden.c)
  *   D1  init's domain: the system read-only, the directory of the lease, /proc
  *   D2  the tenants' domain, a new one for each command or process: the same without /proc, and without a way to init
  *

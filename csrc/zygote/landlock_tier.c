@@ -62,30 +62,42 @@ static bool scoped;
 
 /* ---- start ---- */
 
-int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
-    const uint32_t most = plan->config.landlock_abi_max;
-    int abi = sp_landlock_abi(most);
-    if (abi <= 0) {
-        return sp_failed(why, SP_STAGE_LANDLOCK, abi == 0 ? ENOSYS : -abi, "landlock");
+/* Like fork(2): 0 in the child, which adopts what its descendants leave, and whose signals reach nothing else if scopes
+ * can be had; or the child's pid; -errno on failure, in either process. */
+static int clone_adopter(unsigned long flags, int *pidfd, const struct sp_plan *plan, struct sp_rec_failed *why) {
+    long pid = syscall(SYS_clone, flags | SIGCHLD, NULL, pidfd, NULL, 0L);
+    if (pid != 0) {
+        return pid > 0 ? (int)pid : sp_failed(why, SP_STAGE_CLONE, errno, "clone");
     }
-    sp_auto_fd int pidfd = -1;
-    long pid = syscall(SYS_clone, (unsigned long)(CLONE_PARENT | CLONE_PIDFD) | SIGCHLD, NULL, &pidfd, NULL, 0L);
-    if (pid == -1) {
-        return sp_failed(why, SP_STAGE_CLONE, errno, "clone");
-    }
-    if (pid > 0) {
-        struct sp_record created = {.type = SP_REC_CREATED};
-        int rc = sp_packet_send(sock, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, SP_NEVER);
-        _exit(rc == 0 ? 0 : 1);
-    }
-    plan->zygote = getpid();
-    plan->left_out |= SP_FACT_NET_NS | SP_FACT_OWN_PROC | SP_FACT_UTS_NS | SP_FACT_CGROUP_NS;
-    scoped = abi >= SP_LANDLOCK_SCOPED;
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return sp_failed(why, SP_STAGE_NO_NEW_PRIVS, errno, "subreaper");
     }
-    int rc = scoped ? sp_landlock_scope(most) : 0;
+    int rc = scoped ? sp_landlock_scope(plan->config.landlock_abi_max) : 0;
     return rc == 0 ? 0 : sp_failed(why, SP_STAGE_LANDLOCK, -rc, "scopes");
+}
+
+/* The first process ends, as it does with namespaces; the warden and the zygote remain. */
+int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why) {
+    int abi = sp_landlock_abi(plan->config.landlock_abi_max);
+    if (abi <= 0) {
+        return sp_failed(why, SP_STAGE_LANDLOCK, abi == 0 ? ENOSYS : -abi, "landlock");
+    }
+    scoped = abi >= SP_LANDLOCK_SCOPED;
+    plan->left_out |= SP_FACT_NET_NS | SP_FACT_OWN_PROC | SP_FACT_UTS_NS | SP_FACT_CGROUP_NS;
+    sp_auto_fd int pidfd = -1;
+    int pid = clone_adopter(CLONE_PARENT, NULL, plan, why);
+    if (pid > 0) {
+        _exit(0);
+    }
+    /* The zygote's domain is inside of the warden's: when the zygote kills all of its own, the warden lives on. */
+    pid = pid == 0 ? clone_adopter(CLONE_PIDFD, &pidfd, plan, why) : pid;
+    if (pid > 0) {
+        struct sp_record created = {.type = SP_REC_CREATED};
+        (void)sp_packet_send(sock, &(struct sp_outgoing){.record = &created, .fds = &pidfd, .n_fds = 1}, SP_NEVER);
+        sp_zygote_be_warden(pid, scoped);
+    }
+    plan->zygote = getpid();
+    return pid;
 }
 
 int sp_zygote_tier_take_over(struct sp_plan *plan) {
@@ -187,17 +199,5 @@ void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status) {
             (void)kill(-1, SIGKILL);
         }
         (void)nanosleep(&pause, NULL);
-    }
-}
-
-/* Each init ends when the zygote does. This kills the sandboxes even if an init does not. */
-void sp_zygote_tier_end(const struct sp_plan *plan) {
-    if (scoped) {
-        (void)kill(-1, SIGKILL);
-    }
-    for (unsigned i = 0; i < n_inits; i++) {
-        if (sp_has_lease_ids(plan)) {
-            sp_zygote_kill_lease(inits[i]);
-        }
     }
 }

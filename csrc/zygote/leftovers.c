@@ -11,29 +11,15 @@
 #include "init/proc.h"
 #include "zygote/zygote.h"
 
-static bool is_child(int proc, const char *pid) {
+/* *uid: its real user id. */
+static bool is_child(int proc, const char *pid, uint64_t *uid) {
     char path[64];
     char text[4096];
     uint64_t parent = 0;
     const char *end = path + sizeof path;
     return sp_append(sp_append(path, end, pid), end, "/status") != NULL &&
            sp_read_text(proc, path, text, sizeof text) && sp_find_number(text, "\nPPid:", &parent) &&
-           (pid_t)parent == getpid();
-}
-
-bool sp_zygote_kill_leftovers(bool (*is_spared)(pid_t pid)) {
-    struct sp_listing list;
-    bool found = false;
-    sp_auto_fd int proc = sp_listing_open(&list, SP_PROC_FD, ".");
-    for (const char *name; proc != -1 && (name = sp_listing_next(&list)) != NULL;) {
-        pid_t pid = (pid_t)strtol(name, NULL, 10);
-        if (is_child(proc, name) && !is_spared(pid)) {
-            (void)kill(pid, SIGKILL);
-            (void)waitpid(pid, NULL, WNOHANG);
-            found = true;
-        }
-    }
-    return found || proc == -1 || list.filled < 0;
+           (pid_t)parent == getpid() && sp_find_number(text, "\nUid:", uid);
 }
 
 static bool give_up_capabilities(void) {
@@ -60,4 +46,27 @@ void sp_zygote_kill_lease(pid_t init) {
     if (child > 0) {
         (void)waitpid(child, NULL, 0);
     }
+}
+
+static void kill_one(pid_t pid, uid_t uid) {
+    if (uid >= SP_LEASE_ID) {
+        sp_zygote_kill_lease((pid_t)(uid - (uid >= SP_LEASE_ID_OF_INIT ? SP_LEASE_ID_OF_INIT : SP_LEASE_ID)));
+    }
+    (void)kill(pid, SIGKILL);
+}
+
+bool sp_zygote_kill_leftovers(bool (*is_spared)(pid_t pid)) {
+    struct sp_listing list;
+    bool found = false;
+    sp_auto_fd int proc = sp_listing_open(&list, SP_PROC_FD, ".");
+    for (const char *name; proc != -1 && (name = sp_listing_next(&list)) != NULL;) {
+        pid_t pid = (pid_t)strtol(name, NULL, 10);
+        uint64_t uid = 0;
+        if (is_child(proc, name, &uid) && !is_spared(pid)) {
+            kill_one(pid, (uid_t)uid);
+            (void)waitpid(pid, NULL, WNOHANG);
+            found = true;
+        }
+    }
+    return found || proc == -1 || list.filled < 0;
 }

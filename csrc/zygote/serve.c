@@ -318,7 +318,4 @@ void sp_zygote_serve(int sock, int host, struct sp_plan *plan) {
             do_idle_work(&supply);
         }
     }
-    if (sp_in_landlock_tier(plan)) {
-        sp_zygote_tier_end(plan);
-    }
 }

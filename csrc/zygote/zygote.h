@@ -50,8 +50,8 @@ int sp_zygote_enter(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
 long sp_zygote_clone(struct sp_plan *plan, int cgroup, int *pidfd);
 
 /*
- * landlock_tier.c: the same without namespaces and with the user's ids. On success this returns only in the child,
- * which adopts the tenants of an init that has died, and whose signals reach only what it starts.
+ * landlock_tier.c: the same without namespaces and with the user's ids. On success this returns only in a child of the
+ * warden, which adopts the tenants of an init that has died, and whose signals reach only what the warden has started.
  */
 int sp_zygote_enter_tier(int sock, struct sp_plan *plan, struct sp_rec_failed *why);
 /* The rules of Landlock in the place of a root. */
@@ -63,8 +63,6 @@ void sp_zygote_tier_next(struct sp_plan *plan);
 /* Remembers an init, and what was reaped: kills what an init has left if it did not end by itself. */
 void sp_zygote_tier_created(pid_t init);
 void sp_zygote_tier_reaped(const struct sp_plan *plan, pid_t pid, int status);
-/* Kills all sandboxes, as the end of a pid namespace does. */
-void sp_zygote_tier_end(const struct sp_plan *plan);
 
 /*
  * leftovers.c: kills the children of this process that are not to be spared. False when there are none; a list that
@@ -73,6 +71,10 @@ void sp_zygote_tier_end(const struct sp_plan *plan);
 bool sp_zygote_kill_leftovers(bool (*is_spared)(pid_t pid));
 /* Kills all processes with the ids of the lease of this init. */
 void sp_zygote_kill_lease(pid_t init);
+
+/* warden.c: waits for the end of the zygote, and kills all that is left of its sandboxes. `scoped`: the signals of this
+ * process reach nothing else. */
+_Noreturn void sp_zygote_be_warden(pid_t zygote, bool scoped);
 
 /* view.c: calls `each` with each path of the system view, and whether it is a device. */
 void sp_zygote_each_shown(void (*each)(const char *path, bool device, void *arg), void *arg);

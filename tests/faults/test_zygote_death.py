@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from eyes import alive, children, reap_orphans, zygote_of
-from eyes_linux import children_of
+from eyes_linux import children_of, zygotes_below
 from fake import FakeLauncher
 from host_state import HostState
 from pools import OpenPool, assert_balanced, wait_idle
@@ -128,8 +128,8 @@ def test_waiters_are_served(real_pool: OpenPool) -> None:
 
 
 def below_reapers(known: set[int]) -> list[int]:
-    """The children of this process's new children."""
-    return [pid for reaper in children() - known for pid in children_of(reaper)]
+    """The zygotes of this process's new children."""
+    return [pid for reaper in children() - known for pid in zygotes_below(reaper)]
 
 
 def inits_below(zygotes: list[int]) -> list[int]:

@@ -275,6 +275,20 @@ def test_nothing_is_left_when_init_or_the_zygote_is_killed(pool: SandboxPool, ma
     assert pool.run(["echo", "again"]).stdout == b"again\n"
 
 
+def test_nothing_is_left_when_both_are_killed_at_once(pool: SandboxPool, mark: str) -> None:
+    """The host does so where a machine is so busy that neither answers in time."""
+    lease = pool.acquire()
+    zygote = parent_of(lease.pid)
+    lease.popen(daemons(mark))
+    wait_until(lambda: len(with_mark(mark)) >= 4, "the processes have started")
+    os.kill(zygote, signal.SIGSTOP)  # else it would kill what init leaves
+    for pid in (lease.pid, zygote):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: with_mark(mark) == [], "all processes have ended")
+    lease.release()
+    assert pool.run(["echo", "again"]).stdout == b"again\n"
+
+
 def test_nothing_is_left_when_the_host_is_killed(abi: int, mark: str, directory: Path) -> None:
     script = f"""
         import time

@@ -97,6 +97,14 @@ def command_name(pid: int) -> str:
         return ""
 
 
+def zygotes_below(reaper: int) -> list[int]:
+    """In the Landlock tier the warden is between them."""
+    zygotes = []
+    for child in children_of(reaper):
+        zygotes += children_of(child) if command_name(child) == "sandpool-warden" else [child]
+    return zygotes
+
+
 def zygotes_of_host(pid: int) -> list[int]:
     """Children of the host's reapers; of the host itself, when it adopts orphans and a reaper was killed."""
     zygotes = []
@@ -105,7 +113,7 @@ def zygotes_of_host(pid: int) -> list[int]:
         if name == "sandpool-zygote":
             zygotes.append(child)
         elif name == "sandpool-reaper":
-            zygotes += children_of(child)
+            zygotes += zygotes_below(child)
     return zygotes
 
 
