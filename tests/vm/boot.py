@@ -18,12 +18,14 @@ CPU = "Nehalem"
 """without five levels of page tables and AVX, which cost an emulator more than they give"""
 USERS = {"root": 0, "user": 1000}
 
-# The root of an initramfs has no parent, and pivot_root wants one: the same files, bound on top of it, have.
+# The root of an initramfs has no parent, and pivot_root wants one: the same files, bound on top of it, have. Nor can it
+# be idmapped, as a tmpfs can be since Linux 6.3, so /tmp is one.
 INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/shm /dev/pts
+mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs shm /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t cgroup2 -o nsdelegate cgroup /sys/fs/cgroup
