@@ -29,7 +29,7 @@ class Workspace:
     mode: str
     """With "rw" commands can change the directory, with "ro" they can only read it. With "cow" (copy on write) they can
     change what they see, and the host's directory stays as it is: the changes are part of the scratch, count as
-    `scratch_size_mb`, and end with the lease."""
+    `scratch_size_mb`, and end with the lease. Before Linux 6.6, `mkdir` of a removed name fails with EIO."""
 
     def __init__(self, path: StrPath, mode: str = "rw") -> None:
         object.__setattr__(self, "path", host_path(refuse_sandbox_field, "Workspace.path", path))

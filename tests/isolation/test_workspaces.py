@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from older_kernels import OVERLAYS_OF_USERS, needs_idmapped_mounts, open_to_sandboxes
+from older_kernels import OVERLAYS_OF_USERS, OVERLAYS_REPLACE, needs_idmapped_mounts, open_to_sandboxes
 from pools import OpenPool, wait_idle
 
 from pysandpool import (
@@ -84,10 +84,21 @@ def test_copy_on_write(pool: SandboxPool, work: Path) -> None:
     for _ in range(2):
         with pool.acquire(workspace=Workspace(work, "cow")) as lease:
             assert run(lease, "echo more >> file; cat file; rmdir sub; echo x > new; ls") == "text\nmore\nfile\nnew\n"
-            assert run(lease, "mkdir sub; touch sub/x; ls sub; mv file sub/file; cat sub/file") == "x\ntext\nmore\n"
+            assert run(lease, "mkdir dir; touch dir/x; ls dir; mv file dir/file; cat dir/file") == "x\ntext\nmore\n"
             assert run(lease, "ls -A /tmp /dev/shm") == "/dev/shm:\n\n/tmp:\n"
     assert sorted(os.listdir(work)) == ["file", "sub"]
     assert (work / "file").read_text() == "text\n"
+
+
+def test_a_directory_replaces_a_removed_one(pool: SandboxPool, work: Path) -> None:
+    """As `rm -r build; mkdir build`. Before Linux 6.6, a tmpfs cannot note that the new one hides the host's."""
+    (work / "sub" / "old").mkdir()
+    (work / "sub" / "old" / "file").touch()
+    with pool.acquire(workspace=Workspace(work, "cow")) as lease:
+        assert run(lease, "rm sub/old/file; echo new > sub/old/file; cat sub/old/file") == "new\n", "a file does"
+        made = run(lease, "rm -r sub; mkdir sub; touch sub/x; ls -A sub")
+    assert made == "x\n" if OVERLAYS_REPLACE else "Input/output error" in made
+    assert os.listdir(work / "sub") == ["old"]
 
 
 @pytest.mark.skipif(OVERLAYS_OF_USERS, reason="this kernel has overlays of ordinary users")

@@ -1,6 +1,7 @@
 """What Linux 5.10 and 6.1 lack, and what a test is to do about it.
 
-The documentation names both: mode cow needs an overlay that an ordinary user may mount, and before 5.12, on a tmpfs
+The documentation names all: mode cow needs an overlay that an ordinary user may mount, and before 6.6, when a tmpfs has
+no extended attributes of users, it cannot make a directory in the place of a removed one. Before 5.12, on a tmpfs
 before 6.3, no path of root's can be idmapped, so that it has to belong to the sandbox's uid.
 """
 
@@ -18,6 +19,7 @@ from pysandpool._backend.hint_texts import OVERLAY
 from pysandpool._backend.machine import kernel_version
 
 OVERLAYS_OF_USERS = kernel_version() >= (5, 11)
+OVERLAYS_REPLACE = kernel_version() >= (6, 6)
 IDMAPPED_MOUNTS, IDMAPPED_TMPFS = (5, 12), (6, 3)
 _UNPRIVILEGED = 65534
 
