@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from code_pools import code_pool
+from eyes import alive
+from waiting import wait_until
 
 from pysandpool import (
     CodeResult,
@@ -295,12 +297,13 @@ def test_too_many_sessions(lease: PooledSandbox) -> None:
 
 def test_memory_of_a_cell_is_limited() -> None:
     with code_pool(config={"memory_limit_mb": 100}) as pool, pool.acquire() as lease:
-        by_cgroup = lease.isolation.memory == "full"
+        by_cgroup, init = lease.isolation.memory == "full", lease.pid
         session = lease.session()
         found = session.run("x = bytearray(400 << 20)\nimport time\ntime.sleep(5)")
         assert found.oom_killed
         assert session.ended
-        if by_cgroup:  # it ends the sandbox as a whole
+        if by_cgroup:  # it ends the sandbox as a whole, one process after another
+            wait_until(lambda: not alive(init), "init is dead")
             with pytest.raises(SandboxLostError):
                 lease.run_code("1")
         else:
