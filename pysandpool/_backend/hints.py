@@ -125,6 +125,10 @@ def _no_proc(stage: str, err: int) -> Advice:
     return Advice(f"{some}{allowed.line}", allowed.fixes)
 
 
+def _no_proc_for_code(stage: str, err: int) -> Advice:
+    return _no_proc("mount_proc", errno.EPERM)
+
+
 _Hint = Union[str, Callable[[str, int], Advice]]
 
 # The first rule that matches wins. An empty set matches every stage or errno.
@@ -132,6 +136,7 @@ _RULES: tuple[tuple[frozenset[str], frozenset[int], _Hint], ...] = (
     (frozenset({"limits"}), frozenset({errno.ENOTSUP}), _cpu),
     (frozenset({"preload"}), frozenset({errno.ETIMEDOUT}), texts.PRELOAD_SLOW),
     (frozenset({"preload"}), frozenset({errno.ECONNRESET, errno.EPIPE}), texts.PRELOAD_ENDED),
+    (frozenset({"preload"}), frozenset({errno.ENOTSUP}), _no_proc_for_code),
     (frozenset({"preload"}), frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR}), texts.PRELOAD_PYTHON),
     (frozenset({"cgroup"}), frozenset({errno.EOPNOTSUPP, errno.EBUSY}), texts.CONTROLLERS),
     (frozenset({"cgroup"}), frozenset({*_DENIED, errno.ENOENT, errno.ENODEV, errno.EROFS}), _delegate),

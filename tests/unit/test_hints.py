@@ -208,6 +208,13 @@ def test_an_outer_user_namespace_may_have_the_limit(around: Surroundings) -> Non
     assert "sysctl -w user.max_user_namespaces=15000" in hint_for("user_namespace", errno.ENOSPC)
 
 
+def test_code_that_needs_a_proc_is_told_how_to_get_one(around: Surroundings) -> None:
+    around("docker", **FORBIDS_ALL)
+    with_proc = advice_for("mount_proc", errno.EPERM, may_degrade=True)
+    assert "systempaths=unconfined" in with_proc.line
+    assert advice_for("preload", errno.ENOTSUP) == with_proc
+
+
 def test_the_lower_tier_is_named_where_it_can_be_had(around: Surroundings) -> None:
     around("docker", is_filtered=True)
     for stage, err in [("user_namespace", errno.EPERM), ("clone", errno.ENOSPC), ("drop_root", errno.EINVAL)]:
