@@ -94,6 +94,7 @@ def test_a_directory_replaces_a_removed_one(pool: SandboxPool, work: Path) -> No
     """As `rm -r build; mkdir build`. Before Linux 6.6, a tmpfs cannot note that the new one hides the host's."""
     (work / "sub" / "old").mkdir()
     (work / "sub" / "old" / "file").touch()
+    open_to_sandboxes(work / "sub" / "old", work / "sub" / "old" / "file")
     with pool.acquire(workspace=Workspace(work, "cow")) as lease:
         assert run(lease, "rm sub/old/file; echo new > sub/old/file; cat sub/old/file") == "new\n", "a file does"
         made = run(lease, "rm -r sub; mkdir sub; touch sub/x; ls -A sub")
