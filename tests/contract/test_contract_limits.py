@@ -34,7 +34,7 @@ def until_it_fails():
             try:
                 leases.append(pool.acquire())
             except SandboxCreateError as failed:
-                error = failed.stage, failed.errno, failed.hint
+                error = failed.stage, failed.errno, failed
         print(*error)
         stats = pool.stats()
         assert (stats.in_use_count, stats.create_error_count) == (len(leases), 1), stats
@@ -74,7 +74,7 @@ def check(code: str, stage: str, err: int, hint: str) -> None:
     assert done.stderr == ""
     assert done.returncode == 0
     found_stage, found_err, found_hint = done.stdout.split(" ", 2)
-    assert (found_stage, int(found_err)) == (stage, err)
+    assert (found_stage, int(found_err)) == (stage, err), found_hint
     assert hint in found_hint
 
 

@@ -75,7 +75,8 @@ m = mmap.mmap(-1, 60_000 * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0
 for at in range(0, 60_000 * step, step):
     m[at]
 """
-# As vfork(2), but the children have memory of their own.
+# As vfork(2), but the children have memory of their own. The main thread must sleep by then: in a copy of a process, a
+# thread waits for ever for another one that wanted the interpreter's lock at that moment.
 VFORKS = """
 x = bytearray(PART)
 def fill():
@@ -84,7 +85,7 @@ def fill():
             x[at] = 1
         fill()
         time.sleep(60)
-threading.Thread(target=fill).start()
+threading.Timer(0.2, fill).start()
 """
 HOGS = {name: text for name, text in globals().items() if name.isupper() and isinstance(text, str) and "\n" in text}
 
