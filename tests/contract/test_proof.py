@@ -243,9 +243,9 @@ def test_acquire_and_release_make_no_syscall(trace: Trace) -> None:
     assert [call for call in main if call.name != "futex"] == []
     # Of 4,000 pairs a few may meet the janitor's tick, which holds the lock that they need.
     assert len(main) < 20, main
-    # The janitor's own clock may tick, and it may still tend what is left of earlier leases; it is not woken by 4,000
-    # acquires.
-    assert len(calls) < 400, calls
+    # The janitor's own clock may tick; it is not woken by 4,000 acquires. In the Landlock tier it may also still tend
+    # what is left of earlier leases.
+    assert len(calls) < (400 if refusal() else 40), calls
 
 
 def test_execute_makes_few_syscalls(trace: Trace) -> None:

@@ -17,8 +17,6 @@ static int safe_kill(int pid, int number) { return kill(pid == -1 ? tenant : pid
 #undef kill
 
 #include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "check.h"
 
